@@ -1,1 +1,11 @@
+//! opsadmin-operator: API accounts for the OpsAdmin API, declared in YAML and kept true.
+//!
+//! The rooms, from the inside out; each knows only those above it:
+//!
+//! - [`account`]: the domain, pure: accounts, roles, allowed IPs, keys and ownership.
+//! - [`api`]: the `ApiAccount` resource as users write it: spec, status, schema and admission rules.
+//! - [`database`]: the port to the account database, its adapters, and the sealing of secret keys.
+#![forbid(unsafe_code)]
 
+pub mod account;
+pub mod database;

@@ -1,0 +1,39 @@
+//! An affiliate: the sales partner whose plans alone an account may see.
+
+use super::text::{InvalidText, check_line};
+use std::fmt;
+use thiserror::Error;
+
+/// The name of an affiliate, compared to the letter: a near miss must not widen or move access.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AffiliateName(String);
+
+/// The text cannot be an affiliate's name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("an affiliate {0}; leave the field out for an account that sees every affiliate's plans")]
+pub struct InvalidAffiliate(InvalidText);
+
+impl AffiliateName {
+    /// The most characters (Unicode code points) in a name.
+    pub const MAX_CHARS: usize = 100;
+
+    /// Takes the text as an affiliate's name, unchanged.
+    ///
+    /// # Errors
+    /// The text is blank, longer than [`Self::MAX_CHARS`], has outer white space or control characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidAffiliate> {
+        check_line(text, Self::MAX_CHARS).map_err(InvalidAffiliate)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AffiliateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,207 @@
+//! The addresses an account may be used from.
+
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// The networks an account may be used from; empty: any address. Holds whole networks only, each once.
+///
+/// The empty set is the widest, so it is only ever made on purpose: [`AllowedIps::any`], or parsing an empty list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedIps(BTreeSet<IpNet>);
+
+/// Why a text is no IP address or network in canonical form (RFC 5952 for IPv6).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidIp {
+    /// Neither an address nor a network. IPv4 octets with leading zeros end here too: some programs read them as octal.
+    #[error(
+        "{text:?} is no IP address or CIDR; write it like 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32, without leading zeros or a zone"
+    )]
+    Malformed {
+        /// The text given.
+        text: String,
+    },
+    /// An IPv4 address in IPv6 clothes, which a dual-stack server may or may not match.
+    #[error("{text:?} is an IPv4-mapped IPv6 address; write the IPv4 address itself, {ipv4}")]
+    Ipv4Mapped {
+        /// The text given.
+        text: String,
+        /// What to write instead.
+        ipv4: String,
+    },
+    /// Bits are set behind the prefix: one address or the whole network?
+    #[error("{text:?} has bits set after its prefix; write {network} for the network or {address} for the one address")]
+    HostBits {
+        /// The text given.
+        text: String,
+        /// The network.
+        network: String,
+        /// The single address.
+        address: String,
+    },
+    /// The right address, in another spelling than the canonical one.
+    #[error("{text:?} is not in canonical form; write {canonical}")]
+    NotCanonical {
+        /// The text given.
+        text: String,
+        /// What to write instead.
+        canonical: String,
+    },
+}
+
+impl AllowedIps {
+    /// The most entries in a list.
+    pub const MAX_ENTRIES: usize = 256;
+
+    /// No restriction: any address.
+    pub fn any() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// Whether any address is allowed.
+    pub fn is_any(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The set of these networks. No network at all gives [`AllowedIps::any`].
+    pub fn from_networks(networks: impl IntoIterator<Item = AllowedIp>) -> Self {
+        Self(networks.into_iter().map(|ip| ip.0).collect())
+    }
+
+    /// The canonical CIDR texts, in order: what the database holds. A single address has the full prefix length.
+    pub fn cidrs(&self) -> BTreeSet<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// One entry of the list: an address or a network without host bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AllowedIp(IpNet);
+
+impl AllowedIp {
+    /// Reads an address or a CIDR in canonical form.
+    ///
+    /// # Errors
+    /// The text is malformed, ambiguous or not canonical; the error says what to write instead.
+    pub fn parse(text: &str) -> Result<Self, InvalidIp> {
+        let malformed = || InvalidIp::Malformed { text: text.to_owned() };
+        let (address, prefix) = match text.split_once('/') {
+            None => (text.parse::<IpAddr>().map_err(|_| malformed())?, None),
+            Some((address, prefix)) => {
+                (address.parse::<IpAddr>().map_err(|_| malformed())?, Some(parse_prefix(prefix).ok_or_else(malformed)?))
+            }
+        };
+        if let IpAddr::V6(v6) = address
+            && let Some(v4) = v6.to_ipv4_mapped()
+        {
+            return Err(InvalidIp::Ipv4Mapped {
+                text: text.to_owned(),
+                ipv4: match prefix {
+                    Some(bits) if (96..128).contains(&bits) => format!("{v4}/{}", bits - 96),
+                    _ => v4.to_string(),
+                },
+            });
+        }
+        let network = match prefix {
+            None => IpNet::from(address),
+            Some(bits) => IpNet::new(address, bits).map_err(|_| malformed())?,
+        };
+        if network.trunc() != network {
+            return Err(InvalidIp::HostBits {
+                text: text.to_owned(),
+                network: network.trunc().to_string(),
+                address: address.to_string(),
+            });
+        }
+        let canonical = match prefix {
+            None => address.to_string(),
+            Some(_) => network.to_string(),
+        };
+        if canonical != text {
+            return Err(InvalidIp::NotCanonical { text: text.to_owned(), canonical });
+        }
+        Ok(Self(network))
+    }
+}
+
+/// A prefix length in plain decimal: no sign, no leading zero.
+fn parse_prefix(text: &str) -> Option<u8> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_and_networks_become_cidrs() {
+        let ips = ["203.0.113.7", "10.0.0.0/8", "2001:db8::1", "2001:db8::/32", "0.0.0.0/0"];
+        let ips = AllowedIps::from_networks(ips.iter().map(|t| AllowedIp::parse(t).unwrap()));
+        let cidrs: Vec<_> = ips.cidrs().into_iter().collect();
+        assert_eq!(cidrs, ["0.0.0.0/0", "10.0.0.0/8", "2001:db8::/32", "2001:db8::1/128", "203.0.113.7/32"]);
+        assert!(!ips.is_any());
+    }
+
+    #[test]
+    fn one_address_written_twice_is_one_entry() {
+        let twice = ["203.0.113.7", "203.0.113.7/32"].map(|t| AllowedIp::parse(t).unwrap());
+        assert_eq!(AllowedIps::from_networks(twice).cidrs().len(), 1);
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_refused_with_what_to_write() {
+        let of = |text: &str| AllowedIp::parse(text).unwrap_err().to_string();
+        assert!(of("192.168.0.1/16").contains("write 192.168.0.0/16 for the network or 192.168.0.1 for"));
+        assert!(of("2001:DB8::1").ends_with("write 2001:db8::1"));
+        assert!(of("2001:db8:0:0::/32").ends_with("write 2001:db8::/32"));
+        assert!(of("::ffff:1.2.3.4").ends_with("write the IPv4 address itself, 1.2.3.4"));
+        assert!(of("::ffff:1.2.3.0/120").ends_with("write the IPv4 address itself, 1.2.3.0/24"));
+        for malformed in [
+            "",
+            " ",
+            "01.2.3.4",
+            "1.2.3",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "fe80::1%eth0",
+            "1.2.3.4/33",
+            "::/129",
+            "1.2.3.4/",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "/8",
+            "10.0.0.0/8/8",
+            "localhost",
+            "1.2.3.4 ",
+            "0x1.2.3.4",
+        ] {
+            assert!(of(malformed).contains("is no IP address or CIDR"), "{malformed:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_what_was_written_changes_nothing(bits: u128, v4: bool, prefix in 0u8..=128) {
+            let address = if v4 {
+                IpAddr::V4(u32::try_from(bits >> 96).unwrap().into())
+            } else {
+                IpAddr::V6(bits.into())
+            };
+            let network = IpNet::new(address, if v4 { prefix % 33 } else { prefix }).unwrap().trunc();
+            let mapped = matches!(network, IpNet::V6(n) if n.addr().to_ipv4_mapped().is_some());
+            prop_assume!(!mapped);
+            let text = network.to_string();
+            prop_assert_eq!(AllowedIp::parse(&text).map(|ip| ip.0.to_string()), Ok(text));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            if let Ok(ip) = AllowedIp::parse(&text) {
+                prop_assert!(!AllowedIps::from_networks([ip]).is_any());
+            }
+        }
+    }
+}

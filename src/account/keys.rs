@@ -1,0 +1,244 @@
+//! Keys: the pair that an API user logs in with, and the text form of each half.
+//!
+//! `opsa_pk_` or `opsa_sk_`, random bits in base62, then the CRC-32 of everything before it in base62. The prefix lets
+//! secret scanners recognise a leaked key; the checksum tells a mistyped key from an unknown one without a look-up.
+
+use super::KeyId;
+use jiff::Timestamp;
+use std::fmt;
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const CHECKSUM_CHARS: usize = 6;
+
+/// The public half: it identifies the account and travels with each request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApiKey(String);
+
+/// The private half: it proves and never travels. It shows itself to nobody; [`SecretKey::expose`] is the one way out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey(Zeroizing<String>);
+
+/// Why a text is no key. The text itself is never part of the message.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidKey {
+    /// Another prefix, length or alphabet.
+    #[error("this is no {kind}: one is written {prefix} and {chars} letters and digits")]
+    Form {
+        /// `API key` or `secret key`.
+        kind: &'static str,
+        /// What every such key begins with.
+        prefix: &'static str,
+        /// How many characters follow.
+        chars: usize,
+    },
+    /// The form is right and the checksum is not: a character was lost or changed.
+    #[error("this {kind} was mistyped or cut: its checksum is wrong")]
+    Checksum {
+        /// `API key` or `secret key`.
+        kind: &'static str,
+    },
+}
+
+struct KeyForm {
+    kind: &'static str,
+    prefix: &'static str,
+    body_chars: usize,
+}
+
+const API_KEY: KeyForm = KeyForm { kind: "API key", prefix: "opsa_pk_", body_chars: 22 };
+const SECRET_KEY: KeyForm = KeyForm { kind: "secret key", prefix: "opsa_sk_", body_chars: 43 };
+
+impl ApiKey {
+    /// Reads an API key.
+    ///
+    /// # Errors
+    /// The text has another form, or its checksum is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
+        API_KEY.check(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SecretKey {
+    /// Reads a secret key.
+    ///
+    /// # Errors
+    /// The text has another form, or its checksum is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
+        SECRET_KEY.check(text)?;
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The key as text, for sealing it and for writing it into a Secret.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(hidden)")
+    }
+}
+
+impl fmt::Display for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// The randomness that one pair is made of: 128 bits of identity, 128 of API key, 256 of secret key.
+pub struct KeyEntropy {
+    /// For the pair's id.
+    pub id: [u8; 16],
+    /// For the API key.
+    pub api_key: [u8; 16],
+    /// For the secret key.
+    pub secret_key: Zeroizing<[u8; 32]>,
+}
+
+/// An API key and its secret key, with the id by which everybody speaks of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The pair's identity.
+    pub id: KeyId,
+    /// The public half.
+    pub api_key: ApiKey,
+    /// The private half.
+    pub secret_key: SecretKey,
+}
+
+impl KeyPair {
+    /// The pair made of this randomness, always the same for the same.
+    pub fn from_entropy(entropy: &KeyEntropy) -> Self {
+        Self {
+            id: KeyId::from_random(entropy.id),
+            api_key: ApiKey(API_KEY.write(&entropy.api_key)),
+            secret_key: SecretKey(Zeroizing::new(SECRET_KEY.write(entropy.secret_key.as_slice()))),
+        }
+    }
+}
+
+/// Whether a pair is the one to use, or an older one on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// The pair in the Secret.
+    Active,
+    /// Still accepted, until it expires.
+    Retiring {
+        /// From when on it is refused.
+        expires: Timestamp,
+    },
+}
+
+impl KeyForm {
+    fn write(&self, random: &[u8]) -> String {
+        let mut text = String::with_capacity(self.prefix.len() + self.body_chars + CHECKSUM_CHARS);
+        text.push_str(self.prefix);
+        push_base62(&mut text, random, self.body_chars);
+        let checksum = checksum_of(&text);
+        push_base62(&mut text, &checksum, CHECKSUM_CHARS);
+        text
+    }
+
+    fn check(&self, text: &str) -> Result<(), InvalidKey> {
+        let chars = self.body_chars + CHECKSUM_CHARS;
+        let right_form = text
+            .strip_prefix(self.prefix)
+            .is_some_and(|rest| rest.len() == chars && rest.bytes().all(|b| b.is_ascii_alphanumeric()));
+        if !right_form {
+            return Err(InvalidKey::Form { kind: self.kind, prefix: self.prefix, chars });
+        }
+        let (body, checksum) = text.split_at(text.len() - CHECKSUM_CHARS);
+        let mut expected = String::with_capacity(CHECKSUM_CHARS);
+        push_base62(&mut expected, &checksum_of(body), CHECKSUM_CHARS);
+        if checksum != expected {
+            return Err(InvalidKey::Checksum { kind: self.kind });
+        }
+        Ok(())
+    }
+}
+
+fn checksum_of(text: &str) -> [u8; 4] {
+    crc32fast::hash(text.as_bytes()).to_be_bytes()
+}
+
+/// Appends a big-endian number in exactly `width` base62 digits; `width` must be enough for it.
+fn push_base62(text: &mut String, number: &[u8], width: usize) {
+    let mut rest = Zeroizing::new(number.to_vec());
+    let mut digits = Zeroizing::new(vec![b'0'; width]);
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0_u32;
+        for byte in rest.iter_mut() {
+            let value = remainder * 256 + u32::from(*byte);
+            // A dividend below 62 * 256 leaves a quotient below 256.
+            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
+            remainder = value % 62;
+        }
+        *digit = BASE62[remainder as usize];
+    }
+    text.extend(digits.iter().map(|&digit| char::from(digit)));
+    rest.zeroize();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entropy(byte: u8) -> KeyEntropy {
+        KeyEntropy { id: [byte; 16], api_key: [byte; 16], secret_key: Zeroizing::new([byte; 32]) }
+    }
+
+    /// Fixed for ever: a key handed to a partner must stay valid.
+    #[test]
+    fn the_text_form_is_fixed() {
+        let lowest = KeyPair::from_entropy(&entropy(0));
+        assert!(lowest.api_key.as_str().starts_with("opsa_pk_0000000000000000000000"));
+        assert_eq!(lowest.api_key.as_str().len(), 8 + 22 + 6);
+        let highest = KeyPair::from_entropy(&entropy(0xff));
+        // 2^128 - 1 in base62, computed independently of this code.
+        assert!(highest.api_key.as_str().starts_with("opsa_pk_7n42DGM5Tflk9n8mt7Fhc7"), "{}", highest.api_key.as_str());
+        assert_eq!(highest.secret_key.expose().len(), 8 + 43 + 6);
+    }
+
+    #[test]
+    fn a_secret_key_shows_itself_to_nobody() {
+        let pair = KeyPair::from_entropy(&entropy(7));
+        let shown = format!("{pair:?} {} {:?}", pair.secret_key, pair.secret_key);
+        assert!(!shown.contains(pair.secret_key.expose()));
+        assert!(!shown.contains("opsa_sk_"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_can_be_read(id: [u8; 16], api_key: [u8; 16], secret_key: [u8; 32]) {
+            let pair = KeyPair::from_entropy(&KeyEntropy { id, api_key, secret_key: Zeroizing::new(secret_key) });
+            prop_assert_eq!(ApiKey::parse(pair.api_key.as_str()), Ok(pair.api_key.clone()));
+            prop_assert_eq!(SecretKey::parse(pair.secret_key.expose()), Ok(pair.secret_key.clone()));
+        }
+
+        #[test]
+        fn one_wrong_character_is_noticed(seed: [u8; 16], at in 8usize..36, to in "[0-9A-Za-z]") {
+            let key = KeyPair::from_entropy(&KeyEntropy { id: seed, api_key: seed, secret_key: Zeroizing::new([0; 32]) }).api_key;
+            let mut typo = key.as_str().to_owned();
+            typo.replace_range(at..=at, &to);
+            prop_assume!(typo != key.as_str());
+            prop_assert_eq!(ApiKey::parse(&typo), Err(InvalidKey::Checksum { kind: "API key" }));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            prop_assert!(ApiKey::parse(&text).is_err());
+            let prefixed = format!("opsa_sk_{text}");
+            prop_assert!(SecretKey::parse(&prefixed).is_err());
+        }
+    }
+}

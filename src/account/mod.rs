@@ -1,0 +1,27 @@
+//! The domain: what an OpsAdmin API account is, whoever stores or declares it.
+//!
+//! Nothing here knows Kubernetes or a database, reads a clock or draws randomness: each type holds only
+//! values that are right, and whoever has text turns it into one of them once, at the edge.
+
+mod affiliate;
+mod diff;
+mod id;
+mod ips;
+mod keys;
+mod name;
+mod owner;
+mod role;
+mod settings;
+mod stored;
+mod text;
+
+pub use affiliate::{AffiliateName, InvalidAffiliate};
+pub use diff::{Field, FieldChange, changes};
+pub use id::{AccountId, KeyId};
+pub use ips::{AllowedIp, AllowedIps, InvalidIp};
+pub use keys::{ApiKey, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
+pub use name::{AccountName, InvalidName, comparable_name};
+pub use owner::{ClusterId, InvalidClusterId, Owner};
+pub use role::{Role, UnknownRole};
+pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
+pub use stored::{Account, Life, SealedSecret, StoredKey, Version};

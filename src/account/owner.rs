@@ -1,0 +1,65 @@
+//! Ownership: which resource of which cluster declares an account.
+
+use super::text::{InvalidText, check_line};
+use std::fmt;
+use thiserror::Error;
+
+/// A cluster's identity in the account database: by default the UID of its `kube-system` namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId(String);
+
+/// The text cannot be a cluster's id.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidClusterId {
+    /// It is no single-line name.
+    #[error("a cluster id {0}")]
+    Text(InvalidText),
+    /// It would make `CLUSTER/NAMESPACE/NAME` ambiguous.
+    #[error("a cluster id must not contain a slash")]
+    Slash,
+}
+
+impl ClusterId {
+    /// The most characters in an id.
+    pub const MAX_CHARS: usize = 100;
+
+    /// Takes the text as an id, unchanged.
+    ///
+    /// # Errors
+    /// The text is blank, too long, has outer white space, control characters or a slash.
+    pub fn parse(text: &str) -> Result<Self, InvalidClusterId> {
+        check_line(text, Self::MAX_CHARS).map_err(InvalidClusterId::Text)?;
+        if text.contains('/') {
+            return Err(InvalidClusterId::Slash);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The one resource that declares an account. The database holds at most one account for each owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// The cluster the resource lives in.
+    pub cluster: ClusterId,
+    /// The resource's namespace.
+    pub namespace: String,
+    /// The resource's name.
+    pub name: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.cluster, self.namespace, self.name)
+    }
+}

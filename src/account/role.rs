@@ -1,0 +1,50 @@
+//! Roles: each opens a few groups of the API's endpoints.
+
+use std::fmt;
+use thiserror::Error;
+
+/// What an account may do with the API. An account without a role authenticates and reaches no endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The My Account endpoints.
+    Customer,
+    /// The Plans and the Enrollments endpoints.
+    PlansAndRates,
+    /// The whole API, whatever the other roles and the affiliate say.
+    Administrator,
+}
+
+/// The text names no role.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{text:?} is no role; the roles are Customer, PlansAndRates and Administrator")]
+pub struct UnknownRole {
+    text: String,
+}
+
+impl Role {
+    /// Every role there is.
+    pub const ALL: [Self; 3] = [Self::Customer, Self::PlansAndRates, Self::Administrator];
+
+    /// Reads a role's name as manifests and the database write it.
+    ///
+    /// # Errors
+    /// The text is not the exact name of a role.
+    pub fn parse(text: &str) -> Result<Self, UnknownRole> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| UnknownRole { text: text.to_owned() })
+    }
+
+    /// The role's name as manifests and the database write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "Customer",
+            Self::PlansAndRates => "PlansAndRates",
+            Self::Administrator => "Administrator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,55 @@
+//! The rule that every single-line name shares: something to see, no outer spaces, no control characters, not too long.
+
+use thiserror::Error;
+
+/// Why a text cannot be a name. Lengths count Unicode code points, as the API server counts them.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidText {
+    /// Nothing but white space.
+    #[error("must not be blank")]
+    Blank,
+    /// White space before or after the text, which nobody sees in a list.
+    #[error("must not begin or end with a space")]
+    OuterSpace,
+    /// A character that a terminal or a database would not show as it is.
+    #[error("must not contain control characters, such as a tab or a line break")]
+    Control,
+    /// More code points than the field holds.
+    #[error("must have at most {most} characters, and this has {length}")]
+    TooLong {
+        /// The length given.
+        length: usize,
+        /// The length allowed.
+        most: usize,
+    },
+}
+
+/// Checks a single-line name of at most `most` code points.
+pub(super) fn check_line(text: &str, most: usize) -> Result<(), InvalidText> {
+    if text.trim().is_empty() {
+        return Err(InvalidText::Blank);
+    }
+    if text.trim() != text {
+        return Err(InvalidText::OuterSpace);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(InvalidText::Control);
+    }
+    check_length(text, most)
+}
+
+/// Checks a text that may have several lines: tabs and line breaks are fine, other control characters are not.
+pub(super) fn check_prose(text: &str, most: usize) -> Result<(), InvalidText> {
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return Err(InvalidText::Control);
+    }
+    check_length(text, most)
+}
+
+fn check_length(text: &str, most: usize) -> Result<(), InvalidText> {
+    let length = text.chars().count();
+    if length > most {
+        return Err(InvalidText::TooLong { length, most });
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What can go wrong with the account database, for whoever has to act on it.
+
+use crate::account::{AccountName, AffiliateName};
+use thiserror::Error;
+
+/// Why the database did not do what it was asked. No variant ever shows a key, or a password of a URL.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// Another live account has the name.
+    #[error("the account name {:?} is taken", name.as_str())]
+    NameTaken {
+        /// The name asked for.
+        name: AccountName,
+    },
+    /// The affiliate is not in the table `affiliates`.
+    #[error("OpsAdmin knows no affiliate {:?}", affiliate.as_str())]
+    UnknownAffiliate {
+        /// The affiliate asked for.
+        affiliate: AffiliateName,
+    },
+    /// Somebody else changed or made the account in between: observe again, then plan again.
+    #[error("the account was changed by somebody else in the meantime")]
+    Conflict,
+    /// No answer, or an answer that a later try may change.
+    #[error("the account database is not available: {reason}")]
+    Unavailable {
+        /// What the driver said.
+        reason: String,
+    },
+    /// The database holds something that this program never writes.
+    #[error("the account database holds a value that cannot be read: {table}.{column} of {row}: {reason}")]
+    Inconsistent {
+        /// Which table.
+        table: &'static str,
+        /// Which column.
+        column: &'static str,
+        /// Which row, by its id.
+        row: String,
+        /// What is wrong with it; never the value of a secret.
+        reason: String,
+    },
+    /// The schema is older than this program.
+    #[error("the account database lacks {} of this program's migrations; run `opsadmin migrate`", pending.len())]
+    OlderSchema {
+        /// Their names.
+        pending: Vec<String>,
+    },
+    /// The schema is newer than this program.
+    #[error(
+        "the account database was migrated by a newer program ({migration}); use that version of opsadmin or a later one"
+    )]
+    NewerSchema {
+        /// The first migration that this program does not know.
+        migration: String,
+    },
+    /// The URL names no database this program can use.
+    #[error("{url} is no database URL: {reason}; write sqlite://FILE or postgres://USER@HOST/DATABASE")]
+    Url {
+        /// The URL without its password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Anything else the driver reports: a permission, a full disk, a table that is not ours.
+    #[error("the account database refused: {0}")]
+    Refused(#[source] sqlx::Error),
+}
+
+impl DatabaseError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Conflict)
+    }
+}

@@ -1,0 +1,319 @@
+//! The keyring: the keys under which secret keys rest sealed in the database.
+//!
+//! A file of JSON, `{"keys": [{"id": "...", "key": "BASE64 OF 32 BYTES"}]}`, the first key sealing, all of them opening.
+//! A key's id is derived from the key, so that an id cannot stand before the wrong key. Sealing is AES-256-GCM
+//! (NIST SP 800-38D) with a random 96-bit nonce in front; the associated data is the account's id and the pair's id, so
+//! that a sealed key moved to another row does not open there.
+
+use crate::account::{AccountId, KeyId, SealedSecret, SecretKey};
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Key, Nonce};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+
+/// One or more keys; the first seals, all of them open.
+pub struct Keyring {
+    keys: Vec<KeyringKey>,
+}
+
+struct KeyringKey {
+    id: String,
+    key: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+/// What is wrong with a keyring, or with what it should open. No variant shows a key.
+#[derive(Debug, Error)]
+pub enum KeyringError {
+    /// There is no such file.
+    #[error("there is no keyring {}; make one with `opsadmin keyring init --keyring FILE`, or name the one this database is sealed with", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A keyring would be overwritten, and every secret key under it lost.
+    #[error("the keyring {} exists already; it is left as it is", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be read or written.
+    #[error("cannot use the keyring {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is there and is no keyring.
+    #[error("{} is no keyring: {reason}", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Sealed under a key that this keyring lacks.
+    #[error(
+        "the keyring lacks the key {} that secret keys in this database are sealed with; use the keyring they were written with, or restore the missing key from its backup",
+        missing.join(", ")
+    )]
+    LacksKey {
+        /// Their ids.
+        missing: Vec<String>,
+    },
+    /// The key is there and does not open it: bytes were changed, or moved from another account.
+    #[error(
+        "the secret key of pair {key} of account {account} does not open: it was altered or moved; restore the row from a backup"
+    )]
+    Altered {
+        /// The account.
+        account: AccountId,
+        /// The pair.
+        key: KeyId,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyringFile {
+    keys: Vec<KeyringFileKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyringFileKey {
+    id: String,
+    key: Zeroizing<String>,
+}
+
+impl Keyring {
+    /// A keyring of one key.
+    pub fn from_random(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        Self { keys: vec![KeyringKey::new(key)] }
+    }
+
+    /// Reads a keyring file.
+    ///
+    /// # Errors
+    /// The file is missing, cannot be read or is no keyring.
+    pub fn load(path: &Path) -> Result<Self, KeyringError> {
+        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => KeyringError::Missing { path: path.to_owned() },
+            _ => KeyringError::File { path: path.to_owned(), source },
+        })?;
+        let text = Zeroizing::new(text);
+        Self::parse(&text).map_err(|reason| KeyringError::Form { path: path.to_owned(), reason })
+    }
+
+    /// Writes the keyring to a new file that only its owner may read, and waits until it is on the disk: what is sealed
+    /// under it is lost with it.
+    ///
+    /// # Errors
+    /// The file exists already, or cannot be written.
+    pub fn create(&self, path: &Path) -> Result<(), KeyringError> {
+        let at = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyringError::Exists { path: path.to_owned() },
+            _ => KeyringError::File { path: path.to_owned(), source },
+        };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(at)?;
+        file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all()).map_err(at)
+    }
+
+    /// Seals a secret key for its place in the database. The nonce must be random, and new for each call.
+    pub fn seal(&self, account: AccountId, key: KeyId, secret: &SecretKey, nonce: [u8; NONCE_BYTES]) -> SealedSecret {
+        let first = &self.keys[0];
+        let place = place(account, key);
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: &place };
+        #[expect(clippy::expect_used, reason = "AES-GCM refuses only texts of more than 64 GiB")]
+        let sealed = first.cipher().encrypt(&Nonce::from(nonce), payload).expect("a secret key is short");
+        SealedSecret { sealed_with: first.id.clone(), bytes: [nonce.as_slice(), &sealed].concat() }
+    }
+
+    /// Opens a sealed secret key in its place.
+    ///
+    /// # Errors
+    /// The keyring lacks the key, or the sealed bytes are not what was sealed for this place.
+    pub fn open(&self, account: AccountId, key: KeyId, sealed: &SealedSecret) -> Result<SecretKey, KeyringError> {
+        let altered = || KeyringError::Altered { account, key };
+        let with = self
+            .keys
+            .iter()
+            .find(|k| k.id == sealed.sealed_with)
+            .ok_or_else(|| KeyringError::LacksKey { missing: vec![sealed.sealed_with.clone()] })?;
+        let (nonce, ciphertext) = sealed.bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(altered)?;
+        let place = place(account, key);
+        let opened = with
+            .cipher()
+            .decrypt(&Nonce::from(*nonce), Payload { msg: ciphertext, aad: &place })
+            .map(Zeroizing::new)
+            .map_err(|_| altered())?;
+        let text = std::str::from_utf8(&opened).map_err(|_| altered())?;
+        SecretKey::parse(text).map_err(|_| altered())
+    }
+
+    /// Whether this keyring opens everything that is sealed with these keys.
+    ///
+    /// # Errors
+    /// [`KeyringError::LacksKey`] names those it lacks.
+    pub fn check(&self, in_use: &BTreeSet<String>) -> Result<(), KeyringError> {
+        let missing: Vec<String> =
+            in_use.iter().filter(|id| self.keys.iter().all(|key| key.id != **id)).cloned().collect();
+        if missing.is_empty() { Ok(()) } else { Err(KeyringError::LacksKey { missing }) }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: KeyringFile = serde_json::from_str(text).map_err(|error| {
+            // The parser's own message may quote the line, and with it a key.
+            format!(
+                "it is not the JSON that `opsadmin keyring init` writes (line {}, column {})",
+                error.line(),
+                error.column()
+            )
+        })?;
+        let keys: Vec<KeyringKey> = file.keys.iter().map(KeyringFileKey::parse).collect::<Result<_, _>>()?;
+        if keys.is_empty() {
+            return Err("it has no keys".to_owned());
+        }
+        Ok(Self { keys })
+    }
+
+    fn to_json(&self) -> Zeroizing<String> {
+        let keys = self.keys.iter().map(KeyringKey::to_file).collect();
+        #[expect(clippy::expect_used, reason = "strings always serialize")]
+        let json = serde_json::to_string_pretty(&KeyringFile { keys }).expect("strings serialize");
+        Zeroizing::new(json + "\n")
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
+    }
+}
+
+impl KeyringKey {
+    fn new(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        Self { id: id_of(&key), key }
+    }
+
+    fn cipher(&self) -> Aes256Gcm {
+        Aes256Gcm::new(&Key::<Aes256Gcm>::from(*self.key))
+    }
+
+    fn to_file(&self) -> KeyringFileKey {
+        KeyringFileKey { id: self.id.clone(), key: Zeroizing::new(STANDARD.encode(self.key.as_slice())) }
+    }
+}
+
+impl KeyringFileKey {
+    fn parse(&self) -> Result<KeyringKey, String> {
+        let bytes = STANDARD.decode(self.key.as_bytes()).map(Zeroizing::new);
+        let key = bytes
+            .ok()
+            .and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).ok())
+            .ok_or_else(|| format!("the key {:?} is not {KEY_BYTES} bytes in base64", self.id))?;
+        let key = KeyringKey::new(Zeroizing::new(key));
+        if key.id != self.id {
+            return Err(format!(
+                "the key {:?} is not the one its id was made for: one of the two was altered",
+                self.id
+            ));
+        }
+        Ok(key)
+    }
+}
+
+/// The first 64 bits of the key's SHA-256, in hexadecimal.
+fn id_of(key: &[u8; KEY_BYTES]) -> String {
+    Sha256::digest(key).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn place(account: AccountId, key: KeyId) -> [u8; 32] {
+    let mut place = [0; 32];
+    place[..16].copy_from_slice(account.as_bytes());
+    place[16..].copy_from_slice(key.as_bytes());
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{KeyEntropy, KeyPair};
+
+    fn ring(byte: u8) -> Keyring {
+        Keyring::from_random(Zeroizing::new([byte; KEY_BYTES]))
+    }
+
+    fn pair() -> KeyPair {
+        KeyPair::from_entropy(&KeyEntropy { id: [1; 16], api_key: [2; 16], secret_key: Zeroizing::new([3; 32]) })
+    }
+
+    #[test]
+    fn what_is_sealed_opens_in_its_place_only() {
+        let (here, elsewhere) = (AccountId::from_random([4; 16]), AccountId::from_random([5; 16]));
+        let pair = pair();
+        let sealed = ring(1).seal(here, pair.id, &pair.secret_key, [6; 12]);
+        assert_eq!(ring(1).open(here, pair.id, &sealed).unwrap(), pair.secret_key);
+        assert!(matches!(ring(1).open(elsewhere, pair.id, &sealed), Err(KeyringError::Altered { .. })));
+        assert!(matches!(ring(2).open(here, pair.id, &sealed), Err(KeyringError::LacksKey { .. })));
+        let mut altered = sealed;
+        altered.bytes[20] ^= 1;
+        assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
+        altered.bytes.truncate(5);
+        assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
+    }
+
+    #[test]
+    fn a_keyring_survives_its_file_which_only_its_owner_reads() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("opsadmin.keyring");
+        assert!(matches!(Keyring::load(&path), Err(KeyringError::Missing { .. })));
+        ring(1).create(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(ring(2).create(&path), Err(KeyringError::Exists { .. })));
+        let account = AccountId::from_random([4; 16]);
+        let sealed = ring(1).seal(account, pair().id, &pair().secret_key, [6; 12]);
+        assert_eq!(Keyring::load(&path).unwrap().open(account, pair().id, &sealed).unwrap(), pair().secret_key);
+    }
+
+    #[test]
+    fn a_spoilt_file_is_refused_without_showing_a_key() {
+        let good = ring(1).to_json();
+        let key = STANDARD.encode([1; KEY_BYTES]);
+        assert!(good.contains(&key));
+        let other = STANDARD.encode([2; KEY_BYTES]);
+        let cut = &good[..good.len() / 2];
+        for (text, reason) in [
+            (cut, "it is not the JSON"),
+            (good.replace(&key, &other).as_str(), "one of the two was altered"),
+            (good.replace(&key, &key[4..]).as_str(), "is not 32 bytes in base64"),
+            (r#"{"keys": []}"#, "it has no keys"),
+        ] {
+            let said = Keyring::parse(text).unwrap_err();
+            assert!(said.contains(reason), "{said}");
+            assert!(!said.contains(&key[4..12]), "{said}");
+        }
+    }
+
+    #[test]
+    fn it_says_which_keys_it_lacks() {
+        let in_use = BTreeSet::from([id_of(&[1; 32]), id_of(&[2; 32])]);
+        let said = ring(1).check(&in_use).unwrap_err().to_string();
+        assert!(said.contains(&id_of(&[2; 32])) && !said.contains(&id_of(&[1; 32])), "{said}");
+        assert!(ring(1).check(&BTreeSet::new()).is_ok());
+    }
+}

@@ -1,0 +1,113 @@
+//! The account database: the port that the rest of the program knows, and the adapters behind it.
+//!
+//! The port speaks of whole accounts and of changes, each made in one transaction together with its journal entry.
+//! Uniqueness (names, owners, API keys), known affiliates and optimistic versions are the database's own constraints:
+//! nothing here looks before it leaps.
+
+mod error;
+mod keyring;
+
+pub use error::DatabaseError;
+pub use keyring::{Keyring, KeyringError};
+
+use crate::account::{Account, AccountId, AccountName, ClusterId, FieldChange, Owner, Settings, StoredKey, Version};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+
+/// Where accounts are kept. Implemented for SQLite and PostgreSQL; one contract suite holds for both.
+///
+/// Every call either does all it says or nothing. After an error that [`DatabaseError::is_retryable`], whether a change
+/// was made is unknown: read again.
+#[async_trait]
+pub trait AccountDatabase: Send + Sync {
+    /// The account that `owner` declares or declared, wherever it is in its life.
+    async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError>;
+
+    /// The account that has this name (compared as names are), unless it is deleted.
+    async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
+
+    /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
+    async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError>;
+
+    /// Makes one change in one transaction and answers with the account as it then is.
+    ///
+    /// # Errors
+    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`] and [`DatabaseError::Conflict`] say that the
+    /// change was refused; nothing was changed.
+    async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
+
+    /// The ids of the keyring's keys that at least one secret key is sealed with.
+    async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
+
+    /// The migrations this program has and the database has not, oldest first, by name.
+    ///
+    /// # Errors
+    /// [`DatabaseError::NewerSchema`] if the database has been migrated by a newer program.
+    async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError>;
+
+    /// Brings the schema up to date, and writes nothing if it is.
+    async fn migrate(&self) -> Result<(), DatabaseError>;
+}
+
+/// One change of one account.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The account it is made to.
+    pub account: AccountId,
+    /// What is done.
+    pub action: Action,
+    /// When: goes into the account's times and the journal.
+    pub at: Timestamp,
+    /// Who, for the journal: `controller` or `cli`, and what it acted for.
+    pub actor: String,
+    /// The resource's generation that asked for it, where there is one.
+    pub generation: Option<i64>,
+}
+
+/// What is done to an account.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Make it, with its first pair of keys, live.
+    Create {
+        /// Who declares it.
+        owner: Owner,
+        /// What is set on it.
+        settings: Settings,
+        /// Its first pair.
+        key: StoredKey,
+        /// What to do about an affiliate that OpsAdmin does not know.
+        unknown_affiliate: UnknownAffiliate,
+    },
+    /// Make a known one say this; one that was retained or deleted is live again, with the keys it has.
+    Update {
+        /// The version that was observed.
+        expected: Version,
+        /// All that shall be set on it.
+        settings: Settings,
+        /// What differs from before, for the journal.
+        changes: Vec<FieldChange>,
+        /// What to do about an affiliate that OpsAdmin does not know.
+        unknown_affiliate: UnknownAffiliate,
+    },
+    /// Its resource is gone: disable it and free its name; row and keys stay.
+    Delete {
+        /// The version that was observed.
+        expected: Version,
+    },
+    /// Its resource is gone: leave everything as it is and remember that nobody declares it now.
+    Retain {
+        /// The version that was observed.
+        expected: Version,
+    },
+}
+
+/// What to do about an affiliate that OpsAdmin does not know. Never to leave the affiliate out, which would widen access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownAffiliate {
+    /// Refuse the whole change.
+    #[default]
+    Refuse,
+    /// Register the affiliate in the same transaction.
+    Register,
+}
