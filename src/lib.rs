@@ -8,4 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod api;
 pub mod database;
+pub mod reconcile;
+pub mod secrets;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `opsadmin`.
+fn main() {
+    use kube::CustomResourceExt;
+    println!("{}", serde_json::to_string_pretty(&opsadmin_operator::api::ApiAccount::crd()).unwrap());
+}
