@@ -1,0 +1,4 @@
+//! The controller against a real API server: a namespace, a database and a controller process for each test.
+
+mod lifecycle;
+mod scene;
