@@ -5,10 +5,12 @@
 //! - [`account`]: the domain, pure: accounts, roles, allowed IPs, keys and ownership.
 //! - [`api`]: the `ApiAccount` resource as users write it: spec, status, schema and admission rules.
 //! - [`database`]: the port to the account database, its adapters, and the sealing of secret keys.
+//! - [`manifests`]: `ApiAccount`s read from files: each problem with file, line, object and field.
 #![forbid(unsafe_code)]
 
 pub mod account;
 pub mod api;
 pub mod database;
+pub mod manifests;
 pub mod reconcile;
 pub mod secrets;

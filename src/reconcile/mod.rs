@@ -7,4 +7,6 @@
 mod desired;
 mod labels;
 
+pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
+
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec};
