@@ -1,5 +1,11 @@
-//! The program `opsadmin`.
-fn main() {
-    use kube::CustomResourceExt;
-    println!("{}", serde_json::to_string_pretty(&opsadmin_operator::api::ApiAccount::crd()).unwrap());
+//! The program `opsadmin`: arguments to a command to an exit code.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use opsadmin_operator::cli::{Cli, run};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    run(Cli::parse()).await
 }

@@ -31,26 +31,35 @@ pub(super) fn allowed_ips(_: &mut SchemaGenerator) -> Schema {
                 },
                 {
                     "rule": "!isCIDR(self) || cidr(self) == cidr(self).masked()",
-                    "messageExpression": "'has bits set after its prefix; write ' + string(cidr(self).masked()) + ' for the network or ' + string(cidr(self).ip()) + ' for the one address'",
+                    "message": "has bits set after its prefix; write 192.168.0.0/16 for the network or 192.168.0.1 for the one address, not 192.168.0.1/16",
                 },
                 {
                     "rule": "!isIP(self) || ip.isCanonical(self)",
-                    "messageExpression": "'is not in canonical form; write ' + string(ip(self))",
+                    "message": "is not in canonical form; write IPv6 in lower case with its longest run of zeros as ::, like 2001:db8::1",
                 },
                 {
-                    "rule": "!isCIDR(self) || cidr(self) != cidr(self).masked() || string(cidr(self)) == self",
-                    "messageExpression": "'is not in canonical form; write ' + string(cidr(self))",
+                    "rule": "!isCIDR(self) || ip.isCanonical(self.split('/')[0])",
+                    "message": "is not in canonical form; write IPv6 in lower case with its longest run of zeros as ::, like 2001:db8::/32",
                 },
             ],
         },
     })
 }
 
-/// A map of texts, bounded so that the API server can bound the cost of its rules.
-pub(super) fn labels_or_annotations(_: &mut SchemaGenerator) -> Schema {
+/// Labels, bounded so that the API server can bound the cost of their rules.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    bounded_map(63)
+}
+
+/// Annotations, bounded so that the API server can bound the cost of their rules.
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    bounded_map(4096)
+}
+
+fn bounded_map(max_length: u16) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 32,
-        "additionalProperties": { "type": "string", "maxLength": 4096 },
+        "additionalProperties": { "type": "string", "maxLength": max_length },
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! The doc comments of the fields are what `kubectl explain` prints.
 
-use super::schema::{allowed_ips, labels_or_annotations, roles};
+use super::schema::{allowed_ips, annotations, labels, roles};
 use super::status::ApiAccountStatus;
 use super::{DEFAULT_API_KEY_FIELD, DEFAULT_SECRET_KEY_FIELD};
 use kube::{CustomResource, KubeSchema};
@@ -129,7 +129,7 @@ pub struct SecretSpec {
 
     /// Labels for the Secret, beside the operator's own. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "labels_or_annotations")]
+    #[schemars(schema_with = "labels")]
     #[x_kube(validation = Rule::new("self.all(k, !format.qualifiedName().validate(k).hasValue())").message("a label's name has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; a DNS prefix and '/' may stand before it"))]
     #[x_kube(validation = Rule::new("self.all(k, !format.labelValue().validate(self[k]).hasValue())").message("a label's value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit"))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('ops-admin.com/') && k != 'app.kubernetes.io/managed-by')").message("labels under ops-admin.com/ and app.kubernetes.io/managed-by are the operator's own"))]
@@ -137,7 +137,7 @@ pub struct SecretSpec {
 
     /// Annotations for the Secret, beside the operator's own. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "labels_or_annotations")]
+    #[schemars(schema_with = "annotations")]
     #[x_kube(validation = Rule::new("self.all(k, !format.qualifiedName().validate(k.lowerAscii()).hasValue())").message("an annotation's name has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; a DNS prefix and '/' may stand before it"))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('ops-admin.com/'))").message("annotations under ops-admin.com/ are the operator's own"))]
     pub annotations: BTreeMap<String, String>,

@@ -75,6 +75,8 @@ pub enum Reason {
     UnknownAffiliate,
     /// A Secret of the name exists and is not this account's.
     SecretConflict,
+    /// The Secret could not be read or written.
+    SecretUnavailable,
     /// The account database does not answer.
     DatabaseUnavailable,
 }
@@ -88,6 +90,7 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::UnknownAffiliate => "UnknownAffiliate",
             Self::SecretConflict => "SecretConflict",
+            Self::SecretUnavailable => "SecretUnavailable",
             Self::DatabaseUnavailable => "DatabaseUnavailable",
         }
     }

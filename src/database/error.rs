@@ -1,6 +1,7 @@
 //! What can go wrong with the account database, for whoever has to act on it.
 
 use crate::account::{AccountName, AffiliateName};
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// Why the database did not do what it was asked. No variant ever shows a key, or a password of a URL.
@@ -24,7 +25,7 @@ pub enum DatabaseError {
     /// No answer, or an answer that a later try may change.
     #[error("the account database is not available: {reason}")]
     Unavailable {
-        /// What the driver said.
+        /// Which database, and what the driver said.
         reason: String,
     },
     /// The database holds something that this program never writes.
@@ -61,9 +62,20 @@ pub enum DatabaseError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Anything else the driver reports: a permission, a full disk, a table that is not ours.
-    #[error("the account database refused: {0}")]
-    Refused(#[source] sqlx::Error),
+    /// The file that the URL names cannot be a database of this program's.
+    #[error("cannot use {} as the account database: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Anything else the driver reports: a permission, a table that is not ours.
+    #[error("the account database refused: {reason}")]
+    Refused {
+        /// Which database, and what the driver said. Text, not the driver's error: that one would show the row's values.
+        reason: String,
+    },
 }
 
 impl DatabaseError {

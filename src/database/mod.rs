@@ -6,6 +6,10 @@
 
 mod error;
 mod keyring;
+mod postgres;
+mod sql;
+mod sqlite;
+mod url;
 
 pub use error::DatabaseError;
 pub use keyring::{Keyring, KeyringError};
@@ -14,13 +18,29 @@ use crate::account::{Account, AccountId, AccountName, ClusterId, FieldChange, Ow
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// The account database that the URL names: `sqlite://FILE`, where a missing file is made, or `postgres://...`.
+///
+/// The server need not be there yet: each call connects if need be, and [`DatabaseError::Unavailable`] says that it could
+/// not. Must be called within a Tokio runtime.
+///
+/// # Errors
+/// [`DatabaseError::Url`] if the URL is no database URL, [`DatabaseError::File`] if the file cannot be used.
+pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+    match url::Place::parse(url)? {
+        url::Place::File(path) => Ok(Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open(path)?))),
+        url::Place::Server(options) => Ok(Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options)))),
+    }
+}
 
 /// Where accounts are kept. Implemented for SQLite and PostgreSQL; one contract suite holds for both.
 ///
 /// Every call either does all it says or nothing. After an error that [`DatabaseError::is_retryable`], whether a change
 /// was made is unknown: read again.
 #[async_trait]
-pub trait AccountDatabase: Send + Sync {
+pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The account that `owner` declares or declared, wherever it is in its life.
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError>;
 
@@ -48,6 +68,10 @@ pub trait AccountDatabase: Send + Sync {
 
     /// Brings the schema up to date, and writes nothing if it is.
     async fn migrate(&self) -> Result<(), DatabaseError>;
+
+    /// Ends every connection in good order; later calls fail. For SQLite this merges the log into the file, so that the
+    /// file alone is the whole database.
+    async fn close(&self) {}
 }
 
 /// One change of one account.

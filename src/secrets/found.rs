@@ -55,26 +55,51 @@ impl Belonging {
 pub struct FoundSecret {
     /// Its place.
     pub at: SecretRef,
-    /// Changes with each change of the Secret; `None` where versions are not kept.
-    pub version: Option<String>,
-    /// Its metadata.
-    pub metadata: ObjectMeta,
     /// Its data.
     pub data: BTreeMap<String, Data>,
+    /// All of it but the data.
+    object: Secret,
 }
 
 impl FoundSecret {
     /// Takes over a Kubernetes object that was read at this place.
-    pub fn new(at: SecretRef, secret: Secret) -> Self {
-        let data = secret.data.into_iter().flatten().map(|(key, value)| (key, Data(Zeroizing::new(value.0))));
-        let string_data =
-            secret.string_data.into_iter().flatten().map(|(key, value)| (key, Data::from(value.as_str())));
-        Self {
-            at,
-            version: secret.metadata.resource_version.clone(),
-            data: data.chain(string_data).collect(),
-            metadata: secret.metadata,
+    pub fn new(at: SecretRef, mut object: Secret) -> Self {
+        let data = object.data.take().into_iter().flatten().map(|(key, value)| (key, Data(Zeroizing::new(value.0))));
+        // As the API server does: stringData wins over data.
+        let string_data = object.string_data.take().into_iter().flatten();
+        let string_data = string_data.map(|(key, value)| (key, Data::from(value.as_str())));
+        Self { at, data: data.chain(string_data).collect(), object }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        &self.object.metadata
+    }
+
+    /// Changes with each change of the Secret; `None` where versions are not kept.
+    pub fn version(&self) -> Option<&str> {
+        self.object.metadata.resource_version.as_deref()
+    }
+
+    /// The Secret that this one becomes when it is put right: the manifest's data and nothing else; labels, annotations
+    /// and owners of others as they were; the version that was found, so that a Secret changed since is not overwritten.
+    pub fn put_right(&self, manifest: &SecretManifest) -> Secret {
+        let wanted = manifest.to_secret();
+        let mut secret = self.object.clone();
+        let (stale_labels, stale_annotations) = self.stale(manifest);
+        let labels = secret.metadata.labels.get_or_insert_default();
+        labels.retain(|name, _| !stale_labels.contains(name));
+        labels.extend(wanted.metadata.labels.into_iter().flatten());
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.retain(|name, _| !stale_annotations.contains(name));
+        annotations.extend(wanted.metadata.annotations.into_iter().flatten());
+        if let Some(reference) = manifest.owner_reference() {
+            let owners = secret.metadata.owner_references.get_or_insert_default();
+            owners.retain(|owner| owner.controller != Some(true) && owner.uid != reference.uid);
+            owners.push(reference);
         }
+        secret.data = wanted.data;
+        secret
     }
 
     /// Which parts differ from the manifest, by name: `data.KEY`, `label NAME`, `annotation NAME`, `owner`. Never a value.
@@ -87,8 +112,8 @@ impl FoundSecret {
         }
         let (labels, annotations) = self.stale(manifest);
         for (kind, found, wanted, stale) in [
-            ("label", &self.metadata.labels, &manifest.labels, labels),
-            ("annotation", &self.metadata.annotations, &manifest.annotations, annotations),
+            ("label", &self.metadata().labels, &manifest.labels, labels),
+            ("annotation", &self.metadata().annotations, &manifest.annotations, annotations),
         ] {
             let found = found.clone().unwrap_or_default();
             let wrong =
@@ -96,7 +121,7 @@ impl FoundSecret {
             parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));
         }
         if let Some(reference) = manifest.owner_reference()
-            && !self.metadata.owner_references.iter().flatten().any(|found| *found == reference)
+            && !self.metadata().owner_references.iter().flatten().any(|found| *found == reference)
         {
             parts.push("owner".to_owned());
         }
@@ -105,7 +130,7 @@ impl FoundSecret {
 
     /// Names of the labels and of the annotations that the user once asked for and no longer does.
     pub fn stale(&self, manifest: &SecretManifest) -> (Vec<String>, Vec<String>) {
-        let (none, found) = (BTreeMap::new(), &self.metadata);
+        let (none, found) = (BTreeMap::new(), self.metadata());
         let (labels, annotations) =
             (found.labels.as_ref().unwrap_or(&none), found.annotations.as_ref().unwrap_or(&none));
         let mut asked_for = Wanted::read(annotations);

@@ -1,9 +1,11 @@
 //! Secrets that hold an account's keys: what one shall look like, what was found, and the port to where they are kept.
 
+pub mod cluster;
 pub mod directory;
 mod error;
 mod found;
 mod manifest;
+pub mod view;
 
 pub use error::SecretError;
 pub use found::{Belonging, FoundSecret};

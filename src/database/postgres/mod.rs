@@ -1,0 +1,120 @@
+//! PostgreSQL: for production, and for several replicas.
+
+use super::sql::{Dialect, Meaning, apply_missing, session};
+use async_trait::async_trait;
+use sqlx::Connection;
+use sqlx::error::DatabaseError as ServerError;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use std::fmt;
+use std::time::Duration;
+use tokio::time::timeout;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/database/postgres/migrations");
+
+/// How long to wait for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const CONNECTIONS: u32 = 8;
+
+/// Those who migrate take turns by this lock: the letters `opsa`.
+const TAKE_TURNS: &str = "SELECT pg_advisory_xact_lock(1869640545)";
+
+/// A database on a PostgreSQL server.
+pub(super) struct Postgres {
+    place: String,
+    pool: PgPool,
+}
+
+impl Postgres {
+    /// The server need not be there yet.
+    pub fn open(options: PgConnectOptions) -> Self {
+        let place = place(&options);
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("opsadmin"),
+        };
+        // Whoever hangs in the middle of a transaction must not hold its locks for ever.
+        let options = options.options([("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // The pool tests each connection that comes back, for as long as that takes. On a connection whose other end is
+            // gone without a word it takes many minutes, in which the connection's place in the pool would be lost.
+            .after_release(|connection, _| {
+                Box::pin(async {
+                    timeout(ACQUIRE_TIMEOUT, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options);
+        Self { place, pool }
+    }
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    let server = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let user = options.get_username();
+    format!("{server}/{} as {user}", options.get_database().unwrap_or(user))
+}
+
+#[async_trait]
+impl Dialect for Postgres {
+    type Session = sqlx::Transaction<'static, sqlx::Postgres>;
+
+    async fn read(&self) -> Result<Self::Session, sqlx::Error> {
+        self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    }
+
+    async fn write(&self) -> Result<Self::Session, sqlx::Error> {
+        self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await
+    }
+
+    fn migrations(&self) -> &'static Migrator {
+        &MIGRATIONS
+    }
+
+    async fn migrate(&self) -> Result<(), MigrateError> {
+        let mut transaction = self.write().await?;
+        sqlx::query("SET LOCAL statement_timeout = '5min'").execute(&mut *transaction).await?;
+        sqlx::query(TAKE_TURNS).execute(&mut *transaction).await?;
+        apply_missing(&mut *transaction, &MIGRATIONS).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    fn meaning(&self, error: &dyn ServerError) -> Meaning {
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        let code = error.code();
+        match code.as_deref().unwrap_or_default() {
+            // undefined_table, undefined_column
+            "42P01" | "42703" => Meaning::Schema,
+            // invalid_catalog_name, read_only_sql_transaction (a standby), idle_in_transaction_session_timeout,
+            // lock_not_available, query_canceled (by statement_timeout)
+            "3D000" | "25006" | "25P03" | "55P03" | "57014" => Meaning::Later,
+            // Connection, authorization, rollback, resources, the operator, the system: healed by whoever runs the server.
+            code if ["08", "28", "40", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => Meaning::Later,
+            _ => Meaning::Refused,
+        }
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Postgres").field(&self.place).finish()
+    }
+}
+
+impl fmt::Display for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)
+    }
+}
+
+session!(Postgres);

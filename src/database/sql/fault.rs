@@ -1,0 +1,90 @@
+//! From a driver's error to one of the port's, in one place for both databases.
+
+use super::{Dialect, Meaning, SqlAccounts};
+use crate::database::DatabaseError;
+use sqlx::migrate::MigrateError;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What stopped a call: still the driver's word, or already the port's.
+pub(super) enum Fault {
+    Driver(sqlx::Error),
+    Said(DatabaseError),
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl From<DatabaseError> for Fault {
+    fn from(error: DatabaseError) -> Self {
+        Self::Said(error)
+    }
+}
+
+impl From<MigrateError> for Fault {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Self::Driver(error),
+            other => Self::Said(DatabaseError::Refused { reason: other.to_string() }),
+        }
+    }
+}
+
+impl<D: Dialect> SqlAccounts<D> {
+    /// Waits for the work, and puts whatever stopped it into the port's words.
+    pub(super) async fn answer<T>(
+        &self,
+        within: Duration,
+        work: impl Future<Output = Result<T, Fault>> + Send,
+    ) -> Result<T, DatabaseError> {
+        match timeout(within, work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Fault::Said(error))) => Err(error),
+            Ok(Err(Fault::Driver(error))) => Err(self.explain(&error).await),
+            Err(_) => Err(DatabaseError::Unavailable {
+                reason: format!("{}: no answer within {} s", self.dialect, within.as_secs()),
+            }),
+        }
+    }
+
+    async fn explain(&self, error: &sqlx::Error) -> DatabaseError {
+        let reason = format!("{}: {}", self.dialect, said(error));
+        match self.meaning(error) {
+            Meaning::Later => DatabaseError::Unavailable { reason },
+            Meaning::Refused => DatabaseError::Refused { reason },
+            Meaning::Schema => match self.pending().await {
+                Ok(pending) if pending.is_empty() => DatabaseError::Refused { reason },
+                Ok(pending) => DatabaseError::OlderSchema { pending },
+                Err(Fault::Said(error)) => error,
+                Err(Fault::Driver(_)) => DatabaseError::Unavailable { reason },
+            },
+        }
+    }
+
+    pub(super) fn meaning(&self, error: &sqlx::Error) -> Meaning {
+        match error {
+            sqlx::Error::Database(error) => self.dialect.meaning(&**error),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => Meaning::Later,
+            _ => Meaning::Refused,
+        }
+    }
+}
+
+/// What the driver said, in the fewest words.
+fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::PoolTimedOut => "no connection within the time allowed".to_owned(),
+        sqlx::Error::PoolClosed => "the connections were closed".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,106 @@
+//! The port over SQL, written once: what it does is here, and what a database does in its own way is behind [`Dialect`].
+
+mod dialect;
+mod fault;
+mod migrations;
+mod read;
+mod rows;
+mod write;
+
+pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
+pub(super) use migrations::apply_missing;
+
+use super::{AccountDatabase, Change, DatabaseError};
+use crate::account::{Account, AccountName, ClusterId, Owner};
+use async_trait::async_trait;
+use fault::Fault;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long migrating may take, which waits for other programs that migrate.
+const MIGRATE_WITHIN: Duration = Duration::from_mins(10);
+
+/// The account database in a database that speaks SQL.
+#[derive(Debug)]
+pub(super) struct SqlAccounts<D> {
+    dialect: D,
+}
+
+impl<D: Dialect> SqlAccounts<D> {
+    pub fn new(dialect: D) -> Self {
+        Self { dialect }
+    }
+
+    async fn first(&self, which: &read::Which, values: &[Value<'_>]) -> Result<Option<Account>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let account = read::first(&mut session, which, values).await?;
+        session.finish().await?;
+        Ok(account)
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
+    async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
+        let values = [owner.cluster.as_str().into(), owner.namespace.as_str().into(), owner.name.as_str().into()];
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_OWNER, &values)).await
+    }
+
+    async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
+    }
+
+    async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let accounts = read::all(&mut session, &read::BY_CLUSTER, &[cluster.as_str().into()]).await?;
+            session.finish().await?;
+            Ok(accounts)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            write::apply(&mut session, change).await?;
+            let id = change.account.to_string();
+            let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
+            session.finish().await?;
+            // Gone within the transaction that wrote it: somebody without foreign keys or rules deletes rows.
+            account.ok_or(Fault::Said(DatabaseError::Conflict))
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let ids: Vec<(String,)> = session.rows("SELECT DISTINCT sealed_with FROM account_keys", &[]).await?;
+            session.finish().await?;
+            Ok(ids.into_iter().map(|(id,)| id).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.pending()).await
+    }
+
+    async fn migrate(&self) -> Result<(), DatabaseError> {
+        let work = async {
+            if !self.pending().await?.is_empty() {
+                self.dialect.migrate().await?;
+            }
+            Ok(())
+        };
+        self.answer(MIGRATE_WITHIN, work).await
+    }
+
+    async fn close(&self) {
+        self.dialect.close().await;
+    }
+}

@@ -1,0 +1,96 @@
+//! Reading accounts: four statements, however many accounts, within one transaction that sees one state.
+
+use super::fault::Fault;
+use super::rows::{AccountRow, KeyRow, Parts, TextRow};
+use super::{Session, Value};
+use crate::account::Account;
+use std::collections::HashMap;
+
+/// Which accounts to read, as the statements that read them and what belongs to them.
+pub(super) struct Which {
+    accounts: &'static str,
+    roles: &'static str,
+    allowed_ips: &'static str,
+    keys: &'static str,
+}
+
+macro_rules! which {
+    ($condition:literal) => {
+        Which {
+            accounts: concat!(
+                "SELECT id, version, name, description, enabled, use_refresh_token, affiliate, any_ip, ",
+                "owner_cluster, owner_namespace, owner_name, retained_at, deleted_at FROM accounts WHERE ",
+                $condition,
+                " ORDER BY created_at, id"
+            ),
+            roles: concat!(
+                "SELECT account_id, role AS text FROM account_roles ",
+                "WHERE account_id IN (SELECT id FROM accounts WHERE ",
+                $condition,
+                ")"
+            ),
+            allowed_ips: concat!(
+                "SELECT account_id, cidr AS text FROM account_allowed_ips ",
+                "WHERE account_id IN (SELECT id FROM accounts WHERE ",
+                $condition,
+                ")"
+            ),
+            keys: concat!(
+                "SELECT id, account_id, api_key, secret_key_sealed, sealed_with, created_at, expires_at ",
+                "FROM account_keys WHERE account_id IN (SELECT id FROM accounts WHERE ",
+                $condition,
+                ") ORDER BY created_at DESC, id"
+            ),
+        }
+    };
+}
+
+/// `$1`: the account's id.
+pub(super) const BY_ID: Which = which!("id = $1");
+
+/// `$1`, `$2`, `$3`: cluster, namespace and name of the owner.
+pub(super) const BY_OWNER: Which = which!("owner_cluster = $1 AND owner_namespace = $2 AND owner_name = $3");
+
+/// `$1`: the comparable name.
+pub(super) const BY_NAME: Which = which!("name_key = $1 AND deleted_at IS NULL");
+
+/// `$1`: the cluster.
+pub(super) const BY_CLUSTER: Which = which!("owner_cluster = $1");
+
+/// Reads the one account there may be.
+pub(super) async fn first<S: Session>(
+    session: &mut S,
+    which: &Which,
+    values: &[Value<'_>],
+) -> Result<Option<Account>, Fault> {
+    Ok(all(session, which, values).await?.pop())
+}
+
+/// Reads every account.
+pub(super) async fn all<S: Session>(
+    session: &mut S,
+    which: &Which,
+    values: &[Value<'_>],
+) -> Result<Vec<Account>, Fault> {
+    let accounts: Vec<AccountRow> = session.rows(which.accounts, values).await?;
+    if accounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut parts: HashMap<String, Parts> = HashMap::new();
+    for row in session.rows::<TextRow>(which.roles, values).await? {
+        parts.entry(row.account_id).or_default().roles.insert(row.text);
+    }
+    for row in session.rows::<TextRow>(which.allowed_ips, values).await? {
+        parts.entry(row.account_id).or_default().allowed_ips.insert(row.text);
+    }
+    for row in session.rows::<KeyRow>(which.keys, values).await? {
+        parts.entry(row.account_id.clone()).or_default().keys.push(row.decode()?);
+    }
+    accounts
+        .into_iter()
+        .map(|account| {
+            let parts = parts.remove(&account.id).unwrap_or_default();
+            Ok(account.decode(parts)?)
+        })
+        .collect()
+}

@@ -1,0 +1,139 @@
+//! Rows as the tables have them, and what they say in the domain's words.
+//!
+//! What only describes access (names, roles, addresses) is taken as it is, whatever it says. What identifies or
+//! authenticates (ids, keys, times, owners) must be readable.
+
+use crate::account::{
+    Account, AccountId, ApiKey, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey, StoredSettings,
+    Version,
+};
+use crate::database::DatabaseError;
+use jiff::Timestamp;
+use sqlx::FromRow;
+use std::collections::BTreeSet;
+
+/// A row of `accounts`.
+#[derive(FromRow)]
+pub(super) struct AccountRow {
+    pub id: String,
+    version: i64,
+    name: String,
+    description: String,
+    enabled: bool,
+    use_refresh_token: bool,
+    affiliate: Option<String>,
+    any_ip: bool,
+    owner_cluster: Option<String>,
+    owner_namespace: Option<String>,
+    owner_name: Option<String>,
+    retained_at: Option<i64>,
+    deleted_at: Option<i64>,
+}
+
+/// A row of `account_roles` or `account_allowed_ips`.
+#[derive(FromRow)]
+pub(super) struct TextRow {
+    pub account_id: String,
+    pub text: String,
+}
+
+/// A row of `account_keys`.
+#[derive(FromRow)]
+pub(super) struct KeyRow {
+    id: String,
+    pub account_id: String,
+    api_key: String,
+    secret_key_sealed: Vec<u8>,
+    sealed_with: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+}
+
+/// What belongs to one account in the other tables.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub roles: BTreeSet<String>,
+    pub allowed_ips: BTreeSet<String>,
+    pub keys: Vec<StoredKey>,
+}
+
+/// The cell of a row, to name it if it cannot be read.
+struct Cell<'a> {
+    table: &'static str,
+    column: &'static str,
+    row: &'a str,
+}
+
+impl AccountRow {
+    /// The account that this row and its parts say.
+    pub fn decode(self, parts: Parts) -> Result<Account, DatabaseError> {
+        let cell = |column| Cell { table: "accounts", column, row: &self.id };
+        let id = cell("id").id(AccountId::parse(&self.id))?;
+        let life = match (self.deleted_at, self.retained_at) {
+            (Some(since), _) => Life::Deleted { since: cell("deleted_at").time(since)? },
+            (None, Some(since)) => Life::Retained { since: cell("retained_at").time(since)? },
+            (None, None) => Life::Live,
+        };
+        let owner = match (&self.owner_cluster, self.owner_namespace, self.owner_name) {
+            (Some(cluster), Some(namespace), Some(name)) => {
+                let cluster =
+                    ClusterId::parse(cluster).map_err(|error| cell("owner_cluster").unreadable(error.to_string()))?;
+                Some(Owner { cluster, namespace, name })
+            }
+            (None, None, None) => None,
+            _ => return Err(cell("owner_cluster").unreadable("the owner is not whole".to_owned())),
+        };
+        Ok(Account {
+            id,
+            version: Version(self.version),
+            owner,
+            life,
+            settings: StoredSettings {
+                name: self.name,
+                description: self.description,
+                enabled: self.enabled,
+                use_refresh_token: self.use_refresh_token,
+                affiliate: self.affiliate,
+                roles: parts.roles,
+                any_ip: self.any_ip,
+                allowed_ips: parts.allowed_ips,
+            },
+            keys: parts.keys,
+        })
+    }
+}
+
+impl KeyRow {
+    /// The pair that this row says.
+    pub fn decode(self) -> Result<StoredKey, DatabaseError> {
+        let cell = |column| Cell { table: "account_keys", column, row: &self.id };
+        Ok(StoredKey {
+            id: cell("id").id(KeyId::parse(&self.id))?,
+            api_key: ApiKey::parse(&self.api_key).map_err(|error| cell("api_key").unreadable(error.to_string()))?,
+            state: match self.expires_at {
+                Some(expires) => KeyState::Retiring { expires: cell("expires_at").time(expires)? },
+                None => KeyState::Active,
+            },
+            created: cell("created_at").time(self.created_at)?,
+            sealed: SealedSecret { sealed_with: self.sealed_with, bytes: self.secret_key_sealed },
+        })
+    }
+}
+
+impl Cell<'_> {
+    /// An id that is written as this program writes it: in another spelling, no statement would find its row again.
+    fn id<Id: ToString>(&self, id: Option<Id>) -> Result<Id, DatabaseError> {
+        id.filter(|id| id.to_string() == self.row)
+            .ok_or_else(|| self.unreadable("it is no UUID in lower case with hyphens".to_owned()))
+    }
+
+    fn time(&self, microseconds: i64) -> Result<Timestamp, DatabaseError> {
+        Timestamp::from_microsecond(microseconds).map_err(|_| {
+            self.unreadable(format!("{microseconds} microseconds are no time between the years -9999 and 9999"))
+        })
+    }
+
+    fn unreadable(&self, reason: String) -> DatabaseError {
+        DatabaseError::Inconsistent { table: self.table, column: self.column, row: self.row.to_owned(), reason }
+    }
+}

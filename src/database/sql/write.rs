@@ -1,0 +1,258 @@
+//! Changing an account: everything that one [`Change`] does, within the transaction it is given.
+
+use super::fault::Fault;
+use super::{Session, Value};
+use crate::account::{
+    AffiliateName, Field, FieldChange, KeyState, Owner, Settings, StoredKey, StoredSettings, Version,
+    changes as differences,
+};
+use crate::database::{Action, Change, DatabaseError, UnknownAffiliate};
+use serde_json::json;
+use sqlx::FromRow;
+use sqlx::error::ErrorKind;
+use std::collections::BTreeSet;
+
+const FIRST_VERSION: Version = Version(1);
+
+const CREATE: &str = "INSERT INTO accounts (id, version, name, name_key, description, enabled, use_refresh_token, \
+     affiliate, any_ip, updated_at, created_at, owner_cluster, owner_namespace, owner_name) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13)";
+
+const UPDATE: &str = "UPDATE accounts SET version = version + 1, name = $3, name_key = $4, description = $5, \
+     enabled = $6, use_refresh_token = $7, affiliate = $8, any_ip = $9, updated_at = $10, retained_at = NULL, \
+     deleted_at = NULL WHERE id = $1 AND version = $2 RETURNING version";
+
+const DELETE: &str = "UPDATE accounts SET version = version + 1, enabled = FALSE, updated_at = $3, deleted_at = $3 \
+     WHERE id = $1 AND version = $2 RETURNING version";
+
+const RETAIN: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, retained_at = $3 \
+     WHERE id = $1 AND version = $2 RETURNING version";
+
+const BEFORE: &str = "SELECT enabled, retained_at, deleted_at FROM accounts WHERE id = $1 AND version = $2";
+
+const REMOVE_ROLES: &str = "DELETE FROM account_roles WHERE account_id = $1";
+
+const REMOVE_ALLOWED_IPS: &str = "DELETE FROM account_allowed_ips WHERE account_id = $1";
+
+const REGISTER_AFFILIATE: &str =
+    "INSERT INTO affiliates (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+
+const ADD_KEY: &str = "INSERT INTO account_keys (id, account_id, api_key, secret_key_sealed, sealed_with, created_at, \
+     expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+const RECORD: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
+     VALUES ($1, $2, $3, $4, $5, $6)";
+
+/// What is on the account before it is changed, as far as the journal tells it.
+#[derive(FromRow)]
+struct Before {
+    enabled: bool,
+    retained_at: Option<i64>,
+    deleted_at: Option<i64>,
+}
+
+/// One change on its way into the database, with its own values in the form that statements take.
+struct Writer<'a, S> {
+    session: &'a mut S,
+    change: &'a Change,
+    id: String,
+    at: i64,
+}
+
+/// Makes the change and its journal entry.
+pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Result<(), Fault> {
+    let mut writer = Writer { session, change, id: change.account.to_string(), at: change.at.as_microsecond() };
+    match &change.action {
+        Action::Create { owner, settings, key, unknown_affiliate } => {
+            writer.create(owner, settings, key, *unknown_affiliate).await
+        }
+        Action::Update { expected, settings, changes, unknown_affiliate } => {
+            writer.update(*expected, settings, changes, *unknown_affiliate).await
+        }
+        Action::Delete { expected } => writer.delete(*expected).await,
+        Action::Retain { expected } => writer.retain(*expected).await,
+    }
+}
+
+impl<S: Session> Writer<'_, S> {
+    async fn create(
+        &mut self,
+        owner: &Owner,
+        settings: &Settings,
+        key: &StoredKey,
+        unknown_affiliate: UnknownAffiliate,
+    ) -> Result<(), Fault> {
+        self.register_affiliate(settings, unknown_affiliate).await?;
+        let name_key = settings.name.comparable();
+        let mut values = account_values(&self.id, FIRST_VERSION, settings, &name_key, self.at);
+        values.extend([owner.cluster.as_str(), owner.namespace.as_str(), owner.name.as_str()].map(Value::Text));
+        self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
+        self.add_parts(settings).await?;
+        self.add_key(key).await?;
+        self.record("created", &differences(&nothing(), settings)).await
+    }
+
+    async fn update(
+        &mut self,
+        expected: Version,
+        settings: &Settings,
+        changes: &[FieldChange],
+        unknown_affiliate: UnknownAffiliate,
+    ) -> Result<(), Fault> {
+        let before = self.before(expected).await?;
+        self.register_affiliate(settings, unknown_affiliate).await?;
+        let name_key = settings.name.comparable();
+        let values = account_values(&self.id, expected, settings, &name_key, self.at);
+        let updated = self.session.rows(UPDATE, &values).await.map_err(|error| refusal(error, settings))?;
+        exactly_one(&updated)?;
+        self.session.run(REMOVE_ROLES, &[self.id.as_str().into()]).await?;
+        self.session.run(REMOVE_ALLOWED_IPS, &[self.id.as_str().into()]).await?;
+        self.add_parts(settings).await?;
+        let was_live = before.retained_at.is_none() && before.deleted_at.is_none();
+        self.record(if was_live { "updated" } else { "restored" }, changes).await
+    }
+
+    async fn delete(&mut self, expected: Version) -> Result<(), Fault> {
+        let before = self.before(expected).await?;
+        let deleted = self.session.rows(DELETE, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        exactly_one(&deleted)?;
+        let disabled = FieldChange { field: Field::Enabled, old: true.to_string(), new: false.to_string() };
+        self.record("deleted", if before.enabled { std::slice::from_ref(&disabled) } else { &[] }).await
+    }
+
+    async fn retain(&mut self, expected: Version) -> Result<(), Fault> {
+        let retained = self.session.rows(RETAIN, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        exactly_one(&retained)?;
+        self.record("retained", &[]).await
+    }
+
+    async fn before(&mut self, expected: Version) -> Result<Before, Fault> {
+        let mut before = self.session.rows(BEFORE, &[self.id.as_str().into(), expected.0.into()]).await?;
+        before.pop().ok_or(Fault::Said(DatabaseError::Conflict))
+    }
+
+    async fn register_affiliate(&mut self, settings: &Settings, unknown: UnknownAffiliate) -> Result<(), Fault> {
+        if let (Some(affiliate), UnknownAffiliate::Register) = (&settings.affiliate, unknown) {
+            self.session.run(REGISTER_AFFILIATE, &[affiliate.as_str().into(), self.at.into()]).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_parts(&mut self, settings: &Settings) -> Result<(), Fault> {
+        let StoredSettings { roles, allowed_ips, .. } = StoredSettings::from(settings);
+        self.add_texts("INSERT INTO account_roles (account_id, role) VALUES ", &roles).await?;
+        self.add_texts("INSERT INTO account_allowed_ips (account_id, cidr) VALUES ", &allowed_ips).await
+    }
+
+    /// Adds all the rows in one statement: `insert` and then `($1, $2), ($1, $3), ...`.
+    async fn add_texts(&mut self, insert: &str, texts: &BTreeSet<String>) -> Result<(), Fault> {
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<String> = (2..texts.len() + 2).map(|text| format!("($1, ${text})")).collect();
+        let mut values = vec![Value::Text(&self.id)];
+        values.extend(texts.iter().map(|text| Value::Text(text)));
+        self.session.run_built(format!("{insert}{}", rows.join(", ")), &values).await.map_err(conflict)
+    }
+
+    async fn add_key(&mut self, key: &StoredKey) -> Result<(), Fault> {
+        let id = key.id.to_string();
+        let expires = match key.state {
+            KeyState::Active => None,
+            KeyState::Retiring { expires } => Some(expires.as_microsecond()),
+        };
+        let values = [
+            id.as_str().into(),
+            self.id.as_str().into(),
+            key.api_key.as_str().into(),
+            key.sealed.bytes.as_slice().into(),
+            key.sealed.sealed_with.as_str().into(),
+            key.created.as_microsecond().into(),
+            expires.into(),
+        ];
+        self.session.run(ADD_KEY, &values).await.map_err(conflict)
+    }
+
+    async fn record(&mut self, action: &str, changes: &[FieldChange]) -> Result<(), Fault> {
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|change| json!({ "field": change.field.as_str(), "old": change.old, "new": change.new }))
+            .collect();
+        let changes = serde_json::Value::from(changes).to_string();
+        let values = [
+            self.id.as_str().into(),
+            self.at.into(),
+            self.change.actor.as_str().into(),
+            self.change.generation.into(),
+            action.into(),
+            changes.as_str().into(),
+        ];
+        Ok(self.session.run(RECORD, &values).await?)
+    }
+}
+
+/// The parameters `$1` to `$10` of [`CREATE`] and [`UPDATE`].
+fn account_values<'a>(
+    id: &'a str,
+    version: Version,
+    settings: &'a Settings,
+    name_key: &'a str,
+    at: i64,
+) -> Vec<Value<'a>> {
+    vec![
+        id.into(),
+        version.0.into(),
+        settings.name.as_str().into(),
+        name_key.into(),
+        settings.description.as_str().into(),
+        settings.enabled.into(),
+        settings.use_refresh_token.into(),
+        settings.affiliate.as_ref().map(AffiliateName::as_str).into(),
+        settings.allowed_ips.is_any().into(),
+        at.into(),
+    ]
+}
+
+/// What an account is before it is made, for the journal of its making.
+fn nothing() -> StoredSettings {
+    StoredSettings {
+        name: String::new(),
+        description: String::new(),
+        enabled: false,
+        use_refresh_token: false,
+        affiliate: None,
+        roles: BTreeSet::new(),
+        any_ip: false,
+        allowed_ips: BTreeSet::new(),
+    }
+}
+
+/// The row of the version that was observed, or somebody was faster.
+fn exactly_one(versions: &[(i64,)]) -> Result<(), DatabaseError> {
+    if versions.len() == 1 { Ok(()) } else { Err(DatabaseError::Conflict) }
+}
+
+/// Why a row of `accounts` was refused, told from the constraint it broke. PostgreSQL names the index, SQLite the columns.
+fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
+    let Some(server) = error.as_database_error() else { return error.into() };
+    match (server.kind(), &settings.affiliate) {
+        (ErrorKind::UniqueViolation, _)
+            if server.constraint() == Some("accounts_live_name") || server.message().ends_with("accounts.name_key") =>
+        {
+            DatabaseError::NameTaken { name: settings.name.clone() }.into()
+        }
+        // The affiliate is the only row that a row of `accounts` points to.
+        (ErrorKind::ForeignKeyViolation, Some(affiliate)) => {
+            DatabaseError::UnknownAffiliate { affiliate: affiliate.clone() }.into()
+        }
+        _ => conflict(error),
+    }
+}
+
+/// A row that is there already was put there by somebody else.
+fn conflict(error: sqlx::Error) -> Fault {
+    match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
+        Some(ErrorKind::UniqueViolation) => DatabaseError::Conflict.into(),
+        _ => error.into(),
+    }
+}

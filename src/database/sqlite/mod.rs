@@ -1,0 +1,132 @@
+//! SQLite: one file, one writer at a time, readers beside it. The embedded default.
+
+use super::DatabaseError;
+use super::sql::{Dialect, Meaning, apply_missing, session};
+use async_trait::async_trait;
+use sqlx::error::DatabaseError as ServerError;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/database/sqlite/migrations");
+
+/// How long to wait for another program's write to end.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a call may queue for a connection, behind this program's own calls.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
+
+const READERS: u32 = 4;
+
+/// The database in one file.
+pub(super) struct Sqlite {
+    path: PathBuf,
+    readers: SqlitePool,
+    /// A single connection: writes queue here in order, where SQLite's own waiting is first come, last served.
+    writer: SqlitePool,
+}
+
+impl Sqlite {
+    /// Takes the file, or makes an empty one that only its owner may read. SQLite gives the files it makes beside it the
+    /// same mode.
+    pub fn open(path: PathBuf) -> Result<Self, DatabaseError> {
+        ensure_file(&path).map_err(|reason| DatabaseError::File { path: path.clone(), reason })?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full);
+        let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT);
+        Ok(Self {
+            path,
+            readers: pool
+                .clone()
+                .max_connections(READERS)
+                .connect_lazy_with(options.clone().pragma("query_only", "ON")),
+            writer: pool.max_connections(1).connect_lazy_with(options.journal_mode(SqliteJournalMode::Wal)),
+        })
+    }
+}
+
+fn ensure_file(path: &Path) -> Result<(), String> {
+    if path.is_dir() {
+        return Err("it is a folder".to_owned());
+    }
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            match OpenOptions::new().read(true).write(true).open(path) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("this program must be able to read and write it: {error}")),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err("there is no such folder to make the file in; make the folder first".to_owned())
+        }
+        Err(error) => Err(format!("there is no such file, and it cannot be made: {error}")),
+    }
+}
+
+#[async_trait]
+impl Dialect for Sqlite {
+    type Session = sqlx::Transaction<'static, sqlx::Sqlite>;
+
+    async fn read(&self) -> Result<Self::Session, sqlx::Error> {
+        self.readers.begin().await
+    }
+
+    async fn write(&self) -> Result<Self::Session, sqlx::Error> {
+        // A transaction that begins to read and then writes fails at once if another wrote in between.
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    fn migrations(&self) -> &'static Migrator {
+        &MIGRATIONS
+    }
+
+    async fn migrate(&self) -> Result<(), MigrateError> {
+        let mut transaction = self.write().await?;
+        apply_missing(&mut *transaction, &MIGRATIONS).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    fn meaning(&self, error: &dyn ServerError) -> Meaning {
+        // The low byte of the extended result code: https://www.sqlite.org/rescode.html
+        let code = error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
+        match code {
+            // ERROR, which only its message tells apart.
+            Some(1)
+                if error.message().starts_with("no such table") || error.message().starts_with("no such column") =>
+            {
+                Meaning::Schema
+            }
+            // BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN, PROTOCOL
+            Some(5 | 6 | 7 | 10 | 13 | 14 | 15) => Meaning::Later,
+            _ => Meaning::Refused,
+        }
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sqlite").field(&self.path).finish()
+    }
+}
+
+impl fmt::Display for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+session!(Sqlite);

@@ -1,0 +1,185 @@
+//! Database URLs: which adapter a URL asks for, and how to speak of a URL without its password.
+
+use super::DatabaseError;
+use sqlx::postgres::PgConnectOptions;
+use std::path::PathBuf;
+use std::str::FromStr;
+use url::Url;
+
+/// The parameters a PostgreSQL URL may have. Another is an error: a mistyped `sslmode` must not mean no TLS.
+const PARAMETERS: [&str; 15] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "application_name",
+    "options",
+];
+
+/// Where a database is.
+pub(super) enum Place {
+    /// An SQLite file.
+    File(PathBuf),
+    /// A database on a PostgreSQL server.
+    Server(Box<PgConnectOptions>),
+}
+
+impl Place {
+    /// Reads a database URL.
+    pub fn parse(url: &str) -> Result<Self, DatabaseError> {
+        let place = match url.split_once("://") {
+            Some(("sqlite", file)) => parse_file(file).map(Self::File),
+            Some(("postgres" | "postgresql", _)) => parse_server(url).map(|options| Self::Server(Box::new(options))),
+            Some((scheme, _)) => Err(format!("the scheme {scheme:?} is not known")),
+            None => Err("it has no scheme".to_owned()),
+        };
+        place.map_err(|reason| DatabaseError::Url { url: without_password(url), reason })
+    }
+}
+
+fn parse_file(file: &str) -> Result<PathBuf, String> {
+    if file.is_empty() {
+        return Err("it names no file".to_owned());
+    }
+    if file == ":memory:" {
+        return Err("a database in memory would be lost, and every account's keys with it".to_owned());
+    }
+    if file.contains(['?', '\0']) {
+        return Err("the name of the file may have no question mark, and SQLite takes no parameters here".to_owned());
+    }
+    let path = PathBuf::from(file);
+    // SQLite reads a name that begins with `file:` as a URI of its own.
+    Ok(if path.is_absolute() { path } else { PathBuf::from(".").join(path) })
+}
+
+fn parse_server(url: &str) -> Result<PgConnectOptions, String> {
+    let parsed = Url::parse(url).map_err(|error| error.to_string())?;
+    // A password with one of these written plainly ends too early; its rest would pass for a port, a database or a
+    // parameter, and be shown as one.
+    let path = parsed.path().trim_start_matches('/');
+    if parsed.fragment().is_some() || path.contains(['@', '/']) || parsed.query().is_some_and(|q| q.contains('@')) {
+        return Err("a password's # must be written %23, its / %2F, its ? %3F and its @ %40".to_owned());
+    }
+    let has_host = parsed.host_str().is_some_and(|host| !host.is_empty());
+    if !has_host && !parsed.query_pairs().any(|(key, _)| key == "host" || key == "hostaddr") {
+        return Err("it names no host".to_owned());
+    }
+    for (key, _) in parsed.query_pairs() {
+        if key == "password" || key == "user" || key == "dbname" {
+            return Err(format!(
+                "{key} is written before the question mark, as in postgres://USER:PASSWORD@HOST/DATABASE"
+            ));
+        }
+        if !PARAMETERS.contains(&key.as_ref()) {
+            return Err(format!("the parameter {key:?} is not known"));
+        }
+    }
+    PgConnectOptions::from_str(url).map_err(|error| match error {
+        sqlx::Error::Configuration(reason) => reason.to_string(),
+        other => other.to_string(),
+    })
+}
+
+/// The URL as it may be shown: `***` for the password, `...` for the parameters. Works on what is no URL at all, so it
+/// takes the last `@` for the end of the password.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let (login, rest) = match rest.rsplit_once('@') {
+        Some((login, rest)) => (Some(login), rest),
+        None => (None, rest),
+    };
+    let login = match login.map(|login| login.split_once(':').map_or((login, false), |(user, _)| (user, true))) {
+        Some((user, true)) => format!("{user}:***@"),
+        Some((user, false)) => format!("{user}@"),
+        None => String::new(),
+    };
+    let rest = match rest.split_once('?') {
+        Some((rest, _)) => format!("{rest}?..."),
+        None => rest.to_owned(),
+    };
+    format!("{scheme}{login}{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        match Place::parse(url) {
+            Err(error) => format!("{error} {error:?}"),
+            Ok(_) => panic!("{url} was taken"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_taken_as_it_is_written() {
+        let file = |url| match Place::parse(url) {
+            Ok(Place::File(path)) => path,
+            _ => panic!("{url} is a file"),
+        };
+        assert_eq!(file("sqlite:///var/lib/a%20b.db"), PathBuf::from("/var/lib/a%20b.db"));
+        assert_eq!(file("sqlite://opsadmin.db"), PathBuf::from("./opsadmin.db"));
+        assert_eq!(file("sqlite://file:x.db"), PathBuf::from("./file:x.db"));
+    }
+
+    #[test]
+    fn what_cannot_be_a_database_says_why() {
+        for (url, reason) in [
+            ("opsadmin.db", "it has no scheme"),
+            ("mysql://u@h/d", "the scheme \"mysql\" is not known"),
+            ("sqlite://", "it names no file"),
+            ("sqlite://:memory:", "would be lost"),
+            ("sqlite://a.db?mode=ro", "takes no parameters"),
+            ("postgres:///d", "it names no host"),
+            ("postgres://h:port/d", "invalid port number"),
+            ("postgres://h/d?sslmod=require", "the parameter \"sslmod\" is not known"),
+            ("postgres://h/d?sslmode=maybe", "maybe"),
+        ] {
+            let said = refusal(url);
+            assert!(said.contains(reason), "{url}: {said}");
+            assert!(said.contains("write sqlite://FILE or postgres://USER@HOST/DATABASE"), "{said}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown_whatever_is_wrong_with_the_url() {
+        for url in [
+            "postgres://u:hush@h:port/d",
+            "postgres://u:hush@h/d?unknown=1",
+            "postgres://u@h/d?password=hush",
+            "postgres://u:12#hush@h/d",
+            "postgres://u:12/hush@h/d",
+            "postgres://u:12?hush@h/d",
+            "postgres://u:x@hush@h:p/d",
+            "postgres://u:h ush@h:p/d",
+            "postgre://u:hush@h/d",
+            "u:hush@h/d",
+        ] {
+            let said = refusal(url);
+            assert!(!said.contains("hush") && !said.contains("ush@"), "{url}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_reached_with_what_the_url_says() {
+        let Ok(Place::Server(options)) =
+            Place::parse("postgresql://u:p%40ss@db.example:5433/accounts?sslmode=verify-full")
+        else {
+            panic!("this is a server");
+        };
+        assert_eq!((options.get_host(), options.get_port(), options.get_username()), ("db.example", 5433, "u"));
+        assert_eq!(options.get_database(), Some("accounts"));
+    }
+}

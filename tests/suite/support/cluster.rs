@@ -1,0 +1,178 @@
+//! The Kubernetes control plane that all tests share.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::conditions::is_crd_established;
+use kube::runtime::wait::Condition as _;
+use kube::{Api, Client, Config};
+use tokio::sync::OnceCell;
+
+use super::audit::{self, AuditEvent};
+use super::control_plane::ControlPlane;
+use super::namespace::TestNamespace;
+use super::process::Folder;
+use super::programs::{Programs, installed_kubectl};
+use super::run::{Finished, run};
+use super::wait::eventually;
+
+/// What the tests' own client calls itself, so that an audit log tells it from the program under test.
+pub const SUITE_USER_AGENT: &str = "opsadmin-suite";
+
+/// The project's own resource definitions, which every cluster gets before the first test.
+const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
+const KUBECTL_WITHIN: Duration = Duration::from_mins(1);
+
+/// A Kubernetes API server and its controllers. There are no nodes, so no pod ever runs.
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    // None when the cluster was there before the tests.
+    own: Option<ControlPlane>,
+    home: Arc<Folder>,
+}
+
+/// The cluster of this test binary, started by the first test that asks for it.
+///
+/// `OPSADMIN_TEST_KUBECONFIG` names the kubeconfig of an existing one, such as kind's, to use instead; the user's
+/// current kubeconfig is never looked at.
+pub async fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
+    match CLUSTER.get_or_init(Cluster::find_or_start).await {
+        Ok(cluster) => cluster,
+        Err(problem) => panic!("no test cluster: {problem}"),
+    }
+}
+
+impl Cluster {
+    async fn find_or_start() -> Result<Self, String> {
+        match env::var_os("OPSADMIN_TEST_KUBECONFIG") {
+            Some(kubeconfig) => Self::existing(PathBuf::from(kubeconfig)).await,
+            None => Self::start().await,
+        }
+    }
+
+    async fn existing(kubeconfig: PathBuf) -> Result<Self, String> {
+        install_definitions(&client_of(&kubeconfig).await?).await?;
+        Ok(Self { kubeconfig, kubectl: installed_kubectl(), own: None, home: Folder::new("home") })
+    }
+
+    async fn start() -> Result<Self, String> {
+        let programs = tokio::task::spawn_blocking(Programs::find)
+            .await
+            .map_err(|error| format!("looking for the programs: {error}"))??;
+        let mut own = ControlPlane::start(&programs).await?;
+        let kubeconfig = own.kubeconfig_for("opsadmin-suite", Some("system:masters"));
+        install_definitions(&client_of(&kubeconfig).await?).await?;
+        if let Some(controller_manager) = &programs.controller_manager {
+            own.start_controllers(controller_manager);
+        }
+        Ok(Self { kubeconfig, kubectl: programs.kubectl, own: Some(own), home: Folder::new("home") })
+    }
+
+    /// A kubeconfig that may do everything.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A new client that may do everything; it belongs to the runtime of the test that asks.
+    pub async fn client(&self) -> Client {
+        match client_of(&self.kubeconfig).await {
+            Ok(client) => client,
+            Err(problem) => panic!("{problem}"),
+        }
+    }
+
+    /// A kubeconfig of a user who has only the rights that the test gives them; none on an existing cluster, whose
+    /// authority signs nothing for us.
+    pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Option<PathBuf> {
+        self.own.as_ref().map(|own| own.kubeconfig_for(user, group))
+    }
+
+    /// A namespace that only this test uses; it goes when the value is dropped.
+    pub async fn namespace(&self, test_name: &str) -> TestNamespace {
+        TestNamespace::create(&self.kubeconfig, test_name).await
+    }
+
+    /// Every request about objects in `namespace` that the API server has answered so far, `""` for those across all
+    /// namespaces; none on an existing cluster, whose log we cannot read.
+    pub fn audit(&self, namespace: &str) -> Option<Vec<AuditEvent>> {
+        self.own.as_ref().map(|own| audit::read(own.audit_log(), namespace))
+    }
+
+    /// Runs `kubectl` in a namespace of this cluster.
+    pub async fn kubectl(&self, namespace: &str, arguments: &[&str]) -> Finished {
+        self.kubectl_with(namespace, arguments, "").await
+    }
+
+    /// Runs `kubectl` in a namespace of this cluster, with text as its standard input.
+    pub async fn kubectl_with(&self, namespace: &str, arguments: &[&str], input: &str) -> Finished {
+        let mut kubectl = Command::new(&self.kubectl);
+        kubectl
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--namespace", namespace])
+            .args(arguments)
+            .env_remove("KUBECONFIG")
+            .env("HOME", self.home.path());
+        run(kubectl, input, KUBECTL_WITHIN).await
+    }
+}
+
+/// A client for a kubeconfig file.
+pub async fn client_of(kubeconfig: &Path) -> Result<Client, String> {
+    let because = |error: &dyn std::error::Error| format!("{}: {error}", kubeconfig.display());
+    let contents = Kubeconfig::read_from(kubeconfig).map_err(|error| because(&error))?;
+    let mut config = Config::from_custom_kubeconfig(contents, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| because(&error))?;
+    config.headers.push((USER_AGENT, HeaderValue::from_static(SUITE_USER_AGENT)));
+    Client::try_from(config).map_err(|error| because(&error))
+}
+
+/// Applies every definition of the project's `crds` folder and waits until the API server serves it.
+async fn install_definitions(client: &Client) -> Result<(), String> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for (path, definition) in definitions()? {
+        let because = |error: kube::Error| format!("{}: {error}", path.display());
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        let untyped: Api<DynamicObject> =
+            Api::all_with(client.clone(), &kube::api::ApiResource::erase::<CustomResourceDefinition>(&()));
+        let params = PatchParams::apply(SUITE_USER_AGENT).force();
+        untyped.patch(&name, &params, &Patch::Apply(&definition)).await.map_err(because)?;
+        eventually(&format!("{name} to be served"), ESTABLISHED_WITHIN, async || {
+            let seen = api.get_opt(&name).await.map_err(because)?;
+            if is_crd_established().matches_object(seen.as_ref()) { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+    }
+    Ok(())
+}
+
+fn definitions() -> Result<Vec<(PathBuf, DynamicObject)>, String> {
+    let folder = Path::new(DEFINITIONS);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).map_err(|error| format!("{DEFINITIONS}: {error}"))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| format!("{DEFINITIONS}: {error}"))?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let definition = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+            found.push((path, definition));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,18 @@
+//! What the tests stand on: a real control plane, a real PostgreSQL server and the built program, each started on first
+//! use.
+#![allow(dead_code, reason = "each kind of test uses its own part of this, and no test uses all of it")]
+
+pub mod audit;
+pub mod certificates;
+pub mod cluster;
+pub mod control_plane;
+pub mod names;
+pub mod namespace;
+pub mod opsadmin;
+pub mod ports;
+pub mod postgres;
+pub mod postgres_programs;
+pub mod process;
+pub mod programs;
+pub mod run;
+pub mod wait;

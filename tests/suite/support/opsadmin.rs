@@ -1,0 +1,154 @@
+//! The built program, run as a user would run it, and as a controller that a test can watch and end.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::process::{Folder, Supervised};
+use super::run::{Finished, run};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_opsadmin");
+const DONE_WITHIN: Duration = Duration::from_mins(1);
+/// Of the caller's environment, what a program cannot do without, and where coverage goes.
+const KEPT: [&str; 3] = ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"];
+
+/// One call of `opsadmin`, in an environment of its own: an empty home and working folder, and none of the caller's
+/// settings.
+pub struct Opsadmin {
+    folder: Arc<Folder>,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    input: Vec<u8>,
+    within: Duration,
+}
+
+impl Opsadmin {
+    /// A call without arguments.
+    pub fn new() -> Self {
+        Self {
+            folder: Folder::new("call"),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            input: Vec::new(),
+            within: DONE_WITHIN,
+        }
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, variable: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((variable.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Gives it something to read; without this its standard input is empty.
+    pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// How long it may take, if that is not a minute.
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.within = deadline;
+        self
+    }
+
+    /// Its home and working folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs it to its end; what it left in its folder is gone afterwards.
+    pub async fn run(self) -> Finished {
+        run(self.command(), self.input, self.within).await
+    }
+
+    /// Runs it in the background.
+    fn spawn(&self) -> Supervised {
+        Supervised::spawn(&self.folder, "opsadmin", "KILL", &self.command())
+    }
+
+    fn command(&self) -> Command {
+        let home = self.folder.path();
+        let mut command = Command::new("env");
+        command.arg("-i").arg(assignment("HOME".as_ref(), home.as_os_str()));
+        for variable in KEPT {
+            if let Some(value) = env::var_os(variable) {
+                command.arg(assignment(variable.as_ref(), &value));
+            }
+        }
+        for (variable, value) in &self.environment {
+            command.arg(assignment(variable, value));
+        }
+        command.arg(PROGRAM).args(&self.arguments).current_dir(home);
+        command
+    }
+}
+
+fn assignment(variable: &OsStr, value: &OsStr) -> OsString {
+    let mut text = variable.to_owned();
+    text.push("=");
+    text.push(value);
+    text
+}
+
+/// Starts `opsadmin controller`; it is running, not necessarily ready, when this returns.
+pub fn spawn_controller(
+    kubeconfig: &Path,
+    namespaces: &[&str],
+    database_url: &str,
+    keyring: &Path,
+    extra: &[&str],
+) -> RunningController {
+    let mut call = Opsadmin::new().args(["controller"]);
+    call = call.args([OsStr::new("--kubeconfig"), kubeconfig.as_os_str()]);
+    for namespace in namespaces {
+        call = call.args(["--namespace", namespace]);
+    }
+    call = call.args(["--database", database_url]);
+    call = call.args([OsStr::new("--keyring"), keyring.as_os_str()]).args(extra);
+    RunningController { process: call.spawn() }
+}
+
+/// A controller in the background, killed when this is dropped.
+pub struct RunningController {
+    process: Supervised,
+}
+
+impl RunningController {
+    /// All that it wrote so far, to stdout and stderr.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its exit code if it has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.process.ended()
+    }
+
+    /// Waits for it to end by itself, and gives its exit code and its log.
+    pub async fn wait(mut self, within: Duration) -> (i32, String) {
+        let code = self.process.wait(within).await;
+        (code, self.process.log())
+    }
+
+    /// Asks it to end, as Kubernetes does, and gives its exit code and its log.
+    pub async fn terminate(self, within: Duration) -> (i32, String) {
+        self.process.signal("TERM");
+        self.wait(within).await
+    }
+
+    /// Ends it on the spot, without a chance to finish anything, and gives its log.
+    pub async fn kill(self) -> String {
+        self.process.signal("KILL");
+        self.wait(DONE_WITHIN).await.1
+    }
+}

@@ -1,0 +1,86 @@
+//! Finds PostgreSQL's server programs, and the user to run them as.
+
+use std::cmp::Reverse;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::run::run_blocking;
+
+const OLDEST_VERSION: u32 = 15;
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
+const INSTALL: &str = "run tests/setup.sh, or set OPSADMIN_TEST_POSTGRES_BIN to the folder of its programs";
+
+/// The user that runs the server where the tests run as root, which PostgreSQL refuses to be.
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// Its group's number.
+    pub gid: u32,
+}
+
+impl User {
+    /// None when it is the user of the tests.
+    pub fn for_postgres() -> Result<Option<Self>, String> {
+        if id("-u", None)? != 0 {
+            return Ok(None);
+        }
+        let name = if id("-u", Some("postgres")).is_ok() { "postgres" } else { "nobody" };
+        Ok(Some(Self { uid: id("-u", Some(name))?, gid: id("-g", Some(name))? }))
+    }
+}
+
+fn id(which: &str, user: Option<&str>) -> Result<u32, String> {
+    let mut command = Command::new("id");
+    command.arg(which).args(user);
+    let finished = run_blocking(command, b"", ASKED_WITHIN)?;
+    finished.stdout.trim().parse().map_err(|_| format!("id {which} {user:?}: {}", finished.stderr))
+}
+
+/// The folder that `OPSADMIN_TEST_POSTGRES_BIN` names, or Debian's newest version, or wherever on `PATH` they are.
+pub fn find_programs() -> Result<PathBuf, String> {
+    let folder =
+        match env::var_os("OPSADMIN_TEST_POSTGRES_BIN") {
+            Some(folder) => PathBuf::from(folder),
+            None => debian_folders().into_iter().chain(path_folders()).find(|folder| is_complete(folder)).ok_or_else(
+                || format!("PostgreSQL's server programs (initdb, postgres) are not installed: {INSTALL}"),
+            )?,
+        };
+    let mut version = Command::new(folder.join("postgres"));
+    version.arg("--version");
+    let finished = run_blocking(version, b"", ASKED_WITHIN).map_err(|problem| format!("{problem}: {INSTALL}"))?;
+    match major_version(&finished.stdout) {
+        Some(major) if major >= OLDEST_VERSION => Ok(folder),
+        _ => Err(format!(
+            "PostgreSQL {OLDEST_VERSION} or newer is needed, but the one in {} says {:?}: {INSTALL}",
+            folder.display(),
+            finished.stdout.trim(),
+        )),
+    }
+}
+
+fn debian_folders() -> Vec<PathBuf> {
+    let Ok(versions) = fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
+    let mut folders: Vec<(u32, PathBuf)> = versions
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    folders.sort_by_key(|(version, _)| Reverse(*version));
+    folders.into_iter().map(|(_, folder)| folder).collect()
+}
+
+fn path_folders() -> Vec<PathBuf> {
+    env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
+}
+
+fn is_complete(folder: &Path) -> bool {
+    ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
+}
+
+/// Of `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`, the 15.
+fn major_version(text: &str) -> Option<u32> {
+    let version = text.split(") ").nth(1)?;
+    version.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}

@@ -1,0 +1,62 @@
+//! Finds the programs of a control plane, or has them built.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The programs of a control plane.
+pub struct Programs {
+    /// The etcd server.
+    pub etcd: PathBuf,
+    /// The API server.
+    pub apiserver: PathBuf,
+    /// The controllers; without them nothing is garbage-collected and no namespace ends.
+    pub controller_manager: Option<PathBuf>,
+    /// The command-line client.
+    pub kubectl: PathBuf,
+}
+
+impl Programs {
+    /// Those in the folder that `KUBEBUILDER_ASSETS` names, or the pinned release that `tests/cluster/build.sh` builds,
+    /// which takes minutes the first time.
+    pub fn find() -> Result<Self, String> {
+        let folder = match env::var_os("KUBEBUILDER_ASSETS") {
+            Some(folder) => PathBuf::from(folder),
+            None => build()?,
+        };
+        let program = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        let required = |name: &str| {
+            program(name).ok_or_else(|| {
+                format!("{} has no {name}; KUBEBUILDER_ASSETS must name a folder that has it", folder.display())
+            })
+        };
+        Ok(Self {
+            etcd: required("etcd")?,
+            apiserver: required("kube-apiserver")?,
+            controller_manager: program("kube-controller-manager"),
+            kubectl: program("kubectl").unwrap_or_else(installed_kubectl),
+        })
+    }
+}
+
+/// The `kubectl` that the system has.
+pub fn installed_kubectl() -> PathBuf {
+    PathBuf::from("kubectl")
+}
+
+fn build() -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+    let release = env::var("OPSADMIN_TEST_KUBERNETES").unwrap_or_else(|_| String::from("newest"));
+    let output = Command::new("sh")
+        .arg(&script)
+        .arg(&release)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("{} does not start: {error}", script.display()))?;
+    if !output.status.success() {
+        return Err(format!("{} {release}: {}; its own message is above", script.display(), output.status));
+    }
+    let folder = String::from_utf8(output.stdout).map_err(|error| format!("{}: {error}", script.display()))?;
+    Ok(PathBuf::from(folder.trim_end()))
+}
