@@ -9,6 +9,7 @@
 //! - [`reconcile`]: the heart: desired, observed, plan, execution, outcome and status.
 //! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
 //! - [`telemetry`]: logs.
+//! - [`manifests`]: `ApiAccount`s read from files: each problem with file, line, object and field.
 //! - [`cli`]: the commands, which drive [`reconcile`] without a cluster.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod database;
+pub mod manifests;
 pub mod reconcile;
 pub mod secrets;
 pub mod telemetry;

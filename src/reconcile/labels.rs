@@ -17,7 +17,7 @@ pub(super) fn check_secret_name(name: &str) -> Check {
     if name.chars().count() > MAX_SUBDOMAIN {
         return Err("a Secret's name has at most 253 characters: set a shorter spec.secret.name".into());
     }
-    if is_subdomain(name) {
+    if is_dns_subdomain(name) {
         Ok(())
     } else {
         Err("a Secret's name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit"
@@ -70,24 +70,41 @@ pub(super) fn check_annotation_name(name: &str, value: &str) -> Check {
     if is_qualified_name(&name.to_ascii_lowercase()) { Ok(()) } else { Err(unqualified("an annotation").into()) }
 }
 
+/// A label of any resource, reserved or not.
+pub(crate) fn check_metadata_label(name: &str, value: &str) -> Check {
+    if is_qualified_name(name) { check_label_value(value) } else { Err(unqualified("a label").into()) }
+}
+
+/// An annotation of any resource, reserved or not.
+pub(crate) fn check_metadata_annotation(name: &str) -> Check {
+    if is_qualified_name(&name.to_ascii_lowercase()) { Ok(()) } else { Err(unqualified("an annotation").into()) }
+}
+
 fn unqualified(what: &str) -> String {
     format!(
         "{what}'s name has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; a DNS prefix and '/' may stand before it"
     )
 }
 
-fn is_subdomain(text: &str) -> bool {
-    let is_label = |part: &str| {
-        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        edge(part.bytes().next()) && edge(part.bytes().last()) && part.bytes().all(inner)
-    };
-    text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_label)
+/// A DNS-1123 subdomain: the name of most resources.
+pub(crate) fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_dns_part)
+}
+
+/// A DNS-1123 label: the name of a namespace.
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    text.len() <= MAX_LABEL && is_dns_part(text)
+}
+
+fn is_dns_part(text: &str) -> bool {
+    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    edge(text.bytes().next()) && edge(text.bytes().last()) && text.bytes().all(inner)
 }
 
 fn is_qualified_name(text: &str) -> bool {
     match text.split_once('/') {
-        Some((prefix, name)) => is_subdomain(prefix) && is_name(name),
+        Some((prefix, name)) => is_dns_subdomain(prefix) && is_name(name),
         None => is_name(text),
     }
 }

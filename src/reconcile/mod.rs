@@ -14,6 +14,8 @@ mod reconciler;
 mod release;
 mod status;
 
+pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
+
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec};
 pub use observed::{Observed, ObservedSecret, Verified};
 pub use outcome::{Done, Outcome, Refusal};

@@ -1,0 +1,187 @@
+//! `ApiAccount`s read from files: what each declares, or each mistake with file, line, object and field.
+//!
+//! The way of a manifest: [`Source`] names files, `yaml` makes trees of them that know their lines, `object` picks the
+//! `ApiAccount`s out, `shape` holds each against the CRD's own schema, and [`Desired::parse`] judges the rest, as for a
+//! resource on a cluster. Nothing is given out unless all of it is right: half of a folder is never applied.
+
+mod account;
+mod object;
+mod problem;
+mod scalar;
+mod schema;
+mod shape;
+mod source;
+mod yaml;
+
+pub use problem::{Invalid, Place, Position, Problem, Skipped};
+pub use source::Source;
+
+use crate::account::ClusterId;
+use crate::api::{ApiAccount, KIND};
+use crate::reconcile::Desired;
+use object::Found;
+use schema::Schema;
+use shape::Mistake;
+use source::{Input, Inputs};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io::Read;
+use std::sync::Arc;
+
+/// What manifests are read for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The cluster that the accounts' owners are of.
+    pub cluster: ClusterId,
+    /// The namespace of a manifest that names none.
+    pub default_namespace: String,
+}
+
+/// Manifests without a mistake.
+#[derive(Debug, Clone)]
+pub struct Manifests {
+    /// Each account, in the order of the files.
+    pub accounts: Vec<Manifest>,
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
+}
+
+/// One account's manifest.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// What it declares.
+    pub desired: Desired,
+    /// The resource, without what only a cluster gives it, and always with a namespace.
+    pub resource: ApiAccount,
+    /// Where it begins.
+    pub place: Place,
+}
+
+/// Reads every manifest that the sources hold.
+///
+/// `stdin` is read if one of the sources is [`Source::Stdin`]. A file is read once, however often it is named.
+///
+/// # Errors
+/// [`Invalid`] with every mistake there is: in a manifest, in reading a source, two manifests for one resource, or a
+/// source without any `ApiAccount`, since applying nothing must not look like success.
+pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Manifests, Invalid> {
+    let mut reader = Reader {
+        options,
+        schema: Schema::of_api_account(),
+        known: HashMap::new(),
+        accounts: Vec::new(),
+        skipped: Vec::new(),
+        problems: Vec::new(),
+        met: 0,
+    };
+    let mut inputs = Inputs::new(stdin);
+    for source in sources {
+        let before = reader.met;
+        let mut inputs_before = 0;
+        let empty = inputs.read(source, &mut |input| {
+            inputs_before += 1;
+            reader.input(input);
+        });
+        if empty {
+            reader.whole(source, "holds no .yaml, .yml or .json file");
+        } else if inputs_before > 0 && reader.met == before {
+            reader.whole(source, &format!("holds no {KIND}"));
+        }
+    }
+    reader.finish()
+}
+
+struct Reader<'a> {
+    options: &'a Options,
+    schema: Schema,
+    /// The resources met so far, with their places.
+    known: HashMap<String, Place>,
+    accounts: Vec<Manifest>,
+    skipped: Vec<Skipped>,
+    problems: Vec<Problem>,
+    /// How many accounts or problems there were.
+    met: usize,
+}
+
+impl Reader<'_> {
+    fn input(&mut self, input: Input) {
+        let (file, text) = match input {
+            Ok(input) => input,
+            Err(problem) => {
+                self.met += 1;
+                return self.problems.push(problem);
+            }
+        };
+        for document in yaml::documents(&text) {
+            match document {
+                Ok(root) => object::objects(&root, &file, &mut |found| self.found(&file, found)),
+                Err(broken) => {
+                    let message = format!("this is not valid YAML: {}", broken.message);
+                    self.mistake(&file, None, Mistake { at: broken.at, field: String::new(), message });
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, file: &Arc<str>, found: Found) {
+        match found {
+            Found::Account(root) => self.account(file, &root),
+            Found::Mistake(mistake) => self.mistake(file, None, mistake),
+            Found::Other { at, kind, name, why } => {
+                let place = Place { file: Arc::clone(file), position: Some(at) };
+                self.skipped.push(Skipped { place, kind, name, why });
+            }
+        }
+    }
+
+    fn account(&mut self, file: &Arc<str>, root: &yaml::Node) {
+        self.met += 1;
+        let place = Place { file: Arc::clone(file), position: Some(root.at) };
+        let identity = account::identity(root, self.options);
+        if let Some(identity) = &identity {
+            match self.known.entry(identity.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(place.clone());
+                }
+                Entry::Occupied(first) => {
+                    let message = format!("this resource is declared twice; the first time at {}", first.get());
+                    let mistake = Mistake { at: root.at, field: String::new(), message };
+                    self.mistake(file, Some(identity), mistake);
+                }
+            }
+        }
+        match account::read(root, &self.schema, self.options) {
+            Ok((resource, desired)) => self.accounts.push(Manifest { desired, resource, place }),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    self.mistake(file, identity.as_deref(), mistake);
+                }
+            }
+        }
+    }
+
+    fn mistake(&mut self, file: &Arc<str>, object: Option<&str>, mistake: Mistake) {
+        self.met += 1;
+        let Mistake { at, field, message } = mistake;
+        self.problems.push(Problem {
+            place: Place { file: Arc::clone(file), position: Some(at) },
+            object: object.map(str::to_owned),
+            field: Some(field).filter(|field| !field.is_empty()),
+            message,
+        });
+    }
+
+    /// A problem of a source as a whole.
+    fn whole(&mut self, source: &Source, message: &str) {
+        let place = Place { file: source::name(source), position: None };
+        self.problems.push(Problem { place, object: None, field: None, message: message.to_owned() });
+    }
+
+    fn finish(self) -> Result<Manifests, Invalid> {
+        let Self { accounts, skipped, problems, .. } = self;
+        if problems.is_empty() { Ok(Manifests { accounts, skipped }) } else { Err(Invalid { problems, skipped }) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

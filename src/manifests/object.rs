@@ -1,0 +1,92 @@
+//! Finds the `ApiAccount`s among the objects of a document, and says why each of the others is none.
+
+use super::problem::Position;
+use super::schema::nearest;
+use super::shape::{Mistake, describe};
+use super::yaml::{Node, Value};
+use crate::api::{GROUP, KIND, VERSION};
+use std::rc::Rc;
+
+/// What a document's object turned out to be.
+pub(super) enum Found {
+    /// One of ours.
+    Account(Rc<Node>),
+    /// Somebody else's.
+    Other { at: Position, kind: Option<String>, name: Option<String>, why: String },
+    /// Something that nobody could apply, or that was probably meant to be one of ours.
+    Mistake(Mistake),
+}
+
+/// Gives every object of a document to `take`; those of a `List` one by one.
+pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found)) {
+    let mistake = |at, field: &str, message| Found::Mistake(Mistake { at, field: field.to_owned(), message });
+    let Value::Map(_) = root.value else {
+        let what = describe(root);
+        let message = format!("a manifest is a mapping with apiVersion, kind, metadata and spec, and this is {what}");
+        return take(mistake(root.at, "", message));
+    };
+    let name = root.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text);
+    let other = |why: &str| Found::Other {
+        at: root.at,
+        kind: root.get("kind").and_then(Node::text).map(str::to_owned),
+        name: name.map(str::to_owned),
+        why: why.to_owned(),
+    };
+    let text = |field| root.get(field).map(|node| (node.at, node.text().unwrap_or_default()));
+    let (kind, version) = match (text("kind"), text("apiVersion")) {
+        (Some(kind), Some(version)) => (kind, version),
+        (kind, _) if is_kustomization(file) && kind.is_none_or(|(_, kind)| kind == "Kustomization") => {
+            return take(other("it is kustomize's own"));
+        }
+        (kind, _) => {
+            let missing = if kind.is_none() { "kind" } else { "apiVersion" };
+            let message = format!("is missing; an {KIND} has apiVersion: {GROUP}/{VERSION} and kind: {KIND}");
+            return take(mistake(root.at, missing, message));
+        }
+    };
+    match (version.1.rsplit_once('/'), kind.1) {
+        (Some((GROUP, VERSION)), KIND) => take(Found::Account(Rc::clone(root))),
+        (Some((GROUP, VERSION)), "ApiAccountList") | (None, "List") => list(root, file, take),
+        (Some((GROUP, VERSION)), unknown) => {
+            take(mistake(kind.0, "kind", format!("{GROUP}/{VERSION} has no kind {unknown:?}: write {KIND}")));
+        }
+        (Some((GROUP, unknown)), _) => {
+            take(mistake(
+                version.0,
+                "apiVersion",
+                format!("{GROUP} has no version {unknown:?}: write {GROUP}/{VERSION}"),
+            ));
+        }
+        (Some((group, _)), KIND) if nearest(group, [&GROUP.to_owned()]).is_none() => {
+            take(other(&format!("its group is {group:?}, and only those of {GROUP} are read")));
+        }
+        (_, KIND) => {
+            let message = format!("{:?} has no kind {KIND}: write {GROUP}/{VERSION}", version.1);
+            take(mistake(version.0, "apiVersion", message));
+        }
+        _ => take(other(&format!("only kind {KIND} is read"))),
+    }
+}
+
+fn list(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found)) {
+    match root.get("items") {
+        Some(Node { value: Value::List(items), .. }) => {
+            for item in items {
+                objects(item, file, take);
+            }
+        }
+        items => {
+            let (at, message) = match items {
+                Some(items) => (items.at, format!("must be a list, and this is {}", describe(items))),
+                None => (root.at, "is missing".to_owned()),
+            };
+            take(Found::Mistake(Mistake { at, field: "items".to_owned(), message }));
+        }
+    }
+}
+
+/// kustomize's own file may leave its kind out.
+fn is_kustomization(file: &str) -> bool {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    matches!(name, "kustomization.yaml" | "kustomization.yml")
+}

@@ -1,0 +1,113 @@
+//! The shape a manifest must have, taken from the `OpenAPI` schemas of the CRD and of Kubernetes' metadata.
+//!
+//! Only the shape: fields, types and enumerations. Everything finer is [`crate::reconcile::Desired`]'s to say.
+
+use crate::api::ApiAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::CustomResourceExt;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+/// The longest name that is looked at for a near miss: longer ones are no typos, and comparing takes long.
+const MAX_COMPARED: usize = 64;
+
+/// What a value may be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Schema {
+    /// Anything.
+    Any,
+    Bool,
+    Integer,
+    Number,
+    /// Text; if there is a list, then only one of it.
+    Text(Option<Vec<String>>),
+    List(Box<Schema>),
+    /// Any keys, with values all alike.
+    Map(Box<Schema>),
+    /// Certain fields.
+    Object(Object),
+}
+
+/// A mapping with certain fields.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Object {
+    pub fields: BTreeMap<String, Schema>,
+    pub required: Vec<String>,
+}
+
+impl Schema {
+    /// The shape of an `ApiAccount` manifest. The status is not looked at: whoever applies a manifest does not set it.
+    pub(super) fn of_api_account() -> Self {
+        let versions = ApiAccount::crd().spec.versions;
+        let root = versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
+        let mut object = match Self::from_open_api(&json!(root)) {
+            Self::Object(object) => object,
+            _ => Object::default(),
+        };
+        let metadata = SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
+        let metadata = metadata.into_generator().into_root_schema_for::<ObjectMeta>();
+        for (field, schema) in [
+            ("apiVersion", Self::Text(None)),
+            ("kind", Self::Text(None)),
+            ("metadata", Self::from_open_api(metadata.as_value())),
+            ("status", Self::Any),
+        ] {
+            object.fields.insert(field.to_owned(), schema);
+        }
+        Self::Object(object)
+    }
+
+    fn from_open_api(schema: &Json) -> Self {
+        match schema["type"].as_str() {
+            Some("boolean") => Self::Bool,
+            Some("integer") => Self::Integer,
+            Some("number") => Self::Number,
+            Some("string") => Self::Text(schema["enum"].as_array().map(|values| texts(values))),
+            Some("array") => Self::List(Box::new(Self::from_open_api(&schema["items"]))),
+            Some("object") => match (schema["properties"].as_object(), &schema["additionalProperties"]) {
+                (Some(properties), _) => Self::Object(Object {
+                    fields: properties.iter().map(|(name, of)| (name.clone(), Self::from_open_api(of))).collect(),
+                    required: schema["required"].as_array().map(|values| texts(values)).unwrap_or_default(),
+                }),
+                (None, values @ Json::Object(_)) => Self::Map(Box::new(Self::from_open_api(values))),
+                (None, _) => Self::Any,
+            },
+            _ => Self::Any,
+        }
+    }
+}
+
+fn texts(values: &[Json]) -> Vec<String> {
+    values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+impl Object {
+    /// What to say of a field that is not here: the one that was probably meant, or all there are.
+    pub(super) fn advice(&self, unknown: &str) -> String {
+        if let Some(near) = nearest(unknown, self.fields.keys()) {
+            return format!("did you mean {near}?");
+        }
+        for (name, schema) in &self.fields {
+            if let Schema::Object(inner) = schema
+                && inner.fields.contains_key(unknown)
+            {
+                return format!("did you mean {name}.{unknown}?");
+            }
+        }
+        let fields: Vec<_> = self.fields.keys().map(String::as_str).collect();
+        format!("the fields here are {}", fields.join(", "))
+    }
+}
+
+/// The candidate that differs in case or in a few letters only.
+pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+    if text.len() > MAX_COMPARED {
+        return None;
+    }
+    let text = text.to_lowercase();
+    let distance = |candidate: &String| strsim::damerau_levenshtein(&text, &candidate.to_lowercase());
+    let (distance, candidate) =
+        candidates.into_iter().map(|c| (distance(c), c)).min_by_key(|(distance, _)| *distance)?;
+    (distance * 3 <= candidate.chars().count()).then_some(candidate.as_str())
+}

@@ -1,0 +1,291 @@
+//! Holds a value against the shape it must have, says everything that does not fit, and makes JSON of the rest.
+//!
+//! What does not fit never becomes a default in the JSON without a complaint: a list of addresses that is no list must
+//! not read as "any address".
+
+use super::problem::Position;
+use super::scalar::{Kind, Scalar};
+use super::schema::{Object, Schema};
+use super::yaml::{Entry, Node, Value};
+use serde_json::{Map, Value as Json};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+/// How much of a text a message shows.
+const SHOWN: usize = 60;
+
+/// A mistake in a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mistake {
+    pub at: Position,
+    /// The field's path; empty for the manifest as a whole.
+    pub field: String,
+    pub message: String,
+}
+
+/// Whether a field may be there without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// It is as good as not there.
+    Unset,
+    /// It is a mistake.
+    Refused,
+}
+
+/// The way to a field, from the field upwards.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Field(&'a Path<'a>, &'a str),
+    Key(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, name) if is_plain(name) => f.write_str(name),
+            Self::Field(parent, name) if is_plain(name) => write!(f, "{parent}.{name}"),
+            Self::Field(parent, name) | Self::Key(parent, name) => write!(f, "{parent}[{name:?}]"),
+            Self::Item(parent, at) => write!(f, "{parent}[{at}]"),
+        }
+    }
+}
+
+/// What was made of a manifest.
+pub(super) struct Shaped {
+    /// What fits, and something harmless in place of what does not.
+    pub json: Json,
+    /// What does not fit.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Holds a manifest against its schema.
+pub(super) fn shape(node: &Node, schema: &Schema) -> Shaped {
+    let mut shaper = Shaper { mistakes: Vec::new(), empty: Empty::Refused };
+    let json = shaper.value(node, schema, Path::Root).unwrap_or_default();
+    Shaped { json, mistakes: shaper.mistakes }
+}
+
+struct Shaper {
+    mistakes: Vec<Mistake>,
+    empty: Empty,
+}
+
+impl Shaper {
+    fn add(&mut self, at: Position, path: Path, message: impl Into<String>) {
+        self.mistakes.push(Mistake { at, field: path.to_string(), message: message.into() });
+    }
+
+    /// The JSON of a value, or `None` if nothing can be made of it.
+    fn value(&mut self, node: &Node, schema: &Schema, path: Path) -> Option<Json> {
+        if *schema == Schema::Any {
+            return None;
+        }
+        if let Some(tag) = &node.tag {
+            self.add(
+                node.at,
+                path,
+                format!("has the tag {}, which a manifest cannot have: remove it", tag.escape_debug()),
+            );
+            return None;
+        }
+        match (schema, &node.value) {
+            (_, Value::Scalar(Scalar { kind: Kind::Null, .. })) => {
+                if self.empty == Empty::Refused {
+                    let advice = if matches!(path, Path::Item(..)) { "remove it" } else { "leave the field out" };
+                    self.add(node.at, path, format!("has no value: give it one, or {advice}"));
+                }
+                None
+            }
+            (Schema::Object(object), Value::Map(entries)) => Some(self.object(node, object, entries, path)),
+            (Schema::Map(values), Value::Map(entries)) => Some(self.map(values, entries, path)),
+            (Schema::List(items), Value::List(nodes)) => Some(self.list(items, nodes, path)),
+            (Schema::Bool, Value::Scalar(Scalar { kind: Kind::Bool(value), .. })) => Some(Json::Bool(*value)),
+            (Schema::Integer | Schema::Number, Value::Scalar(Scalar { kind: Kind::Integer, text }))
+            | (Schema::Number, Value::Scalar(Scalar { kind: Kind::Float, text }))
+                if let Ok(number) = text.parse() =>
+            {
+                Some(Json::Number(number))
+            }
+            (Schema::Text(one_of), Value::Scalar(Scalar { kind: Kind::Text, text })) => {
+                self.text(node.at, text, one_of.as_deref(), path)
+            }
+            _ => {
+                self.add(node.at, path, mismatch(schema, node));
+                if *schema == Schema::Text(None) { stand_in(schema, node, self.mistakes.len()) } else { None }
+            }
+        }
+    }
+
+    fn object(&mut self, node: &Node, object: &Object, entries: &[Entry], path: Path) -> Json {
+        let mut json = Map::new();
+        let mut seen = HashSet::new();
+        for entry in entries {
+            let Some(name) = self.key(entry, &mut seen, path) else { continue };
+            let field = Path::Field(&path, name);
+            let Some(schema) = object.fields.get(name) else {
+                self.add(entry.key.at, field, format!("unknown field; {}", object.advice(name)));
+                continue;
+            };
+            // Metadata comes from exports too, and those have `creationTimestamp: null`.
+            let outer = self.empty;
+            if matches!((path, name), (Path::Root, "metadata")) {
+                self.empty = Empty::Unset;
+            }
+            if let Some(value) = self.value(&entry.value, schema, field) {
+                json.insert(name.to_owned(), value);
+            }
+            self.empty = outer;
+        }
+        for name in object.required.iter().filter(|name| !seen.contains(name.as_str())) {
+            let advice = match object.fields.get(name) {
+                Some(Schema::Object(_)) => format!("; write {name}: {{}} if its defaults are right"),
+                _ => String::new(),
+            };
+            self.add(node.at, Path::Field(&path, name), format!("is missing{advice}"));
+        }
+        Json::Object(json)
+    }
+
+    fn map(&mut self, values: &Schema, entries: &[Entry], path: Path) -> Json {
+        let mut json = Map::new();
+        let mut seen = HashSet::new();
+        for entry in entries {
+            let Some(name) = self.key(entry, &mut seen, path) else { continue };
+            if let Some(value) = self.value(&entry.value, values, Path::Key(&path, name)) {
+                json.insert(name.to_owned(), value);
+            }
+        }
+        Json::Object(json)
+    }
+
+    /// The text of a key that is text and was not there before.
+    fn key<'n>(&mut self, entry: &'n Entry, seen: &mut HashSet<&'n str>, path: Path) -> Option<&'n str> {
+        let Value::Scalar(Scalar { text, kind: Kind::Text }) = &entry.key.value else {
+            let what = describe(&entry.key);
+            self.add(entry.key.at, path, format!("a field's name must be text, and this is {what}: put it in quotes"));
+            return None;
+        };
+        if !seen.insert(text) {
+            self.add(entry.key.at, Path::Field(&path, text), "is here twice: keep one of the two");
+            return None;
+        }
+        Some(text)
+    }
+
+    fn list(&mut self, items: &Schema, nodes: &[std::rc::Rc<Node>], path: Path) -> Json {
+        let each = nodes.iter().enumerate().map(|(at, node)| {
+            // Something stands in for a bad item, so that those behind it keep their numbers.
+            self.value(node, items, Path::Item(&path, at)).or_else(|| stand_in(items, node, at)).unwrap_or_default()
+        });
+        Json::Array(each.collect())
+    }
+
+    fn text(&mut self, at: Position, text: &str, one_of: Option<&[String]>, path: Path) -> Option<Json> {
+        match one_of {
+            Some(values) if !values.iter().any(|value| value == text) => {
+                self.add(at, path, format!("must be {}, and this is {}", choice(values), quoted(text)));
+                None
+            }
+            _ => Some(Json::from(text)),
+        }
+    }
+}
+
+/// `A, B or C`.
+fn choice(values: &[String]) -> String {
+    match values {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => values.concat(),
+    }
+}
+
+fn mismatch(schema: &Schema, node: &Node) -> String {
+    let expected = match schema {
+        Schema::Any => "anything",
+        Schema::Bool => "true or false",
+        Schema::Integer => "a whole number",
+        Schema::Number => "a number",
+        Schema::Text(_) => "text",
+        Schema::List(_) => "a list",
+        Schema::Map(_) | Schema::Object(_) => "a mapping",
+    };
+    let advice = match (schema, &node.value) {
+        (Schema::Text(_), Value::Scalar(_)) => ": put it in quotes".to_owned(),
+        (Schema::Bool, Value::Scalar(Scalar { kind: Kind::Contested(meaning), .. })) => format!(": write {meaning}"),
+        (Schema::Bool, Value::Scalar(Scalar { text, .. })) if text == "true" || text == "false" => {
+            ": remove the quotes".to_owned()
+        }
+        _ => String::new(),
+    };
+    format!("must be {expected}, and this is {}{advice}", describe(node))
+}
+
+/// What a value is, for a message.
+pub(super) fn describe(node: &Node) -> String {
+    match &node.value {
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(_) => "a mapping".to_owned(),
+        Value::Scalar(Scalar { text, kind }) => match kind {
+            Kind::Text => format!("the text {}", quoted(text)),
+            Kind::Contested(meaning) => format!("the plain word {text}, which kubectl reads as {meaning}"),
+            Kind::Null => "nothing".to_owned(),
+            Kind::Bool(value) => value.to_string(),
+            Kind::Integer | Kind::Float => format!("the number {text}"),
+        },
+    }
+}
+
+/// The beginning of a text, in quotes, with nothing in it that a terminal would act on.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// Something to judge the rest of the manifest with: a text that is right wherever a name is asked for.
+fn stand_in(schema: &Schema, node: &Node, number: usize) -> Option<Json> {
+    match (schema, &node.value) {
+        (Schema::Text(_), Value::Scalar(scalar)) => Some(Json::from(scalar.text.as_str())),
+        (Schema::Text(_), _) => Some(Json::from(format!("unreadable-{number}"))),
+        _ => None,
+    }
+}
+
+/// The place of every field of a manifest, by its path.
+pub(super) fn places(node: &Node, schema: &Schema) -> HashMap<String, Position> {
+    let mut places = HashMap::new();
+    note_places(node, schema, Path::Root, &mut places);
+    places
+}
+
+fn note_places(node: &Node, schema: &Schema, path: Path, places: &mut HashMap<String, Position>) {
+    places.insert(path.to_string(), node.at);
+    match (schema, &node.value) {
+        (Schema::Object(object), Value::Map(entries)) => {
+            for entry in entries {
+                if let Some((name, schema)) = entry.key.text().and_then(|key| object.fields.get_key_value(key)) {
+                    note_places(&entry.value, schema, Path::Field(&path, name), places);
+                }
+            }
+        }
+        (Schema::Map(values), Value::Map(entries)) => {
+            for entry in entries {
+                if let Some(name) = entry.key.text() {
+                    note_places(&entry.value, values, Path::Key(&path, name), places);
+                }
+            }
+        }
+        (Schema::List(items), Value::List(nodes)) => {
+            for (at, node) in nodes.iter().enumerate() {
+                note_places(node, items, Path::Item(&path, at), places);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,169 @@
+//! Where manifests come from: files, folders with all their manifests, and standard input.
+
+use super::problem::{Place, Position, Problem};
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+/// What `-f` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file, read whatever its ending; or a folder, whose `.yaml`, `.yml` and `.json` files are read, at any depth.
+    Path(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+impl From<OsString> for Source {
+    /// `-` is standard input, anything else a path.
+    fn from(text: OsString) -> Self {
+        if text == "-" { Self::Stdin } else { Self::Path(text.into()) }
+    }
+}
+
+/// A text with the name that messages call it by, or what kept it from being read.
+pub(super) type Input = Result<(Arc<str>, String), Problem>;
+
+/// Reads sources one after the other, each file once, however many ways lead to it.
+pub(super) struct Inputs<R> {
+    stdin: Option<R>,
+    seen: HashSet<PathBuf>,
+}
+
+impl<R: Read> Inputs<R> {
+    pub(super) fn new(stdin: R) -> Self {
+        Self { stdin: Some(stdin), seen: HashSet::new() }
+    }
+
+    /// Gives each text of a source to `take`, in the order of the files' names. Returns whether there was nothing at all;
+    /// a file that was read before is something.
+    pub(super) fn read(&mut self, source: &Source, take: &mut impl FnMut(Input)) -> bool {
+        match source {
+            Source::Stdin => {
+                if let Some(mut stdin) = self.stdin.take() {
+                    let name = Arc::from("<stdin>");
+                    let mut bytes = Vec::new();
+                    let read = stdin.read_to_end(&mut bytes).map(|_| bytes);
+                    take(text(name, read));
+                }
+                false
+            }
+            Source::Path(path) => match fs::metadata(path) {
+                Ok(found) if found.is_dir() => !self.folder(path, take),
+                Ok(_) => {
+                    self.file(path, take);
+                    false
+                }
+                Err(error) => {
+                    take(Err(unreadable(shown(path), &error)));
+                    false
+                }
+            },
+        }
+    }
+
+    /// Reads a folder's manifests; whether there were any. A folder reached again through a symbolic link is not read
+    /// again, so a link to a folder above is no endless way down.
+    fn folder(&mut self, path: &Path, take: &mut impl FnMut(Input)) -> bool {
+        let names = fs::canonicalize(path).and_then(|real| Ok((real, names(path)?)));
+        let (real, names) = match names {
+            Ok(names) => names,
+            Err(error) => {
+                take(Err(unreadable(shown(path), &error)));
+                return true;
+            }
+        };
+        if !self.seen.insert(real) {
+            return true;
+        }
+        let mut any = false;
+        for name in names {
+            let path = path.join(&name);
+            let is_manifest = has_manifest_ending(&path);
+            match fs::metadata(&path) {
+                Ok(found) if found.is_dir() => any |= self.folder(&path, take),
+                // Pipes and devices could keep the reader waiting for ever.
+                Ok(found) if found.is_file() && is_manifest => {
+                    self.file(&path, take);
+                    any = true;
+                }
+                Err(error) if is_manifest => {
+                    take(Err(unreadable(shown(&path), &error)));
+                    any = true;
+                }
+                _ => {}
+            }
+        }
+        any
+    }
+
+    fn file(&mut self, path: &Path, take: &mut impl FnMut(Input)) {
+        match fs::canonicalize(path) {
+            Ok(real) if !self.seen.insert(real.clone()) => {}
+            Ok(_) => take(text(shown(path), fs::read(path))),
+            Err(error) => take(Err(unreadable(shown(path), &error))),
+        }
+    }
+}
+
+/// The names in a folder, sorted, without the hidden ones. A mounted `ConfigMap` keeps its files' real copies in those.
+fn names(folder: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn has_manifest_ending(path: &Path) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    matches!(ending.as_deref(), Some("yaml" | "yml" | "json"))
+}
+
+/// A path as messages show it. The `./` of the current folder says nothing.
+fn shown(path: &Path) -> Arc<str> {
+    let text = path.to_string_lossy();
+    let short = text.strip_prefix("./").filter(|short| !short.is_empty()).unwrap_or(&text);
+    short.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect::<String>().into()
+}
+
+fn text(name: Arc<str>, bytes: io::Result<Vec<u8>>) -> Input {
+    let bytes = bytes.map_err(|error| unreadable(Arc::clone(&name), &error))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => {
+            let (valid, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+            let valid = String::from_utf8_lossy(valid);
+            let column = valid.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            let position = Some(Position { line: valid.matches('\n').count() + 1, column });
+            Err(problem(Place { file: name, position }, "is not UTF-8 text: save it as UTF-8".to_owned()))
+        }
+    }
+}
+
+fn unreadable(name: Arc<str>, error: &io::Error) -> Problem {
+    let message = match error.kind() {
+        ErrorKind::NotFound => "there is no such file or folder".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    problem(Place { file: name, position: None }, message)
+}
+
+fn problem(place: Place, message: String) -> Problem {
+    Problem { place, object: None, field: None, message }
+}
+
+/// The name that messages call a source by.
+pub(super) fn name(source: &Source) -> Arc<str> {
+    match source {
+        Source::Stdin => Arc::from("<stdin>"),
+        Source::Path(path) => shown(path),
+    }
+}
