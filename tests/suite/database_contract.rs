@@ -8,6 +8,7 @@ mod failures;
 mod fixture;
 mod hand_edits;
 mod life;
+mod page;
 mod rules;
 mod schema;
 
@@ -80,5 +81,10 @@ for_each_adapter!(
         an_older_schema_is_named,
         a_newer_schema_is_left_alone,
         an_altered_migration_is_noticed,
+    },
+    page::{
+        the_page_has_every_table_and_column,
+        the_statements_of_the_page_do_what_it_says,
+        the_page_tells_how_a_secret_key_is_opened,
     },
 );

@@ -45,7 +45,7 @@ pub async fn hostile_text_is_only_text(fresh: Fresh) {
     let made = database.commit(&creation).await.unwrap();
     assert_eq!(made.settings, StoredSettings::from(&settings));
     assert_eq!(database.find_by_owner(&owner).await.unwrap(), Some(made.clone()));
-    assert_eq!(database.list_by_cluster(&owner.cluster).await.unwrap(), [made.clone()]);
+    assert_eq!(database.list_by_cluster(&owner.cluster).await.unwrap(), std::slice::from_ref(&made));
     let deleted = database.commit(&deletion(&made)).await.unwrap();
     assert_eq!(database.commit(&update(&deleted, &settings)).await.unwrap().settings, made.settings);
     assert_eq!(
@@ -113,7 +113,7 @@ pub async fn the_sealing_keys_in_use_are_told(fresh: Fresh) {
         let mut creation = creation(owner(&number.to_string()), settings(&number.to_string()));
         let Action::Create { key, .. } = &mut creation.action else { panic!("it creates") };
         if number == 2 {
-            key.sealed.sealed_with = "another".to_owned();
+            "another".clone_into(&mut key.sealed.sealed_with);
         }
         sealed_with.insert(key.sealed.sealed_with.clone());
         database.commit(&creation).await.unwrap();

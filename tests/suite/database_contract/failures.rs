@@ -8,11 +8,12 @@ use opsadmin_operator::database::{AccountDatabase, DatabaseError, open};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
 use std::fs::{self, File, Permissions};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// The error's every word, which must not have the password.
 fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountDatabase>>) -> String {
@@ -37,6 +38,13 @@ async fn a_server_that_is_not_there_is_not_available() {
     let port = free_port();
     let reason = format!("127.0.0.1:{port}/accounts as ops");
     unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &[&reason, "no connection"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_the_call_and_never_speaks_is_not_available() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &["no connection"]).await;
 }
 
 #[tokio::test]
@@ -97,9 +105,9 @@ async fn a_server_that_comes_back_is_used_again_by_the_same_pool() {
 
     for crash in [false, true] {
         if crash {
-            server.crash().await
+            server.crash().await;
         } else {
-            server.stop().await
+            server.stop().await;
         }
         let down = creation(owner("down"), settings("down"));
         let before = owner("before");

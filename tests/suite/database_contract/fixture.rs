@@ -207,11 +207,13 @@ pub fn updated(observed: &Account, settings: &Settings) -> Account {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "an answer is made to be looked at once")]
 pub fn assert_conflict<T: std::fmt::Debug>(answer: Result<T, DatabaseError>) {
     assert!(matches!(answer, Err(DatabaseError::Conflict)), "{answer:?}");
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "an answer is made to be looked at once")]
 pub fn assert_name_taken<T: std::fmt::Debug>(answer: Result<T, DatabaseError>, taken: &str) {
     assert!(matches!(&answer, Err(DatabaseError::NameTaken { name }) if name.as_str() == taken), "{answer:?}");
 }

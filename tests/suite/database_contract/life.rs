@@ -6,12 +6,13 @@ use opsadmin_operator::account::{Description, KeyState, Life, Role, Settings, St
 use opsadmin_operator::database::{Action, Change};
 use std::collections::BTreeSet;
 
+type Edit = fn(&mut Settings);
+
 pub async fn each_field_is_updated_and_journalled(fresh: Fresh) {
     let database = fresh.open().await;
     fresh.by_hand("INSERT INTO affiliates (name, created_at) VALUES ('North', 0)").await.unwrap();
     let mut settings = settings("field by field");
     let mut account = create(&*database, owner("fields"), settings.clone()).await;
-    type Edit = fn(&mut Settings);
     let edits: [(Edit, &str); 8] = [
         (|s| s.name = name("Renamed"), r#"[{"field":"name","new":"\"Renamed\"","old":"\"field by field\""}]"#),
         (

@@ -3,6 +3,7 @@
 use super::fixture::*;
 use opsadmin_operator::account::AccountId;
 use opsadmin_operator::database::{Action, DatabaseError, UnknownAffiliate};
+use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
 
 async fn rows(fresh: &Fresh) -> Vec<String> {
     let mut counts = Vec::new();
@@ -122,7 +123,6 @@ pub async fn what_would_widen_access_is_refused_to_hands_too(fresh: Fresh) {
     ] {
         let refused = fresh.by_hand(sql).await.unwrap_err();
         let kind = refused.as_database_error().unwrap().kind();
-        use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
         assert!(matches!(kind, CheckViolation | NotNullViolation), "{sql}: {refused}");
     }
     assert_eq!(database.find_by_owner(&owner("guarded")).await.unwrap(), Some(deleted));
