@@ -101,5 +101,12 @@ async fn prepare(
 ) -> Result<Vec<Account>, ControllerError> {
     database.migrate().await?;
     keyring.check(&database.sealing_keys_in_use().await?)?;
-    Ok(database.list_by_cluster(cluster).await?)
+    match database.list_by_cluster(cluster).await {
+        Err(error @ DatabaseError::Inconsistent { .. }) => {
+            // One account that cannot be read must not keep all the others waiting: each is read by itself then.
+            tracing::warn!("{error}; reading each account by itself");
+            Ok(Vec::new())
+        }
+        accounts => Ok(accounts?),
+    }
 }
