@@ -5,7 +5,18 @@
 //! - [`account`]: the domain, pure: accounts, roles, allowed IPs, keys and ownership.
 //! - [`api`]: the `ApiAccount` resource as users write it: spec, status, schema and admission rules.
 //! - [`database`]: the port to the account database, its adapters, and the sealing of secret keys.
+//! - [`secrets`]: the port to where Secrets are kept, its adapters, and what an account's Secret looks like.
+//! - [`reconcile`]: the heart: desired, observed, plan, execution, outcome and status.
+//! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
+//! - [`telemetry`]: logs.
+//! - [`cli`]: the commands, which drive [`reconcile`] without a cluster.
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod api;
+pub mod cli;
+pub mod controller;
 pub mod database;
+pub mod reconcile;
+pub mod secrets;
+pub mod telemetry;

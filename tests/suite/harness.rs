@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, WatchParams};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 
@@ -92,6 +92,7 @@ async fn the_audit_log_has_each_request_once_as_soon_as_it_is_answered() {
     }
     api.list(&ListParams::default()).await.expect("they are listed");
     api.get_opt("another").await.expect("the API server says that it is not there");
+    let _open = api.watch(&WatchParams::default(), "0").await.expect("the watch begins");
 
     let Some(events) = cluster.audit(namespace.name()) else { return };
     let ours: Vec<_> = events
@@ -105,6 +106,7 @@ async fn the_audit_log_has_each_request_once_as_soon_as_it_is_answered() {
         ("create", "map-3", 201, true),
         ("list", "", 200, false),
         ("get", "another", 404, false),
+        ("watch", "", 200, false),
     ];
     assert_eq!(ours, expected);
 }

@@ -95,7 +95,8 @@ impl ControlPlane {
             Command::new(&programs.etcd).current_dir(&path).args([
                 format!("--data-dir={}", at("etcd")),
                 format!("--listen-client-urls={etcd_url}"),
-                format!("--advertise-client-urls={etcd_url}"),
+                // For other members, of which there are none; a socket is not accepted by every version.
+                "--advertise-client-urls=http://127.0.0.1:0".into(),
                 "--listen-peer-urls=http://127.0.0.1:0".into(),
                 "--unsafe-no-fsync".into(),
                 "--log-level=warn".into(),

@@ -50,7 +50,7 @@ pub fn find_programs() -> Result<PathBuf, String> {
         };
     let mut version = Command::new(folder.join("postgres"));
     version.arg("--version");
-    let finished = run_blocking(version, b"", ASKED_WITHIN)?;
+    let finished = run_blocking(version, b"", ASKED_WITHIN).map_err(|problem| format!("{problem}: {INSTALL}"))?;
     match major_version(&finished.stdout) {
         Some(major) if major >= OLDEST_VERSION => Ok(folder),
         _ => Err(format!(

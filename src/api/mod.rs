@@ -1,0 +1,46 @@
+//! The resource `apiaccounts.ops-admin.com` as users write it and as the API server checks it. Types only.
+//!
+//! Spec fields are as loose as their JSON types, on purpose: the schema and the CEL rules refuse what is wrong at
+//! admission, and a resource that got past them all the same must still be readable, or one bad object would stop
+//! the watch of all the others. [`crate::reconcile::Desired`] is where text becomes values that cannot be wrong.
+
+mod schema;
+mod spec;
+mod status;
+
+pub use spec::{ApiAccount, ApiAccountSpec, DeletionPolicy, SecretKeysSpec, SecretSpec};
+pub use status::{ApiAccountStatus, KeyStatus, Reason, condition};
+
+/// The resource's API group.
+pub const GROUP: &str = "ops-admin.com";
+/// Its version.
+pub const VERSION: &str = "v1";
+/// Its kind.
+pub const KIND: &str = "ApiAccount";
+
+/// Keeps a resource until its account no longer authenticates.
+pub const FINALIZER: &str = "ops-admin.com/account";
+/// Who writes: field manager, reporter of events, and the value of [`MANAGED_BY_LABEL`].
+pub const MANAGER: &str = "opsadmin-operator";
+/// Marks the Secrets that this program writes, and narrows the watch to them.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// On a Secret: the owner it belongs to, as `CLUSTER/NAMESPACE/NAME`.
+pub const OWNER_ANNOTATION: &str = "ops-admin.com/owner";
+/// On a Secret: which labels and annotations came from `spec.secret`, so that they can be taken away again.
+pub const APPLIED_ANNOTATION: &str = "ops-admin.com/applied";
+/// What all labels and annotations of this program's own begin with; `spec.secret` may not set them.
+pub const RESERVED_PREFIX: &str = "ops-admin.com/";
+
+/// The data key that holds the API key, unless the spec names another.
+pub const DEFAULT_API_KEY_FIELD: &str = "OPSADMIN_API_KEY";
+/// The data key that holds the secret key, unless the spec names another.
+pub const DEFAULT_SECRET_KEY_FIELD: &str = "OPSADMIN_SECRET_KEY";
+
+/// Whether the resource version `a` is later than `b`: versions of one kind of object only grow (KEP-5504). Two that
+/// cannot be compared count as later, so that a change is looked at rather than missed.
+pub fn is_later_version(a: &str, b: &str) -> bool {
+    match (a.parse::<u128>(), b.parse::<u128>()) {
+        (Ok(a), Ok(b)) => a > b,
+        _ => a != b,
+    }
+}

@@ -1,0 +1,65 @@
+//! Parts of the schema that say more than a Rust type can: sets, enumerations in lists, bounds for CEL's cost.
+
+use crate::account::{AllowedIps, Role};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// A set of role names.
+pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "default": [],
+        "maxItems": Role::ALL.len(),
+        "x-kubernetes-list-type": "set",
+        "items": { "type": "string", "enum": Role::ALL.map(Role::as_str) },
+    })
+}
+
+/// A set of addresses and networks in canonical text.
+pub(super) fn allowed_ips(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "default": [],
+        "maxItems": AllowedIps::MAX_ENTRIES,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": 64,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "isIP(self) || isCIDR(self)",
+                    "message": "must be an IP address or CIDR like 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32, without leading zeros or a zone, and not an IPv4-mapped IPv6 address",
+                },
+                {
+                    "rule": "!isCIDR(self) || cidr(self) == cidr(self).masked()",
+                    "message": "has bits set after its prefix; write 192.168.0.0/16 for the network or 192.168.0.1 for the one address, not 192.168.0.1/16",
+                },
+                {
+                    "rule": "!isIP(self) || ip.isCanonical(self)",
+                    "message": "is not in canonical form; write IPv6 in lower case with its longest run of zeros as ::, like 2001:db8::1",
+                },
+                {
+                    "rule": "!isCIDR(self) || ip.isCanonical(self.split('/')[0])",
+                    "message": "is not in canonical form; write IPv6 in lower case with its longest run of zeros as ::, like 2001:db8::/32",
+                },
+            ],
+        },
+    })
+}
+
+/// Labels, bounded so that the API server can bound the cost of their rules.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    bounded_map(63)
+}
+
+/// Annotations, bounded so that the API server can bound the cost of their rules.
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    bounded_map(4096)
+}
+
+fn bounded_map(max_length: u16) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": max_length },
+    })
+}

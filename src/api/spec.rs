@@ -1,0 +1,186 @@
+//! `spec`: what a user declares of an account, with the rules that the API server enforces at admission.
+//!
+//! The doc comments of the fields are what `kubectl explain` prints.
+
+use super::schema::{allowed_ips, annotations, labels, roles};
+use super::status::ApiAccountStatus;
+use super::{DEFAULT_API_KEY_FIELD, DEFAULT_SECRET_KEY_FIELD};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An API account of OpsAdmin: who may use its API, from where and for what. The account's generated API key and secret
+/// key are written to a Secret in the same namespace.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[kube(
+    group = "ops-admin.com",
+    version = "v1",
+    kind = "ApiAccount",
+    namespaced,
+    status = "ApiAccountStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    shortname = "apiacc",
+    category = "opsadmin",
+    doc = "An API account of OpsAdmin: who may use its API, from where and for what. The account's generated API key and secret key are written to a Secret in the same namespace.",
+    printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enabled"),
+    printcolumn(name = "Roles", type_ = "string", json_path = ".spec.roles"),
+    printcolumn(name = "Affiliate", type_ = "string", json_path = ".spec.affiliate"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Account ID",
+        type_ = "string",
+        json_path = ".status.accountId",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        json_path = ".status.secretName",
+        priority = 1
+    ),
+    validation = Rule::new("has(self.spec.name) || size(self.metadata.name) <= 100")
+        .message("metadata.name has more than 100 characters, so it cannot be the account's name too: set spec.name"),
+    validation = Rule::new("has(self.spec.secret.name) || size(self.metadata.name) <= 244")
+        .message("metadata.name is too long for the Secret's default name, <metadata.name>-opsadmin: set spec.secret.name")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiAccountSpec {
+    /// The account's name in OpsAdmin, 1 to 100 characters. Unique there, without regard to case. Default: the
+    /// resource's own name. Changing it renames the account; its keys stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(validation = Rule::new("self.trim() == self && size(self) > 0").message("an account name must not be blank, nor begin or end with a space"))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x1f\\x7f-\\x9f]')").message("an account name must not contain control characters, such as a tab or a line break"))]
+    pub name: Option<String>,
+
+    /// Who uses the account and why, up to 1024 characters.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]')").message("a description must not contain control characters other than tabs and line breaks"))]
+    pub description: String,
+
+    /// Whether the account may authenticate. false: it does not, from the moment the resource is Ready again; its keys
+    /// are kept for when it is enabled again.
+    #[serde(default = "enabled_by_default")]
+    pub enabled: bool,
+
+    /// Whether the API user must re-authenticate every few seconds.
+    #[serde(default)]
+    pub use_refresh_token: bool,
+
+    /// The one affiliate whose plans the API returns to this account. It must exist in OpsAdmin, to the letter. Leave it
+    /// out for an account that sees every affiliate's plans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(validation = Rule::new("self.trim() == self && size(self) > 0").message("an affiliate must not be blank, nor begin or end with a space; leave the field out for an account that sees every affiliate's plans"))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x1f\\x7f-\\x9f]')").message("an affiliate must not contain control characters, such as a tab or a line break"))]
+    pub affiliate: Option<String>,
+
+    /// What the account may reach. Customer: the My Account endpoints. PlansAndRates: the Plans and the Enrollments
+    /// endpoints. Administrator: the whole API, whatever the other roles and the affiliate say; enabled and allowedIPs
+    /// still apply. None at all: it authenticates and reaches nothing.
+    #[serde(default)]
+    #[schemars(schema_with = "roles")]
+    pub roles: Vec<String>,
+
+    /// The IP addresses and CIDRs the account may be used from, up to 256, in canonical form. None at all: any address.
+    #[serde(default, rename = "allowedIPs")]
+    #[schemars(schema_with = "allowed_ips")]
+    pub allowed_ips: Vec<String>,
+
+    /// The Secret that the account's keys are written to, in the namespace of the resource.
+    #[serde(default)]
+    pub secret: SecretSpec,
+
+    /// What becomes of the account when the resource is deleted. Delete: it stops authenticating at once, before the
+    /// resource is gone. Retain: account and Secret stay as they are and nobody manages them.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+fn enabled_by_default() -> bool {
+    true
+}
+
+/// The Secret that the account's keys are written to.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretSpec {
+    /// The Secret's name. Default: <metadata.name>-opsadmin. Changing it moves the keys; the old Secret is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("a Secret's name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit"))]
+    pub name: Option<String>,
+
+    /// Under which data keys of the Secret the two halves stand.
+    #[serde(default)]
+    pub keys: SecretKeysSpec,
+
+    /// Labels for the Secret, beside the operator's own. At most 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    #[x_kube(validation = Rule::new("self.all(k, !format.qualifiedName().validate(k).hasValue())").message("a label's name has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; a DNS prefix and '/' may stand before it"))]
+    #[x_kube(validation = Rule::new("self.all(k, !format.labelValue().validate(self[k]).hasValue())").message("a label's value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit"))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('ops-admin.com/') && k != 'app.kubernetes.io/managed-by')").message("labels under ops-admin.com/ and app.kubernetes.io/managed-by are the operator's own"))]
+    pub labels: BTreeMap<String, String>,
+
+    /// Annotations for the Secret, beside the operator's own. At most 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "annotations")]
+    #[x_kube(validation = Rule::new("self.all(k, !format.qualifiedName().validate(k.lowerAscii()).hasValue())").message("an annotation's name has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; a DNS prefix and '/' may stand before it"))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('ops-admin.com/'))").message("annotations under ops-admin.com/ are the operator's own"))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Under which data keys of the Secret the two halves stand.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.apiKey != self.secretKey").message("apiKey and secretKey must be two different data keys"))]
+pub struct SecretKeysSpec {
+    /// The data key for the API key.
+    #[serde(default = "default_api_key_field")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message("a Secret's data key has letters, digits, '-', '_' and '.', and does not begin with '..'"))]
+    pub api_key: String,
+
+    /// The data key for the secret key.
+    #[serde(default = "default_secret_key_field")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message("a Secret's data key has letters, digits, '-', '_' and '.', and does not begin with '..'"))]
+    pub secret_key: String,
+}
+
+fn default_api_key_field() -> String {
+    DEFAULT_API_KEY_FIELD.to_owned()
+}
+
+fn default_secret_key_field() -> String {
+    DEFAULT_SECRET_KEY_FIELD.to_owned()
+}
+
+impl Default for SecretKeysSpec {
+    fn default() -> Self {
+        Self { api_key: default_api_key_field(), secret_key: default_secret_key_field() }
+    }
+}
+
+/// What becomes of the account when the resource is deleted.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeletionPolicy {
+    /// It stops authenticating at once, before the resource is gone.
+    #[default]
+    Delete,
+    /// Account and Secret stay as they are.
+    Retain,
+}

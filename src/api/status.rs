@@ -1,0 +1,103 @@
+//! `status`: what the controller says of an account, for people, `kubectl wait` and GitOps tools (kstatus).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What the controller last saw and did. It is made anew from the account database whenever it is missing.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiAccountStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready; and Reconciling or Stalled while they apply.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The account's identity in OpsAdmin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+
+    /// The Secret that holds the account's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+
+    /// The Secret's resource version when it was last verified to hold exactly the account's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_resource_version: Option<String>,
+
+    /// The key pairs that authenticate, the newest first. Never a secret key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyStatus>,
+}
+
+/// A key pair, without its secret half.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStatus {
+    /// The pair's identity.
+    pub id: String,
+    /// The API key: the public half.
+    pub api_key: String,
+    /// Active: the pair in the Secret. Retiring: an older one that is accepted until it expires.
+    pub state: String,
+    /// When the pair was made.
+    pub created: Time,
+    /// From when on the pair is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+}
+
+/// Types of conditions, as kstatus defines them.
+pub mod condition {
+    /// Whether account and Secret are as declared.
+    pub const READY: &str = "Ready";
+    /// Work goes on by itself.
+    pub const RECONCILING: &str = "Reconciling";
+    /// Nothing will change until a person does something.
+    pub const STALLED: &str = "Stalled";
+}
+
+/// Why an account is ready or not: the `reason` of its conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Account and Secret are as declared.
+    Reconciled,
+    /// The spec says something that no account can be.
+    InvalidSpec,
+    /// Another account has the name.
+    NameTaken,
+    /// OpsAdmin does not know the affiliate.
+    UnknownAffiliate,
+    /// A Secret of the name exists and is not this account's.
+    SecretConflict,
+    /// The Secret could not be read or written.
+    SecretUnavailable,
+    /// The account database does not answer.
+    DatabaseUnavailable,
+}
+
+impl Reason {
+    /// The reason as conditions and events write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reconciled => "Reconciled",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::NameTaken => "NameTaken",
+            Self::UnknownAffiliate => "UnknownAffiliate",
+            Self::SecretConflict => "SecretConflict",
+            Self::SecretUnavailable => "SecretUnavailable",
+            Self::DatabaseUnavailable => "DatabaseUnavailable",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,36 @@
+//! `opsadmin crd`: the resource's definition.
+
+use super::output::Output;
+use crate::api::ApiAccount;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use kube::CustomResourceExt;
+use std::process::ExitCode;
+
+/// Print the CustomResourceDefinition of ApiAccount, to install it on a cluster.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  opsadmin crd | kubectl apply --server-side -f -")]
+pub struct Crd {
+    /// How to print it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Yaml,
+    Json,
+}
+
+impl Crd {
+    /// Prints it.
+    pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let crd = ApiAccount::crd();
+        let text = match self.output {
+            Format::Yaml => serde_saphyr::to_string(&crd)?,
+            Format::Json => serde_json::to_string_pretty(&crd)?,
+        };
+        output.line(text.trim_end())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

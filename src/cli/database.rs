@@ -1,0 +1,99 @@
+//! The account database and its keyring, as the command line names them.
+
+use super::surroundings::Machine;
+use crate::database::{self, AccountDatabase, Keyring, KeyringError, UnknownAffiliate};
+use crate::reconcile::Surroundings;
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Which database.
+#[derive(Debug, Args)]
+pub struct DatabaseArgs {
+    /// The account database: sqlite://FILE, or postgres://USER:PASSWORD@HOST/DATABASE. An SQLite file is made if there is
+    /// none.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OPSADMIN_DATABASE_URL",
+        default_value = "sqlite://opsadmin.db",
+        hide_env_values = true
+    )]
+    pub database: String,
+}
+
+/// Which keyring.
+#[derive(Debug, Args)]
+pub struct KeyringArgs {
+    /// The keyring that seals secret keys in the database. Default: beside an SQLite file, with the ending .keyring, and
+    /// made with it. Back it up with the database: without it, no secret key can be read again.
+    #[arg(long, value_name = "FILE", env = "OPSADMIN_KEYRING")]
+    pub keyring: Option<PathBuf>,
+}
+
+/// What to do about unknown affiliates, as the command line says it.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum OnUnknownAffiliate {
+    /// Refuse the account.
+    #[default]
+    Refuse,
+    /// Register the affiliate in OpsAdmin, and go on.
+    Register,
+}
+
+impl From<OnUnknownAffiliate> for UnknownAffiliate {
+    fn from(on: OnUnknownAffiliate) -> Self {
+        match on {
+            OnUnknownAffiliate::Refuse => Self::Refuse,
+            OnUnknownAffiliate::Register => Self::Register,
+        }
+    }
+}
+
+impl DatabaseArgs {
+    /// The database, not yet asked anything.
+    pub fn open(&self) -> Result<Arc<dyn AccountDatabase>> {
+        Ok(database::open(&self.database)?)
+    }
+
+    fn sqlite_file(&self) -> Option<&Path> {
+        let file = self.database.strip_prefix("sqlite:")?;
+        let file = file.strip_prefix("//").unwrap_or(file);
+        Some(Path::new(file.split('?').next().unwrap_or(file)))
+    }
+}
+
+impl KeyringArgs {
+    /// The keyring for this database; the one beside an SQLite file is made if there is none and nothing is sealed yet.
+    pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
+        let (path, beside) = match (&self.keyring, named.sqlite_file()) {
+            (Some(path), _) => (path.clone(), false),
+            (None, Some(file)) => (file.with_extension("keyring"), true),
+            (None, None) => bail!(
+                "a PostgreSQL database needs --keyring FILE; make one with `opsadmin keyring init --keyring FILE`, and keep it as safe as the database"
+            ),
+        };
+        match Keyring::load(&path) {
+            Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed(database).await? => {
+                create(&path)?;
+                Ok(Keyring::load(&path)?)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {
+    database.migrate().await?;
+    Ok(database.sealing_keys_in_use().await?.is_empty())
+}
+
+/// Makes a new keyring file.
+pub fn create(path: &Path) -> Result<()> {
+    let mut key = Zeroizing::new([0; 32]);
+    Machine.fill(key.as_mut_slice())?;
+    Keyring::from_random(key).create(path)?;
+    Ok(())
+}

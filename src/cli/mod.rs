@@ -1,0 +1,59 @@
+//! The command line: one file for each command; each builds the adapters, calls the rooms inside, and prints.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 an error or a refusal, 2 the
+//! command was not understood, 130 interrupted.
+
+mod controller;
+mod crd;
+mod database;
+mod keyring;
+mod migrate;
+mod output;
+mod surroundings;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use output::Output;
+use std::process::ExitCode;
+
+/// API accounts for the OpsAdmin API, declared in YAML and kept true.
+///
+/// An account is declared as an ApiAccount resource. OpsAdmin's account database is made to say the same, and the
+/// account's generated keys are written to a Secret. On a cluster, `opsadmin controller` does that; without one, `opsadmin
+/// apply`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "opsadmin",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Controller(controller::Controller),
+    Crd(crd::Crd),
+    Migrate(migrate::Migrate),
+    Keyring(keyring::KeyringCommand),
+}
+
+/// Runs the command, prints its error if it fails, and answers with the exit code.
+pub async fn run(cli: Cli) -> ExitCode {
+    let mut output = Output::default();
+    let result: Result<ExitCode> = match cli.command {
+        Command::Controller(command) => command.run().await,
+        Command::Crd(command) => command.run(&mut output),
+        Command::Migrate(command) => command.run(&mut output).await,
+        Command::Keyring(command) => command.run(&mut output),
+    };
+    result.unwrap_or_else(|error| {
+        // `{:#}` adds the causes: each says something the one before does not.
+        output.complain(&format!("opsadmin: {error:#}"));
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,99 @@
+//! The controller: watches a cluster's `ApiAccount`s and their Secrets, and reconciles each whenever something changed.
+//!
+//! Nothing is decided here: [`crate::reconcile`] does that. This room turns events into calls of it, and outcomes into
+//! statuses, events and log lines.
+
+mod connect;
+mod error;
+mod events;
+mod memory;
+mod object;
+mod watches;
+
+pub use connect::{Connection, connect};
+pub use error::ControllerError;
+
+use crate::account::ClusterId;
+use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
+use crate::reconcile::Surroundings;
+use crate::secrets::cluster::Cluster;
+use crate::secrets::view::View;
+use events::Events;
+use futures::future::{join_all, select};
+use kube::Client;
+use memory::Memory;
+use object::Controlled;
+use std::sync::Arc;
+use tokio::sync::watch;
+use watches::Scope;
+
+/// What a controller works with.
+pub struct Settings {
+    /// The cluster.
+    pub client: Client,
+    /// Its name in the account database.
+    pub cluster: ClusterId,
+    /// The namespaces to watch; none: all of them.
+    pub namespaces: Vec<String>,
+    /// Where accounts are.
+    pub database: Arc<dyn AccountDatabase>,
+    /// What secret keys are sealed with.
+    pub keyring: Keyring,
+    /// What to do about affiliates that OpsAdmin does not know.
+    pub unknown_affiliate: UnknownAffiliate,
+    /// How many resources to reconcile at a time.
+    pub concurrency: u16,
+    /// Time and randomness.
+    pub surroundings: Arc<dyn Surroundings>,
+}
+
+/// Runs until `stop` is done, then lets what is in flight finish.
+///
+/// The account database may come later: until then, conditions say so.
+///
+/// # Errors
+/// [`ControllerError`] if the database can never be used as it is: another keyring, a newer schema, a refusal.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
+    let view = Arc::new(View::default());
+    let (stop_sender, stopped) = watch::channel(false);
+    let (connection_sender, connection) = watch::channel(Connection::default());
+    let scopes = Scope::each(&settings.namespaces);
+    let controlled = Arc::new(Controlled {
+        client: settings.client.clone(),
+        cluster: settings.cluster.clone(),
+        connection,
+        events: Events::new(settings.client.clone()),
+        memory: Memory::default(),
+    });
+    let connecting = connect(
+        settings.database,
+        settings.keyring,
+        settings.cluster,
+        connect::Parts {
+            secrets: Arc::new(Cluster::new(settings.client.clone(), Arc::clone(&view))),
+            unknown_affiliate: settings.unknown_affiliate,
+            surroundings: settings.surroundings,
+        },
+        connection_sender,
+    );
+    let watching = scopes.into_iter().map(|scope| {
+        watches::run(scope, Arc::clone(&controlled), Arc::clone(&view), settings.concurrency, stopped.clone())
+    });
+    let stopping = async {
+        let stop = std::pin::pin!(stop);
+        let connecting = std::pin::pin!(connecting);
+        let connected = match select(stop, connecting).await {
+            futures::future::Either::Left(((), _)) => Ok(()),
+            futures::future::Either::Right((Err(error), _)) => Err(error),
+            futures::future::Either::Right((Ok(()), stop)) => {
+                stop.await;
+                Ok(())
+            }
+        };
+        tracing::info!("stopping: finishing what is in flight");
+        stop_sender.send_replace(true);
+        connected
+    };
+    let (connected, _) = futures::future::join(stopping, join_all(watching)).await;
+    connected
+}

@@ -1,0 +1,216 @@
+//! What a resource declares, parsed once: from here on no value can be wrong.
+//!
+//! The rules are those of the CRD's schema and CEL (`api/spec.rs`), so that a manifest is judged alike without a cluster;
+//! a test puts the same bad manifests before both.
+
+use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
+use crate::account::{
+    AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, Owner, Role, Settings,
+};
+pub use crate::api::DeletionPolicy;
+use crate::api::{ApiAccount, ApiAccountSpec, SecretSpec};
+use crate::secrets::{SecretLayout, SecretRef};
+use std::collections::BTreeSet;
+use std::fmt;
+use thiserror::Error;
+
+/// The most labels, and the most annotations, that `spec.secret` may ask for.
+const MAX_LABELS: usize = 32;
+
+/// What one resource declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The resource itself.
+    pub owner: Owner,
+    /// The resource's UID; `None` for a manifest that is on no cluster.
+    pub uid: Option<String>,
+    /// The resource's generation, where there is one.
+    pub generation: Option<i64>,
+    /// What shall be set on the account.
+    pub settings: Settings,
+    /// The Secret that shall hold its keys.
+    pub secret: SecretLayout,
+}
+
+/// A spec that no account can be made of, with everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}", shown(errors))]
+pub struct InvalidSpec {
+    /// Each wrong field.
+    pub errors: Vec<FieldError>,
+}
+
+/// One wrong field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// Its path, as in `spec.allowedIPs[2]`.
+    pub field: String,
+    /// What is wrong with it and what to write.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+fn shown(errors: &[FieldError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Owner {
+    /// The owner that a resource of this cluster is; one without a namespace is in `default`.
+    pub fn of(resource: &ApiAccount, cluster: &ClusterId) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespace: resource.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            name: resource.metadata.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl Desired {
+    /// Parses a resource of this cluster.
+    ///
+    /// # Errors
+    /// [`InvalidSpec`] with every field that is wrong, not only the first.
+    pub fn parse(resource: &ApiAccount, cluster: &ClusterId) -> Result<Self, InvalidSpec> {
+        let owner = Owner::of(resource, cluster);
+        let mut found = Errors::default();
+        let settings = parse_settings(&resource.spec, &owner, &mut found);
+        let secret = parse_secret(&resource.spec.secret, &owner, &mut found);
+        match (settings, found.0.is_empty()) {
+            (Some(settings), true) => Ok(Self {
+                uid: resource.metadata.uid.clone(),
+                generation: resource.metadata.generation,
+                settings,
+                secret,
+                owner,
+            }),
+            _ => Err(InvalidSpec { errors: found.0 }),
+        }
+    }
+}
+
+/// Collects what is wrong, so that a user is told everything at once.
+#[derive(Default)]
+struct Errors(Vec<FieldError>);
+
+impl Errors {
+    fn add(&mut self, field: impl Into<String>, message: impl fmt::Display) {
+        self.0.push(FieldError { field: field.into(), message: message.to_string() });
+    }
+
+    fn take<T, E: fmt::Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(field, error)).ok()
+    }
+}
+
+fn parse_settings(spec: &ApiAccountSpec, owner: &Owner, found: &mut Errors) -> Option<Settings> {
+    let name = match &spec.name {
+        Some(name) => found.take("spec.name", AccountName::parse(name)),
+        None => found.take(
+            "metadata.name",
+            AccountName::parse(&owner.name).map_err(|error| format!("{error}; set spec.name, or rename the resource")),
+        ),
+    };
+    let description = found.take("spec.description", Description::parse(&spec.description));
+    let affiliate = match &spec.affiliate {
+        Some(affiliate) => found.take("spec.affiliate", AffiliateName::parse(affiliate)).map(Some),
+        None => Some(None),
+    };
+    let roles = parse_roles(&spec.roles, found);
+    let allowed_ips = parse_allowed_ips(&spec.allowed_ips, found);
+    Some(Settings {
+        name: name?,
+        description: description?,
+        enabled: spec.enabled,
+        use_refresh_token: spec.use_refresh_token,
+        affiliate: affiliate?,
+        roles: roles?,
+        allowed_ips: allowed_ips?,
+    })
+}
+
+/// `None` if one role is wrong: a list without its bad entries would be another list.
+fn parse_roles(texts: &[String], found: &mut Errors) -> Option<BTreeSet<Role>> {
+    let mut roles = BTreeSet::new();
+    let mut valid = true;
+    for (at, text) in texts.iter().enumerate() {
+        let field = format!("spec.roles[{at}]");
+        match Role::parse(text) {
+            Ok(role) if roles.insert(role) => {}
+            Ok(role) => {
+                found.add(field, format!("{role} is listed twice"));
+                valid = false;
+            }
+            Err(error) => {
+                found.add(field, error);
+                valid = false;
+            }
+        }
+    }
+    valid.then_some(roles)
+}
+
+/// `None` if one entry is wrong: a list that lost its last bad entry would allow any address.
+fn parse_allowed_ips(texts: &[String], found: &mut Errors) -> Option<AllowedIps> {
+    let mut valid = true;
+    if texts.len() > AllowedIps::MAX_ENTRIES {
+        found.add(
+            "spec.allowedIPs",
+            format!("must have at most {} entries, and this has {}", AllowedIps::MAX_ENTRIES, texts.len()),
+        );
+        valid = false;
+    }
+    let mut seen = BTreeSet::new();
+    let mut networks = Vec::with_capacity(texts.len());
+    for (at, text) in texts.iter().enumerate() {
+        let field = format!("spec.allowedIPs[{at}]");
+        match AllowedIp::parse(text) {
+            Ok(_) if !seen.insert(text) => {
+                found.add(field, format!("{text} is listed twice"));
+                valid = false;
+            }
+            Ok(network) => networks.push(network),
+            Err(error) => {
+                found.add(field, error);
+                valid = false;
+            }
+        }
+    }
+    valid.then(|| AllowedIps::from_networks(networks))
+}
+
+fn parse_secret(spec: &SecretSpec, owner: &Owner, found: &mut Errors) -> SecretLayout {
+    let name = spec.name.clone().unwrap_or_else(|| format!("{}-opsadmin", owner.name));
+    let name_field = if spec.name.is_some() { "spec.secret.name" } else { "metadata.name" };
+    found.take(name_field, check_secret_name(&name));
+    found.take("spec.secret.keys.apiKey", check_data_key(&spec.keys.api_key));
+    found.take("spec.secret.keys.secretKey", check_data_key(&spec.keys.secret_key));
+    if spec.keys.api_key == spec.keys.secret_key {
+        found.add("spec.secret.keys", "apiKey and secretKey must be two different data keys");
+    }
+    for (field, map) in [("spec.secret.labels", &spec.labels), ("spec.secret.annotations", &spec.annotations)] {
+        if map.len() > MAX_LABELS {
+            found.add(field, format!("must have at most {MAX_LABELS} entries, and this has {}", map.len()));
+        }
+    }
+    for (name, value) in &spec.labels {
+        let field = format!("spec.secret.labels[{name:?}]");
+        found.take(&field, check_label_name(name));
+        found.take(&field, check_label_value(value));
+    }
+    for (name, value) in &spec.annotations {
+        let field = format!("spec.secret.annotations[{name:?}]");
+        found.take(&field, check_annotation_name(name, value));
+    }
+    SecretLayout {
+        at: SecretRef { namespace: owner.namespace.clone(), name },
+        api_key_field: spec.keys.api_key.clone(),
+        secret_key_field: spec.keys.secret_key.clone(),
+        labels: spec.labels.clone(),
+        annotations: spec.annotations.clone(),
+    }
+}

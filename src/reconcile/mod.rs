@@ -1,0 +1,22 @@
+//! The heart: from what is declared and what is there to what has to be done, and doing it.
+//!
+//! [`Desired`] (parsed, valid) and [`Observed`] go into [`plan`], which is pure; its [`Plan`] is executed by the
+//! [`Reconciler`] against the two ports, [`crate::database::AccountDatabase`] and [`crate::secrets::SecretStore`], and
+//! nothing here knows what is behind them. The [`Outcome`] becomes a status, events, log lines or a printout. The
+//! controller and the command line both run exactly this.
+
+mod desired;
+mod labels;
+mod observed;
+mod outcome;
+mod plan;
+mod reconciler;
+mod release;
+mod status;
+
+pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec};
+pub use observed::{Observed, ObservedSecret, Verified};
+pub use outcome::{Done, Outcome, Refusal};
+pub use plan::{AccountPlan, Plan, SecretPlan, plan};
+pub use reconciler::{Reconciler, Surroundings, Unrandom};
+pub use status::status;

@@ -1,0 +1,80 @@
+//! What is there now: the account in the database and the Secret, as far as a plan needs to know.
+
+use super::Desired;
+use crate::account::{Account, ApiKey, KeyId, KeyPair, SecretKey};
+use crate::api::ApiAccountStatus;
+use crate::secrets::{FoundSecret, SecretRef};
+
+/// What was observed for one resource.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The account that the resource declares or once declared.
+    pub account: Option<Account>,
+    /// What is at the Secret's place.
+    pub secret: ObservedSecret,
+    /// Secrets of this resource in other places, where it had its keys before.
+    pub strays: Vec<SecretRef>,
+}
+
+/// What is at the Secret's place.
+#[derive(Debug, Clone)]
+pub enum ObservedSecret {
+    /// Nothing.
+    Absent,
+    /// The version that was verified to be right for this generation and these keys.
+    Verified,
+    /// The resource's own Secret.
+    Own {
+        /// What it is like.
+        found: Box<FoundSecret>,
+        /// The account's active pair, to compare it with; `None` while there is no account.
+        active: Option<KeyPair>,
+    },
+    /// Somebody else's Secret, of which nothing is read.
+    Foreign {
+        /// Whose it is, in words.
+        holder: String,
+    },
+}
+
+impl ObservedSecret {
+    /// The keys to recover an account with that lost its row: those in the resource's own Secret.
+    pub fn recoverable_keys(&self) -> Option<(ApiKey, SecretKey)> {
+        match self {
+            Self::Own { found, .. } => found.keys(),
+            _ => None,
+        }
+    }
+}
+
+/// The version of a Secret that was verified once, and what it was verified against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The Secret.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The resource's generation.
+    pub generation: i64,
+    /// The active pair's id.
+    pub key: String,
+}
+
+impl Verified {
+    /// What a status says was verified.
+    pub fn of(status: &ApiAccountStatus) -> Option<Self> {
+        Some(Self {
+            name: status.secret_name.clone()?,
+            version: status.secret_resource_version.clone()?,
+            generation: status.observed_generation?,
+            key: status.keys.first()?.id.clone(),
+        })
+    }
+
+    /// Whether it still speaks of what is desired: the same spec, the same place, the same keys.
+    pub fn holds_for(&self, desired: &Desired, active: KeyId) -> bool {
+        self.name == desired.secret.at.name
+            && Some(self.generation) == desired.generation
+            && self.key == active.to_string()
+    }
+}

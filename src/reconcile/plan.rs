@@ -1,0 +1,106 @@
+//! The plan: what has to be done for what is observed to become what is desired. Pure, and free of keys.
+
+use super::{Desired, Observed, ObservedSecret};
+use crate::account::{Account, FieldChange, Life, changes};
+use crate::secrets::{Belonging, SecretManifest, SecretRef};
+
+/// What has to be done, in this order: account, Secret, strays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// In the account database.
+    pub account: AccountPlan,
+    /// At the Secret's place.
+    pub secret: SecretPlan,
+    /// Secrets of this resource in other places, to be deleted once the keys are in the new place.
+    pub remove: Vec<SecretRef>,
+}
+
+/// What has to be done in the account database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountPlan {
+    /// Nothing.
+    Keep,
+    /// Make the account.
+    Create {
+        /// With the keys that its Secret still holds, instead of new ones.
+        recover_keys: bool,
+    },
+    /// Change these fields.
+    Update {
+        /// Each field, old to new.
+        changes: Vec<FieldChange>,
+        /// It was deleted or retained, and is declared again.
+        restore: bool,
+    },
+}
+
+/// What has to be done at the Secret's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretPlan {
+    /// Nothing.
+    Keep,
+    /// Write it.
+    Create,
+    /// Put these parts right.
+    Replace {
+        /// Which, by name.
+        parts: Vec<String>,
+    },
+    /// Nothing may be done: it is somebody else's.
+    Refuse {
+        /// Whose it is, in words.
+        holder: String,
+    },
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.account == AccountPlan::Keep && self.secret == SecretPlan::Keep && self.remove.is_empty()
+    }
+}
+
+impl Desired {
+    /// The resource, as its Secret knows it.
+    pub fn belonging(&self) -> Belonging {
+        Belonging { owner: self.owner.clone(), uid: self.uid.clone() }
+    }
+}
+
+/// What has to be done for `observed` to become `desired`; nothing, once that is done.
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let secret = plan_secret(desired, &observed.secret);
+    // A partner may still use the old Secret: it goes only when the new one can be written.
+    let remove = match secret {
+        SecretPlan::Refuse { .. } => Vec::new(),
+        _ => observed.strays.clone(),
+    };
+    Plan { account: plan_account(desired, observed), secret, remove }
+}
+
+fn plan_account(desired: &Desired, observed: &Observed) -> AccountPlan {
+    let Some(account) = &observed.account else {
+        return AccountPlan::Create { recover_keys: observed.secret.recoverable_keys().is_some() };
+    };
+    let changes = changes(&account.settings, &desired.settings);
+    let restore = is_restored(account);
+    if changes.is_empty() && !restore { AccountPlan::Keep } else { AccountPlan::Update { changes, restore } }
+}
+
+fn is_restored(account: &Account) -> bool {
+    account.life != Life::Live
+}
+
+fn plan_secret(desired: &Desired, secret: &ObservedSecret) -> SecretPlan {
+    match secret {
+        ObservedSecret::Absent => SecretPlan::Create,
+        ObservedSecret::Verified => SecretPlan::Keep,
+        ObservedSecret::Foreign { holder } => SecretPlan::Refuse { holder: holder.clone() },
+        // Its account is yet to be made: whichever keys that gets, the Secret is compared with them then.
+        ObservedSecret::Own { active: None, .. } => SecretPlan::Replace { parts: vec!["data".to_owned()] },
+        ObservedSecret::Own { found, active: Some(active) } => {
+            let parts = found.differences(&SecretManifest::new(&desired.secret, desired.belonging(), active));
+            if parts.is_empty() { SecretPlan::Keep } else { SecretPlan::Replace { parts } }
+        }
+    }
+}

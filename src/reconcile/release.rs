@@ -1,0 +1,62 @@
+//! The end of a resource: what becomes of its account and Secret. Needs neither the Secret nor a valid spec.
+
+use super::reconciler::Halt;
+use super::{DeletionPolicy, Done, Outcome, Reconciler, Refusal};
+use crate::account::Life;
+use crate::database::Action;
+use crate::secrets::Belonging;
+
+/// How often to observe anew when others change the same account.
+const ATTEMPTS: usize = 5;
+
+impl Reconciler {
+    /// Does what the deletion policy says for a resource that is going. Once it is done, the resource may go.
+    pub async fn release(&self, resource: &Belonging, policy: DeletionPolicy, generation: Option<i64>) -> Outcome {
+        let mut outcome = Outcome::default();
+        for _ in 0..ATTEMPTS {
+            let attempt = match policy {
+                DeletionPolicy::Delete => self.delete(resource, generation, &mut outcome).await,
+                DeletionPolicy::Retain => self.retain(resource, generation, &mut outcome).await,
+            };
+            match attempt {
+                Ok(()) => return outcome,
+                Err(Halt::Refused(refusal)) => {
+                    outcome.refusal = Some(refusal);
+                    return outcome;
+                }
+                Err(Halt::Overtaken) => {}
+            }
+        }
+        outcome.refusal = Some(Refusal::Contended);
+        outcome
+    }
+
+    async fn delete(&self, resource: &Belonging, generation: Option<i64>, outcome: &mut Outcome) -> Result<(), Halt> {
+        let Some(account) = self.database.find_by_owner(&resource.owner).await? else {
+            return Ok(());
+        };
+        if matches!(account.life, Life::Live | Life::Retained { .. }) {
+            let action = Action::Delete { expected: account.version };
+            outcome.account = Some(self.commit(account.id, action, generation).await?);
+            outcome.done.push(Done::Disabled);
+        }
+        Ok(())
+    }
+
+    /// The Secret first: while it belongs to the resource, it would be collected with it.
+    async fn retain(&self, resource: &Belonging, generation: Option<i64>, outcome: &mut Outcome) -> Result<(), Halt> {
+        for at in self.secrets.belonging_to(resource).await? {
+            self.secrets.release(&at, resource).await?;
+            outcome.done.push(Done::SecretReleased(at));
+        }
+        let Some(account) = self.database.find_by_owner(&resource.owner).await? else {
+            return Ok(());
+        };
+        if account.life == Life::Live {
+            let action = Action::Retain { expected: account.version };
+            outcome.account = Some(self.commit(account.id, action, generation).await?);
+            outcome.done.push(Done::Retained);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! From an outcome to a status: pure, and the same text for the same outcome, so that nothing new is written for nothing new.
+
+use super::{Outcome, Refusal};
+use crate::account::{Account, KeyState, StoredKey};
+use crate::api::{ApiAccountStatus, KeyStatus, Reason, condition};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The status of a resource of this generation after this outcome.
+///
+/// Conditions follow kstatus: `Stalled` while a person has to act, `Reconciling` while it may pass by itself, neither
+/// when `Ready` is true. What is not known now stays as it was said before.
+pub fn status(
+    generation: Option<i64>,
+    secret_name: &str,
+    outcome: &Outcome,
+    previous: Option<&ApiAccountStatus>,
+    now: Timestamp,
+) -> ApiAccountStatus {
+    let before = previous.cloned().unwrap_or_default();
+    let mut status = ApiAccountStatus {
+        observed_generation: generation,
+        conditions: conditions(generation, outcome, &before.conditions, now),
+        ..before
+    };
+    if let Some(account) = &outcome.account {
+        status.account_id = Some(account.id.to_string());
+        status.keys = account.keys.iter().map(key_status).collect();
+    }
+    if outcome.refusal.is_none() {
+        status.secret_name = Some(secret_name.to_owned());
+        status.secret_resource_version.clone_from(&outcome.secret_version);
+    }
+    status
+}
+
+fn key_status(key: &StoredKey) -> KeyStatus {
+    let (state, expires) = match key.state {
+        KeyState::Active => ("Active", None),
+        KeyState::Retiring { expires } => ("Retiring", Some(whole_seconds(expires))),
+    };
+    KeyStatus {
+        id: key.id.to_string(),
+        api_key: key.api_key.as_str().to_owned(),
+        state: state.to_owned(),
+        created: whole_seconds(key.created),
+        expires,
+    }
+}
+
+fn conditions(generation: Option<i64>, outcome: &Outcome, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let make = |type_: &str, status: &str, reason: Reason, message: &str| {
+        let unchanged = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.as_str().to_owned(),
+            message: message.to_owned(),
+            observed_generation: generation,
+            last_transition_time: unchanged.map_or_else(|| whole_seconds(now), |c| c.last_transition_time.clone()),
+        }
+    };
+    let Some(refusal) = &outcome.refusal else {
+        return vec![make(condition::READY, "True", Reason::Reconciled, ready_message(outcome.account.as_ref()))];
+    };
+    let (reason, message) = (refusal.reason(), refusal.to_string());
+    let because = if refusal.needs_a_person() { condition::STALLED } else { condition::RECONCILING };
+    vec![make(condition::READY, ready_status(refusal), reason, &message), make(because, "True", reason, &message)]
+}
+
+/// False: it is known not to be as declared. Unknown: the database did not say.
+fn ready_status(refusal: &Refusal) -> &'static str {
+    if refusal.reason() == Reason::DatabaseUnavailable { "Unknown" } else { "False" }
+}
+
+fn ready_message(account: Option<&Account>) -> &'static str {
+    if account.is_some_and(|account| !account.settings.enabled) {
+        "account and Secret are as declared; the account is disabled"
+    } else {
+        "account and Secret are as declared"
+    }
+}
+
+/// The API's times have whole seconds; more would be cut off there and look like a change.
+fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}

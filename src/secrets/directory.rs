@@ -1,0 +1,146 @@
+//! Secrets as manifests in a directory, one file each, ready for `kubectl apply`: where the keys go without a cluster.
+//!
+//! Files are `NAMESPACE.NAME.yaml`, readable by their owner only, and replaced as a whole, so that a crash leaves either
+//! the old or the new one. Everything is small and local; the file system is used directly.
+
+use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use crate::api::OWNER_ANNOTATION;
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Secret;
+use std::collections::HashMap;
+use std::fs::DirBuilder;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
+
+/// A directory of Secret manifests.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Which Secrets say they belong to whom, read once: a directory may hold thousands.
+    owners: Mutex<HashMap<String, Vec<SecretRef>>>,
+}
+
+impl Directory {
+    /// Uses this directory, and makes it, for its owner only, if there is none.
+    ///
+    /// # Errors
+    /// [`SecretError::File`] if it cannot be made or read.
+    pub fn open(path: &Path) -> Result<Self, SecretError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| at(path, &error))?;
+        let directory = Self { path: path.to_owned(), owners: Mutex::default() };
+        let mut owners: HashMap<String, Vec<SecretRef>> = HashMap::new();
+        for entry in path.read_dir().map_err(|error| at(path, &error))? {
+            let file = entry.map_err(|error| at(path, &error))?.path();
+            if let Some((owner, secret)) = owner_of(&file)? {
+                owners.entry(owner).or_default().push(secret);
+            }
+        }
+        *directory.owners() = owners;
+        Ok(directory)
+    }
+
+    fn file(&self, at: &SecretRef) -> PathBuf {
+        self.path.join(format!("{}.{}.yaml", at.namespace, at.name))
+    }
+
+    /// A panic elsewhere cannot leave the map half changed.
+    fn owners(&self) -> MutexGuard<'_, HashMap<String, Vec<SecretRef>>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, secret: &Secret) -> Result<NamedTempFile, SecretError> {
+        let text = serde_saphyr::to_string(secret).map(Zeroizing::new);
+        let text = text.map_err(|error| SecretError::File { path: self.path.clone(), reason: error.to_string() })?;
+        NamedTempFile::with_prefix_in(".opsadmin-", &self.path)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.as_file().sync_all()?;
+                Ok(file)
+            })
+            .map_err(|error| at(&self.path, &error))
+    }
+}
+
+#[async_trait]
+impl SecretStore for Directory {
+    async fn find(&self, place: &SecretRef, _verified: Option<&str>) -> Result<Sight, SecretError> {
+        let file = self.file(place);
+        match std::fs::read_to_string(&file).map(Zeroizing::new) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sight::Absent),
+            Err(error) => Err(at(&file, &error)),
+            Ok(text) => Ok(Sight::Found(FoundSecret::new(place.clone(), parse(&file, &text)?))),
+        }
+    }
+
+    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
+        Ok(self.owners().get(&wanted.owner.to_string()).cloned().unwrap_or_default())
+    }
+
+    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        let file = self.file(&manifest.at);
+        self.write(&manifest.to_secret())?.persist_noclobber(&file).map_err(|error| match error.error.kind() {
+            ErrorKind::AlreadyExists => SecretError::Exists(manifest.at.clone()),
+            _ => at(&file, &error.error),
+        })?;
+        self.owners().entry(manifest.belonging.owner.to_string()).or_default().push(manifest.at.clone());
+        Ok(None)
+    }
+
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        let file = self.file(&manifest.at);
+        self.write(&found.put_right(manifest))?.persist(&file).map_err(|error| at(&file, &error.error))?;
+        Ok(None)
+    }
+
+    async fn remove(&self, place: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+        let Sight::Found(found) = self.find(place, None).await? else {
+            return Ok(());
+        };
+        if of.check(found.metadata()).is_ok() {
+            let file = self.file(place);
+            std::fs::remove_file(&file).map_err(|error| at(&file, &error))?;
+        }
+        if let Some(secrets) = self.owners().get_mut(&of.owner.to_string()) {
+            secrets.retain(|secret| secret != place);
+        }
+        Ok(())
+    }
+
+    /// Without a cluster nothing collects a manifest: there is no ownership to take off.
+    async fn release(&self, _place: &SecretRef, _of: &Belonging) -> Result<(), SecretError> {
+        Ok(())
+    }
+}
+
+/// Whose Secret a file holds, if it holds one of this program's under the name such a file has.
+fn owner_of(file: &Path) -> Result<Option<(String, SecretRef)>, SecretError> {
+    let stem = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".yaml"));
+    let Some((namespace, name)) =
+        stem.and_then(|stem| stem.split_once('.')).filter(|(namespace, _)| !namespace.is_empty())
+    else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|error| at(file, &error))?;
+    let Ok(secret) = serde_saphyr::from_str::<Secret>(&text) else {
+        // Somebody's other file; if it is in an account's way, `find` says so.
+        return Ok(None);
+    };
+    let owner = secret.metadata.annotations.unwrap_or_default().remove(OWNER_ANNOTATION);
+    Ok(owner.map(|owner| (owner, SecretRef { namespace: namespace.to_owned(), name: name.to_owned() })))
+}
+
+/// The parser's own message could quote the data, so only the place is told.
+fn parse(file: &Path, text: &str) -> Result<Secret, SecretError> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().map(|location| format!(" (line {})", location.line())).unwrap_or_default();
+        SecretError::File { path: file.to_owned(), reason: format!("it is no Secret manifest{line}; move it away") }
+    })
+}
+
+fn at(path: &Path, error: &io::Error) -> SecretError {
+    SecretError::File { path: path.to_owned(), reason: error.to_string() }
+}

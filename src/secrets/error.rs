@@ -1,0 +1,47 @@
+//! What can go wrong with a Secret, for whoever has to act on it. No variant shows data.
+
+use super::SecretRef;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a Secret was not read or written.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// A Secret is there where none was seen.
+    #[error("a Secret {0} exists already")]
+    Exists(SecretRef),
+    /// The Secret is no longer what was found: look again.
+    #[error("the Secret {0} was changed by somebody else in the meantime")]
+    Changed(SecretRef),
+    /// No answer from the API server, or one that a later try may change.
+    #[error("the API server did not take the Secret {at}: {reason}")]
+    Unavailable {
+        /// The Secret.
+        at: SecretRef,
+        /// What was said.
+        reason: String,
+    },
+    /// The API server refuses for a reason that somebody has to mend: permissions, quota, an admission policy.
+    #[error("the API server refused the Secret {at}: {reason}")]
+    Refused {
+        /// The Secret.
+        at: SecretRef,
+        /// What was said.
+        reason: String,
+    },
+    /// A manifest in the directory cannot be read or written.
+    #[error("cannot use the Secret manifest {}: {reason}", path.display())]
+    File {
+        /// The manifest, or the directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl SecretError {
+    /// Whether looking again at once may do: somebody else was quicker.
+    pub fn is_race(&self) -> bool {
+        matches!(self, Self::Exists(_) | Self::Changed(_))
+    }
+}

@@ -1,0 +1,159 @@
+//! A Secret as it was found: whose it is, how it differs from what it should be, and which keys it holds.
+
+use super::manifest::{Data, SecretManifest, SecretRef, Wanted};
+use crate::account::{ApiKey, Owner, SecretKey};
+use crate::api::{APPLIED_ANNOTATION, GROUP, KIND, OWNER_ANNOTATION};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use std::collections::BTreeMap;
+use zeroize::Zeroizing;
+
+/// The resource that a Secret belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belonging {
+    /// By name.
+    pub owner: Owner,
+    /// By UID; `None` where there is no cluster.
+    pub uid: Option<String>,
+}
+
+impl Belonging {
+    /// Whether an object with this metadata is this resource's own, or else whose it is, in words.
+    ///
+    /// A controller reference decides where there is one; without it, the owner annotation. A resource that was deleted
+    /// and made again under its name has a new UID and still owns its Secrets.
+    ///
+    /// # Errors
+    /// The holder, in words for a person.
+    pub fn check(&self, metadata: &ObjectMeta) -> Result<(), String> {
+        let noted = metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
+        let noted_here = noted.is_some_and(|noted| *noted == self.owner.to_string());
+        let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        match (controller, noted) {
+            (Some(controller), _) if self.is_controller(controller) => Ok(()),
+            (Some(controller), _) if noted_here && self.is_namesake(controller) => Ok(()),
+            (Some(controller), _) => Err(format!("it belongs to the {} {}", controller.kind, controller.name)),
+            (None, Some(_)) if noted_here => Ok(()),
+            (None, Some(noted)) => Err(format!("it belongs to the ApiAccount {noted}")),
+            (None, None) => Err("it was not made by opsadmin-operator".to_owned()),
+        }
+    }
+
+    /// Whether this reference is to this very resource.
+    pub fn is_controller(&self, reference: &OwnerReference) -> bool {
+        self.uid.as_deref() == Some(reference.uid.as_str())
+    }
+
+    fn is_namesake(&self, reference: &OwnerReference) -> bool {
+        let group = reference.api_version.split_once('/').map(|(group, _)| group);
+        group == Some(GROUP) && reference.kind == KIND && reference.name == self.owner.name
+    }
+}
+
+/// A Secret that was read.
+#[derive(Debug, Clone)]
+pub struct FoundSecret {
+    /// Its place.
+    pub at: SecretRef,
+    /// Its data.
+    pub data: BTreeMap<String, Data>,
+    /// All of it but the data.
+    object: Secret,
+}
+
+impl FoundSecret {
+    /// Takes over a Kubernetes object that was read at this place.
+    pub fn new(at: SecretRef, mut object: Secret) -> Self {
+        let data = object.data.take().into_iter().flatten().map(|(key, value)| (key, Data(Zeroizing::new(value.0))));
+        // As the API server does: stringData wins over data.
+        let string_data = object.string_data.take().into_iter().flatten();
+        let string_data = string_data.map(|(key, value)| (key, Data::from(value.as_str())));
+        Self { at, data: data.chain(string_data).collect(), object }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        &self.object.metadata
+    }
+
+    /// Changes with each change of the Secret; `None` where versions are not kept.
+    pub fn version(&self) -> Option<&str> {
+        self.object.metadata.resource_version.as_deref()
+    }
+
+    /// The Secret that this one becomes when it is put right: the manifest's data and nothing else; labels, annotations
+    /// and owners of others as they were; the version that was found, so that a Secret changed since is not overwritten.
+    pub fn put_right(&self, manifest: &SecretManifest) -> Secret {
+        let wanted = manifest.to_secret();
+        let mut secret = self.object.clone();
+        let (stale_labels, stale_annotations) = self.stale(manifest);
+        let labels = secret.metadata.labels.get_or_insert_default();
+        labels.retain(|name, _| !stale_labels.contains(name));
+        labels.extend(wanted.metadata.labels.into_iter().flatten());
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.retain(|name, _| !stale_annotations.contains(name));
+        annotations.extend(wanted.metadata.annotations.into_iter().flatten());
+        if let Some(reference) = manifest.owner_reference() {
+            let owners = secret.metadata.owner_references.get_or_insert_default();
+            owners.retain(|owner| owner.controller != Some(true) && owner.uid != reference.uid);
+            owners.push(reference);
+        }
+        secret.data = wanted.data;
+        secret
+    }
+
+    /// Which parts differ from the manifest, by name: `data.KEY`, `label NAME`, `annotation NAME`, `owner`. Never a value.
+    pub fn differences(&self, manifest: &SecretManifest) -> Vec<String> {
+        let mut parts = Vec::new();
+        for key in union(&self.data, &manifest.data) {
+            if self.data.get(key) != manifest.data.get(key) {
+                parts.push(format!("data.{key}"));
+            }
+        }
+        let (labels, annotations) = self.stale(manifest);
+        for (kind, found, wanted, stale) in [
+            ("label", &self.metadata().labels, &manifest.labels, labels),
+            ("annotation", &self.metadata().annotations, &manifest.annotations, annotations),
+        ] {
+            let found = found.clone().unwrap_or_default();
+            let wrong =
+                wanted.iter().filter(|(name, value)| found.get(*name) != Some(value)).map(|(name, _)| name.clone());
+            parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));
+        }
+        if let Some(reference) = manifest.owner_reference()
+            && !self.metadata().owner_references.iter().flatten().any(|found| *found == reference)
+        {
+            parts.push("owner".to_owned());
+        }
+        parts
+    }
+
+    /// Names of the labels and of the annotations that the user once asked for and no longer does.
+    pub fn stale(&self, manifest: &SecretManifest) -> (Vec<String>, Vec<String>) {
+        let (none, found) = (BTreeMap::new(), self.metadata());
+        let (labels, annotations) =
+            (found.labels.as_ref().unwrap_or(&none), found.annotations.as_ref().unwrap_or(&none));
+        let mut asked_for = Wanted::read(annotations);
+        asked_for.annotations.push(APPLIED_ANNOTATION.to_owned());
+        asked_for.labels.retain(|name| labels.contains_key(name) && !manifest.labels.contains_key(name));
+        asked_for.annotations.retain(|name| annotations.contains_key(name) && !manifest.annotations.contains_key(name));
+        (asked_for.labels, asked_for.annotations)
+    }
+
+    /// The one pair of keys in its data, under whatever names; `None` if there is none, or more than one.
+    pub fn keys(&self) -> Option<(ApiKey, SecretKey)> {
+        let texts = || self.data.values().filter_map(|data| std::str::from_utf8(&data.0).ok());
+        let api_key = only(texts().flat_map(ApiKey::parse))?;
+        let secret_key = only(texts().flat_map(SecretKey::parse))?;
+        Some((api_key, secret_key))
+    }
+}
+
+fn union<'a, V>(a: &'a BTreeMap<String, V>, b: &'a BTreeMap<String, V>) -> std::collections::BTreeSet<&'a String> {
+    a.keys().chain(b.keys()).collect()
+}
+
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
+}

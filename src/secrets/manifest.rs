@@ -1,0 +1,154 @@
+//! What an account's Secret shall look like.
+
+use super::Belonging;
+use crate::account::KeyPair;
+use crate::api::{APPLIED_ANNOTATION, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, VERSION};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// A Secret's place.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Where the keys shall be and under which names: everything of a Secret but the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretLayout {
+    /// Its place.
+    pub at: SecretRef,
+    /// The data key for the API key.
+    pub api_key_field: String,
+    /// The data key for the secret key.
+    pub secret_key_field: String,
+    /// Labels that the user asks for.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that the user asks for.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Names of the labels and annotations that the user asked for, kept on the Secret so that they can be taken away again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Names of labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Names of annotations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<String>,
+}
+
+/// A whole Secret, ready to be written.
+#[derive(Debug, Clone)]
+pub struct SecretManifest {
+    /// Its place.
+    pub at: SecretRef,
+    /// The resource it belongs to.
+    pub belonging: Belonging,
+    /// Every label it needs; others may have added more.
+    pub labels: BTreeMap<String, String>,
+    /// Every annotation it needs; others may have added more.
+    pub annotations: BTreeMap<String, String>,
+    /// All of its data.
+    pub data: BTreeMap<String, Data>,
+}
+
+/// One value of a Secret's data, which shows itself to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Data(pub Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Data(hidden)")
+    }
+}
+
+impl From<&str> for Data {
+    fn from(text: &str) -> Self {
+        Self(Zeroizing::new(text.as_bytes().to_vec()))
+    }
+}
+
+impl SecretManifest {
+    /// The Secret of this layout with these keys, belonging to this resource.
+    pub fn new(layout: &SecretLayout, belonging: Belonging, keys: &KeyPair) -> Self {
+        let mut labels = layout.labels.clone();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
+        let mut annotations = layout.annotations.clone();
+        annotations.insert(OWNER_ANNOTATION.to_owned(), belonging.owner.to_string());
+        if let Some(applied) = Wanted::of(layout).to_annotation() {
+            annotations.insert(APPLIED_ANNOTATION.to_owned(), applied);
+        }
+        let data = BTreeMap::from([
+            (layout.api_key_field.clone(), Data::from(keys.api_key.as_str())),
+            (layout.secret_key_field.clone(), Data::from(keys.secret_key.expose())),
+        ]);
+        Self { at: layout.at.clone(), belonging, labels, annotations, data }
+    }
+
+    /// The reference that lets the cluster collect the Secret with its resource; `None` where there is no cluster.
+    pub fn owner_reference(&self) -> Option<OwnerReference> {
+        Some(OwnerReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: KIND.to_owned(),
+            name: self.belonging.owner.name.clone(),
+            uid: self.belonging.uid.clone()?,
+            controller: Some(true),
+            block_owner_deletion: None,
+        })
+    }
+
+    /// The Kubernetes object.
+    pub fn to_secret(&self) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(self.at.name.clone()),
+                namespace: Some(self.at.namespace.clone()),
+                labels: Some(self.labels.clone()),
+                annotations: Some(self.annotations.clone()),
+                owner_references: self.owner_reference().map(|reference| vec![reference]),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Opaque".to_owned()),
+            data: Some(self.data.iter().map(|(key, value)| (key.clone(), ByteString(value.0.to_vec()))).collect()),
+            ..Secret::default()
+        }
+    }
+}
+
+impl Wanted {
+    fn of(layout: &SecretLayout) -> Self {
+        Self {
+            labels: layout.labels.keys().cloned().collect(),
+            annotations: layout.annotations.keys().cloned().collect(),
+        }
+    }
+
+    /// The text of [`APPLIED_ANNOTATION`]; `None` if the user asked for nothing.
+    fn to_annotation(&self) -> Option<String> {
+        if *self == Self::default() {
+            return None;
+        }
+        #[expect(clippy::expect_used, reason = "lists of strings always serialize")]
+        Some(serde_json::to_string(self).expect("strings serialize"))
+    }
+
+    /// Reads what a Secret says was asked for; one that says nothing readable was asked for nothing.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Self {
+        annotations.get(APPLIED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,55 @@
+//! Secrets that hold an account's keys: what one shall look like, what was found, and the port to where they are kept.
+
+pub mod cluster;
+pub mod directory;
+mod error;
+mod found;
+mod manifest;
+pub mod view;
+
+pub use error::SecretError;
+pub use found::{Belonging, FoundSecret};
+pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
+
+use async_trait::async_trait;
+
+/// Where Secrets are kept: a cluster, or a directory of manifests.
+#[async_trait]
+pub trait SecretStore: Send + Sync {
+    /// What is at this place. `verified` is the version (see [`FoundSecret::version`]) last found to be right, so that
+    /// an unchanged Secret need not be read.
+    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError>;
+
+    /// The Secrets that say they belong to this resource, wherever they are.
+    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError>;
+
+    /// Writes a Secret where none was seen, and answers with its version.
+    ///
+    /// # Errors
+    /// [`SecretError::Exists`] if there is one after all; it is not touched, and the next [`SecretStore::find`] reads it.
+    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError>;
+
+    /// Makes a Secret that was found say what the manifest says, leaving others' labels, annotations and owners alone,
+    /// and answers with its version.
+    ///
+    /// # Errors
+    /// [`SecretError::Changed`] if it is no longer what was found.
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError>;
+
+    /// Deletes a Secret of this resource; one that is gone already is fine, one that is somebody else's is left.
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError>;
+
+    /// Takes the resource's ownership off its Secret, so that the Secret outlives it.
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError>;
+}
+
+/// What a [`SecretStore`] sees at a place.
+#[derive(Debug)]
+pub enum Sight {
+    /// Nothing, as far as is known.
+    Absent,
+    /// The very version that was verified.
+    Unchanged,
+    /// This.
+    Found(FoundSecret),
+}

@@ -1,0 +1,3 @@
+//! What the running program tells about itself.
+
+pub mod logs;

@@ -1,0 +1,83 @@
+#!/bin/sh
+# Makes a machine ready for `cargo test`. Debian's and Ubuntu's packages are installed by it, as root or through sudo;
+# everything else it names, with what to do about it. Where nothing is missing it does nothing.
+set -eu
+cd "$(dirname "$0")/.."
+
+oldest_postgres=15
+rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+go_wanted=$(sed -n 's/^go //p' tests/cluster/newest/go.mod)
+
+has() { command -v "$1" >/dev/null 2>&1; }
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+postgres_version() {
+    for folder in "${OPSADMIN_TEST_POSTGRES_BIN:-}" $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV) \
+        $(command -v postgres | sed 's|/postgres$||'); do
+        if [ -x "$folder/postgres" ] && [ -x "$folder/initdb" ]; then
+            "$folder/postgres" --version | sed 's/.*) \([0-9]*\).*/\1/'
+            return
+        fi
+    done
+    echo 0
+}
+has_postgres() { [ "$(postgres_version)" -ge "$oldest_postgres" ]; }
+
+# The packages that would bring what is missing.
+packages=
+has cc || packages="$packages gcc libc6-dev"
+has setpriv && has flock || packages="$packages util-linux"
+has_postgres || packages="$packages postgresql"
+
+if [ -n "$packages" ] && has apt-get; then
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        as_root=sudo
+        has sudo || { echo "Run this as root, or install sudo: it needs apt-get install$packages" >&2 && exit 1; }
+    fi
+    apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@"; }
+    apt update
+    case "$packages" in
+    *postgresql*)
+        # The tests start servers of their own; Debian's package would start one more, and again at every boot.
+        apt install --no-install-recommends postgresql-common
+        $as_root sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+        ;;
+    esac
+    # Without quotes: each is a package.
+    # shellcheck disable=SC2086
+    apt install --no-install-recommends $packages
+fi
+
+problems=0
+problem() {
+    problems=$((problems + 1))
+    echo "Missing: $*" >&2
+}
+
+has cc || problem "a C compiler (cc): gcc and the C library's headers, or Xcode's command line tools."
+has flock || echo "Without flock (util-linux), two test runs that start at once build the test cluster twice." >&2
+[ "$(id -u)" != 0 ] || has setpriv ||
+    problem "setpriv (util-linux): PostgreSQL refuses to run as root. Install it, or run the tests as another user."
+has_postgres ||
+    problem "PostgreSQL $oldest_postgres or newer, its server programs initdb and postgres (found: version $(postgres_version))." \
+        "Install the server package of your system, or of postgresql.org where that is older, or set" \
+        "OPSADMIN_TEST_POSTGRES_BIN to the folder that holds them."
+
+if ! has cargo; then
+    problem "Rust $rust_wanted or newer, with cargo: rustup.rs"
+elif ! at_least "$rust_wanted" "$(cargo --version | cut -d ' ' -f 2)"; then
+    problem "Rust $rust_wanted or newer (found: $(cargo --version)): rustup update stable"
+fi
+
+if [ -z "${KUBEBUILDER_ASSETS:-}${OPSADMIN_TEST_KUBECONFIG:-}" ]; then
+    # A Go that may fetch a newer one counts as that one: so the question is asked where go.mod is.
+    if ! has go; then
+        problem "Go $go_wanted or newer, which builds the test cluster: go.dev/dl"
+    elif ! (cd tests/cluster/newest && GOWORK=off go env GOVERSION >/dev/null); then
+        problem "Go $go_wanted or newer, which builds the test cluster (found: $(cd / && go version)): go.dev/dl," \
+            "or let a Go of 1.21 or newer fetch it: GOTOOLCHAIN=auto"
+    fi
+fi
+
+[ "$problems" = 0 ]

@@ -1,0 +1,8 @@
+//! The controller against a real API server: a namespace, a database and a controller process for each test.
+
+mod lifecycle;
+mod outages;
+mod refusals;
+mod scene;
+mod secrets;
+mod writes;

@@ -1,0 +1,103 @@
+//! The account database away, at the start or later; the wrong keyring.
+
+use std::time::Duration;
+
+use kube::api::DeleteParams;
+use kube::config::Kubeconfig;
+use opsadmin_operator::api::FINALIZER;
+use serde_json::json;
+
+use super::scene::{SOON, Scene};
+use crate::support::opsadmin::{Opsadmin, spawn_controller};
+use crate::support::ports::free_port;
+use crate::support::postgres::Postgres;
+use crate::support::wait::eventually;
+
+#[tokio::test]
+async fn away_at_the_start_is_said_and_heals_by_itself() {
+    let mut scene = Scene::set("database away at start").await;
+    let mut server = Postgres::new().await;
+    let database = server.database("accounts").await;
+    server.stop().await;
+    scene.start_on(database.url(), &[]);
+    scene.create("acme", json!({})).await;
+    let account = scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
+    let conditions = &account.status.as_ref().expect("it has a status").conditions;
+    assert!(conditions.iter().any(|c| c.type_ == "Reconciling" && c.status == "True"), "{conditions:?}");
+    assert!(account.metadata.finalizers.is_none(), "nothing else changed");
+    assert_eq!(scene.secrets().get_opt("acme-opsadmin").await.expect("an answer"), None);
+
+    server.start().await;
+    scene.ready("acme").await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn away_later_is_said_and_everything_is_caught_up_with() {
+    let mut scene = Scene::set("database away later").await;
+    let mut server = Postgres::new().await;
+    let database = server.database("accounts").await;
+    scene.start_on(database.url(), &[]);
+    scene.create("changed", json!({})).await;
+    scene.create("deleted", json!({})).await;
+    scene.ready("changed").await;
+    scene.ready("deleted").await;
+    let keys = scene.data("changed-opsadmin").await;
+
+    server.stop().await;
+    scene.change("changed", json!({ "enabled": false })).await;
+    scene.condition("changed", "Unknown", "DatabaseUnavailable").await;
+    scene.accounts().delete("deleted", &DeleteParams::default()).await.expect("the API server takes it");
+    let deleted = scene.condition("deleted", "Unknown", "DatabaseUnavailable").await;
+    let finalizers = deleted.metadata.finalizers.unwrap_or_default();
+    assert_eq!(finalizers, [FINALIZER], "it is not gone while it may still authenticate");
+
+    server.start().await;
+    scene.ready("changed").await;
+    assert_eq!(scene.data("changed-opsadmin").await, keys);
+    eventually("the deletion to be done", SOON, async || match scene.accounts().get_opt("deleted").await {
+        Ok(None) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_keyring_that_does_not_open_the_database_ends_the_program() {
+    let mut scene = Scene::with_controller("wrong keyring", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let log = scene.stop().await;
+    assert!(log.contains("created the account and its keys"), "{log}");
+
+    let other = Opsadmin::new();
+    let keyring = scene.keyring.with_extension("other");
+    other.args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    let controller =
+        spawn_controller(scene.cluster.kubeconfig(), &[scene.namespace.name()], scene.database.url(), &keyring, &[]);
+    let (code, log) = controller.wait(Duration::from_secs(60)).await;
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("the keyring lacks the key"), "{log}");
+}
+
+#[tokio::test]
+async fn it_stops_at_once_when_it_has_not_even_started() {
+    let scene = Scene::set("stopped early").await;
+    let nobody = scene.keyring.with_extension("kubeconfig");
+    let mut kubeconfig = Kubeconfig::read_from(scene.cluster.kubeconfig()).expect("it can be read");
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        cluster.server = Some(format!("https://127.0.0.1:{}", free_port()));
+    }
+    let kubeconfig = serde_json::to_string(&kubeconfig).expect("it serializes");
+    std::fs::write(&nobody, kubeconfig).expect("it can be written");
+    let controller =
+        spawn_controller(&nobody, &["somewhere"], scene.database.url(), &scene.keyring, &["--cluster-id", "here"]);
+    eventually("the controller to say why it waits", SOON, async || {
+        let log = controller.log();
+        if log.contains("cannot watch Secrets") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let (code, log) = controller.terminate(Duration::from_secs(20)).await;
+    assert_eq!(code, 0, "{log}");
+}

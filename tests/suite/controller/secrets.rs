@@ -1,0 +1,177 @@
+//! The Secret: always there, always right, and never somebody else's.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use super::scene::{Scene, texts};
+
+fn foreign(name: &str) -> Secret {
+    Secret {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        data: Some(BTreeMap::from([("password".to_owned(), ByteString(b"theirs".to_vec()))])),
+        ..Secret::default()
+    }
+}
+
+async fn patch(scene: &Scene, secret: &str, patch: serde_json::Value) -> Secret {
+    let patched = scene.secrets().patch(secret, &PatchParams::default(), &Patch::Merge(patch)).await;
+    patched.expect("the API server takes the patch")
+}
+
+#[tokio::test]
+async fn it_is_written_as_the_spec_chooses() {
+    let scene = Scene::with_controller("secret layout", &[]).await;
+    let chosen = json!({ "secret": {
+        "name": "partner", "keys": { "apiKey": "id", "secretKey": "key.txt" },
+        "labels": { "team": "partners" }, "annotations": { "example.com/reload": "true" },
+    } });
+    scene.create("acme", chosen).await;
+    let account = scene.ready("acme").await;
+    assert_eq!(account.status.and_then(|status| status.secret_name).as_deref(), Some("partner"));
+    let secret = scene.secrets().get("partner").await.expect("the Secret is there");
+    let keys: Vec<_> = texts(&secret).into_keys().collect();
+    assert_eq!(keys, ["id", "key.txt"]);
+    assert_eq!(secret.metadata.labels.expect("it has labels")["team"], "partners");
+    assert_eq!(secret.metadata.annotations.expect("it has annotations")["example.com/reload"], "true");
+    assert_eq!(secret.type_.as_deref(), Some("Opaque"));
+}
+
+#[tokio::test]
+async fn deleted_it_comes_back_with_the_same_keys() {
+    let scene = Scene::with_controller("secret deleted", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let before = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
+    scene.secrets().delete("acme-opsadmin", &DeleteParams::default()).await.expect("it is deleted");
+    let uid = before.metadata.uid.clone();
+    let after = scene.secret_where("acme-opsadmin", "to come back", |secret| secret.metadata.uid != uid).await;
+    assert_eq!(after.data, before.data);
+}
+
+#[tokio::test]
+async fn edited_it_is_put_back() {
+    let scene = Scene::with_controller("secret edited", &[]).await;
+    scene.create("acme", json!({ "secret": { "labels": { "team": "partners" } } })).await;
+    scene.ready("acme").await;
+    let before = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
+    for (what, edit) in [
+        ("a wrong value", json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } })),
+        ("a missing value", json!({ "data": { "OPSADMIN_API_KEY": null } })),
+        ("a value more", json!({ "stringData": { "EXTRA": "x" } })),
+        ("no data", json!({ "data": null })),
+        ("no owner", json!({ "metadata": { "ownerReferences": null } })),
+        ("no label of the operator", json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": null } } })),
+        ("no label of the user", json!({ "metadata": { "labels": { "team": null } } })),
+        ("no annotations", json!({ "metadata": { "annotations": null } })),
+    ] {
+        patch(&scene, "acme-opsadmin", edit).await;
+        scene
+            .secret_where("acme-opsadmin", &format!("to be put back after {what}"), |secret| {
+                secret.data == before.data
+                    && secret.metadata.labels == before.metadata.labels
+                    && secret.metadata.annotations == before.metadata.annotations
+                    && secret.metadata.owner_references == before.metadata.owner_references
+            })
+            .await;
+    }
+    assert!(scene.event("acme", "SecretPutBack").await.contains("data.OPSADMIN_SECRET_KEY"));
+}
+
+#[tokio::test]
+async fn what_others_add_to_its_metadata_stays_and_what_the_spec_drops_goes() {
+    let scene = Scene::with_controller("secret metadata", &[]).await;
+    scene.create("acme", json!({ "secret": { "labels": { "team": "partners" }, "annotations": { "a": "1" } } })).await;
+    scene.ready("acme").await;
+    patch(
+        &scene,
+        "acme-opsadmin",
+        json!({ "metadata": { "labels": { "theirs": "1" }, "annotations": { "theirs": "1" } } }),
+    )
+    .await;
+    scene
+        .change(
+            "acme",
+            json!({ "secret": { "labels": { "team": null, "tier": "gold" }, "annotations": { "a": null } } }),
+        )
+        .await;
+    scene.ready("acme").await;
+    let secret = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
+    let labels = secret.metadata.labels.expect("it has labels");
+    let annotations = secret.metadata.annotations.expect("it has annotations");
+    assert!(!labels.contains_key("team") && !annotations.contains_key("a"), "{labels:?} {annotations:?}");
+    assert_eq!((labels["tier"].as_str(), labels["theirs"].as_str()), ("gold", "1"));
+    assert_eq!(annotations["theirs"], "1");
+}
+
+#[tokio::test]
+async fn one_of_the_name_that_is_not_ours_is_left_alone_until_it_is_gone() {
+    let scene = Scene::with_controller("secret conflict", &[]).await;
+    let theirs = scene.secrets().create(&PostParams::default(), &foreign("acme-opsadmin")).await.expect("it is made");
+    scene.create("acme", json!({})).await;
+    let account = scene.condition("acme", "False", "SecretConflict").await;
+    let conditions = account.status.expect("it has a status").conditions;
+    let message = &conditions[0].message;
+    assert!(message.contains("acme-opsadmin") && message.contains("not made by opsadmin-operator"), "{message}");
+    assert!(conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True"), "{conditions:?}");
+    scene.event("acme", "SecretConflict").await;
+    let left = scene.secrets().get("acme-opsadmin").await.expect("it is there");
+    assert_eq!(left.metadata.resource_version, theirs.metadata.resource_version);
+
+    scene.secrets().delete("acme-opsadmin", &DeleteParams::default()).await.expect("it is deleted");
+    scene.ready("acme").await;
+    assert!(scene.data("acme-opsadmin").await.contains_key("OPSADMIN_SECRET_KEY"));
+}
+
+#[tokio::test]
+async fn two_accounts_do_not_share_one() {
+    let scene = Scene::with_controller("secret shared", &[]).await;
+    scene.create("first", json!({ "secret": { "name": "shared" } })).await;
+    scene.ready("first").await;
+    let keys = scene.data("shared").await;
+    scene.create("second", json!({ "secret": { "name": "shared" } })).await;
+    let second = scene.condition("second", "False", "SecretConflict").await;
+    let message = &second.status.expect("it has a status").conditions[0].message;
+    assert!(message.contains("it belongs to the ApiAccount first"), "{message}");
+    assert_eq!(scene.data("shared").await, keys);
+
+    scene.change("second", json!({ "secret": { "name": "its-own" } })).await;
+    scene.ready("second").await;
+    assert_ne!(scene.data("its-own").await, keys);
+    assert_eq!(scene.data("shared").await, keys);
+}
+
+#[tokio::test]
+async fn it_moves_to_another_name_and_other_keys() {
+    let scene = Scene::with_controller("secret moved", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let keys = scene.data("acme-opsadmin").await;
+    scene.change("acme", json!({ "secret": { "name": "moved", "keys": { "apiKey": "a", "secretKey": "s" } } })).await;
+    scene.ready("acme").await;
+    let moved = scene.data("moved").await;
+    assert_eq!((&moved["a"], &moved["s"]), (&keys["OPSADMIN_API_KEY"], &keys["OPSADMIN_SECRET_KEY"]));
+    assert_eq!(moved.len(), 2);
+    scene.no_secret("acme-opsadmin").await;
+
+    scene.change("acme", json!({ "secret": { "keys": { "apiKey": "s", "secretKey": "a" } } })).await;
+    scene.ready("acme").await;
+    let swapped = scene.data("moved").await;
+    assert_eq!((&swapped["a"], &swapped["s"]), (&moved["s"], &moved["a"]));
+}
+
+#[tokio::test]
+async fn a_move_onto_one_that_is_not_ours_leaves_the_old_one_in_place() {
+    let scene = Scene::with_controller("secret move refused", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let keys = scene.data("acme-opsadmin").await;
+    scene.secrets().create(&PostParams::default(), &foreign("taken")).await.expect("it is made");
+    scene.change("acme", json!({ "secret": { "name": "taken" } })).await;
+    scene.condition("acme", "False", "SecretConflict").await;
+    assert_eq!(scene.data("acme-opsadmin").await, keys, "the partner can go on");
+    assert_eq!(scene.data("taken").await["password"], "theirs");
+}

@@ -1,0 +1,97 @@
+//! What it costs: 3 API writes for a new account, 0 for an unchanged one, counted from the API server's audit log.
+
+use kube::api::ListParams;
+use serde_json::json;
+
+use super::scene::Scene;
+use crate::support::audit::AuditEvent;
+
+/// What the controller asked the API server about this test's namespace, but for events.
+fn calls(scene: &Scene) -> Option<Vec<AuditEvent>> {
+    let calls = scene.cluster.audit(scene.namespace.name())?;
+    Some(
+        calls
+            .into_iter()
+            .filter(|call| call.user_agent.starts_with("opsadmin/") && call.resource != "events")
+            .collect(),
+    )
+}
+
+fn writes(calls: &[AuditEvent]) -> Vec<String> {
+    let shown = |call: &AuditEvent| format!("{} {}/{} {}", call.verb, call.resource, call.subresource, call.name);
+    calls.iter().filter(|call| call.is_write()).map(shown).collect()
+}
+
+fn gets(calls: &[AuditEvent]) -> Vec<String> {
+    calls.iter().filter(|call| call.verb == "get").map(|call| call.uri.clone()).collect()
+}
+
+async fn versions(scene: &Scene) -> Vec<Option<String>> {
+    let accounts = scene.accounts().list(&ListParams::default()).await.expect("a list");
+    accounts.items.into_iter().map(|account| account.metadata.resource_version).collect()
+}
+
+#[tokio::test]
+async fn a_new_account_costs_three_writes_and_no_read_and_an_unchanged_one_nothing() {
+    const ACCOUNTS: usize = 20;
+    let mut scene = Scene::with_controller("writes", &[]).await;
+    for number in 0..ACCOUNTS {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..ACCOUNTS {
+        scene.ready(&format!("a{number}")).await;
+    }
+    // Stopping finishes whatever the controller's own writes have set off.
+    scene.stop().await;
+    let Some(first) = calls(&scene) else {
+        return;
+    };
+    let mut seen = writes(&first);
+    seen.sort();
+    let mut expected = Vec::new();
+    for number in 0..ACCOUNTS {
+        expected.push(format!("create secrets/ a{number}-opsadmin"));
+        expected.push(format!("patch apiaccounts/ a{number}"));
+        expected.push(format!("patch apiaccounts/status a{number}"));
+    }
+    expected.sort();
+    assert_eq!(seen, expected);
+    assert_eq!(gets(&first), Vec::<String>::new());
+
+    let before = versions(&scene).await;
+    scene.start(&[]);
+    // A new account is worked on after the ones that were listed at the start.
+    scene.create("last", json!({})).await;
+    scene.ready("last").await;
+    scene.stop().await;
+    let all = calls(&scene).expect("there is an audit log");
+    let second = &all[first.len()..];
+    assert_eq!(
+        writes(second),
+        ["patch apiaccounts/ last", "create secrets/ last-opsadmin", "patch apiaccounts/status last"],
+    );
+    assert_eq!(gets(second), Vec::<String>::new());
+    let lists = second.iter().filter(|call| call.verb == "list").map(|call| call.resource.as_str());
+    let mut lists: Vec<_> = lists.collect();
+    lists.sort_unstable();
+    assert_eq!(lists, ["apiaccounts", "secrets"], "a restart reads each list once");
+    let mut after = versions(&scene).await;
+    after.truncate(before.len());
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn an_edit_costs_one_write_and_one_look_at_the_secret() {
+    let mut scene = Scene::with_controller("edit", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    scene.change("acme", json!({ "description": "changed" })).await;
+    scene.ready("acme").await;
+    scene.stop().await;
+    let Some(calls) = calls(&scene) else {
+        return;
+    };
+    assert_eq!(writes(&calls)[3..], ["patch apiaccounts/status acme"]);
+    // Another spec may want another Secret.
+    assert_eq!(gets(&calls).len(), 1, "{:?}", gets(&calls));
+}
