@@ -22,3 +22,6 @@ pub use outcome::{Done, Outcome, Refusal};
 pub use plan::{AccountPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};
 pub use status::status;
+
+#[cfg(test)]
+mod tests;

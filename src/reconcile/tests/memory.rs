@@ -1,0 +1,244 @@
+//! The two ports in memory, with the constraints that the real ones enforce.
+
+use crate::account::{
+    Account, AccountName, ClusterId, Life, Owner, Settings, StoredSettings, Version, comparable_name,
+};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
+use crate::reconcile::{Surroundings, Unrandom};
+use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+/// Accounts in memory.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    pub rows: Mutex<Vec<Account>>,
+    pub affiliates: Mutex<BTreeSet<String>>,
+    /// Every change that was made, for counting.
+    pub changes: Mutex<Vec<Change>>,
+    /// Errors to give instead of making the next changes; the change is made all the same where it says so.
+    pub faults: Mutex<Vec<Fault>>,
+}
+
+/// What goes wrong with one change.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// It is not made.
+    NotMade,
+    /// It is made, and the answer is lost.
+    AnswerLost,
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Accounts {
+    fn make(&self, change: &Change) -> Result<Account, DatabaseError> {
+        let mut rows = lock(&self.rows);
+        let account = match &change.action {
+            Action::Create { owner, settings, key, unknown_affiliate } => {
+                self.check(&rows, change, settings, *unknown_affiliate)?;
+                if rows.iter().any(|row| row.owner.as_ref() == Some(owner)) {
+                    return Err(DatabaseError::Conflict);
+                }
+                Account {
+                    id: change.account,
+                    version: Version(1),
+                    owner: Some(owner.clone()),
+                    life: Life::Live,
+                    settings: settings.into(),
+                    keys: vec![key.clone()],
+                }
+            }
+            Action::Update { expected, settings, unknown_affiliate, .. } => {
+                let row = observed(&rows, change, *expected)?;
+                self.check(&rows, change, settings, *unknown_affiliate)?;
+                Account { life: Life::Live, settings: settings.into(), ..row }
+            }
+            Action::Delete { expected } => {
+                let row = observed(&rows, change, *expected)?;
+                let settings = StoredSettings { enabled: false, ..row.settings.clone() };
+                Account { life: Life::Deleted { since: change.at }, settings, ..row }
+            }
+            Action::Retain { expected } => {
+                Account { life: Life::Retained { since: change.at }, ..observed(&rows, change, *expected)? }
+            }
+        };
+        rows.retain(|row| row.id != account.id);
+        rows.push(account.clone());
+        lock(&self.changes).push(change.clone());
+        Ok(account)
+    }
+
+    fn check(
+        &self,
+        rows: &[Account],
+        change: &Change,
+        settings: &Settings,
+        on: UnknownAffiliate,
+    ) -> Result<(), DatabaseError> {
+        let name = settings.name.comparable();
+        let taken = |row: &Account| {
+            row.id != change.account
+                && !matches!(row.life, Life::Deleted { .. })
+                && comparable_name(&row.settings.name) == name
+        };
+        if rows.iter().any(taken) {
+            return Err(DatabaseError::NameTaken { name: settings.name.clone() });
+        }
+        if let Some(affiliate) = &settings.affiliate {
+            let mut known = lock(&self.affiliates);
+            match on {
+                UnknownAffiliate::Register => _ = known.insert(affiliate.to_string()),
+                UnknownAffiliate::Refuse if known.contains(affiliate.as_str()) => {}
+                UnknownAffiliate::Refuse => {
+                    return Err(DatabaseError::UnknownAffiliate { affiliate: affiliate.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn observed(rows: &[Account], change: &Change, expected: Version) -> Result<Account, DatabaseError> {
+    let row = rows.iter().find(|row| row.id == change.account && row.version == expected);
+    let mut row = row.cloned().ok_or(DatabaseError::Conflict)?;
+    row.version.0 += 1;
+    Ok(row)
+}
+
+#[async_trait]
+impl AccountDatabase for Accounts {
+    async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
+        Ok(lock(&self.rows).iter().find(|row| row.owner.as_ref() == Some(owner)).cloned())
+    }
+
+    async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
+        let found = |row: &&Account| {
+            !matches!(row.life, Life::Deleted { .. }) && comparable_name(&row.settings.name) == name.comparable()
+        };
+        Ok(lock(&self.rows).iter().find(found).cloned())
+    }
+
+    async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
+        let owned = |row: &&Account| row.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
+        Ok(lock(&self.rows).iter().filter(owned).cloned().collect())
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
+        let lost = || DatabaseError::Unavailable { reason: "a fault".to_owned() };
+        match lock(&self.faults).pop() {
+            Some(Fault::NotMade) => Err(lost()),
+            Some(Fault::AnswerLost) => self.make(change).and(Err(lost())),
+            None => self.make(change),
+        }
+    }
+
+    async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        Ok(lock(&self.rows).iter().flat_map(|row| &row.keys).map(|key| key.sealed.sealed_with.clone()).collect())
+    }
+
+    async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
+        Ok(Vec::new())
+    }
+
+    async fn migrate(&self) -> Result<(), DatabaseError> {
+        Ok(())
+    }
+}
+
+/// Secrets in memory, with versions as an API server has them.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    pub objects: Mutex<BTreeMap<SecretRef, Secret>>,
+    /// How many times something was written.
+    pub writes: Mutex<u64>,
+    /// Places that look empty until they are written to, as they do in a view that lags.
+    pub unseen: Mutex<BTreeSet<SecretRef>>,
+}
+
+impl Secrets {
+    pub fn put(&self, at: &SecretRef, mut secret: Secret) -> Option<String> {
+        let mut writes = lock(&self.writes);
+        *writes += 1;
+        secret.metadata.resource_version = Some(writes.to_string());
+        lock(&self.objects).insert(at.clone(), secret);
+        Some(writes.to_string())
+    }
+}
+
+#[async_trait]
+impl SecretStore for Secrets {
+    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+        if lock(&self.unseen).contains(at) {
+            return Ok(Sight::Absent);
+        }
+        Ok(match lock(&self.objects).get(at) {
+            None => Sight::Absent,
+            Some(secret) if verified.is_some() && secret.metadata.resource_version.as_deref() == verified => {
+                Sight::Unchanged
+            }
+            Some(secret) => Sight::Found(FoundSecret::new(at.clone(), secret.clone())),
+        })
+    }
+
+    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
+        let is_own = |secret: &Secret| {
+            secret.metadata.owner_references.iter().flatten().any(|owner| wanted.is_controller(owner))
+        };
+        Ok(lock(&self.objects).iter().filter(|(_, secret)| is_own(secret)).map(|(at, _)| at.clone()).collect())
+    }
+
+    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        lock(&self.unseen).remove(&manifest.at);
+        if lock(&self.objects).contains_key(&manifest.at) {
+            return Err(SecretError::Exists(manifest.at.clone()));
+        }
+        Ok(self.put(&manifest.at, manifest.to_secret()))
+    }
+
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        let current = lock(&self.objects).get(&manifest.at).and_then(|secret| secret.metadata.resource_version.clone());
+        if current.as_deref() != found.version() {
+            return Err(SecretError::Changed(manifest.at.clone()));
+        }
+        Ok(self.put(&manifest.at, found.put_right(manifest)))
+    }
+
+    async fn remove(&self, at: &SecretRef, _of: &Belonging) -> Result<(), SecretError> {
+        *lock(&self.writes) += 1;
+        lock(&self.objects).remove(at);
+        Ok(())
+    }
+
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+        let secret = lock(&self.objects).get(at).cloned();
+        if let Some(mut secret) = secret {
+            secret.metadata.owner_references.get_or_insert_default().retain(|owner| !of.is_controller(owner));
+            self.put(at, secret);
+        }
+        Ok(())
+    }
+}
+
+/// A clock that stands still, and randomness that counts: every draw is another, and every run the same.
+#[derive(Debug, Default)]
+pub struct Counting(Mutex<u64>);
+
+impl Surroundings for Counting {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), Unrandom> {
+        let mut drawn = lock(&self.0);
+        *drawn += 1;
+        bytes.fill(0xa5);
+        bytes[..8].copy_from_slice(&drawn.to_be_bytes());
+        Ok(())
+    }
+}

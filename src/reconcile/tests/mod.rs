@@ -1,0 +1,6 @@
+//! The heart against ports in memory: whatever is declared and whatever is found, one pass makes it so, and the next has
+//! nothing to do.
+
+mod memory;
+mod properties;
+mod scenarios;

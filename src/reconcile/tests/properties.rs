@@ -1,0 +1,371 @@
+//! For any desired and any observed state.
+
+use super::memory::{Accounts, Counting, Secrets, lock};
+use crate::account::{
+    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyId,
+    KeyPair, KeyState, Life, Owner, Role, Settings, StoredKey, StoredSettings, Version,
+};
+use crate::database::{Keyring, UnknownAffiliate};
+use crate::reconcile::{
+    Desired, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Verified, plan, status,
+};
+use crate::secrets::{Belonging, SecretLayout, SecretManifest, SecretRef};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const UID: &str = "uid-of-acme";
+
+pub fn owner(name: &str) -> Owner {
+    Owner { cluster: ClusterId::parse("here").unwrap(), namespace: "ns".to_owned(), name: name.to_owned() }
+}
+
+pub fn keyring() -> Keyring {
+    Keyring::from_random(Zeroizing::new([7; 32]))
+}
+
+fn pair(seed: u8) -> KeyPair {
+    KeyPair::from_entropy(&KeyEntropy { id: [seed; 16], api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) })
+}
+
+fn at(name: &str) -> SecretRef {
+    SecretRef { namespace: "ns".to_owned(), name: name.to_owned() }
+}
+
+prop_compose! {
+    fn settings()(
+        name in "[AaBb]{1,2}",
+        description in "[xy]{0,1}",
+        enabled: bool,
+        use_refresh_token: bool,
+        affiliate in option::of("[NS]"),
+        roles in btree_set(prop::sample::select(Role::ALL.to_vec()), 0..3),
+        ips in vec(prop::sample::select(vec!["10.0.0.0/8", "203.0.113.7", "2001:db8::/32"]), 0..3),
+    ) -> Settings {
+        Settings {
+            name: AccountName::parse(&name).unwrap(),
+            description: Description::parse(&description).unwrap(),
+            enabled,
+            use_refresh_token,
+            affiliate: affiliate.map(|name| AffiliateName::parse(&name).unwrap()),
+            roles,
+            allowed_ips: AllowedIps::from_networks(ips.iter().map(|ip| AllowedIp::parse(ip).unwrap())),
+        }
+    }
+}
+
+prop_compose! {
+    fn layout()(
+        name in prop::sample::select(vec!["s1", "s2"]),
+        swapped: bool,
+        labels in btree_map("[ab]", "[12]", 0..2),
+        annotations in btree_map("[ab]", "[12]", 0..2),
+    ) -> SecretLayout {
+        let (api_key, secret_key) = if swapped { ("secret", "api") } else { ("api", "secret") };
+        SecretLayout {
+            at: at(name),
+            api_key_field: api_key.to_owned(),
+            secret_key_field: secret_key.to_owned(),
+            labels,
+            annotations,
+        }
+    }
+}
+
+prop_compose! {
+    fn desired()(settings in settings(), secret in layout()) -> Desired {
+        Desired { owner: owner("acme"), uid: Some(UID.to_owned()), generation: Some(3), settings, secret }
+    }
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let since = Timestamp::UNIX_EPOCH;
+    prop::sample::select(vec![Life::Live, Life::Retained { since }, Life::Deleted { since }])
+}
+
+/// What somebody may have left in the database, valid or not.
+fn stored() -> impl Strategy<Value = StoredSettings> {
+    let garbage = btree_set(prop::sample::select(vec!["Nobody", "not an IP", "0.0.0.0/0"]), 0..2);
+    (settings(), garbage, any::<bool>(), any::<bool>()).prop_map(|(settings, garbage, spoil, any_ip)| {
+        let mut stored = StoredSettings::from(&settings);
+        if spoil {
+            let garbage: BTreeSet<String> = garbage.into_iter().map(str::to_owned).collect();
+            stored.roles.extend(garbage.clone());
+            stored.allowed_ips.extend(garbage);
+            stored.any_ip = any_ip;
+        }
+        stored
+    })
+}
+
+fn account(id: u8, owner: Option<Owner>, life: Life, settings: StoredSettings) -> Account {
+    let (id, pair) = (AccountId::from_random([id; 16]), pair(id));
+    let key = StoredKey {
+        id: pair.id,
+        sealed: keyring().seal(id, pair.id, &pair.secret_key, [0; 12]),
+        api_key: pair.api_key,
+        state: KeyState::Active,
+        created: Timestamp::UNIX_EPOCH,
+    };
+    Account { id, version: Version(5), owner, life, settings, keys: vec![key] }
+}
+
+/// What may be at a Secret's place.
+#[derive(Debug, Clone)]
+enum Place {
+    Empty,
+    /// The resource's own, of another layout, with these data on top.
+    Own {
+        layout: SecretLayout,
+        spoilt: BTreeMap<String, String>,
+        uid: bool,
+        unseen: bool,
+    },
+    /// Another resource's.
+    Others {
+        layout: SecretLayout,
+    },
+    /// Somebody's, with nothing of ours on it.
+    Foreign {
+        controlled: bool,
+        unseen: bool,
+    },
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        Just(Place::Empty),
+        (layout(), btree_map("api|secret|extra", "[xy]", 0..2), any::<bool>(), any::<bool>())
+            .prop_map(|(layout, spoilt, uid, unseen)| Place::Own { layout, spoilt, uid, unseen }),
+        layout().prop_map(|layout| Place::Others { layout }),
+        (any::<bool>(), any::<bool>()).prop_map(|(controlled, unseen)| Place::Foreign { controlled, unseen }),
+    ]
+}
+
+fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
+    let mut hidden = false;
+    let secret = match place {
+        Place::Empty => return,
+        Place::Own { layout, spoilt, uid, unseen } => {
+            hidden = unseen;
+            let belonging = Belonging { owner: owner("acme"), uid: uid.then(|| UID.to_owned()) };
+            let mut secret = SecretManifest::new(&layout, belonging, &pair(1)).to_secret();
+            let data = secret.data.get_or_insert_default();
+            data.extend(spoilt.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
+            secret
+        }
+        Place::Others { layout } => {
+            let belonging = Belonging { owner: owner("other"), uid: Some("uid-of-other".to_owned()) };
+            SecretManifest::new(&layout, belonging, &pair(2)).to_secret()
+        }
+        Place::Foreign { controlled, unseen } => {
+            hidden = unseen;
+            let controller = OwnerReference {
+                kind: "Certificate".to_owned(),
+                uid: "x".to_owned(),
+                controller: Some(true),
+                ..Default::default()
+            };
+            let mut secret = Secret::default();
+            secret.metadata.owner_references = controlled.then(|| vec![controller]);
+            secret
+        }
+    };
+    secrets.put(at, secret);
+    if hidden {
+        lock(&secrets.unseen).insert(at.clone());
+    }
+}
+
+prop_compose! {
+    /// A world: the account, if any; another one's; and what is at the two places.
+    fn world()(
+        own in option::weighted(0.8, (life(), stored())),
+        other in option::of((life(), stored(), any::<bool>())),
+        first in place(),
+        second in place(),
+    ) -> (Arc<Accounts>, Arc<Secrets>) {
+        let (accounts, secrets) = (Accounts::default(), Secrets::default());
+        lock(&accounts.rows).extend(own.map(|(life, settings)| account(1, Some(owner("acme")), life, settings)));
+        lock(&accounts.rows).extend(other.map(|(life, settings, owned)| {
+            account(2, owned.then(|| owner("other")), life, settings)
+        }));
+        lock(&accounts.affiliates).insert("N".to_owned());
+        fill(&secrets, &at("s1"), first);
+        fill(&secrets, &at("s2"), second);
+        (Arc::new(accounts), Arc::new(secrets))
+    }
+}
+
+pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconciler {
+    Reconciler {
+        database: Arc::clone(accounts) as _,
+        secrets: Arc::clone(secrets) as _,
+        keyring: keyring(),
+        unknown_affiliate: UnknownAffiliate::Refuse,
+        actor: "test".to_owned(),
+        surroundings: Arc::new(Counting::default()),
+    }
+}
+
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+/// The account's pair, opened.
+fn keys_of(accounts: &Accounts, name: &str) -> Option<(KeyId, String, String)> {
+    let rows = lock(&accounts.rows);
+    let account = rows.iter().find(|row| row.owner == Some(owner(name)))?;
+    let key = account.active_key()?;
+    let secret_key = keyring().open(account.id, key.id, &key.sealed).unwrap();
+    Some((key.id, key.api_key.as_str().to_owned(), secret_key.expose().to_owned()))
+}
+
+fn everything(accounts: &Accounts, secrets: &Secrets) -> (Vec<Account>, BTreeMap<SecretRef, Secret>) {
+    (lock(&accounts.rows).clone(), lock(&secrets.objects).clone())
+}
+
+fn texts(secret: &Secret) -> BTreeMap<String, String> {
+    let data = secret.data.iter().flatten();
+    data.map(|(key, value)| (key.clone(), String::from_utf8(value.0.clone()).unwrap())).collect()
+}
+
+fn is_foreign(secret: &Secret) -> bool {
+    Belonging { owner: owner("acme"), uid: Some(UID.to_owned()) }.check(&secret.metadata).is_err()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// One pass makes it so, or says why not; either way, the next changes nothing.
+    #[test]
+    fn after_one_pass_there_is_nothing_to_do(desired in desired(), (accounts, secrets) in world()) {
+        let reconciler = reconciler(&accounts, &secrets);
+        let outcome = run(reconciler.reconcile(&desired, None, None));
+        let after = everything(&accounts, &secrets);
+        let again = run(reconciler.reconcile(&desired, None, None));
+        prop_assert_eq!(&again.done, &[]);
+        prop_assert_eq!(everything(&accounts, &secrets), after);
+        prop_assert_eq!(outcome.refusal.map(|r| r.to_string()), again.refusal.map(|r| r.to_string()));
+    }
+
+    /// What is not refused is as declared, to the letter.
+    #[test]
+    fn what_is_not_refused_is_as_declared(desired in desired(), (accounts, secrets) in world()) {
+        let outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
+        if outcome.refusal.is_some() {
+            return Ok(());
+        }
+        let account = run(reconciler(&accounts, &secrets).database.find_by_owner(&desired.owner)).unwrap().unwrap();
+        prop_assert_eq!(account.life, Life::Live);
+        prop_assert_eq!(account.settings, StoredSettings::from(&desired.settings));
+        let (_, api_key, secret_key) = keys_of(&accounts, "acme").unwrap();
+        let secret = lock(&secrets.objects)[&desired.secret.at].clone();
+        let expected = BTreeMap::from([
+            (desired.secret.api_key_field.clone(), api_key),
+            (desired.secret.secret_key_field.clone(), secret_key),
+        ]);
+        prop_assert_eq!(texts(&secret), expected);
+        let labels = secret.metadata.labels.unwrap();
+        prop_assert!(desired.secret.labels.iter().all(|(name, value)| labels.get(name) == Some(value)));
+    }
+
+    /// Keys change only when there are none, neither in the database nor in the resource's own Secret.
+    #[test]
+    fn keys_change_only_when_there_are_none(desired in desired(), (accounts, secrets) in world()) {
+        let before = keys_of(&accounts, "acme");
+        let at_place = lock(&secrets.objects).get(&desired.secret.at).cloned();
+        let in_secret = at_place
+            .filter(|secret| !is_foreign(secret) && !lock(&secrets.unseen).contains(&desired.secret.at))
+            .and_then(|secret| crate::secrets::FoundSecret::new(desired.secret.at.clone(), secret).keys());
+        run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
+        let after = keys_of(&accounts, "acme");
+        match (before, in_secret) {
+            (Some(before), _) => prop_assert_eq!(after, Some(before)),
+            (None, Some((api_key, secret_key))) => if let Some((_, api, secret)) = after {
+                prop_assert_eq!((api.as_str(), secret.as_str()), (api_key.as_str(), secret_key.expose()));
+            },
+            (None, None) => {}
+        }
+    }
+
+    /// Nothing foreign is touched: no Secret that is not the resource's own, no account that it does not own.
+    #[test]
+    fn nothing_foreign_is_touched(desired in desired(), (accounts, secrets) in world()) {
+        let foreign = |(rows, objects): (Vec<Account>, BTreeMap<SecretRef, Secret>)| {
+            let rows: Vec<_> = rows.into_iter().filter(|row| row.owner != Some(owner("acme"))).collect();
+            let objects: BTreeMap<_, _> = objects.into_iter().filter(|(_, secret)| is_foreign(secret)).collect();
+            (rows, objects)
+        };
+        let before = foreign(everything(&accounts, &secrets));
+        run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
+        prop_assert_eq!(foreign(everything(&accounts, &secrets)), before);
+    }
+
+    /// Nothing foreign is ever in a plan.
+    #[test]
+    fn a_foreign_secret_is_never_in_a_plan(desired in desired(), own in option::of((life(), stored())), strays in vec("s[3-5]", 0..3)) {
+        let account = own.map(|(life, settings)| account(1, Some(owner("acme")), life, settings));
+        let strays = strays.iter().map(|name| at(name)).collect();
+        let secret = ObservedSecret::Foreign { holder: "them".to_owned() };
+        let plan = plan(&desired, &Observed { account, secret, strays });
+        prop_assert_eq!(plan.secret, SecretPlan::Refuse { holder: "them".to_owned() });
+        prop_assert!(plan.remove.is_empty(), "the keys would be nowhere");
+    }
+
+    /// A refusal widens nothing: the account is as it was, or as declared.
+    #[test]
+    fn a_refused_account_is_as_it_was_or_as_declared(desired in desired(), (accounts, secrets) in world()) {
+        let find = || run(reconciler(&accounts, &secrets).database.find_by_owner(&desired.owner)).unwrap();
+        let before = find();
+        let outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
+        let after = find();
+        let as_declared = after.as_ref().is_some_and(|account| account.settings == StoredSettings::from(&desired.settings));
+        prop_assert!(as_declared || after == before);
+        if matches!(outcome.refusal, Some(Refusal::NameTaken { .. } | Refusal::UnknownAffiliate { .. })) {
+            prop_assert_eq!(after, before);
+        }
+    }
+
+    /// What a status says was verified saves a read, and hides nothing: any later edit is still put back.
+    #[test]
+    fn a_verified_secret_is_not_read_until_it_changes(desired in desired(), (accounts, secrets) in world(), edit in "api|secret|extra") {
+        let reconciler = reconciler(&accounts, &secrets);
+        let outcome = run(reconciler.reconcile(&desired, None, None));
+        if outcome.refusal.is_some() {
+            return Ok(());
+        }
+        let said = status(desired.generation, &desired.secret.at.name, &outcome, None, Timestamp::UNIX_EPOCH);
+        let verified = Verified::of(&said);
+        prop_assert!(verified.is_some());
+        let good = lock(&secrets.objects)[&desired.secret.at].clone();
+        let again = run(reconciler.reconcile(&desired, verified.as_ref(), None));
+        let said_again = status(desired.generation, &desired.secret.at.name, &again, Some(&said), Timestamp::UNIX_EPOCH);
+        prop_assert_eq!(said_again, said, "nothing new, so nothing is written");
+
+        let mut edited = good.clone();
+        edited.data.get_or_insert_default().insert(edit, ByteString(b"edited".to_vec()));
+        secrets.put(&desired.secret.at, edited);
+        let put_back = run(reconciler.reconcile(&desired, verified.as_ref(), None));
+        prop_assert!(put_back.refusal.is_none());
+        prop_assert_eq!(&lock(&secrets.objects)[&desired.secret.at].data, &good.data);
+    }
+
+    /// No outcome shows a secret key to anybody.
+    #[test]
+    fn no_outcome_shows_a_secret_key(desired in desired(), (accounts, secrets) in world()) {
+        let outcome: Outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
+        let said = status(desired.generation, "s", &outcome, None, Timestamp::UNIX_EPOCH);
+        let done: Vec<String> = outcome.done.iter().map(ToString::to_string).collect();
+        let refusal = outcome.refusal.as_ref().map(ToString::to_string);
+        let shown = format!("{outcome:?} {done:?} {refusal:?} {}", serde_json::to_string(&said).unwrap());
+        prop_assert!(!shown.contains("opsa_sk_"), "{}", shown);
+    }
+}

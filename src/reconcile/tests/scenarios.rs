@@ -1,0 +1,171 @@
+//! Single moments that no property draws often enough: lost answers, races, ends.
+
+use super::memory::{Accounts, Fault, Secrets, lock};
+use super::properties::{keyring, owner, reconciler, run};
+use crate::account::{AccountName, AllowedIps, Description, Life, Settings};
+use crate::api::{ApiAccount, ApiAccountSpec, Reason};
+use crate::database::DatabaseError;
+use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, status};
+use crate::secrets::{Belonging, SecretLayout, SecretRef};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+fn desired() -> Desired {
+    Desired {
+        owner: owner("acme"),
+        uid: Some("u".to_owned()),
+        generation: Some(1),
+        settings: Settings {
+            name: AccountName::parse("acme").unwrap(),
+            description: Description::default(),
+            enabled: true,
+            use_refresh_token: false,
+            affiliate: None,
+            roles: BTreeSet::new(),
+            allowed_ips: AllowedIps::any(),
+        },
+        secret: SecretLayout {
+            at: SecretRef { namespace: "ns".to_owned(), name: "s".to_owned() },
+            api_key_field: "a".to_owned(),
+            secret_key_field: "s".to_owned(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        },
+    }
+}
+
+fn belonging() -> Belonging {
+    desired().belonging()
+}
+
+#[test]
+fn a_lost_answer_is_found_by_reading_and_not_by_generating_again() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    lock(&accounts.faults).push(Fault::AnswerLost);
+    let lost = run(reconciler.reconcile(&desired(), None, None));
+    assert_eq!(lost.refusal.unwrap().reason(), Reason::DatabaseUnavailable);
+    let made = lock(&accounts.rows)[0].clone();
+
+    let outcome = run(reconciler.reconcile(&desired(), None, None));
+    assert!(outcome.refusal.is_none());
+    assert_eq!(lock(&accounts.rows).as_slice(), [made.clone()]);
+    let key = made.active_key().unwrap();
+    let secret_key = keyring().open(made.id, key.id, &key.sealed).unwrap();
+    let secret = lock(&secrets.objects).values().next().unwrap().clone();
+    assert_eq!(secret.data.unwrap()["s"].0, secret_key.expose().as_bytes());
+}
+
+#[test]
+fn a_change_that_was_not_made_is_made_later() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    lock(&accounts.faults).push(Fault::NotMade);
+    assert!(run(reconciler.reconcile(&desired(), None, None)).refusal.is_some());
+    assert!(lock(&secrets.objects).is_empty(), "database first, then Secret");
+    assert!(run(reconciler.reconcile(&desired(), None, None)).refusal.is_none());
+}
+
+#[test]
+fn a_stale_bulk_read_is_noticed_by_its_version() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    let stale = lock(&accounts.rows)[0].clone();
+    let mut changed = desired();
+    changed.settings.use_refresh_token = true;
+    run(reconciler.reconcile(&changed, None, None));
+    let mut other = changed.clone();
+    other.settings.enabled = false;
+    let outcome = run(reconciler.reconcile(&other, None, Some(stale)));
+    assert!(outcome.refusal.is_none());
+    assert!(matches!(&outcome.done[..], [Done::Updated { changes }] if changes.len() == 1), "{:?}", outcome.done);
+    assert!(!lock(&accounts.rows)[0].settings.enabled && lock(&accounts.rows)[0].settings.use_refresh_token);
+}
+
+#[test]
+fn an_account_without_keys_gets_no_new_ones_unasked() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    lock(&accounts.rows)[0].keys.clear();
+    lock(&secrets.objects).clear();
+    let outcome = run(reconciler.reconcile(&desired(), None, None));
+    assert!(matches!(outcome.refusal, Some(Refusal::NoKeys { .. })));
+}
+
+#[test]
+fn the_end_needs_neither_the_secret_nor_a_valid_spec_and_comes_once() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    lock(&secrets.objects).clear();
+    let outcome = run(reconciler.release(&belonging(), DeletionPolicy::Delete, Some(2)));
+    assert_eq!((outcome.refusal.is_none(), &outcome.done[..]), (true, &[Done::Disabled][..]));
+    assert!(!lock(&accounts.rows)[0].settings.enabled);
+    let again = run(reconciler.release(&belonging(), DeletionPolicy::Delete, Some(2)));
+    assert_eq!(again.done, []);
+    let never_made = Belonging { owner: owner("never"), uid: None };
+    assert!(run(reconciler.release(&never_made, DeletionPolicy::Delete, None)).refusal.is_none());
+}
+
+#[test]
+fn an_end_that_did_not_reach_the_database_is_no_end() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    lock(&accounts.faults).push(Fault::NotMade);
+    let outcome = run(reconciler.release(&belonging(), DeletionPolicy::Delete, None));
+    assert!(matches!(outcome.refusal, Some(Refusal::Database(DatabaseError::Unavailable { .. }))));
+}
+
+#[test]
+fn a_retained_account_is_left_as_it_is() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    let before = lock(&accounts.rows)[0].clone();
+    run(reconciler.release(&belonging(), DeletionPolicy::Retain, None));
+    let after = lock(&accounts.rows)[0].clone();
+    assert!(matches!(after.life, Life::Retained { .. }));
+    assert_eq!((after.settings, after.keys), (before.settings, before.keys));
+    let secret = lock(&secrets.objects).values().next().unwrap().clone();
+    assert_eq!(secret.metadata.owner_references, Some(Vec::new()));
+}
+
+#[test]
+fn an_invalid_spec_names_every_wrong_field() {
+    let mut resource = ApiAccount::new("acme", ApiAccountSpec::default());
+    resource.spec.name = Some(" ".to_owned());
+    resource.spec.allowed_ips = vec!["10.0.0.1/8".to_owned(), "1.2.3.4".to_owned(), "1.2.3.4".to_owned()];
+    resource.spec.roles = vec!["Admin".to_owned()];
+    resource.spec.secret.keys.api_key = "OPSADMIN_SECRET_KEY".to_owned();
+    let invalid = Desired::parse(&resource, &owner("acme").cluster).unwrap_err();
+    let fields: Vec<_> = invalid.errors.iter().map(|error| error.field.as_str()).collect();
+    assert_eq!(fields, ["spec.name", "spec.roles[0]", "spec.allowedIPs[0]", "spec.allowedIPs[2]", "spec.secret.keys"]);
+}
+
+#[test]
+fn conditions_follow_kstatus_and_keep_their_times() {
+    let (before, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+    let shown = |status: &crate::api::ApiAccountStatus| -> Vec<String> {
+        status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+    };
+    let ready = status(Some(1), "s", &Outcome::default(), None, before);
+    assert_eq!(shown(&ready), ["Ready=True Reconciled"]);
+
+    let away = Outcome::refused(Refusal::Database(DatabaseError::Unavailable { reason: "gone".to_owned() }));
+    let away = status(Some(2), "s", &away, Some(&ready), later);
+    assert_eq!(shown(&away), ["Ready=Unknown DatabaseUnavailable", "Reconciling=True DatabaseUnavailable"]);
+    assert_eq!(away.observed_generation, Some(2));
+    assert_eq!(away.secret_name, ready.secret_name, "what was said before still stands");
+
+    let name = AccountName::parse("acme").unwrap();
+    let taken = Outcome::refused(Refusal::NameTaken { name, holder: "somebody".to_owned() });
+    let taken = status(Some(2), "s", &taken, Some(&away), later);
+    assert_eq!(shown(&taken), ["Ready=False NameTaken", "Stalled=True NameTaken"]);
+
+    let still = status(Some(2), "s", &Outcome::default(), Some(&ready), later);
+    assert_eq!(still.conditions[0].last_transition_time.0, before, "no transition, no new time");
+}
