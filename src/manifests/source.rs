@@ -207,6 +207,9 @@ mod tests {
 
     #[test]
     fn a_dash_is_standard_input() {
+        let command = clap::Command::new("test").arg(clap::Arg::new("from").value_parser(clap::value_parser!(Source)));
+        let given = command.try_get_matches_from(["test", "-"]).unwrap();
+        assert_eq!(given.get_one("from"), Some(&Source::Stdin));
         assert_eq!(Source::from(OsString::from("-")), Source::Stdin);
         assert_eq!(Source::from(OsString::from("./-")), Source::Path("./-".into()));
     }
