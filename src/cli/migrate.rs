@@ -23,6 +23,7 @@ impl Migrate {
         let database = self.database.open()?;
         let pending = database.pending_migrations().await?;
         database.migrate().await?;
+        database.close().await;
         for migration in &pending {
             output.line(&format!("applied {migration}"))?;
         }

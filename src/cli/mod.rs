@@ -3,18 +3,24 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 an error or a refusal, 2 the
 //! command was not understood, 130 interrupted.
 
+mod apply;
 mod controller;
 mod crd;
 mod database;
 mod keyring;
+mod manifests;
 mod migrate;
 mod output;
 mod surroundings;
+mod validate;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use output::Output;
 use std::process::ExitCode;
+
+/// In whose name accounts are owned that no cluster declares.
+const LOCAL_CLUSTER: &str = "local";
 
 /// API accounts for the OpsAdmin API, declared in YAML and kept true.
 ///
@@ -36,6 +42,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Apply(apply::Apply),
+    Validate(validate::Validate),
     Controller(controller::Controller),
     Crd(crd::Crd),
     Migrate(migrate::Migrate),
@@ -46,6 +54,8 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let mut output = Output::default();
     let result: Result<ExitCode> = match cli.command {
+        Command::Apply(command) => command.run(&mut output).await,
+        Command::Validate(command) => command.run(&mut output),
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,

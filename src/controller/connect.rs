@@ -14,8 +14,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Whether the account database can be used.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub enum Connection {
+    /// The first try is under way.
+    #[default]
+    Trying,
     /// Not yet, for this reason.
     Waiting {
         /// In words for a person.
@@ -23,12 +26,6 @@ pub enum Connection {
     },
     /// It can.
     Ready(Arc<Ready>),
-}
-
-impl Default for Connection {
-    fn default() -> Self {
-        Self::Waiting { reason: "it has not answered yet".to_owned() }
-    }
 }
 
 /// What works with a usable database.
@@ -104,5 +101,12 @@ async fn prepare(
 ) -> Result<Vec<Account>, ControllerError> {
     database.migrate().await?;
     keyring.check(&database.sealing_keys_in_use().await?)?;
-    Ok(database.list_by_cluster(cluster).await?)
+    match database.list_by_cluster(cluster).await {
+        Err(error @ DatabaseError::Inconsistent { .. }) => {
+            // One account that cannot be read must not keep all the others waiting: each is read by itself then.
+            tracing::warn!("{error}; reading each account by itself");
+            Ok(Vec::new())
+        }
+        accounts => Ok(accounts?),
+    }
 }

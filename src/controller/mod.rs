@@ -65,6 +65,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         events: Events::new(settings.client.clone()),
         memory: Memory::default(),
     });
+    let database = Arc::clone(&settings.database);
     let connecting = connect(
         settings.database,
         settings.keyring,
@@ -95,5 +96,6 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         connected
     };
     let (connected, _) = futures::future::join(stopping, join_all(watching)).await;
+    database.close().await;
     connected
 }

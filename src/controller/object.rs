@@ -54,7 +54,10 @@ impl Controlled {
                 return self.report(resource, "", &outcome, previous).await;
             }
         };
-        let outcome = match self.ready() {
+        let Some(ready) = self.ready().await else {
+            return Ok(Action::await_change());
+        };
+        let outcome = match ready {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => {
                 // Before the account is made: without it, a deletion would leave the account behind, enabled.
@@ -72,7 +75,10 @@ impl Controlled {
     /// The finalizer goes only when the account no longer authenticates, or was left as it is on request.
     async fn release(&self, resource: &ApiAccount) -> Result<Action, kube::Error> {
         let belonging = Belonging { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
-        let outcome = match self.ready() {
+        let Some(ready) = self.ready().await else {
+            return Ok(Action::await_change());
+        };
+        let outcome = match ready {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => {
                 let policy = resource.spec.deletion_policy;
@@ -89,11 +95,16 @@ impl Controlled {
         Ok(Action::await_change())
     }
 
-    fn ready(&self) -> Result<Arc<Ready>, Refusal> {
-        match &*self.connection.borrow() {
-            Connection::Ready(ready) => Ok(Arc::clone(ready)),
+    /// Waits for the end of the first try, which is soon, so that a start does not look like an outage. `None` when the
+    /// controller is ending.
+    async fn ready(&self) -> Option<Result<Arc<Ready>, Refusal>> {
+        let mut connection = self.connection.clone();
+        let tried = connection.wait_for(|connection| !matches!(connection, Connection::Trying)).await;
+        match tried.as_deref().ok()? {
+            Connection::Trying => None,
+            Connection::Ready(ready) => Some(Ok(Arc::clone(ready))),
             Connection::Waiting { reason } => {
-                Err(Refusal::Database(DatabaseError::Unavailable { reason: reason.clone() }))
+                Some(Err(Refusal::Database(DatabaseError::Unavailable { reason: reason.clone() })))
             }
         }
     }

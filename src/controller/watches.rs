@@ -4,11 +4,12 @@ use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
 use crate::api::{ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
 use crate::secrets::view::View;
+use futures::future::Either;
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, WatchStreamExt, predicates, reflector};
@@ -77,12 +78,11 @@ async fn reconcile_accounts(
     // Until the Secrets are known, each would look as if it were missing.
     let listed = secrets_listed.wait_for(|listed| *listed);
     let stop = stopped.wait_for(|stopped| *stopped);
-    if let futures::future::Either::Right(_) =
-        futures::future::select(std::pin::pin!(listed), std::pin::pin!(stop)).await
-    {
+    if let Either::Right(_) = futures::future::select(std::pin::pin!(listed), std::pin::pin!(stop)).await {
         return;
     }
     let (reader, writer) = reflector::store();
+    let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
     let memory = Arc::clone(&controlled);
     let accounts = watcher(scope.accounts(&controlled.client), watcher::Config::default())
         .inspect(|event| explain(event, "ApiAccounts"))
@@ -99,7 +99,7 @@ async fn reconcile_accounts(
     let became_ready = WatchStream::from_changes(controlled.connection.clone())
         .filter(|connection| std::future::ready(matches!(connection, Connection::Ready(_))))
         .map(|_| ());
-    Controller::for_stream(accounts, reader)
+    let reconciling = Controller::for_stream(accounts, reader)
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(UnboundedReceiverStream::new(changed))
         .reconcile_all_on(became_ready)
@@ -113,8 +113,19 @@ async fn reconcile_accounts(
                 tracing::debug!(%error, "a reconcile did not end well");
             }
             std::future::ready(())
-        })
-        .await;
+        });
+    futures::future::select(std::pin::pin!(reconciling), std::pin::pin!(never_ready)).await;
+}
+
+/// Done if the stop comes before the first listing; never done otherwise.
+///
+/// A controller that is stopped gracefully waits for its store first, which then never comes.
+async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Receiver<bool>) {
+    let ready = std::pin::pin!(store.wait_until_ready());
+    let stop = std::pin::pin!(stopped.wait_for(|stopped| *stopped));
+    if let Either::Left((Ok(()), _)) = futures::future::select(ready, stop).await {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Feeds the view, and reports the accounts whose Secrets were changed by others.

@@ -48,6 +48,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
 
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Inconsistent`] if one of them cannot be read; [`Self::find_by_owner`] still answers for the others.
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError>;
 
     /// Makes one change in one transaction and answers with the account as it then is.

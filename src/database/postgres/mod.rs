@@ -70,7 +70,8 @@ impl Dialect for Postgres {
     }
 
     async fn write(&self) -> Result<Self::Session, sqlx::Error> {
-        self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await
+        // Not `READ WRITE`: a standby would refuse that as a feature it lacks, and not as what it is.
+        self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
 
     fn migrations(&self) -> &'static Migrator {

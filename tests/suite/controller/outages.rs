@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use kube::api::DeleteParams;
+use kube::config::Kubeconfig;
 use opsadmin_operator::api::FINALIZER;
 use serde_json::json;
 
 use super::scene::{SOON, Scene};
 use crate::support::opsadmin::{Opsadmin, spawn_controller};
+use crate::support::ports::free_port;
 use crate::support::postgres::Postgres;
 use crate::support::wait::eventually;
 
@@ -77,4 +79,25 @@ async fn a_keyring_that_does_not_open_the_database_ends_the_program() {
     let (code, log) = controller.wait(Duration::from_secs(60)).await;
     assert_eq!(code, 1, "{log}");
     assert!(log.contains("the keyring lacks the key"), "{log}");
+}
+
+#[tokio::test]
+async fn it_stops_at_once_when_it_has_not_even_started() {
+    let scene = Scene::set("stopped early").await;
+    let nobody = scene.keyring.with_extension("kubeconfig");
+    let mut kubeconfig = Kubeconfig::read_from(scene.cluster.kubeconfig()).expect("it can be read");
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        cluster.server = Some(format!("https://127.0.0.1:{}", free_port()));
+    }
+    let kubeconfig = serde_json::to_string(&kubeconfig).expect("it serializes");
+    std::fs::write(&nobody, kubeconfig).expect("it can be written");
+    let controller =
+        spawn_controller(&nobody, &["somewhere"], scene.database.url(), &scene.keyring, &["--cluster-id", "here"]);
+    eventually("the controller to say why it waits", SOON, async || {
+        let log = controller.log();
+        if log.contains("cannot watch Secrets") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let (code, log) = controller.terminate(Duration::from_secs(20)).await;
+    assert_eq!(code, 0, "{log}");
 }

@@ -30,7 +30,7 @@ pub struct Scene {
     pub database: TestDatabase,
     pub keyring: PathBuf,
     pub namespace: TestNamespace,
-    folder: Arc<Folder>,
+    _folder: Arc<Folder>,
 }
 
 impl Scene {
@@ -48,7 +48,7 @@ impl Scene {
             database: postgres().await.database(test_name).await,
             keyring,
             namespace: cluster.namespace(test_name).await,
-            folder,
+            _folder: folder,
         }
     }
 

@@ -1,0 +1,317 @@
+//! `opsadmin apply`: the main job without a cluster, on SQLite and on PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use opsadmin_operator::account::{ApiKey, SecretKey};
+use serde_json::json;
+use sqlx::postgres::PgPool;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
+use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::postgres;
+use crate::support::process::Folder;
+use crate::support::run::Finished;
+
+const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart");
+
+/// A working folder with manifests, Secrets and an SQLite database in it.
+struct Desk {
+    folder: Arc<Folder>,
+    database: String,
+}
+
+impl Desk {
+    /// An empty one.
+    fn new() -> Self {
+        let folder = Folder::new("desk");
+        fs::create_dir(folder.path().join("accounts")).expect("a new folder");
+        let database = format!("sqlite://{}", folder.path().join("opsadmin.db").display());
+        Self { folder, database }
+    }
+
+    /// One with the quick start's manifests.
+    fn with_quickstart() -> Self {
+        let desk = Self::new();
+        for entry in fs::read_dir(QUICKSTART).expect("the examples are there") {
+            let file = entry.expect("it can be listed").path();
+            fs::copy(&file, desk.path("accounts").join(file.file_name().expect("a name"))).expect("it can be copied");
+        }
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path("accounts").join(name), text).expect("it can be written");
+    }
+
+    fn edit(&self, name: &str, from: &str, to: &str) {
+        let file = self.path("accounts").join(name);
+        let text = fs::read_to_string(&file).expect("it can be read");
+        assert!(text.contains(from), "{text}");
+        fs::write(&file, text.replace(from, to)).expect("it can be written");
+    }
+
+    async fn apply(&self, extra: &[&str]) -> Finished {
+        let call = Opsadmin::new().args(["apply", "--database", &self.database, "-f"]).args([self.path("accounts")]);
+        call.args(["--secrets"]).args([self.path("secrets")]).args(extra).run().await
+    }
+
+    /// Every file of the desk with its bytes, but for the manifests.
+    fn written(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for folder in [self.folder.path().to_owned(), self.path("secrets")] {
+            for entry in fs::read_dir(folder).expect("it is there") {
+                let path = entry.expect("it can be listed").path();
+                if path.is_file() {
+                    files.insert(path.clone(), fs::read(&path).expect("it can be read"));
+                }
+            }
+        }
+        files
+    }
+
+    fn secret(&self, name: &str) -> BTreeMap<String, String> {
+        read_secret(&self.path("secrets").join(format!("default.{name}.yaml")))
+    }
+
+    async fn sql(&self) -> SqlitePool {
+        let options = SqliteConnectOptions::new().filename(self.path("opsadmin.db")).read_only(true);
+        SqlitePool::connect_with(options).await.expect("the database is there")
+    }
+}
+
+fn read_secret(file: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let secret: Secret = serde_saphyr::from_str(&text).expect("it is a Secret");
+    let data = secret.data.into_iter().flatten();
+    data.map(|(key, value)| (key, String::from_utf8(value.0).expect("it is text"))).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+fn account(name: &str, spec: &str) -> String {
+    format!("apiVersion: ops-admin.com/v1\nkind: ApiAccount\nmetadata:\n  name: {name}\nspec: {spec}\n")
+}
+
+#[tokio::test]
+async fn the_quick_start_makes_accounts_and_secrets_and_again_changes_nothing() {
+    let desk = Desk::with_quickstart();
+    let out = desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    assert!(out.contains("default/acme-portal: created the account and its keys\n"), "{out}");
+    assert!(out.contains("default/bright-comparison: wrote the keys to the Secret bright-api\n"), "{out}");
+    assert!(out.ends_with("4 accounts: 4 created, 0 changed, 0 unchanged\n"), "{out}");
+
+    for private in ["opsadmin.db", "opsadmin.keyring", "secrets/default.bright-api.yaml"] {
+        assert_eq!(mode(&desk.path(private)), 0o600, "{private}");
+    }
+    assert_eq!(mode(&desk.path("secrets")), 0o700);
+    let secret = desk.secret("bright-api");
+    ApiKey::parse(&secret["api-key"]).expect("it is an API key");
+    SecretKey::parse(&secret["secret-key"]).expect("it is a secret key");
+
+    let before = desk.written();
+    let again = desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    assert_eq!(again, "4 accounts: nothing to change\n");
+    assert_eq!(desk.written(), before, "not a byte of database, keyring or Secrets differs");
+}
+
+#[tokio::test]
+async fn a_changed_field_is_printed_and_applied_and_nothing_else() {
+    let desk = Desk::with_quickstart();
+    desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    let keys = desk.secret("old-import-opsadmin");
+    let secrets: Vec<_> =
+        desk.written().into_iter().filter(|(path, _)| path.starts_with(desk.path("secrets"))).collect();
+    desk.edit("internal.yaml", "enabled: false", "enabled: true");
+    let out = desk.apply(&[]).await.succeeded();
+    assert_eq!(out, "default/old-import: enabled: false → true\n4 accounts: 0 created, 1 changed, 3 unchanged\n");
+    assert_eq!(desk.secret("old-import-opsadmin"), keys);
+    let after: Vec<_> = desk.written().into_iter().filter(|(path, _)| path.starts_with(desk.path("secrets"))).collect();
+    assert_eq!(after, secrets, "no Secret was touched");
+    let (changes,): (String,) = sqlx::query_as("SELECT changes FROM account_journal WHERE action = 'updated'")
+        .fetch_one(&desk.sql().await)
+        .await
+        .expect("one journal line");
+    let changes: serde_json::Value = serde_json::from_str(&changes).expect("it is JSON");
+    assert_eq!(changes, json!([{ "field": "enabled", "old": "false", "new": "true" }]));
+}
+
+#[tokio::test]
+async fn one_bad_manifest_and_nothing_is_applied() {
+    let desk = Desk::with_quickstart();
+    desk.write("bad.yaml", &account("bad", "{ allowedIPs: [192.168.0.1/16], roles: [Admin] }"));
+    desk.write("worse.yaml", &account("worse", "{ enabeld: false }"));
+    let finished = desk.apply(&["--unknown-affiliate", "register"]).await;
+    assert_eq!(finished.status.code(), Some(1));
+    assert_eq!(finished.stdout, "");
+    for expected in [
+        "bad.yaml:5:22: default/bad: spec.allowedIPs[0]: ",
+        "bad.yaml:5:47: default/bad: spec.roles[0]: ",
+        "worse.yaml:5:9: default/worse: spec.enabeld: unknown field; did you mean enabled?",
+        "nothing was applied\n",
+    ] {
+        assert!(finished.stderr.contains(expected), "{expected:?} in {}", finished.stderr);
+    }
+    assert!(!desk.path("opsadmin.db").exists() && !desk.path("secrets").exists());
+}
+
+#[tokio::test]
+async fn what_is_refused_is_said_with_its_place_and_the_rest_is_done() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("first", "{ name: Acme }"));
+    desk.write("b.yaml", &account("second", "{ name: ACME }"));
+    desk.write("c.yaml", &account("third", "{ affiliate: Nowhere }"));
+    desk.write("d.yaml", &account("fourth", "{}"));
+    let finished = desk.apply(&[]).await;
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
+    let (out, err) = (&finished.stdout, &finished.stderr);
+    assert!(out.contains("default/fourth: created"), "{out}");
+    assert!(out.ends_with("4 accounts: 2 created, 0 changed, 0 unchanged, 2 refused\n"), "{out}");
+    assert!(
+        err.contains("b.yaml:1:1: default/second: NameTaken: the ApiAccount default/first has the account name"),
+        "{err}"
+    );
+    assert!(
+        err.contains(r#"c.yaml:1:1: default/third: UnknownAffiliate: OpsAdmin knows no affiliate "Nowhere""#),
+        "{err}"
+    );
+    assert!(!desk.path("secrets/default.third-opsadmin.yaml").exists());
+}
+
+#[tokio::test]
+async fn the_secret_follows_its_layout_and_is_put_back() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("acme", "{}"));
+    desk.apply(&[]).await.succeeded();
+    let keys = desk.secret("acme-opsadmin");
+
+    let file = desk.path("secrets/default.acme-opsadmin.yaml");
+    fs::remove_file(&file).expect("it can be removed");
+    desk.apply(&[]).await.succeeded();
+    assert_eq!(desk.secret("acme-opsadmin"), keys, "deleted, it comes back with the same keys");
+
+    let text = fs::read_to_string(&file).expect("it can be read");
+    fs::write(&file, text.replace("OPSADMIN_API_KEY", "EDITED")).expect("it can be written");
+    let out = desk.apply(&[]).await.succeeded();
+    assert!(out.contains("put the Secret acme-opsadmin right: data.EDITED, data.OPSADMIN_API_KEY"), "{out}");
+    assert_eq!(desk.secret("acme-opsadmin"), keys);
+
+    desk.write("a.yaml", &account("acme", "{ secret: { name: moved, keys: { apiKey: id } } }"));
+    let out = desk.apply(&[]).await.succeeded();
+    assert!(out.contains("deleted the Secret acme-opsadmin, which held the keys before"), "{out}");
+    assert!(!file.exists());
+    assert_eq!(desk.secret("moved")["id"], keys["OPSADMIN_API_KEY"]);
+}
+
+#[tokio::test]
+async fn somebody_elses_file_is_left_alone() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("acme", "{}"));
+    fs::create_dir(desk.path("secrets")).expect("a new folder");
+    let file = desk.path("secrets/default.acme-opsadmin.yaml");
+    for theirs in ["apiVersion: v1\nkind: Secret\nmetadata:\n  name: acme-opsadmin\n", "not: [a Secret\n"] {
+        fs::write(&file, theirs).expect("it can be written");
+        let finished = desk.apply(&[]).await;
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert_eq!(fs::read_to_string(&file).expect("it can be read"), theirs);
+    }
+    fs::remove_file(&file).expect("it can be removed");
+    desk.apply(&[]).await.succeeded();
+}
+
+#[tokio::test]
+async fn a_lost_row_comes_back_with_the_keys_of_its_secret() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("acme", "{}"));
+    desk.apply(&[]).await.succeeded();
+    let keys = desk.secret("acme-opsadmin");
+    fs::remove_file(desk.path("opsadmin.db")).expect("it can be removed");
+    let out = desk.apply(&[]).await.succeeded();
+    assert!(out.contains("made the account anew, with the keys from its Secret"), "{out}");
+    assert_eq!(desk.secret("acme-opsadmin"), keys);
+    let (api_key,): (String,) =
+        sqlx::query_as("SELECT api_key FROM account_keys").fetch_one(&desk.sql().await).await.expect("one pair");
+    assert_eq!(api_key, keys["OPSADMIN_API_KEY"]);
+}
+
+#[tokio::test]
+async fn a_lost_keyring_is_not_replaced() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("acme", "{}"));
+    desk.apply(&[]).await.succeeded();
+    fs::remove_file(desk.path("opsadmin.keyring")).expect("it can be removed");
+    let finished = desk.apply(&[]).await;
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stderr.contains("there is no keyring"), "{}", finished.stderr);
+    assert!(!desk.path("opsadmin.keyring").exists());
+}
+
+#[tokio::test]
+async fn it_does_the_same_on_postgresql() {
+    let database = postgres().await.database("apply").await;
+    let mut desk = Desk::with_quickstart();
+    desk.database = database.url().to_owned();
+    let without = desk.apply(&[]).await;
+    assert_eq!(without.status.code(), Some(1));
+    assert!(
+        without.stderr.contains("needs --keyring FILE; make one with `opsadmin keyring init"),
+        "{}",
+        without.stderr
+    );
+
+    let keyring = desk.path("opsadmin.keyring");
+    Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    let keyring = keyring.to_str().expect("it is text");
+    let extra = ["--keyring", keyring, "--unknown-affiliate", "register"];
+    let out = desk.apply(&extra).await.succeeded();
+    assert!(out.ends_with("4 accounts: 4 created, 0 changed, 0 unchanged\n"), "{out}");
+
+    let sql = PgPool::connect(database.url()).await.expect("the database answers");
+    let versions = async || -> Vec<(String, i64)> {
+        let rows = sqlx::query_as("SELECT name, version FROM accounts ORDER BY name").fetch_all(&sql).await;
+        rows.expect("the accounts are there")
+    };
+    let (before, secrets) = (versions().await, desk.written());
+    assert_eq!(desk.apply(&extra).await.succeeded(), "4 accounts: nothing to change\n");
+    assert_eq!((versions().await, desk.written()), (before, secrets));
+
+    desk.edit("acme-portal.yaml", "203.0.113.0/24", "203.0.113.128/25");
+    let out = desk.apply(&extra).await.succeeded();
+    let change = "allowedIPs: [2001:db8:a::/48, 203.0.113.0/24] → [2001:db8:a::/48, 203.0.113.128/25]";
+    assert!(out.contains(change), "{out}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_said_without_its_password() {
+    let mut desk = Desk::with_quickstart();
+    desk.database = format!("postgres://u:hunter2@127.0.0.1:{}/none", crate::support::ports::free_port());
+    let keyring = desk.path("opsadmin.keyring");
+    Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    let finished = desk.apply(&["--keyring", keyring.to_str().expect("it is text")]).await;
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stderr.contains("the account database is not available"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("hunter2"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn standard_input_lists_and_json_are_read() {
+    let desk = Desk::new();
+    let list = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": {"name": "a", "namespace": "n"}, "spec": {}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}]}"#;
+    let call = Opsadmin::new().args(["apply", "-f", "-", "--database", &desk.database, "--secrets"]);
+    let finished = call.args([desk.path("secrets")]).stdin(list).run().await;
+    assert!(finished.stderr.contains("skipped ConfigMap c"), "{}", finished.stderr);
+    assert!(finished.succeeded().contains("n/a: created the account"));
+    assert!(desk.path("secrets/n.a-opsadmin.yaml").exists());
+}

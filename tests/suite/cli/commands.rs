@@ -1,0 +1,77 @@
+//! The smaller commands, help, and what holds for all of them.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::postgres;
+
+const DEFINITION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/apiaccounts.ops-admin.com.yaml");
+
+#[tokio::test]
+async fn the_checked_in_definition_is_the_one_that_crd_prints() {
+    let printed = Opsadmin::new().args(["crd"]).run().await.succeeded();
+    let checked_in = fs::read_to_string(DEFINITION).expect("it is checked in");
+    assert!(printed == checked_in, "run: opsadmin crd > crds/apiaccounts.ops-admin.com.yaml");
+    let json = Opsadmin::new().args(["crd", "-o", "json"]).run().await.succeeded();
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    let yaml: serde_json::Value = serde_saphyr::from_str(&printed).expect("it is YAML");
+    assert_eq!(json, yaml);
+}
+
+#[tokio::test]
+async fn migrate_brings_a_database_up_to_date_once() {
+    let database = postgres().await.database("migrate").await;
+    let migrate = async || Opsadmin::new().args(["migrate", "--database", database.url()]).run().await.succeeded();
+    assert!(migrate().await.starts_with("applied "));
+    assert_eq!(migrate().await, "the database is up to date\n");
+}
+
+#[tokio::test]
+async fn a_keyring_is_made_once_and_never_overwritten() {
+    let call = Opsadmin::new();
+    let keyring = call.folder().join("k.keyring");
+    let init = || Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]);
+    assert!(init().run().await.succeeded().contains("back it up"));
+    let before = fs::read(&keyring).expect("it is there");
+    let finished = init().run().await;
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stderr.contains("exists already; it is left as it is"), "{}", finished.stderr);
+    assert_eq!(fs::read(&keyring).expect("it is there"), before);
+}
+
+#[tokio::test]
+async fn every_command_explains_itself() {
+    let commands: [&[&str]; 8] =
+        [&[], &["apply"], &["validate"], &["controller"], &["crd"], &["migrate"], &["keyring"], &["keyring", "init"]];
+    for command in commands {
+        let call =
+            Opsadmin::new().args(command).args(["--help"]).env("OPSADMIN_DATABASE_URL", "postgres://u:hunter2@h/d");
+        let help = call.run().await.succeeded();
+        assert!(help.contains("Usage: opsadmin"), "{help}");
+        assert!(!help.contains("hunter2"), "{help}");
+        if !command.is_empty() && command != ["keyring"] {
+            assert!(help.contains("Example"), "{command:?}: {help}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mistyped_command_is_told_apart_from_a_failure() {
+    let finished = Opsadmin::new().args(["aply"]).run().await;
+    assert_eq!(finished.status.code(), Some(2));
+    assert!(finished.stderr.contains("similar subcommand exists: 'apply'"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_opsadmin"))
+        .arg("crd")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stdout.take());
+    let finished = child.wait_with_output().expect("it ends");
+    assert_eq!((finished.status.code(), String::from_utf8_lossy(&finished.stderr).as_ref()), (Some(0), ""));
+}

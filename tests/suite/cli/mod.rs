@@ -1,0 +1,5 @@
+//! The command line as a process, as a user runs it.
+
+mod apply;
+mod commands;
+mod validate;

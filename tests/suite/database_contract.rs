@@ -1,0 +1,90 @@
+//! What every account database promises, kept by each adapter on a real database of its kind.
+//!
+//! A case is written once, against a fresh database, and becomes one test for each adapter.
+
+mod accounts;
+mod concurrency;
+mod failures;
+mod fixture;
+mod hand_edits;
+mod life;
+mod page;
+mod rules;
+mod schema;
+
+macro_rules! for_each_adapter {
+    ($($room:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$room::$case(super::fixture::Fresh::sqlite()).await;
+                }
+            )*)*
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$room::$case(super::fixture::Fresh::postgres(stringify!($case)).await).await;
+                }
+            )*)*
+        }
+    };
+}
+
+for_each_adapter!(
+    accounts::{
+        every_field_reads_back,
+        the_least_account_reads_back,
+        hostile_text_is_only_text,
+        an_account_is_found_by_its_name_whatever_the_case,
+        nothing_is_found_where_nothing_is,
+        a_list_has_what_each_owner_has_and_nothing_of_another_cluster,
+        as_many_addresses_as_allowed_read_back,
+        the_sealing_keys_in_use_are_told,
+    },
+    life::{
+        each_field_is_updated_and_journalled,
+        a_deleted_account_frees_its_name_and_keeps_its_keys,
+        a_deleted_account_is_restored_as_it_was_made,
+        a_restore_into_a_taken_name_changes_nothing,
+        a_retained_account_stays_as_it_is,
+        a_retiring_key_says_when_it_expires,
+        the_journal_tells_the_whole_life_and_no_key,
+        a_change_to_an_account_that_is_not_there_is_a_conflict,
+    },
+    rules::{
+        a_taken_name_is_refused_and_leaves_nothing,
+        a_taken_owner_is_a_conflict_even_under_the_same_name,
+        a_taken_id_or_key_is_a_conflict,
+        an_unknown_affiliate_is_refused_and_leaves_nothing,
+        an_affiliate_is_registered_with_its_account_or_not_at_all,
+        an_affiliate_in_use_cannot_be_deleted_or_renamed,
+        what_would_widen_access_is_refused_to_hands_too,
+    },
+    concurrency::{
+        of_many_who_want_one_name_one_gets_it,
+        of_many_who_change_one_version_one_does,
+        many_register_one_affiliate,
+        no_read_is_torn_between_two_versions,
+        counting_up_loses_nothing,
+    },
+    hand_edits::{
+        wrong_settings_read_as_they_are,
+        a_list_that_lost_its_rows_is_not_any_address,
+        an_unreadable_value_is_named_by_its_place,
+    },
+    schema::{
+        migrating_twice_changes_nothing,
+        many_migrate_at_once,
+        an_older_schema_is_named,
+        a_newer_schema_is_left_alone,
+        an_altered_migration_is_noticed,
+    },
+    page::{
+        the_page_has_every_table_and_column,
+        the_statements_of_the_page_do_what_it_says,
+        the_page_tells_how_a_secret_key_is_opened,
+    },
+);

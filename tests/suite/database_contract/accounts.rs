@@ -1,0 +1,123 @@
+//! An account reads back as it was made.
+
+use super::fixture::*;
+use opsadmin_operator::account::{Account, ClusterId, Description, Life, StoredSettings, Version};
+use opsadmin_operator::database::Action;
+use std::collections::BTreeSet;
+
+pub async fn every_field_reads_back(fresh: Fresh) {
+    let database = fresh.open().await;
+    let creation = creation(owner("every-field"), full_settings("Énergie Ångström"));
+    let Action::Create { owner, settings, key, .. } = &creation.action else { panic!("it creates") };
+    let expected = Account {
+        id: creation.account,
+        version: Version(1),
+        owner: Some(owner.clone()),
+        life: Life::Live,
+        settings: StoredSettings::from(settings),
+        keys: vec![key.clone()],
+    };
+    assert_eq!(database.commit(&creation).await.unwrap(), expected);
+    assert_eq!(database.find_by_owner(owner).await.unwrap(), Some(expected.clone()));
+    assert_eq!(database.find_by_name(&settings.name).await.unwrap(), Some(expected.clone()));
+    assert_eq!(expected.active_key(), Some(key));
+}
+
+pub async fn the_least_account_reads_back(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("least"), settings("least")).await;
+    assert_eq!(made.settings, StoredSettings::from(&settings("least")));
+    assert!(made.settings.any_ip && made.settings.allowed_ips.is_empty() && made.settings.affiliate.is_none());
+    assert_eq!(database.find_by_owner(&owner("least")).await.unwrap(), Some(made));
+}
+
+pub async fn hostile_text_is_only_text(fresh: Fresh) {
+    let database = fresh.open().await;
+    let hostile = r#"'; DROP TABLE accounts; -- " \ % _ $1 {} ?"#;
+    let mut settings = settings(hostile);
+    settings.description = Description::parse(&format!("{hostile}\n\r\n\t{hostile}")).unwrap();
+    settings.affiliate = Some(affiliate(hostile));
+    let mut owner = owner(hostile);
+    owner.cluster = ClusterId::parse(hostile).unwrap();
+    owner.namespace = hostile.to_owned();
+    let mut creation = creation(owner.clone(), settings.clone());
+    creation.actor = hostile.to_owned();
+    let made = database.commit(&creation).await.unwrap();
+    assert_eq!(made.settings, StoredSettings::from(&settings));
+    assert_eq!(database.find_by_owner(&owner).await.unwrap(), Some(made.clone()));
+    assert_eq!(database.list_by_cluster(&owner.cluster).await.unwrap(), std::slice::from_ref(&made));
+    let deleted = database.commit(&deletion(&made)).await.unwrap();
+    assert_eq!(database.commit(&update(&deleted, &settings)).await.unwrap().settings, made.settings);
+    assert_eq!(
+        fresh.column("SELECT DISTINCT actor FROM account_journal ORDER BY 1 DESC").await.last().unwrap(),
+        hostile
+    );
+}
+
+pub async fn an_account_is_found_by_its_name_whatever_the_case(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("case"), settings("Énergie NORD")).await;
+    assert_eq!(database.find_by_name(&name("éNERGIE nord")).await.unwrap(), Some(made));
+    assert_eq!(database.find_by_name(&name("energie nord")).await.unwrap(), None);
+}
+
+pub async fn nothing_is_found_where_nothing_is(fresh: Fresh) {
+    let database = fresh.open().await;
+    create(&*database, owner("somebody"), settings("somebody")).await;
+    assert_eq!(database.find_by_owner(&owner("nobody")).await.unwrap(), None);
+    assert_eq!(database.find_by_owner(&owner_in("two", "somebody")).await.unwrap(), None);
+    assert_eq!(database.find_by_name(&name("nobody")).await.unwrap(), None);
+    assert_eq!(database.list_by_cluster(&ClusterId::parse("two").unwrap()).await.unwrap(), []);
+}
+
+pub async fn a_list_has_what_each_owner_has_and_nothing_of_another_cluster(fresh: Fresh) {
+    let database = fresh.open().await;
+    let mut made = Vec::new();
+    for number in 0..12 {
+        let account_name = format!("account {number}");
+        let settings = if number % 2 == 0 { full_settings(&account_name) } else { settings(&account_name) };
+        made.push(create(&*database, owner(&account_name), settings).await);
+    }
+    made[3] = database.commit(&deletion(&made[3])).await.unwrap();
+    create(&*database, owner_in("two", "account 1"), full_settings("of another cluster")).await;
+
+    let mut listed = database.list_by_cluster(&ClusterId::parse("one").unwrap()).await.unwrap();
+
+    listed.sort_by_key(|account| account.id);
+    made.sort_by_key(|account| account.id);
+    assert_eq!(listed, made);
+    for account in listed {
+        let owner = account.owner.clone().unwrap();
+        assert_eq!(database.find_by_owner(&owner).await.unwrap(), Some(account));
+    }
+}
+
+pub async fn as_many_addresses_as_allowed_read_back(fresh: Fresh) {
+    let database = fresh.open().await;
+    let addresses: Vec<String> = (1..=256).map(|number| format!("2001:db8::{number:x}")).collect();
+    let mut settings = settings("many");
+    settings.allowed_ips = ips(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
+    let made = create(&*database, owner("many"), settings.clone()).await;
+    assert_eq!(made.settings.allowed_ips.len(), 256);
+    assert_eq!(made.settings, StoredSettings::from(&settings));
+    settings.allowed_ips = ips(&["192.0.2.1"]);
+    let changed = database.commit(&update(&made, &settings)).await.unwrap();
+    assert_eq!(changed.settings.allowed_ips, BTreeSet::from(["192.0.2.1/32".to_owned()]));
+}
+
+pub async fn the_sealing_keys_in_use_are_told(fresh: Fresh) {
+    let database = fresh.open().await;
+    assert_eq!(database.sealing_keys_in_use().await.unwrap(), BTreeSet::new());
+    let mut sealed_with = BTreeSet::new();
+    for number in 0..3 {
+        let mut creation = creation(owner(&number.to_string()), settings(&number.to_string()));
+        let Action::Create { key, .. } = &mut creation.action else { panic!("it creates") };
+        if number == 2 {
+            "another".clone_into(&mut key.sealed.sealed_with);
+        }
+        sealed_with.insert(key.sealed.sealed_with.clone());
+        database.commit(&creation).await.unwrap();
+    }
+    assert_eq!(sealed_with.len(), 2);
+    assert_eq!(database.sealing_keys_in_use().await.unwrap(), sealed_with);
+}

@@ -1,0 +1,137 @@
+//! Many at once: somebody wins, nobody's work is lost, and no reader sees half of anything.
+
+use super::fixture::*;
+use futures::future::join_all;
+use opsadmin_operator::account::{Description, Settings};
+use opsadmin_operator::database::{AccountDatabase, DatabaseError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const MANY: usize = 12;
+
+/// Connections of several programs, each with a pool of its own.
+async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountDatabase>> {
+    let mut programs = vec![fresh.open().await];
+    for _ in 1..3 {
+        programs.push(opsadmin_operator::database::open(fresh.url()).unwrap());
+    }
+    programs
+}
+
+pub async fn of_many_who_want_one_name_one_gets_it(fresh: Fresh) {
+    let programs = programs(&fresh).await;
+    let tries = (0..MANY).map(|number| {
+        let database = Arc::clone(&programs[number % programs.len()]);
+        tokio::spawn(async move {
+            database.commit(&creation(owner(&format!("wants {number}")), settings("The Name"))).await
+        })
+    });
+    let (won, lost): (Vec<_>, Vec<_>) = join_all(tries).await.into_iter().map(Result::unwrap).partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, MANY - 1));
+    for refusal in lost {
+        assert_name_taken(refusal, "The Name");
+    }
+    assert_eq!(programs[0].find_by_name(&name("the name")).await.unwrap(), won.into_iter().next().unwrap().ok());
+    assert_eq!(fresh.count("account_journal").await, "1");
+}
+
+pub async fn of_many_who_change_one_version_one_does(fresh: Fresh) {
+    let programs = programs(&fresh).await;
+    let observed = create(&*programs[0], owner("one"), settings("one")).await;
+    let tries = (0..MANY).map(|number| {
+        let database = Arc::clone(&programs[number % programs.len()]);
+        let change = update(&observed, &settings(&format!("changed by {number}")));
+        tokio::spawn(async move { database.commit(&change).await })
+    });
+    let (won, lost): (Vec<_>, Vec<_>) = join_all(tries).await.into_iter().map(Result::unwrap).partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, MANY - 1));
+    for refusal in lost {
+        assert_conflict(refusal);
+    }
+    assert_eq!(programs[0].find_by_owner(&owner("one")).await.unwrap(), won.into_iter().next().unwrap().ok());
+    assert_eq!(fresh.count("account_journal").await, "2");
+}
+
+pub async fn many_register_one_affiliate(fresh: Fresh) {
+    let programs = programs(&fresh).await;
+    let tries = (0..MANY).map(|number| {
+        let database = Arc::clone(&programs[number % programs.len()]);
+        let account_name = format!("account {number}");
+        tokio::spawn(async move { create(&*database, owner(&account_name), full_settings(&account_name)).await })
+    });
+    for made in join_all(tries).await {
+        assert_eq!(made.unwrap().settings.affiliate.as_deref(), Some("Énergie du Nord"));
+    }
+    assert_eq!(fresh.count("affiliates").await, "1");
+}
+
+/// Two states of one account that differ in the row, the roles and the addresses alike.
+fn either(first: bool) -> Settings {
+    let mut settings = full_settings("torn");
+    settings.affiliate = None;
+    if !first {
+        settings.description = Description::parse("other").unwrap();
+        settings.roles.pop_first();
+        settings.allowed_ips = ips(&["192.0.2.1", "192.0.2.2"]);
+    }
+    settings
+}
+
+pub async fn no_read_is_torn_between_two_versions(fresh: Fresh) {
+    const CHANGES: usize = 60;
+    let programs = programs(&fresh).await;
+    let mut account = create(&*programs[0], owner("torn"), either(true)).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|number| {
+            let (database, done) = (Arc::clone(&programs[number % programs.len()]), Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut seen = std::collections::BTreeSet::new();
+                while !done.load(Ordering::Relaxed) {
+                    let found = database.find_by_owner(&owner("torn")).await.unwrap();
+                    let listed = database.list_by_cluster(&owner("torn").cluster).await.unwrap();
+                    for account in found.into_iter().chain(listed) {
+                        let expected = updated(&account, &either(account.version.0 % 2 == 1)).settings;
+                        assert_eq!(account.settings, expected, "version {}", account.version.0);
+                        seen.insert(account.version);
+                    }
+                }
+                seen.len()
+            })
+        })
+        .collect();
+    for number in 0..CHANGES {
+        account = programs[1].commit(&update(&account, &either(number % 2 == 1))).await.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 1, "a reader that sees one version alone proves nothing");
+    }
+}
+
+pub async fn counting_up_loses_nothing(fresh: Fresh) {
+    const EACH: usize = 5;
+    let programs = programs(&fresh).await;
+    create(&*programs[0], owner("counter"), settings("0")).await;
+    let counters = programs.iter().map(|database| {
+        let database = Arc::clone(database);
+        tokio::spawn(async move {
+            let mut counted = 0;
+            while counted < EACH {
+                let observed = database.find_by_owner(&owner("counter")).await.unwrap().unwrap();
+                let next = observed.settings.name.parse::<usize>().unwrap() + 1;
+                match database.commit(&update(&observed, &settings(&next.to_string()))).await {
+                    Ok(_) => counted += 1,
+                    Err(DatabaseError::Conflict) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+    });
+    for counter in join_all(counters).await {
+        counter.unwrap();
+    }
+    let account = programs[0].find_by_owner(&owner("counter")).await.unwrap().unwrap();
+    assert_eq!(account.settings.name, (programs.len() * EACH).to_string());
+    assert_eq!(account.version.0, 1 + i64::try_from(programs.len() * EACH).unwrap());
+}

@@ -1,0 +1,232 @@
+//! Databases that are not there, not ours, or not what the URL says. Each kind fails in its own way.
+
+use super::fixture::*;
+use crate::support::ports::free_port;
+use crate::support::postgres::{Postgres, postgres};
+use crate::support::wait::eventually;
+use opsadmin_operator::database::{AccountDatabase, DatabaseError, open};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Executor as _};
+use std::fs::{self, File, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// The error's every word, which must not have the password.
+fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountDatabase>>) -> String {
+    let said = format!("{error} {error:?} {database:?}");
+    assert!(!said.contains("hush"), "{said}");
+    said
+}
+
+async fn unavailable(url: &str, reasons: &[&str]) {
+    let database = open(url).unwrap();
+    let error = database.find_by_owner(&owner("x")).await.unwrap_err();
+    let said = said(&error, Some(&database));
+    assert!(matches!(error, DatabaseError::Unavailable { .. }), "{said}");
+    assert!(error.is_retryable());
+    for reason in reasons {
+        assert!(said.contains(reason), "{reason}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_not_available() {
+    let port = free_port();
+    let reason = format!("127.0.0.1:{port}/accounts as ops");
+    unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &[&reason, "no connection"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_the_call_and_never_speaks_is_not_available() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &["no connection"]).await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_or_database_may_be_put_right_by_an_operator() {
+    let url = postgres().await.url("missing");
+    unavailable(&url, &[r#"database "missing" does not exist"#]).await;
+    let (login, server) = url.rsplit_once('@').unwrap();
+    let (user, _) = login.rsplit_once(':').unwrap();
+    unavailable(&format!("{user}:hush@{server}"), &["password authentication failed"]).await;
+}
+
+#[tokio::test]
+async fn what_the_user_may_not_do_is_refused() {
+    let fresh = Fresh::postgres("permissions").await;
+    let database = fresh.open().await;
+    let role = format!("reader_{}", u64::from_be_bytes(random()));
+    let grant =
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'hush'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}");
+    fresh.by_hand(&grant).await.unwrap();
+    let (_, server) = fresh.url().rsplit_once('@').unwrap();
+    let reader = open(&format!("postgres://{role}:hush@{server}")).unwrap();
+
+    let found = reader.find_by_owner(&owner("x")).await;
+    let refused = reader.commit(&creation(owner("x"), settings("x"))).await;
+
+    reader.close().await;
+    fresh.by_hand(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+    assert_eq!(found.unwrap(), None);
+    let error = refused.unwrap_err();
+    assert!(said(&error, Some(&reader)).contains("permission denied for table accounts"), "{error}");
+    assert!(matches!(error, DatabaseError::Refused { .. }) && !error.is_retryable());
+    assert_eq!(database.find_by_owner(&owner("x")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_standby_is_not_available_for_writing() {
+    let fresh = Fresh::postgres("standby").await;
+    let database = fresh.open().await;
+    // What a standby says, said by a server that is told to begin every transaction so.
+    let name = fresh.url().rsplit_once('/').unwrap().1;
+    let read_only = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = on"#);
+    fresh.by_hand(&read_only).await.unwrap();
+    drop(database);
+    unavailable_for_writing(&open(fresh.url()).unwrap()).await;
+}
+
+async fn unavailable_for_writing(database: &Arc<dyn AccountDatabase>) {
+    let error = database.commit(&creation(owner("x"), settings("x"))).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_used_again_by_the_same_pool() {
+    let mut server = Postgres::new().await;
+    let database = open(&server.url("postgres")).unwrap();
+    database.migrate().await.unwrap();
+    let made = create(&*database, owner("before"), settings("before")).await;
+
+    for crash in [false, true] {
+        if crash {
+            server.crash().await;
+        } else {
+            server.stop().await;
+        }
+        let down = creation(owner("down"), settings("down"));
+        let before = owner("before");
+        let (read, written, migrated) =
+            tokio::join!(database.find_by_owner(&before), database.commit(&down), database.migrate());
+        for error in [read.unwrap_err(), written.unwrap_err(), migrated.unwrap_err()] {
+            assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");
+        }
+        server.start().await;
+        let found =
+            eventually("the account to be read again", SOON, async || database.find_by_owner(&owner("before")).await)
+                .await;
+        assert_eq!(found, Some(made.clone()));
+    }
+    create(&*database, owner("after"), settings("after")).await;
+    assert_eq!(database.find_by_owner(&owner("down")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn connections_lost_while_idle_are_noticed_before_use() {
+    let fresh = Fresh::postgres("idle").await;
+    let database = fresh.open().await;
+    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'opsadmin'";
+    assert_ne!(fresh.column(others).await, ["0"]);
+    create(&*database, owner("survives"), settings("survives")).await;
+}
+
+#[tokio::test]
+async fn no_url_error_shows_a_password() {
+    for url in
+        ["postgres://ops:hush@host:port/d", "mysql://ops:hush@host/d", "ops:hush@host", "postgres://o:hu#hush@h/d"]
+    {
+        let error = open(url).unwrap_err();
+        assert!(matches!(error, DatabaseError::Url { .. }), "{}", said(&error, None));
+        said(&error, None);
+    }
+}
+
+#[tokio::test]
+async fn a_new_file_and_those_beside_it_are_its_owners_alone() {
+    let fresh = Fresh::sqlite();
+    let database = fresh.open().await;
+    create(&*database, owner("private"), settings("private")).await;
+    let file = fresh.file().unwrap();
+    let names = ["accounts.db", "accounts.db-shm", "accounts.db-wal"];
+    for name in names {
+        let mode = fs::metadata(file.with_file_name(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let mut beside: Vec<_> = fs::read_dir(file.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    beside.sort();
+    assert_eq!(beside, names);
+    database.close().await;
+    assert!(!file.with_file_name("accounts.db-wal").exists(), "the file alone is the database");
+}
+
+#[tokio::test]
+async fn reading_and_migrating_again_leave_every_byte() {
+    let fresh = Fresh::sqlite();
+    let database = fresh.open().await;
+    let made = create(&*database, owner("still"), full_settings("still")).await;
+    database.close().await;
+    let file = fresh.file().unwrap();
+    let (bytes, modified) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap());
+
+    let database = fresh.open().await;
+    assert_eq!(database.pending_migrations().await.unwrap(), Vec::<String>::new());
+    assert_eq!(database.find_by_owner(&owner("still")).await.unwrap(), Some(made));
+    assert_conflict(database.commit(&creation(owner("still"), settings("other"))).await);
+    database.close().await;
+
+    assert!(fs::read(&file).unwrap() == bytes);
+    assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), modified);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_a_database_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
+    let refusal = |name: &str| {
+        let error = open(&at(name)).unwrap_err();
+        assert!(matches!(error, DatabaseError::File { .. }) && !error.is_retryable(), "{error:?}");
+        error.to_string()
+    };
+    assert!(refusal("missing/accounts.db").ends_with("make the folder first"));
+    assert!(refusal("").ends_with("it is a folder"));
+
+    fs::write(folder.path().join("locked.db"), "").unwrap();
+    fs::set_permissions(folder.path().join("locked.db"), Permissions::from_mode(0o400)).unwrap();
+    // Nothing is locked to root.
+    match File::options().write(true).open(folder.path().join("locked.db")) {
+        Ok(_) => assert!(open(&at("locked.db")).is_ok()),
+        Err(_) => assert!(refusal("locked.db").contains("must be able to read and write it")),
+    }
+
+    fs::write(folder.path().join("text.db"), "this is a text and no database, whatever its name says".repeat(90))
+        .unwrap();
+    let error = open(&at("text.db")).unwrap().find_by_owner(&owner("x")).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Refused { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("text.db: file is not a database"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_holds_is_not_available() {
+    let fresh = Fresh::sqlite();
+    let database = fresh.open().await;
+    let made = create(&*database, owner("held"), settings("held")).await;
+    let mut holder = SqliteConnection::connect(fresh.url()).await.unwrap();
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
+
+    assert_eq!(database.find_by_owner(&owner("held")).await.unwrap(), Some(made.clone()));
+    let error = database.commit(&update(&made, &settings("changed"))).await.unwrap_err();
+
+    assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("accounts.db: database is locked"), "{error}");
+    holder.close().await.unwrap();
+    database.commit(&update(&made, &settings("changed"))).await.unwrap();
+}

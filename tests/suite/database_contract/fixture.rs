@@ -1,0 +1,219 @@
+//! A fresh database of either kind, and accounts to put into it.
+
+use crate::support::postgres::{TestDatabase, postgres};
+use jiff::Timestamp;
+use opsadmin_operator::account::{
+    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyPair,
+    KeyState, Owner, Role, Settings, StoredKey, StoredSettings, Version, changes,
+};
+use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, raw_sql};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+/// A database that nothing was done to yet, gone when this is dropped.
+pub struct Fresh {
+    url: String,
+    keeper: Keeper,
+}
+
+enum Keeper {
+    Folder(TempDir),
+    Server(TestDatabase),
+}
+
+/// A cell, as text.
+pub type Cell = Option<String>;
+
+impl Fresh {
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            url: format!("sqlite://{}", folder.path().join("accounts.db").display()),
+            keeper: Keeper::Folder(folder),
+        }
+    }
+
+    pub async fn postgres(test_name: &str) -> Self {
+        let database = postgres().await.database(test_name).await;
+        Self { url: database.url().to_owned(), keeper: Keeper::Server(database) }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The file of an SQLite database.
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.keeper {
+            Keeper::Folder(folder) => Some(folder.path().join("accounts.db")),
+            Keeper::Server(database) => {
+                assert!(self.url.ends_with(database.name()));
+                None
+            }
+        }
+    }
+
+    /// The database with its tables.
+    pub async fn open(&self) -> Arc<dyn AccountDatabase> {
+        let database = open(&self.url).unwrap();
+        database.migrate().await.unwrap();
+        database
+    }
+
+    /// Runs SQL by hand, foreign keys kept.
+    pub async fn by_hand(&self, sql: &str) -> Result<Vec<Vec<Cell>>, sqlx::Error> {
+        if self.file().is_some() {
+            let mut connection = SqliteConnection::connect(&self.url).await?;
+            let rows = raw_sql(AssertSqlSafe(sql)).fetch_all(&mut connection).await;
+            connection.close().await?;
+            Ok(rows?.iter().map(|row| (0..row.len()).map(|column| row.get_unchecked(column)).collect()).collect())
+        } else {
+            let mut connection = PgConnection::connect(&self.url).await?;
+            // The simple protocol answers everything as text.
+            let rows = raw_sql(AssertSqlSafe(sql)).fetch_all(&mut connection).await;
+            connection.close().await?;
+            Ok(rows?.iter().map(|row| (0..row.len()).map(|column| row.get_unchecked(column)).collect()).collect())
+        }
+    }
+
+    /// The first column of what a query finds.
+    pub async fn column(&self, sql: &str) -> Vec<String> {
+        let rows = self.by_hand(sql).await.unwrap();
+        rows.into_iter().map(|mut row| row.swap_remove(0).unwrap_or_else(|| "NULL".to_owned())).collect()
+    }
+
+    /// How many rows a table has.
+    pub async fn count(&self, table: &str) -> String {
+        self.column(&format!("SELECT count(*) FROM {table}")).await.remove(0)
+    }
+}
+
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes).unwrap();
+    bytes
+}
+
+pub fn keyring() -> Keyring {
+    Keyring::from_random(Zeroizing::new([7; 32]))
+}
+
+pub fn now() -> Timestamp {
+    Timestamp::from_microsecond(1_790_000_000_123_456).unwrap()
+}
+
+pub fn owner(name: &str) -> Owner {
+    owner_in("one", name)
+}
+
+pub fn owner_in(cluster: &str, name: &str) -> Owner {
+    Owner { cluster: ClusterId::parse(cluster).unwrap(), namespace: "partners".to_owned(), name: name.to_owned() }
+}
+
+pub fn name(text: &str) -> AccountName {
+    AccountName::parse(text).unwrap()
+}
+
+pub fn affiliate(text: &str) -> AffiliateName {
+    AffiliateName::parse(text).unwrap()
+}
+
+pub fn ips(texts: &[&str]) -> AllowedIps {
+    AllowedIps::from_networks(texts.iter().map(|text| AllowedIp::parse(text).unwrap()))
+}
+
+/// The least that an account can be.
+pub fn settings(account_name: &str) -> Settings {
+    Settings {
+        name: name(account_name),
+        description: Description::default(),
+        enabled: true,
+        use_refresh_token: false,
+        affiliate: None,
+        roles: BTreeSet::new(),
+        allowed_ips: AllowedIps::any(),
+    }
+}
+
+/// Something in every field.
+pub fn full_settings(account_name: &str) -> Settings {
+    Settings {
+        name: name(account_name),
+        description: Description::parse("Zoë Ünal\n\treads plans; писать нельзя 🔌").unwrap(),
+        enabled: false,
+        use_refresh_token: true,
+        affiliate: Some(affiliate("Énergie du Nord")),
+        roles: BTreeSet::from([Role::Customer, Role::PlansAndRates]),
+        allowed_ips: ips(&["203.0.113.7", "10.0.0.0/8", "2001:db8::/32"]),
+    }
+}
+
+pub fn pair() -> KeyPair {
+    KeyPair::from_entropy(&KeyEntropy { id: random(), api_key: random(), secret_key: Zeroizing::new(random()) })
+}
+
+pub fn stored(account: AccountId, pair: &KeyPair) -> StoredKey {
+    StoredKey {
+        id: pair.id,
+        api_key: pair.api_key.clone(),
+        sealed: keyring().seal(account, pair.id, &pair.secret_key, random()),
+        state: KeyState::Active,
+        created: now(),
+    }
+}
+
+pub fn change(account: AccountId, action: Action) -> Change {
+    Change { account, action, at: now(), actor: "controller".to_owned(), generation: Some(3) }
+}
+
+/// A change that makes an account, and whatever affiliate it has.
+pub fn creation(owner: Owner, settings: Settings) -> Change {
+    let account = AccountId::from_random(random());
+    let key = stored(account, &pair());
+    let unknown_affiliate = UnknownAffiliate::Register;
+    change(account, Action::Create { owner, settings, key, unknown_affiliate })
+}
+
+pub async fn create(database: &dyn AccountDatabase, owner: Owner, settings: Settings) -> Account {
+    database.commit(&creation(owner, settings)).await.unwrap()
+}
+
+/// A change of what was observed to what is wanted.
+pub fn update(observed: &Account, settings: &Settings) -> Change {
+    let action = Action::Update {
+        expected: observed.version,
+        settings: settings.clone(),
+        changes: changes(&observed.settings, settings),
+        unknown_affiliate: UnknownAffiliate::Refuse,
+    };
+    change(observed.id, action)
+}
+
+pub fn deletion(observed: &Account) -> Change {
+    change(observed.id, Action::Delete { expected: observed.version })
+}
+
+/// What must be on the account after an update.
+pub fn updated(observed: &Account, settings: &Settings) -> Account {
+    Account { version: Version(observed.version.0 + 1), settings: StoredSettings::from(settings), ..observed.clone() }
+}
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "an answer is made to be looked at once")]
+pub fn assert_conflict<T: std::fmt::Debug>(answer: Result<T, DatabaseError>) {
+    assert!(matches!(answer, Err(DatabaseError::Conflict)), "{answer:?}");
+}
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "an answer is made to be looked at once")]
+pub fn assert_name_taken<T: std::fmt::Debug>(answer: Result<T, DatabaseError>, taken: &str) {
+    assert!(matches!(&answer, Err(DatabaseError::NameTaken { name }) if name.as_str() == taken), "{answer:?}");
+}

@@ -1,0 +1,129 @@
+//! The database's own rules: what it refuses, it refuses whole.
+
+use super::fixture::*;
+use opsadmin_operator::account::AccountId;
+use opsadmin_operator::database::{Action, DatabaseError, UnknownAffiliate};
+use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
+
+async fn rows(fresh: &Fresh) -> Vec<String> {
+    let mut counts = Vec::new();
+    for table in ["accounts", "account_roles", "account_allowed_ips", "account_keys", "affiliates", "account_journal"] {
+        counts.push(fresh.count(table).await);
+    }
+    counts
+}
+
+pub async fn a_taken_name_is_refused_and_leaves_nothing(fresh: Fresh) {
+    let database = fresh.open().await;
+    create(&*database, owner("holder"), settings("Taken")).await;
+    let other = create(&*database, owner("other"), settings("other")).await;
+    let before = rows(&fresh).await;
+
+    assert_name_taken(database.commit(&creation(owner("wants"), full_settings("tAKEN"))).await, "tAKEN");
+    assert_name_taken(database.commit(&update(&other, &settings("TAKEN"))).await, "TAKEN");
+
+    assert_eq!(rows(&fresh).await, before);
+    assert_eq!(database.find_by_owner(&owner("other")).await.unwrap(), Some(other));
+}
+
+pub async fn a_taken_owner_is_a_conflict_even_under_the_same_name(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("owner"), settings("owner")).await;
+    let before = rows(&fresh).await;
+
+    assert_conflict(database.commit(&creation(owner("owner"), settings("another"))).await);
+    assert_conflict(database.commit(&creation(owner("owner"), settings("owner"))).await);
+    let deleted = database.commit(&deletion(&made)).await.unwrap();
+    assert_conflict(database.commit(&creation(owner("owner"), settings("owner"))).await);
+
+    assert_eq!(rows(&fresh).await[..5], before[..5]);
+    assert_eq!(database.find_by_owner(&owner("owner")).await.unwrap(), Some(deleted));
+}
+
+pub async fn a_taken_id_or_key_is_a_conflict(fresh: Fresh) {
+    let database = fresh.open().await;
+    let first = creation(owner("first"), settings("first"));
+    database.commit(&first).await.unwrap();
+    let Action::Create { key: taken, .. } = &first.action else { panic!("it creates") };
+    let before = rows(&fresh).await;
+
+    let mut same_account = creation(owner("second"), settings("second"));
+    same_account.account = first.account;
+    assert_conflict(database.commit(&same_account).await);
+    let mut same_key = creation(owner("second"), settings("second"));
+    let Action::Create { key, .. } = &mut same_key.action else { panic!("it creates") };
+    key.id = taken.id;
+    assert_conflict(database.commit(&same_key).await);
+    let mut same_api_key = creation(owner("second"), settings("second"));
+    let Action::Create { key, .. } = &mut same_api_key.action else { panic!("it creates") };
+    key.api_key = taken.api_key.clone();
+    assert_conflict(database.commit(&same_api_key).await);
+
+    assert_eq!(rows(&fresh).await, before);
+}
+
+pub async fn an_unknown_affiliate_is_refused_and_leaves_nothing(fresh: Fresh) {
+    let database = fresh.open().await;
+    let known = create(&*database, owner("known"), settings("known")).await;
+    let before = rows(&fresh).await;
+    let account = AccountId::from_random(random());
+    let creation = Action::Create {
+        owner: owner("unknown"),
+        settings: full_settings("unknown"),
+        key: stored(account, &pair()),
+        unknown_affiliate: UnknownAffiliate::Refuse,
+    };
+
+    for change in [change(account, creation), update(&known, &full_settings("known"))] {
+        let refused = database.commit(&change).await;
+        assert!(
+            matches!(&refused, Err(DatabaseError::UnknownAffiliate { affiliate }) if affiliate.as_str() == "Énergie du Nord"),
+            "{refused:?}"
+        );
+    }
+
+    assert_eq!(rows(&fresh).await, before);
+    assert_eq!(database.find_by_owner(&owner("known")).await.unwrap(), Some(known));
+}
+
+pub async fn an_affiliate_is_registered_with_its_account_or_not_at_all(fresh: Fresh) {
+    let database = fresh.open().await;
+    create(&*database, owner("holder"), settings("taken")).await;
+    assert_name_taken(database.commit(&creation(owner("wants"), full_settings("taken"))).await, "taken");
+    assert_eq!(fresh.count("affiliates").await, "0");
+
+    let made = create(&*database, owner("registers"), full_settings("registers")).await;
+    create(&*database, owner("again"), full_settings("again")).await;
+
+    assert_eq!(fresh.column("SELECT name FROM affiliates").await, ["Énergie du Nord"]);
+    assert_eq!(fresh.column("SELECT created_at FROM affiliates").await, [now().as_microsecond().to_string()]);
+    assert_eq!(made.settings.affiliate.as_deref(), Some("Énergie du Nord"));
+}
+
+pub async fn an_affiliate_in_use_cannot_be_deleted_or_renamed(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("bound"), full_settings("bound")).await;
+    for sql in ["DELETE FROM affiliates", "UPDATE affiliates SET name = 'South'"] {
+        let refused = fresh.by_hand(sql).await.unwrap_err();
+        assert!(refused.to_string().to_lowercase().contains("foreign key"), "{refused}");
+    }
+    assert_eq!(database.find_by_owner(&owner("bound")).await.unwrap(), Some(made));
+}
+
+pub async fn what_would_widen_access_is_refused_to_hands_too(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("guarded"), full_settings("guarded")).await;
+    let deleted = database.commit(&deletion(&made)).await.unwrap();
+    for sql in [
+        "UPDATE accounts SET enabled = TRUE",
+        "UPDATE accounts SET owner_namespace = NULL",
+        "UPDATE accounts SET any_ip = NULL",
+        "UPDATE accounts SET version = 0",
+        "INSERT INTO account_journal (account_id, at, actor, action, changes) VALUES ('x', 0, 'me', 'erased', '[]')",
+    ] {
+        let refused = fresh.by_hand(sql).await.unwrap_err();
+        let kind = refused.as_database_error().unwrap().kind();
+        assert!(matches!(kind, CheckViolation | NotNullViolation), "{sql}: {refused}");
+    }
+    assert_eq!(database.find_by_owner(&owner("guarded")).await.unwrap(), Some(deleted));
+}
