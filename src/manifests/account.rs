@@ -3,7 +3,7 @@
 use super::Options;
 use super::schema::Schema;
 use super::shape::{Mistake, Shaped, places, shape};
-use super::yaml::Node;
+use super::tree::Node;
 use crate::api::ApiAccount;
 use crate::reconcile::{Desired, check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 use serde_json::Value as Json;
@@ -93,8 +93,8 @@ fn metadata(resource: &ApiAccount, root: &Node) -> Vec<(String, String)> {
     let generate_name = root.get("metadata").is_some_and(|metadata| metadata.get("generateName").is_some());
     match metadata.name.as_deref().unwrap_or_default() {
         "" if generate_name => add(
-            "metadata.generateName",
-            "gives the resource another name each time, and so another account: write metadata.name".to_owned(),
+            "metadata.name",
+            "is missing; metadata.generateName would make another resource each time, and so another account".to_owned(),
         ),
         "" => add("metadata.name", "is missing; each resource needs a name".to_owned()),
         name if !is_dns_subdomain(name) => add(

@@ -1,6 +1,6 @@
 //! `ApiAccount`s read from files: what each declares, or each mistake with file, line, object and field.
 //!
-//! The way of a manifest: [`Source`] names files, `yaml` makes trees of them that know their lines, `object` picks the
+//! The way of a manifest: [`Source`] names files, `yaml` makes a `tree` of each document that knows its lines, `object` picks the
 //! `ApiAccount`s out, `shape` holds each against the CRD's own schema, and [`Desired::parse`] judges the rest, as for a
 //! resource on a cluster. Nothing is given out unless all of it is right: half of a folder is never applied.
 
@@ -11,6 +11,7 @@ mod scalar;
 mod schema;
 mod shape;
 mod source;
+mod tree;
 mod yaml;
 
 pub use problem::{Invalid, Place, Position, Problem, Skipped};
@@ -27,6 +28,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::Read;
 use std::sync::Arc;
+use tree::Node;
 
 /// What manifests are read for.
 #[derive(Debug, Clone)]
@@ -65,9 +67,18 @@ pub struct Manifest {
 /// [`Invalid`] with every mistake there is: in a manifest, in reading a source, two manifests for one resource, or a
 /// source without any `ApiAccount`, since applying nothing must not look like success.
 pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Manifests, Invalid> {
+    read_against(&Schema::of_api_account(), sources, stdin, options)
+}
+
+fn read_against(
+    schema: &Schema,
+    sources: &[Source],
+    stdin: impl Read,
+    options: &Options,
+) -> Result<Manifests, Invalid> {
     let mut reader = Reader {
         options,
-        schema: Schema::of_api_account(),
+        schema,
         known: HashMap::new(),
         accounts: Vec::new(),
         skipped: Vec::new(),
@@ -77,14 +88,14 @@ pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<M
     let mut inputs = Inputs::new(stdin);
     for source in sources {
         let before = reader.met;
-        let mut inputs_before = 0;
+        let mut texts = 0;
         let empty = inputs.read(source, &mut |input| {
-            inputs_before += 1;
+            texts += 1;
             reader.input(input);
         });
         if empty {
             reader.whole(source, "holds no .yaml, .yml or .json file");
-        } else if inputs_before > 0 && reader.met == before {
+        } else if texts > 0 && reader.met == before {
             reader.whole(source, &format!("holds no {KIND}"));
         }
     }
@@ -93,7 +104,7 @@ pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<M
 
 struct Reader<'a> {
     options: &'a Options,
-    schema: Schema,
+    schema: &'a Schema,
     /// The resources met so far, with their places.
     known: HashMap<String, Place>,
     accounts: Vec<Manifest>,
@@ -134,7 +145,7 @@ impl Reader<'_> {
         }
     }
 
-    fn account(&mut self, file: &Arc<str>, root: &yaml::Node) {
+    fn account(&mut self, file: &Arc<str>, root: &Node) {
         self.met += 1;
         let place = Place { file: Arc::clone(file), position: Some(root.at) };
         let identity = account::identity(root, self.options);
@@ -150,7 +161,7 @@ impl Reader<'_> {
                 }
             }
         }
-        match account::read(root, &self.schema, self.options) {
+        match account::read(root, self.schema, self.options) {
             Ok((resource, desired)) => self.accounts.push(Manifest { desired, resource, place }),
             Err(mistakes) => {
                 for mistake in mistakes {

@@ -3,7 +3,7 @@
 use super::problem::Position;
 use super::schema::nearest;
 use super::shape::{Mistake, describe};
-use super::yaml::{Node, Value};
+use super::tree::{Node, Value};
 use crate::api::{GROUP, KIND, VERSION};
 use std::rc::Rc;
 
@@ -32,16 +32,20 @@ pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found))
         name: name.map(str::to_owned),
         why: why.to_owned(),
     };
-    let text = |field| root.get(field).map(|node| (node.at, node.text().unwrap_or_default()));
+    let text = |field| root.get(field).and_then(|node| Some((node.at, node.text().filter(|text| !text.is_empty())?)));
     let (kind, version) = match (text("kind"), text("apiVersion")) {
         (Some(kind), Some(version)) => (kind, version),
         (kind, _) if is_kustomization(file) && kind.is_none_or(|(_, kind)| kind == "Kustomization") => {
             return take(other("it is kustomize's own"));
         }
         (kind, _) => {
-            let missing = if kind.is_none() { "kind" } else { "apiVersion" };
-            let message = format!("is missing; an {KIND} has apiVersion: {GROUP}/{VERSION} and kind: {KIND}");
-            return take(mistake(root.at, missing, message));
+            let field = if kind.is_none() { "kind" } else { "apiVersion" };
+            let (at, wrong) = match root.get(field) {
+                None => (root.at, "is missing".to_owned()),
+                Some(node) => (node.at, format!("must be text, and this is {}", describe(node))),
+            };
+            let message = format!("{wrong}; an {KIND} has apiVersion: {GROUP}/{VERSION} and kind: {KIND}");
+            return take(mistake(at, field, message));
         }
     };
     match (version.1.rsplit_once('/'), kind.1) {

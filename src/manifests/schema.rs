@@ -111,3 +111,39 @@ pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a S
         candidates.into_iter().map(|c| (distance(c), c)).min_by_key(|(distance, _)| *distance)?;
     (distance * 3 <= candidate.chars().count()).then_some(candidate.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_is_that_of_the_crd_and_of_kubernetes_metadata() {
+        let Schema::Object(root) = Schema::of_api_account() else { panic!("a manifest is a mapping") };
+        let of = |object: &Object, field: &str| object.fields[field].clone();
+        assert_eq!(root.required, ["spec"]);
+        let (Schema::Object(spec), Schema::Object(metadata)) = (of(&root, "spec"), of(&root, "metadata")) else {
+            panic!("{root:?}")
+        };
+        assert_eq!(of(&spec, "enabled"), Schema::Bool);
+        assert_eq!(of(&spec, "allowedIPs"), Schema::List(Box::new(Schema::Text(None))));
+        assert_eq!(of(&spec, "deletionPolicy"), Schema::Text(Some(vec!["Delete".to_owned(), "Retain".to_owned()])));
+        assert_eq!(of(&metadata, "labels"), Schema::Map(Box::new(Schema::Text(None))));
+        assert_eq!(of(&metadata, "generation"), Schema::Integer);
+        assert!(matches!(of(&metadata, "ownerReferences"), Schema::List(items) if matches!(*items, Schema::Object(_))));
+    }
+
+    #[test]
+    fn a_near_miss_is_seen() {
+        let fields = ["allowedIPs", "enabled", "useRefreshToken"].map(str::to_owned);
+        for (text, near) in [
+            ("allowedIps", Some("allowedIPs")),
+            ("allowed_ips", Some("allowedIPs")),
+            ("enable", Some("enabled")),
+            ("userRefreshToken", Some("useRefreshToken")),
+            ("owner", None),
+            (&"enabled".repeat(100_000), None),
+        ] {
+            assert_eq!(nearest(text, &fields), near, "{text}");
+        }
+    }
+}

@@ -6,7 +6,7 @@
 use super::problem::Position;
 use super::scalar::{Kind, Scalar};
 use super::schema::{Object, Schema};
-use super::yaml::{Entry, Node, Value};
+use super::tree::{Entry, Node, Value};
 use serde_json::{Map, Value as Json};
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -167,3 +167,93 @@ pub(super) fn name(source: &Source) -> Arc<str> {
         Source::Path(path) => shown(path),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    /// A folder with these files in it, each holding its own name.
+    fn folder(files: &[&str]) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        folder
+    }
+
+    /// What these paths below a folder give: names of files, or messages; and `nothing` for a path with nothing in it.
+    fn read(folder: &TempDir, paths: &[&str]) -> Vec<String> {
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let mut inputs = Inputs::new(io::empty());
+        let mut all = Vec::new();
+        for path in paths {
+            let empty = inputs.read(&Source::Path(root.join(path)), &mut |input| {
+                let shown = match input {
+                    Ok((name, _)) => name.to_string(),
+                    Err(problem) => problem.to_string(),
+                };
+                all.push(shown.replace(root.to_str().unwrap(), "").trim_start_matches('/').to_owned());
+            });
+            if empty {
+                all.push("nothing".to_owned());
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_dash_is_standard_input() {
+        let command = clap::Command::new("test").arg(clap::Arg::new("from").value_parser(clap::value_parser!(Source)));
+        let given = command.try_get_matches_from(["test", "-"]).unwrap();
+        assert_eq!(given.get_one("from"), Some(&Source::Stdin));
+        assert_eq!(Source::from(OsString::from("-")), Source::Stdin);
+        assert_eq!(Source::from(OsString::from("./-")), Source::Path("./-".into()));
+    }
+
+    #[test]
+    fn a_folder_gives_its_manifests_in_order_and_at_any_depth() {
+        let folder =
+            folder(&["b.yaml", "a/z.yml", "a/d/1.json", "c.YAML", "README.md", "a.txt", ".x.yaml", ".git/y.yaml"]);
+        assert_eq!(read(&folder, &[""]), ["a/d/1.json", "a/z.yml", "b.yaml", "c.YAML"]);
+        assert_eq!(read(&folder, &["README.md", "a/", ".git"]), ["README.md", "a/d/1.json", "a/z.yml", ".git/y.yaml"]);
+    }
+
+    #[test]
+    fn a_file_is_read_once() {
+        let folder = folder(&["a.yaml", "b.yaml"]);
+        symlink("a.yaml", folder.path().join("c.yaml")).unwrap();
+        assert_eq!(read(&folder, &["b.yaml", "b.yaml", "", ""]), ["b.yaml", "a.yaml"]);
+    }
+
+    #[test]
+    fn links_back_up_and_mounted_config_maps_are_read_to_an_end() {
+        let folder = folder(&["..2024/a.yaml", "sub/b.yaml"]);
+        symlink("..2024", folder.path().join("..data")).unwrap();
+        symlink("..data/a.yaml", folder.path().join("a.yaml")).unwrap();
+        symlink("..", folder.path().join("sub/loop")).unwrap();
+        symlink("self.yaml", folder.path().join("self.yaml")).unwrap();
+        symlink("gone.yaml", folder.path().join("link.yaml")).unwrap();
+        let read = read(&folder, &[""]);
+        let [a, link, loops, b] = &read[..] else { panic!("{read:#?}") };
+        assert_eq!((a.as_str(), b.as_str()), ("a.yaml", "sub/b.yaml"));
+        assert_eq!(link, "link.yaml: there is no such file or folder");
+        assert!(loops.starts_with("self.yaml: cannot be read: "), "{loops}");
+    }
+
+    #[test]
+    fn what_is_not_there_or_empty_is_said() {
+        let folder = folder(&["sub/README.md"]);
+        assert_eq!(read(&folder, &["gone", "sub"]), ["gone: there is no such file or folder", "nothing"]);
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf_8_says_where() {
+        let folder = folder(&[]);
+        fs::write(folder.path().join("a.yaml"), b"a: 1\nb: \xc3\xa9\xe9\n").unwrap();
+        assert_eq!(read(&folder, &["a.yaml"]), ["a.yaml:2:5: is not UTF-8 text: save it as UTF-8"]);
+    }
+}

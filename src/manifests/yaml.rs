@@ -1,89 +1,27 @@
-//! YAML and JSON as a tree that knows where each value stands, one document at a time.
+//! Reads YAML and JSON, one document at a time.
 //!
 //! A document that cannot be read does not hide the ones after it. What YAML allows and a manifest does not (keys given
 //! twice, tags, keys that are no text) stays in the tree: only a manifest of ours is judged for it.
 
 use super::problem::Position;
 use super::scalar::{Kind, Scalar};
+use super::tree::{Broken, Extent, MAX_DEPTH, Node, Open, Parts, Tree, Value, too_deep};
 use granit_parser::{ErrorKind, Event, Marker, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-
-/// The deepest nesting; manifests need a tenth of it.
-const MAX_DEPTH: usize = 128;
-/// The most values that the aliases of one document may stand for, so that a few lines cannot fill the memory.
-const MAX_ALIASED: usize = 1_000_000;
 
 /// Where a file begins.
 const START: Position = Position { line: 1, column: 1 };
 
-/// A value and its place.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub at: Position,
-    /// A tag that is none of JSON's types.
-    pub tag: Option<String>,
-    pub value: Value,
-}
-
-/// What a value is.
-#[derive(Debug)]
-pub(super) enum Value {
-    Scalar(Scalar),
-    List(Vec<Rc<Node>>),
-    Map(Vec<Entry>),
-}
-
-/// A key with its value.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub key: Rc<Node>,
-    pub value: Rc<Node>,
-}
-
-impl Node {
-    /// The entries of a mapping; none for anything else.
-    pub(super) fn entries(&self) -> &[Entry] {
-        match &self.value {
-            Value::Map(entries) => entries,
-            _ => &[],
-        }
-    }
-
-    /// The value of a mapping's key.
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.entries().iter().find(|entry| entry.key.text() == Some(key)).map(|entry| entry.value.as_ref())
-    }
-
-    /// The text, if this is one.
-    pub(super) fn text(&self) -> Option<&str> {
-        match &self.value {
-            Value::Scalar(Scalar { text, kind: Kind::Text | Kind::Contested(_) }) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Whether nothing was written here.
-    pub(super) fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar(Scalar { kind: Kind::Null, .. }))
-    }
-}
-
-/// Why a document cannot be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken {
-    pub at: Position,
-    pub message: String,
-}
-
 /// Reads a text's documents; empty ones are left out.
 pub(super) fn documents(text: &str) -> Documents<'_> {
-    Documents { parser: parser(text), text, start: START, ended: false }
+    Documents { parser: parser(text), text, start: START, pending: None, ended: false }
 }
 
 fn parser(text: &str) -> Parser<'_, StrInput<'_>> {
     let mut options = Options::default();
     options.set_emit_comments(false);
+    options.flow_nesting_limit = MAX_DEPTH;
+    options.block_nesting_limit = MAX_DEPTH;
     Parser::new_from_str_with_options(text, options)
 }
 
@@ -94,6 +32,8 @@ pub(super) struct Documents<'text> {
     text: &'text str,
     /// Where that begins in the file.
     start: Position,
+    /// An error that came behind a whole document.
+    pending: Option<Broken>,
     ended: bool,
 }
 
@@ -102,7 +42,8 @@ impl Iterator for Documents<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.ended {
-            match self.document() {
+            let document = self.pending.take().map_or_else(|| self.document(), Err);
+            match document {
                 Ok(Some(root)) if root.is_null() && root.tag.is_none() => {}
                 Ok(Some(root)) => return Some(Ok(root)),
                 Ok(None) => self.ended = true,
@@ -125,7 +66,12 @@ impl Documents<'_> {
             let (event, span) = match next {
                 Ok(next) => next,
                 Err(error) if self.begin_json(&error) => continue,
-                Err(error) => return Err(broken(self.place(error.marker()), error.info())),
+                Err(error) => {
+                    let broken = self.broken(&error);
+                    let Some(root) = tree.root else { return Err(broken) };
+                    self.pending = Some(broken);
+                    return Ok(Some(root));
+                }
             };
             let at = self.place(&span.start);
             match event {
@@ -133,17 +79,18 @@ impl Documents<'_> {
                 Event::Alias(anchor) => tree.alias(anchor, at)?,
                 Event::Scalar(text, style, anchor, tag) => {
                     let (kind, tag) = meaning(&text, style, tag.as_deref());
+                    let extent = Extent::of_text(text.len());
                     let value = Value::Scalar(Scalar { text: text.into_owned(), kind });
-                    tree.complete(Rc::new(Node { at, tag, value }), anchor, Extent::ONE, at)?;
+                    tree.complete(Rc::new(Node { at, tag, value }), anchor, extent, at)?;
                 }
                 Event::SequenceStart(_, anchor, tag) => {
                     let tag = unknown(tag.as_deref(), "seq");
-                    tree.open(Open { at, anchor, tag, parts: Parts::List(Vec::new()), extent: Extent::ONE })?;
+                    tree.open(Open { at, anchor, tag, parts: Parts::List(Vec::new()), extent: Extent::of_text(0) })?;
                 }
                 Event::MappingStart(_, anchor, tag) => {
                     let tag = unknown(tag.as_deref(), "map");
                     let parts = Parts::Map { entries: Vec::new(), key: None };
-                    tree.open(Open { at, anchor, tag, parts, extent: Extent::ONE })?;
+                    tree.open(Open { at, anchor, tag, parts, extent: Extent::of_text(0) })?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => tree.close(at)?,
                 _ => {}
@@ -167,6 +114,14 @@ impl Documents<'_> {
         }
     }
 
+    fn broken(&self, error: &ScanError) -> Broken {
+        let message = match error.kind() {
+            ErrorKind::RecursionLimitExceeded => too_deep(),
+            _ => error.info(),
+        };
+        Broken { at: self.place(error.marker()), message }
+    }
+
     fn place(&self, marker: &Marker) -> Position {
         let (line, column) = (marker.line().max(1), marker.col() + 1);
         if line == 1 {
@@ -174,137 +129,6 @@ impl Documents<'_> {
         } else {
             Position { line: self.start.line + line - 1, column }
         }
-    }
-}
-
-fn broken(at: Position, message: impl Into<String>) -> Broken {
-    Broken { at, message: message.into() }
-}
-
-/// How much a value holds once its aliases are written out.
-#[derive(Debug, Clone, Copy)]
-struct Extent {
-    values: usize,
-    depth: usize,
-}
-
-impl Extent {
-    const ONE: Self = Self { values: 1, depth: 1 };
-
-    fn holding(self, part: Self) -> Self {
-        Self { values: self.values.saturating_add(part.values), depth: self.depth.max(part.depth + 1) }
-    }
-}
-
-/// A list or mapping whose end has not come yet.
-struct Open {
-    at: Position,
-    anchor: usize,
-    tag: Option<String>,
-    parts: Parts,
-    extent: Extent,
-}
-
-enum Parts {
-    List(Vec<Rc<Node>>),
-    Map { entries: Vec<Entry>, key: Option<Rc<Node>> },
-}
-
-/// A document in the making.
-#[derive(Default)]
-struct Tree {
-    open: Vec<Open>,
-    anchors: HashMap<usize, (Rc<Node>, Extent)>,
-    aliased: usize,
-    root: Option<Rc<Node>>,
-}
-
-impl Tree {
-    fn open(&mut self, open: Open) -> Result<(), Broken> {
-        let at = open.at;
-        self.open.push(open);
-        self.check_depth(Extent::ONE, at)
-    }
-
-    fn close(&mut self, at: Position) -> Result<(), Broken> {
-        let Some(open) = self.open.pop() else {
-            return Err(broken(at, "a list or mapping ends here that never began"));
-        };
-        let value = match open.parts {
-            Parts::List(items) => Value::List(items),
-            Parts::Map { entries, .. } => Value::Map(merged(entries)),
-        };
-        self.complete(Rc::new(Node { at: open.at, tag: open.tag, value }), open.anchor, open.extent, at)
-    }
-
-    fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Broken> {
-        let Some((node, extent)) = self.anchors.get(&anchor).cloned() else {
-            return Err(broken(at, "this alias stands inside of what it is an alias for"));
-        };
-        self.aliased = self.aliased.saturating_add(extent.values);
-        if self.aliased > MAX_ALIASED {
-            let message = format!("the aliases up to here stand for more than {MAX_ALIASED} values");
-            return Err(broken(at, message));
-        }
-        self.complete(node, 0, extent, at)
-    }
-
-    fn complete(&mut self, node: Rc<Node>, anchor: usize, extent: Extent, at: Position) -> Result<(), Broken> {
-        self.check_depth(extent, at)?;
-        if anchor != 0 {
-            self.anchors.insert(anchor, (Rc::clone(&node), extent));
-        }
-        let Some(parent) = self.open.last_mut() else {
-            self.root = Some(node);
-            return Ok(());
-        };
-        parent.extent = parent.extent.holding(extent);
-        match &mut parent.parts {
-            Parts::List(items) => items.push(node),
-            Parts::Map { entries, key } => match key.take() {
-                None => *key = Some(node),
-                Some(key) => entries.push(Entry { key, value: node }),
-            },
-        }
-        Ok(())
-    }
-
-    fn check_depth(&self, extent: Extent, at: Position) -> Result<(), Broken> {
-        if self.open.len() + extent.depth > MAX_DEPTH {
-            return Err(broken(at, format!("this is nested more than {MAX_DEPTH} levels deep")));
-        }
-        Ok(())
-    }
-}
-
-/// Puts in place of each `<<` the entries of the mappings it names. What stands there already stays.
-fn merged(entries: Vec<Entry>) -> Vec<Entry> {
-    let is_merge = |entry: &Entry| {
-        let sources = sources(&entry.value);
-        entry.key.text() == Some("<<")
-            && !sources.is_empty()
-            && sources.iter().all(|s| matches!(s.value, Value::Map(_)))
-    };
-    if !entries.iter().any(is_merge) {
-        return entries;
-    }
-    let (merges, mut own): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_merge);
-    let mut keys: HashSet<String> = own.iter().filter_map(|entry| entry.key.text().map(str::to_owned)).collect();
-    for source in merges.iter().flat_map(|merge| sources(&merge.value)) {
-        for entry in source.entries() {
-            if entry.key.text().is_none_or(|key| keys.insert(key.to_owned())) {
-                own.push(entry.clone());
-            }
-        }
-    }
-    own
-}
-
-/// What `<<` may name: one mapping or a list of them.
-fn sources(value: &Rc<Node>) -> &[Rc<Node>] {
-    match &value.value {
-        Value::List(items) => items,
-        _ => std::slice::from_ref(value),
     }
 }
 
@@ -329,4 +153,137 @@ fn meaning(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> (Kind, Option<S
 /// A list's or mapping's tag, unless it only says what is plain to see.
 fn unknown(tag: Option<&Tag>, known: &str) -> Option<String> {
     tag.filter(|tag| tag.core_suffix() != Some(known) && tag.original() != "!").map(Tag::original)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::Entry;
+    use super::*;
+
+    /// A document as text: `{key: value, ...}` with `@line:column` behind each value.
+    fn shown(node: &Node) -> String {
+        let Position { line, column } = node.at;
+        let value = match &node.value {
+            Value::Scalar(Scalar { text, kind: Kind::Text }) => format!("{text:?}"),
+            Value::Scalar(Scalar { text, .. }) => text.clone(),
+            Value::List(items) => {
+                format!("[{}]", items.iter().map(|item| shown(item)).collect::<Vec<_>>().join(" "))
+            }
+            Value::Map(entries) => {
+                let entry = |entry: &Entry| format!("{}: {}", shown(&entry.key), shown(&entry.value));
+                format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(" "))
+            }
+        };
+        format!("{value}@{line}:{column}")
+    }
+
+    fn read(text: &str) -> Vec<String> {
+        let shown = |document: Result<Rc<Node>, Broken>| match document {
+            Ok(node) => shown(&node),
+            Err(broken) => format!("{}:{} {}", broken.at.line, broken.at.column, broken.message),
+        };
+        documents(text).map(shown).collect()
+    }
+
+    #[test]
+    fn every_value_has_its_place() {
+        let expected = [r#"{"a"@1:1: 1@1:4 "b"@2:1: ["x"@3:3 "y z"@4:3]@3:3 "é"@5:1: "v"@5:4}@1:1"#];
+        let text = "a: 1\nb:\n- x\n- \"y z\"\né: v\n";
+        assert_eq!(read(text), expected);
+        assert_eq!(read(&text.replace('\n', "\r\n")), expected);
+        assert_eq!(
+            read("{\n\t\"a\": [1, true],\n\t\"b\": \"\\u00e9\"\n}\n"),
+            [r#"{"a"@2:2: [1@2:8 true@2:11]@2:7 "b"@3:2: "é"@3:7}@1:1"#]
+        );
+        assert_eq!(read("\u{feff}a: 1").len(), 1);
+    }
+
+    #[test]
+    fn empty_documents_are_left_out() {
+        for empty in ["", "\n", "# only a comment\n", "---\n", "---\n---\n# nothing\n---\n...\n", "\u{feff}"] {
+            assert_eq!(read(empty), [""; 0], "{empty:?}");
+        }
+        assert_eq!(
+            read("---\n---\na: 1\n---\n# nothing\n---\nb: 2\n"),
+            [r#"{"a"@3:1: 1@3:4}@3:1"#, r#"{"b"@7:1: 2@7:4}@7:1"#]
+        );
+    }
+
+    #[test]
+    fn json_objects_may_follow_each_other() {
+        assert_eq!(
+            read("{\"a\":1}\n{\"b\":2} {\"c\":3}\n"),
+            [r#"{"a"@1:2: 1@1:6}@1:1"#, r#"{"b"@2:2: 2@2:6}@2:1"#, r#"{"c"@2:10: 3@2:14}@2:9"#]
+        );
+        assert_eq!(read("{\"a\":1}\n{\"b\":"), [r#"{"a"@1:2: 1@1:6}@1:1"#, "2:1 unclosed bracket '{'"]);
+        assert_eq!(read("{\"a\":1}\nb").len(), 2);
+    }
+
+    #[test]
+    fn a_broken_document_does_not_hide_the_others() {
+        let read = read("a: [1\n---\nb: 2\n---\nc: {\n---\nd:\n\t- 4\n---\ne: 5\n");
+        let beginnings = ["1:4 unclosed", r#"{"b"@3:1: 2@3:4}"#, "5:4 unclosed", "8:2 tabs", r#"{"e"@10:1: 5@10:4}"#];
+        assert_eq!(read.len(), beginnings.len(), "{read:#?}");
+        for (document, beginning) in read.iter().zip(beginnings) {
+            assert!(document.starts_with(beginning), "{document}");
+        }
+    }
+
+    #[test]
+    fn an_alias_stands_for_the_value_at_its_own_place() {
+        assert_eq!(
+            read("a: &office [x]\nb: *office\n"),
+            [r#"{"a"@1:1: ["x"@1:13]@1:12 "b"@2:1: ["x"@1:13]@1:12}@1:1"#]
+        );
+        assert!(read("a: *nowhere\n---\nb: 1")[0].contains("unknown anchor"));
+        assert!(read("&a [*a]")[0].starts_with("1:5 this alias stands inside of what it is an alias for"));
+        assert!(read("a: &x 1\n---\nb: *x")[1].contains("unknown anchor"));
+    }
+
+    #[test]
+    fn merge_keys_add_what_is_not_there() {
+        let node =
+            documents("base: &base {a: 1, b: 2}\nown:\n  <<: *base\n  b: 3\nboth:\n  <<: [{a: 4}, *base]\n").next();
+        let node = node.unwrap().unwrap();
+        let texts = |key: &str| -> Vec<_> {
+            let text = |node: &Node| match &node.value {
+                Value::Scalar(scalar) => scalar.text.clone(),
+                _ => panic!("{node:?}"),
+            };
+            let entries = node.get(key).unwrap().entries().iter();
+            entries.map(|entry| format!("{}={}", text(&entry.key), text(&entry.value))).collect()
+        };
+        assert_eq!(texts("own"), ["b=3", "a=1"]);
+        assert_eq!(texts("both"), ["a=4", "b=2"]);
+    }
+
+    #[test]
+    fn few_lines_cannot_fill_the_memory() {
+        let line = |level: usize, times: usize| {
+            let aliases = vec![format!("*a{}", level.saturating_sub(1)); times].join(", ");
+            format!("a{level}: &a{level} [{}]\n", if level == 0 { "x" } else { &aliases })
+        };
+        let laughs: String = (0..30).map(|level| line(level, 10)).collect();
+        assert!(read(&laughs)[0].contains("the aliases up to here stand for more than 67108864 bytes"));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a, ".repeat(100));
+        assert!(read(&long)[0].contains("the aliases up to here"));
+        let deep: String = (0..1000).map(|level| line(level, 1)).collect();
+        assert!(read(&deep)[0].contains("nested more than 128 levels deep"));
+        assert!(read(&"[".repeat(100_000))[0].contains("nested more than 128 levels deep"));
+        assert!(read(&"- ".repeat(100_000))[0].contains("nested more than 128 levels deep"));
+        assert_eq!(read(&format!("{}{}", "[".repeat(100), "]".repeat(100))).len(), 1);
+    }
+
+    #[test]
+    fn tags_of_json_types_are_understood_and_others_kept() {
+        let tag = |text: &str| documents(text).next().unwrap().unwrap().tag.clone();
+        for known in ["!!str 5", "! 5", "!!int 5", "!!float 5", "!!bool true", "!!map {}", "!!seq []", "'x'"] {
+            assert_eq!(tag(known), None, "{known}");
+        }
+        for unknown in ["!!int x", "!!binary eA==", "!mine x", "!mine {}", "!!seq {}", "!!set {}", "!!bool yes"] {
+            assert!(tag(unknown).is_some(), "{unknown}");
+        }
+        let root = documents("!!str 5").next().unwrap().unwrap();
+        assert_eq!(root.text(), Some("5"));
+    }
 }

@@ -6,3 +6,4 @@ mod controller;
 mod database_contract;
 mod harness;
 mod support;
+mod validation;
