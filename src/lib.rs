@@ -8,7 +8,7 @@
 //! - [`secrets`]: the port to where Secrets are kept, its adapters, and what an account's Secret looks like.
 //! - [`reconcile`]: the heart: desired, observed, plan, execution, outcome and status.
 //! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
-//! - [`telemetry`]: logs.
+//! - [`telemetry`]: what the running program tells about itself.
 //! - [`manifests`]: `ApiAccount`s read from files: each problem with file, line, object and field.
 //! - [`cli`]: the commands, which drive [`reconcile`] without a cluster.
 #![forbid(unsafe_code)]

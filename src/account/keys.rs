@@ -94,10 +94,8 @@ impl fmt::Display for SecretKey {
     }
 }
 
-/// The randomness that one pair is made of: 128 bits of identity, 128 of API key, 256 of secret key.
+/// The randomness that one pair is made of: 128 bits of API key, 256 of secret key.
 pub struct KeyEntropy {
-    /// For the pair's id.
-    pub id: [u8; 16],
     /// For the API key.
     pub api_key: [u8; 16],
     /// For the secret key.
@@ -117,9 +115,9 @@ pub struct KeyPair {
 
 impl KeyPair {
     /// The pair made of this randomness, always the same for the same.
-    pub fn from_entropy(entropy: &KeyEntropy) -> Self {
+    pub fn from_entropy(id: KeyId, entropy: &KeyEntropy) -> Self {
         Self {
-            id: KeyId::from_random(entropy.id),
+            id,
             api_key: ApiKey(API_KEY.write(&entropy.api_key)),
             secret_key: SecretKey(Zeroizing::new(SECRET_KEY.write(entropy.secret_key.as_slice()))),
         }
@@ -193,17 +191,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entropy(byte: u8) -> KeyEntropy {
-        KeyEntropy { id: [byte; 16], api_key: [byte; 16], secret_key: Zeroizing::new([byte; 32]) }
+    fn pair(api_key: [u8; 16], secret_key: [u8; 32]) -> KeyPair {
+        let entropy = KeyEntropy { api_key, secret_key: Zeroizing::new(secret_key) };
+        KeyPair::from_entropy(KeyId::from_random([0; 16]), &entropy)
     }
 
     /// Fixed for ever: a key handed to a partner must stay valid.
     #[test]
     fn the_text_form_is_fixed() {
-        let lowest = KeyPair::from_entropy(&entropy(0));
+        let lowest = pair([0; 16], [0; 32]);
         assert!(lowest.api_key.as_str().starts_with("opsa_pk_0000000000000000000000"));
         assert_eq!(lowest.api_key.as_str().len(), 8 + 22 + 6);
-        let highest = KeyPair::from_entropy(&entropy(0xff));
+        let highest = pair([0xff; 16], [0xff; 32]);
         // 2^128 - 1 in base62, computed independently of this code.
         assert!(highest.api_key.as_str().starts_with("opsa_pk_7n42DGM5Tflk9n8mt7Fhc7"), "{}", highest.api_key.as_str());
         assert_eq!(highest.secret_key.expose().len(), 8 + 43 + 6);
@@ -211,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_secret_key_shows_itself_to_nobody() {
-        let pair = KeyPair::from_entropy(&entropy(7));
+        let pair = pair([7; 16], [7; 32]);
         let shown = format!("{pair:?} {} {:?}", pair.secret_key, pair.secret_key);
         assert!(!shown.contains(pair.secret_key.expose()));
         assert!(!shown.contains("opsa_sk_"));
@@ -219,15 +218,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_made_can_be_read(id: [u8; 16], api_key: [u8; 16], secret_key: [u8; 32]) {
-            let pair = KeyPair::from_entropy(&KeyEntropy { id, api_key, secret_key: Zeroizing::new(secret_key) });
+        fn what_is_made_can_be_read(api_key: [u8; 16], secret_key: [u8; 32]) {
+            let pair = pair(api_key, secret_key);
             prop_assert_eq!(ApiKey::parse(pair.api_key.as_str()), Ok(pair.api_key.clone()));
             prop_assert_eq!(SecretKey::parse(pair.secret_key.expose()), Ok(pair.secret_key.clone()));
         }
 
         #[test]
         fn one_wrong_character_is_noticed(seed: [u8; 16], at in 8usize..36, to in "[0-9A-Za-z]") {
-            let key = KeyPair::from_entropy(&KeyEntropy { id: seed, api_key: seed, secret_key: Zeroizing::new([0; 32]) }).api_key;
+            let key = pair(seed, [0; 32]).api_key;
             let mut typo = key.as_str().to_owned();
             typo.replace_range(at..=at, &to);
             prop_assume!(typo != key.as_str());

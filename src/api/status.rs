@@ -1,4 +1,4 @@
-//! `status`: what the controller says of an account, for people, `kubectl wait` and GitOps tools (kstatus).
+//! `status`: what the controller says of an account, for people, `kubectl wait` and `GitOps` tools (kstatus).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;

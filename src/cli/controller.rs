@@ -84,7 +84,7 @@ impl Controller {
             concurrency: self.concurrency,
             surroundings: Arc::new(Machine),
         };
-        run(settings, stopped().await?).await?;
+        run(settings, stopped()?).await?;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
@@ -124,7 +124,7 @@ impl Controller {
 }
 
 /// Done at the first SIGTERM or SIGINT; at the second, the process ends at once.
-async fn stopped() -> Result<impl Future<Output = ()> + Send> {
+fn stopped() -> Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 /// Which database.
 #[derive(Debug, Args)]
 pub struct DatabaseArgs {
-    /// The account database: sqlite://FILE, or postgres://USER:PASSWORD@HOST/DATABASE. An SQLite file is made if there is
-    /// none.
+    /// Its URL.
     #[arg(
+        help = "The account database: sqlite://FILE (made if there is none) or postgres://USER:PASSWORD@HOST/DATABASE",
         long,
         value_name = "URL",
         env = "OPSADMIN_DATABASE_URL",

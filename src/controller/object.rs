@@ -38,6 +38,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Control
 }
 
 /// What to do after the API server did not take something.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of kube's error policies")]
 pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlled: Arc<Controlled>) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     tracing::warn!(namespace, name, %error, "the API server did not take a change; trying again");

@@ -12,7 +12,7 @@ use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{Config, Controller, WatchStreamExt, predicates, reflector};
+use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -59,10 +59,10 @@ pub(super) async fn run(
     concurrency: u16,
     stopped: watch::Receiver<bool>,
 ) {
-    let (changed, changes) = mpsc::unbounded_channel();
+    let (sender, changed) = mpsc::unbounded_channel();
     let (listed, is_listed) = watch::channel(false);
-    let secrets = watch_secrets(scope.secrets(&controlled.client), &view, &changed, &listed);
-    let accounts = reconcile_accounts(&scope, controlled, changes, concurrency, is_listed, stopped);
+    let secrets = watch_secrets(scope.secrets(&controlled.client), &view, &sender, &listed);
+    let accounts = reconcile_accounts(&scope, controlled, changed, concurrency, is_listed, stopped);
     // The watch of the Secrets never ends by itself: it serves the other until that one does.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
 }
@@ -95,7 +95,7 @@ async fn reconcile_accounts(
             }
         })
         .applied_objects()
-        .predicate_filter(predicates::generation.combine(predicates::finalizers), Default::default());
+        .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default());
     let became_ready = WatchStream::from_changes(controlled.connection.clone())
         .filter(|connection| std::future::ready(matches!(connection, Connection::Ready(_))))
         .map(|_| ());

@@ -133,6 +133,9 @@ impl Keyring {
     }
 
     /// Seals a secret key for its place in the database. The nonce must be random, and new for each call.
+    ///
+    /// # Panics
+    /// Never: AES-GCM refuses only texts of more than 64 GiB.
     pub fn seal(&self, account: AccountId, key: KeyId, secret: &SecretKey, nonce: [u8; NONCE_BYTES]) -> SealedSecret {
         let first = &self.keys[0];
         let place = place(account, key);
@@ -238,7 +241,8 @@ impl KeyringFileKey {
 
 /// The first 64 bits of the key's SHA-256, in hexadecimal.
 fn id_of(key: &[u8; KEY_BYTES]) -> String {
-    Sha256::digest(key).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let first = Sha256::digest(key).iter().take(8).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }
 
 fn place(account: AccountId, key: KeyId) -> [u8; 32] {
@@ -258,7 +262,8 @@ mod tests {
     }
 
     fn pair() -> KeyPair {
-        KeyPair::from_entropy(&KeyEntropy { id: [1; 16], api_key: [2; 16], secret_key: Zeroizing::new([3; 32]) })
+        let entropy = KeyEntropy { api_key: [2; 16], secret_key: Zeroizing::new([3; 32]) };
+        KeyPair::from_entropy(KeyId::from_random([1; 16]), &entropy)
     }
 
     #[test]

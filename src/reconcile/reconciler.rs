@@ -124,13 +124,14 @@ impl Reconciler {
         let secret = match self.secrets.find(at, verified.map(|verified| verified.version.as_str())).await? {
             Sight::Absent => ObservedSecret::Absent,
             Sight::Unchanged => ObservedSecret::Verified,
-            Sight::Found(found) => match desired.belonging().check(found.metadata()) {
-                Err(holder) => ObservedSecret::Foreign { holder },
-                Ok(()) => {
+            Sight::Found(found) => {
+                if let Err(holder) = desired.belonging().check(found.metadata()) {
+                    ObservedSecret::Foreign { holder }
+                } else {
                     let active = account.as_ref().map(|account| self.open_active(account)).transpose()?;
-                    ObservedSecret::Own { found: Box::new(found), active }
+                    ObservedSecret::Own { found, active }
                 }
-            },
+            }
         };
         let strays = self.secrets.belonging_to(&desired.belonging()).await?;
         let strays = strays.into_iter().filter(|stray| stray != at).collect();
@@ -246,21 +247,21 @@ impl Reconciler {
 
     /// The first pair of a new account, sealed: from its Secret if only its row was lost, otherwise new.
     fn first_key(&self, account: AccountId, secret: &ObservedSecret) -> Result<(StoredKey, bool), Halt> {
+        let id = KeyId::from_random(self.random()?);
         let (pair, recovered) = match secret.recoverable_keys() {
-            Some((api_key, secret_key)) => {
-                (KeyPair { id: KeyId::from_random(self.random()?), api_key, secret_key }, true)
-            }
-            None => {
-                let mut secret_key = Zeroizing::new([0; 32]);
-                self.surroundings.fill(secret_key.as_mut_slice())?;
-                let entropy = KeyEntropy { id: self.random()?, api_key: self.random()?, secret_key };
-                (KeyPair::from_entropy(&entropy), false)
-            }
+            Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
+            None => (self.new_pair(id)?, false),
         };
         let sealed = self.keyring.seal(account, pair.id, &pair.secret_key, self.random()?);
         let created = self.surroundings.now();
         let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created };
         Ok((key, recovered))
+    }
+
+    fn new_pair(&self, id: KeyId) -> Result<KeyPair, Unrandom> {
+        let mut secret_key = Zeroizing::new([0; 32]);
+        self.surroundings.fill(secret_key.as_mut_slice())?;
+        Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: self.random()?, secret_key }))
     }
 
     fn open_active(&self, account: &Account) -> Result<KeyPair, Refusal> {

@@ -43,7 +43,7 @@ impl SecretStore for Cluster {
         match self.view.look(at) {
             Some(None) => Ok(Sight::Absent),
             Some(Some(version)) if Some(version.as_str()) == verified => Ok(Sight::Unchanged),
-            _ => Ok(self.read(at).await?.map_or(Sight::Absent, Sight::Found)),
+            _ => Ok(self.read(at).await?.map_or(Sight::Absent, |found| Sight::Found(Box::new(found)))),
         }
     }
 

@@ -72,7 +72,7 @@ impl SecretStore for Directory {
         match std::fs::read_to_string(&file).map(Zeroizing::new) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sight::Absent),
             Err(error) => Err(at(&file, &error)),
-            Ok(text) => Ok(Sight::Found(FoundSecret::new(place.clone(), parse(&file, &text)?))),
+            Ok(text) => Ok(Sight::Found(Box::new(FoundSecret::new(place.clone(), parse(&file, &text)?)))),
         }
     }
 

@@ -51,5 +51,5 @@ pub enum Sight {
     /// The very version that was verified.
     Unchanged,
     /// This.
-    Found(FoundSecret),
+    Found(Box<FoundSecret>),
 }

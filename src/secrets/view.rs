@@ -79,7 +79,9 @@ impl View {
                 let listing = state.listing;
                 let gone: Vec<_> =
                     state.seen.iter().filter(|(_, seen)| seen.listing < listing).map(|(at, _)| at.clone()).collect();
-                gone.iter().for_each(|at| state.forget(at));
+                for at in &gone {
+                    state.forget(at);
+                }
                 false
             }
             Event::Delete(secret) => place(&secret.metadata).is_some_and(|at| {

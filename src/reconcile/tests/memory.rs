@@ -162,12 +162,12 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    pub fn put(&self, at: &SecretRef, mut secret: Secret) -> Option<String> {
+    pub fn put(&self, at: &SecretRef, mut secret: Secret) -> String {
         let mut writes = lock(&self.writes);
         *writes += 1;
         secret.metadata.resource_version = Some(writes.to_string());
         lock(&self.objects).insert(at.clone(), secret);
-        Some(writes.to_string())
+        writes.to_string()
     }
 }
 
@@ -182,7 +182,7 @@ impl SecretStore for Secrets {
             Some(secret) if verified.is_some() && secret.metadata.resource_version.as_deref() == verified => {
                 Sight::Unchanged
             }
-            Some(secret) => Sight::Found(FoundSecret::new(at.clone(), secret.clone())),
+            Some(secret) => Sight::Found(Box::new(FoundSecret::new(at.clone(), secret.clone()))),
         })
     }
 
@@ -198,7 +198,7 @@ impl SecretStore for Secrets {
         if lock(&self.objects).contains_key(&manifest.at) {
             return Err(SecretError::Exists(manifest.at.clone()));
         }
-        Ok(self.put(&manifest.at, manifest.to_secret()))
+        Ok(Some(self.put(&manifest.at, manifest.to_secret())))
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
@@ -206,7 +206,7 @@ impl SecretStore for Secrets {
         if current.as_deref() != found.version() {
             return Err(SecretError::Changed(manifest.at.clone()));
         }
-        Ok(self.put(&manifest.at, found.put_right(manifest)))
+        Ok(Some(self.put(&manifest.at, found.put_right(manifest))))
     }
 
     async fn remove(&self, at: &SecretRef, _of: &Belonging) -> Result<(), SecretError> {

@@ -32,7 +32,8 @@ pub fn keyring() -> Keyring {
 }
 
 fn pair(seed: u8) -> KeyPair {
-    KeyPair::from_entropy(&KeyEntropy { id: [seed; 16], api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) })
+    let entropy = KeyEntropy { api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) };
+    KeyPair::from_entropy(KeyId::from_random([seed; 16]), &entropy)
 }
 
 fn at(name: &str) -> SecretRef {

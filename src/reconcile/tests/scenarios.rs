@@ -50,7 +50,7 @@ fn a_lost_answer_is_found_by_reading_and_not_by_generating_again() {
 
     let outcome = run(reconciler.reconcile(&desired(), None, None));
     assert!(outcome.refusal.is_none());
-    assert_eq!(lock(&accounts.rows).as_slice(), [made.clone()]);
+    assert_eq!(lock(&accounts.rows).as_slice(), std::slice::from_ref(&made));
     let key = made.active_key().unwrap();
     let secret_key = keyring().open(made.id, key.id, &key.sealed).unwrap();
     let secret = lock(&secrets.objects).values().next().unwrap().clone();

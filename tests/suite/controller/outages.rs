@@ -76,7 +76,7 @@ async fn a_keyring_that_does_not_open_the_database_ends_the_program() {
     other.args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
     let controller =
         spawn_controller(scene.cluster.kubeconfig(), &[scene.namespace.name()], scene.database.url(), &keyring, &[]);
-    let (code, log) = controller.wait(Duration::from_secs(60)).await;
+    let (code, log) = controller.wait(Duration::from_mins(1)).await;
     assert_eq!(code, 1, "{log}");
     assert!(log.contains("the keyring lacks the key"), "{log}");
 }

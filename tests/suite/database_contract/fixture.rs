@@ -3,8 +3,8 @@
 use crate::support::postgres::{TestDatabase, postgres};
 use jiff::Timestamp;
 use opsadmin_operator::account::{
-    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyPair,
-    KeyState, Owner, Role, Settings, StoredKey, StoredSettings, Version, changes,
+    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyId,
+    KeyPair, KeyState, Owner, Role, Settings, StoredKey, StoredSettings, Version, changes,
 };
 use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
 use rand::TryRng as _;
@@ -157,7 +157,8 @@ pub fn full_settings(account_name: &str) -> Settings {
 }
 
 pub fn pair() -> KeyPair {
-    KeyPair::from_entropy(&KeyEntropy { id: random(), api_key: random(), secret_key: Zeroizing::new(random()) })
+    let entropy = KeyEntropy { api_key: random(), secret_key: Zeroizing::new(random()) };
+    KeyPair::from_entropy(KeyId::from_random(random()), &entropy)
 }
 
 pub fn stored(account: AccountId, pair: &KeyPair) -> StoredKey {
