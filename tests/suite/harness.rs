@@ -4,7 +4,6 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
@@ -255,14 +254,18 @@ async fn a_process_in_the_background_is_heard_and_told_to_end() {
     process.signal("TERM");
 }
 
+/// Set in the process that the test below starts, to the file that it reports to.
 const VICTIM: &str = "OPSADMIN_TEST_HARNESS_VICTIM";
 
 #[tokio::test]
 async fn nothing_outlives_a_killed_test_binary() {
+    if let Some(report) = env::var_os(VICTIM) {
+        return victim(PathBuf::from(report)).await;
+    }
     let folder = Folder::new("harness");
     let report = folder.path().join("report");
     let mut itself = Command::new(env::current_exe().expect("the test binary knows where it is"));
-    itself.args(["--exact", "harness::victim", "--ignored", "--nocapture"]).env(VICTIM, &report);
+    itself.args(["--exact", "harness::nothing_outlives_a_killed_test_binary", "--nocapture"]).env(VICTIM, &report);
     let mut binary = Supervised::spawn(&folder, "victim", "KILL", &itself);
     let (left_folder, left_process) = eventually("the other test binary to start something", SOON, async || {
         let text = fs::read_to_string(&report).map_err(|error| format!("{error}\n{}", binary.tail()))?;
@@ -292,10 +295,8 @@ async fn is_running(process: &str) -> bool {
     run(kill, "", SOON).await.status.success()
 }
 
-#[tokio::test]
-#[ignore = "run, and killed, by the test above"]
-async fn victim() {
-    let Some(report) = env::var_os(VICTIM) else { return };
+/// What the test above runs in a process of its own, to be killed: it starts something, says what, and waits.
+async fn victim(report: PathBuf) {
     let folder = Folder::new("victim");
     let mut program = Command::new("sh");
     program.args(["-c", "echo $$; exec sleep 600"]);
@@ -305,5 +306,5 @@ async fn victim() {
     })
     .await;
     fs::write(report, format!("{}\n{id}\n", folder.path().display())).expect("the report can be written");
-    thread::sleep(Duration::from_mins(10));
+    std::future::pending::<()>().await;
 }
