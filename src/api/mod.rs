@@ -4,10 +4,12 @@
 //! admission, and a resource that got past them all the same must still be readable, or one bad object would stop
 //! the watch of all the others. [`crate::reconcile::Desired`] is where text becomes values that cannot be wrong.
 
+mod definition;
 mod schema;
 mod spec;
 mod status;
 
+pub use definition::definition;
 pub use spec::{ApiAccount, ApiAccountSpec, DeletionPolicy, SecretKeysSpec, SecretSpec};
 pub use status::{ApiAccountStatus, KeyStatus, Reason, condition};
 

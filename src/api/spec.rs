@@ -59,7 +59,7 @@ pub struct ApiAccountSpec {
     /// The account's name in OpsAdmin, 1 to 100 characters. Unique there, without regard to case. Default: the
     /// resource's own name. Changing it renames the account; its keys stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(max = 100))]
     #[x_kube(validation = Rule::new("self.trim() == self && size(self) > 0").message("an account name must not be blank, nor begin or end with a space"))]
     #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x1f\\x7f-\\x9f]')").message("an account name must not contain control characters, such as a tab or a line break"))]
     pub name: Option<String>,
@@ -82,7 +82,7 @@ pub struct ApiAccountSpec {
     /// The one affiliate whose plans the API returns to this account. It must exist in OpsAdmin, to the letter. Leave it
     /// out for an account that sees every affiliate's plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(max = 100))]
     #[x_kube(validation = Rule::new("self.trim() == self && size(self) > 0").message("an affiliate must not be blank, nor begin or end with a space; leave the field out for an account that sees every affiliate's plans"))]
     #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x1f\\x7f-\\x9f]')").message("an affiliate must not contain control characters, such as a tab or a line break"))]
     pub affiliate: Option<String>,
@@ -119,7 +119,7 @@ fn enabled_by_default() -> bool {
 pub struct SecretSpec {
     /// The Secret's name. Default: <metadata.name>-opsadmin. Changing it moves the keys; the old Secret is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("a Secret's name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit"))]
     pub name: Option<String>,
 
@@ -150,13 +150,13 @@ pub struct SecretSpec {
 pub struct SecretKeysSpec {
     /// The data key for the API key.
     #[serde(default = "default_api_key_field")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message("a Secret's data key has letters, digits, '-', '_' and '.', and does not begin with '..'"))]
     pub api_key: String,
 
     /// The data key for the secret key.
     #[serde(default = "default_secret_key_field")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message("a Secret's data key has letters, digits, '-', '_' and '.', and does not begin with '..'"))]
     pub secret_key: String,
 }

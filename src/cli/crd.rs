@@ -1,10 +1,9 @@
 //! `opsadmin crd`: the resource's definition.
 
 use super::output::Output;
-use crate::api::ApiAccount;
+use crate::api::definition;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use kube::CustomResourceExt;
 use std::process::ExitCode;
 
 /// Print the CustomResourceDefinition of ApiAccount, to install it on a cluster.
@@ -25,7 +24,7 @@ enum Format {
 impl Crd {
     /// Prints it.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let crd = ApiAccount::crd();
+        let crd = definition();
         let text = match self.output {
             Format::Yaml => serde_saphyr::to_string(&crd)?,
             Format::Json => serde_json::to_string_pretty(&crd)?,

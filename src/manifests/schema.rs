@@ -2,9 +2,8 @@
 //!
 //! Only the shape: fields, types and enumerations. Everything finer is [`crate::reconcile::Desired`]'s to say.
 
-use crate::api::ApiAccount;
+use crate::api::definition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::CustomResourceExt;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -39,7 +38,7 @@ pub(super) struct Object {
 impl Schema {
     /// The shape of an `ApiAccount` manifest. The status is not looked at: whoever applies a manifest does not set it.
     pub(super) fn of_api_account() -> Self {
-        let versions = ApiAccount::crd().spec.versions;
+        let versions = definition().spec.versions;
         let root = versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
         let mut object = match Self::from_open_api(&json!(root)) {
             Self::Object(object) => object,

@@ -1,0 +1,34 @@
+//! The definition of the resource, as it is installed on a cluster.
+
+use super::ApiAccount;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+/// The `CustomResourceDefinition` of [`ApiAccount`].
+pub fn definition() -> CustomResourceDefinition {
+    let mut definition = ApiAccount::crd();
+    for version in &mut definition.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            join_lines(schema);
+        }
+    }
+    definition
+}
+
+/// The doc comments that become descriptions are broken where the source ends its lines; `kubectl explain` breaks them
+/// again where the terminal does.
+fn join_lines(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        let paragraphs: Vec<_> = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        *description = paragraphs.join("\n\n");
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| join_lines(property));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        join_lines(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        join_lines(values);
+    }
+}
