@@ -21,6 +21,8 @@ pub enum Field {
     Roles,
     /// `allowedIPs`
     AllowedIps,
+    /// The active pair of keys, by its id.
+    Keys,
 }
 
 impl Field {
@@ -34,6 +36,7 @@ impl Field {
             Self::Affiliate => "affiliate",
             Self::Roles => "roles",
             Self::AllowedIps => "allowedIPs",
+            Self::Keys => "keys",
         }
     }
 }

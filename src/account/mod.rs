@@ -10,7 +10,9 @@ mod ips;
 mod keys;
 mod name;
 mod owner;
+mod period;
 mod role;
+mod rotation;
 mod settings;
 mod stored;
 mod text;
@@ -22,6 +24,10 @@ pub use ips::{AllowedIp, AllowedIps, InvalidIp};
 pub use keys::{ApiKey, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
 pub use name::{AccountName, InvalidName, comparable_name};
 pub use owner::{ClusterId, InvalidClusterId, Owner};
+pub use period::{InvalidPeriod, Period};
 pub use role::{Role, UnknownRole};
+pub use rotation::{
+    Asked, MAX_LIVE_PAIRS, RotationPolicy, RotationReason, crowded_out, expired, next_look, next_rotation, why_rotate,
+};
 pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
-pub use stored::{Account, Life, SealedSecret, StoredKey, Version};
+pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Version};

@@ -1,6 +1,6 @@
 //! An account as the database holds it.
 
-use super::{AccountId, ApiKey, KeyId, KeyState, Owner, StoredSettings};
+use super::{AccountId, ApiKey, Asked, KeyId, KeyState, Owner, StoredSettings};
 use jiff::Timestamp;
 use std::fmt;
 
@@ -23,6 +23,19 @@ pub struct Account {
     pub settings: StoredSettings,
     /// Its key pairs, the newest first.
     pub keys: Vec<StoredKey>,
+    /// The requests to rotate that were answered last.
+    pub answered: Asked,
+    /// Set by OpsAdmin's staff: it does not authenticate, whatever its settings say.
+    pub suspension: Option<Suspension>,
+}
+
+/// A stop that OpsAdmin's staff put on an account. Only they take it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, in their words.
+    pub reason: String,
 }
 
 impl Account {

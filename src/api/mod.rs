@@ -10,8 +10,11 @@ mod spec;
 mod status;
 
 pub use definition::definition;
-pub use spec::{ApiAccount, ApiAccountSpec, DeletionPolicy, SecretKeysSpec, SecretSpec};
-pub use status::{ApiAccountStatus, KeyStatus, Reason, condition};
+pub use spec::{
+    AdoptionPolicy, ApiAccount, ApiAccountSpec, DeletionPolicy, ManagementPolicy, RotationSpec, SecretKeysSpec,
+    SecretSpec,
+};
+pub use status::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
 
 /// The resource's API group.
 pub const GROUP: &str = "ops-admin.com";
@@ -33,6 +36,13 @@ pub const APPLIED_ANNOTATION: &str = "ops-admin.com/applied";
 /// What all labels and annotations of this program's own begin with; `spec.secret` may not set them.
 pub const RESERVED_PREFIX: &str = "ops-admin.com/";
 
+/// On an ApiAccount: any new text rotates its keys, as `spec.rotation.trigger` does.
+pub const ROTATE_ANNOTATION: &str = "ops-admin.com/rotate";
+/// On an ApiAccount: `true` stops everything but deletion.
+pub const PAUSED_ANNOTATION: &str = "ops-admin.com/paused";
+
+/// How long an old pair goes on working, unless the spec says otherwise.
+pub const DEFAULT_OVERLAP: &str = "24h";
 /// The data key that holds the API key, unless the spec names another.
 pub const DEFAULT_API_KEY_FIELD: &str = "OPSADMIN_API_KEY";
 /// The data key that holds the secret key, unless the spec names another.

@@ -4,7 +4,7 @@
 
 use super::schema::{allowed_ips, annotations, labels, roles};
 use super::status::ApiAccountStatus;
-use super::{DEFAULT_API_KEY_FIELD, DEFAULT_SECRET_KEY_FIELD};
+use super::{DEFAULT_API_KEY_FIELD, DEFAULT_OVERLAP, DEFAULT_SECRET_KEY_FIELD};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,6 +47,12 @@ use std::collections::BTreeMap;
         name = "Secret",
         type_ = "string",
         json_path = ".status.secretName",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Next rotation",
+        type_ = "string",
+        json_path = ".status.nextRotation",
         priority = 1
     ),
     validation = Rule::new("has(self.spec.name) || size(self.metadata.name) <= 100")
@@ -102,6 +108,19 @@ pub struct ApiAccountSpec {
     /// The Secret that the account's keys are written to, in the namespace of the resource.
     #[serde(default)]
     pub secret: SecretSpec,
+
+    /// When the account's keys are replaced by new ones. Default: never by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationSpec>,
+
+    /// Whether an account of the same name that no resource declares may be taken over, with the keys it has. Never: it
+    /// is left alone, and a condition says how it differs. IfUnowned: it is taken over and made as declared.
+    #[serde(default)]
+    pub adoption_policy: AdoptionPolicy,
+
+    /// Enforce: account and Secret are made as declared. Observe: nothing is changed, and status.drift lists what differs.
+    #[serde(default)]
+    pub management_policy: ManagementPolicy,
 
     /// What becomes of the account when the resource is deleted. Delete: it stops authenticating at once, before the
     /// resource is gone. Retain: account and Secret stay as they are and nobody manages them.
@@ -173,6 +192,54 @@ impl Default for SecretKeysSpec {
     fn default() -> Self {
         Self { api_key: default_api_key_field(), secret_key: default_secret_key_field() }
     }
+}
+
+/// When the account's keys are replaced by new ones.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.interval) || !self.interval.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || size(self.interval) == 0 || size(self.overlap) == 0 || duration(self.overlap) < duration(self.interval)").message("overlap must be shorter than interval, or old pairs would pile up"))]
+pub struct RotationSpec {
+    /// New keys whenever the present ones are this old: hours, minutes and seconds, like 720h. Each pair is replaced up to
+    /// a tenth of that early, so that accounts created together are not all rotated together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && size(self) > 0 && duration(self) > duration('0s') && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 720h or 1h30m, more than 0s and at most 87600h"))]
+    pub interval: Option<String>,
+
+    /// How long the old pair goes on working after a rotation, like 24h. 0s: it is revoked at once, for a leak.
+    #[serde(default = "default_overlap")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && size(self) > 0 && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 24h, 1h30m or 0s, at most 87600h"))]
+    pub overlap: String,
+
+    /// Any text. New keys whenever it changes to another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub trigger: Option<String>,
+}
+
+fn default_overlap() -> String {
+    DEFAULT_OVERLAP.to_owned()
+}
+
+/// Whether an account that no resource declares may be taken over.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AdoptionPolicy {
+    /// It is left alone.
+    #[default]
+    Never,
+    /// It is taken over, with the keys it has.
+    IfUnowned,
+}
+
+/// Whether differences are put right or only told.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ManagementPolicy {
+    /// They are put right.
+    #[default]
+    Enforce,
+    /// They are told.
+    Observe,
 }
 
 /// What becomes of the account when the resource is deleted.

@@ -30,6 +30,14 @@ pub struct ApiAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_resource_version: Option<String>,
 
+    /// When the keys will be rotated by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation: Option<Time>,
+
+    /// With managementPolicy Observe: what differs from the spec and was left as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<DriftStatus>,
+
     /// The key pairs that authenticate, the newest first. Never a secret key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyStatus>,
@@ -52,6 +60,18 @@ pub struct KeyStatus {
     pub expires: Option<Time>,
 }
 
+/// Something that is not as declared.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftStatus {
+    /// The field of the spec; or account, for all of it, or secret.
+    pub field: String,
+    /// What the spec declares.
+    pub declared: String,
+    /// What is there.
+    pub actual: String,
+}
+
 /// Types of conditions, as kstatus defines them.
 pub mod condition {
     /// Whether account and Secret are as declared.
@@ -71,6 +91,10 @@ pub enum Reason {
     InvalidSpec,
     /// Another account has the name.
     NameTaken,
+    /// An account of the name exists that no resource declares.
+    AdoptionRequired,
+    /// An account of the name is declared elsewhere.
+    OwnedElsewhere,
     /// OpsAdmin does not know the affiliate.
     UnknownAffiliate,
     /// A Secret of the name exists and is not this account's.
@@ -79,6 +103,12 @@ pub enum Reason {
     SecretUnavailable,
     /// The account database does not answer.
     DatabaseUnavailable,
+    /// OpsAdmin's staff stopped the account.
+    Suspended,
+    /// The annotation says to leave everything as it is.
+    Paused,
+    /// Something differs, and is only to be told.
+    Drifted,
 }
 
 impl Reason {
@@ -88,10 +118,15 @@ impl Reason {
             Self::Reconciled => "Reconciled",
             Self::InvalidSpec => "InvalidSpec",
             Self::NameTaken => "NameTaken",
+            Self::AdoptionRequired => "AdoptionRequired",
+            Self::OwnedElsewhere => "OwnedElsewhere",
             Self::UnknownAffiliate => "UnknownAffiliate",
             Self::SecretConflict => "SecretConflict",
             Self::SecretUnavailable => "SecretUnavailable",
             Self::DatabaseUnavailable => "DatabaseUnavailable",
+            Self::Suspended => "Suspended",
+            Self::Paused => "Paused",
+            Self::Drifted => "Drifted",
         }
     }
 }

@@ -148,7 +148,7 @@ impl Tally {
     fn count(&mut self, outcome: &Outcome) {
         let is_new = |done: &Done| matches!(done, Done::Created { .. } | Done::Restored { .. });
         let counter = match outcome {
-            Outcome { refusal: Some(_), .. } => &mut self.refused,
+            Outcome { refusal: Some(refusal), .. } if !refusal.is_wanted() => &mut self.refused,
             Outcome { done, .. } if done.is_empty() => &mut self.unchanged,
             Outcome { done, .. } if done.iter().any(is_new) => &mut self.created,
             _ => &mut self.changed,

@@ -4,15 +4,19 @@ use super::connect::{Connection, Ready};
 use super::events::Events;
 use super::memory::Memory;
 use crate::account::{ClusterId, Owner};
-use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, GROUP, KIND, MANAGER, Reason, VERSION, condition};
+use crate::api::{
+    ApiAccount, ApiAccountStatus, FINALIZER, GROUP, KIND, MANAGER, ManagementPolicy, Reason, VERSION, condition,
+};
 use crate::database::DatabaseError;
-use crate::reconcile::{Desired, Outcome, Refusal, Verified, status};
+use crate::reconcile::{DeletionPolicy, Desired, Outcome, Refusal, Verified, status};
 use crate::secrets::Belonging;
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// What every resource is reconciled with.
@@ -62,7 +66,7 @@ impl Controlled {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => {
                 // Before the account is made: without it, a deletion would leave the account behind, enabled.
-                if !has_finalizer {
+                if !has_finalizer && !desired.paused && desired.management == ManagementPolicy::Enforce {
                     self.patch_finalizers(resource, true).await?;
                 }
                 let known = ready.known_at_start(&desired.owner);
@@ -82,7 +86,11 @@ impl Controlled {
         let outcome = match ready {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => {
-                let policy = resource.spec.deletion_policy;
+                let policy = match resource.spec.management_policy {
+                    ManagementPolicy::Enforce => resource.spec.deletion_policy,
+                    // Who only observes does not end an account's access.
+                    ManagementPolicy::Observe => DeletionPolicy::Retain,
+                };
                 ready.reconciler.release(&belonging, policy, resource.metadata.generation).await
             }
         };
@@ -118,7 +126,7 @@ impl Controlled {
         outcome: &Outcome,
         previous: Option<ApiAccountStatus>,
     ) -> Result<Action, kube::Error> {
-        let now = k8s_openapi::jiff::Timestamp::now();
+        let now = Timestamp::now();
         let status = status(resource.metadata.generation, secret_name, outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
         if previous.as_ref() != Some(&status) {
@@ -126,12 +134,12 @@ impl Controlled {
         }
         self.tell(resource, outcome, is_new_refusal).await;
         Ok(match &outcome.refusal {
-            None => {
-                self.memory.succeeded(resource);
-                Action::await_change()
-            }
             Some(refusal) if refusal.reason() == Reason::InvalidSpec => Action::await_change(),
-            Some(_) => self.later(resource),
+            Some(refusal) if !refusal.is_wanted() => self.later(resource),
+            _ => {
+                self.memory.succeeded(resource);
+                outcome.next_look.map_or_else(Action::await_change, |at| Action::requeue(until(at, now)))
+            }
         })
     }
 
@@ -184,6 +192,11 @@ impl Controlled {
         self.memory.wrote(&written);
         Ok(())
     }
+}
+
+/// From now to then; a moment if that is past, since a clock may have been set back in between.
+fn until(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default().max(Duration::from_millis(100))
 }
 
 /// What the Ready condition says, but for when.

@@ -2,7 +2,9 @@
 
 use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
-use crate::api::{ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
+use crate::api::{
+    ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
+};
 use crate::secrets::view::View;
 use futures::future::Either;
 use futures::{Stream, StreamExt, stream};
@@ -14,6 +16,7 @@ use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Api, Client, ResourceExt};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
@@ -95,7 +98,10 @@ async fn reconcile_accounts(
             }
         })
         .applied_objects()
-        .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default());
+        .predicate_filter(
+            predicates::generation.combine(predicates::finalizers).combine(requests),
+            PredicateConfig::default(),
+        );
     let became_ready = WatchStream::from_changes(controlled.connection.clone())
         .filter(|connection| std::future::ready(matches!(connection, Connection::Ready(_))))
         .map(|_| ());
@@ -126,6 +132,14 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
     if let Either::Left((Ok(()), _)) = futures::future::select(ready, stop).await {
         std::future::pending::<()>().await;
     }
+}
+
+/// A predicate: the annotations that ask this controller for something.
+fn requests(account: &ApiAccount) -> Option<u64> {
+    let annotations = account.annotations();
+    let mut hasher = DefaultHasher::new();
+    [ROTATE_ANNOTATION, PAUSED_ANNOTATION].map(|name| annotations.get(name)).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// Feeds the view, and reports the accounts whose Secrets were changed by others.

@@ -14,7 +14,9 @@ mod url;
 pub use error::DatabaseError;
 pub use keyring::{Keyring, KeyringError};
 
-use crate::account::{Account, AccountId, AccountName, ClusterId, FieldChange, Owner, Settings, StoredKey, Version};
+use crate::account::{
+    Account, AccountId, AccountName, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey, Version,
+};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -60,6 +62,15 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
+    /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
+    /// with how many.
+    async fn purge(
+        &self,
+        cluster: &ClusterId,
+        deleted_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<usize, DatabaseError>;
+
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
@@ -103,6 +114,8 @@ pub enum Action {
         settings: Settings,
         /// Its first pair.
         key: StoredKey,
+        /// The requests to rotate that its keys, being new, answer.
+        answered: Asked,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },
@@ -116,6 +129,35 @@ pub enum Action {
         changes: Vec<FieldChange>,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
+    },
+    /// Give one that nobody declares to a resource, as it is.
+    Adopt {
+        /// The version that was observed.
+        expected: Version,
+        /// Who declares it from now on.
+        owner: Owner,
+        /// The requests to rotate that count as answered: taking an account over is no reason to change its keys.
+        answered: Asked,
+    },
+    /// Give it a new active pair.
+    Rotate {
+        /// The version that was observed.
+        expected: Version,
+        /// The new pair.
+        key: StoredKey,
+        /// Until when the pair before goes on working; `None`: not at all.
+        old_expires: Option<Timestamp>,
+        /// Older pairs to revoke before their time.
+        revoke: Vec<KeyId>,
+        /// The requests to rotate that this answers.
+        answered: Asked,
+    },
+    /// Remove pairs that have expired.
+    Revoke {
+        /// The version that was observed.
+        expected: Version,
+        /// The pairs.
+        keys: Vec<KeyId>,
     },
     /// Its resource is gone: disable it and free its name; row and keys stay.
     Delete {

@@ -5,10 +5,14 @@
 
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
 use crate::account::{
-    AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, Owner, Role, Settings,
+    AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, Owner, Period, Role,
+    RotationPolicy, Settings,
 };
 pub use crate::api::DeletionPolicy;
-use crate::api::{ApiAccount, ApiAccountSpec, SecretSpec};
+use crate::api::{
+    AdoptionPolicy, ApiAccount, ApiAccountSpec, DEFAULT_OVERLAP, ManagementPolicy, PAUSED_ANNOTATION,
+    ROTATE_ANNOTATION, RotationSpec, SecretSpec,
+};
 use crate::secrets::{SecretLayout, SecretRef};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,6 +20,8 @@ use thiserror::Error;
 
 /// The most labels, and the most annotations, that `spec.secret` may ask for.
 const MAX_LABELS: usize = 32;
+/// The longest `spec.rotation.trigger`.
+const MAX_TRIGGER: usize = 256;
 
 /// What one resource declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +36,14 @@ pub struct Desired {
     pub settings: Settings,
     /// The Secret that shall hold its keys.
     pub secret: SecretLayout,
+    /// When its keys shall be rotated.
+    pub rotation: RotationPolicy,
+    /// Whether an account that nobody declares may be taken over.
+    pub adoption: AdoptionPolicy,
+    /// Whether differences are put right or only told.
+    pub management: ManagementPolicy,
+    /// Whether everything is to be left as it is for now.
+    pub paused: bool,
 }
 
 /// A spec that no account can be made of, with everything that is wrong with it.
@@ -80,8 +94,14 @@ impl Desired {
         let mut found = Errors::default();
         let settings = parse_settings(&resource.spec, &owner, &mut found);
         let secret = parse_secret(&resource.spec.secret, &owner, &mut found);
-        match (settings, found.0.is_empty()) {
-            (Some(settings), true) => Ok(Self {
+        let annotation = |name| resource.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
+        let rotation = parse_rotation(resource.spec.rotation.as_ref(), annotation(ROTATE_ANNOTATION), &mut found);
+        match (settings, rotation, found.0.is_empty()) {
+            (Some(settings), Some(rotation), true) => Ok(Self {
+                rotation,
+                adoption: resource.spec.adoption_policy,
+                management: resource.spec.management_policy,
+                paused: is_paused(resource),
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
                 settings,
@@ -181,6 +201,40 @@ fn parse_allowed_ips(texts: &[String], found: &mut Errors) -> Option<AllowedIps>
         }
     }
     valid.then(|| AllowedIps::from_networks(networks))
+}
+
+/// Whether the resource's annotation stops everything but its deletion.
+pub fn is_paused(resource: &ApiAccount) -> bool {
+    let annotations = resource.metadata.annotations.iter().flatten();
+    annotations.into_iter().any(|(name, value)| name == PAUSED_ANNOTATION && value == "true")
+}
+
+fn parse_rotation(
+    spec: Option<&RotationSpec>,
+    annotation: Option<&String>,
+    found: &mut Errors,
+) -> Option<RotationPolicy> {
+    let overlap = spec.map_or(DEFAULT_OVERLAP, |spec| &spec.overlap);
+    let overlap = found.take("spec.rotation.overlap", Period::parse(overlap));
+    let interval = match spec.and_then(|spec| spec.interval.as_ref()) {
+        Some(interval) => found.take("spec.rotation.interval", Period::parse(interval)).map(Some),
+        None => Some(None),
+    };
+    let trigger = spec.and_then(|spec| spec.trigger.clone());
+    if trigger.as_ref().is_some_and(|trigger| trigger.chars().count() > MAX_TRIGGER) {
+        found.add("spec.rotation.trigger", format!("must have at most {MAX_TRIGGER} characters"));
+    }
+    let (interval, overlap) = (interval?, overlap?);
+    if interval.is_some_and(Period::is_zero) {
+        found.add(
+            "spec.rotation.interval",
+            "must be more than 0s; leave it out for keys that are not rotated by themselves",
+        );
+    } else if interval.is_some_and(|interval| overlap >= interval) {
+        found.add("spec.rotation", "overlap must be shorter than interval, or old pairs would pile up");
+    }
+    let asked = Asked { trigger, annotation: annotation.cloned() };
+    Some(RotationPolicy { interval, overlap, asked })
 }
 
 fn parse_secret(spec: &SecretSpec, owner: &Owner, found: &mut Errors) -> SecretLayout {

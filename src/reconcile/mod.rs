@@ -6,6 +6,7 @@
 //! controller and the command line both run exactly this.
 
 mod desired;
+mod drift;
 mod labels;
 mod observed;
 mod outcome;
@@ -16,10 +17,10 @@ mod status;
 
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
-pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec};
+pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use observed::{Observed, ObservedSecret, Verified};
-pub use outcome::{Done, Outcome, Refusal};
-pub use plan::{AccountPlan, Plan, SecretPlan, plan};
+pub use outcome::{Done, Drift, Outcome, Refusal};
+pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};
 pub use status::status;
 

@@ -1,10 +1,11 @@
 //! What came of a reconcile: what was done, and why no more was.
 
 use super::InvalidSpec;
-use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange};
-use crate::api::Reason;
+use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
+use crate::api::{PAUSED_ANNOTATION, Reason};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
+use jiff::Timestamp;
 use std::fmt;
 use thiserror::Error;
 
@@ -17,6 +18,12 @@ pub struct Outcome {
     pub secret_version: Option<String>,
     /// What was done, in order.
     pub done: Vec<Done>,
+    /// What differs and was only to be told.
+    pub drift: Vec<Drift>,
+    /// When the keys will be rotated by themselves.
+    pub next_rotation: Option<Timestamp>,
+    /// When to look again though nothing changes: a rotation or an expiry.
+    pub next_look: Option<Timestamp>,
     /// Why not everything is as declared; `None` if it is.
     pub refusal: Option<Refusal>,
 }
@@ -25,6 +32,23 @@ impl Outcome {
     /// Nothing done, for this reason.
     pub fn refused(refusal: Refusal) -> Self {
         Self { refusal: Some(refusal), ..Self::default() }
+    }
+}
+
+/// Something that is not as declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// The field of the spec; or `account`, for all of it, or `secret`.
+    pub field: String,
+    /// What is declared, in words.
+    pub declared: String,
+    /// What is there, in words.
+    pub actual: String,
+}
+
+impl From<FieldChange> for Drift {
+    fn from(change: FieldChange) -> Self {
+        Self { field: change.field.to_string(), declared: change.new, actual: change.old }
     }
 }
 
@@ -46,6 +70,19 @@ pub enum Done {
         /// Each field, old to new.
         changes: Vec<FieldChange>,
     },
+    /// An account that nobody declared was taken over.
+    Adopted,
+    /// The account has a new active pair.
+    Rotated {
+        /// Why.
+        reason: RotationReason,
+        /// The new pair.
+        new: KeyId,
+        /// Until when the old one goes on working; `None`: it was revoked.
+        old_expires: Option<Timestamp>,
+    },
+    /// Pairs whose time was over were removed.
+    Revoked(Vec<KeyId>),
     /// The account was disabled since its resource is gone.
     Disabled,
     /// The account is nobody's now, since its resource is gone and asked for that.
@@ -73,6 +110,9 @@ impl Done {
             Self::Created { recovered: true } => "Recovered",
             Self::Restored { .. } => "Restored",
             Self::Updated { .. } => "Updated",
+            Self::Adopted => "Adopted",
+            Self::Rotated { .. } => "Rotated",
+            Self::Revoked(_) => "Revoked",
             Self::Disabled => "Disabled",
             Self::Retained => "Retained",
             Self::SecretWritten(_) => "SecretWritten",
@@ -91,6 +131,21 @@ impl fmt::Display for Done {
             Self::Restored { changes } if changes.is_empty() => f.write_str("restored the account with its keys"),
             Self::Restored { changes } => write!(f, "restored the account with its keys; {}", list(changes)),
             Self::Updated { changes } => f.write_str(&list(changes)),
+            Self::Adopted => f.write_str("took over the account with its keys"),
+            Self::Rotated { reason, new, old_expires: Some(expires) } => {
+                write!(
+                    f,
+                    "rotated the keys: {}; the new pair is {new}, the old one works until {expires:.0}",
+                    reason.as_str()
+                )
+            }
+            Self::Rotated { reason, new, old_expires: None } => {
+                write!(f, "rotated the keys: {}; the new pair is {new}, the old one is revoked", reason.as_str())
+            }
+            Self::Revoked(keys) => {
+                let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
+                write!(f, "revoked what had expired: the pair {}", keys.join(", "))
+            }
             Self::Disabled => f.write_str("disabled the account: its resource is gone"),
             Self::Retained => f.write_str("left the account as it is: its resource is gone and asked for that"),
             Self::SecretWritten(at) => write!(f, "wrote the keys to the Secret {}", at.name),
@@ -118,6 +173,44 @@ pub enum Refusal {
         name: AccountName,
         /// Who has it, in words.
         holder: String,
+    },
+    /// An account of the name exists that no resource declares.
+    #[error(
+        "an account {:?} exists that no ApiAccount declares{difference}; to take it over with its keys, set spec.adoptionPolicy: IfUnowned",
+        name.as_str()
+    )]
+    AdoptionRequired {
+        /// The name asked for.
+        name: AccountName,
+        /// How it differs, in words that go on the sentence.
+        difference: String,
+    },
+    /// An account of the name is declared elsewhere.
+    #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first (deletionPolicy: Retain)", name.as_str())]
+    OwnedElsewhere {
+        /// The name asked for.
+        name: AccountName,
+        /// Who has it, in words.
+        holder: String,
+    },
+    /// OpsAdmin's staff stopped the account.
+    #[error(
+        "suspended in OpsAdmin since {since:.0}: {reason:?}; everything else is as declared. Only OpsAdmin's staff end a suspension"
+    )]
+    Suspended {
+        /// Since when.
+        since: Timestamp,
+        /// Why, in their words.
+        reason: String,
+    },
+    /// The annotation says to leave everything as it is.
+    #[error("paused: the annotation {PAUSED_ANNOTATION} leaves everything as it is but a deletion; remove it to go on")]
+    Paused,
+    /// Something differs, and is only to be told.
+    #[error("only observed (managementPolicy: Observe), and not as declared: {}", fields.join(", "))]
+    Drifted {
+        /// What differs, by field.
+        fields: Vec<String>,
     },
     /// OpsAdmin does not know the affiliate.
     #[error(
@@ -168,12 +261,22 @@ impl Refusal {
             Self::InvalidSpec(_) => Reason::InvalidSpec,
             Self::NameTaken { .. } => Reason::NameTaken,
             Self::UnknownAffiliate { .. } => Reason::UnknownAffiliate,
+            Self::AdoptionRequired { .. } => Reason::AdoptionRequired,
+            Self::OwnedElsewhere { .. } => Reason::OwnedElsewhere,
+            Self::Suspended { .. } => Reason::Suspended,
+            Self::Paused => Reason::Paused,
+            Self::Drifted { .. } => Reason::Drifted,
             Self::SecretConflict { .. } => Reason::SecretConflict,
             Self::Secret(_) => Reason::SecretUnavailable,
             Self::Database(_) | Self::Keyring(_) | Self::NoKeys { .. } | Self::NoRandomness(_) | Self::Contended => {
                 Reason::DatabaseUnavailable
             }
         }
+    }
+
+    /// Whether it is as somebody wanted it, rather than something that went wrong.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self, Self::Suspended { .. } | Self::Paused | Self::Drifted { .. })
     }
 
     /// Whether it stays so until a person does something; otherwise it may pass by itself.
@@ -183,6 +286,11 @@ impl Refusal {
             | Self::NameTaken { .. }
             | Self::UnknownAffiliate { .. }
             | Self::SecretConflict { .. }
+            | Self::AdoptionRequired { .. }
+            | Self::OwnedElsewhere { .. }
+            | Self::Suspended { .. }
+            | Self::Paused
+            | Self::Drifted { .. }
             | Self::Keyring(_)
             | Self::NoKeys { .. } => true,
             Self::Secret(error) => matches!(error, SecretError::Refused { .. } | SecretError::File { .. }),
@@ -194,7 +302,7 @@ impl Refusal {
 
 /// Who holds an account, in words for a resource of `cluster`.
 pub(super) fn holder(account: &Account, cluster: &ClusterId) -> String {
-    match &account.owner {
+    match account.owner.as_ref().filter(|_| account.life == Life::Live) {
         Some(owner) if owner.cluster == *cluster => format!("the ApiAccount {}/{}", owner.namespace, owner.name),
         Some(owner) => format!("the ApiAccount {}/{} of the cluster {}", owner.namespace, owner.name, owner.cluster),
         None => format!("the account {}, which no ApiAccount declares,", account.id),

@@ -1,14 +1,19 @@
 //! The plan: what has to be done for what is observed to become what is desired. Pure, and free of keys.
 
 use super::{Desired, Observed, ObservedSecret};
-use crate::account::{Account, FieldChange, Life, changes};
+use crate::account::{
+    Account, FieldChange, KeyId, Life, RotationReason, StoredKey, changes, crowded_out, expired, why_rotate,
+};
 use crate::secrets::{Belonging, SecretManifest, SecretRef};
+use jiff::Timestamp;
 
 /// What has to be done, in this order: account, Secret, strays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// In the account database.
     pub account: AccountPlan,
+    /// To its keys, once the account is as declared.
+    pub keys: KeysPlan,
     /// At the Secret's place.
     pub secret: SecretPlan,
     /// Secrets of this resource in other places, to be deleted once the keys are in the new place.
@@ -34,6 +39,24 @@ pub enum AccountPlan {
     },
 }
 
+/// What has to be done to an account's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysPlan {
+    /// Nothing.
+    Keep,
+    /// Remove these pairs, which have expired.
+    Revoke(Vec<KeyId>),
+    /// Make a new pair, and let the old one expire.
+    Rotate {
+        /// Why.
+        reason: RotationReason,
+        /// Until when the old pair goes on working; `None`: not at all.
+        old_expires: Option<Timestamp>,
+        /// Older pairs that have expired, or have to go now because there would be too many.
+        revoke: Vec<KeyId>,
+    },
+}
+
 /// What has to be done at the Secret's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretPlan {
@@ -56,7 +79,10 @@ pub enum SecretPlan {
 impl Plan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.account == AccountPlan::Keep && self.secret == SecretPlan::Keep && self.remove.is_empty()
+        self.account == AccountPlan::Keep
+            && self.keys == KeysPlan::Keep
+            && self.secret == SecretPlan::Keep
+            && self.remove.is_empty()
     }
 }
 
@@ -67,15 +93,35 @@ impl Desired {
     }
 }
 
-/// What has to be done for `observed` to become `desired`; nothing, once that is done.
-pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+/// What has to be done at this time for `observed` to become `desired`; nothing, once that is done.
+pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let secret = plan_secret(desired, &observed.secret);
     // A partner may still use the old Secret: it goes only when the new one can be written.
     let remove = match secret {
         SecretPlan::Refuse { .. } => Vec::new(),
         _ => observed.strays.clone(),
     };
-    Plan { account: plan_account(desired, observed), secret, remove }
+    Plan { account: plan_account(desired, observed), keys: plan_keys(desired, observed, &secret, now), secret, remove }
+}
+
+/// New keys are made only when they can be handed out: while the Secret is somebody else's, the old ones go on.
+fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: Timestamp) -> KeysPlan {
+    let Some(account) = &observed.account else {
+        return KeysPlan::Keep;
+    };
+    let ids = |keys: Vec<&StoredKey>| keys.into_iter().map(|key| key.id).collect::<Vec<_>>();
+    let expired = ids(expired(account, now));
+    let can_hand_out = !matches!(secret, SecretPlan::Refuse { .. });
+    match why_rotate(&desired.rotation, account, now).filter(|_| can_hand_out) {
+        Some(reason) => {
+            let overlap = desired.rotation.overlap;
+            let old_expires = if overlap.is_zero() { None } else { now.checked_add(overlap.duration()).ok() };
+            let revoke = expired.into_iter().chain(ids(crowded_out(account, now))).collect();
+            KeysPlan::Rotate { reason, old_expires, revoke }
+        }
+        None if expired.is_empty() => KeysPlan::Keep,
+        None => KeysPlan::Revoke(expired),
+    }
 }
 
 fn plan_account(desired: &Desired, observed: &Observed) -> AccountPlan {

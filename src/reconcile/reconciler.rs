@@ -3,9 +3,16 @@
 //! Database first, then Secret: after a crash at any point, the next pass sees what was done and does the rest. An
 //! answer that got lost is found by reading again, never by generating again; whoever was overtaken observes anew.
 
+use super::drift::{difference, drift};
 use super::outcome::holder;
-use super::{AccountPlan, Desired, Done, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan, Verified, plan};
-use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, StoredKey};
+use super::{
+    AccountPlan, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan, Verified, plan,
+};
+use crate::account::{
+    Account, AccountId, AccountName, KeyEntropy, KeyId, KeyPair, KeyState, Life, StoredKey, Suspension, next_look,
+    next_rotation,
+};
+use crate::api::{AdoptionPolicy, ManagementPolicy};
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::secrets::{SecretManifest, SecretStore, Sight};
 use jiff::Timestamp;
@@ -57,8 +64,8 @@ pub struct Reconciler {
 
 /// Why an attempt ended early.
 pub(super) enum Halt {
-    /// Somebody else was quicker: observe anew.
-    Overtaken,
+    /// Somebody else was quicker, or what was done changes the rest: observe anew.
+    LookAgain,
     /// It cannot be done.
     Refused(Refusal),
 }
@@ -66,8 +73,8 @@ pub(super) enum Halt {
 impl<E: Into<Refusal>> From<E> for Halt {
     fn from(error: E) -> Self {
         match error.into() {
-            Refusal::Database(DatabaseError::Conflict) => Self::Overtaken,
-            Refusal::Secret(error) if error.is_race() => Self::Overtaken,
+            Refusal::Database(DatabaseError::Conflict) => Self::LookAgain,
+            Refusal::Secret(error) if error.is_race() => Self::LookAgain,
             refusal => Self::Refused(refusal),
         }
     }
@@ -88,7 +95,7 @@ impl Reconciler {
                     outcome.refusal = Some(refusal);
                     return outcome;
                 }
-                Err(Halt::Overtaken) => {}
+                Err(Halt::LookAgain) => {}
             }
         }
         outcome.refusal = Some(Refusal::Contended);
@@ -102,10 +109,17 @@ impl Reconciler {
         known: Option<Account>,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
+        if desired.paused {
+            return Err(Halt::Refused(Refusal::Paused));
+        }
         let observed = self.observe(desired, verified, known).await?;
         outcome.account.clone_from(&observed.account);
-        let plan = plan(desired, &observed);
-        self.execute(&plan, desired, &observed, verified, outcome).await
+        let plan = plan(desired, &observed, self.surroundings.now());
+        if desired.management == ManagementPolicy::Observe {
+            return self.tell_drift(&plan, desired, outcome).await;
+        }
+        self.execute(&plan, desired, &observed, verified, outcome).await?;
+        self.look_ahead(desired, outcome)
     }
 
     async fn observe(
@@ -148,6 +162,11 @@ impl Reconciler {
     ) -> Result<(), Halt> {
         let account = self.execute_account(&plan.account, desired, observed, outcome).await?;
         outcome.account = Some(account.clone());
+        if plan.keys != KeysPlan::Keep {
+            self.execute_keys(&plan.keys, &account, desired, outcome).await?;
+            // The Secret is compared with the new keys.
+            return Err(Halt::LookAgain);
+        }
         outcome.secret_version = match (&plan.secret, &observed.secret) {
             (SecretPlan::Refuse { holder }, _) => {
                 let refusal = Refusal::SecretConflict { at: desired.secret.at.clone(), holder: holder.clone() };
@@ -189,19 +208,17 @@ impl Reconciler {
             (AccountPlan::Create { .. }, _) | (_, None) => {
                 let account = AccountId::from_random(self.random()?);
                 let (key, recovered) = self.first_key(account, &observed.secret)?;
-                let owner = desired.owner.clone();
-                (account, Action::Create { owner, settings, key, unknown_affiliate }, Done::Created { recovered })
+                let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
+                let create = Action::Create { owner, settings, key, answered, unknown_affiliate };
+                (account, create, Done::Created { recovered })
             }
         };
         let account = self.commit(account, action, desired.generation).await;
         let account = match account {
             Err(DatabaseError::NameTaken { name }) => {
                 return Err(match self.database.find_by_name(&name).await? {
-                    Some(taken) => {
-                        let holder = holder(&taken, &desired.owner.cluster);
-                        Halt::Refused(Refusal::NameTaken { name, holder })
-                    }
-                    None => Halt::Overtaken,
+                    Some(taken) => self.adopt_or_refuse(&taken, name, desired, observed, outcome).await?,
+                    None => Halt::LookAgain,
                 });
             }
             Err(DatabaseError::UnknownAffiliate { affiliate }) => {
@@ -245,6 +262,95 @@ impl Reconciler {
         Ok(version)
     }
 
+    /// What to do about an account that has the name already: take it over if that is asked for and nobody declares it.
+    async fn adopt_or_refuse(
+        &self,
+        taken: &Account,
+        name: AccountName,
+        desired: &Desired,
+        observed: &Observed,
+        outcome: &mut Outcome,
+    ) -> Result<Halt, Halt> {
+        let cluster = &desired.owner.cluster;
+        let declared_by = taken.owner.as_ref().filter(|_| taken.life == Life::Live);
+        let may_adopt = desired.adoption == AdoptionPolicy::IfUnowned && observed.account.is_none();
+        Ok(match declared_by {
+            Some(owner) if desired.adoption == AdoptionPolicy::IfUnowned || owner.cluster != *cluster => {
+                Halt::Refused(Refusal::OwnedElsewhere { name, holder: holder(taken, cluster) })
+            }
+            Some(_) => Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) }),
+            // A resource has one account: one that has its own does not get a second by a rename.
+            None if observed.account.is_some() => {
+                Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) })
+            }
+            None if may_adopt => {
+                let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
+                let adopt = Action::Adopt { expected: taken.version, owner, answered };
+                self.commit(taken.id, adopt, desired.generation).await?;
+                outcome.done.push(Done::Adopted);
+                Halt::LookAgain
+            }
+            None => {
+                let difference = difference(taken, desired);
+                Halt::Refused(Refusal::AdoptionRequired { name, difference })
+            }
+        })
+    }
+
+    async fn execute_keys(
+        &self,
+        plan: &KeysPlan,
+        account: &Account,
+        desired: &Desired,
+        outcome: &mut Outcome,
+    ) -> Result<(), Halt> {
+        let expected = account.version;
+        let (action, done) = match plan {
+            KeysPlan::Keep => return Ok(()),
+            KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
+            KeysPlan::Rotate { reason, old_expires, revoke } => {
+                let pair = self.new_pair(KeyId::from_random(self.random()?))?;
+                let key = self.seal(account.id, pair)?;
+                let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires };
+                let answered = desired.rotation.asked.answered_after(&account.answered);
+                let (old_expires, revoke) = (*old_expires, revoke.clone());
+                (Action::Rotate { expected, key, old_expires, revoke, answered }, done)
+            }
+        };
+        outcome.account = Some(self.commit(account.id, action, desired.generation).await?);
+        outcome.done.push(done);
+        Ok(())
+    }
+
+    /// Tells what differs, and changes nothing.
+    async fn tell_drift(&self, plan: &Plan, desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
+        let unowned = match plan.account {
+            AccountPlan::Create { .. } => self.database.find_by_name(&desired.settings.name).await?,
+            _ => None,
+        };
+        outcome.drift = drift(plan, desired, unowned.as_ref());
+        if outcome.drift.is_empty() {
+            return self.look_ahead(desired, outcome);
+        }
+        let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
+        Err(Halt::Refused(Refusal::Drifted { fields }))
+    }
+
+    /// When to look again; and whether somebody else has the last word.
+    fn look_ahead(&self, desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
+        let Some(account) = &outcome.account else {
+            return Ok(());
+        };
+        outcome.next_rotation = next_rotation(&desired.rotation, account);
+        outcome.next_look = next_look(&desired.rotation, account);
+        match &account.suspension {
+            Some(Suspension { since, reason }) => {
+                Err(Halt::Refused(Refusal::Suspended { since: *since, reason: reason.clone() }))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The first pair of a new account, sealed: from its Secret if only its row was lost, otherwise new.
     fn first_key(&self, account: AccountId, secret: &ObservedSecret) -> Result<(StoredKey, bool), Halt> {
         let id = KeyId::from_random(self.random()?);
@@ -252,10 +358,13 @@ impl Reconciler {
             Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
             None => (self.new_pair(id)?, false),
         };
+        Ok((self.seal(account, pair)?, recovered))
+    }
+
+    fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, Unrandom> {
         let sealed = self.keyring.seal(account, pair.id, &pair.secret_key, self.random()?);
         let created = self.surroundings.now();
-        let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created };
-        Ok((key, recovered))
+        Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
     }
 
     fn new_pair(&self, id: KeyId) -> Result<KeyPair, Unrandom> {

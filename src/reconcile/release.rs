@@ -24,7 +24,7 @@ impl Reconciler {
                     outcome.refusal = Some(refusal);
                     return outcome;
                 }
-                Err(Halt::Overtaken) => {}
+                Err(Halt::LookAgain) => {}
             }
         }
         outcome.refusal = Some(Refusal::Contended);

@@ -1,8 +1,8 @@
 //! From an outcome to a status: pure, and the same text for the same outcome, so that nothing new is written for nothing new.
 
-use super::{Outcome, Refusal};
+use super::{Drift, Outcome, Refusal};
 use crate::account::{Account, KeyState, StoredKey};
-use crate::api::{ApiAccountStatus, KeyStatus, Reason, condition};
+use crate::api::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -23,15 +23,23 @@ pub fn status(
         conditions: conditions(generation, outcome, &before.conditions, now),
         ..before
     };
+    status.drift = outcome.drift.iter().map(drift_status).collect();
+    if outcome.refusal.is_none() || outcome.next_rotation.is_some() {
+        status.next_rotation = outcome.next_rotation.map(whole_seconds);
+    }
     if let Some(account) = &outcome.account {
         status.account_id = Some(account.id.to_string());
         status.keys = account.keys.iter().map(key_status).collect();
     }
-    if outcome.refusal.is_none() {
+    if outcome.refusal.is_none() || outcome.secret_version.is_some() {
         status.secret_name = Some(secret_name.to_owned());
         status.secret_resource_version.clone_from(&outcome.secret_version);
     }
     status
+}
+
+fn drift_status(drift: &Drift) -> DriftStatus {
+    DriftStatus { field: drift.field.clone(), declared: drift.declared.clone(), actual: drift.actual.clone() }
 }
 
 fn key_status(key: &StoredKey) -> KeyStatus {
@@ -68,9 +76,12 @@ fn conditions(generation: Option<i64>, outcome: &Outcome, before: &[Condition], 
     vec![make(condition::READY, ready_status(refusal), reason, &message), make(because, "True", reason, &message)]
 }
 
-/// False: it is known not to be as declared. Unknown: the database did not say.
+/// False: it is known not to be as declared. Unknown: nobody looked, or the database did not say.
 fn ready_status(refusal: &Refusal) -> &'static str {
-    if refusal.reason() == Reason::DatabaseUnavailable { "Unknown" } else { "False" }
+    match refusal.reason() {
+        Reason::DatabaseUnavailable | Reason::Paused => "Unknown",
+        _ => "False",
+    }
 }
 
 fn ready_message(account: Option<&Account>) -> &'static str {

@@ -3,6 +3,7 @@
 mod dialect;
 mod fault;
 mod migrations;
+mod purge;
 mod read;
 mod rows;
 mod write;
@@ -14,6 +15,7 @@ use super::{AccountDatabase, Change, DatabaseError};
 use crate::account::{Account, AccountName, ClusterId, Owner};
 use async_trait::async_trait;
 use fault::Fault;
+use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -72,6 +74,21 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             // Gone within the transaction that wrote it: somebody without foreign keys or rules deletes rows.
             account.ok_or(Fault::Said(DatabaseError::Conflict))
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn purge(
+        &self,
+        cluster: &ClusterId,
+        deleted_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<usize, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            let purged = purge::purge(&mut session, cluster, deleted_before, at).await?;
+            session.finish().await?;
+            Ok(purged)
         };
         self.answer(ANSWER_WITHIN, work).await
     }

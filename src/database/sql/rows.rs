@@ -4,8 +4,8 @@
 //! authenticates (ids, keys, times, owners) must be readable.
 
 use crate::account::{
-    Account, AccountId, ApiKey, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey, StoredSettings,
-    Version,
+    Account, AccountId, ApiKey, Asked, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey,
+    StoredSettings, Suspension, Version,
 };
 use crate::database::DatabaseError;
 use jiff::Timestamp;
@@ -28,6 +28,10 @@ pub(super) struct AccountRow {
     owner_name: Option<String>,
     retained_at: Option<i64>,
     deleted_at: Option<i64>,
+    suspended_at: Option<i64>,
+    suspended_reason: Option<String>,
+    answered_trigger: Option<String>,
+    answered_annotation: Option<String>,
 }
 
 /// A row of `account_roles` or `account_allowed_ips`.
@@ -83,6 +87,13 @@ impl AccountRow {
             (None, None, None) => None,
             _ => return Err(cell("owner_cluster").unreadable("the owner is not whole".to_owned())),
         };
+        let suspension = match self.suspended_at {
+            Some(since) => Some(Suspension {
+                since: cell("suspended_at").time(since)?,
+                reason: self.suspended_reason.unwrap_or_default(),
+            }),
+            None => None,
+        };
         Ok(Account {
             id,
             version: Version(self.version),
@@ -99,6 +110,8 @@ impl AccountRow {
                 allowed_ips: parts.allowed_ips,
             },
             keys: parts.keys,
+            answered: Asked { trigger: self.answered_trigger, annotation: self.answered_annotation },
+            suspension,
         })
     }
 }

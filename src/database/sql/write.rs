@@ -3,10 +3,11 @@
 use super::fault::Fault;
 use super::{Session, Value};
 use crate::account::{
-    AffiliateName, Field, FieldChange, KeyState, Owner, Settings, StoredKey, StoredSettings, Version,
+    AffiliateName, Asked, Field, FieldChange, KeyId, KeyState, Owner, Settings, StoredKey, StoredSettings, Version,
     changes as differences,
 };
 use crate::database::{Action, Change, DatabaseError, UnknownAffiliate};
+use jiff::Timestamp;
 use serde_json::json;
 use sqlx::FromRow;
 use sqlx::error::ErrorKind;
@@ -15,8 +16,8 @@ use std::collections::BTreeSet;
 const FIRST_VERSION: Version = Version(1);
 
 const CREATE: &str = "INSERT INTO accounts (id, version, name, name_key, description, enabled, use_refresh_token, \
-     affiliate, any_ip, updated_at, created_at, owner_cluster, owner_namespace, owner_name) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13)";
+     affiliate, any_ip, updated_at, created_at, owner_cluster, owner_namespace, owner_name, answered_trigger, \
+     answered_annotation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15)";
 
 const UPDATE: &str = "UPDATE accounts SET version = version + 1, name = $3, name_key = $4, description = $5, \
      enabled = $6, use_refresh_token = $7, affiliate = $8, any_ip = $9, updated_at = $10, retained_at = NULL, \
@@ -27,6 +28,26 @@ const DELETE: &str = "UPDATE accounts SET version = version + 1, enabled = FALSE
 
 const RETAIN: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, retained_at = $3 \
      WHERE id = $1 AND version = $2 RETURNING version";
+
+const ADOPT: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, retained_at = NULL, \
+     owner_cluster = $4, owner_namespace = $5, owner_name = $6, answered_trigger = $7, answered_annotation = $8 \
+     WHERE id = $1 AND version = $2 AND deleted_at IS NULL AND (owner_cluster IS NULL OR retained_at IS NOT NULL) \
+     RETURNING version";
+
+const ANSWER: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, answered_trigger = $4, \
+     answered_annotation = $5 WHERE id = $1 AND version = $2 RETURNING version";
+
+const TOUCH: &str = "UPDATE accounts SET version = version + 1, updated_at = $3 \
+     WHERE id = $1 AND version = $2 RETURNING version";
+
+const ACTIVE_KEYS: &str =
+    "SELECT id FROM account_keys WHERE account_id = $1 AND expires_at IS NULL ORDER BY created_at";
+
+const RETIRE_ACTIVE: &str = "UPDATE account_keys SET expires_at = $2 WHERE account_id = $1 AND expires_at IS NULL";
+
+const REMOVE_ACTIVE: &str = "DELETE FROM account_keys WHERE account_id = $1 AND expires_at IS NULL";
+
+const REMOVE_RETIRING: &str = "DELETE FROM account_keys WHERE account_id = $1 AND id = $2 AND expires_at IS NOT NULL";
 
 const BEFORE: &str = "SELECT enabled, retained_at, deleted_at FROM accounts WHERE id = $1 AND version = $2";
 
@@ -63,9 +84,14 @@ struct Writer<'a, S> {
 pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Result<(), Fault> {
     let mut writer = Writer { session, change, id: change.account.to_string(), at: change.at.as_microsecond() };
     match &change.action {
-        Action::Create { owner, settings, key, unknown_affiliate } => {
-            writer.create(owner, settings, key, *unknown_affiliate).await
+        Action::Create { owner, settings, key, answered, unknown_affiliate } => {
+            writer.create(owner, settings, key, answered, *unknown_affiliate).await
         }
+        Action::Adopt { expected, owner, answered } => writer.adopt(*expected, owner, answered).await,
+        Action::Rotate { expected, key, old_expires, revoke, answered } => {
+            writer.rotate(*expected, key, *old_expires, revoke, answered).await
+        }
+        Action::Revoke { expected, keys } => writer.revoke(*expected, keys).await,
         Action::Update { expected, settings, changes, unknown_affiliate } => {
             writer.update(*expected, settings, changes, *unknown_affiliate).await
         }
@@ -80,12 +106,14 @@ impl<S: Session> Writer<'_, S> {
         owner: &Owner,
         settings: &Settings,
         key: &StoredKey,
+        answered: &Asked,
         unknown_affiliate: UnknownAffiliate,
     ) -> Result<(), Fault> {
         self.register_affiliate(settings, unknown_affiliate).await?;
         let name_key = settings.name.comparable();
         let mut values = account_values(&self.id, FIRST_VERSION, settings, &name_key, self.at);
         values.extend([owner.cluster.as_str(), owner.namespace.as_str(), owner.name.as_str()].map(Value::Text));
+        values.extend([answered.trigger.as_deref(), answered.annotation.as_deref()].map(Value::from));
         self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
         self.add_parts(settings).await?;
         self.add_key(key).await?;
@@ -110,6 +138,70 @@ impl<S: Session> Writer<'_, S> {
         self.add_parts(settings).await?;
         let was_live = before.retained_at.is_none() && before.deleted_at.is_none();
         self.record(if was_live { "updated" } else { "restored" }, changes).await
+    }
+
+    async fn adopt(&mut self, expected: Version, owner: &Owner, answered: &Asked) -> Result<(), Fault> {
+        let values = [
+            self.id.as_str().into(),
+            expected.0.into(),
+            self.at.into(),
+            owner.cluster.as_str().into(),
+            owner.namespace.as_str().into(),
+            owner.name.as_str().into(),
+            answered.trigger.as_deref().into(),
+            answered.annotation.as_deref().into(),
+        ];
+        let adopted = self.session.rows(ADOPT, &values).await.map_err(conflict)?;
+        exactly_one(&adopted)?;
+        self.record("adopted", &[]).await
+    }
+
+    async fn rotate(
+        &mut self,
+        expected: Version,
+        key: &StoredKey,
+        old_expires: Option<Timestamp>,
+        revoke: &[KeyId],
+        answered: &Asked,
+    ) -> Result<(), Fault> {
+        let values = [
+            self.id.as_str().into(),
+            expected.0.into(),
+            self.at.into(),
+            answered.trigger.as_deref().into(),
+            answered.annotation.as_deref().into(),
+        ];
+        let answered = self.session.rows(ANSWER, &values).await?;
+        exactly_one(&answered)?;
+        let old: Vec<(String,)> = self.session.rows(ACTIVE_KEYS, &[self.id.as_str().into()]).await?;
+        match old_expires {
+            Some(expires) => {
+                let values = [self.id.as_str().into(), expires.as_microsecond().into()];
+                self.session.run(RETIRE_ACTIVE, &values).await?;
+            }
+            None => self.session.run(REMOVE_ACTIVE, &[self.id.as_str().into()]).await?,
+        }
+        self.remove_retiring(revoke).await?;
+        self.add_key(key).await?;
+        let old = old.into_iter().map(|(id,)| id).collect::<Vec<_>>().join(", ");
+        self.record("rotated", &[FieldChange { field: Field::Keys, old, new: key.id.to_string() }]).await
+    }
+
+    async fn revoke(&mut self, expected: Version, keys: &[KeyId]) -> Result<(), Fault> {
+        let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        exactly_one(&touched)?;
+        self.remove_retiring(keys).await?;
+        let revoked =
+            keys.iter().map(|key| FieldChange { field: Field::Keys, old: key.to_string(), new: String::new() });
+        self.record("revoked", &revoked.collect::<Vec<_>>()).await
+    }
+
+    async fn remove_retiring(&mut self, keys: &[KeyId]) -> Result<(), Fault> {
+        for key in keys {
+            let key = key.to_string();
+            self.session.run(REMOVE_RETIRING, &[self.id.as_str().into(), key.as_str().into()]).await?;
+        }
+        Ok(())
     }
 
     async fn delete(&mut self, expected: Version) -> Result<(), Fault> {

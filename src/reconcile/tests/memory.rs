@@ -1,7 +1,7 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ClusterId, Life, Owner, Settings, StoredSettings, Version, comparable_name,
+    Account, AccountName, ClusterId, KeyState, Life, Owner, Settings, StoredSettings, Version, comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
@@ -40,7 +40,7 @@ impl Accounts {
     fn make(&self, change: &Change) -> Result<Account, DatabaseError> {
         let mut rows = lock(&self.rows);
         let account = match &change.action {
-            Action::Create { owner, settings, key, unknown_affiliate } => {
+            Action::Create { owner, settings, key, answered, unknown_affiliate } => {
                 self.check(&rows, change, settings, *unknown_affiliate)?;
                 if rows.iter().any(|row| row.owner.as_ref() == Some(owner)) {
                     return Err(DatabaseError::Conflict);
@@ -52,7 +52,37 @@ impl Accounts {
                     life: Life::Live,
                     settings: settings.into(),
                     keys: vec![key.clone()],
+                    answered: answered.clone(),
+                    suspension: None,
                 }
+            }
+            Action::Adopt { expected, owner, answered } => {
+                let row = observed(&rows, change, *expected)?;
+                if row.owner.is_some() && row.life == Life::Live
+                    || rows.iter().any(|row| row.owner.as_ref() == Some(owner))
+                {
+                    return Err(DatabaseError::Conflict);
+                }
+                Account { owner: Some(owner.clone()), life: Life::Live, answered: answered.clone(), ..row }
+            }
+            Action::Rotate { expected, key, old_expires, revoke, answered } => {
+                let mut row = observed(&rows, change, *expected)?;
+                row.keys.retain(|key| !revoke.contains(&key.id));
+                match old_expires {
+                    None => row.keys.retain(|key| key.state != KeyState::Active),
+                    Some(expires) => {
+                        for key in row.keys.iter_mut().filter(|key| key.state == KeyState::Active) {
+                            key.state = KeyState::Retiring { expires: *expires };
+                        }
+                    }
+                }
+                row.keys.insert(0, key.clone());
+                Account { answered: answered.clone(), ..row }
+            }
+            Action::Revoke { expected, keys } => {
+                let mut row = observed(&rows, change, *expected)?;
+                row.keys.retain(|key| !keys.contains(&key.id));
+                row
             }
             Action::Update { expected, settings, unknown_affiliate, .. } => {
                 let row = observed(&rows, change, *expected)?;
@@ -136,6 +166,13 @@ impl AccountDatabase for Accounts {
             Some(Fault::AnswerLost) => self.make(change).and(Err(lost())),
             None => self.make(change),
         }
+    }
+
+    async fn purge(&self, _: &ClusterId, deleted_before: Timestamp, _: Timestamp) -> Result<usize, DatabaseError> {
+        let mut rows = lock(&self.rows);
+        let before = rows.len();
+        rows.retain(|row| !matches!(row.life, Life::Deleted { since } if since < deleted_before));
+        Ok(before - rows.len())
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
@@ -225,17 +262,20 @@ impl SecretStore for Secrets {
     }
 }
 
-/// A clock that stands still, and randomness that counts: every draw is another, and every run the same.
+/// A clock that a test sets, and randomness that counts: every draw is another, and every run the same.
 #[derive(Debug, Default)]
-pub struct Counting(Mutex<u64>);
+pub struct Counting {
+    pub now: Mutex<Timestamp>,
+    drawn: Mutex<u64>,
+}
 
 impl Surroundings for Counting {
     fn now(&self) -> Timestamp {
-        Timestamp::UNIX_EPOCH
+        *lock(&self.now)
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), Unrandom> {
-        let mut drawn = lock(&self.0);
+        let mut drawn = lock(&self.drawn);
         *drawn += 1;
         bytes.fill(0xa5);
         bytes[..8].copy_from_slice(&drawn.to_be_bytes());

@@ -2,12 +2,14 @@
 
 use super::memory::{Accounts, Counting, Secrets, lock};
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyId,
-    KeyPair, KeyState, Life, Owner, Role, Settings, StoredKey, StoredSettings, Version,
+    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, KeyEntropy,
+    KeyId, KeyPair, KeyState, Life, MAX_LIVE_PAIRS, Owner, Period, Role, RotationPolicy, Settings, StoredKey,
+    StoredSettings, Version, expired, why_rotate,
 };
+use crate::api::{AdoptionPolicy, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
 use crate::reconcile::{
-    Desired, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Verified, plan, status,
+    Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Verified, plan, status,
 };
 use crate::secrets::{Belonging, SecretLayout, SecretManifest, SecretRef};
 use jiff::Timestamp;
@@ -81,8 +83,27 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn desired()(settings in settings(), secret in layout()) -> Desired {
-        Desired { owner: owner("acme"), uid: Some(UID.to_owned()), generation: Some(3), settings, secret }
+    fn asked()(trigger in option::of("[tu]"), annotation in option::of("[tu]")) -> Asked {
+        Asked { trigger, annotation }
+    }
+}
+
+prop_compose! {
+    fn rotation()(interval in option::of(1i64..4), overlap in 0i64..2, asked in asked()) -> RotationPolicy {
+        let period = |hours: i64| Period::parse(&format!("{hours}h")).unwrap();
+        RotationPolicy {
+            interval: interval.map(period),
+            overlap: period(overlap.min(interval.unwrap_or(2) - 1)),
+            asked,
+        }
+    }
+}
+
+prop_compose! {
+    pub fn desired()(settings in settings(), secret in layout(), rotation in rotation(), adopt: bool) -> Desired {
+        let adoption = if adopt { AdoptionPolicy::IfUnowned } else { AdoptionPolicy::Never };
+        let (uid, generation, management) = (Some(UID.to_owned()), Some(3), ManagementPolicy::Enforce);
+        Desired { owner: owner("acme"), uid, generation, settings, secret, rotation, adoption, management, paused: false }
     }
 }
 
@@ -115,7 +136,8 @@ fn account(id: u8, owner: Option<Owner>, life: Life, settings: StoredSettings) -
         state: KeyState::Active,
         created: Timestamp::UNIX_EPOCH,
     };
-    Account { id, version: Version(5), owner, life, settings, keys: vec![key] }
+    let (answered, suspension) = (Asked::default(), None);
+    Account { id, version: Version(5), owner, life, settings, keys: vec![key], answered, suspension }
 }
 
 /// What may be at a Secret's place.
@@ -216,6 +238,13 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
     }
 }
 
+/// The same at another time.
+pub fn reconciler_at(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>, hours: i64) -> Reconciler {
+    let surroundings = Counting::default();
+    *lock(&surroundings.now) = Timestamp::from_second(hours * 3600).unwrap();
+    Reconciler { surroundings: Arc::new(surroundings), ..reconciler(accounts, secrets) }
+}
+
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
@@ -247,8 +276,8 @@ proptest! {
 
     /// One pass makes it so, or says why not; either way, the next changes nothing.
     #[test]
-    fn after_one_pass_there_is_nothing_to_do(desired in desired(), (accounts, secrets) in world()) {
-        let reconciler = reconciler(&accounts, &secrets);
+    fn after_one_pass_there_is_nothing_to_do(desired in desired(), (accounts, secrets) in world(), hours in 0i64..5) {
+        let reconciler = reconciler_at(&accounts, &secrets, hours);
         let outcome = run(reconciler.reconcile(&desired, None, None));
         let after = everything(&accounts, &secrets);
         let again = run(reconciler.reconcile(&desired, None, None));
@@ -278,30 +307,81 @@ proptest! {
         prop_assert!(desired.secret.labels.iter().all(|(name, value)| labels.get(name) == Some(value)));
     }
 
-    /// Keys change only when there are none, neither in the database nor in the resource's own Secret.
+    /// Keys change only when that was asked for, or when there are none, neither in the database nor in the resource's own
+    /// Secret.
     #[test]
-    fn keys_change_only_when_there_are_none(desired in desired(), (accounts, secrets) in world()) {
-        let before = keys_of(&accounts, "acme");
+    fn keys_change_only_when_asked_or_when_there_are_none(
+        desired in desired(), (accounts, secrets) in world(), hours in 0i64..5,
+    ) {
+        let find = || run(reconciler(&accounts, &secrets).database.find_by_owner(&desired.owner)).unwrap();
+        let (account, before) = (find(), keys_of(&accounts, "acme"));
         let at_place = lock(&secrets.objects).get(&desired.secret.at).cloned();
         let in_secret = at_place
             .filter(|secret| !is_foreign(secret) && !lock(&secrets.unseen).contains(&desired.secret.at))
             .and_then(|secret| crate::secrets::FoundSecret::new(desired.secret.at.clone(), secret).keys());
-        run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
+        let outcome = run(reconciler_at(&accounts, &secrets, hours).reconcile(&desired, None, None));
+        prop_assume!(!outcome.done.contains(&Done::Adopted));
         let after = keys_of(&accounts, "acme");
-        match (before, in_secret) {
-            (Some(before), _) => prop_assert_eq!(after, Some(before)),
-            (None, Some((api_key, secret_key))) => if let Some((_, api, secret)) = after {
+        let now = Timestamp::from_second(hours * 3600).unwrap();
+        match (account, before, in_secret) {
+            (Some(account), Some(before), _) => {
+                let asked = why_rotate(&desired.rotation, &account, now).is_some();
+                if !asked {
+                    prop_assert_eq!(after, Some(before));
+                } else if !desired.rotation.overlap.is_zero() {
+                    let kept = find().unwrap().keys.into_iter().any(|key| key.id == before.0);
+                    prop_assert!(kept, "the old pair goes on working for the overlap");
+                }
+            }
+            (_, _, Some((api_key, secret_key))) => if let Some((_, api, secret)) = after {
                 prop_assert_eq!((api.as_str(), secret.as_str()), (api_key.as_str(), secret_key.expose()));
             },
-            (None, None) => {}
+            _ => {}
         }
+    }
+
+    /// However often a rotation is asked for, there are never more than a few pairs, and the newest is in the Secret.
+    #[test]
+    fn pairs_never_pile_up(desired in desired(), (accounts, secrets) in world(), steps in vec((0i64..3, "[a-c]"), 1..12)) {
+        let surroundings = Arc::new(Counting::default());
+        let reconciler = Reconciler { surroundings: Arc::clone(&surroundings) as _, ..reconciler(&accounts, &secrets) };
+        let mut desired = desired;
+        for (hours, trigger) in steps {
+            let later = lock(&surroundings.now).checked_add(jiff::SignedDuration::from_hours(hours)).unwrap();
+            *lock(&surroundings.now) = later;
+            desired.rotation.asked.trigger = Some(trigger);
+            let outcome = run(reconciler.reconcile(&desired, None, None));
+            let Some(account) = outcome.account.filter(|_| outcome.refusal.is_none()) else {
+                return Ok(());
+            };
+            prop_assert!(account.keys.len() <= MAX_LIVE_PAIRS, "{:?}", account.keys);
+            prop_assert_eq!(account.keys.iter().filter(|key| key.state == KeyState::Active).count(), 1);
+            prop_assert!(expired(&account, later).is_empty());
+            let (_, api_key, _) = keys_of(&accounts, "acme").unwrap();
+            let secret = lock(&secrets.objects)[&desired.secret.at].clone();
+            prop_assert_eq!(&texts(&secret)[&desired.secret.api_key_field], &api_key);
+        }
+    }
+
+    /// What is only observed is told, and nothing is changed.
+    #[test]
+    fn what_is_only_observed_is_not_changed(desired in desired(), (accounts, secrets) in world(), hours in 0i64..5) {
+        let observed = Desired { management: ManagementPolicy::Observe, ..desired };
+        let before = everything(&accounts, &secrets);
+        let outcome = run(reconciler_at(&accounts, &secrets, hours).reconcile(&observed, None, None));
+        prop_assert_eq!(everything(&accounts, &secrets), before);
+        prop_assert_eq!(outcome.drift.is_empty(), outcome.refusal.is_none());
     }
 
     /// Nothing foreign is touched: no Secret that is not the resource's own, no account that it does not own.
     #[test]
     fn nothing_foreign_is_touched(desired in desired(), (accounts, secrets) in world()) {
         let foreign = |(rows, objects): (Vec<Account>, BTreeMap<SecretRef, Secret>)| {
-            let rows: Vec<_> = rows.into_iter().filter(|row| row.owner != Some(owner("acme"))).collect();
+            let may_be_adopted = |row: &Account| {
+                desired.adoption == AdoptionPolicy::IfUnowned && (row.owner.is_none() || row.life != Life::Live)
+            };
+            let rows = rows.into_iter().filter(|row| row.owner != Some(owner("acme")) && !may_be_adopted(row));
+            let rows: Vec<_> = rows.collect();
             let objects: BTreeMap<_, _> = objects.into_iter().filter(|(_, secret)| is_foreign(secret)).collect();
             (rows, objects)
         };
@@ -316,22 +396,22 @@ proptest! {
         let account = own.map(|(life, settings)| account(1, Some(owner("acme")), life, settings));
         let strays = strays.iter().map(|name| at(name)).collect();
         let secret = ObservedSecret::Foreign { holder: "them".to_owned() };
-        let plan = plan(&desired, &Observed { account, secret, strays });
+        let plan = plan(&desired, &Observed { account, secret, strays }, Timestamp::UNIX_EPOCH);
         prop_assert_eq!(plan.secret, SecretPlan::Refuse { holder: "them".to_owned() });
         prop_assert!(plan.remove.is_empty(), "the keys would be nowhere");
     }
 
-    /// A refusal widens nothing: the account is as it was, or as declared.
+    /// A refusal widens nothing: each account is set as it was, or as declared.
     #[test]
-    fn a_refused_account_is_as_it_was_or_as_declared(desired in desired(), (accounts, secrets) in world()) {
-        let find = || run(reconciler(&accounts, &secrets).database.find_by_owner(&desired.owner)).unwrap();
-        let before = find();
+    fn a_refused_account_is_set_as_it_was_or_as_declared(desired in desired(), (accounts, secrets) in world()) {
+        let before = lock(&accounts.rows).clone();
         let outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
-        let after = find();
-        let as_declared = after.as_ref().is_some_and(|account| account.settings == StoredSettings::from(&desired.settings));
-        prop_assert!(as_declared || after == before);
+        let after = lock(&accounts.rows).clone();
+        let is_as_it_was = |row: &Account| before.iter().any(|was| was.id == row.id && was.settings == row.settings);
+        let is_as_declared = |row: &Account| row.settings == StoredSettings::from(&desired.settings);
+        prop_assert!(after.iter().all(|row| is_as_it_was(row) || is_as_declared(row)));
         if matches!(outcome.refusal, Some(Refusal::NameTaken { .. } | Refusal::UnknownAffiliate { .. })) {
-            prop_assert_eq!(after, before);
+            prop_assert!(after.iter().all(is_as_it_was));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::memory::{Accounts, Fault, Secrets, lock};
 use super::properties::{keyring, owner, reconciler, run};
-use crate::account::{AccountName, AllowedIps, Description, Life, Settings};
-use crate::api::{ApiAccount, ApiAccountSpec, Reason};
+use crate::account::{AccountName, AllowedIps, Asked, Description, Life, Period, RotationPolicy, Settings};
+use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
 use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, status};
 use crate::secrets::{Belonging, SecretLayout, SecretRef};
@@ -32,6 +32,10 @@ fn desired() -> Desired {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         },
+        rotation: RotationPolicy { interval: None, overlap: Period::parse("24h").unwrap(), asked: Asked::default() },
+        adoption: AdoptionPolicy::Never,
+        management: ManagementPolicy::Enforce,
+        paused: false,
     }
 }
 

@@ -24,11 +24,16 @@ CREATE TABLE accounts (
     updated_at BIGINT NOT NULL,
     retained_at BIGINT,
     deleted_at BIGINT,
+    suspended_at BIGINT,
+    suspended_reason TEXT,
+    answered_trigger TEXT,
+    answered_annotation TEXT,
     CONSTRAINT accounts_version CHECK (version >= 1),
     CONSTRAINT accounts_owner_whole CHECK (
         (owner_cluster IS NULL) = (owner_namespace IS NULL) AND (owner_cluster IS NULL) = (owner_name IS NULL)
     ),
-    CONSTRAINT accounts_deleted_is_disabled CHECK (deleted_at IS NULL OR NOT enabled)
+    CONSTRAINT accounts_deleted_is_disabled CHECK (deleted_at IS NULL OR NOT enabled),
+    CONSTRAINT accounts_suspension_whole CHECK ((suspended_at IS NULL) = (suspended_reason IS NULL))
 );
 
 -- The owner's index stands before the name's: who makes one account twice breaks both, and shall hear of the owner.
@@ -67,7 +72,6 @@ CREATE TABLE account_journal (
     actor TEXT NOT NULL,
     generation BIGINT,
     action TEXT NOT NULL,
-    changes TEXT NOT NULL,
-    CONSTRAINT account_journal_action CHECK (action IN ('created', 'updated', 'restored', 'deleted', 'retained'))
+    changes TEXT NOT NULL
 );
 CREATE INDEX account_journal_account ON account_journal (account_id, id);

@@ -25,11 +25,16 @@ CREATE TABLE accounts (
     updated_at INTEGER NOT NULL,
     retained_at INTEGER,
     deleted_at INTEGER,
+    suspended_at INTEGER,
+    suspended_reason TEXT,
+    answered_trigger TEXT,
+    answered_annotation TEXT,
     CONSTRAINT accounts_version CHECK (version >= 1),
     CONSTRAINT accounts_owner_whole CHECK (
         (owner_cluster IS NULL) = (owner_namespace IS NULL) AND (owner_cluster IS NULL) = (owner_name IS NULL)
     ),
-    CONSTRAINT accounts_deleted_is_disabled CHECK (deleted_at IS NULL OR NOT enabled)
+    CONSTRAINT accounts_deleted_is_disabled CHECK (deleted_at IS NULL OR NOT enabled),
+    CONSTRAINT accounts_suspension_whole CHECK ((suspended_at IS NULL) = (suspended_reason IS NULL))
 ) STRICT;
 
 -- The owner's index stands behind the name's, since SQLite checks the newest first: who makes one account twice breaks
@@ -69,7 +74,6 @@ CREATE TABLE account_journal (
     actor TEXT NOT NULL,
     generation INTEGER,
     action TEXT NOT NULL,
-    changes TEXT NOT NULL,
-    CONSTRAINT account_journal_action CHECK (action IN ('created', 'updated', 'restored', 'deleted', 'retained'))
+    changes TEXT NOT NULL
 ) STRICT;
 CREATE INDEX account_journal_account ON account_journal (account_id, id);

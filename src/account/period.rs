@@ -1,0 +1,100 @@
+//! A length of time as specs write it: `24h`, `1h30m`, `0s`.
+
+use jiff::SignedDuration;
+use std::fmt;
+use thiserror::Error;
+
+/// A whole number of seconds from none to ten years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(i64);
+
+/// The text is no period.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{text:?} is no length of time; write hours, minutes and seconds like 720h, 1h30m or 0s, of at most 87600h")]
+pub struct InvalidPeriod {
+    text: String,
+}
+
+impl Period {
+    const MAX_SECONDS: i64 = 10 * 365 * 24 * 3600;
+
+    /// Reads hours, minutes and seconds, in this order, each at most once and none with a fraction. What it takes, Go's
+    /// `time.ParseDuration` and CEL's `duration` take too, and mean the same.
+    ///
+    /// # Errors
+    /// The text has another form, or is longer than ten years.
+    pub fn parse(text: &str) -> Result<Self, InvalidPeriod> {
+        let invalid = || InvalidPeriod { text: text.to_owned() };
+        let (mut rest, mut seconds) = (text, 0_i64);
+        for (unit, worth) in [('h', 3600), ('m', 60), ('s', 1)] {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            if let Some(after) = rest[digits..].strip_prefix(unit)
+                && digits > 0
+            {
+                let number: i64 = rest[..digits].parse().map_err(|_| invalid())?;
+                let part = number.checked_mul(worth).ok_or_else(invalid)?;
+                seconds = seconds.checked_add(part).ok_or_else(invalid)?;
+                rest = after;
+            }
+        }
+        let complete = rest.is_empty() && !text.is_empty();
+        if complete && seconds <= Self::MAX_SECONDS { Ok(Self(seconds)) } else { Err(invalid()) }
+    }
+
+    /// Whether it is no time at all.
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    /// This many seconds.
+    pub fn seconds(self) -> i64 {
+        self.0
+    }
+
+    /// The same as a duration.
+    pub fn duration(self) -> SignedDuration {
+        SignedDuration::from_secs(self.0)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hours, minutes, seconds) = (self.0 / 3600, self.0 / 60 % 60, self.0 % 60);
+        for (number, unit) in [(hours, 'h'), (minutes, 'm')] {
+            if number > 0 {
+                write!(f, "{number}{unit}")?;
+            }
+        }
+        if seconds > 0 || self.0 == 0 { write!(f, "{seconds}s") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Period;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hours_minutes_and_seconds_are_read() {
+        for (text, seconds) in [("0s", 0), ("24h", 86_400), ("1h30m", 5400), ("90m", 5400), ("1h0m5s", 3605)] {
+            assert_eq!(Period::parse(text).unwrap().seconds(), seconds, "{text}");
+        }
+        for text in
+            ["", "h", "1", "1d", "1.5h", "-1h", "+1h", "1h 30m", "30m1h", "1h1h", "87601h", "99999999999999999999h"]
+        {
+            assert!(Period::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(seconds in 0..=Period::MAX_SECONDS) {
+            prop_assert_eq!(Period::parse(&Period(seconds).to_string()), Ok(Period(seconds)));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            prop_assert!(Period::parse(&text).is_err() || text.ends_with(['h', 'm', 's']));
+        }
+    }
+}

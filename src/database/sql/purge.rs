@@ -1,0 +1,48 @@
+//! Purging: accounts whose resource has been gone for long enough go, with their keys; what happened to them stays told.
+
+use super::fault::Fault;
+use super::{Session, Value};
+use crate::account::ClusterId;
+use jiff::Timestamp;
+
+/// The most accounts purged in one transaction: others wait for it.
+const BATCH: i64 = 500;
+
+const DUE: &str = "SELECT id FROM accounts WHERE owner_cluster = $1 AND deleted_at < $2 ORDER BY deleted_at LIMIT $3";
+
+/// Takes the row for this transaction, if it is still due: its resource may be coming back at this moment.
+const TAKE: &str = "UPDATE accounts SET version = version + 1 WHERE id = $1 AND deleted_at < $2 RETURNING id";
+
+const RECORD: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
+     VALUES ($1, $2, 'retention', NULL, 'purged', '[]')";
+
+const REMOVE: [&str; 4] = [
+    "DELETE FROM account_roles WHERE account_id = $1",
+    "DELETE FROM account_allowed_ips WHERE account_id = $1",
+    "DELETE FROM account_keys WHERE account_id = $1",
+    "DELETE FROM accounts WHERE id = $1",
+];
+
+/// Purges one batch and answers with how many there were.
+pub(super) async fn purge<S: Session>(
+    session: &mut S,
+    cluster: &ClusterId,
+    deleted_before: Timestamp,
+    at: Timestamp,
+) -> Result<usize, Fault> {
+    let due = [cluster.as_str().into(), deleted_before.as_microsecond().into(), BATCH.into()];
+    let ids: Vec<(String,)> = session.rows(DUE, &due).await?;
+    let mut purged = 0;
+    for (id,) in &ids {
+        let taken: Vec<(String,)> = session.rows(TAKE, &[id.as_str().into(), due[1]]).await?;
+        if taken.is_empty() {
+            continue;
+        }
+        purged += 1;
+        session.run(RECORD, &[id.as_str().into(), Value::from(at.as_microsecond())]).await?;
+        for remove in REMOVE {
+            session.run(remove, &[id.as_str().into()]).await?;
+        }
+    }
+    Ok(purged)
+}

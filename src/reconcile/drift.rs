@@ -1,0 +1,47 @@
+//! What differs, in words: for a resource that is only observed, and for an account that would have to be adopted. Pure.
+
+use super::outcome::Drift;
+use super::{AccountPlan, Desired, Plan, SecretPlan};
+use crate::account::{Account, Life, changes};
+
+/// What a plan would change, told instead. `named` is the account that has the name while the resource has none.
+pub(super) fn drift(plan: &Plan, desired: &Desired, named: Option<&Account>) -> Vec<Drift> {
+    let mut drift = match (&plan.account, named) {
+        (AccountPlan::Keep, _) => Vec::new(),
+        (AccountPlan::Update { changes, restore }, _) => {
+            let gone = restore.then(|| told("account", "declared", "deleted or let go"));
+            gone.into_iter().chain(changes.iter().cloned().map(Drift::from)).collect()
+        }
+        (AccountPlan::Create { .. }, None) => vec![told("account", "present", "absent")],
+        (AccountPlan::Create { .. }, Some(account)) => {
+            let owner = account.owner.as_ref().filter(|_| account.life == Life::Live);
+            let owner = owner.map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            let mut drift = vec![told("owner", &desired.owner.to_string(), &owner)];
+            drift.extend(changes(&account.settings, &desired.settings).into_iter().map(Drift::from));
+            drift
+        }
+    };
+    let secret = &desired.secret.at.name;
+    match &plan.secret {
+        SecretPlan::Keep => {}
+        SecretPlan::Create => drift.push(told("secret", secret, "absent")),
+        SecretPlan::Replace { parts } => drift.push(told("secret", secret, &format!("other {}", parts.join(", ")))),
+        SecretPlan::Refuse { holder } => drift.push(told("secret", secret, holder)),
+    }
+    drift.extend(plan.remove.iter().map(|stray| told("secret", "absent", &stray.name)));
+    drift
+}
+
+fn told(field: &str, declared: &str, actual: &str) -> Drift {
+    Drift { field: field.to_owned(), declared: declared.to_owned(), actual: actual.to_owned() }
+}
+
+/// How an account that could be adopted differs, in words that go on a sentence.
+pub(super) fn difference(account: &Account, desired: &Desired) -> String {
+    let changes = changes(&account.settings, &desired.settings);
+    if changes.is_empty() {
+        return " and that is set as declared".to_owned();
+    }
+    let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    format!(" and that would be changed ({})", changes.join("; "))
+}
