@@ -1,5 +1,7 @@
 //! The controller against a real API server: a namespace, a database and a controller process for each test.
 
+mod kstatus;
+mod kubectl;
 mod lifecycle;
 mod outages;
 mod refusals;

@@ -30,7 +30,8 @@ pub struct Scene {
     pub database: TestDatabase,
     pub keyring: PathBuf,
     pub namespace: TestNamespace,
-    folder: Arc<Folder>,
+    // Kept so that the keyring is there for as long as the scene is.
+    _folder: Arc<Folder>,
 }
 
 impl Scene {
@@ -48,7 +49,7 @@ impl Scene {
             database: postgres().await.database(test_name).await,
             keyring,
             namespace: cluster.namespace(test_name).await,
-            folder,
+            _folder: folder,
         }
     }
 
