@@ -131,6 +131,22 @@ async fn describe_and_events_tell_what_happened() {
 }
 
 #[tokio::test]
+async fn every_change_has_an_event_of_its_own() {
+    let scene = Scene::with_controller("events", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    for description in ["first", "second", "third"] {
+        scene.change("acme", json!({ "description": description })).await;
+        scene.ready("acme").await;
+    }
+    scene.event_with("acme", "Updated", r#""second" → "third""#).await;
+    let events = kubectl(&scene, &["events", "--for", "apiaccount/acme"]).await.succeeded();
+    for change in [r#""" → "first""#, r#""first" → "second""#, r#""second" → "third""#] {
+        assert!(events.contains(change), "{change}: {events}");
+    }
+}
+
+#[tokio::test]
 async fn wait_returns_for_the_newest_spec_and_not_before() {
     let mut scene = Scene::with_controller("kubectl wait", &[]).await;
     apply(&scene, &[], &manifest("acme", json!({}))).await.succeeded();

@@ -181,19 +181,24 @@ impl Scene {
 
     /// Waits until there is an event with this reason about the account, and gives its note.
     pub async fn event(&self, account: &str, reason: &str) -> String {
+        self.event_with(account, reason, "").await
+    }
+
+    /// The same for an event whose note has this text in it.
+    pub async fn event_with(&self, account: &str, reason: &str, text: &str) -> String {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
-        eventually(&format!("an event {reason} about {account}"), SOON, async || {
+        eventually(&format!("an event {reason} {text:?} about {account}"), SOON, async || {
             let events = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let mut seen = Vec::new();
             for event in events {
                 let about = event.regarding.and_then(|object| object.name).unwrap_or_default();
                 let (found, note) = (event.reason.unwrap_or_default(), event.note.unwrap_or_default());
-                if about == account && found == reason {
+                if about == account && found == reason && note.contains(text) {
                     return Ok(note);
                 }
                 seen.push(format!("{about}: {found}: {note}"));
             }
-            Err(seen.join("\n"))
+            Err(format!("{}\n{}", seen.join("\n"), self.log()))
         })
         .await
     }
