@@ -2,6 +2,7 @@
 
 use crate::api::{ApiAccount, MANAGER};
 use crate::reconcile::{Done, Refusal};
+use crate::secrets::cluster::reason as explained;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -53,7 +54,8 @@ impl Events {
         };
         let events: Api<Event> = Api::namespaced(self.0.clone(), &resource.namespace().unwrap_or_default());
         if let Err(error) = events.create(&PostParams::default(), &event).await {
-            tracing::warn!(namespace = resource.namespace(), name = resource.name_any(), %error, "the API server did not take the event {reason}");
+            let (namespace, name) = (resource.namespace(), resource.name_any());
+            tracing::warn!(namespace, name, "the API server did not take the event {reason}: {}", explained(&error));
         }
     }
 }

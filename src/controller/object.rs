@@ -8,6 +8,7 @@ use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, GROUP, KIND, MANAGER, 
 use crate::database::DatabaseError;
 use crate::reconcile::{Desired, Outcome, Refusal, Verified, status};
 use crate::secrets::Belonging;
+use crate::secrets::cluster::reason;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
@@ -40,7 +41,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Control
 /// What to do after the API server did not take something.
 pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlled: Arc<Controlled>) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    tracing::warn!(namespace, name, %error, "the API server did not take a change; trying again");
+    tracing::warn!(namespace, name, "the API server did not take a change: {}; trying again", reason(error));
     controlled.later(&resource)
 }
 

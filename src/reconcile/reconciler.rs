@@ -102,22 +102,30 @@ impl Reconciler {
         known: Option<Account>,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
-        let observed = self.observe(desired, verified, known).await?;
-        outcome.account.clone_from(&observed.account);
-        let plan = plan(desired, &observed);
-        self.execute(&plan, desired, &observed, verified, outcome).await
+        let account = match known {
+            Some(account) => Some(account),
+            None => self.database.find_by_owner(&desired.owner).await?,
+        };
+        outcome.account.clone_from(&account);
+        match self.observe(desired, verified, account.clone()).await {
+            Ok(observed) => self.execute(&plan(desired, &observed), desired, &observed, verified, outcome).await,
+            Err(Halt::Refused(refusal)) if account.is_some() => {
+                // Its keys stay as they are, so the Secret has no say in who may use them from where.
+                let observed = Observed { account, secret: ObservedSecret::Verified, strays: Vec::new() };
+                let plan = plan(desired, &observed);
+                outcome.account = Some(self.execute_account(&plan.account, desired, &observed, outcome).await?);
+                Err(Halt::Refused(refusal))
+            }
+            Err(halt) => Err(halt),
+        }
     }
 
     async fn observe(
         &self,
         desired: &Desired,
         verified: Option<&Verified>,
-        known: Option<Account>,
+        account: Option<Account>,
     ) -> Result<Observed, Halt> {
-        let account = match known {
-            Some(account) => Some(account),
-            None => self.database.find_by_owner(&desired.owner).await?,
-        };
         let active = account.as_ref().and_then(Account::active_key).map(|key| key.id);
         let verified = verified.filter(|verified| active.is_some_and(|active| verified.holds_for(desired, active)));
         let at = &desired.secret.at;
