@@ -61,7 +61,7 @@ fn words(error: &Error) -> String {
         Some(kube::Error::Api(status)) if status.code == 404 => {
             "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
         }
-        Some(kube::Error::Api(status)) if status.code == 403 => "; the controller's role does not allow it",
+        Some(kube::Error::Api(status)) if status.code == 403 => "; give the controller the rights in deploy/rbac.yaml",
         _ => "",
     };
     let reason = match error {

@@ -5,6 +5,7 @@ mod kubectl;
 mod lifecycle;
 mod outages;
 mod refusals;
+mod rights;
 mod scene;
 mod secrets;
 mod writes;

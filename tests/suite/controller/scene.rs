@@ -1,6 +1,6 @@
 //! The stage of one test: its namespace, its database, its keyring and its controller.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,11 @@ pub struct Scene {
 impl Scene {
     /// A namespace and a PostgreSQL database, without a controller yet.
     pub async fn set(test_name: &str) -> Self {
-        let cluster = cluster().await;
+        Self::set_on(cluster().await, test_name).await
+    }
+
+    /// The same on another cluster than the one that the tests share.
+    pub async fn set_on(cluster: &'static Cluster, test_name: &str) -> Self {
         let folder = Folder::new("scene");
         let keyring = folder.path().join("opsadmin.keyring");
         let init = Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]);
@@ -70,6 +74,11 @@ impl Scene {
     pub fn start_on(&mut self, url: &str, extra: &[&str]) {
         let kubeconfig = self.cluster.kubeconfig();
         self.controller = Some(spawn_controller(kubeconfig, &[self.namespace.name()], url, &self.keyring, extra));
+    }
+
+    /// Starts a controller that has another's rights, and watches other namespaces: all if there are none.
+    pub fn start_as(&mut self, kubeconfig: &Path, namespaces: &[&str], extra: &[&str]) {
+        self.controller = Some(spawn_controller(kubeconfig, namespaces, self.database.url(), &self.keyring, extra));
     }
 
     /// What the controller has logged.
