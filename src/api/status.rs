@@ -5,9 +5,14 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The observed generation of a resource that the controller has not looked at yet.
+const NOT_YET_OBSERVED: i64 = -1;
+
 /// What the controller last saw and did. It is made anew from the account database whenever it is missing.
+// The default is for kstatus, to which an object without a status is current: a new account is not, until it was seen.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = { "observedGeneration": NOT_YET_OBSERVED }))]
 pub struct ApiAccountStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod memory;
 mod object;
+mod trouble;
 mod watches;
 
 pub use connect::{Connection, connect};
@@ -17,7 +18,6 @@ use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
-use crate::secrets::view::View;
 use events::Events;
 use futures::future::{join_all, select};
 use kube::Client;
@@ -54,7 +54,6 @@ pub struct Settings {
 /// # Errors
 /// [`ControllerError`] if the database can never be used as it is: another keyring, a newer schema, a refusal.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
-    let view = Arc::new(View::default());
     let (stop_sender, stopped) = watch::channel(false);
     let (connection_sender, connection) = watch::channel(Connection::default());
     let scopes = Scope::each(&settings.namespaces);
@@ -71,15 +70,15 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         settings.keyring,
         settings.cluster,
         connect::Parts {
-            secrets: Arc::new(Cluster::new(settings.client.clone(), Arc::clone(&view))),
+            secrets: Arc::new(Cluster::new(settings.client.clone(), Scope::views(&scopes))),
             unknown_affiliate: settings.unknown_affiliate,
             surroundings: settings.surroundings,
         },
         connection_sender,
     );
-    let watching = scopes.into_iter().map(|scope| {
-        watches::run(scope, Arc::clone(&controlled), Arc::clone(&view), settings.concurrency, stopped.clone())
-    });
+    let watching = scopes
+        .into_iter()
+        .map(|scope| watches::run(scope, Arc::clone(&controlled), settings.concurrency, stopped.clone()));
     let stopping = async {
         let stop = std::pin::pin!(stop);
         let connecting = std::pin::pin!(connecting);

@@ -10,6 +10,7 @@ use crate::api::{
 use crate::database::DatabaseError;
 use crate::reconcile::{DeletionPolicy, Desired, Outcome, Refusal, Verified, status};
 use crate::secrets::Belonging;
+use crate::secrets::cluster::reason;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -45,7 +46,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Control
 #[expect(clippy::needless_pass_by_value, reason = "the signature of kube's error policies")]
 pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlled: Arc<Controlled>) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    tracing::warn!(namespace, name, %error, "the API server did not take a change; trying again");
+    tracing::warn!(namespace, name, "the API server did not take a change: {}; trying again", reason(error));
     controlled.later(&resource)
 }
 

@@ -2,70 +2,86 @@
 
 use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
+use super::trouble::{Trouble, refusal};
 use crate::api::{
     ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
 };
-use crate::secrets::view::View;
+use crate::secrets::view::{View, Views};
+use futures::StreamExt;
 use futures::future::Either;
-use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
-/// What part of the cluster to watch.
-pub(super) enum Scope {
-    Cluster,
-    Namespace(String),
+/// A part of the cluster that is watched: a namespace, or all of them.
+pub(super) struct Scope {
+    namespace: Option<String>,
+    view: Arc<View>,
 }
 
 impl Scope {
-    /// Each of these namespaces once; the whole cluster if there are none.
+    /// Each of these namespaces once; all of them if there are none.
     pub fn each(namespaces: &[String]) -> Vec<Self> {
-        if namespaces.is_empty() {
-            return vec![Self::Cluster];
-        }
-        let mut namespaces = namespaces.to_vec();
-        namespaces.sort();
-        namespaces.dedup();
-        namespaces.into_iter().map(Self::Namespace).collect()
+        let distinct: BTreeSet<_> = namespaces.iter().cloned().map(Some).collect();
+        let distinct = if distinct.is_empty() { BTreeSet::from([None]) } else { distinct };
+        distinct.into_iter().map(|namespace| Self { namespace, view: Arc::default() }).collect()
     }
 
-    fn accounts(&self, client: &Client) -> Api<ApiAccount> {
-        match self {
-            Self::Cluster => Api::all(client.clone()),
-            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    /// What each of these knows of its Secrets.
+    pub fn views(scopes: &[Self]) -> Views {
+        let named = |scope: &Self| Some((scope.namespace.clone()?, Arc::clone(&scope.view)));
+        match scopes {
+            [all] if all.namespace.is_none() => Views::Cluster(Arc::clone(&all.view)),
+            each => Views::Namespaces(each.iter().filter_map(named).collect()),
         }
     }
 
-    fn secrets(&self, client: &Client) -> Api<PartialObjectMeta<Secret>> {
-        match self {
-            Self::Cluster => Api::all(client.clone()),
-            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.namespace {
+            None => Api::all(client.clone()),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
         }
+    }
+
+    fn trouble(&self, what: &str) -> Trouble {
+        Trouble::with(match &self.namespace {
+            None => what.to_owned(),
+            Some(namespace) => format!("{what} in the namespace {namespace}"),
+        })
     }
 }
 
+/// How far the first listing of a scope's Secrets has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    /// No answer yet.
+    Trying,
+    /// The API server refuses it.
+    Refused,
+    /// The view knows what there is.
+    Done,
+}
+
 /// Reconciles this scope until it is stopped; what is in flight then is finished.
-pub(super) async fn run(
-    scope: Scope,
-    controlled: Arc<Controlled>,
-    view: Arc<View>,
-    concurrency: u16,
-    stopped: watch::Receiver<bool>,
-) {
+pub(super) async fn run(scope: Scope, controlled: Arc<Controlled>, concurrency: u16, stopped: watch::Receiver<bool>) {
     let (sender, changed) = mpsc::unbounded_channel();
-    let (listed, is_listed) = watch::channel(false);
-    let secrets = watch_secrets(scope.secrets(&controlled.client), &view, &sender, &listed);
-    let accounts = reconcile_accounts(&scope, controlled, changed, concurrency, is_listed, stopped);
+    let (listing, secrets_listed) = watch::channel(Listing::Trying);
+    let secrets = watch_secrets(&scope, controlled.client.clone(), &sender, &listing);
+    let accounts = reconcile_accounts(&scope, controlled, changed, concurrency, secrets_listed, stopped);
     // The watch of the Secrets never ends by itself: it serves the other until that one does.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
 }
@@ -75,11 +91,11 @@ async fn reconcile_accounts(
     controlled: Arc<Controlled>,
     changed: mpsc::UnboundedReceiver<ObjectRef<ApiAccount>>,
     concurrency: u16,
-    mut secrets_listed: watch::Receiver<bool>,
+    mut secrets_listed: watch::Receiver<Listing>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Until the Secrets are known, each would look as if it were missing.
-    let listed = secrets_listed.wait_for(|listed| *listed);
+    // Until the Secrets are known, each would look as if it were missing. If they cannot be known, each account says so.
+    let listed = secrets_listed.wait_for(|listing| *listing != Listing::Trying);
     let stop = stopped.wait_for(|stopped| *stopped);
     if let Either::Right(_) = futures::future::select(std::pin::pin!(listed), std::pin::pin!(stop)).await {
         return;
@@ -87,8 +103,9 @@ async fn reconcile_accounts(
     let (reader, writer) = reflector::store();
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
     let memory = Arc::clone(&controlled);
-    let accounts = watcher(scope.accounts(&controlled.client), watcher::Config::default())
-        .inspect(|event| explain(event, "ApiAccounts"))
+    let mut trouble = scope.trouble("ApiAccounts");
+    let accounts = watcher(scope.api::<ApiAccount>(&controlled.client), watcher::Config::default())
+        .inspect(move |event| trouble.tell(event))
         .default_backoff()
         .modify(|account| account.managed_fields_mut().clear())
         .reflect(writer)
@@ -105,10 +122,14 @@ async fn reconcile_accounts(
     let became_ready = WatchStream::from_changes(controlled.connection.clone())
         .filter(|connection| std::future::ready(matches!(connection, Connection::Ready(_))))
         .map(|_| ());
+    let became_listed = WatchStream::from_changes(secrets_listed.clone())
+        .filter(|listing| std::future::ready(*listing == Listing::Done))
+        .map(|_| ());
     let reconciling = Controller::for_stream(accounts, reader)
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(UnboundedReceiverStream::new(changed))
         .reconcile_all_on(became_ready)
+        .reconcile_all_on(became_listed)
         .graceful_shutdown_on(async move {
             // The sender going away means the same as its word.
             drop(stopped.wait_for(|stopped| *stopped).await);
@@ -135,6 +156,7 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
 }
 
 /// A predicate: the annotations that ask this controller for something.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of kube's predicates")]
 fn requests(account: &ApiAccount) -> Option<u64> {
     let annotations = account.annotations();
     let mut hasher = DefaultHasher::new();
@@ -144,21 +166,37 @@ fn requests(account: &ApiAccount) -> Option<u64> {
 
 /// Feeds the view, and reports the accounts whose Secrets were changed by others.
 async fn watch_secrets(
-    api: Api<PartialObjectMeta<Secret>>,
-    view: &View,
+    scope: &Scope,
+    client: Client,
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
-    listed: &watch::Sender<bool>,
+    listing: &watch::Sender<Listing>,
 ) {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let events = watcher(api, config).inspect(|event| explain(event, "Secrets")).default_backoff();
-    let mut events = std::pin::pin!(only_ok(events));
+    let api: Api<PartialObjectMeta<Secret>> = scope.api(&client);
+    let mut trouble = scope.trouble("Secrets");
+    let events = watcher(api, config).inspect(move |event| trouble.tell(event)).default_backoff();
+    let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
-        let is_news = view.observe(&event);
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                if let Some(reason) = refusal(&error)
+                    && *listing.borrow() != Listing::Done
+                {
+                    scope.view.refuse(&reason);
+                    listing.send_replace(Listing::Refused);
+                }
+                continue;
+            }
+        };
+        let is_news = scope.view.observe(&event);
         match event {
             Event::InitDone => {
-                listed.send_replace(true);
+                listing.send_replace(Listing::Done);
             }
-            Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) if is_news && *listed.borrow() => {
+            Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)
+                if is_news && *listing.borrow() == Listing::Done =>
+            {
                 for account in accounts_of(&secret.metadata) {
                     if changed.send(account).is_err() {
                         return;
@@ -168,11 +206,6 @@ async fn watch_secrets(
             _ => {}
         }
     }
-}
-
-/// Errors were explained on the way and the watch goes on by itself.
-fn only_ok<T>(events: impl Stream<Item = watcher::Result<T>>) -> impl Stream<Item = T> {
-    events.flat_map(stream::iter)
 }
 
 /// The accounts that a Secret may concern: its controller, and the one it is annotated with.
@@ -186,21 +219,4 @@ fn accounts_of(metadata: &ObjectMeta) -> Vec<ObjectRef<ApiAccount>> {
     names.sort();
     names.dedup();
     names.into_iter().map(|name| ObjectRef::new(&name).within(&namespace)).collect()
-}
-
-/// A watch that does not come about is tried again for ever; this says why it does not.
-fn explain<T>(event: &watcher::Result<Event<T>>, what: &str) {
-    let Err(error) = event else {
-        return;
-    };
-    let hint = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => match status.code {
-            404 => "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`",
-            403 => "; the controller's role does not allow it",
-            _ => "",
-        },
-        _ => "",
-    };
-    tracing::warn!("cannot watch {what}: {error}{hint}; trying again");
 }

@@ -5,8 +5,10 @@
 //! nothing here knows what is behind them. The [`Outcome`] becomes a status, events, log lines or a printout. The
 //! controller and the command line both run exactly this.
 
+mod adoption;
 mod desired;
 mod drift;
+mod keys;
 mod labels;
 mod observed;
 mod outcome;

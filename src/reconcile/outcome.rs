@@ -293,7 +293,9 @@ impl Refusal {
             | Self::Drifted { .. }
             | Self::Keyring(_)
             | Self::NoKeys { .. } => true,
-            Self::Secret(error) => matches!(error, SecretError::Refused { .. } | SecretError::File { .. }),
+            Self::Secret(error) => {
+                matches!(error, SecretError::Refused { .. } | SecretError::Unlisted { .. } | SecretError::File { .. })
+            }
             Self::Database(error) => !error.is_retryable(),
             Self::NoRandomness(_) | Self::Contended => false,
         }

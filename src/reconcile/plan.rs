@@ -104,14 +104,15 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     Plan { account: plan_account(desired, observed), keys: plan_keys(desired, observed, &secret, now), secret, remove }
 }
 
-/// New keys are made only when they can be handed out: while the Secret is somebody else's, the old ones go on.
+/// New keys are made only when they can be handed out: while the Secret is somebody else's, or not yet there, the old ones
+/// go on.
 fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: Timestamp) -> KeysPlan {
     let Some(account) = &observed.account else {
         return KeysPlan::Keep;
     };
     let ids = |keys: Vec<&StoredKey>| keys.into_iter().map(|key| key.id).collect::<Vec<_>>();
     let expired = ids(expired(account, now));
-    let can_hand_out = !matches!(secret, SecretPlan::Refuse { .. });
+    let can_hand_out = matches!(secret, SecretPlan::Keep | SecretPlan::Replace { .. });
     match why_rotate(&desired.rotation, account, now).filter(|_| can_hand_out) {
         Some(reason) => {
             let overlap = desired.rotation.overlap;

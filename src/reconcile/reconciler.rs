@@ -3,22 +3,16 @@
 //! Database first, then Secret: after a crash at any point, the next pass sees what was done and does the rest. An
 //! answer that got lost is found by reading again, never by generating again; whoever was overtaken observes anew.
 
-use super::drift::{difference, drift};
-use super::outcome::holder;
 use super::{
     AccountPlan, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan, Verified, plan,
 };
-use crate::account::{
-    Account, AccountId, AccountName, KeyEntropy, KeyId, KeyPair, KeyState, Life, StoredKey, Suspension, next_look,
-    next_rotation,
-};
-use crate::api::{AdoptionPolicy, ManagementPolicy};
+use crate::account::{Account, AccountId, Suspension, next_look, next_rotation, why_rotate};
+use crate::api::ManagementPolicy;
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::secrets::{SecretManifest, SecretStore, Sight};
 use jiff::Timestamp;
 use std::sync::Arc;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 /// How often to observe anew when others change the same things; each time somebody else has got on.
 const ATTEMPTS: usize = 5;
@@ -112,26 +106,42 @@ impl Reconciler {
         if desired.paused {
             return Err(Halt::Refused(Refusal::Paused));
         }
-        let observed = self.observe(desired, verified, known).await?;
-        outcome.account.clone_from(&observed.account);
-        let plan = plan(desired, &observed, self.surroundings.now());
-        if desired.management == ManagementPolicy::Observe {
-            return self.tell_drift(&plan, desired, outcome).await;
+        let account = match known {
+            Some(account) => Some(account),
+            None => self.database.find_by_owner(&desired.owner).await?,
+        };
+        outcome.account.clone_from(&account);
+        let now = self.surroundings.now();
+        match self.observe(desired, verified, account.clone()).await {
+            Ok(observed) => {
+                let plan = plan(desired, &observed, now);
+                if desired.management == ManagementPolicy::Observe {
+                    return self.tell_drift(&plan, desired, outcome).await;
+                }
+                self.execute(&plan, desired, &observed, verified, outcome).await?;
+                match &outcome.account {
+                    // Its Secret is known to be its own only now.
+                    Some(account) if why_rotate(&desired.rotation, account, now).is_some() => Err(Halt::LookAgain),
+                    _ => look_ahead(desired, outcome),
+                }
+            }
+            Err(Halt::Refused(refusal)) if account.is_some() && desired.management == ManagementPolicy::Enforce => {
+                // Its keys stay as they are, so the Secret has no say in who may use them from where.
+                let observed = Observed { account, secret: ObservedSecret::Verified, strays: Vec::new() };
+                let plan = plan(desired, &observed, now);
+                outcome.account = Some(self.execute_account(&plan.account, desired, &observed, outcome).await?);
+                Err(Halt::Refused(refusal))
+            }
+            Err(halt) => Err(halt),
         }
-        self.execute(&plan, desired, &observed, verified, outcome).await?;
-        self.look_ahead(desired, outcome)
     }
 
     async fn observe(
         &self,
         desired: &Desired,
         verified: Option<&Verified>,
-        known: Option<Account>,
+        account: Option<Account>,
     ) -> Result<Observed, Halt> {
-        let account = match known {
-            Some(account) => Some(account),
-            None => self.database.find_by_owner(&desired.owner).await?,
-        };
         let active = account.as_ref().and_then(Account::active_key).map(|key| key.id);
         let verified = verified.filter(|verified| active.is_some_and(|active| verified.holds_for(desired, active)));
         let at = &desired.secret.at;
@@ -262,126 +272,24 @@ impl Reconciler {
         Ok(version)
     }
 
-    /// What to do about an account that has the name already: take it over if that is asked for and nobody declares it.
-    async fn adopt_or_refuse(
-        &self,
-        taken: &Account,
-        name: AccountName,
-        desired: &Desired,
-        observed: &Observed,
-        outcome: &mut Outcome,
-    ) -> Result<Halt, Halt> {
-        let cluster = &desired.owner.cluster;
-        let declared_by = taken.owner.as_ref().filter(|_| taken.life == Life::Live);
-        let may_adopt = desired.adoption == AdoptionPolicy::IfUnowned && observed.account.is_none();
-        Ok(match declared_by {
-            Some(owner) if desired.adoption == AdoptionPolicy::IfUnowned || owner.cluster != *cluster => {
-                Halt::Refused(Refusal::OwnedElsewhere { name, holder: holder(taken, cluster) })
-            }
-            Some(_) => Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) }),
-            // A resource has one account: one that has its own does not get a second by a rename.
-            None if observed.account.is_some() => {
-                Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) })
-            }
-            None if may_adopt => {
-                let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
-                let adopt = Action::Adopt { expected: taken.version, owner, answered };
-                self.commit(taken.id, adopt, desired.generation).await?;
-                outcome.done.push(Done::Adopted);
-                Halt::LookAgain
-            }
-            None => {
-                let difference = difference(taken, desired);
-                Halt::Refused(Refusal::AdoptionRequired { name, difference })
-            }
-        })
-    }
-
-    async fn execute_keys(
-        &self,
-        plan: &KeysPlan,
-        account: &Account,
-        desired: &Desired,
-        outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
-        let expected = account.version;
-        let (action, done) = match plan {
-            KeysPlan::Keep => return Ok(()),
-            KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
-            KeysPlan::Rotate { reason, old_expires, revoke } => {
-                let pair = self.new_pair(KeyId::from_random(self.random()?))?;
-                let key = self.seal(account.id, pair)?;
-                let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires };
-                let answered = desired.rotation.asked.answered_after(&account.answered);
-                let (old_expires, revoke) = (*old_expires, revoke.clone());
-                (Action::Rotate { expected, key, old_expires, revoke, answered }, done)
-            }
-        };
-        outcome.account = Some(self.commit(account.id, action, desired.generation).await?);
-        outcome.done.push(done);
-        Ok(())
-    }
-
-    /// Tells what differs, and changes nothing.
-    async fn tell_drift(&self, plan: &Plan, desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
-        let unowned = match plan.account {
-            AccountPlan::Create { .. } => self.database.find_by_name(&desired.settings.name).await?,
-            _ => None,
-        };
-        outcome.drift = drift(plan, desired, unowned.as_ref());
-        if outcome.drift.is_empty() {
-            return self.look_ahead(desired, outcome);
-        }
-        let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
-        Err(Halt::Refused(Refusal::Drifted { fields }))
-    }
-
-    /// When to look again; and whether somebody else has the last word.
-    fn look_ahead(&self, desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
-        let Some(account) = &outcome.account else {
-            return Ok(());
-        };
-        outcome.next_rotation = next_rotation(&desired.rotation, account);
-        outcome.next_look = next_look(&desired.rotation, account);
-        match &account.suspension {
-            Some(Suspension { since, reason }) => {
-                Err(Halt::Refused(Refusal::Suspended { since: *since, reason: reason.clone() }))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The first pair of a new account, sealed: from its Secret if only its row was lost, otherwise new.
-    fn first_key(&self, account: AccountId, secret: &ObservedSecret) -> Result<(StoredKey, bool), Halt> {
-        let id = KeyId::from_random(self.random()?);
-        let (pair, recovered) = match secret.recoverable_keys() {
-            Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
-            None => (self.new_pair(id)?, false),
-        };
-        Ok((self.seal(account, pair)?, recovered))
-    }
-
-    fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, Unrandom> {
-        let sealed = self.keyring.seal(account, pair.id, &pair.secret_key, self.random()?);
-        let created = self.surroundings.now();
-        Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
-    }
-
-    fn new_pair(&self, id: KeyId) -> Result<KeyPair, Unrandom> {
-        let mut secret_key = Zeroizing::new([0; 32]);
-        self.surroundings.fill(secret_key.as_mut_slice())?;
-        Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: self.random()?, secret_key }))
-    }
-
-    fn open_active(&self, account: &Account) -> Result<KeyPair, Refusal> {
-        let key = account.active_key().ok_or_else(|| Refusal::NoKeys { account: account.id.to_string() })?;
-        let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
-        Ok(KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key })
-    }
-
-    fn random<const N: usize>(&self) -> Result<[u8; N], Unrandom> {
+    pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], Unrandom> {
         let mut bytes = [0; N];
         self.surroundings.fill(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+/// When to look again; and whether somebody else has the last word.
+pub(super) fn look_ahead(desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
+    let Some(account) = &outcome.account else {
+        return Ok(());
+    };
+    outcome.next_rotation = next_rotation(&desired.rotation, account);
+    outcome.next_look = next_look(&desired.rotation, account);
+    match &account.suspension {
+        Some(Suspension { since, reason }) => {
+            Err(Halt::Refused(Refusal::Suspended { since: *since, reason: reason.clone() }))
+        }
+        None => Ok(()),
     }
 }

@@ -34,6 +34,9 @@ pub fn status(
     if outcome.refusal.is_none() || outcome.secret_version.is_some() {
         status.secret_name = Some(secret_name.to_owned());
         status.secret_resource_version.clone_from(&outcome.secret_version);
+    } else if previous.is_some_and(|previous| previous.observed_generation != generation) {
+        // It was verified against another spec, and would pass for verified against this one.
+        status.secret_resource_version = None;
     }
     status
 }

@@ -1,7 +1,7 @@
 //! Secrets on a cluster, read as rarely as can be: [`View`] knows from a metadata watch which there are, so that a new
 //! account needs no read, and an unchanged Secret none either.
 
-use super::view::View;
+use super::view::{View, Views};
 use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use crate::api::MANAGER;
 use async_trait::async_trait;
@@ -9,18 +9,27 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
+use std::error::Error;
 use std::sync::Arc;
 
 /// The Secrets of a cluster.
 pub struct Cluster {
     client: Client,
-    view: Arc<View>,
+    views: Views,
 }
 
 impl Cluster {
-    /// The Secrets that this client reaches; somebody must keep the view fed by a watch.
-    pub fn new(client: Client, view: Arc<View>) -> Self {
-        Self { client, view }
+    /// The Secrets that this client reaches; somebody must keep the views fed by watches.
+    pub fn new(client: Client, views: Views) -> Self {
+        Self { client, views }
+    }
+
+    fn view(&self, namespace: &str) -> Result<&Arc<View>, SecretError> {
+        let Some(view) = self.views.of(namespace) else {
+            return Err(SecretError::Unlisted { reason: format!("the namespace {namespace} is not watched") });
+        };
+        view.listed().map_err(|reason| SecretError::Unlisted { reason })?;
+        Ok(view)
     }
 
     fn api(&self, at: &SecretRef) -> Api<Secret> {
@@ -28,10 +37,11 @@ impl Cluster {
     }
 
     async fn read(&self, at: &SecretRef) -> Result<Option<FoundSecret>, SecretError> {
-        let secret = self.api(at).get_opt(&at.name).await.map_err(|error| refused(at, error))?;
+        let view = self.view(&at.namespace)?;
+        let secret = self.api(at).get_opt(&at.name).await.map_err(|error| refused(at, &error))?;
         match &secret {
-            Some(secret) => self.view.note(at, &secret.metadata),
-            None => self.view.forget(at),
+            Some(secret) => view.note(at, &secret.metadata),
+            None => view.forget(at),
         }
         Ok(secret.map(|secret| FoundSecret::new(at.clone(), secret)))
     }
@@ -40,7 +50,7 @@ impl Cluster {
 #[async_trait]
 impl SecretStore for Cluster {
     async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
-        match self.view.look(at) {
+        match self.view(&at.namespace)?.look(at) {
             Some(None) => Ok(Sight::Absent),
             Some(Some(version)) if Some(version.as_str()) == verified => Ok(Sight::Unchanged),
             _ => Ok(self.read(at).await?.map_or(Sight::Absent, |found| Sight::Found(Box::new(found)))),
@@ -48,46 +58,50 @@ impl SecretStore for Cluster {
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
-        Ok(wanted.uid.as_deref().map(|uid| self.view.controlled_by(uid)).unwrap_or_default())
+        let view = self.view(&wanted.owner.namespace)?;
+        Ok(wanted.uid.as_deref().map(|uid| view.controlled_by(uid)).unwrap_or_default())
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
         let at = &manifest.at;
+        let view = self.view(&at.namespace)?;
         match self.api(at).create(&as_manager(), &manifest.to_secret()).await {
             Ok(secret) => {
-                self.view.note(at, &secret.metadata);
+                view.note(at, &secret.metadata);
                 Ok(secret.metadata.resource_version)
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                self.view.contest(at);
+                view.contest(at);
                 Err(SecretError::Exists(at.clone()))
             }
-            Err(error) => Err(refused(at, error)),
+            Err(error) => Err(refused(at, &error)),
         }
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
         let at = &manifest.at;
+        let view = self.view(&at.namespace)?;
         match self.api(at).replace(&at.name, &as_manager(), &found.put_right(manifest)).await {
             Ok(secret) => {
-                self.view.note(at, &secret.metadata);
+                view.note(at, &secret.metadata);
                 Ok(secret.metadata.resource_version)
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                self.view.contest(at);
+                view.contest(at);
                 Err(SecretError::Changed(at.clone()))
             }
-            Err(error) => Err(refused(at, error)),
+            Err(error) => Err(refused(at, &error)),
         }
     }
 
     async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
-        let Some(metadata) = self.api(at).get_metadata_opt(&at.name).await.map_err(|error| refused(at, error))? else {
-            self.view.forget(at);
+        let view = self.view(&at.namespace)?;
+        let Some(metadata) = self.api(at).get_metadata_opt(&at.name).await.map_err(|error| refused(at, &error))? else {
+            view.forget(at);
             return Ok(());
         };
         if of.check(&metadata.metadata).is_err() {
-            self.view.note(at, &metadata.metadata);
+            view.note(at, &metadata.metadata);
             return Ok(());
         }
         let exactly_this =
@@ -95,18 +109,19 @@ impl SecretStore for Cluster {
         match self.api(at).delete(&at.name, &DeleteParams::default().preconditions(exactly_this)).await {
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(SecretError::Changed(at.clone())),
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                self.view.forget(at);
+                view.forget(at);
                 Ok(())
             }
-            Err(error) => Err(refused(at, error)),
+            Err(error) => Err(refused(at, &error)),
             Ok(_) => {
-                self.view.forget(at);
+                view.forget(at);
                 Ok(())
             }
         }
     }
 
     async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+        let view = self.view(&at.namespace)?;
         let Some(found) = self.read(at).await? else {
             return Ok(());
         };
@@ -115,10 +130,10 @@ impl SecretStore for Cluster {
         let patch = json!({ "metadata": { "resourceVersion": found.version(), "ownerReferences": others } });
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         match self.api(at).patch(&at.name, &params, &Patch::Merge(patch)).await {
-            Ok(secret) => self.view.note(at, &secret.metadata),
+            Ok(secret) => view.note(at, &secret.metadata),
             Err(kube::Error::Api(status)) if status.is_conflict() => return Err(SecretError::Changed(at.clone())),
-            Err(kube::Error::Api(status)) if status.is_not_found() => self.view.forget(at),
-            Err(error) => return Err(refused(at, error)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => view.forget(at),
+            Err(error) => return Err(refused(at, &error)),
         }
         Ok(())
     }
@@ -129,13 +144,69 @@ fn as_manager() -> PostParams {
 }
 
 /// Overload, time-outs and trouble on the way pass by themselves; any other refusal somebody has to mend.
-fn refused(at: &SecretRef, error: kube::Error) -> SecretError {
-    let at = at.clone();
+fn refused(at: &SecretRef, error: &kube::Error) -> SecretError {
+    let (at, reason) = (at.clone(), reason(error));
+    if is_for_a_person(error) { SecretError::Refused { at, reason } } else { SecretError::Unavailable { at, reason } }
+}
+
+/// Whether the API server will say the same again until somebody does something.
+pub(crate) fn is_for_a_person(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code < 500 && !matches!(status.code, 408 | 409 | 410 | 429))
+}
+
+/// What went wrong, in words for a person. Nothing of an answer that could not be understood: it may hold a Secret.
+pub(crate) fn reason(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) if status.code < 500 && !matches!(status.code, 408 | 409 | 429) => {
-            SecretError::Refused { at, reason: status.message }
+        kube::Error::Api(status) => status.message.trim_end().to_owned(),
+        kube::Error::SerdeError(error) => {
+            format!("its answer makes no sense at line {}, column {}", error.line(), error.column())
         }
-        kube::Error::Api(status) => SecretError::Unavailable { at, reason: status.message },
-        other => SecretError::Unavailable { at, reason: other.to_string() },
+        kube::Error::FromUtf8(_) => "its answer is not text".to_owned(),
+        other => {
+            let mut text = other.to_string();
+            let mut source = other.source().and_then(Error::source);
+            while let Some(cause) = source {
+                let cause_text = cause.to_string();
+                if !text.ends_with(&cause_text) {
+                    text = format!("{text}: {cause_text}");
+                }
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn nothing_of_an_answer_that_cannot_be_read_is_shown() {
+        let at = SecretRef { namespace: "ns".to_owned(), name: "acme".to_owned() };
+        let whole = r#"{"apiVersion":"v1","kind":"Secret","data":{"OPSADMIN_SECRET_KEY":"aHVzaA=="}}"#;
+        let answers = [
+            whole.as_bytes()[..whole.len() - 2].to_vec(),
+            whole.replace(r#""aHVzaA==""#, r#"["aHVzaA=="]"#).into_bytes(),
+            whole.replace(r#"{"OPSADMIN_SECRET_KEY":"aHVzaA=="}"#, r#""aHVzaA==""#).into_bytes(),
+            whole.replace("aHVzaA==", "aHVzaA==!").into_bytes(),
+            [whole.as_bytes(), &[0xff]].concat(),
+        ];
+        for answer in answers {
+            let service = tower::service_fn(move |_: Request<Body>| {
+                let answer = answer.clone();
+                async move { Ok::<_, Infallible>(Response::new(Body::from(answer))) }
+            });
+            let client = Client::new(service, "ns");
+            let view = Arc::new(View::default());
+            view.contest(&at);
+            let error = Cluster::new(client, Views::Cluster(view)).find(&at, None).await.unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(said.contains("its answer"), "{said}");
+            assert!(!said.contains("aHV") && !said.contains("hush"), "{said}");
+        }
     }
 }

@@ -29,6 +29,14 @@ pub enum SecretError {
         /// What was said.
         reason: String,
     },
+    /// The API server does not show which Secrets there are, so that none can be told to be missing.
+    #[error(
+        "the Secrets cannot be listed and watched: {reason}; allow `list` and `watch` on secrets to the controller"
+    )]
+    Unlisted {
+        /// What was said.
+        reason: String,
+    },
     /// A manifest in the directory cannot be read or written.
     #[error("cannot use the Secret manifest {}: {reason}", path.display())]
     File {

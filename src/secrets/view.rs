@@ -9,7 +9,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is known of each part of the cluster that is watched: a view for each watch, since one that is listed anew says
+/// nothing of the others.
+#[derive(Debug)]
+pub enum Views {
+    /// One watch of all namespaces.
+    Cluster(Arc<View>),
+    /// One for each of these.
+    Namespaces(HashMap<String, Arc<View>>),
+}
+
+impl Views {
+    /// The view that shows this namespace; `None` if nothing does.
+    pub fn of(&self, namespace: &str) -> Option<&Arc<View>> {
+        match self {
+            Self::Cluster(view) => Some(view),
+            Self::Namespaces(views) => views.get(namespace),
+        }
+    }
+}
 
 /// The Secrets this program manages, by metadata.
 #[derive(Debug, Default)]
@@ -23,6 +43,8 @@ struct State {
     contested: HashSet<SecretRef>,
     /// Counts the listings, so that what a new listing lacks can be told.
     listing: u64,
+    /// Why not even the first listing came about.
+    refused: Option<String>,
 }
 
 #[derive(Debug)]
@@ -40,6 +62,19 @@ impl View {
             return None;
         }
         Some(state.seen.get(at).map(|glimpse| glimpse.version.clone()))
+    }
+
+    /// Whether there was a listing; until then the view is empty and says nothing of what there is.
+    ///
+    /// # Errors
+    /// Why there was none.
+    pub fn listed(&self) -> Result<(), String> {
+        self.state().refused.clone().map_or(Ok(()), Err)
+    }
+
+    /// Takes in that the API server refuses the first listing.
+    pub fn refuse(&self, reason: &str) {
+        self.state().refused = Some(reason.to_owned());
     }
 
     /// The Secrets whose controller has this UID.
@@ -76,6 +111,7 @@ impl View {
                 place(&secret.metadata).is_some_and(|at| state.note(&at, &secret.metadata))
             }
             Event::InitDone => {
+                state.refused = None;
                 let listing = state.listing;
                 let gone: Vec<_> =
                     state.seen.iter().filter(|(_, seen)| seen.listing < listing).map(|(at, _)| at.clone()).collect();

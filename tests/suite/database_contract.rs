@@ -7,6 +7,7 @@ mod concurrency;
 mod failures;
 mod fixture;
 mod hand_edits;
+mod keys;
 mod life;
 mod page;
 mod rules;
@@ -53,6 +54,15 @@ for_each_adapter!(
         a_retiring_key_says_when_it_expires,
         the_journal_tells_the_whole_life_and_no_key,
         a_change_to_an_account_that_is_not_there_is_a_conflict,
+    },
+    keys::{
+        a_rotation_lets_the_old_pair_expire,
+        a_rotation_without_overlap_leaves_one_pair,
+        expired_pairs_are_revoked_and_the_active_one_never,
+        of_two_rotations_of_one_version_one_is_made,
+        what_nobody_declares_can_be_adopted_and_nothing_else,
+        a_suspension_is_read_with_its_reason_and_outlives_changes,
+        what_was_deleted_long_ago_is_purged_and_its_history_kept,
     },
     rules::{
         a_taken_name_is_refused_and_leaves_nothing,

@@ -111,7 +111,8 @@ async fn every_field_reaches_the_database_and_the_keys_stay() {
     let accounts: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&sql).await.expect("a count");
     assert_eq!(accounts, 1, "renamed, not made again");
     assert_eq!(scene.data("acme-opsadmin").await, keys);
-    assert_eq!(scene.event("acme", "Updated").await, r#"description: "" → "the portal\nof Acme""#);
+    scene.event_with("acme", "Updated", r#"description: "" → "the portal\nof Acme""#).await;
+    scene.event_with("acme", "Updated", "Acme Power").await;
 }
 
 #[tokio::test]

@@ -1,8 +1,13 @@
 //! The controller against a real API server: a namespace, a database and a controller process for each test.
 
+mod keys;
+mod kstatus;
+mod kubectl;
 mod lifecycle;
 mod outages;
+mod ownership;
 mod refusals;
+mod rights;
 mod scene;
 mod secrets;
 mod writes;

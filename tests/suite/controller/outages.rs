@@ -64,6 +64,26 @@ async fn away_later_is_said_and_everything_is_caught_up_with() {
 }
 
 #[tokio::test]
+async fn what_was_asked_of_the_secret_meanwhile_is_done_afterwards() {
+    let mut scene = Scene::set("database away secret").await;
+    let mut server = Postgres::new().await;
+    let database = server.database("accounts").await;
+    scene.start_on(database.url(), &[]);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+
+    server.stop().await;
+    scene.change("acme", json!({ "secret": { "labels": { "team": "partners" }, "keys": { "apiKey": "id" } } })).await;
+    scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
+    server.start().await;
+    scene.ready("acme").await;
+    let secret = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
+    assert_eq!(secret.metadata.labels.expect("it has labels").get("team").map(String::as_str), Some("partners"));
+    assert!(scene.data("acme-opsadmin").await.contains_key("id"));
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_keyring_that_does_not_open_the_database_ends_the_program() {
     let mut scene = Scene::with_controller("wrong keyring", &[]).await;
     scene.create("acme", json!({})).await;

@@ -1,6 +1,6 @@
 //! The stage of one test: its namespace, its database, its keyring and its controller.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,13 +30,18 @@ pub struct Scene {
     pub database: TestDatabase,
     pub keyring: PathBuf,
     pub namespace: TestNamespace,
+    // Kept so that the keyring is there for as long as the scene is.
     _folder: Arc<Folder>,
 }
 
 impl Scene {
     /// A namespace and a PostgreSQL database, without a controller yet.
     pub async fn set(test_name: &str) -> Self {
-        let cluster = cluster().await;
+        Self::set_on(cluster().await, test_name).await
+    }
+
+    /// The same on another cluster than the one that the tests share.
+    pub async fn set_on(cluster: &'static Cluster, test_name: &str) -> Self {
         let folder = Folder::new("scene");
         let keyring = folder.path().join("opsadmin.keyring");
         let init = Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]);
@@ -69,6 +74,11 @@ impl Scene {
     pub fn start_on(&mut self, url: &str, extra: &[&str]) {
         let kubeconfig = self.cluster.kubeconfig();
         self.controller = Some(spawn_controller(kubeconfig, &[self.namespace.name()], url, &self.keyring, extra));
+    }
+
+    /// Starts a controller that has another's rights, and watches other namespaces: all if there are none.
+    pub fn start_as(&mut self, kubeconfig: &Path, namespaces: &[&str], extra: &[&str]) {
+        self.controller = Some(spawn_controller(kubeconfig, namespaces, self.database.url(), &self.keyring, extra));
     }
 
     /// What the controller has logged.
@@ -112,6 +122,19 @@ impl Scene {
         let patch = Patch::Merge(json!({ "spec": spec }));
         let changed = self.accounts().patch(name, &PatchParams::default(), &patch).await;
         changed.expect("the API server takes the change")
+    }
+
+    /// Merges these into the account's annotations.
+    pub async fn annotate(&self, name: &str, annotations: Value) -> ApiAccount {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        let changed = self.accounts().patch(name, &PatchParams::default(), &patch).await;
+        changed.expect("the API server takes the change")
+    }
+
+    /// Takes the account's finalizers away, as somebody does who cannot wait.
+    pub async fn strip_finalizers(&self, name: &str) {
+        let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        self.accounts().patch(name, &PatchParams::default(), &patch).await.expect("the API server takes the change");
     }
 
     /// Deletes the account and waits until it is gone.
@@ -180,19 +203,24 @@ impl Scene {
 
     /// Waits until there is an event with this reason about the account, and gives its note.
     pub async fn event(&self, account: &str, reason: &str) -> String {
+        self.event_with(account, reason, "").await
+    }
+
+    /// The same for an event whose note has this text in it.
+    pub async fn event_with(&self, account: &str, reason: &str, text: &str) -> String {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
-        eventually(&format!("an event {reason} about {account}"), SOON, async || {
+        eventually(&format!("an event {reason} {text:?} about {account}"), SOON, async || {
             let events = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let mut seen = Vec::new();
             for event in events {
                 let about = event.regarding.and_then(|object| object.name).unwrap_or_default();
                 let (found, note) = (event.reason.unwrap_or_default(), event.note.unwrap_or_default());
-                if about == account && found == reason {
+                if about == account && found == reason && note.contains(text) {
                     return Ok(note);
                 }
                 seen.push(format!("{about}: {found}: {note}"));
             }
-            Err(seen.join("\n"))
+            Err(format!("{}\n{}", seen.join("\n"), self.log()))
         })
         .await
     }

@@ -78,7 +78,7 @@ async fn edited_it_is_put_back() {
             })
             .await;
     }
-    assert!(scene.event("acme", "SecretPutBack").await.contains("data.OPSADMIN_SECRET_KEY"));
+    scene.event_with("acme", "SecretPutBack", "data.OPSADMIN_SECRET_KEY").await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! An account reads back as it was made.
 
 use super::fixture::*;
-use opsadmin_operator::account::{Account, ClusterId, Description, Life, StoredSettings, Version};
+use opsadmin_operator::account::{Account, Asked, ClusterId, Description, Life, StoredSettings, Version};
 use opsadmin_operator::database::Action;
 use std::collections::BTreeSet;
 
@@ -16,6 +16,8 @@ pub async fn every_field_reads_back(fresh: Fresh) {
         life: Life::Live,
         settings: StoredSettings::from(settings),
         keys: vec![key.clone()],
+        answered: Asked::default(),
+        suspension: None,
     };
     assert_eq!(database.commit(&creation).await.unwrap(), expected);
     assert_eq!(database.find_by_owner(owner).await.unwrap(), Some(expected.clone()));

@@ -115,6 +115,13 @@ pub async fn the_statements_of_the_page_do_what_it_says(fresh: Fresh) {
     let started = database.commit(&update(&stopped, &wide)).await.unwrap();
     assert_eq!(log_in(&fresh, &account).await.len(), 6);
 
+    fresh.by_hand(&filled("Suspend an account", &[&id, &now, "unpaid"])).await.unwrap();
+    assert!(log_in(&fresh, &account).await.is_empty(), "it is suspended");
+    let suspended = database.find_by_owner(&owner("page")).await.unwrap().unwrap();
+    assert_eq!(suspended.suspension.unwrap().reason, "unpaid");
+    fresh.by_hand(&filled("End the suspension", &[&id, &now])).await.unwrap();
+    assert_eq!(log_in(&fresh, &account).await.len(), 6);
+
     fresh.by_hand(&filled("Rename an account", &[&id, &now, "Päge Two", "päge two"])).await.unwrap();
     assert_eq!(database.find_by_name(&name("PÄGE two")).await.unwrap().unwrap().id, started.id);
 

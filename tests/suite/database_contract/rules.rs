@@ -1,11 +1,11 @@
 //! The database's own rules: what it refuses, it refuses whole.
 
 use super::fixture::*;
-use opsadmin_operator::account::AccountId;
+use opsadmin_operator::account::{AccountId, Asked};
 use opsadmin_operator::database::{Action, DatabaseError, UnknownAffiliate};
 use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
 
-async fn rows(fresh: &Fresh) -> Vec<String> {
+pub(super) async fn rows(fresh: &Fresh) -> Vec<String> {
     let mut counts = Vec::new();
     for table in ["accounts", "account_roles", "account_allowed_ips", "account_keys", "affiliates", "account_journal"] {
         counts.push(fresh.count(table).await);
@@ -71,6 +71,7 @@ pub async fn an_unknown_affiliate_is_refused_and_leaves_nothing(fresh: Fresh) {
         owner: owner("unknown"),
         settings: full_settings("unknown"),
         key: stored(account, &pair()),
+        answered: Asked::default(),
         unknown_affiliate: UnknownAffiliate::Refuse,
     };
 
@@ -119,7 +120,7 @@ pub async fn what_would_widen_access_is_refused_to_hands_too(fresh: Fresh) {
         "UPDATE accounts SET owner_namespace = NULL",
         "UPDATE accounts SET any_ip = NULL",
         "UPDATE accounts SET version = 0",
-        "INSERT INTO account_journal (account_id, at, actor, action, changes) VALUES ('x', 0, 'me', 'erased', '[]')",
+        "UPDATE accounts SET suspended_at = 1",
     ] {
         let refused = fresh.by_hand(sql).await.unwrap_err();
         let kind = refused.as_database_error().unwrap().kind();

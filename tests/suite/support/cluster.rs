@@ -37,6 +37,7 @@ const KUBECTL_WITHIN: Duration = Duration::from_mins(1);
 pub struct Cluster {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
+    controller_manager: Option<PathBuf>,
     // None when the cluster was there before the tests.
     own: Option<ControlPlane>,
     home: Arc<Folder>,
@@ -55,6 +56,25 @@ pub async fn cluster() -> &'static Cluster {
 }
 
 impl Cluster {
+    /// A cluster that only this test uses, without the project's definitions: for what concerns all namespaces or must
+    /// see them missing. It is there until the test binary ends.
+    pub async fn of_its_own() -> &'static Self {
+        match Self::start_bare().await {
+            Ok(mut cluster) => {
+                cluster.start_controllers();
+                Box::leak(Box::new(cluster))
+            }
+            Err(problem) => panic!("no cluster of its own: {problem}"),
+        }
+    }
+
+    /// Gives it the project's definitions.
+    pub async fn install_definitions(&self) {
+        if let Err(problem) = install_definitions(&self.client().await).await {
+            panic!("{problem}");
+        }
+    }
+
     async fn find_or_start() -> Result<Self, String> {
         match env::var_os("OPSADMIN_TEST_KUBECONFIG") {
             Some(kubeconfig) => Self::existing(PathBuf::from(kubeconfig)).await,
@@ -64,20 +84,41 @@ impl Cluster {
 
     async fn existing(kubeconfig: PathBuf) -> Result<Self, String> {
         install_definitions(&client_of(&kubeconfig).await?).await?;
-        Ok(Self { kubeconfig, kubectl: installed_kubectl(), own: None, home: Folder::new("home") })
+        Ok(Self {
+            kubeconfig,
+            kubectl: installed_kubectl(),
+            controller_manager: None,
+            own: None,
+            home: Folder::new("home"),
+        })
     }
 
     async fn start() -> Result<Self, String> {
+        let mut cluster = Self::start_bare().await?;
+        install_definitions(&client_of(&cluster.kubeconfig).await?).await?;
+        cluster.start_controllers();
+        Ok(cluster)
+    }
+
+    async fn start_bare() -> Result<Self, String> {
         let programs = tokio::task::spawn_blocking(Programs::find)
             .await
             .map_err(|error| format!("looking for the programs: {error}"))??;
-        let mut own = ControlPlane::start(&programs).await?;
+        let own = ControlPlane::start(&programs).await?;
         let kubeconfig = own.kubeconfig_for("opsadmin-suite", Some("system:masters"));
-        install_definitions(&client_of(&kubeconfig).await?).await?;
-        if let Some(controller_manager) = &programs.controller_manager {
+        Ok(Self {
+            kubeconfig,
+            kubectl: programs.kubectl,
+            controller_manager: programs.controller_manager,
+            own: Some(own),
+            home: Folder::new("home"),
+        })
+    }
+
+    fn start_controllers(&mut self) {
+        if let (Some(own), Some(controller_manager)) = (&mut self.own, &self.controller_manager) {
             own.start_controllers(controller_manager);
         }
-        Ok(Self { kubeconfig, kubectl: programs.kubectl, own: Some(own), home: Folder::new("home") })
     }
 
     /// A kubeconfig that may do everything.
@@ -110,7 +151,7 @@ impl Cluster {
         self.own.as_ref().map(|own| audit::read(own.audit_log(), namespace))
     }
 
-    /// Runs `kubectl` in a namespace of this cluster.
+    /// Runs `kubectl` in a namespace of this cluster; `""` leaves it to the arguments or the input to name one.
     pub async fn kubectl(&self, namespace: &str, arguments: &[&str]) -> Finished {
         self.kubectl_with(namespace, arguments, "").await
     }
@@ -121,7 +162,7 @@ impl Cluster {
         kubectl
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(["--namespace", namespace])
+            .args((!namespace.is_empty()).then(|| format!("--namespace={namespace}")))
             .args(arguments)
             .env_remove("KUBECONFIG")
             .env("HOME", self.home.path());

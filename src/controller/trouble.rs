@@ -1,0 +1,79 @@
+//! Watches that fail are tried again for ever: this says why, once and not at every try, and when it is over.
+
+use crate::secrets::cluster::{is_for_a_person, reason};
+use kube::runtime::watcher::{Error, Event, Result};
+use std::time::{Duration, Instant};
+
+/// The same trouble is worth another line after so long: logs are looked at from their end.
+const SAID_AGAIN_AFTER: Duration = Duration::from_mins(10);
+
+/// The trouble of one watch.
+pub(super) struct Trouble {
+    what: String,
+    said: Option<(String, Instant)>,
+}
+
+impl Trouble {
+    /// None yet with the watch of these.
+    pub fn with(what: String) -> Self {
+        Self { what, said: None }
+    }
+
+    /// Logs what there is to say of this event of the watch.
+    pub fn tell<T>(&mut self, event: &Result<Event<T>>) {
+        match event {
+            // A listing has begun, and may yet fail.
+            Ok(Event::Init) => {}
+            Ok(_) => {
+                if self.said.take().is_some() {
+                    tracing::info!("watching {} again", self.what);
+                }
+            }
+            Err(error) if is_routine(error) => {}
+            Err(error) => self.complain(words(error)),
+        }
+    }
+
+    fn complain(&mut self, trouble: String) {
+        let known = self.said.as_ref().is_some_and(|(said, at)| *said == trouble && at.elapsed() < SAID_AGAIN_AFTER);
+        if !known {
+            tracing::warn!("cannot watch {}: {trouble}; trying again until it works", self.what);
+            self.said = Some((trouble, Instant::now()));
+        }
+    }
+}
+
+/// Why the API server refuses the watch, if it does and will go on doing so.
+pub(super) fn refusal(error: &Error) -> Option<String> {
+    cause(error).filter(|error| is_for_a_person(error)).map(reason)
+}
+
+/// The API server forgets old versions; the watch then begins with a new listing.
+fn is_routine(error: &Error) -> bool {
+    match error {
+        Error::WatchError(status) => status.code == 410,
+        other => matches!(cause(other), Some(kube::Error::Api(status)) if status.code == 410),
+    }
+}
+
+fn words(error: &Error) -> String {
+    let hint = match cause(error) {
+        Some(kube::Error::Api(status)) if status.code == 404 => {
+            "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
+        }
+        Some(kube::Error::Api(status)) if status.code == 403 => "; give the controller the rights in deploy/rbac.yaml",
+        _ => "",
+    };
+    let reason = match error {
+        Error::WatchError(status) => status.message.clone(),
+        other => cause(other).map_or_else(|| other.to_string(), reason),
+    };
+    format!("{reason}{hint}")
+}
+
+fn cause(error: &Error) -> Option<&kube::Error> {
+    match error {
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => Some(error),
+        _ => None,
+    }
+}

@@ -1,0 +1,60 @@
+//! An account that somebody else has, or nobody: taken over, refused, or only told about.
+
+use super::drift::{difference, drift};
+use super::outcome::holder;
+use super::reconciler::{Halt, look_ahead};
+use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal};
+use crate::account::{Account, AccountName, Life};
+use crate::api::AdoptionPolicy;
+use crate::database::Action;
+
+impl Reconciler {
+    /// What to do about an account that has the name already: take it over if that is asked for and nobody declares it.
+    pub(super) async fn adopt_or_refuse(
+        &self,
+        taken: &Account,
+        name: AccountName,
+        desired: &Desired,
+        observed: &Observed,
+        outcome: &mut Outcome,
+    ) -> Result<Halt, Halt> {
+        let cluster = &desired.owner.cluster;
+        let declared_by = taken.owner.as_ref().filter(|_| taken.life == Life::Live);
+        let may_adopt = desired.adoption == AdoptionPolicy::IfUnowned && observed.account.is_none();
+        Ok(match declared_by {
+            Some(owner) if desired.adoption == AdoptionPolicy::IfUnowned || owner.cluster != *cluster => {
+                Halt::Refused(Refusal::OwnedElsewhere { name, holder: holder(taken, cluster) })
+            }
+            Some(_) => Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) }),
+            // A resource has one account: one that has its own does not get a second by a rename.
+            None if observed.account.is_some() => {
+                Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) })
+            }
+            None if may_adopt => {
+                let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
+                let adopt = Action::Adopt { expected: taken.version, owner, answered };
+                self.commit(taken.id, adopt, desired.generation).await?;
+                outcome.done.push(Done::Adopted);
+                Halt::LookAgain
+            }
+            None => {
+                let difference = difference(taken, desired);
+                Halt::Refused(Refusal::AdoptionRequired { name, difference })
+            }
+        })
+    }
+
+    /// Tells what differs, and changes nothing.
+    pub(super) async fn tell_drift(&self, plan: &Plan, desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
+        let unowned = match plan.account {
+            AccountPlan::Create { .. } => self.database.find_by_name(&desired.settings.name).await?,
+            _ => None,
+        };
+        outcome.drift = drift(plan, desired, unowned.as_ref());
+        if outcome.drift.is_empty() {
+            return look_ahead(desired, outcome);
+        }
+        let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
+        Err(Halt::Refused(Refusal::Drifted { fields }))
+    }
+}

@@ -1,0 +1,62 @@
+//! An account's keys while executing: made, sealed, opened, rotated and revoked.
+
+use super::reconciler::Halt;
+use super::{Desired, Done, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Unrandom};
+use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, StoredKey};
+use crate::database::Action;
+use zeroize::Zeroizing;
+
+impl Reconciler {
+    pub(super) async fn execute_keys(
+        &self,
+        plan: &KeysPlan,
+        account: &Account,
+        desired: &Desired,
+        outcome: &mut Outcome,
+    ) -> Result<(), Halt> {
+        let expected = account.version;
+        let (action, done) = match plan {
+            KeysPlan::Keep => return Ok(()),
+            KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
+            KeysPlan::Rotate { reason, old_expires, revoke } => {
+                let pair = self.new_pair(KeyId::from_random(self.random()?))?;
+                let key = self.seal(account.id, pair)?;
+                let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires };
+                let answered = desired.rotation.asked.answered_after(&account.answered);
+                let (old_expires, revoke) = (*old_expires, revoke.clone());
+                (Action::Rotate { expected, key, old_expires, revoke, answered }, done)
+            }
+        };
+        outcome.account = Some(self.commit(account.id, action, desired.generation).await?);
+        outcome.done.push(done);
+        Ok(())
+    }
+
+    /// The first pair of a new account, sealed: from its Secret if only its row was lost, otherwise new.
+    pub(super) fn first_key(&self, account: AccountId, secret: &ObservedSecret) -> Result<(StoredKey, bool), Halt> {
+        let id = KeyId::from_random(self.random()?);
+        let (pair, recovered) = match secret.recoverable_keys() {
+            Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
+            None => (self.new_pair(id)?, false),
+        };
+        Ok((self.seal(account, pair)?, recovered))
+    }
+
+    fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, Unrandom> {
+        let sealed = self.keyring.seal(account, pair.id, &pair.secret_key, self.random()?);
+        let created = self.surroundings.now();
+        Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
+    }
+
+    fn new_pair(&self, id: KeyId) -> Result<KeyPair, Unrandom> {
+        let mut secret_key = Zeroizing::new([0; 32]);
+        self.surroundings.fill(secret_key.as_mut_slice())?;
+        Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: self.random()?, secret_key }))
+    }
+
+    pub(super) fn open_active(&self, account: &Account) -> Result<KeyPair, Refusal> {
+        let key = account.active_key().ok_or_else(|| Refusal::NoKeys { account: account.id.to_string() })?;
+        let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
+        Ok(KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key })
+    }
+}

@@ -1,0 +1,116 @@
+//! The life of keys on a cluster: rotated with an overlap, revoked on time, and never twice for one request.
+
+use opsadmin_operator::api::ApiAccount;
+use serde_json::json;
+
+use super::scene::{SOON, Scene};
+use crate::support::wait::eventually;
+
+/// Ids and states of the account's pairs, the newest first.
+fn pairs(account: &ApiAccount) -> Vec<(String, String)> {
+    let keys = account.status.iter().flat_map(|status| &status.keys);
+    keys.map(|key| (key.id.clone(), key.state.clone())).collect()
+}
+
+async fn pairs_where(scene: &Scene, what: &str, is: impl Fn(&[(String, String)]) -> bool) -> ApiAccount {
+    eventually(&format!("the account acme to have {what}"), SOON, async || {
+        let account = scene.accounts().get("acme").await.map_err(|error| error.to_string())?;
+        if is(&pairs(&account)) { Ok(account) } else { Err(format!("{:?}\n{}", pairs(&account), scene.log())) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_new_trigger_rotates_and_the_old_pair_works_for_the_overlap() {
+    let scene = Scene::with_controller("trigger", &[]).await;
+    let sql = scene.sql().await;
+    scene.create("acme", json!({ "rotation": { "trigger": "one", "overlap": "24h" } })).await;
+    let first = scene.ready("acme").await;
+    let keys = scene.data("acme-opsadmin").await;
+
+    scene.change("acme", json!({ "rotation": { "trigger": "two" } })).await;
+    let second = scene.ready("acme").await;
+    let (before, after) = (pairs(&first), pairs(&second));
+    assert_eq!(after.len(), 2, "{after:?}");
+    assert_eq!((after[0].1.as_str(), after[1].1.as_str()), ("Active", "Retiring"));
+    assert_eq!(after[1].0, before[0].0);
+    let rotated = scene.data("acme-opsadmin").await;
+    assert_ne!(rotated["OPSADMIN_API_KEY"], keys["OPSADMIN_API_KEY"]);
+    assert_ne!(rotated["OPSADMIN_SECRET_KEY"], keys["OPSADMIN_SECRET_KEY"]);
+    let status = second.status.expect("it has a status");
+    assert_eq!(status.keys[0].api_key, rotated["OPSADMIN_API_KEY"]);
+    assert!(status.keys[1].expires.is_some());
+    let valid: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM account_keys WHERE expires_at IS NOT NULL AND api_key = $1")
+            .bind(&keys["OPSADMIN_API_KEY"])
+            .fetch_one(&sql)
+            .await
+            .expect("a count");
+    assert_eq!(valid, 1, "the old pair goes on working");
+    let note = scene.event("acme", "Rotated").await;
+    assert!(note.contains("spec.rotation.trigger changed") && note.contains(&after[0].0), "{note}");
+
+    // Neither another edit nor making the resource anew rotates again.
+    scene.change("acme", json!({ "description": "changed" })).await;
+    assert_eq!(pairs(&scene.ready("acme").await), after);
+    scene.delete("acme").await;
+    scene.no_secret("acme-opsadmin").await;
+    scene.create("acme", json!({ "rotation": { "trigger": "two" } })).await;
+    assert_eq!(pairs(&scene.ready("acme").await), after);
+    assert_eq!(scene.data("acme-opsadmin").await, rotated);
+}
+
+#[tokio::test]
+async fn an_overlap_of_nothing_revokes_at_once() {
+    let scene = Scene::with_controller("leak", &[]).await;
+    scene.create("acme", json!({ "rotation": { "overlap": "0s" } })).await;
+    let before = pairs(&scene.ready("acme").await);
+    let keys = scene.data("acme-opsadmin").await;
+    scene.annotate("acme", json!({ "ops-admin.com/rotate": "leaked" })).await;
+    let rotated = pairs_where(&scene, "another pair", |pairs| pairs.first() != before.first()).await;
+    assert_eq!(pairs(&rotated).len(), 1);
+    let found: i64 = sqlx::query_scalar("SELECT count(*) FROM account_keys WHERE api_key = $1")
+        .bind(&keys["OPSADMIN_API_KEY"])
+        .fetch_one(&scene.sql().await)
+        .await
+        .expect("a count");
+    assert_eq!(found, 0);
+    assert!(scene.event("acme", "Rotated").await.contains("the annotation ops-admin.com/rotate changed"));
+}
+
+#[tokio::test]
+async fn keys_are_rotated_on_schedule_and_old_pairs_are_revoked_on_time() {
+    let mut scene = Scene::with_controller("schedule", &[]).await;
+    scene.create("acme", json!({ "rotation": { "interval": "3s", "overlap": "1s" } })).await;
+    let first = scene.ready("acme").await;
+    assert!(first.status.as_ref().is_some_and(|status| status.next_rotation.is_some()));
+    let before = pairs(&first);
+    let rotated = pairs_where(&scene, "a pair of its schedule", |pairs| pairs.first() != before.first()).await;
+    let second = pairs(&rotated);
+    pairs_where(&scene, "only pairs of its time", |pairs| {
+        !pairs.contains(&(before[0].0.clone(), "Retiring".to_owned()))
+    })
+    .await;
+    scene.event("acme", "Revoked").await;
+    // What came due while nobody was there is done on return.
+    scene.stop().await;
+    scene.start(&[]);
+    pairs_where(&scene, "a pair made since", |pairs| pairs.first().is_some_and(|pair| pair.0 != second[0].0)).await;
+    let data = scene.data("acme-opsadmin").await;
+    assert!(data["OPSADMIN_SECRET_KEY"].starts_with("opsa_sk_"));
+}
+
+#[tokio::test]
+async fn no_rotation_while_the_new_pair_could_not_be_handed_out() {
+    let scene = Scene::with_controller("rotation held", &[]).await;
+    scene.create("acme", json!({})).await;
+    let before = pairs(&scene.ready("acme").await);
+    let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "taken" } });
+    let foreign = serde_json::from_value(foreign).expect("it is a Secret");
+    scene.secrets().create(&kube::api::PostParams::default(), &foreign).await.expect("it is made");
+    scene.change("acme", json!({ "secret": { "name": "taken" }, "rotation": { "trigger": "now" } })).await;
+    let refused = scene.condition("acme", "False", "SecretConflict").await;
+    assert_eq!(pairs(&refused), before);
+    scene.change("acme", json!({ "secret": { "name": "free" } })).await;
+    assert_eq!(pairs(&scene.ready("acme").await).len(), 2, "asked for, and done once it can be");
+}

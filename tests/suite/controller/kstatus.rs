@@ -1,0 +1,96 @@
+//! What GitOps tools make of an account: they all follow kstatus, so each state must read there as it is meant.
+
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use super::scene::{SOON, Scene};
+use crate::support::wait::eventually;
+
+/// What kstatus says of an object whose kind it does not know, by the rules that it publishes: a deletion first, then an
+/// unobserved generation, then whichever of its two conditions is true; and what says nothing of all that is current.
+fn kstatus(object: &Value) -> &'static str {
+    if object["metadata"]["deletionTimestamp"].is_string() {
+        return "Terminating";
+    }
+    let observed = &object["status"]["observedGeneration"];
+    if !observed.is_null() && *observed != object["metadata"]["generation"] {
+        return "InProgress";
+    }
+    for condition in object["status"]["conditions"].as_array().into_iter().flatten() {
+        match (condition["type"].as_str(), condition["status"].as_str()) {
+            (Some("Reconciling"), Some("True")) => return "InProgress",
+            (Some("Stalled"), Some("True")) => return "Failed",
+            _ => {}
+        }
+    }
+    "Current"
+}
+
+/// The account as a tool that knows nothing of its kind reads it.
+async fn seen(scene: &Scene, name: &str) -> Value {
+    let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "apiaccount", name, "-o", "json"]).await;
+    serde_json::from_str(&shown.succeeded()).expect("kubectl prints JSON")
+}
+
+async fn judged(scene: &Scene, name: &str, wanted: &str) {
+    eventually(&format!("kstatus to say {wanted} of {name}"), SOON, async || {
+        let account = seen(scene, name).await;
+        if kstatus(&account) == wanted { Ok(()) } else { Err(format!("{account:#}\n{}", scene.log())) }
+    })
+    .await;
+}
+
+#[test]
+fn the_rules_are_those_of_kstatus() {
+    let account = |observed: Value, conditions: Value| {
+        json!({
+            "metadata": { "generation": 2 },
+            "status": { "observedGeneration": observed, "conditions": conditions },
+        })
+    };
+    let stalled = json!([{ "type": "Ready", "status": "False" }, { "type": "Stalled", "status": "True" }]);
+    assert_eq!(kstatus(&json!({ "metadata": { "generation": 2 } })), "Current");
+    assert_eq!(kstatus(&account(json!(1), stalled.clone())), "InProgress");
+    assert_eq!(kstatus(&account(json!(2), stalled.clone())), "Failed");
+    assert_eq!(kstatus(&account(json!(2), json!([{ "type": "Reconciling", "status": "True" }]))), "InProgress");
+    assert_eq!(kstatus(&account(json!(2), json!([{ "type": "Stalled", "status": "False" }]))), "Current");
+    let mut going = account(json!(2), stalled);
+    going["metadata"]["deletionTimestamp"] = json!("2020-01-01T00:00:00Z");
+    assert_eq!(kstatus(&going), "Terminating");
+}
+
+#[tokio::test]
+async fn an_account_is_in_progress_until_it_is_ready_and_again_after_an_edit() {
+    let mut scene = Scene::set("kstatus progress").await;
+    scene.create("acme", json!({})).await;
+    // Nobody looks after it, so it stays as it is for as long as this asks.
+    assert_eq!(kstatus(&seen(&scene, "acme").await), "InProgress");
+    scene.start(&[]);
+    judged(&scene, "acme", "Current").await;
+    scene.ready("acme").await;
+
+    scene.stop().await;
+    scene.change("acme", json!({ "description": "changed" })).await;
+    assert_eq!(kstatus(&seen(&scene, "acme").await), "InProgress");
+    scene.start(&[]);
+    judged(&scene, "acme", "Current").await;
+}
+
+#[tokio::test]
+async fn an_account_that_needs_a_person_has_failed_and_one_on_its_way_out_is_terminating() {
+    let mut scene = Scene::with_controller("kstatus failed", &[]).await;
+    scene.create("holder", json!({ "name": "Acme" })).await;
+    scene.ready("holder").await;
+    scene.create("other", json!({ "name": "Acme" })).await;
+    judged(&scene, "other", "Failed").await;
+
+    scene.stop().await;
+    scene.accounts().delete("other", &DeleteParams::default()).await.expect("the API server takes the deletion");
+    assert_eq!(kstatus(&seen(&scene, "other").await), "Terminating");
+    scene.start(&[]);
+    eventually("the account to be gone", SOON, async || match scene.accounts().get_opt("other").await {
+        Ok(None) => Ok(()),
+        other => Err(format!("{other:?}\n{}", scene.log())),
+    })
+    .await;
+}

@@ -1,0 +1,166 @@
+//! Whose an account is, and who has the last word on it: adopted, only observed, paused, suspended, purged.
+
+use opsadmin_operator::api::ApiAccount;
+use serde_json::json;
+
+use super::scene::{SOON, Scene};
+use crate::support::wait::eventually;
+
+fn message(account: &ApiAccount) -> String {
+    account.status.as_ref().expect("it has a status").conditions[0].message.clone()
+}
+
+/// Makes the one account in the database nobody's.
+async fn let_go(scene: &Scene) {
+    let statement = "UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL";
+    sqlx::query(statement).execute(&scene.sql().await).await.expect("the account is nobody's");
+}
+
+#[tokio::test]
+async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
+    let mut scene = Scene::with_controller("adoption", &[]).await;
+    scene.create("old", json!({ "name": "Acme", "roles": ["Customer"] })).await;
+    let id = scene.ready("old").await.status.and_then(|status| status.account_id);
+    let keys = scene.data("old-opsadmin").await;
+    scene.stop().await;
+    let_go(&scene).await;
+    scene.accounts().delete_collection(&Default::default(), &Default::default()).await.expect("they go");
+    scene.strip_finalizers("old").await;
+    scene.start(&[]);
+
+    scene.create("new", json!({ "name": "acme", "roles": ["PlansAndRates"] })).await;
+    let refused = scene.condition("new", "False", "AdoptionRequired").await;
+    let said = message(&refused);
+    assert!(
+        said.contains("roles: [Customer] → [PlansAndRates]") && said.contains("adoptionPolicy: IfUnowned"),
+        "{said}"
+    );
+
+    scene.change("new", json!({ "adoptionPolicy": "IfUnowned" })).await;
+    let adopted = scene.ready("new").await;
+    assert_eq!(adopted.status.and_then(|status| status.account_id), id);
+    assert_eq!(scene.data("new-opsadmin").await, keys, "with the keys it had");
+    scene.event("new", "Adopted").await;
+    let roles: Vec<String> =
+        sqlx::query_scalar("SELECT role FROM account_roles").fetch_all(&scene.sql().await).await.expect("an answer");
+    assert_eq!(roles, ["PlansAndRates"]);
+}
+
+#[tokio::test]
+async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
+    let mut scene = Scene::set("two clusters").await;
+    scene.start(&["--cluster-id", "old"]);
+    scene.create("acme", json!({ "deletionPolicy": "Retain" })).await;
+    scene.ready("acme").await;
+    let keys = scene.data("acme-opsadmin").await;
+    scene.stop().await;
+
+    // The same resource on another cluster, as far as the database can tell.
+    scene.start(&["--cluster-id", "new"]);
+    let wants = json!({ "name": "acme", "adoptionPolicy": "IfUnowned", "secret": { "name": "moved" } });
+    scene.create("moved", wants).await;
+    let refused = scene.condition("moved", "False", "OwnedElsewhere").await;
+    assert!(message(&refused).contains("of the cluster old"), "{}", message(&refused));
+    scene.stop().await;
+
+    scene.start(&["--cluster-id", "old"]);
+    scene.delete("acme").await;
+    scene.stop().await;
+    scene.start(&["--cluster-id", "new"]);
+    scene.ready("moved").await;
+    assert_eq!(scene.data("moved").await, keys, "moved with its keys");
+}
+
+#[tokio::test]
+async fn what_is_only_observed_is_told_and_not_changed() {
+    let scene = Scene::with_controller("observe", &[]).await;
+    let sql = scene.sql().await;
+    scene.create("absent", json!({ "managementPolicy": "Observe" })).await;
+    let absent = scene.condition("absent", "False", "Drifted").await;
+    assert!(absent.metadata.finalizers.is_none());
+    let drift = absent.status.expect("it has a status").drift;
+    assert_eq!((drift[0].field.as_str(), drift[0].actual.as_str()), ("account", "absent"));
+    assert_eq!(scene.secrets().get_opt("absent-opsadmin").await.expect("an answer"), None);
+
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    scene.change("acme", json!({ "managementPolicy": "Observe", "roles": ["Customer"], "enabled": false })).await;
+    let drifted = scene.condition("acme", "False", "Drifted").await;
+    let drift = drifted.status.expect("it has a status").drift;
+    let drift: Vec<_> = drift.iter().map(|d| (d.field.as_str(), d.declared.as_str(), d.actual.as_str())).collect();
+    assert_eq!(drift, [("enabled", "false", "true"), ("roles", "[Customer]", "[]")]);
+    let enabled: bool = sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&sql).await.expect("one account");
+    assert!(enabled, "nothing was changed");
+
+    scene.change("acme", json!({ "managementPolicy": "Enforce" })).await;
+    let enforced = scene.ready("acme").await;
+    assert_eq!(enforced.status.expect("it has a status").drift, []);
+}
+
+#[tokio::test]
+async fn a_paused_account_is_left_alone_but_for_its_deletion() {
+    let scene = Scene::with_controller("paused", &[]).await;
+    let sql = scene.sql().await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    scene.annotate("acme", json!({ "ops-admin.com/paused": "true" })).await;
+    scene.condition("acme", "Unknown", "Paused").await;
+    scene.change("acme", json!({ "enabled": false })).await;
+    scene.condition("acme", "Unknown", "Paused").await;
+    let enabled = async || -> bool {
+        sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&sql).await.expect("one account")
+    };
+    assert!(enabled().await);
+    scene.annotate("acme", json!({ "ops-admin.com/paused": null })).await;
+    scene.ready("acme").await;
+    assert!(!enabled().await);
+
+    scene.change("acme", json!({ "enabled": true })).await;
+    scene.ready("acme").await;
+    scene.annotate("acme", json!({ "ops-admin.com/paused": "true" })).await;
+    scene.condition("acme", "Unknown", "Paused").await;
+    scene.delete("acme").await;
+    assert!(!enabled().await);
+}
+
+#[tokio::test]
+async fn a_suspension_is_shown_and_never_cleared() {
+    let mut scene = Scene::with_controller("suspended", &[]).await;
+    let sql = scene.sql().await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let suspend = "UPDATE accounts SET suspended_at = 1790000000000000, suspended_reason = 'unpaid invoices'";
+    sqlx::query(suspend).execute(&sql).await.expect("it is suspended");
+    scene.change("acme", json!({ "description": "changed" })).await;
+    let suspended = scene.condition("acme", "False", "Suspended").await;
+    assert!(message(&suspended).contains("unpaid invoices"), "{}", message(&suspended));
+    let (at, description): (Option<i64>, String) =
+        sqlx::query_as("SELECT suspended_at, description FROM accounts").fetch_one(&sql).await.expect("one account");
+    assert_eq!((at, description.as_str()), (Some(1_790_000_000_000_000), "changed"), "the rest is as declared");
+    scene.stop().await;
+    scene.start(&[]);
+
+    let resume = "UPDATE accounts SET suspended_at = NULL, suspended_reason = NULL";
+    sqlx::query(resume).execute(&sql).await.expect("it is resumed");
+    scene.change("acme", json!({ "description": "again" })).await;
+    scene.ready("acme").await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_purged_after_its_time() {
+    let mut scene =
+        Scene::with_controller("purged", &["--deleted-account-retention", "1s", "--sweep-interval", "1s"]).await;
+    let sql = scene.sql().await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    scene.delete("acme").await;
+    eventually("the account to be purged", SOON, async || {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&sql).await.expect("a count");
+        if left == 0 { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+    let actions: Vec<String> =
+        sqlx::query_scalar("SELECT action FROM account_journal ORDER BY id").fetch_all(&sql).await.expect("a journal");
+    assert_eq!(actions, ["created", "deleted", "purged"]);
+    scene.stop().await;
+}

@@ -1,0 +1,153 @@
+//! The life of keys and ownership: rotated, revoked, adopted, suspended; and the end of what was deleted long ago.
+
+use super::fixture::*;
+use super::rules::rows;
+use jiff::ToSpan;
+use opsadmin_operator::account::{Account, AccountId, Asked, KeyId, KeyState, Life, StoredKey, Suspension, Version};
+use opsadmin_operator::database::{AccountDatabase, Action};
+
+fn asked(trigger: &str) -> Asked {
+    Asked { trigger: Some(trigger.to_owned()), annotation: None }
+}
+
+fn new_key(account: &Account, hours: i64) -> StoredKey {
+    StoredKey { created: now() + hours.hours(), ..stored(account.id, &pair()) }
+}
+
+async fn rotate(
+    database: &dyn AccountDatabase,
+    account: &Account,
+    overlap: Option<i64>,
+    revoke: Vec<KeyId>,
+) -> Account {
+    let hours = i64::try_from(account.keys.len()).unwrap();
+    let action = Action::Rotate {
+        expected: account.version,
+        key: new_key(account, hours),
+        old_expires: overlap.map(|hours| now() + hours.hours()),
+        revoke,
+        answered: asked("one"),
+    };
+    database.commit(&change(account.id, action)).await.unwrap()
+}
+
+pub async fn a_rotation_lets_the_old_pair_expire(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("rotated"), settings("rotated")).await;
+
+    let rotated = rotate(&*database, &made, Some(24), vec![]).await;
+
+    assert_eq!(rotated.version, Version(2));
+    assert_eq!(rotated.answered, asked("one"));
+    assert_eq!(rotated.keys.len(), 2);
+    assert_eq!((rotated.keys[0].state, rotated.keys[1].id), (KeyState::Active, made.keys[0].id));
+    assert_eq!(rotated.keys[1].state, KeyState::Retiring { expires: now() + 24.hours() });
+    assert_eq!(database.find_by_owner(&owner("rotated")).await.unwrap(), Some(rotated.clone()));
+    let journal = "SELECT action, changes FROM account_journal ORDER BY id DESC LIMIT 1";
+    let journal = fresh.by_hand(journal).await.unwrap().remove(0);
+    let expected = format!(r#"[{{"field":"keys","new":"{}","old":"{}"}}]"#, rotated.keys[0].id, made.keys[0].id);
+    assert_eq!(journal, [Some("rotated".to_owned()), Some(expected)]);
+}
+
+pub async fn a_rotation_without_overlap_leaves_one_pair(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("leaked"), settings("leaked")).await;
+    let retiring = rotate(&*database, &made, Some(24), vec![]).await;
+
+    let rotated = rotate(&*database, &retiring, None, vec![made.keys[0].id]).await;
+
+    assert_eq!(rotated.keys.len(), 1);
+    assert!(retiring.keys.iter().all(|key| key.id != rotated.keys[0].id));
+}
+
+pub async fn expired_pairs_are_revoked_and_the_active_one_never(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("revoked"), settings("revoked")).await;
+    let rotated = rotate(&*database, &made, Some(1), vec![]).await;
+    let keys = rotated.keys.iter().map(|key| key.id).collect();
+
+    let action = Action::Revoke { expected: rotated.version, keys };
+    let revoked = database.commit(&change(rotated.id, action)).await.unwrap();
+
+    assert_eq!(revoked.keys, rotated.keys[..1]);
+}
+
+pub async fn of_two_rotations_of_one_version_one_is_made(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("twice"), settings("twice")).await;
+    let rotation = || {
+        let (key, answered) = (new_key(&made, 1), Asked::default());
+        change(made.id, Action::Rotate { expected: made.version, key, old_expires: None, revoke: vec![], answered })
+    };
+    let first = database.commit(&rotation()).await.unwrap();
+    let before = rows(&fresh).await;
+    assert_conflict(database.commit(&rotation()).await);
+    assert_eq!(rows(&fresh).await, before);
+    assert_eq!(first.keys.len(), 1);
+}
+
+pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("old"), settings("wanted")).await;
+    let adopt = |account: &Account, by: &str| {
+        let (owner, answered) = (owner_in("two", by), asked("one"));
+        change(account.id, Action::Adopt { expected: account.version, owner, answered })
+    };
+    assert_conflict(database.commit(&adopt(&made, "new")).await);
+
+    let retained = database.commit(&change(made.id, Action::Retain { expected: made.version })).await.unwrap();
+    let adopted = database.commit(&adopt(&retained, "new")).await.unwrap();
+    assert_eq!((adopted.owner.clone(), adopted.life), (Some(owner_in("two", "new")), Life::Live));
+    assert_eq!(
+        (&adopted.keys, &adopted.settings, adopted.answered.clone()),
+        (&made.keys, &made.settings, asked("one"))
+    );
+    assert_eq!(database.find_by_owner(&owner("old")).await.unwrap(), None);
+
+    fresh.by_hand("UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL").await.unwrap();
+    let unowned = database.find_by_name(&name("wanted")).await.unwrap().unwrap();
+    assert_eq!(unowned.owner, None);
+    create(&*database, owner_in("two", "busy"), settings("busy")).await;
+    assert_conflict(database.commit(&adopt(&unowned, "busy")).await);
+    database.commit(&adopt(&unowned, "new")).await.unwrap();
+}
+
+pub async fn a_suspension_is_read_with_its_reason_and_outlives_changes(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("suspended"), settings("suspended")).await;
+    fresh.by_hand("UPDATE accounts SET suspended_at = 5, suspended_reason = 'unpaid'").await.unwrap();
+    assert!(fresh.by_hand("UPDATE accounts SET suspended_reason = NULL").await.is_err(), "half a suspension");
+
+    let seen = database.find_by_owner(&owner("suspended")).await.unwrap().unwrap();
+    let changed = database.commit(&update(&seen, &settings("renamed"))).await.unwrap();
+
+    let since = jiff::Timestamp::from_microsecond(5).unwrap();
+    let suspension = Some(Suspension { since, reason: "unpaid".to_owned() });
+    assert_eq!((seen.suspension, changed.suspension), (suspension.clone(), suspension));
+    assert_eq!(made.suspension, None);
+}
+
+pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fresh) {
+    let database = fresh.open().await;
+    let gone = create(&*database, owner("gone"), full_settings("gone")).await;
+    database.commit(&deletion(&gone)).await.unwrap();
+    create(&*database, owner("live"), settings("live")).await;
+    let elsewhere = create(&*database, owner_in("two", "elsewhere"), settings("elsewhere")).await;
+    database.commit(&deletion(&elsewhere)).await.unwrap();
+    let cluster = owner("any").cluster;
+
+    assert_eq!(database.purge(&cluster, now(), now()).await.unwrap(), 0, "not yet");
+    let later = now() + 1.second();
+    assert_eq!(database.purge(&cluster, later, later).await.unwrap(), 1);
+
+    assert_eq!(database.find_by_owner(&owner("gone")).await.unwrap(), None);
+    assert!(database.find_by_owner(&owner("live")).await.unwrap().is_some());
+    assert!(database.find_by_owner(&owner_in("two", "elsewhere")).await.unwrap().is_some());
+    let parts = "SELECT (SELECT count(*) FROM account_roles) + (SELECT count(*) FROM account_allowed_ips)";
+    assert_eq!(fresh.by_hand(parts).await.unwrap()[0], [Some("0".to_owned())]);
+    let history = format!("SELECT action FROM account_journal WHERE account_id = '{}' ORDER BY id", gone.id);
+    let history = fresh.by_hand(&history).await.unwrap().concat();
+    assert_eq!(history, ["created", "deleted", "purged"].map(|action| Some(action.to_owned())));
+    assert_eq!(database.purge(&cluster, later, later).await.unwrap(), 0);
+    assert_ne!(create(&*database, owner("gone"), settings("gone")).await.id, AccountId::from_random([0; 16]));
+}
