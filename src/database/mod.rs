@@ -53,6 +53,10 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// [`DatabaseError::Inconsistent`] if one of them cannot be read; [`Self::find_by_owner`] still answers for the others.
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError>;
 
+    /// The version of every account owned by a resource of this cluster, wherever it is in its life, in one read that
+    /// reads nothing else of them.
+    async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError>;
+
     /// Makes one change in one transaction and answers with the account as it then is.
     ///
     /// # Errors

@@ -65,6 +65,8 @@ fn place(options: &PgConnectOptions) -> String {
 impl Dialect for Postgres {
     type Session = sqlx::Transaction<'static, sqlx::Postgres>;
 
+    const COUNTS_EACH_ROW: bool = false;
+
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }

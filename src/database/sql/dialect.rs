@@ -14,6 +14,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// An open transaction.
     type Session: Session;
 
+    /// Whether the triggers that count an account's version up do so for each row, and not once for a transaction.
+    const COUNTS_EACH_ROW: bool;
+
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
     async fn read(&self) -> Result<Self::Session, sqlx::Error>;
 
