@@ -4,6 +4,7 @@
 //! Uniqueness (names, owners, API keys), known affiliates and optimistic versions are the database's own constraints:
 //! nothing here looks before it leaps.
 
+mod changes;
 mod error;
 mod keyring;
 mod postgres;
@@ -11,11 +12,13 @@ mod sql;
 mod sqlite;
 mod url;
 
+pub use changes::Changed;
 pub use error::DatabaseError;
 pub use keyring::{Keyring, KeyringError};
 
 use crate::account::{Account, AccountId, AccountName, ClusterId, FieldChange, Owner, Settings, StoredKey, Version};
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -56,6 +59,12 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The version of every account owned by a resource of this cluster, wherever it is in its life, in one read that
     /// reads nothing else of them.
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError>;
+
+    /// What the database itself tells of changes, by whomever, from now on; it comes in late rather than not at all. Ends at
+    /// once where a database tells nothing.
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        Box::pin(stream::empty())
+    }
 
     /// Makes one change in one transaction and answers with the account as it then is.
     ///

@@ -3,6 +3,7 @@
 //! A case is written once, against a fresh database, and becomes one test for each adapter.
 
 mod accounts;
+mod changes;
 mod concurrency;
 mod failures;
 mod fixture;

@@ -10,10 +10,11 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, DatabaseError};
+use super::{AccountDatabase, Change, Changed, DatabaseError};
 use crate::account::{Account, AccountName, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
+use futures::stream::BoxStream;
 use rows::VersionRow;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -74,6 +75,10 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             Ok(rows.into_iter().map(|row| row.of(cluster)).collect())
         };
         self.answer(ANSWER_WITHIN, work).await
+    }
+
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        self.dialect.changes()
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {

@@ -10,7 +10,7 @@ async fn version(database: &dyn AccountDatabase, name: &str) -> Version {
 }
 
 /// Edits of each column and of each table that belongs to an account, as somebody would make them.
-fn edits(account: &Account) -> Vec<String> {
+pub fn edits(account: &Account) -> Vec<String> {
     let id = account.id;
     let mut edits: Vec<String> = [
         "name = 'by hand'",

@@ -46,3 +46,38 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Whoever listens on `opsadmin_accounts` is told of each change when it is committed, as JSON: cluster, namespace and name
+-- of the account's owner, and the account's version; no version if the owner has no account any more. An empty text means
+-- that any account may have changed.
+CREATE FUNCTION accounts_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    told TEXT[] := '{}';
+    news TEXT;
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        told := ARRAY[''];
+    END IF;
+    IF TG_OP IN ('UPDATE', 'DELETE') AND OLD.owner_cluster IS NOT NULL AND (TG_OP = 'DELETE'
+        OR (OLD.owner_cluster, OLD.owner_namespace, OLD.owner_name)
+            IS DISTINCT FROM (NEW.owner_cluster, NEW.owner_namespace, NEW.owner_name))
+    THEN
+        told := array_append(told, json_build_object('cluster', OLD.owner_cluster, 'namespace', OLD.owner_namespace,
+            'name', OLD.owner_name)::text);
+    END IF;
+    IF TG_OP IN ('INSERT', 'UPDATE') AND NEW.owner_cluster IS NOT NULL THEN
+        told := array_append(told, json_build_object('cluster', NEW.owner_cluster, 'namespace', NEW.owner_namespace,
+            'name', NEW.owner_name, 'version', NEW.version)::text);
+    END IF;
+    FOREACH news IN ARRAY told LOOP
+        -- A longer one would be refused, and the change with it.
+        PERFORM pg_notify('opsadmin_accounts', CASE WHEN octet_length(news) < 8000 THEN news ELSE '' END);
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER accounts_tell AFTER INSERT OR UPDATE OR DELETE ON accounts
+    FOR EACH ROW EXECUTE FUNCTION accounts_tell();
+CREATE TRIGGER accounts_tell_truncate AFTER TRUNCATE ON accounts
+    FOR EACH STATEMENT EXECUTE FUNCTION accounts_tell();
