@@ -4,6 +4,7 @@
 //! Uniqueness (names, owners, API keys), known affiliates and optimistic versions are the database's own constraints:
 //! nothing here looks before it leaps.
 
+mod changes;
 mod error;
 mod keyring;
 mod postgres;
@@ -11,6 +12,7 @@ mod sql;
 mod sqlite;
 mod url;
 
+pub use changes::Changed;
 pub use error::DatabaseError;
 pub use keyring::{Keyring, KeyringError};
 
@@ -18,6 +20,7 @@ use crate::account::{
     Account, AccountId, AccountName, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey, Version,
 };
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -54,6 +57,16 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`DatabaseError::Inconsistent`] if one of them cannot be read; [`Self::find_by_owner`] still answers for the others.
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError>;
+
+    /// The version of every account owned by a resource of this cluster, wherever it is in its life, in one read that
+    /// reads nothing else of them.
+    async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError>;
+
+    /// What the database itself tells of changes, by whomever, from now on; it comes in late rather than not at all. Ends at
+    /// once where a database tells nothing.
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        Box::pin(stream::empty())
+    }
 
     /// Makes one change in one transaction and answers with the account as it then is.
     ///

@@ -3,6 +3,7 @@
 //! A case is written once, against a fresh database, and becomes one test for each adapter.
 
 mod accounts;
+mod changes;
 mod concurrency;
 mod failures;
 mod fixture;
@@ -12,6 +13,7 @@ mod life;
 mod page;
 mod rules;
 mod schema;
+mod versions;
 
 macro_rules! for_each_adapter {
     ($($room:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
@@ -84,6 +86,15 @@ for_each_adapter!(
         wrong_settings_read_as_they_are,
         a_list_that_lost_its_rows_is_not_any_address,
         an_unreadable_value_is_named_by_its_place,
+    },
+    versions::{
+        each_edit_by_hand_is_another_version,
+        every_column_counts,
+        a_change_planned_before_an_edit_by_hand_is_refused,
+        edits_in_one_transaction_are_a_new_version_together,
+        a_part_that_moves_to_another_account_counts_for_both,
+        a_version_that_is_given_is_taken,
+        versions_are_those_of_the_cluster_whatever_cannot_be_read,
     },
     schema::{
         migrating_twice_changes_nothing,

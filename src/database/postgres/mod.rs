@@ -1,7 +1,11 @@
 //! PostgreSQL: for production, and for several replicas.
 
+mod changes;
+
+use super::Changed;
 use super::sql::{Dialect, Meaning, apply_missing, session};
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -23,6 +27,7 @@ const TAKE_TURNS: &str = "SELECT pg_advisory_xact_lock(1869640545)";
 /// A database on a PostgreSQL server.
 pub(super) struct Postgres {
     place: String,
+    options: PgConnectOptions,
     pool: PgPool,
 }
 
@@ -47,8 +52,8 @@ impl Postgres {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(options);
-        Self { place, pool }
+            .connect_lazy_with(options.clone());
+        Self { place, options, pool }
     }
 }
 
@@ -61,9 +66,26 @@ fn place(options: &PgConnectOptions) -> String {
     format!("{server}/{} as {user}", options.get_database().unwrap_or(user))
 }
 
+fn meaning(error: &dyn ServerError) -> Meaning {
+    // https://www.postgresql.org/docs/current/errcodes-appendix.html
+    let code = error.code();
+    match code.as_deref().unwrap_or_default() {
+        // undefined_table, undefined_column
+        "42P01" | "42703" => Meaning::Schema,
+        // invalid_catalog_name, read_only_sql_transaction (a standby), idle_in_transaction_session_timeout,
+        // lock_not_available, query_canceled (by statement_timeout)
+        "3D000" | "25006" | "25P03" | "55P03" | "57014" => Meaning::Later,
+        // Connection, authorization, rollback, resources, the operator, the system: healed by whoever runs the server.
+        code if ["08", "28", "40", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => Meaning::Later,
+        _ => Meaning::Refused,
+    }
+}
+
 #[async_trait]
 impl Dialect for Postgres {
     type Session = sqlx::Transaction<'static, sqlx::Postgres>;
+
+    const COUNTS_EACH_ROW: bool = false;
 
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
@@ -87,18 +109,11 @@ impl Dialect for Postgres {
     }
 
     fn meaning(&self, error: &dyn ServerError) -> Meaning {
-        // https://www.postgresql.org/docs/current/errcodes-appendix.html
-        let code = error.code();
-        match code.as_deref().unwrap_or_default() {
-            // undefined_table, undefined_column
-            "42P01" | "42703" => Meaning::Schema,
-            // invalid_catalog_name, read_only_sql_transaction (a standby), idle_in_transaction_session_timeout,
-            // lock_not_available, query_canceled (by statement_timeout)
-            "3D000" | "25006" | "25P03" | "55P03" | "57014" => Meaning::Later,
-            // Connection, authorization, rollback, resources, the operator, the system: healed by whoever runs the server.
-            code if ["08", "28", "40", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => Meaning::Later,
-            _ => Meaning::Refused,
-        }
+        meaning(error)
+    }
+
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        changes::changes(self.options.clone())
     }
 
     async fn close(&self) {

@@ -1,6 +1,8 @@
 //! What a database does in its own way: how a transaction begins, and what its error codes mean.
 
+use crate::database::Changed;
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream};
 use sqlx::FromRow;
 use sqlx::error::DatabaseError as ServerError;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -13,6 +15,9 @@ use std::fmt;
 pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// An open transaction.
     type Session: Session;
+
+    /// Whether the triggers that count an account's version up do so for each row, and not once for a transaction.
+    const COUNTS_EACH_ROW: bool;
 
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
     async fn read(&self) -> Result<Self::Session, sqlx::Error>;
@@ -28,6 +33,11 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// What the database's error code says.
     fn meaning(&self, error: &dyn ServerError) -> Meaning;
+
+    /// What it tells of changes; nothing, if it has no way to.
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        Box::pin(stream::empty())
+    }
 
     /// Ends every connection in good order.
     async fn close(&self);

@@ -11,11 +11,13 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, DatabaseError};
-use crate::account::{Account, AccountName, ClusterId, Owner};
+use super::{AccountDatabase, Change, Changed, DatabaseError};
+use crate::account::{Account, AccountName, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
+use rows::VersionRow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long migrating may take, which waits for other programs that migrate.
 const MIGRATE_WITHIN: Duration = Duration::from_mins(10);
+
+const VERSIONS: &str = "SELECT owner_namespace, owner_name, version FROM accounts WHERE owner_cluster = $1";
 
 /// The account database in a database that speaks SQL.
 #[derive(Debug)]
@@ -65,11 +69,29 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
+    async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let rows: Vec<VersionRow> = session.rows(VERSIONS, &[cluster.as_str().into()]).await?;
+            session.finish().await?;
+            Ok(rows.into_iter().map(|row| row.of(cluster)).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        self.dialect.changes()
+    }
+
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
         let work = async {
-            let mut session = self.dialect.write().await?;
-            write::apply(&mut session, change).await?;
             let id = change.account.to_string();
+            let mut session = self.dialect.write().await?;
+            let before = if D::COUNTS_EACH_ROW { write::version(&mut session, &id).await? } else { None };
+            write::apply(&mut session, change).await?;
+            if D::COUNTS_EACH_ROW {
+                write::count_as_one(&mut session, &id, before).await?;
+            }
             let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
             session.finish().await?;
             // Gone within the transaction that wrote it: somebody without foreign keys or rules deletes rows.

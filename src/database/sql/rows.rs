@@ -34,6 +34,14 @@ pub(super) struct AccountRow {
     answered_annotation: Option<String>,
 }
 
+/// What a row of `accounts` says of its owner and version.
+#[derive(FromRow)]
+pub(super) struct VersionRow {
+    owner_namespace: String,
+    owner_name: String,
+    version: i64,
+}
+
 /// A row of `account_roles` or `account_allowed_ips`.
 #[derive(FromRow)]
 pub(super) struct TextRow {
@@ -113,6 +121,14 @@ impl AccountRow {
             answered: Asked { trigger: self.answered_trigger, annotation: self.answered_annotation },
             suspension,
         })
+    }
+}
+
+impl VersionRow {
+    /// Who owns the account, on this cluster, and its version.
+    pub fn of(self, cluster: &ClusterId) -> (Owner, Version) {
+        let owner = Owner { cluster: cluster.clone(), namespace: self.owner_namespace, name: self.owner_name };
+        (owner, Version(self.version))
     }
 }
 

@@ -64,6 +64,10 @@ const ADD_KEY: &str = "INSERT INTO account_keys (id, account_id, api_key, secret
 const RECORD: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
      VALUES ($1, $2, $3, $4, $5, $6)";
 
+const VERSION: &str = "SELECT version FROM accounts WHERE id = $1";
+
+const COUNT_AS_ONE: &str = "UPDATE accounts SET version = $2 WHERE id = $1 AND version <> $2";
+
 /// What is on the account before it is changed, as far as the journal tells it.
 #[derive(FromRow)]
 struct Before {
@@ -98,6 +102,18 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
         Action::Delete { expected } => writer.delete(*expected).await,
         Action::Retain { expected } => writer.retain(*expected).await,
     }
+}
+
+/// The account's version; `None` if there is no such account.
+pub(super) async fn version<S: Session>(session: &mut S, id: &str) -> Result<Option<Version>, Fault> {
+    let versions: Vec<(i64,)> = session.rows(VERSION, &[id.into()]).await?;
+    Ok(versions.first().map(|(version,)| Version(*version)))
+}
+
+/// Makes everything that the transaction changed count as one change.
+pub(super) async fn count_as_one<S: Session>(session: &mut S, id: &str, before: Option<Version>) -> Result<(), Fault> {
+    let after = before.map_or(FIRST_VERSION.0, |before| before.0 + 1);
+    Ok(session.run(COUNT_AS_ONE, &[id.into(), after.into()]).await?)
 }
 
 impl<S: Session> Writer<'_, S> {

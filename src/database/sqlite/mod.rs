@@ -76,6 +76,8 @@ fn ensure_file(path: &Path) -> Result<(), String> {
 impl Dialect for Sqlite {
     type Session = sqlx::Transaction<'static, sqlx::Sqlite>;
 
+    const COUNTS_EACH_ROW: bool = true;
+
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.readers.begin().await
     }

@@ -159,6 +159,11 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().filter(owned).cloned().collect())
     }
 
+    async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        let accounts = self.list_by_cluster(cluster).await?;
+        Ok(accounts.into_iter().filter_map(|account| Some((account.owner?, account.version))).collect())
+    }
+
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
         let lost = || DatabaseError::Unavailable { reason: "a fault".to_owned() };
         match lock(&self.faults).pop() {
