@@ -189,7 +189,7 @@ mod tests {
         let at = SecretRef { namespace: "ns".to_owned(), name: "acme".to_owned() };
         let whole = r#"{"apiVersion":"v1","kind":"Secret","data":{"OPSADMIN_SECRET_KEY":"aHVzaA=="}}"#;
         let answers = [
-            whole[..whole.len() - 2].as_bytes().to_vec(),
+            whole.as_bytes()[..whole.len() - 2].to_vec(),
             whole.replace(r#""aHVzaA==""#, r#"["aHVzaA=="]"#).into_bytes(),
             whole.replace(r#"{"OPSADMIN_SECRET_KEY":"aHVzaA=="}"#, r#""aHVzaA==""#).into_bytes(),
             whole.replace("aHVzaA==", "aHVzaA==!").into_bytes(),

@@ -3,4 +3,5 @@
 
 mod controller;
 mod harness;
+mod secrecy;
 mod support;

@@ -3,9 +3,10 @@
 mod kstatus;
 mod kubectl;
 mod lifecycle;
+mod logs;
 mod outages;
 mod refusals;
 mod rights;
-mod scene;
+pub mod scene;
 mod secrets;
 mod writes;
