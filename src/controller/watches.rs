@@ -78,10 +78,10 @@ enum Listing {
 
 /// Reconciles this scope until it is stopped; what is in flight then is finished.
 pub(super) async fn run(scope: Scope, controlled: Arc<Controlled>, concurrency: u16, stopped: watch::Receiver<bool>) {
-    let (sender, changed) = mpsc::unbounded_channel();
+    let (changed, to_look_at) = mpsc::unbounded_channel();
     let (listing, secrets_listed) = watch::channel(Listing::Trying);
-    let secrets = watch_secrets(&scope, controlled.client.clone(), &sender, &listing);
-    let accounts = reconcile_accounts(&scope, controlled, changed, concurrency, secrets_listed, stopped);
+    let secrets = watch_secrets(&scope, controlled.client.clone(), &changed, &listing);
+    let accounts = reconcile_accounts(&scope, controlled, to_look_at, concurrency, secrets_listed, stopped);
     // The watch of the Secrets never ends by itself: it serves the other until that one does.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
 }

@@ -5,5 +5,6 @@ mod cli;
 mod controller;
 mod database_contract;
 mod harness;
+mod secrecy;
 mod support;
 mod validation;

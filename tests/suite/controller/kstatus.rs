@@ -1,4 +1,4 @@
-//! What GitOps tools make of an account: they all follow kstatus, so each state must read there as it is meant.
+//! What tools like Flux make of an account: they follow kstatus, so each state must read there as it is meant.
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};

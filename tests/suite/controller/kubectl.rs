@@ -6,7 +6,7 @@ use super::scene::Scene;
 use crate::support::cluster::cluster;
 use crate::support::run::Finished;
 
-fn manifest(name: &str, spec: Value) -> String {
+fn manifest(name: &str, spec: &Value) -> String {
     json!({
         "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": name }, "spec": spec,
     })
@@ -149,11 +149,11 @@ async fn every_change_has_an_event_of_its_own() {
 #[tokio::test]
 async fn wait_returns_for_the_newest_spec_and_not_before() {
     let mut scene = Scene::with_controller("kubectl wait", &[]).await;
-    apply(&scene, &[], &manifest("acme", json!({}))).await.succeeded();
+    apply(&scene, &[], &manifest("acme", &json!({}))).await.succeeded();
     wait_until_ready(&scene, "acme", "60s").await.succeeded();
 
     scene.stop().await;
-    apply(&scene, &[], &manifest("acme", json!({ "enabled": false }))).await.succeeded();
+    apply(&scene, &[], &manifest("acme", &json!({ "enabled": false }))).await.succeeded();
     let early = wait_until_ready(&scene, "acme", "1s").await;
     assert!(!early.status.success() && early.stderr.contains("timed out"), "{early:?}");
     scene.start(&[]);
@@ -168,7 +168,7 @@ async fn wait_returns_for_the_newest_spec_and_not_before() {
 async fn delete_returns_when_the_account_no_longer_authenticates() {
     let scene = Scene::with_controller("kubectl delete", &[]).await;
     let sql = scene.sql().await;
-    apply(&scene, &[], &manifest("acme", json!({}))).await.succeeded();
+    apply(&scene, &[], &manifest("acme", &json!({}))).await.succeeded();
     wait_until_ready(&scene, "acme", "60s").await.succeeded();
     let enabled = async || -> bool {
         sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&sql).await.expect("one account")
@@ -181,7 +181,7 @@ async fn delete_returns_when_the_account_no_longer_authenticates() {
 #[tokio::test]
 async fn what_is_applied_again_is_unchanged() {
     let scene = Scene::with_controller("kubectl apply", &[]).await;
-    let acme = manifest("acme", json!({ "roles": ["Customer"], "allowedIPs": ["203.0.113.7"] }));
+    let acme = manifest("acme", &json!({ "roles": ["Customer"], "allowedIPs": ["203.0.113.7"] }));
     let said = apply(&scene, &[], &acme).await.succeeded();
     assert_eq!(said.trim(), "apiaccount.ops-admin.com/acme created");
     scene.ready("acme").await;
@@ -195,7 +195,7 @@ async fn what_is_applied_again_is_unchanged() {
 async fn two_managers_share_the_sets() {
     let scene = Scene::with_controller("server-side apply", &[]).await;
     let as_manager = async |manager: &str, role: &str, ips: &[&str]| {
-        let acme = manifest("acme", json!({ "roles": [role], "allowedIPs": ips }));
+        let acme = manifest("acme", &json!({ "roles": [role], "allowedIPs": ips }));
         let manager = format!("--field-manager={manager}");
         apply(&scene, &["--server-side", &manager], &acme).await.succeeded();
         let spec = scene.ready("acme").await.spec;
@@ -219,7 +219,7 @@ async fn a_mistyped_field_is_refused() {
         (json!({ "alowedIPs": ["203.0.113.7"] }), "spec.alowedIPs"),
         (json!({ "secret": { "keys": { "apikey": "K" } } }), "spec.secret.keys.apikey"),
     ] {
-        let refused = apply(&scene, &[], &manifest("acme", spec)).await;
+        let refused = apply(&scene, &[], &manifest("acme", &spec)).await;
         assert!(!refused.status.success(), "{refused:?}");
         assert!(refused.stderr.contains(&format!("unknown field \"{field}\"")), "{refused:?}");
     }

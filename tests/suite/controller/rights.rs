@@ -224,7 +224,7 @@ async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
 
     scene.create("acme", json!({})).await;
     scene.condition("acme", "False", "SecretUnavailable").await;
-    apply(scene.cluster, &list(&[role.clone()])).await;
+    apply(scene.cluster, &list(std::slice::from_ref(&role))).await;
     scene.ready("acme").await;
     logged(&scene, "watching Secrets in the namespace").await;
 

@@ -71,9 +71,9 @@ impl Opsadmin {
         run(self.command(), self.input, self.within).await
     }
 
-    /// Runs it in the background.
-    fn spawn(&self) -> Supervised {
-        Supervised::spawn(&self.folder, "opsadmin", "KILL", &self.command())
+    /// Runs it in the background: a controller, with whatever arguments and environment it was given.
+    pub fn spawn(&self) -> RunningController {
+        RunningController { process: Supervised::spawn(&self.folder, "opsadmin", "KILL", &self.command()) }
     }
 
     fn command(&self) -> Command {
@@ -115,7 +115,7 @@ pub fn spawn_controller(
     }
     call = call.args(["--database", database_url]);
     call = call.args([OsStr::new("--keyring"), keyring.as_os_str()]).args(extra);
-    RunningController { process: call.spawn() }
+    call.spawn()
 }
 
 /// A controller in the background, killed when this is dropped.

@@ -1,0 +1,79 @@
+//! The log: a line for each change, for people or as JSON, and nothing when nothing happens.
+
+use serde_json::{Value, json};
+
+use super::scene::Scene;
+
+/// The lines, each of which must be JSON.
+fn parsed(log: &str) -> Vec<Value> {
+    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// What they say, and of whom.
+fn told(lines: &[Value]) -> Vec<(&str, &str)> {
+    lines
+        .iter()
+        .map(|line| (line["name"].as_str().unwrap_or("-"), line["message"].as_str().expect("a message")))
+        .collect()
+}
+
+#[tokio::test]
+async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
+    let json_lines = ["--log-format", "json"];
+    let mut scene = Scene::with_controller("log lines", &json_lines).await;
+    scene.create("acme", json!({ "name": "Acme" })).await;
+    scene.ready("acme").await;
+    scene.create("other", json!({ "name": "Acme" })).await;
+    scene.condition("other", "False", "NameTaken").await;
+    scene.change("acme", json!({ "description": "a \"portal\"\n", "roles": ["Customer"] })).await;
+    scene.ready("acme").await;
+    let log = scene.stop().await;
+    let lines = parsed(&log);
+    let namespace = scene.namespace.name();
+    let refusal = format!(
+        "the ApiAccount {namespace}/acme has the account name \"Acme\"; choose another spec.name, or rename or delete the holder"
+    );
+    let expected = [
+        ("-", "starting"),
+        ("-", "the account database is ready"),
+        ("acme", "created the account and its keys"),
+        ("acme", "wrote the keys to the Secret acme-opsadmin"),
+        ("other", refusal.as_str()),
+        ("acme", r#"description: "" → "a \"portal\"\n"; roles: [] → [Customer]"#),
+        ("-", "stopping: finishing what is in flight"),
+        ("-", "stopped"),
+    ];
+    assert_eq!(told(&lines), expected);
+    for line in &lines {
+        assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+        assert!(line["name"].is_null() || line["namespace"] == namespace, "{line}");
+    }
+
+    scene.start(&json_lines);
+    // A new account is worked on after the ones that were listed at the start.
+    scene.create("last", json!({})).await;
+    scene.ready("last").await;
+    let log = scene.stop().await;
+    let expected = [
+        ("-", "starting"),
+        ("-", "the account database is ready"),
+        ("last", "created the account and its keys"),
+        ("last", "wrote the keys to the Secret last-opsadmin"),
+        ("-", "stopping: finishing what is in flight"),
+        ("-", "stopped"),
+    ];
+    assert_eq!(told(&parsed(&log)), expected);
+}
+
+#[tokio::test]
+async fn for_people_a_line_is_plain_text_and_says_of_whom() {
+    let mut scene = Scene::with_controller("log text", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let log = scene.stop().await;
+    assert!(!log.contains('\u{1b}'), "no colours where there is no terminal: {log}");
+    let namespace = scene.namespace.name();
+    let line =
+        format!(r#" INFO created the account and its keys namespace="{namespace}" name="acme" change="Created""#);
+    assert!(log.lines().any(|seen| seen.ends_with(&line)), "{line}\n{log}");
+}

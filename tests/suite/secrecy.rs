@@ -1,0 +1,224 @@
+//! Secrets stay secret: a whole life of accounts, with every log line asked for, and every word of it searched.
+
+use std::fs;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::controller::scene::{SOON, Scene, texts};
+use crate::support::opsadmin::{Opsadmin, RunningController};
+use crate::support::postgres::Postgres;
+
+/// What every secret key begins with.
+const SECRET_KEY: &str = "opsa_sk_";
+/// What somebody else keeps in a Secret whose name an account asks for.
+const THEIRS: &str = "what-others-keep-in-their-Secrets";
+
+/// What must not be found, by what it is.
+#[derive(Default)]
+struct Secrets(Vec<(String, String)>);
+
+impl Secrets {
+    /// A text, as it is and in what it might be written as.
+    fn add(&mut self, what: &str, text: &str) {
+        self.0.push((what.to_owned(), text.to_owned()));
+        self.0.push((format!("{what}, in base64"), BASE64_STANDARD_NO_PAD.encode(text)));
+        self.add_bytes(what, text.as_bytes());
+    }
+
+    fn add_bytes(&mut self, what: &str, bytes: &[u8]) {
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.0.push((format!("{what}, in hexadecimal"), hex.concat()));
+        self.0.push((format!("{what}, as a list of bytes"), format!("{bytes:?}").trim_matches(['[', ']']).to_owned()));
+    }
+
+    /// The key pairs in the Secrets that there are now; what is not a key there is somebody else's.
+    async fn add_keys(&mut self, scene: &Scene, public: &mut Self) {
+        for secret in scene.secrets().list(&ListParams::default()).await.expect("a list") {
+            for (key, value) in texts(&secret) {
+                if value.starts_with("opsa_pk_") {
+                    public.0.push((format!("the API key in {key}"), value));
+                } else {
+                    self.add(&format!("the value of {key}"), &value);
+                }
+            }
+        }
+    }
+
+    fn found_in(&self, text: &str) -> Vec<&str> {
+        self.0.iter().filter(|(_, secret)| text.contains(secret)).map(|(what, _)| what.as_str()).collect()
+    }
+}
+
+/// All that was said, by who said it.
+#[derive(Default)]
+struct Said(Vec<(String, String)>);
+
+impl Said {
+    fn add(&mut self, who: &str, text: String) {
+        self.0.push((who.to_owned(), text));
+    }
+
+    /// Runs a command, and keeps what it printed and whether that was a success.
+    async fn command(&mut self, arguments: &[&str], success: bool) {
+        let finished = Opsadmin::new().args(arguments).env("RUST_LOG", "trace").run().await;
+        assert_eq!(finished.status.success(), success, "{arguments:?}: {finished:?}");
+        self.add(&arguments.join(" "), format!("{}{}", finished.stdout, finished.stderr));
+    }
+
+    async fn kubectl(&mut self, scene: &Scene, arguments: &[&str]) {
+        let said = scene.cluster.kubectl(scene.namespace.name(), arguments).await.succeeded();
+        self.add(&format!("kubectl {}", arguments.join(" ")), said);
+    }
+}
+
+/// Every row of every table.
+async fn dump(sql: &PgPool) -> String {
+    let tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(sql).await.expect("there are tables");
+    let mut text = Vec::new();
+    for table in tables {
+        let rows = AssertSqlSafe(format!(r#"SELECT t::text FROM "{table}" t"#));
+        let rows: Vec<String> = sqlx::query_scalar(rows).fetch_all(sql).await.expect("they can be read");
+        text.push(table);
+        text.extend(rows);
+    }
+    text.join("\n")
+}
+
+fn controller(scene: &Scene, url: &str, keyring: &Path) -> RunningController {
+    let kubeconfig = scene.cluster.kubeconfig();
+    let call = Opsadmin::new().args(["controller", "--log-format", "json", "--namespace", scene.namespace.name()]);
+    let call = call.args(["--kubeconfig".as_ref(), kubeconfig.as_os_str(), "--keyring".as_ref(), keyring.as_os_str()]);
+    call.env("OPSADMIN_DATABASE_URL", url).env("RUST_LOG", "trace").spawn()
+}
+
+/// Every command that ends by itself, doing what it is for and failing.
+async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: &str) {
+    said.command(&["keyring", "init", "--keyring", keyring], true).await;
+    said.command(&["keyring", "init", "--keyring", keyring], false).await;
+    said.command(&["crd"], true).await;
+    said.command(&["migrate", "--database", url], true).await;
+    said.command(&["migrate", "--database", &url.replace(password, &format!("{password}#"))], false).await;
+    said.command(&["migrate", "--database", &url.replace("/t-", "/no-t-")], false).await;
+    said.0.iter_mut().for_each(|(who, _)| *who = who.replace(password, "..."));
+}
+
+/// Every refusal there is.
+async fn be_refused(scene: &Scene) {
+    let theirs = k8s_openapi::api::core::v1::Secret {
+        metadata: ObjectMeta { name: Some("theirs".to_owned()), ..ObjectMeta::default() },
+        string_data: Some([("password".to_owned(), THEIRS.to_owned())].into()),
+        ..Default::default()
+    };
+    scene.secrets().create(&PostParams::default(), &theirs).await.expect("it is made");
+    scene.create("conflict", json!({ "secret": { "name": "theirs" } })).await;
+    scene.condition("conflict", "False", "SecretConflict").await;
+    scene.create("taken", json!({ "name": "ACME" })).await;
+    scene.condition("taken", "False", "NameTaken").await;
+    scene.create("unknown", json!({ "affiliate": "North" })).await;
+    scene.condition("unknown", "False", "UnknownAffiliate").await;
+}
+
+#[tokio::test]
+async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
+    let mut scene = Scene::set("secrecy").await;
+    let mut server = Postgres::new().await;
+    let database = server.database("accounts").await;
+    let url = database.url().to_owned();
+    let (login, _) = url.rsplit_once('@').expect("somebody logs in");
+    let (_, password) = login.rsplit_once(':').expect("with a password");
+    let password = password.to_owned();
+    let keyring = scene.keyring.with_extension("searched");
+    let (mut secrets, mut public, mut said) = (Secrets::default(), Secrets::default(), Said::default());
+    secrets.add("the database's password", &password);
+
+    run_every_command(&mut said, &url, &password, keyring.to_str().expect("it is text")).await;
+    let key: Value = serde_json::from_str(&fs::read_to_string(&keyring).expect("it is there")).expect("it is JSON");
+    let key = key["keys"][0]["key"].as_str().expect("it has a key").to_owned();
+    secrets.add("the keyring's key", &key);
+    secrets.add_bytes("the keyring's key", &BASE64_STANDARD.decode(&key).expect("it is base64"));
+
+    scene.controller = Some(controller(&scene, &url, &keyring));
+    for (name, spec) in [
+        ("acme", json!({ "roles": ["Customer"] })),
+        ("retained", json!({ "deletionPolicy": "Retain" })),
+        ("again", json!({})),
+    ] {
+        scene.create(name, spec).await;
+        scene.ready(name).await;
+    }
+    secrets.add_keys(&scene, &mut public).await;
+    scene.change("acme", json!({ "description": "changed", "allowedIPs": ["203.0.113.7"] })).await;
+    scene.ready("acme").await;
+    let edit = Patch::Merge(json!({ "stringData": { "OPSADMIN_SECRET_KEY": "opsa_sk_wrong" } }));
+    scene.secrets().patch("acme-opsadmin", &PatchParams::default(), &edit).await.expect("it is patched");
+    scene.event("acme", "SecretPutBack").await;
+    scene.change("acme", json!({ "secret": { "name": "moved", "keys": { "secretKey": "key" } } })).await;
+    scene.ready("acme").await;
+
+    be_refused(&scene).await;
+    said.kubectl(&scene, &["describe", "apiaccounts"]).await;
+    server.stop().await;
+    scene.change("acme", json!({ "enabled": false })).await;
+    scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
+    said.kubectl(&scene, &["describe", "apiaccounts"]).await;
+    server.start().await;
+    scene.ready("acme").await;
+    secrets.add_keys(&scene, &mut public).await;
+    scene.delete("retained").await;
+    scene.delete("again").await;
+    scene.create("again", json!({})).await;
+    scene.ready("again").await;
+    scene.secrets().delete("again-opsadmin", &DeleteParams::default()).await.expect("it is deleted");
+    scene.event_with("again", "SecretWritten", "again-opsadmin").await;
+    scene.secret_where("again-opsadmin", "to come back", |_| true).await;
+    secrets.add_keys(&scene, &mut public).await;
+    let log = scene.stop().await;
+    let other_keyring = scene.keyring.clone();
+    let (code, refused) = controller(&scene, &url, &other_keyring).wait(SOON).await;
+    assert_eq!(code, 1, "{refused}");
+
+    said.add("the controller's log", log.clone());
+    said.add("the log of a controller with another keyring", refused);
+    said.add("the database server's log", server.log());
+    said.add("the database", dump(&sqlx::PgPool::connect(&url).await.expect("it answers")).await);
+    said.kubectl(&scene, &["get", "apiaccounts", "-o", "yaml", "--show-managed-fields"]).await;
+    said.kubectl(&scene, &["describe", "apiaccounts"]).await;
+    said.kubectl(&scene, &["get", "events.events.k8s.io", "-o", "yaml"]).await;
+
+    // What is searched for is found where it belongs, and everything searched is there.
+    let secret = scene.secrets().get("moved").await.expect("the Secret is there");
+    let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "secrets", "-o", "yaml"]).await.succeeded();
+    assert!(secrets.found_in(&texts(&secret)["key"]).contains(&"the value of OPSADMIN_SECRET_KEY"));
+    assert!(secrets.found_in(&shown).contains(&"the value of OPSADMIN_SECRET_KEY, in base64"));
+    assert!(secrets.found_in(&shown).contains(&"the value of password, in base64"));
+    for (who, part) in [
+        ("the controller's log", "created the account and its keys"),
+        ("the controller's log", "sqlx::query"),
+        ("the log of a controller with another keyring", "the keyring lacks the key"),
+        ("the database", "account_journal"),
+        ("kubectl get apiaccounts -o yaml --show-managed-fields", "f:apiKey"),
+        ("kubectl describe apiaccounts", "UnknownAffiliate"),
+        ("kubectl get events.events.k8s.io -o yaml", "SecretPutBack"),
+    ] {
+        assert!(said.0.iter().any(|(said_by, text)| said_by == who && text.contains(part)), "{who} lacks {part}");
+    }
+    assert!(public.found_in(&said.0.iter().map(|(_, text)| text.as_str()).collect::<String>()).len() >= 3);
+
+    let beginning = BASE64_STANDARD_NO_PAD.encode(SECRET_KEY);
+    for (who, text) in &said.0 {
+        assert_eq!(secrets.found_in(text), Vec::<&str>::new(), "{who}");
+        for part in [SECRET_KEY, &beginning[..10], THEIRS] {
+            let at = text.find(part).map(|at| text[text.floor_char_boundary(at.saturating_sub(300))..at].to_owned());
+            assert_eq!(at, None, "{who} holds {part}");
+        }
+        if who.contains("log") || who.contains("events") {
+            assert_eq!(public.found_in(text), Vec::<&str>::new(), "{who}");
+        }
+    }
+}
