@@ -100,7 +100,7 @@ async fn get_shows_what_matters_and_wide_shows_where_the_keys_are() {
     let wide = row(&kubectl(&scene, &["get", "apiaccounts", "-o", "wide"]).await.succeeded());
     let wide: Vec<_> = wide.iter().map(|(name, cell)| (name.as_str(), cell.as_str())).collect();
     let id = status.account_id.expect("it has an id");
-    assert_eq!(wide[7..], [("ACCOUNT ID", id.as_str()), ("SECRET", "acme-opsadmin")]);
+    assert_eq!(wide[7..], [("ACCOUNT ID", id.as_str()), ("SECRET", "acme-opsadmin"), ("NEXT ROTATION", "")]);
 }
 
 #[tokio::test]

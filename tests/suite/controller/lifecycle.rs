@@ -65,7 +65,7 @@ async fn defaults_are_visible_in_the_stored_object() {
         json!({
             "description": "", "enabled": true, "useRefreshToken": false, "roles": [], "allowedIPs": [],
             "secret": { "keys": { "apiKey": "OPSADMIN_API_KEY", "secretKey": "OPSADMIN_SECRET_KEY" } },
-            "deletionPolicy": "Delete",
+            "adoptionPolicy": "Never", "managementPolicy": "Enforce", "deletionPolicy": "Delete",
         })
     );
 }

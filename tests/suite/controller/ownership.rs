@@ -1,5 +1,6 @@
 //! Whose an account is, and who has the last word on it: adopted, only observed, paused, suspended, purged.
 
+use kube::api::{DeleteParams, ListParams};
 use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
 
@@ -24,7 +25,7 @@ async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
     let keys = scene.data("old-opsadmin").await;
     scene.stop().await;
     let_go(&scene).await;
-    scene.accounts().delete_collection(&Default::default(), &Default::default()).await.expect("they go");
+    scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await.expect("they go");
     scene.strip_finalizers("old").await;
     scene.start(&[]);
 

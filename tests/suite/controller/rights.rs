@@ -48,8 +48,8 @@ async fn go_through_a_life(scene: &Scene) {
     assert_eq!(scene.data("moved").await, keys);
 
     scene.create("other", json!({ "name": "acme" })).await;
-    scene.condition("other", "False", "NameTaken").await;
-    scene.event("other", "NameTaken").await;
+    scene.condition("other", "False", "AdoptionRequired").await;
+    scene.event("other", "AdoptionRequired").await;
     scene.delete("other").await;
     scene.create("another", json!({})).await;
     scene.ready("another").await;

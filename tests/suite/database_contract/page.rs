@@ -119,7 +119,7 @@ pub async fn the_statements_of_the_page_do_what_it_says(fresh: Fresh) {
     assert!(log_in(&fresh, &account).await.is_empty(), "it is suspended");
     let suspended = database.find_by_owner(&owner("page")).await.unwrap().unwrap();
     assert_eq!(suspended.suspension.unwrap().reason, "unpaid");
-    fresh.by_hand(&filled("End the suspension", &[&id, &now])).await.unwrap();
+    fresh.by_hand(&filled("End a suspension", &[&id, &now])).await.unwrap();
     assert_eq!(log_in(&fresh, &account).await.len(), 6);
 
     fresh.by_hand(&filled("Rename an account", &[&id, &now, "Päge Two", "päge two"])).await.unwrap();
@@ -147,7 +147,7 @@ pub async fn the_statements_of_the_page_do_what_it_says(fresh: Fresh) {
     let needed = fresh.column(&filled("The keyring's keys that are still needed", &[])).await;
     assert_eq!(needed, [account.keys[0].sealed.sealed_with.clone()]);
 
-    assert_eq!(statements().len(), 8, "each statement of the page is tried above");
+    assert_eq!(statements().len(), 10, "each statement of the page is tried above");
 }
 
 pub async fn the_page_tells_how_a_secret_key_is_opened(fresh: Fresh) {
