@@ -75,6 +75,9 @@ fn conditions(generation: Option<i64>, outcome: &Outcome, before: &[Condition], 
         return vec![make(condition::READY, "True", Reason::Reconciled, ready_message(outcome.account.as_ref()))];
     };
     let (reason, message) = (refusal.reason(), refusal.to_string());
+    if matches!(refusal, Refusal::Paused) {
+        return vec![make(condition::READY, ready_status(refusal), reason, &message)];
+    }
     let because = if refusal.needs_a_person() { condition::STALLED } else { condition::RECONCILING };
     vec![make(condition::READY, ready_status(refusal), reason, &message), make(because, "True", reason, &message)]
 }

@@ -105,6 +105,14 @@ async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: 
     said.command(&["migrate", "--database", url], true).await;
     said.command(&["migrate", "--database", &url.replace(password, &format!("{password}#"))], false).await;
     said.command(&["migrate", "--database", &url.replace("/t-", "/no-t-")], false).await;
+    let (examples, folder) = (concat!(env!("CARGO_MANIFEST_DIR"), "/examples"), format!("{keyring}.secrets"));
+    said.command(&["validate", "-f", examples], true).await;
+    let apply = ["apply", "-f", examples, "--secrets", &folder, "--database", url, "--keyring", keyring];
+    said.command(&apply, false).await;
+    said.command(&[&apply[..], &["--unknown-affiliate", "register"]].concat(), true).await;
+    let written =
+        fs::read_to_string(format!("{folder}/default.acme-portal-opsadmin.yaml")).expect("a Secret was written");
+    assert!(written.contains(&BASE64_STANDARD_NO_PAD.encode(SECRET_KEY)[..10]), "it holds a secret key");
     said.0.iter_mut().for_each(|(who, _)| *who = who.replace(password, "..."));
 }
 
