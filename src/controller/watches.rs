@@ -2,6 +2,7 @@
 
 use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
+use super::queues::Queue;
 use crate::api::{ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
 use crate::secrets::view::View;
 use futures::future::Either;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
 /// What part of the cluster to watch.
+#[derive(Clone)]
 pub(super) enum Scope {
     Cluster,
     Namespace(String),
@@ -34,6 +36,14 @@ impl Scope {
         namespaces.sort();
         namespaces.dedup();
         namespaces.into_iter().map(Self::Namespace).collect()
+    }
+
+    /// Whether the namespace is in it.
+    pub fn has(&self, namespace: &str) -> bool {
+        match self {
+            Self::Cluster => true,
+            Self::Namespace(own) => own == namespace,
+        }
     }
 
     fn accounts(&self, client: &Client) -> Api<ApiAccount> {
@@ -53,16 +63,15 @@ impl Scope {
 
 /// Reconciles this scope until it is stopped; what is in flight then is finished.
 pub(super) async fn run(
-    scope: Scope,
+    Queue { scope, sender, receiver }: Queue,
     controlled: Arc<Controlled>,
     view: Arc<View>,
     concurrency: u16,
     stopped: watch::Receiver<bool>,
 ) {
-    let (sender, changed) = mpsc::unbounded_channel();
     let (listed, is_listed) = watch::channel(false);
     let secrets = watch_secrets(scope.secrets(&controlled.client), &view, &sender, &listed);
-    let accounts = reconcile_accounts(&scope, controlled, changed, concurrency, is_listed, stopped);
+    let accounts = reconcile_accounts(&scope, controlled, receiver, concurrency, is_listed, stopped);
     // The watch of the Secrets never ends by itself: it serves the other until that one does.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
 }
@@ -92,6 +101,7 @@ async fn reconcile_accounts(
         .inspect(move |event| {
             if let Ok(Event::Delete(account)) = event {
                 memory.memory.forget(account);
+                memory.versions.forget(&ObjectRef::from_obj(account));
             }
         })
         .applied_objects()

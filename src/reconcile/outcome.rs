@@ -2,7 +2,7 @@
 
 use super::InvalidSpec;
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange};
-use crate::api::Reason;
+use crate::api::{ApiAccountStatus, Reason, condition};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
 use std::fmt;
@@ -26,6 +26,23 @@ impl Outcome {
     pub fn refused(refusal: Refusal) -> Self {
         Self { refusal: Some(refusal), ..Self::default() }
     }
+
+    /// Tells drift from a change of the spec: of a resource that `previous` says was reconciled as it is now, nothing but
+    /// somebody else's change can have been updated.
+    #[must_use]
+    pub fn since(mut self, previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> Self {
+        let is_ready = |status: &ApiAccountStatus| {
+            status.conditions.iter().any(|found| found.type_ == condition::READY && found.status == "True")
+        };
+        if previous.is_some_and(|status| status.observed_generation == generation && is_ready(status)) {
+            for done in &mut self.done {
+                if let Done::Updated { changes } = done {
+                    *done = Done::DriftCorrected { changes: std::mem::take(changes) };
+                }
+            }
+        }
+        self
+    }
 }
 
 /// One thing that was done. Its text may be shown to anybody.
@@ -43,6 +60,11 @@ pub enum Done {
     },
     /// Fields of the account were changed.
     Updated {
+        /// Each field, old to new.
+        changes: Vec<FieldChange>,
+    },
+    /// Fields of the account were put back to what they had been before somebody else changed them.
+    DriftCorrected {
         /// Each field, old to new.
         changes: Vec<FieldChange>,
     },
@@ -73,6 +95,7 @@ impl Done {
             Self::Created { recovered: true } => "Recovered",
             Self::Restored { .. } => "Restored",
             Self::Updated { .. } => "Updated",
+            Self::DriftCorrected { .. } => "DriftCorrected",
             Self::Disabled => "Disabled",
             Self::Retained => "Retained",
             Self::SecretWritten(_) => "SecretWritten",
@@ -90,7 +113,7 @@ impl fmt::Display for Done {
             Self::Created { recovered: true } => f.write_str("made the account anew, with the keys from its Secret"),
             Self::Restored { changes } if changes.is_empty() => f.write_str("restored the account with its keys"),
             Self::Restored { changes } => write!(f, "restored the account with its keys; {}", list(changes)),
-            Self::Updated { changes } => f.write_str(&list(changes)),
+            Self::Updated { changes } | Self::DriftCorrected { changes } => f.write_str(&list(changes)),
             Self::Disabled => f.write_str("disabled the account: its resource is gone"),
             Self::Retained => f.write_str("left the account as it is: its resource is gone and asked for that"),
             Self::SecretWritten(at) => write!(f, "wrote the keys to the Secret {}", at.name),

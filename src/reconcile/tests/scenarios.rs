@@ -85,6 +85,22 @@ fn a_stale_bulk_read_is_noticed_by_its_version() {
 }
 
 #[test]
+fn only_what_was_reconciled_before_can_drift() {
+    let reason = |generation: i64, outcome: &Outcome| {
+        let previous = status(Some(2), "s", outcome, None, Timestamp::UNIX_EPOCH);
+        let done = vec![Done::Updated { changes: Vec::new() }, Done::Disabled];
+        let told = Outcome { done, ..Outcome::default() }.since(Some(&previous), Some(generation));
+        told.done.iter().map(Done::reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reason(2, &Outcome::default()), ["DriftCorrected", "Disabled"]);
+    assert_eq!(reason(3, &Outcome::default()), ["Updated", "Disabled"], "another spec");
+    let refused = Outcome::refused(Refusal::Contended);
+    assert_eq!(reason(2, &refused), ["Updated", "Disabled"], "never done before");
+    let first = Outcome { done: vec![Done::Updated { changes: Vec::new() }], ..Outcome::default() };
+    assert_eq!(first.since(None, None).done[0].reason(), "Updated");
+}
+
+#[test]
 fn an_account_without_keys_gets_no_new_ones_unasked() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
