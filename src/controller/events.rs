@@ -9,12 +9,12 @@ use kube::{Client, Resource};
 const MAX_NOTE_BYTES: usize = 1000;
 
 /// Publishes events about resources.
-pub(super) struct Events(Recorder);
+pub(super) struct Events(Client);
 
 impl Events {
     /// Publishes through this client.
     pub fn new(client: Client) -> Self {
-        Self(Recorder::new(client, Reporter { controller: MANAGER.to_owned(), instance: None }))
+        Self(client)
     }
 
     /// Tells of something that was done.
@@ -36,7 +36,10 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.0.publish(&event, &resource.object_ref(&())).await {
+        // A recorder that has published about this resource with this reason before would repeat the note of then.
+        let reporter = Reporter { controller: MANAGER.to_owned(), instance: None };
+        let recorder = Recorder::new(self.0.clone(), reporter);
+        if let Err(error) = recorder.publish(&event, &resource.object_ref(&())).await {
             tracing::debug!(%error, reason, "an event was not taken");
         }
     }

@@ -69,8 +69,8 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Makes one change in one transaction and answers with the account as it then is.
     ///
     /// # Errors
-    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`] and [`DatabaseError::Conflict`] say that the
-    /// change was refused; nothing was changed.
+    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`] and
+    /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
     /// The ids of the keyring's keys that at least one secret key is sealed with.
@@ -129,6 +129,13 @@ pub enum Action {
         changes: Vec<FieldChange>,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
+    },
+    /// Give one that has lost its active pair that pair back.
+    RestoreKey {
+        /// The version that was observed.
+        expected: Version,
+        /// The pair.
+        key: StoredKey,
     },
     /// Its resource is gone: disable it and free its name; row and keys stay.
     Delete {

@@ -68,6 +68,8 @@ pub enum Done {
         /// Each field, old to new.
         changes: Vec<FieldChange>,
     },
+    /// The account had lost its keys, and has those again that this Secret still holds.
+    KeyRestored(SecretRef),
     /// The account was disabled since its resource is gone.
     Disabled,
     /// The account is nobody's now, since its resource is gone and asked for that.
@@ -96,6 +98,7 @@ impl Done {
             Self::Restored { .. } => "Restored",
             Self::Updated { .. } => "Updated",
             Self::DriftCorrected { .. } => "DriftCorrected",
+            Self::KeyRestored(_) => "KeyRestored",
             Self::Disabled => "Disabled",
             Self::Retained => "Retained",
             Self::SecretWritten(_) => "SecretWritten",
@@ -114,6 +117,9 @@ impl fmt::Display for Done {
             Self::Restored { changes } if changes.is_empty() => f.write_str("restored the account with its keys"),
             Self::Restored { changes } => write!(f, "restored the account with its keys; {}", list(changes)),
             Self::Updated { changes } | Self::DriftCorrected { changes } => f.write_str(&list(changes)),
+            Self::KeyRestored(at) => {
+                write!(f, "gave the account the keys back that the Secret {} still holds", at.name)
+            }
             Self::Disabled => f.write_str("disabled the account: its resource is gone"),
             Self::Retained => f.write_str("left the account as it is: its resource is gone and asked for that"),
             Self::SecretWritten(at) => write!(f, "wrote the keys to the Secret {}", at.name),
@@ -159,6 +165,15 @@ pub enum Refusal {
         /// Whose it is, in words.
         holder: String,
     },
+    /// The account has no keys in the database, and those in its Secret belong to somebody else.
+    #[error(
+        "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
+        at.name
+    )]
+    KeyTaken {
+        /// The Secret.
+        at: SecretRef,
+    },
     /// The Secret could not be read or written.
     #[error("{0}")]
     Secret(#[from] SecretError),
@@ -191,7 +206,7 @@ impl Refusal {
             Self::InvalidSpec(_) => Reason::InvalidSpec,
             Self::NameTaken { .. } => Reason::NameTaken,
             Self::UnknownAffiliate { .. } => Reason::UnknownAffiliate,
-            Self::SecretConflict { .. } => Reason::SecretConflict,
+            Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
             Self::Secret(_) => Reason::SecretUnavailable,
             Self::Database(_) | Self::Keyring(_) | Self::NoKeys { .. } | Self::NoRandomness(_) | Self::Contended => {
                 Reason::DatabaseUnavailable
@@ -206,6 +221,7 @@ impl Refusal {
             | Self::NameTaken { .. }
             | Self::UnknownAffiliate { .. }
             | Self::SecretConflict { .. }
+            | Self::KeyTaken { .. }
             | Self::Keyring(_)
             | Self::NoKeys { .. } => true,
             Self::Secret(error) => matches!(error, SecretError::Refused { .. } | SecretError::File { .. }),

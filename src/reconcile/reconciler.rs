@@ -128,7 +128,8 @@ impl Reconciler {
                 if let Err(holder) = desired.belonging().check(found.metadata()) {
                     ObservedSecret::Foreign { holder }
                 } else {
-                    let active = account.as_ref().map(|account| self.open_active(account)).transpose()?;
+                    let keyed = account.as_ref().filter(|account| account.active_key().is_some());
+                    let active = keyed.map(|account| self.open_active(account)).transpose()?;
                     ObservedSecret::Own { found, active }
                 }
             }
@@ -147,6 +148,8 @@ impl Reconciler {
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
         let account = self.execute_account(&plan.account, desired, observed, outcome).await?;
+        outcome.account = Some(account.clone());
+        let account = self.execute_key(account, desired, &observed.secret, outcome).await?;
         outcome.account = Some(account.clone());
         outcome.secret_version = match (&plan.secret, &observed.secret) {
             (SecretPlan::Refuse { holder }, _) => {
@@ -207,9 +210,35 @@ impl Reconciler {
             Err(DatabaseError::UnknownAffiliate { affiliate }) => {
                 return Err(Halt::Refused(Refusal::UnknownAffiliate { affiliate }));
             }
+            Err(DatabaseError::KeyTaken) => return Err(key_taken(desired)),
             other => other?,
         };
         outcome.done.push(done);
+        Ok(account)
+    }
+
+    /// Puts the pair that the account's own Secret still holds back into the database, if it is gone from there. A pair
+    /// that is on its way out there was put on it by somebody, and stays on it.
+    async fn execute_key(
+        &self,
+        account: Account,
+        desired: &Desired,
+        secret: &ObservedSecret,
+        outcome: &mut Outcome,
+    ) -> Result<Account, Halt> {
+        let lost = secret.recoverable_keys().filter(|(api_key, _)| {
+            account.active_key().is_none() && account.keys.iter().all(|known| known.api_key != *api_key)
+        });
+        let Some((api_key, secret_key)) = lost else {
+            return Ok(account);
+        };
+        let pair = KeyPair { id: KeyId::from_random(self.random()?), api_key, secret_key };
+        let action = Action::RestoreKey { expected: account.version, key: self.seal(account.id, pair)? };
+        let account = match self.commit(account.id, action, desired.generation).await {
+            Err(DatabaseError::KeyTaken) => return Err(key_taken(desired)),
+            other => other?,
+        };
+        outcome.done.push(Done::KeyRestored(desired.secret.at.clone()));
         Ok(account)
     }
 
@@ -252,10 +281,13 @@ impl Reconciler {
             Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
             None => (self.new_pair(id)?, false),
         };
+        Ok((self.seal(account, pair)?, recovered))
+    }
+
+    fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, Unrandom> {
         let sealed = self.keyring.seal(account, pair.id, &pair.secret_key, self.random()?);
         let created = self.surroundings.now();
-        let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created };
-        Ok((key, recovered))
+        Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
     }
 
     fn new_pair(&self, id: KeyId) -> Result<KeyPair, Unrandom> {
@@ -275,4 +307,9 @@ impl Reconciler {
         self.surroundings.fill(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// Another account has the API key that is in the Secret.
+fn key_taken(desired: &Desired) -> Halt {
+    Halt::Refused(Refusal::KeyTaken { at: desired.secret.at.clone() })
 }

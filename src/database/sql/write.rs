@@ -28,6 +28,9 @@ const DELETE: &str = "UPDATE accounts SET version = version + 1, enabled = FALSE
 const RETAIN: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, retained_at = $3 \
      WHERE id = $1 AND version = $2 RETURNING version";
 
+const TOUCH: &str =
+    "UPDATE accounts SET version = version + 1, updated_at = $3 WHERE id = $1 AND version = $2 RETURNING version";
+
 const BEFORE: &str = "SELECT enabled, retained_at, deleted_at FROM accounts WHERE id = $1 AND version = $2";
 
 const REMOVE_ROLES: &str = "DELETE FROM account_roles WHERE account_id = $1";
@@ -73,6 +76,7 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
         Action::Update { expected, settings, changes, unknown_affiliate } => {
             writer.update(*expected, settings, changes, *unknown_affiliate).await
         }
+        Action::RestoreKey { expected, key } => writer.restore_key(*expected, key).await,
         Action::Delete { expected } => writer.delete(*expected).await,
         Action::Retain { expected } => writer.retain(*expected).await,
     }
@@ -126,6 +130,13 @@ impl<S: Session> Writer<'_, S> {
         self.add_parts(settings).await?;
         let was_live = before.retained_at.is_none() && before.deleted_at.is_none();
         self.record(if was_live { "updated" } else { "restored" }, changes).await
+    }
+
+    async fn restore_key(&mut self, expected: Version, key: &StoredKey) -> Result<(), Fault> {
+        let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        exactly_one(&touched)?;
+        self.add_key(key).await?;
+        self.record("restored key", &[]).await
     }
 
     async fn delete(&mut self, expected: Version) -> Result<(), Fault> {
@@ -186,7 +197,7 @@ impl<S: Session> Writer<'_, S> {
             key.created.as_microsecond().into(),
             expires.into(),
         ];
-        self.session.run(ADD_KEY, &values).await.map_err(conflict)
+        self.session.run(ADD_KEY, &values).await.map_err(key_refusal)
     }
 
     async fn record(&mut self, action: &str, changes: &[FieldChange]) -> Result<(), Fault> {
@@ -263,6 +274,16 @@ fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
         }
         _ => conflict(error),
     }
+}
+
+/// Why a pair was refused.
+fn key_refusal(error: sqlx::Error) -> Fault {
+    let is_taken = error.as_database_error().is_some_and(|server| {
+        server.kind() == ErrorKind::UniqueViolation
+            && (server.constraint() == Some("account_keys_api_key_key")
+                || server.message().ends_with("account_keys.api_key"))
+    });
+    if is_taken { DatabaseError::KeyTaken.into() } else { conflict(error) }
 }
 
 /// A row that is there already was put there by somebody else.

@@ -1,7 +1,7 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ClusterId, Life, Owner, Settings, StoredSettings, Version, comparable_name,
+    Account, AccountName, ClusterId, Life, Owner, Settings, StoredKey, StoredSettings, Version, comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
@@ -45,6 +45,7 @@ impl Accounts {
                 if rows.iter().any(|row| row.owner.as_ref() == Some(owner)) {
                     return Err(DatabaseError::Conflict);
                 }
+                no_key_is(&rows, key)?;
                 Account {
                     id: change.account,
                     version: Version(1),
@@ -58,6 +59,12 @@ impl Accounts {
                 let row = observed(&rows, change, *expected)?;
                 self.check(&rows, change, settings, *unknown_affiliate)?;
                 Account { life: Life::Live, settings: settings.into(), ..row }
+            }
+            Action::RestoreKey { expected, key } => {
+                let mut row = observed(&rows, change, *expected)?;
+                no_key_is(&rows, key)?;
+                row.keys.insert(0, key.clone());
+                row
             }
             Action::Delete { expected } => {
                 let row = observed(&rows, change, *expected)?;
@@ -102,6 +109,11 @@ impl Accounts {
         }
         Ok(())
     }
+}
+
+fn no_key_is(rows: &[Account], wanted: &StoredKey) -> Result<(), DatabaseError> {
+    let taken = rows.iter().flat_map(|row| &row.keys).any(|key| key.api_key == wanted.api_key);
+    if taken { Err(DatabaseError::KeyTaken) } else { Ok(()) }
 }
 
 fn observed(rows: &[Account], change: &Change, expected: Version) -> Result<Account, DatabaseError> {
