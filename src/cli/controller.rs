@@ -8,12 +8,14 @@ use crate::telemetry::logs::{self, LogFormat};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Keep the accounts declared on a cluster true, until stopped.
@@ -55,6 +57,11 @@ pub struct Controller {
     #[arg(long, value_name = "NUMBER", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1000))]
     concurrency: u16,
 
+    /// How often to look for accounts that somebody else changed in the database, such as 30s, 5m or 1h. PostgreSQL also
+    /// tells of each change at once.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = sweep_interval)]
+    sweep_interval: Duration,
+
     /// How to write log lines.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -82,6 +89,7 @@ impl Controller {
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
             concurrency: self.concurrency,
+            sweep_interval: self.sweep_interval,
             surroundings: Arc::new(Machine),
         };
         run(settings, stopped()?).await?;
@@ -123,6 +131,16 @@ impl Controller {
     }
 }
 
+/// A time of a second or more.
+fn sweep_interval(text: &str) -> Result<Duration, String> {
+    let example = "write it as 30s, 5m or 1h";
+    let interval: SignedDuration = text.parse().map_err(|error: jiff::Error| format!("{error}; {example}"))?;
+    match Duration::try_from(interval) {
+        Ok(interval) if interval >= Duration::from_secs(1) => Ok(interval),
+        _ => Err(format!("it must be a second or more; {example}")),
+    }
+}
+
 /// Done at the first SIGTERM or SIGINT; at the second, the process ends at once.
 fn stopped() -> Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -136,4 +154,20 @@ fn stopped() -> Result<impl Future<Output = ()> + Send> {
         std::process::exit(code);
     });
     Ok(async move { drop(receiver.await) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_interval_is_a_second_or_more() {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("5m", 300), ("1h 30m", 5400), ("PT5M", 300)] {
+            assert_eq!(sweep_interval(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "soon", "0s", "999ms", "-5m", "1 month"] {
+            let refusal = sweep_interval(text).unwrap_err();
+            assert!(refusal.ends_with("write it as 30s, 5m or 1h"), "{text}: {refusal}");
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! Waiting for the account database: until it answers, the controller runs and says so on each resource.
 
 use super::error::ControllerError;
-use crate::account::{Account, ClusterId, Owner};
+use crate::account::{Account, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{Reconciler, Surroundings};
 use crate::secrets::SecretStore;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -38,7 +38,25 @@ pub struct Ready {
 impl Ready {
     /// The account as the one bulk read at the start found it: for the first look at each, instead of a read each.
     pub fn known_at_start(&self, owner: &Owner) -> Option<Account> {
-        self.at_start.lock().unwrap_or_else(PoisonError::into_inner).remove(owner)
+        self.at_start().remove(owner)
+    }
+
+    /// Takes in what became of an account since.
+    pub fn hear(&self, owner: &Owner, version: Option<Version>) {
+        let mut at_start = self.at_start();
+        if at_start.get(owner).is_some_and(|account| Some(account.version) != version) {
+            at_start.remove(owner);
+        }
+    }
+
+    /// Drops what was found at the start and is no longer so.
+    pub fn retain_from_start(&self, still_is: impl Fn(&Owner, Version) -> bool) {
+        self.at_start().retain(|owner, account| still_is(owner, account.version));
+    }
+
+    /// A panic elsewhere cannot leave the map half changed.
+    fn at_start(&self) -> MutexGuard<'_, HashMap<Owner, Account>> {
+        self.at_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

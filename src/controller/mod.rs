@@ -8,7 +8,10 @@ mod error;
 mod events;
 mod memory;
 mod object;
+mod queues;
+mod sweep;
 mod trouble;
+mod versions;
 mod watches;
 
 pub use connect::{Connection, connect};
@@ -23,8 +26,12 @@ use futures::future::{join_all, select};
 use kube::Client;
 use memory::Memory;
 use object::Controlled;
+use queues::{Queue, Queues};
 use std::sync::Arc;
+use std::time::Duration;
+use sweep::Sweeper;
 use tokio::sync::watch;
+use versions::Versions;
 use watches::Scope;
 
 /// What a controller works with.
@@ -43,6 +50,8 @@ pub struct Settings {
     pub unknown_affiliate: UnknownAffiliate,
     /// How many resources to reconcile at a time.
     pub concurrency: u16,
+    /// The longest time from one look for changes of accounts by others to the next.
+    pub sweep_interval: Duration,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
 }
@@ -57,28 +66,39 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let (stop_sender, stopped) = watch::channel(false);
     let (connection_sender, connection) = watch::channel(Connection::default());
     let scopes = Scope::each(&settings.namespaces);
+    let views = Scope::views(&scopes);
+    let queues = Queue::each(scopes);
     let controlled = Arc::new(Controlled {
         client: settings.client.clone(),
         cluster: settings.cluster.clone(),
         connection,
         events: Events::new(settings.client.clone()),
         memory: Memory::default(),
+        versions: Versions::default(),
     });
+    let sweeping = Sweeper {
+        controlled: Arc::clone(&controlled),
+        database: Arc::clone(&settings.database),
+        queues: Queues::into(&queues),
+        interval: settings.sweep_interval,
+    };
     let database = Arc::clone(&settings.database);
     let connecting = connect(
         settings.database,
         settings.keyring,
         settings.cluster,
         connect::Parts {
-            secrets: Arc::new(Cluster::new(settings.client.clone(), Scope::views(&scopes))),
+            secrets: Arc::new(Cluster::new(settings.client.clone(), views)),
             unknown_affiliate: settings.unknown_affiliate,
             surroundings: settings.surroundings,
         },
         connection_sender,
     );
-    let watching = scopes
+    let watching = queues
         .into_iter()
-        .map(|scope| watches::run(scope, Arc::clone(&controlled), settings.concurrency, stopped.clone()));
+        .map(|queue| watches::run(queue, Arc::clone(&controlled), settings.concurrency, stopped.clone()));
+    // The sweeps never end by themselves: they serve the watches until those do.
+    let watching = select(Box::pin(join_all(watching)), Box::pin(sweeping.run()));
     let stopping = async {
         let stop = std::pin::pin!(stop);
         let connecting = std::pin::pin!(connecting);
@@ -94,7 +114,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         stop_sender.send_replace(true);
         connected
     };
-    let (connected, _) = futures::future::join(stopping, join_all(watching)).await;
+    let (connected, _) = futures::future::join(stopping, watching).await;
     database.close().await;
     connected
 }

@@ -3,6 +3,7 @@
 use super::connect::{Connection, Ready};
 use super::events::Events;
 use super::memory::Memory;
+use super::versions::Versions;
 use crate::account::{ClusterId, Owner};
 use crate::api::{
     ApiAccount, ApiAccountStatus, FINALIZER, GROUP, KIND, MANAGER, ManagementPolicy, Reason, VERSION, condition,
@@ -14,6 +15,7 @@ use crate::secrets::cluster::reason;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub(super) struct Controlled {
     pub connection: watch::Receiver<Connection>,
     pub events: Events,
     pub memory: Memory,
+    pub versions: Versions,
 }
 
 /// Reconciles one resource and answers when to look again.
@@ -35,11 +38,15 @@ pub(super) struct Controlled {
 /// The API server did not take a finalizer or a status.
 pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Controlled>) -> Result<Action, kube::Error> {
     let has_finalizer = resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    match (&resource.metadata.deletion_timestamp, has_finalizer) {
+    let reference = ObjectRef::from_obj(&*resource);
+    controlled.versions.begin(&reference);
+    let action = match (&resource.metadata.deletion_timestamp, has_finalizer) {
         (Some(_), false) => Ok(Action::await_change()),
         (Some(_), true) => controlled.release(&resource).await,
         (None, _) => controlled.apply(&resource, has_finalizer).await,
-    }
+    };
+    controlled.versions.end(&reference);
+    action
 }
 
 /// What to do after the API server did not take something.
@@ -72,7 +79,8 @@ impl Controlled {
                 }
                 let known = ready.known_at_start(&desired.owner);
                 let verified = previous.as_ref().and_then(Verified::of);
-                ready.reconciler.reconcile(&desired, verified.as_ref(), known).await
+                let outcome = ready.reconciler.reconcile(&desired, verified.as_ref(), known).await;
+                outcome.since(previous.as_ref(), desired.generation)
             }
         };
         self.report(resource, &desired.secret.at.name, &outcome, previous).await
@@ -102,6 +110,7 @@ impl Controlled {
         self.tell(resource, &outcome, false).await;
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
+        self.versions.forget(&ObjectRef::from_obj(resource));
         Ok(Action::await_change())
     }
 
@@ -134,12 +143,18 @@ impl Controlled {
             self.patch_status(resource, &status).await?;
         }
         self.tell(resource, outcome, is_new_refusal).await;
+        let version = outcome.account.as_ref().map(|account| account.version);
+        let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
         Ok(match &outcome.refusal {
             Some(refusal) if refusal.reason() == Reason::InvalidSpec => Action::await_change(),
             Some(refusal) if !refusal.is_wanted() => self.later(resource),
             _ => {
                 self.memory.succeeded(resource);
-                outcome.next_look.map_or_else(Action::await_change, |at| Action::requeue(until(at, now)))
+                match outcome.next_look {
+                    _ if changed_again => Action::requeue(Duration::ZERO),
+                    Some(at) => Action::requeue(until(at, now)),
+                    None => Action::await_change(),
+                }
             }
         })
     }

@@ -2,6 +2,7 @@
 
 use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
+use super::queues::Queue;
 use super::trouble::{Trouble, refusal};
 use crate::api::{
     ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
 /// A part of the cluster that is watched: a namespace, or all of them.
+#[derive(Clone)]
 pub(super) struct Scope {
     namespace: Option<String>,
     view: Arc<View>,
@@ -36,6 +38,11 @@ impl Scope {
         let distinct: BTreeSet<_> = namespaces.iter().cloned().map(Some).collect();
         let distinct = if distinct.is_empty() { BTreeSet::from([None]) } else { distinct };
         distinct.into_iter().map(|namespace| Self { namespace, view: Arc::default() }).collect()
+    }
+
+    /// Whether the namespace is in it.
+    pub fn has(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
     }
 
     /// What each of these knows of its Secrets.
@@ -77,11 +84,15 @@ enum Listing {
 }
 
 /// Reconciles this scope until it is stopped; what is in flight then is finished.
-pub(super) async fn run(scope: Scope, controlled: Arc<Controlled>, concurrency: u16, stopped: watch::Receiver<bool>) {
-    let (changed, to_look_at) = mpsc::unbounded_channel();
+pub(super) async fn run(
+    Queue { scope, sender, receiver }: Queue,
+    controlled: Arc<Controlled>,
+    concurrency: u16,
+    stopped: watch::Receiver<bool>,
+) {
     let (listing, secrets_listed) = watch::channel(Listing::Trying);
-    let secrets = watch_secrets(&scope, controlled.client.clone(), &changed, &listing);
-    let accounts = reconcile_accounts(&scope, controlled, to_look_at, concurrency, secrets_listed, stopped);
+    let secrets = watch_secrets(&scope, controlled.client.clone(), &sender, &listing);
+    let accounts = reconcile_accounts(&scope, controlled, receiver, concurrency, secrets_listed, stopped);
     // The watch of the Secrets never ends by itself: it serves the other until that one does.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
 }
@@ -112,6 +123,7 @@ async fn reconcile_accounts(
         .inspect(move |event| {
             if let Ok(Event::Delete(account)) = event {
                 memory.memory.forget(account);
+                memory.versions.forget(&ObjectRef::from_obj(account));
             }
         })
         .applied_objects()

@@ -19,6 +19,9 @@ pub enum DatabaseError {
         /// The affiliate asked for.
         affiliate: AffiliateName,
     },
+    /// Another account, or another pair of this one, has the API key.
+    #[error("the API key is in use already")]
+    KeyTaken,
     /// Somebody else changed or made the account in between: observe again, then plan again.
     #[error("the account was changed by somebody else in the meantime")]
     Conflict,

@@ -71,8 +71,8 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Makes one change in one transaction and answers with the account as it then is.
     ///
     /// # Errors
-    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`] and [`DatabaseError::Conflict`] say that the
-    /// change was refused; nothing was changed.
+    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`] and
+    /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
@@ -171,6 +171,13 @@ pub enum Action {
         expected: Version,
         /// The pairs.
         keys: Vec<KeyId>,
+    },
+    /// Give one that has lost its active pair that pair back.
+    RestoreKey {
+        /// The version that was observed.
+        expected: Version,
+        /// The pair.
+        key: StoredKey,
     },
     /// Its resource is gone: disable it and free its name; row and keys stay.
     Delete {

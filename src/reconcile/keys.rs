@@ -3,7 +3,7 @@
 use super::reconciler::Halt;
 use super::{Desired, Done, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Unrandom};
 use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, StoredKey};
-use crate::database::Action;
+use crate::database::{Action, DatabaseError};
 use zeroize::Zeroizing;
 
 impl Reconciler {
@@ -12,11 +12,20 @@ impl Reconciler {
         plan: &KeysPlan,
         account: &Account,
         desired: &Desired,
+        secret: &ObservedSecret,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
         let expected = account.version;
         let (action, done) = match plan {
             KeysPlan::Keep => return Ok(()),
+            KeysPlan::Restore => {
+                let Some((api_key, secret_key)) = secret.recoverable_keys() else {
+                    return Ok(());
+                };
+                let pair = KeyPair { id: KeyId::from_random(self.random()?), api_key, secret_key };
+                let action = Action::RestoreKey { expected, key: self.seal(account.id, pair)? };
+                (action, Done::KeyRestored(desired.secret.at.clone()))
+            }
             KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
             KeysPlan::Rotate { reason, old_expires, revoke } => {
                 let pair = self.new_pair(KeyId::from_random(self.random()?))?;
@@ -27,7 +36,10 @@ impl Reconciler {
                 (Action::Rotate { expected, key, old_expires, revoke, answered }, done)
             }
         };
-        outcome.account = Some(self.commit(account.id, action, desired.generation).await?);
+        outcome.account = match self.commit(account.id, action, desired.generation).await {
+            Err(DatabaseError::KeyTaken) => return Err(key_taken(desired)),
+            account => Some(account?),
+        };
         outcome.done.push(done);
         Ok(())
     }
@@ -59,4 +71,9 @@ impl Reconciler {
         let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
         Ok(KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key })
     }
+}
+
+/// Another account has the API key that is in the Secret.
+pub(super) fn key_taken(desired: &Desired) -> Halt {
+    Halt::Refused(Refusal::KeyTaken { at: desired.secret.at.clone() })
 }

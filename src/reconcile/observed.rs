@@ -27,7 +27,7 @@ pub enum ObservedSecret {
     Own {
         /// What it is like.
         found: Box<FoundSecret>,
-        /// The account's active pair, to compare it with; `None` while there is no account.
+        /// The account's active pair, to compare it with; `None` while there is no account, or it has none.
         active: Option<KeyPair>,
     },
     /// Somebody else's Secret, of which nothing is read.

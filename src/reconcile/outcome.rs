@@ -2,7 +2,7 @@
 
 use super::InvalidSpec;
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
-use crate::api::{PAUSED_ANNOTATION, Reason};
+use crate::api::{ApiAccountStatus, PAUSED_ANNOTATION, Reason, condition};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
 use jiff::Timestamp;
@@ -32,6 +32,23 @@ impl Outcome {
     /// Nothing done, for this reason.
     pub fn refused(refusal: Refusal) -> Self {
         Self { refusal: Some(refusal), ..Self::default() }
+    }
+
+    /// Tells drift from a change of the spec: of a resource that `previous` says was reconciled as it is now, nothing but
+    /// somebody else's change can have been updated.
+    #[must_use]
+    pub fn since(mut self, previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> Self {
+        let is_ready = |status: &ApiAccountStatus| {
+            status.conditions.iter().any(|found| found.type_ == condition::READY && found.status == "True")
+        };
+        if previous.is_some_and(|status| status.observed_generation == generation && is_ready(status)) {
+            for done in &mut self.done {
+                if let Done::Updated { changes } = done {
+                    *done = Done::DriftCorrected { changes: std::mem::take(changes) };
+                }
+            }
+        }
+        self
     }
 }
 
@@ -83,6 +100,13 @@ pub enum Done {
     },
     /// Pairs whose time was over were removed.
     Revoked(Vec<KeyId>),
+    /// Fields of the account were put back to what they had been before somebody else changed them.
+    DriftCorrected {
+        /// Each field, old to new.
+        changes: Vec<FieldChange>,
+    },
+    /// The account had lost its keys, and has those again that this Secret still holds.
+    KeyRestored(SecretRef),
     /// The account was disabled since its resource is gone.
     Disabled,
     /// The account is nobody's now, since its resource is gone and asked for that.
@@ -113,6 +137,8 @@ impl Done {
             Self::Adopted => "Adopted",
             Self::Rotated { .. } => "Rotated",
             Self::Revoked(_) => "Revoked",
+            Self::DriftCorrected { .. } => "DriftCorrected",
+            Self::KeyRestored(_) => "KeyRestored",
             Self::Disabled => "Disabled",
             Self::Retained => "Retained",
             Self::SecretWritten(_) => "SecretWritten",
@@ -130,7 +156,7 @@ impl fmt::Display for Done {
             Self::Created { recovered: true } => f.write_str("made the account anew, with the keys from its Secret"),
             Self::Restored { changes } if changes.is_empty() => f.write_str("restored the account with its keys"),
             Self::Restored { changes } => write!(f, "restored the account with its keys; {}", list(changes)),
-            Self::Updated { changes } => f.write_str(&list(changes)),
+            Self::Updated { changes } | Self::DriftCorrected { changes } => f.write_str(&list(changes)),
             Self::Adopted => f.write_str("took over the account with its keys"),
             Self::Rotated { reason, new, old_expires: Some(expires) } => {
                 write!(
@@ -145,6 +171,9 @@ impl fmt::Display for Done {
             Self::Revoked(keys) => {
                 let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
                 write!(f, "revoked what had expired: the pair {}", keys.join(", "))
+            }
+            Self::KeyRestored(at) => {
+                write!(f, "gave the account the keys back that the Secret {} still holds", at.name)
             }
             Self::Disabled => f.write_str("disabled the account: its resource is gone"),
             Self::Retained => f.write_str("left the account as it is: its resource is gone and asked for that"),
@@ -229,6 +258,15 @@ pub enum Refusal {
         /// Whose it is, in words.
         holder: String,
     },
+    /// The account has no keys in the database, and those in its Secret belong to somebody else.
+    #[error(
+        "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
+        at.name
+    )]
+    KeyTaken {
+        /// The Secret.
+        at: SecretRef,
+    },
     /// The Secret could not be read or written.
     #[error("{0}")]
     Secret(#[from] SecretError),
@@ -266,7 +304,7 @@ impl Refusal {
             Self::Suspended { .. } => Reason::Suspended,
             Self::Paused => Reason::Paused,
             Self::Drifted { .. } => Reason::Drifted,
-            Self::SecretConflict { .. } => Reason::SecretConflict,
+            Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
             Self::Secret(_) => Reason::SecretUnavailable,
             Self::Database(_) | Self::Keyring(_) | Self::NoKeys { .. } | Self::NoRandomness(_) | Self::Contended => {
                 Reason::DatabaseUnavailable
@@ -291,6 +329,7 @@ impl Refusal {
             | Self::Suspended { .. }
             | Self::Paused
             | Self::Drifted { .. }
+            | Self::KeyTaken { .. }
             | Self::Keyring(_)
             | Self::NoKeys { .. } => true,
             Self::Secret(error) => {

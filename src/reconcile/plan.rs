@@ -2,7 +2,7 @@
 
 use super::{Desired, Observed, ObservedSecret};
 use crate::account::{
-    Account, FieldChange, KeyId, Life, RotationReason, StoredKey, changes, crowded_out, expired, why_rotate,
+    Account, ApiKey, FieldChange, KeyId, Life, RotationReason, StoredKey, changes, crowded_out, expired, why_rotate,
 };
 use crate::secrets::{Belonging, SecretManifest, SecretRef};
 use jiff::Timestamp;
@@ -44,6 +44,8 @@ pub enum AccountPlan {
 pub enum KeysPlan {
     /// Nothing.
     Keep,
+    /// Give the account the pair back that it has lost and that its own Secret still holds.
+    Restore,
     /// Remove these pairs, which have expired.
     Revoke(Vec<KeyId>),
     /// Make a new pair, and let the old one expire.
@@ -110,6 +112,13 @@ fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: T
     let Some(account) = &observed.account else {
         return KeysPlan::Keep;
     };
+    if is_lost(account, &observed.secret) {
+        return KeysPlan::Restore;
+    }
+    if account.active_key().is_none() {
+        // Removing what has expired would make it look lost.
+        return KeysPlan::Keep;
+    }
     let ids = |keys: Vec<&StoredKey>| keys.into_iter().map(|key| key.id).collect::<Vec<_>>();
     let expired = ids(expired(account, now));
     let can_hand_out = matches!(secret, SecretPlan::Keep | SecretPlan::Replace { .. });
@@ -123,6 +132,13 @@ fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: T
         None if expired.is_empty() => KeysPlan::Keep,
         None => KeysPlan::Revoke(expired),
     }
+}
+
+/// Whether the account has no active pair and its own Secret has one. A pair that is on its way out was put on it by
+/// somebody, and stays on it.
+fn is_lost(account: &Account, secret: &ObservedSecret) -> bool {
+    let is_known = |api_key: &ApiKey| account.keys.iter().any(|known| known.api_key == *api_key);
+    account.active_key().is_none() && secret.recoverable_keys().is_some_and(|(api_key, _)| !is_known(&api_key))
 }
 
 fn plan_account(desired: &Desired, observed: &Observed) -> AccountPlan {

@@ -3,6 +3,7 @@
 //! Database first, then Secret: after a crash at any point, the next pass sees what was done and does the rest. An
 //! answer that got lost is found by reading again, never by generating again; whoever was overtaken observes anew.
 
+use super::keys::key_taken;
 use super::{
     AccountPlan, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan, Verified, plan,
 };
@@ -152,7 +153,8 @@ impl Reconciler {
                 if let Err(holder) = desired.belonging().check(found.metadata()) {
                     ObservedSecret::Foreign { holder }
                 } else {
-                    let active = account.as_ref().map(|account| self.open_active(account)).transpose()?;
+                    let keyed = account.as_ref().filter(|account| account.active_key().is_some());
+                    let active = keyed.map(|account| self.open_active(account)).transpose()?;
                     ObservedSecret::Own { found, active }
                 }
             }
@@ -173,7 +175,7 @@ impl Reconciler {
         let account = self.execute_account(&plan.account, desired, observed, outcome).await?;
         outcome.account = Some(account.clone());
         if plan.keys != KeysPlan::Keep {
-            self.execute_keys(&plan.keys, &account, desired, outcome).await?;
+            self.execute_keys(&plan.keys, &account, desired, &observed.secret, outcome).await?;
             // The Secret is compared with the new keys.
             return Err(Halt::LookAgain);
         }
@@ -234,6 +236,7 @@ impl Reconciler {
             Err(DatabaseError::UnknownAffiliate { affiliate }) => {
                 return Err(Halt::Refused(Refusal::UnknownAffiliate { affiliate }));
             }
+            Err(DatabaseError::KeyTaken) => return Err(key_taken(desired)),
             other => other?,
         };
         outcome.done.push(done);

@@ -36,6 +36,43 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &at.namespace)
     }
 
+    /// Deletes exactly what was found, and writes it anew. The keys are in the database meanwhile: whoever is interrupted
+    /// here finds no Secret the next time, and writes it.
+    async fn remake(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        let at = &manifest.at;
+        let view = self.view(&at.namespace)?;
+        let metadata = found.metadata();
+        let exactly_this =
+            Preconditions { resource_version: metadata.resource_version.clone(), uid: metadata.uid.clone() };
+        match self.api(at).delete(&at.name, &DeleteParams::default().preconditions(exactly_this)).await {
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                view.contest(at);
+                return Err(SecretError::Changed(at.clone()));
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => return Err(refused(at, &error)),
+            Ok(_) => {}
+        }
+        view.forget(at);
+        self.write(at, &found.remade(manifest)).await
+    }
+
+    /// Writes a Secret where none was seen.
+    async fn write(&self, at: &SecretRef, secret: &Secret) -> Result<Option<String>, SecretError> {
+        let view = self.view(&at.namespace)?;
+        match self.api(at).create(&as_manager(), secret).await {
+            Ok(secret) => {
+                view.note(at, &secret.metadata);
+                Ok(secret.metadata.resource_version)
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                view.contest(at);
+                Err(SecretError::Exists(at.clone()))
+            }
+            Err(error) => Err(refused(at, &error)),
+        }
+    }
+
     async fn read(&self, at: &SecretRef) -> Result<Option<FoundSecret>, SecretError> {
         let view = self.view(&at.namespace)?;
         let secret = self.api(at).get_opt(&at.name).await.map_err(|error| refused(at, &error))?;
@@ -63,24 +100,15 @@ impl SecretStore for Cluster {
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
-        let at = &manifest.at;
-        let view = self.view(&at.namespace)?;
-        match self.api(at).create(&as_manager(), &manifest.to_secret()).await {
-            Ok(secret) => {
-                view.note(at, &secret.metadata);
-                Ok(secret.metadata.resource_version)
-            }
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                view.contest(at);
-                Err(SecretError::Exists(at.clone()))
-            }
-            Err(error) => Err(refused(at, &error)),
-        }
+        self.write(&manifest.at, &manifest.to_secret()).await
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
         let at = &manifest.at;
         let view = self.view(&at.namespace)?;
+        if found.is_stuck(manifest) {
+            return self.remake(found, manifest).await;
+        }
         match self.api(at).replace(&at.name, &as_manager(), &found.put_right(manifest)).await {
             Ok(secret) => {
                 view.note(at, &secret.metadata);

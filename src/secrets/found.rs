@@ -102,6 +102,19 @@ impl FoundSecret {
         secret
     }
 
+    /// Whether the API server would refuse to have it put right: its data are wrong, and somebody made it immutable.
+    pub fn is_stuck(&self, manifest: &SecretManifest) -> bool {
+        self.object.immutable == Some(true) && self.data != manifest.data
+    }
+
+    /// The Secret that takes its place once it is deleted: as [`Self::put_right`], and mutable.
+    pub fn remade(&self, manifest: &SecretManifest) -> Secret {
+        let right = self.put_right(manifest);
+        let ObjectMeta { name, namespace, labels, annotations, owner_references, .. } = right.metadata;
+        let metadata = ObjectMeta { name, namespace, labels, annotations, owner_references, ..ObjectMeta::default() };
+        Secret { metadata, immutable: None, ..right }
+    }
+
     /// Which parts differ from the manifest, by name: `data.KEY`, `label NAME`, `annotation NAME`, `owner`. Never a value.
     pub fn differences(&self, manifest: &SecretManifest) -> Vec<String> {
         let mut parts = Vec::new();

@@ -6,7 +6,7 @@ mod accounts;
 mod changes;
 mod concurrency;
 mod failures;
-mod fixture;
+pub mod fixture;
 mod hand_edits;
 mod keys;
 mod life;
@@ -54,6 +54,7 @@ for_each_adapter!(
         a_restore_into_a_taken_name_changes_nothing,
         a_retained_account_stays_as_it_is,
         a_retiring_key_says_when_it_expires,
+        a_key_that_was_lost_is_given_back,
         the_journal_tells_the_whole_life_and_no_key,
         a_change_to_an_account_that_is_not_there_is_a_conflict,
     },
@@ -69,7 +70,7 @@ for_each_adapter!(
     rules::{
         a_taken_name_is_refused_and_leaves_nothing,
         a_taken_owner_is_a_conflict_even_under_the_same_name,
-        a_taken_id_or_key_is_a_conflict,
+        a_taken_id_or_key_is_refused,
         an_unknown_affiliate_is_refused_and_leaves_nothing,
         an_affiliate_is_registered_with_its_account_or_not_at_all,
         an_affiliate_in_use_cannot_be_deleted_or_renamed,

@@ -99,6 +99,7 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
         Action::Update { expected, settings, changes, unknown_affiliate } => {
             writer.update(*expected, settings, changes, *unknown_affiliate).await
         }
+        Action::RestoreKey { expected, key } => writer.restore_key(*expected, key).await,
         Action::Delete { expected } => writer.delete(*expected).await,
         Action::Retain { expected } => writer.retain(*expected).await,
     }
@@ -220,6 +221,13 @@ impl<S: Session> Writer<'_, S> {
         Ok(())
     }
 
+    async fn restore_key(&mut self, expected: Version, key: &StoredKey) -> Result<(), Fault> {
+        let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        exactly_one(&touched)?;
+        self.add_key(key).await?;
+        self.record("restored key", &[]).await
+    }
+
     async fn delete(&mut self, expected: Version) -> Result<(), Fault> {
         let before = self.before(expected).await?;
         let deleted = self.session.rows(DELETE, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
@@ -278,7 +286,7 @@ impl<S: Session> Writer<'_, S> {
             key.created.as_microsecond().into(),
             expires.into(),
         ];
-        self.session.run(ADD_KEY, &values).await.map_err(conflict)
+        self.session.run(ADD_KEY, &values).await.map_err(key_refusal)
     }
 
     async fn record(&mut self, action: &str, changes: &[FieldChange]) -> Result<(), Fault> {
@@ -355,6 +363,16 @@ fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
         }
         _ => conflict(error),
     }
+}
+
+/// Why a pair was refused.
+fn key_refusal(error: sqlx::Error) -> Fault {
+    let is_taken = error.as_database_error().is_some_and(|server| {
+        server.kind() == ErrorKind::UniqueViolation
+            && (server.constraint() == Some("account_keys_api_key_key")
+                || server.message().ends_with("account_keys.api_key"))
+    });
+    if is_taken { DatabaseError::KeyTaken.into() } else { conflict(error) }
 }
 
 /// A row that is there already was put there by somebody else.

@@ -1,7 +1,8 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ClusterId, KeyState, Life, Owner, Settings, StoredSettings, Version, comparable_name,
+    Account, AccountName, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
+    comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
@@ -45,6 +46,7 @@ impl Accounts {
                 if rows.iter().any(|row| row.owner.as_ref() == Some(owner)) {
                     return Err(DatabaseError::Conflict);
                 }
+                no_key_is(&rows, key)?;
                 Account {
                     id: change.account,
                     version: Version(1),
@@ -89,6 +91,12 @@ impl Accounts {
                 self.check(&rows, change, settings, *unknown_affiliate)?;
                 Account { life: Life::Live, settings: settings.into(), ..row }
             }
+            Action::RestoreKey { expected, key } => {
+                let mut row = observed(&rows, change, *expected)?;
+                no_key_is(&rows, key)?;
+                row.keys.insert(0, key.clone());
+                row
+            }
             Action::Delete { expected } => {
                 let row = observed(&rows, change, *expected)?;
                 let settings = StoredSettings { enabled: false, ..row.settings.clone() };
@@ -132,6 +140,11 @@ impl Accounts {
         }
         Ok(())
     }
+}
+
+fn no_key_is(rows: &[Account], wanted: &StoredKey) -> Result<(), DatabaseError> {
+    let taken = rows.iter().flat_map(|row| &row.keys).any(|key| key.api_key == wanted.api_key);
+    if taken { Err(DatabaseError::KeyTaken) } else { Ok(()) }
 }
 
 fn observed(rows: &[Account], change: &Change, expected: Version) -> Result<Account, DatabaseError> {

@@ -127,26 +127,43 @@ fn stored() -> impl Strategy<Value = StoredSettings> {
     })
 }
 
-fn account(id: u8, owner: Option<Owner>, life: Life, settings: StoredSettings) -> Account {
+/// What may have become of an account's pair in the database.
+#[derive(Debug, Clone, Copy)]
+enum Row {
+    Whole,
+    Lost,
+    Retiring,
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    prop_oneof![4 => Just(Row::Whole), 2 => Just(Row::Lost), 1 => Just(Row::Retiring)]
+}
+
+fn account(id: u8, owner: Option<Owner>, life: Life, settings: StoredSettings, row: Row) -> Account {
     let (id, pair) = (AccountId::from_random([id; 16]), pair(id));
     let key = StoredKey {
         id: pair.id,
         sealed: keyring().seal(id, pair.id, &pair.secret_key, [0; 12]),
         api_key: pair.api_key,
-        state: KeyState::Active,
+        state: match row {
+            Row::Retiring => KeyState::Retiring { expires: Timestamp::UNIX_EPOCH },
+            Row::Whole | Row::Lost => KeyState::Active,
+        },
         created: Timestamp::UNIX_EPOCH,
     };
     let (answered, suspension) = (Asked::default(), None);
-    Account { id, version: Version(5), owner, life, settings, keys: vec![key], answered, suspension }
+    let keys = if matches!(row, Row::Lost) { Vec::new() } else { vec![key] };
+    Account { id, version: Version(5), owner, life, settings, keys, answered, suspension }
 }
 
 /// What may be at a Secret's place.
 #[derive(Debug, Clone)]
 enum Place {
     Empty,
-    /// The resource's own, of another layout, with these data on top.
+    /// The resource's own, of another layout, with the keys of one account or another, and these data on top.
     Own {
         layout: SecretLayout,
+        keys: u8,
         spoilt: BTreeMap<String, String>,
         uid: bool,
         unseen: bool,
@@ -165,8 +182,8 @@ enum Place {
 fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         Just(Place::Empty),
-        (layout(), btree_map("api|secret|extra", "[xy]", 0..2), any::<bool>(), any::<bool>())
-            .prop_map(|(layout, spoilt, uid, unseen)| Place::Own { layout, spoilt, uid, unseen }),
+        (layout(), 1..=3_u8, btree_map("api|secret|extra", "[xy]", 0..2), any::<bool>(), any::<bool>())
+            .prop_map(|(layout, keys, spoilt, uid, unseen)| Place::Own { layout, keys, spoilt, uid, unseen }),
         layout().prop_map(|layout| Place::Others { layout }),
         (any::<bool>(), any::<bool>()).prop_map(|(controlled, unseen)| Place::Foreign { controlled, unseen }),
     ]
@@ -176,10 +193,10 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
     let mut hidden = false;
     let secret = match place {
         Place::Empty => return,
-        Place::Own { layout, spoilt, uid, unseen } => {
+        Place::Own { layout, keys, spoilt, uid, unseen } => {
             hidden = unseen;
             let belonging = Belonging { owner: owner("acme"), uid: uid.then(|| UID.to_owned()) };
-            let mut secret = SecretManifest::new(&layout, belonging, &pair(1)).to_secret();
+            let mut secret = SecretManifest::new(&layout, belonging, &pair(keys)).to_secret();
             let data = secret.data.get_or_insert_default();
             data.extend(spoilt.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
             secret
@@ -210,15 +227,15 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
 prop_compose! {
     /// A world: the account, if any; another one's; and what is at the two places.
     fn world()(
-        own in option::weighted(0.8, (life(), stored())),
-        other in option::of((life(), stored(), any::<bool>())),
+        own in option::weighted(0.8, (life(), stored(), row())),
+        other in option::of((life(), stored(), row(), any::<bool>())),
         first in place(),
         second in place(),
     ) -> (Arc<Accounts>, Arc<Secrets>) {
         let (accounts, secrets) = (Accounts::default(), Secrets::default());
-        lock(&accounts.rows).extend(own.map(|(life, settings)| account(1, Some(owner("acme")), life, settings)));
-        lock(&accounts.rows).extend(other.map(|(life, settings, owned)| {
-            account(2, owned.then(|| owner("other")), life, settings)
+        lock(&accounts.rows).extend(own.map(|(life, settings, row)| account(1, Some(owner("acme")), life, settings, row)));
+        lock(&accounts.rows).extend(other.map(|(life, settings, row, owned)| {
+            account(2, owned.then(|| owner("other")), life, settings, row)
         }));
         lock(&accounts.affiliates).insert("N".to_owned());
         fill(&secrets, &at("s1"), first);
@@ -308,13 +325,19 @@ proptest! {
     }
 
     /// Keys change only when that was asked for, or when there are none, neither in the database nor in the resource's own
-    /// Secret.
+    /// Secret: a pair that the database lost comes back from there, unless it is in use elsewhere, and an account that was
+    /// made before gets no other.
     #[test]
     fn keys_change_only_when_asked_or_when_there_are_none(
         desired in desired(), (accounts, secrets) in world(), hours in 0i64..5,
     ) {
         let find = || run(reconciler(&accounts, &secrets).database.find_by_owner(&desired.owner)).unwrap();
         let (account, before) = (find(), keys_of(&accounts, "acme"));
+        let known: Vec<String> = lock(&accounts.rows)
+            .iter()
+            .flat_map(|row| &row.keys)
+            .map(|key| key.api_key.as_str().to_owned())
+            .collect();
         let at_place = lock(&secrets.objects).get(&desired.secret.at).cloned();
         let in_secret = at_place
             .filter(|secret| !is_foreign(secret) && !lock(&secrets.unseen).contains(&desired.secret.at))
@@ -333,9 +356,21 @@ proptest! {
                     prop_assert!(kept, "the old pair goes on working for the overlap");
                 }
             }
-            (_, _, Some((api_key, secret_key))) => if let Some((_, api, secret)) = after {
-                prop_assert_eq!((api.as_str(), secret.as_str()), (api_key.as_str(), secret_key.expose()));
+            (_, None, Some((api_key, _))) if known.iter().any(|known| known == api_key.as_str()) => {
+                prop_assert_eq!(after, None);
+                prop_assert!(outcome.refusal.is_some());
+            }
+            (_, None, Some((api_key, secret_key))) => match after {
+                Some((_, api, secret)) => {
+                    let may_rotate = desired.rotation.interval.is_some() || desired.rotation.asked != Asked::default();
+                    let given_back = (api.as_str(), secret.as_str()) == (api_key.as_str(), secret_key.expose());
+                    prop_assert!(given_back || may_rotate);
+                }
+                None => prop_assert!(outcome.refusal.is_some(), "it is given back, or something else is in the way"),
             },
+            (Some(_), None, None) if !lock(&secrets.objects).contains_key(&desired.secret.at) => {
+                prop_assert_eq!(after, None);
+            }
             _ => {}
         }
     }
@@ -392,8 +427,8 @@ proptest! {
 
     /// Nothing foreign is ever in a plan.
     #[test]
-    fn a_foreign_secret_is_never_in_a_plan(desired in desired(), own in option::of((life(), stored())), strays in vec("s[3-5]", 0..3)) {
-        let account = own.map(|(life, settings)| account(1, Some(owner("acme")), life, settings));
+    fn a_foreign_secret_is_never_in_a_plan(desired in desired(), own in option::of((life(), stored(), row())), strays in vec("s[3-5]", 0..3)) {
+        let account = own.map(|(life, settings, row)| account(1, Some(owner("acme")), life, settings, row));
         let strays = strays.iter().map(|name| at(name)).collect();
         let secret = ObservedSecret::Foreign { holder: "them".to_owned() };
         let plan = plan(&desired, &Observed { account, secret, strays }, Timestamp::UNIX_EPOCH);

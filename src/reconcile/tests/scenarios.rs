@@ -2,7 +2,7 @@
 
 use super::memory::{Accounts, Fault, Secrets, lock};
 use super::properties::{keyring, owner, reconciler, run};
-use crate::account::{AccountName, AllowedIps, Asked, Description, Life, Period, RotationPolicy, Settings};
+use crate::account::{AccountName, AllowedIps, Asked, Description, KeyState, Life, Period, RotationPolicy, Settings};
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
 use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, status};
@@ -89,6 +89,22 @@ fn a_stale_bulk_read_is_noticed_by_its_version() {
 }
 
 #[test]
+fn only_what_was_reconciled_before_can_drift() {
+    let reason = |generation: i64, outcome: &Outcome| {
+        let previous = status(Some(2), "s", outcome, None, Timestamp::UNIX_EPOCH);
+        let done = vec![Done::Updated { changes: Vec::new() }, Done::Disabled];
+        let told = Outcome { done, ..Outcome::default() }.since(Some(&previous), Some(generation));
+        told.done.iter().map(Done::reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reason(2, &Outcome::default()), ["DriftCorrected", "Disabled"]);
+    assert_eq!(reason(3, &Outcome::default()), ["Updated", "Disabled"], "another spec");
+    let refused = Outcome::refused(Refusal::Contended);
+    assert_eq!(reason(2, &refused), ["Updated", "Disabled"], "never done before");
+    let first = Outcome { done: vec![Done::Updated { changes: Vec::new() }], ..Outcome::default() };
+    assert_eq!(first.since(None, None).done[0].reason(), "Updated");
+}
+
+#[test]
 fn an_account_without_keys_gets_no_new_ones_unasked() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
@@ -97,6 +113,55 @@ fn an_account_without_keys_gets_no_new_ones_unasked() {
     lock(&secrets.objects).clear();
     let outcome = run(reconciler.reconcile(&desired(), None, None));
     assert!(matches!(outcome.refusal, Some(Refusal::NoKeys { .. })));
+}
+
+#[test]
+fn an_account_that_lost_its_keys_gets_them_back_from_its_own_secret() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    let before = lock(&secrets.objects).clone();
+    let api_key = lock(&accounts.rows)[0].keys[0].api_key.clone();
+    lock(&accounts.rows)[0].keys.clear();
+    let mut disabled = desired();
+    disabled.settings.enabled = false;
+    let outcome = run(reconciler.reconcile(&disabled, None, None));
+    assert!(outcome.refusal.is_none());
+    let done: Vec<_> = outcome.done.iter().map(Done::reason).collect();
+    assert_eq!(done, ["Updated", "KeyRestored"]);
+    assert_eq!(*lock(&secrets.objects), before, "nothing is written to a Secret that is right");
+    assert_eq!(lock(&accounts.rows)[0].active_key().unwrap().api_key, api_key);
+}
+
+#[test]
+fn keys_of_another_account_are_nobodys_to_take_and_stop_no_revocation() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    let mut thief = lock(&accounts.rows)[0].clone();
+    thief.id = crate::account::AccountId::from_random([9; 16]);
+    thief.owner = Some(owner("other"));
+    lock(&accounts.rows)[0].keys.clear();
+    lock(&accounts.rows).push(thief.clone());
+    let mut disabled = desired();
+    disabled.settings.enabled = false;
+    disabled.settings.name = AccountName::parse("renamed").unwrap();
+    let outcome = run(reconciler.reconcile(&disabled, None, None));
+    assert!(matches!(outcome.refusal, Some(Refusal::KeyTaken { .. })), "{:?}", outcome.refusal);
+    let rows = lock(&accounts.rows);
+    assert!(rows.iter().any(|row| row.owner == Some(owner("acme")) && !row.settings.enabled && row.keys.is_empty()));
+    assert!(rows.contains(&thief));
+}
+
+#[test]
+fn a_pair_that_somebody_retired_is_not_brought_back() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    lock(&accounts.rows)[0].keys[0].state = KeyState::Retiring { expires: Timestamp::UNIX_EPOCH };
+    let outcome = run(reconciler.reconcile(&desired(), None, None));
+    assert!(matches!(outcome.refusal, Some(Refusal::NoKeys { .. })), "{:?}", outcome.refusal);
+    assert_eq!(lock(&accounts.rows)[0].keys.len(), 1);
 }
 
 #[test]

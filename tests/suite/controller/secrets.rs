@@ -82,6 +82,48 @@ async fn edited_it_is_put_back() {
 }
 
 #[tokio::test]
+async fn made_immutable_it_is_put_back_all_the_same() {
+    let scene = Scene::with_controller("secret immutable", &[]).await;
+    scene.create("acme", json!({ "secret": { "labels": { "team": "partners" } } })).await;
+    scene.ready("acme").await;
+    let before = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
+    let others = json!({ "metadata": { "labels": { "theirs": "1" }, "annotations": { "example.com/theirs": "1" } } });
+    patch(&scene, "acme-opsadmin", others).await;
+
+    patch(&scene, "acme-opsadmin", json!({ "immutable": true, "metadata": { "labels": { "team": null } } })).await;
+    let put_back = scene
+        .secret_where("acme-opsadmin", "to have its label again", |secret| {
+            secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("team"))
+        })
+        .await;
+    assert_eq!(
+        (&put_back.metadata.uid, put_back.immutable),
+        (&before.metadata.uid, Some(true)),
+        "nothing else is wrong"
+    );
+
+    // What is immutable cannot be made wrong: it was wrong when somebody put it there.
+    scene.secrets().delete("acme-opsadmin", &DeleteParams::default()).await.expect("it is deleted");
+    scene.secret_where("acme-opsadmin", "to come back", |secret| secret.metadata.uid != before.metadata.uid).await;
+    let wrong = json!({ "immutable": true, "stringData": { "OPSADMIN_SECRET_KEY": "wrong" }, "metadata": {
+        "labels": { "theirs": "1" }, "annotations": { "example.com/theirs": "1" },
+    } });
+    let wrong = patch(&scene, "acme-opsadmin", wrong).await;
+    let remade = scene
+        .secret_where("acme-opsadmin", "to be right again", |secret| {
+            secret.data == before.data && secret.metadata.uid != wrong.metadata.uid
+        })
+        .await;
+    assert_eq!(remade.immutable, None);
+    assert_eq!(remade.metadata.owner_references, before.metadata.owner_references);
+    let labels = remade.metadata.labels.expect("it has labels");
+    assert_eq!((labels["team"].as_str(), labels["theirs"].as_str()), ("partners", "1"));
+    assert_eq!(remade.metadata.annotations.expect("it has annotations")["example.com/theirs"], "1");
+    scene.ready("acme").await;
+    assert!(scene.log().matches("put the Secret acme-opsadmin right: data.OPSADMIN_SECRET_KEY").count() == 1);
+}
+
+#[tokio::test]
 async fn what_others_add_to_its_metadata_stays_and_what_the_spec_drops_goes() {
     let scene = Scene::with_controller("secret metadata", &[]).await;
     scene.create("acme", json!({ "secret": { "labels": { "team": "partners" }, "annotations": { "a": "1" } } })).await;

@@ -2,7 +2,9 @@
 
 use super::fixture::*;
 use jiff::ToSpan;
-use opsadmin_operator::account::{Description, KeyState, Life, Role, Settings, StoredSettings, Version};
+use opsadmin_operator::account::{
+    Account, Description, KeyId, KeyState, Life, Role, Settings, StoredKey, StoredSettings, Version,
+};
 use opsadmin_operator::database::{Action, Change};
 use std::collections::BTreeSet;
 
@@ -134,6 +136,23 @@ pub async fn a_retiring_key_says_when_it_expires(fresh: Fresh) {
     let read = database.find_by_owner(&owner("retiring")).await.unwrap().unwrap();
     assert_eq!(read.keys.iter().map(|key| key.id).collect::<Vec<_>>(), [newer.id, made.keys[0].id]);
     assert_eq!(read.active_key().unwrap().id, newer.id);
+}
+
+pub async fn a_key_that_was_lost_is_given_back(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("lost"), full_settings("lost")).await;
+    fresh.by_hand("DELETE FROM account_keys").await.unwrap();
+    let keyless = database.find_by_owner(&owner("lost")).await.unwrap().unwrap();
+    assert_eq!((keyless.keys.len(), keyless.version), (0, Version(2)));
+
+    let key = StoredKey { id: KeyId::from_random(random()), ..made.keys[0].clone() };
+    let restore = |expected| change(made.id, Action::RestoreKey { expected, key: key.clone() });
+    assert_conflict(database.commit(&restore(made.version)).await);
+    let restored = database.commit(&restore(keyless.version)).await.unwrap();
+
+    assert_eq!(restored, Account { version: Version(3), keys: vec![key.clone()], ..made });
+    let told = fresh.by_hand("SELECT action, changes FROM account_journal ORDER BY id DESC LIMIT 1").await.unwrap();
+    assert_eq!(told, [[Some("restored key".to_owned()), Some("[]".to_owned())]]);
 }
 
 pub async fn the_journal_tells_the_whole_life_and_no_key(fresh: Fresh) {

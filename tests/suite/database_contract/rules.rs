@@ -1,7 +1,7 @@
 //! The database's own rules: what it refuses, it refuses whole.
 
 use super::fixture::*;
-use opsadmin_operator::account::{AccountId, Asked};
+use opsadmin_operator::account::{Account, AccountId, Asked, StoredKey};
 use opsadmin_operator::database::{Action, DatabaseError, UnknownAffiliate};
 use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
 
@@ -40,12 +40,11 @@ pub async fn a_taken_owner_is_a_conflict_even_under_the_same_name(fresh: Fresh) 
     assert_eq!(database.find_by_owner(&owner("owner")).await.unwrap(), Some(deleted));
 }
 
-pub async fn a_taken_id_or_key_is_a_conflict(fresh: Fresh) {
+pub async fn a_taken_id_or_key_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     let first = creation(owner("first"), settings("first"));
     database.commit(&first).await.unwrap();
     let Action::Create { key: taken, .. } = &first.action else { panic!("it creates") };
-    let before = rows(&fresh).await;
 
     let mut same_account = creation(owner("second"), settings("second"));
     same_account.account = first.account;
@@ -57,9 +56,24 @@ pub async fn a_taken_id_or_key_is_a_conflict(fresh: Fresh) {
     let mut same_api_key = creation(owner("second"), settings("second"));
     let Action::Create { key, .. } = &mut same_api_key.action else { panic!("it creates") };
     key.api_key = taken.api_key.clone();
-    assert_conflict(database.commit(&same_api_key).await);
+    assert_key_taken(database.commit(&same_api_key).await);
+    let keyless = create(&*database, owner("keyless"), settings("keyless")).await;
+    fresh.by_hand(&format!("DELETE FROM account_keys WHERE account_id = '{}'", keyless.id)).await.unwrap();
+    let before = rows(&fresh).await;
+    let expected = database.find_by_owner(&owner("keyless")).await.unwrap().unwrap().version;
+    for key in [StoredKey { api_key: taken.api_key.clone(), ..stored(keyless.id, &pair()) }, taken.clone()] {
+        assert_key_taken(database.commit(&change(keyless.id, Action::RestoreKey { expected, key })).await);
+    }
+    let key = StoredKey { id: taken.id, ..stored(keyless.id, &pair()) };
+    assert_conflict(database.commit(&change(keyless.id, Action::RestoreKey { expected, key })).await);
 
     assert_eq!(rows(&fresh).await, before);
+}
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "an answer is made to be looked at once")]
+fn assert_key_taken(answer: Result<Account, DatabaseError>) {
+    assert!(matches!(answer, Err(DatabaseError::KeyTaken)), "{answer:?}");
 }
 
 pub async fn an_unknown_affiliate_is_refused_and_leaves_nothing(fresh: Fresh) {

@@ -1,0 +1,44 @@
+//! The way into the work queues, for whoever notices that a resource has to be looked at.
+
+use super::watches::Scope;
+use crate::api::ApiAccount;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// One queue for each scope.
+pub(super) struct Queues(Vec<(Scope, UnboundedSender<ObjectRef<ApiAccount>>)>);
+
+/// Both ends of one queue.
+pub(super) struct Queue {
+    pub scope: Scope,
+    pub sender: UnboundedSender<ObjectRef<ApiAccount>>,
+    pub receiver: UnboundedReceiver<ObjectRef<ApiAccount>>,
+}
+
+impl Queue {
+    /// A queue for each scope.
+    pub fn each(scopes: Vec<Scope>) -> Vec<Self> {
+        let queue = |scope| {
+            let (sender, receiver) = unbounded_channel();
+            Self { scope, sender, receiver }
+        };
+        scopes.into_iter().map(queue).collect()
+    }
+}
+
+impl Queues {
+    /// The way into all of these.
+    pub fn into(queues: &[Queue]) -> Self {
+        Self(queues.iter().map(|queue| (queue.scope.clone(), queue.sender.clone())).collect())
+    }
+
+    /// Has the resource looked at, if it is in one of the scopes.
+    pub fn send(&self, resource: &ObjectRef<ApiAccount>) {
+        let namespace = resource.namespace.as_deref().unwrap_or_default();
+        for (_, sender) in self.0.iter().filter(|(scope, _)| scope.has(namespace)) {
+            if sender.send(resource.clone()).is_err() {
+                tracing::debug!(%resource, "nobody looks at it any more: stopping");
+            }
+        }
+    }
+}

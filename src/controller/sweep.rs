@@ -1,0 +1,127 @@
+//! Noticing that somebody else changed an account: at once where the database tells of it, and by a sweep everywhere.
+//!
+//! A sweep reads every account's version in one query and compares it with the version that was last reconciled. Either
+//! way only says which resources to look at; what to do is decided by what is read then.
+
+use super::connect::{Connection, Ready};
+use super::object::Controlled;
+use super::queues::Queues;
+use crate::account::{Owner, Version};
+use crate::api::ApiAccount;
+use crate::database::{AccountDatabase, Changed};
+use futures::StreamExt;
+use kube::runtime::reflector::ObjectRef;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{Instant as Due, sleep_until};
+
+/// The shortest time from one sweep to the next, however often the database says that anything may have changed.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How soon to sweep again after one that failed: what it should have found is still to be found.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+/// Looks for changes by others.
+pub(super) struct Sweeper {
+    pub controlled: Arc<Controlled>,
+    pub database: Arc<dyn AccountDatabase>,
+    pub queues: Queues,
+    /// The longest time from one sweep to the next.
+    pub interval: Duration,
+}
+
+/// What the last sweep came to, so that the same trouble is told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    Done,
+    Empty,
+    Failed,
+}
+
+impl Sweeper {
+    /// Looks for as long as it is polled.
+    pub async fn run(self) {
+        let mut connection = self.controlled.connection.clone();
+        let ready = match connection.wait_for(|connection| matches!(connection, Connection::Ready(_))).await.as_deref()
+        {
+            Ok(Connection::Ready(ready)) => Arc::clone(ready),
+            // It will never be: the controller is ending.
+            _ => return std::future::pending().await,
+        };
+        let mut news = self.database.changes().fuse();
+        let mut last = Sweep::Done;
+        let mut swept = Due::now();
+        let mut due = swept + self.pause(last);
+        loop {
+            tokio::select! {
+                Some(changed) = news.next() => match changed {
+                    Changed::Account { owner, version } => self.hear(&ready, &owner, version),
+                    Changed::Anything => due = due.min(swept + SHORTEST_PAUSE),
+                    Changed::Silence { reason } => tracing::warn!(
+                        %reason,
+                        interval = ?self.interval,
+                        "the account database tells nobody of changes; those by others are found by the sweep alone",
+                    ),
+                },
+                () = sleep_until(due) => {
+                    last = self.sweep(&ready, last).await;
+                    swept = Due::now();
+                    due = swept + self.pause(last);
+                }
+            }
+        }
+    }
+
+    /// Never the same for two controllers that were started together, and never longer than was asked for.
+    fn pause(&self, last: Sweep) -> Duration {
+        let longest = if last == Sweep::Failed { self.interval.min(AFTER_FAILURE) } else { self.interval };
+        longest.mul_f64(0.8 + 0.2 * rand::random::<f64>())
+    }
+
+    fn hear(&self, ready: &Ready, owner: &Owner, version: Option<Version>) {
+        if owner.cluster != self.controlled.cluster {
+            return;
+        }
+        ready.hear(owner, version);
+        let resource = resource(owner);
+        if self.controlled.versions.hear(&resource, version) {
+            tracing::debug!(%resource, "somebody else changed the account");
+            self.queues.send(&resource);
+        }
+    }
+
+    async fn sweep(&self, ready: &Ready, last: Sweep) -> Sweep {
+        let asked = Instant::now();
+        let versions: HashMap<Owner, Version> = match self.database.versions(&self.controlled.cluster).await {
+            Ok(versions) => versions.into_iter().collect(),
+            Err(error) => {
+                if last == Sweep::Failed {
+                    tracing::debug!(%error, "a sweep failed again");
+                } else {
+                    tracing::warn!(%error, "a sweep for changes by others failed; trying again");
+                }
+                return Sweep::Failed;
+            }
+        };
+        if versions.is_empty() && !self.controlled.versions.is_empty() {
+            // More likely the wrong database, or one that is being restored, than a database that lost each of them.
+            if last != Sweep::Empty {
+                tracing::warn!("a sweep for changes by others found no account at all; nothing is done about that");
+            }
+            return Sweep::Empty;
+        }
+        ready.retain_from_start(|owner, version| versions.get(owner) == Some(&version));
+        let listed = versions.iter().map(|(owner, version)| (resource(owner), *version)).collect();
+        let changed = self.controlled.versions.compare(&listed, asked);
+        tracing::debug!(accounts = versions.len(), changed = changed.len(), "swept for changes by others");
+        for resource in changed {
+            self.queues.send(&resource);
+        }
+        Sweep::Done
+    }
+}
+
+fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {
+    ObjectRef::new(&owner.name).within(&owner.namespace)
+}
