@@ -41,6 +41,9 @@ pub const ROTATE_ANNOTATION: &str = "ops-admin.com/rotate";
 /// On an ApiAccount: `true` stops everything but deletion.
 pub const PAUSED_ANNOTATION: &str = "ops-admin.com/paused";
 
+/// On an ApiAccount that is being deleted and held by the brake: `true` lets it go.
+pub const CONFIRM_DELETION_ANNOTATION: &str = "ops-admin.com/confirm-deletion";
+
 /// How long an old pair goes on working, unless the spec says otherwise.
 pub const DEFAULT_OVERLAP: &str = "24h";
 /// The data key that holds the API key, unless the spec names another.

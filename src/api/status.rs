@@ -108,6 +108,8 @@ pub enum Reason {
     SecretUnavailable,
     /// The account database does not answer.
     DatabaseUnavailable,
+    /// Too many accounts would lose their access at once.
+    DeletionHeld,
     /// OpsAdmin's staff stopped the account.
     Suspended,
     /// The annotation says to leave everything as it is.
@@ -129,6 +131,7 @@ impl Reason {
             Self::SecretConflict => "SecretConflict",
             Self::SecretUnavailable => "SecretUnavailable",
             Self::DatabaseUnavailable => "DatabaseUnavailable",
+            Self::DeletionHeld => "DeletionHeld",
             Self::Suspended => "Suspended",
             Self::Paused => "Paused",
             Self::Drifted => "Drifted",

@@ -8,7 +8,7 @@ use crate::telemetry::logs::{self, LogFormat};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -59,8 +59,21 @@ pub struct Controller {
 
     /// How often to look for accounts that somebody else changed in the database, such as 30s, 5m or 1h. PostgreSQL also
     /// tells of each change at once.
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = sweep_interval)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = at_least_a_second)]
     sweep_interval: Duration,
+
+    /// How long a deleted account is kept, with its keys, for its resource to be applied again.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
+    deleted_account_retention: Duration,
+
+    /// How long an account whose resource vanished without a deletion goes on working. It is told of at once.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_second)]
+    orphan_grace: Duration,
+
+    /// The share of all accounts that may lose their access within ten minutes, and at least 5; more are held until somebody
+    /// confirms it. 100: no limit.
+    #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
+    deletion_brake: u8,
 
     /// How to write log lines.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -90,6 +103,9 @@ impl Controller {
             unknown_affiliate: self.unknown_affiliate.into(),
             concurrency: self.concurrency,
             sweep_interval: self.sweep_interval,
+            deleted_account_retention: self.deleted_account_retention,
+            orphan_grace: self.orphan_grace,
+            deletion_brake: self.deletion_brake,
             surroundings: Arc::new(Machine),
         };
         run(settings, stopped()?).await?;
@@ -132,9 +148,12 @@ impl Controller {
 }
 
 /// A time of a second or more.
-fn sweep_interval(text: &str) -> Result<Duration, String> {
-    let example = "write it as 30s, 5m or 1h";
-    let interval: SignedDuration = text.parse().map_err(|error: jiff::Error| format!("{error}; {example}"))?;
+fn at_least_a_second(text: &str) -> Result<Duration, String> {
+    let example = "write it as 30s, 5m, 1h or 7d";
+    // A day is 24 hours here: nobody counts leap seconds or clock changes into a retention.
+    let span: Span = text.parse().map_err(|error: jiff::Error| format!("{error}; {example}"))?;
+    let interval =
+        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| format!("{error}; {example}"))?;
     match Duration::try_from(interval) {
         Ok(interval) if interval >= Duration::from_secs(1) => Ok(interval),
         _ => Err(format!("it must be a second or more; {example}")),
@@ -161,13 +180,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sweep_interval_is_a_second_or_more() {
-        for (text, seconds) in [("1s", 1), ("90s", 90), ("5m", 300), ("1h 30m", 5400), ("PT5M", 300)] {
-            assert_eq!(sweep_interval(text), Ok(Duration::from_secs(seconds)), "{text}");
+    fn a_time_is_a_second_or_more() {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("5m", 300), ("1h 30m", 5400), ("7d", 604_800), ("PT5M", 300)] {
+            assert_eq!(at_least_a_second(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "5", "soon", "0s", "999ms", "-5m", "1 month"] {
-            let refusal = sweep_interval(text).unwrap_err();
-            assert!(refusal.ends_with("write it as 30s, 5m or 1h"), "{text}: {refusal}");
+            let refusal = at_least_a_second(text).unwrap_err();
+            assert!(refusal.ends_with("write it as 30s, 5m, 1h or 7d"), "{text}: {refusal}");
         }
     }
 }

@@ -7,9 +7,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ControllerError {
     /// The account database cannot be used as it is.
-    #[error("{0}")]
+    #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The keyring does not open the secret keys in the database.
-    #[error("{0}")]
+    #[error(transparent)]
     Keyring(#[from] KeyringError),
 }

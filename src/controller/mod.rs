@@ -3,12 +3,15 @@
 //! Nothing is decided here: [`crate::reconcile`] does that. This room turns events into calls of it, and outcomes into
 //! statuses, events and log lines.
 
+mod brake;
 mod connect;
 mod error;
 mod events;
 mod memory;
 mod object;
+mod orphans;
 mod queues;
+mod resources;
 mod sweep;
 mod trouble;
 mod versions;
@@ -21,12 +24,15 @@ use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
+use brake::Brake;
 use events::Events;
 use futures::future::{join_all, select};
 use kube::Client;
 use memory::Memory;
 use object::Controlled;
+use orphans::Orphans;
 use queues::{Queue, Queues};
+use resources::Stores;
 use std::sync::Arc;
 use std::time::Duration;
 use sweep::Sweeper;
@@ -52,6 +58,12 @@ pub struct Settings {
     pub concurrency: u16,
     /// The longest time from one look for changes of accounts by others to the next.
     pub sweep_interval: Duration,
+    /// How long a deleted account is kept for its resource's return.
+    pub deleted_account_retention: Duration,
+    /// How long an account may be without its resource before it is disabled.
+    pub orphan_grace: Duration,
+    /// The percentage of all accounts that may lose their access within ten minutes.
+    pub deletion_brake: u8,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
 }
@@ -75,12 +87,17 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         events: Events::new(settings.client.clone()),
         memory: Memory::default(),
         versions: Versions::default(),
+        brake: Brake::new(settings.deletion_brake),
+        stores: Stores::default(),
+        scopes: queues.len(),
     });
     let sweeping = Sweeper {
         controlled: Arc::clone(&controlled),
         database: Arc::clone(&settings.database),
         queues: Queues::into(&queues),
         interval: settings.sweep_interval,
+        retention: settings.deleted_account_retention,
+        orphans: Orphans::new(settings.orphan_grace),
     };
     let database = Arc::clone(&settings.database);
     let connecting = connect(

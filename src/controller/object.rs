@@ -1,12 +1,15 @@
 //! One resource: finalizer, reconcile, status, events and log lines.
 
+use super::brake::Brake;
 use super::connect::{Connection, Ready};
 use super::events::Events;
 use super::memory::Memory;
+use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use crate::account::{ClusterId, Owner};
 use crate::api::{
-    ApiAccount, ApiAccountStatus, FINALIZER, GROUP, KIND, MANAGER, ManagementPolicy, Reason, VERSION, condition,
+    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, FINALIZER, GROUP, KIND, MANAGER, ManagementPolicy,
+    Reason, VERSION, condition,
 };
 use crate::database::DatabaseError;
 use crate::reconcile::{DeletionPolicy, Desired, Outcome, Refusal, Verified, status};
@@ -19,7 +22,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// What every resource is reconciled with.
@@ -30,6 +33,10 @@ pub(super) struct Controlled {
     pub events: Events,
     pub memory: Memory,
     pub versions: Versions,
+    pub brake: Brake,
+    pub stores: Stores,
+    /// How many scopes are watched.
+    pub scopes: usize,
 }
 
 /// Reconciles one resource and answers when to look again.
@@ -100,7 +107,10 @@ impl Controlled {
                     // Who only observes does not end an account's access.
                     ManagementPolicy::Observe => DeletionPolicy::Retain,
                 };
-                ready.reconciler.release(&belonging, policy, resource.metadata.generation).await
+                match self.hold(resource, policy) {
+                    Some(held) => Outcome::refused(held),
+                    None => ready.reconciler.release(&belonging, policy, resource.metadata.generation).await,
+                }
             }
         };
         if outcome.refusal.is_some() {
@@ -111,7 +121,27 @@ impl Controlled {
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
         self.versions.forget(&ObjectRef::from_obj(resource));
+        self.brake.release(&ObjectRef::from_obj(resource));
         Ok(Action::await_change())
+    }
+
+    /// Whether too many lose their access at once for this one to be let go unasked.
+    fn hold(&self, resource: &ApiAccount, policy: DeletionPolicy) -> Option<Refusal> {
+        let is_confirmed = resource.annotations().get(CONFIRM_DELETION_ANNOTATION).is_some_and(|value| value == "true");
+        if policy == DeletionPolicy::Retain || is_confirmed {
+            return None;
+        }
+        let status = self.memory.status(resource);
+        let was_held =
+            ready_text(status.as_ref()).is_some_and(|(_, reason, _)| reason == Reason::DeletionHeld.as_str());
+        let accounts = self.versions.known();
+        let held = self.brake.let_go(&ObjectRef::from_obj(resource), accounts, was_held, Instant::now()).err()?;
+        Some(Refusal::DeletionHeld { limit: held.limit })
+    }
+
+    /// The resources there are, once all of them have been listed.
+    pub fn resources(&self) -> Option<Resources> {
+        self.stores.complete(self.scopes)
     }
 
     /// Waits for the end of the first try, which is soon, so that a start does not look like an outage. `None` when the
@@ -146,7 +176,9 @@ impl Controlled {
         let version = outcome.account.as_ref().map(|account| account.version);
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
         Ok(match &outcome.refusal {
-            Some(refusal) if refusal.reason() == Reason::InvalidSpec => Action::await_change(),
+            Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
+                Action::await_change()
+            }
             Some(refusal) if !refusal.is_wanted() => self.later(resource),
             _ => {
                 self.memory.succeeded(resource);

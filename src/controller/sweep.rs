@@ -5,11 +5,13 @@
 
 use super::connect::{Connection, Ready};
 use super::object::Controlled;
+use super::orphans::Orphans;
 use super::queues::Queues;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed};
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +31,9 @@ pub(super) struct Sweeper {
     pub queues: Queues,
     /// The longest time from one sweep to the next.
     pub interval: Duration,
+    /// How long a deleted account is kept.
+    pub retention: Duration,
+    pub orphans: Orphans,
 }
 
 /// What the last sweep came to, so that the same trouble is told once.
@@ -41,7 +46,7 @@ enum Sweep {
 
 impl Sweeper {
     /// Looks for as long as it is polled.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut connection = self.controlled.connection.clone();
         let ready = match connection.wait_for(|connection| matches!(connection, Connection::Ready(_))).await.as_deref()
         {
@@ -66,6 +71,9 @@ impl Sweeper {
                 },
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
+                    if last == Sweep::Done {
+                        self.tidy(&ready).await;
+                    }
                     swept = Due::now();
                     due = swept + self.pause(last);
                 }
@@ -119,6 +127,24 @@ impl Sweeper {
             self.queues.send(&resource);
         }
         Sweep::Done
+    }
+
+    /// What is not urgent: accounts without a resource, and those that were deleted long ago. What fails is for the next time.
+    async fn tidy(&mut self, ready: &Ready) {
+        let cluster = &self.controlled.cluster;
+        match self.database.live(cluster).await {
+            Ok(live) => self.orphans.look(live, &self.controlled, ready, Instant::now()).await,
+            Err(error) => tracing::debug!(%error, "the live accounts could not be read"),
+        }
+        let now = Timestamp::now();
+        let Ok(before) = now.checked_sub(self.retention) else {
+            return;
+        };
+        match self.database.purge(cluster, before, now).await {
+            Ok(0) => {}
+            Ok(accounts) => tracing::info!(accounts, "purged what was deleted longer ago than it is kept"),
+            Err(error) => tracing::debug!(%error, "nothing could be purged"),
+        }
     }
 }
 

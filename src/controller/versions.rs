@@ -89,9 +89,14 @@ impl Versions {
         changed
     }
 
+    /// How many accounts are known.
+    pub fn known(&self) -> usize {
+        self.entries().values().filter(|entry| entry.reconciled.is_some()).count()
+    }
+
     /// Whether any account is known.
     pub fn is_empty(&self) -> bool {
-        self.entries().values().all(|entry| entry.reconciled.is_none())
+        self.known() == 0
     }
 
     /// Forgets a resource that is gone.

@@ -5,7 +5,8 @@ use super::object::{Controlled, on_error, reconcile};
 use super::queues::Queue;
 use super::trouble::{Trouble, refusal};
 use crate::api::{
-    ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
+    ApiAccount, CONFIRM_DELETION_ANNOTATION, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION,
+    PAUSED_ANNOTATION, ROTATE_ANNOTATION,
 };
 use crate::secrets::view::{View, Views};
 use futures::StreamExt;
@@ -112,6 +113,7 @@ async fn reconcile_accounts(
         return;
     }
     let (reader, writer) = reflector::store();
+    controlled.stores.add(scope.clone(), reader.clone());
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
     let memory = Arc::clone(&controlled);
     let mut trouble = scope.trouble("ApiAccounts");
@@ -124,6 +126,7 @@ async fn reconcile_accounts(
             if let Ok(Event::Delete(account)) = event {
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
+                memory.brake.release(&ObjectRef::from_obj(account));
             }
         })
         .applied_objects()
@@ -172,7 +175,9 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
 fn requests(account: &ApiAccount) -> Option<u64> {
     let annotations = account.annotations();
     let mut hasher = DefaultHasher::new();
-    [ROTATE_ANNOTATION, PAUSED_ANNOTATION].map(|name| annotations.get(name)).hash(&mut hasher);
+    [ROTATE_ANNOTATION, PAUSED_ANNOTATION, CONFIRM_DELETION_ANNOTATION]
+        .map(|name| annotations.get(name))
+        .hash(&mut hasher);
     Some(hasher.finish())
 }
 

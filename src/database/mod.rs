@@ -75,6 +75,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
+    /// The owners in this cluster of accounts that are neither deleted nor retained.
+    async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
+
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
     /// with how many.
     async fn purge(

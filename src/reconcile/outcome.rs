@@ -2,7 +2,7 @@
 
 use super::InvalidSpec;
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
-use crate::api::{ApiAccountStatus, PAUSED_ANNOTATION, Reason, condition};
+use crate::api::{ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason, condition};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
 use jiff::Timestamp;
@@ -222,6 +222,14 @@ pub enum Refusal {
         /// Who has it, in words.
         holder: String,
     },
+    /// Too many accounts would lose their access at once.
+    #[error(
+        "not deleted, and its account still works: more than {limit} accounts would lose their access within ten minutes. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
+    )]
+    DeletionHeld {
+        /// How many may at once.
+        limit: usize,
+    },
     /// OpsAdmin's staff stopped the account.
     #[error(
         "suspended in OpsAdmin since {since:.0}: {reason:?}; everything else is as declared. Only OpsAdmin's staff end a suspension"
@@ -301,6 +309,7 @@ impl Refusal {
             Self::UnknownAffiliate { .. } => Reason::UnknownAffiliate,
             Self::AdoptionRequired { .. } => Reason::AdoptionRequired,
             Self::OwnedElsewhere { .. } => Reason::OwnedElsewhere,
+            Self::DeletionHeld { .. } => Reason::DeletionHeld,
             Self::Suspended { .. } => Reason::Suspended,
             Self::Paused => Reason::Paused,
             Self::Drifted { .. } => Reason::Drifted,
@@ -326,6 +335,7 @@ impl Refusal {
             | Self::SecretConflict { .. }
             | Self::AdoptionRequired { .. }
             | Self::OwnedElsewhere { .. }
+            | Self::DeletionHeld { .. }
             | Self::Suspended { .. }
             | Self::Paused
             | Self::Drifted { .. }

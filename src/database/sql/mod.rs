@@ -100,6 +100,19 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
+    async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
+        const LIVE: &str = "SELECT owner_namespace, owner_name FROM accounts \
+             WHERE owner_cluster = $1 AND deleted_at IS NULL AND retained_at IS NULL";
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let names: Vec<(String, String)> = session.rows(LIVE, &[cluster.as_str().into()]).await?;
+            session.finish().await?;
+            let owner = |(namespace, name)| Owner { cluster: cluster.clone(), namespace, name };
+            Ok(names.into_iter().map(owner).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
     async fn purge(
         &self,
         cluster: &ClusterId,
@@ -107,8 +120,14 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         at: Timestamp,
     ) -> Result<usize, DatabaseError> {
         let work = async {
+            let mut session = self.dialect.read().await?;
+            let due = purge::due(&mut session, cluster, deleted_before).await?;
+            session.finish().await?;
+            if due.is_empty() {
+                return Ok(0);
+            }
             let mut session = self.dialect.write().await?;
-            let purged = purge::purge(&mut session, cluster, deleted_before, at).await?;
+            let purged = purge::purge(&mut session, &due, deleted_before, at).await?;
             session.finish().await?;
             Ok(purged)
         };

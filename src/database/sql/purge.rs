@@ -23,18 +23,28 @@ const REMOVE: [&str; 4] = [
     "DELETE FROM accounts WHERE id = $1",
 ];
 
-/// Purges one batch and answers with how many there were.
-pub(super) async fn purge<S: Session>(
+/// The ids of one batch of accounts to purge.
+pub(super) async fn due<S: Session>(
     session: &mut S,
     cluster: &ClusterId,
     deleted_before: Timestamp,
+) -> Result<Vec<String>, Fault> {
+    let values = [cluster.as_str().into(), deleted_before.as_microsecond().into(), BATCH.into()];
+    let ids: Vec<(String,)> = session.rows(DUE, &values).await?;
+    Ok(ids.into_iter().map(|(id,)| id).collect())
+}
+
+/// Purges these if they are still due, and answers with how many were.
+pub(super) async fn purge<S: Session>(
+    session: &mut S,
+    due: &[String],
+    deleted_before: Timestamp,
     at: Timestamp,
 ) -> Result<usize, Fault> {
-    let due = [cluster.as_str().into(), deleted_before.as_microsecond().into(), BATCH.into()];
-    let ids: Vec<(String,)> = session.rows(DUE, &due).await?;
     let mut purged = 0;
-    for (id,) in &ids {
-        let taken: Vec<(String,)> = session.rows(TAKE, &[id.as_str().into(), due[1]]).await?;
+    for id in due {
+        let taken: Vec<(String,)> =
+            session.rows(TAKE, &[id.as_str().into(), deleted_before.as_microsecond().into()]).await?;
         if taken.is_empty() {
             continue;
         }

@@ -186,6 +186,12 @@ impl AccountDatabase for Accounts {
         }
     }
 
+    async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
+        let live =
+            |row: &Account| row.owner.clone().filter(|owner| owner.cluster == *cluster && row.life == Life::Live);
+        Ok(lock(&self.rows).iter().filter_map(live).collect())
+    }
+
     async fn purge(&self, _: &ClusterId, deleted_before: Timestamp, _: Timestamp) -> Result<usize, DatabaseError> {
         let mut rows = lock(&self.rows);
         let before = rows.len();

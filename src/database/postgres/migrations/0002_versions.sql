@@ -81,7 +81,3 @@ CREATE TRIGGER accounts_tell AFTER INSERT OR UPDATE OR DELETE ON accounts
     FOR EACH ROW EXECUTE FUNCTION accounts_tell();
 CREATE TRIGGER accounts_tell_truncate AFTER TRUNCATE ON accounts
     FOR EACH STATEMENT EXECUTE FUNCTION accounts_tell();
-
--- A pair that was lost from `account_keys` is put back.
-ALTER TABLE account_journal DROP CONSTRAINT account_journal_action;
-ALTER TABLE account_journal ADD CONSTRAINT account_journal_action CHECK (action IN ('created', 'updated', 'restored', 'deleted', 'retained', 'restored key'));

@@ -43,19 +43,3 @@ END;
 CREATE TRIGGER account_keys_delete_next_version AFTER DELETE ON account_keys BEGIN
     UPDATE accounts SET version = version + 1 WHERE id = OLD.account_id;
 END;
-
--- A pair that was lost from `account_keys` is put back. SQLite changes no constraint of a table that is there.
-CREATE TABLE account_journal_again (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    account_id TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    actor TEXT NOT NULL,
-    generation INTEGER,
-    action TEXT NOT NULL,
-    changes TEXT NOT NULL,
-    CONSTRAINT account_journal_action CHECK (action IN ('created', 'updated', 'restored', 'deleted', 'retained', 'restored key'))
-) STRICT;
-INSERT INTO account_journal_again SELECT id, account_id, at, actor, generation, action, changes FROM account_journal;
-DROP TABLE account_journal;
-ALTER TABLE account_journal_again RENAME TO account_journal;
-CREATE INDEX account_journal_account ON account_journal (account_id, id);

@@ -1,0 +1,130 @@
+//! Many at once, and none at all: the brake, and accounts that lost their resource.
+
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::scene::{SOON, Scene};
+use crate::support::wait::eventually;
+
+async fn enabled(sql: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM accounts WHERE enabled").fetch_one(sql).await.expect("a count")
+}
+
+/// Waits until this many resources are left, each held by the brake.
+async fn held(scene: &Scene, count: usize) -> Vec<String> {
+    eventually(&format!("{count} deletions to be held"), SOON, async || {
+        let accounts = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let is_held = |account: &opsadmin_operator::api::ApiAccount| {
+            let conditions = account.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|c| c.type_ == "Ready" && c.reason == "DeletionHeld")
+        };
+        let held: Vec<_> = accounts.iter().filter(|account| is_held(account)).collect();
+        if held.len() == count && accounts.items.len() == count {
+            Ok(held.iter().map(|account| account.metadata.name.clone().expect("it has a name")).collect())
+        } else {
+            Err(format!("{} held of {}\n{}", held.len(), accounts.items.len(), scene.log()))
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them() {
+    let mut scene = Scene::with_controller("brake", &[]).await;
+    let sql = scene.sql().await;
+    for number in 0..8 {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..8 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    let names = held(&scene, 3).await;
+    assert_eq!(enabled(&sql).await, 3, "five may always go; who is held goes on working");
+    let note = scene.event(&names[0], "DeletionHeld").await;
+    assert!(note.contains("ops-admin.com/confirm-deletion=true"), "{note}");
+
+    // Neither a restart nor time lets them go.
+    scene.stop().await;
+    scene.start(&["--sweep-interval", "1s"]);
+    scene.create("bystander", json!({})).await;
+    scene.ready("bystander").await;
+    assert_eq!(enabled(&sql).await, 4);
+
+    for name in &names {
+        scene.annotate(name, json!({ "ops-admin.com/confirm-deletion": "true" })).await;
+    }
+    eventually("the confirmed ones to go", SOON, async || match enabled(&sql).await {
+        1 => Ok(()),
+        left => Err(format!("{left} left\n{}", scene.log())),
+    })
+    .await;
+    scene.ready("bystander").await;
+}
+
+#[tokio::test]
+async fn an_account_that_lost_its_resource_is_told_of_and_disabled_after_a_grace() {
+    let arguments = ["--sweep-interval", "1s", "--orphan-grace", "3s"];
+    let mut scene = Scene::with_controller("orphan", &arguments).await;
+    let sql = scene.sql().await;
+    for name in ["kept", "lost", "returned"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    let keys = scene.data("returned-opsadmin").await;
+    scene.stop().await;
+    for name in ["lost", "returned"] {
+        scene.strip_finalizers(name).await;
+        scene.accounts().delete(name, &DeleteParams::default()).await.expect("it goes at once");
+    }
+    scene.start(&arguments);
+    eventually("the orphans to be told of", SOON, async || {
+        let log = scene.log();
+        let told = log.matches("the account has lost its ApiAccount; it will be disabled").count();
+        if told == 2 { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(enabled(&sql).await, 3, "told first");
+    scene.create("returned", json!({})).await;
+    scene.ready("returned").await;
+    eventually("the one without its resource to be disabled", SOON, async || {
+        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM accounts WHERE enabled ORDER BY name")
+            .fetch_all(&sql)
+            .await
+            .map_err(|error| error.to_string())?;
+        if names == ["kept", "returned"] { Ok(()) } else { Err(format!("{names:?}\n{}", scene.log())) }
+    })
+    .await;
+    assert_eq!(scene.data("returned-opsadmin").await, keys);
+}
+
+#[tokio::test]
+async fn no_resource_at_all_never_means_that_every_account_is_to_go() {
+    let mut scene = Scene::with_controller("none at all", &[]).await;
+    let sql = scene.sql().await;
+    for name in ["one", "two"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    scene.stop().await;
+    for name in ["one", "two"] {
+        scene.strip_finalizers(name).await;
+        scene.accounts().delete(name, &DeleteParams::default()).await.expect("it goes at once");
+    }
+    scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
+    eventually("the controller to say that it does nothing", SOON, async || {
+        let log = scene.log();
+        if log.contains("not a single ApiAccount; nothing is done about that") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    // Swept at least twice more by now: a resource of another kind of change proves it.
+    scene.create("three", json!({})).await;
+    scene.ready("three").await;
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts WHERE enabled AND name <> 'three'")
+        .fetch_one(&sql)
+        .await
+        .expect("a count");
+    assert_eq!(left, 2);
+}
