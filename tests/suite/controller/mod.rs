@@ -6,4 +6,5 @@ mod outages;
 mod refusals;
 mod scene;
 mod secrets;
+mod sweeps;
 mod writes;
