@@ -78,7 +78,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let sweeping = Sweeper {
         controlled: Arc::clone(&controlled),
         database: Arc::clone(&settings.database),
-        queues: Queues::into(&queues),
+        queues: Queues::of(&queues),
         interval: settings.sweep_interval,
     };
     let database = Arc::clone(&settings.database);
