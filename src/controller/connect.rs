@@ -32,31 +32,41 @@ pub enum Connection {
 pub struct Ready {
     /// Reconciles one resource at a time.
     pub reconciler: Reconciler,
-    at_start: Mutex<HashMap<Owner, Account>>,
+    /// The accounts as the one bulk read at the start found them.
+    pub at_start: AtStart,
 }
 
-impl Ready {
-    /// The account as the one bulk read at the start found it: for the first look at each, instead of a read each.
-    pub fn known_at_start(&self, owner: &Owner) -> Option<Account> {
-        self.at_start().remove(owner)
+/// Accounts that were read in bulk, each for the first look at it instead of a read of its own.
+#[derive(Default)]
+pub struct AtStart(Mutex<HashMap<Owner, Account>>);
+
+impl AtStart {
+    fn new(accounts: Vec<Account>) -> Self {
+        let owned = accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account)));
+        Self(Mutex::new(owned.collect()))
+    }
+
+    /// The account of this owner, once.
+    pub fn take(&self, owner: &Owner) -> Option<Account> {
+        self.accounts().remove(owner)
     }
 
     /// Takes in what became of an account since.
     pub fn hear(&self, owner: &Owner, version: Option<Version>) {
-        let mut at_start = self.at_start();
-        if at_start.get(owner).is_some_and(|account| Some(account.version) != version) {
-            at_start.remove(owner);
+        let mut accounts = self.accounts();
+        if accounts.get(owner).is_some_and(|account| Some(account.version) != version) {
+            accounts.remove(owner);
         }
     }
 
-    /// Drops what was found at the start and is no longer so.
-    pub fn retain_from_start(&self, still_is: impl Fn(&Owner, Version) -> bool) {
-        self.at_start().retain(|owner, account| still_is(owner, account.version));
+    /// Takes in what became of all accounts since.
+    pub fn compare(&self, listed: &HashMap<Owner, Version>) {
+        self.accounts().retain(|owner, account| listed.get(owner) == Some(&account.version));
     }
 
     /// A panic elsewhere cannot leave the map half changed.
-    fn at_start(&self) -> MutexGuard<'_, HashMap<Owner, Account>> {
-        self.at_start.lock().unwrap_or_else(PoisonError::into_inner)
+    fn accounts(&self) -> MutexGuard<'_, HashMap<Owner, Account>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,7 +109,7 @@ pub async fn connect(
         pause = (pause * 2).min(LONGEST_PAUSE);
     };
     tracing::info!(accounts = accounts.len(), %cluster, "the account database is ready");
-    let at_start = accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account))).collect();
+    let at_start = AtStart::new(accounts);
     let reconciler = Reconciler {
         database,
         secrets: parts.secrets,
@@ -108,7 +118,7 @@ pub async fn connect(
         actor: "controller".to_owned(),
         surroundings: parts.surroundings,
     };
-    connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, at_start: Mutex::new(at_start) })));
+    connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, at_start })));
     Ok(())
 }
 
@@ -126,5 +136,55 @@ async fn prepare(
             Ok(Vec::new())
         }
         accounts => Ok(accounts?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{AccountId, AccountName, AllowedIps, Asked, Description, Life, Settings, StoredSettings};
+
+    fn owner(name: &str) -> Owner {
+        Owner { cluster: ClusterId::parse("here").unwrap(), namespace: "ns".to_owned(), name: name.to_owned() }
+    }
+
+    fn at_start() -> AtStart {
+        let settings = Settings {
+            name: AccountName::parse("name").unwrap(),
+            description: Description::default(),
+            enabled: true,
+            use_refresh_token: false,
+            affiliate: None,
+            roles: std::collections::BTreeSet::new(),
+            allowed_ips: AllowedIps::any(),
+        };
+        let account = |name: &str| Account {
+            id: AccountId::from_random([1; 16]),
+            version: Version(3),
+            owner: Some(owner(name)),
+            life: Life::Live,
+            settings: StoredSettings::from(&settings),
+            keys: Vec::new(),
+            answered: Asked::default(),
+            suspension: None,
+        };
+        AtStart::new(vec![account("same"), account("other"), account("gone")])
+    }
+
+    fn left(at_start: &AtStart) -> Vec<&'static str> {
+        ["same", "other", "gone"].into_iter().filter(|name| at_start.take(&owner(name)).is_some()).collect()
+    }
+
+    #[test]
+    fn what_was_read_at_the_start_serves_once_and_not_after_it_changed() {
+        let heard = at_start();
+        heard.hear(&owner("same"), Some(Version(3)));
+        heard.hear(&owner("other"), Some(Version(4)));
+        heard.hear(&owner("gone"), None);
+        assert_eq!(left(&heard), ["same"]);
+        assert_eq!(left(&heard), [""; 0]);
+        let swept = at_start();
+        swept.compare(&HashMap::from([(owner("same"), Version(3)), (owner("other"), Version(2))]));
+        assert_eq!(left(&swept), ["same"]);
     }
 }

@@ -94,7 +94,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let sweeping = Sweeper {
         controlled: Arc::clone(&controlled),
         database: Arc::clone(&settings.database),
-        queues: Queues::into(&queues),
+        queues: Queues::of(&queues),
         interval: settings.sweep_interval,
         retention: settings.deleted_account_retention,
         orphans: Orphans::new(settings.orphan_grace),

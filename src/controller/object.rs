@@ -84,7 +84,7 @@ impl Controlled {
                 if !has_finalizer && !desired.paused && desired.management == ManagementPolicy::Enforce {
                     self.patch_finalizers(resource, true).await?;
                 }
-                let known = ready.known_at_start(&desired.owner);
+                let known = ready.at_start.take(&desired.owner);
                 let verified = previous.as_ref().and_then(Verified::of);
                 let outcome = ready.reconciler.reconcile(&desired, verified.as_ref(), known).await;
                 outcome.since(previous.as_ref(), desired.generation)

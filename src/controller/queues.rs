@@ -28,7 +28,7 @@ impl Queue {
 
 impl Queues {
     /// The way into all of these.
-    pub fn into(queues: &[Queue]) -> Self {
+    pub fn of(queues: &[Queue]) -> Self {
         Self(queues.iter().map(|queue| (queue.scope.clone(), queue.sender.clone())).collect())
     }
 

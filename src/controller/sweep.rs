@@ -91,7 +91,7 @@ impl Sweeper {
         if owner.cluster != self.controlled.cluster {
             return;
         }
-        ready.hear(owner, version);
+        ready.at_start.hear(owner, version);
         let resource = resource(owner);
         if self.controlled.versions.hear(&resource, version) {
             tracing::debug!(%resource, "somebody else changed the account");
@@ -119,7 +119,7 @@ impl Sweeper {
             }
             return Sweep::Empty;
         }
-        ready.retain_from_start(|owner, version| versions.get(owner) == Some(&version));
+        ready.at_start.compare(&versions);
         let listed = versions.iter().map(|(owner, version)| (resource(owner), *version)).collect();
         let changed = self.controlled.versions.compare(&listed, asked);
         tracing::debug!(accounts = versions.len(), changed = changed.len(), "swept for changes by others");

@@ -1,23 +1,19 @@
 //! Accounts that somebody else changed in the database: noticed, put back and told, at once on PostgreSQL and by a sweep on
 //! SQLite.
 
-use std::time::Duration;
-
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::scene::{SOON, Scene};
 use crate::database_contract::fixture::{Cell, Fresh};
-use crate::support::postgres::Postgres;
 use crate::support::wait::eventually;
 
 /// Only a notification can be the reason of anything.
-const NEVER: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1h"];
+pub const NEVER: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1h"];
 /// Nothing but the sweep can be the reason of anything: SQLite tells nothing.
-const SWEEPING: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1s"];
+pub const SWEEPING: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1s"];
 
 struct Stage {
     scene: Scene,
@@ -76,7 +72,7 @@ impl Stage {
     }
 }
 
-async fn notes(scene: &Scene, account: &str, reason: &str) -> Vec<String> {
+pub async fn notes(scene: &Scene, account: &str, reason: &str) -> Vec<String> {
     let events: Api<Event> = Api::namespaced(scene.client.clone(), scene.namespace.name());
     let events = events.list(&ListParams::default()).await.expect("the API server lists events");
     let about = |event: &Event| {
@@ -109,7 +105,7 @@ on_each_database!(
     a_key_row_deleted_by_hand_comes_back_from_the_secret,
 );
 
-fn full() -> Value {
+pub fn full() -> Value {
     json!({
         "name": "Acme Energy", "description": "the portal", "enabled": true, "useRefreshToken": false,
         "affiliate": "North", "roles": ["Customer"], "allowedIPs": ["10.0.0.0/8"],
@@ -239,176 +235,4 @@ async fn a_connection_that_was_lost_misses_nothing() {
         stage.rows(meanwhile).await;
         stage.is_again("acme", &before, "a change that nobody heard of").await;
     }
-}
-
-/// Statements that the server was asked for, one a line, with their parameters, since `mark` bytes of its log.
-fn asked(server: &Postgres, mark: usize) -> Vec<String> {
-    let log = server.log();
-    let mut statements: Vec<String> = Vec::new();
-    for line in log[mark..].lines() {
-        if let Some((_, statement)) = line.split_once("LOG:  ").and_then(|(_, said)| said.split_once(": ")) {
-            statements.push(statement.to_owned());
-        } else if let (Some((_, parameters)), Some(last)) = (line.split_once("DETAIL:  "), statements.last_mut()) {
-            last.push_str(" -- ");
-            last.push_str(parameters);
-        }
-    }
-    statements
-}
-
-/// How often the account of this resource was looked at.
-fn looks(statements: &[String], resource: &str) -> usize {
-    let parameters = format!("$3 = '{resource}'");
-    let is_look = |asked: &&String| asked.starts_with("SELECT id, version, name") && asked.contains(&parameters);
-    statements.iter().filter(is_look).count()
-}
-
-/// A server of its own, which writes down what it is asked.
-async fn talkative() -> (Postgres, crate::support::postgres::TestDatabase) {
-    let server = Postgres::new().await;
-    let database = server.database("accounts").await;
-    let mut connection = sqlx::postgres::PgConnection::connect(database.url()).await.expect("it answers");
-    let every = format!(r#"ALTER DATABASE "{}" SET log_statement = 'all'"#, database.name());
-    connection.execute(AssertSqlSafe(every)).await.expect("it is set");
-    connection.close().await.expect("it is closed");
-    (server, database)
-}
-
-#[tokio::test]
-async fn its_own_writes_are_no_reason_to_look_again() {
-    const CHANGES: usize = 8;
-    let mut scene = Scene::set("echoes").await;
-    let (server, database) = talkative().await;
-    scene.start_on(database.url(), &NEVER);
-    for name in ["acme", "other"] {
-        scene.create(name, json!({})).await;
-        scene.ready(name).await;
-    }
-    // What was heard before this has been put back was heard.
-    let pass_the_time = async |text: &str| {
-        let mut connection = sqlx::postgres::PgConnection::connect(database.url()).await.expect("it answers");
-        let edit = format!("UPDATE accounts SET description = '{text}' WHERE owner_name = 'other'");
-        connection.execute(AssertSqlSafe(edit)).await.expect("it is taken");
-        let note = format!(r#"description: "{text}" → """#);
-        eventually("the other account to be put back", SOON, async || {
-            let notes = notes(&scene, "other", "DriftCorrected").await;
-            if notes.contains(&note) { Ok(()) } else { Err(scene.log()) }
-        })
-        .await;
-    };
-    pass_the_time("first").await;
-    let mark = server.log().len();
-    for number in 0..CHANGES {
-        scene.change("acme", json!({ "description": number.to_string() })).await;
-        scene.ready("acme").await;
-    }
-    pass_the_time("last").await;
-    scene.stop().await;
-
-    let statements = asked(&server, mark);
-    let all = statements.join("\n");
-    assert_eq!(looks(&statements, "acme"), CHANGES, "one for each change\n{all}");
-    assert_eq!(looks(&statements, "other"), 1, "one for the change by another\n{all}");
-}
-
-#[tokio::test]
-async fn a_sweep_over_unchanged_accounts_does_nothing() {
-    let mut scene = Scene::set("silent sweeps").await;
-    let (server, database) = talkative().await;
-    scene.start_on(database.url(), &SWEEPING);
-    for number in 0..5 {
-        scene.create(&format!("a{number}"), full_of(number)).await;
-    }
-    for number in 0..5 {
-        scene.ready(&format!("a{number}")).await;
-    }
-    let sweeps = |statements: &[String]| {
-        let is_sweep = |asked: &&String| asked.starts_with("SELECT owner_namespace, owner_name, version");
-        statements.iter().filter(is_sweep).count()
-    };
-    let pass = async |mark: usize, count: usize| {
-        eventually("sweeps", SOON, async || {
-            let statements = asked(&server, mark);
-            if sweeps(&statements) >= count { Ok(()) } else { Err(scene.log()) }
-        })
-        .await;
-    };
-    // The last echo of a resource's own finalizer and status may be on its way still.
-    pass(0, 3).await;
-    let (mark, calls) = (server.log().len(), scene.cluster.audit(scene.namespace.name()));
-    pass(mark, 4).await;
-    scene.stop().await;
-
-    let statements = asked(&server, mark);
-    let is_idle = |asked: &&String| {
-        // Versions; live accounts, for orphans; deleted ones, to purge. One of each, however many accounts.
-        asked.starts_with("SELECT owner_namespace, owner_name")
-            || asked.starts_with("SELECT id FROM accounts WHERE owner_cluster = $1 AND deleted_at < $2")
-            || asked.starts_with("BEGIN")
-            || ["COMMIT", "ROLLBACK", "SELECT 1", "UNLISTEN *"].contains(&asked.as_str())
-    };
-    let busy: Vec<_> = statements.iter().filter(|asked| !is_idle(asked)).collect();
-    assert!(busy.is_empty(), "{busy:#?}");
-    if let (Some(before), Some(after)) = (calls, scene.cluster.audit(scene.namespace.name())) {
-        let since: Vec<_> =
-            after[before.len()..].iter().filter(|call| call.user_agent.starts_with("opsadmin/")).collect();
-        assert!(since.iter().all(|call| call.verb == "watch"), "{since:#?}");
-    }
-}
-
-fn full_of(number: usize) -> Value {
-    let mut spec = full();
-    spec["name"] = json!(format!("Account {number}"));
-    spec
-}
-
-#[tokio::test]
-async fn sweeps_that_fail_are_told_once_and_made_up_for() {
-    let mut scene = Scene::set("failing sweeps").await;
-    let mut server = Postgres::new().await;
-    let database = server.database("accounts").await;
-    scene.start_on(database.url(), &SWEEPING);
-    scene.create("acme", json!({})).await;
-    scene.ready("acme").await;
-    server.stop().await;
-    let failed = "a sweep for changes by others failed";
-    eventually("a sweep to fail", SOON, async || {
-        let log = scene.log();
-        if log.contains(failed) { Ok(()) } else { Err(log) }
-    })
-    .await;
-    // Long enough for another: each waits five seconds for a connection.
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    server.start().await;
-    let mut connection = sqlx::postgres::PgConnection::connect(database.url()).await.expect("it answers");
-    connection.execute("UPDATE accounts SET description = 'by hand'").await.expect("it is taken");
-    eventually("the edit to be put back", SOON, async || {
-        let now: String = sqlx::query_scalar("SELECT description FROM accounts").fetch_one(&mut connection).await?;
-        if now.is_empty() { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
-    })
-    .await;
-    let log = scene.stop().await;
-    assert_eq!(log.matches(failed).count(), 1, "{log}");
-}
-
-#[tokio::test]
-async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
-    let mut stage = Stage::sqlite("empty sweep").await;
-    stage.scene.create("acme", json!({})).await;
-    stage.scene.ready("acme").await;
-    stage.rows("BEGIN; DELETE FROM account_keys; DELETE FROM accounts; COMMIT").await;
-    let empty = "a sweep for changes by others found no account at all";
-    eventually("a sweep to find nothing", SOON, async || {
-        let log = stage.scene.log();
-        if log.contains(empty) { Ok(()) } else { Err(log) }
-    })
-    .await;
-    // Time for two more.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(stage.rows("SELECT count(*) FROM accounts").await, [[Some("0".to_owned())]]);
-    stage.scene.change("acme", json!({ "description": "looked at again" })).await;
-    stage.scene.ready("acme").await;
-    stage.event("acme", "Recovered", "made the account anew, with the keys from its Secret").await;
-    let log = stage.scene.stop().await;
-    assert_eq!(log.matches(empty).count(), 1, "{log}");
 }

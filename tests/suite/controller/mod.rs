@@ -13,4 +13,5 @@ mod refusals;
 mod rights;
 pub mod scene;
 mod secrets;
+mod sweeps;
 mod writes;

@@ -1,0 +1,183 @@
+//! What looking for changes by others costs, and what it does when it cannot: read from what the database server was asked.
+
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use super::drift::{NEVER, SWEEPING, full, notes};
+use super::scene::{SOON, Scene};
+use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::wait::eventually;
+
+/// Statements that the server was asked for, one a line, with their parameters, since `mark` bytes of its log.
+fn asked(server: &Postgres, mark: usize) -> Vec<String> {
+    let log = server.log();
+    let mut statements: Vec<String> = Vec::new();
+    for line in log[mark..].lines() {
+        let said = line.split_once("LOG:  ").and_then(|(_, said)| said.split_once(": "));
+        if let Some((how, statement)) = said
+            && (how == "statement" || how.starts_with("execute "))
+        {
+            statements.push(statement.to_owned());
+        } else if let (Some((_, parameters)), Some(last)) = (line.split_once("DETAIL:  "), statements.last_mut()) {
+            last.push_str(" -- ");
+            last.push_str(parameters);
+        }
+    }
+    statements
+}
+
+/// How often the account of this resource was looked at.
+fn looks(statements: &[String], resource: &str) -> usize {
+    let parameters = format!("$3 = '{resource}'");
+    let is_look = |asked: &&String| asked.starts_with("SELECT id, version, name") && asked.contains(&parameters);
+    statements.iter().filter(is_look).count()
+}
+
+/// How often all accounts were looked over.
+fn sweeps(statements: &[String]) -> usize {
+    statements.iter().filter(|asked| asked.starts_with("SELECT owner_namespace, owner_name, version")).count()
+}
+
+async fn by_hand(database: &TestDatabase, sql: &str) {
+    let mut connection = PgConnection::connect(database.url()).await.expect("it answers");
+    connection.execute(AssertSqlSafe(sql)).await.expect("it is taken");
+    connection.close().await.expect("it is closed");
+}
+
+async fn is_told(scene: &Scene, account: &str, reason: &str, note: &str) {
+    eventually(&format!("it to be told: {note}"), SOON, async || {
+        let notes = notes(scene, account, reason).await;
+        if notes.iter().any(|found| found == note) { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+}
+
+/// A server of its own, which writes down what it is asked.
+async fn talkative() -> (Postgres, TestDatabase) {
+    let server = Postgres::new().await;
+    let database = server.database("accounts").await;
+    by_hand(&database, &format!(r#"ALTER DATABASE "{}" SET log_statement = 'all'"#, database.name())).await;
+    (server, database)
+}
+
+#[tokio::test]
+async fn its_own_writes_are_no_reason_to_look_again() {
+    const CHANGES: usize = 8;
+    let mut scene = Scene::set("echoes").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &NEVER);
+    for name in ["acme", "other"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    // What was told before this was put back has been heard.
+    let pass_the_time = async |text: &str| {
+        by_hand(&database, &format!("UPDATE accounts SET description = '{text}' WHERE owner_name = 'other'")).await;
+        is_told(&scene, "other", "DriftCorrected", &format!(r#"description: "{text}" → """#)).await;
+    };
+    pass_the_time("first").await;
+    let mark = server.log().len();
+    for number in 0..CHANGES {
+        scene.change("acme", json!({ "description": number.to_string() })).await;
+        scene.ready("acme").await;
+    }
+    pass_the_time("last").await;
+    scene.stop().await;
+
+    let statements = asked(&server, mark);
+    let all = statements.join("\n");
+    assert_eq!(looks(&statements, "acme"), CHANGES, "one for each change\n{all}");
+    assert_eq!(looks(&statements, "other"), 1, "one for the change by another\n{all}");
+}
+
+#[tokio::test]
+async fn a_sweep_over_unchanged_accounts_does_nothing() {
+    let mut scene = Scene::set("silent sweeps").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &SWEEPING);
+    for number in 0..5 {
+        let mut spec = full();
+        spec["name"] = json!(format!("Account {number}"));
+        scene.create(&format!("a{number}"), spec).await;
+    }
+    for number in 0..5 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    let pass = async |mark: usize, count: usize| {
+        eventually("sweeps", SOON, async || {
+            let statements = asked(&server, mark);
+            if sweeps(&statements) >= count { Ok(()) } else { Err(scene.log()) }
+        })
+        .await;
+    };
+    // The last echo of a resource's own finalizer and status may be on its way still.
+    pass(0, 3).await;
+    let (mark, calls) = (server.log().len(), scene.cluster.audit(scene.namespace.name()));
+    pass(mark, 4).await;
+    scene.stop().await;
+
+    let statements = asked(&server, mark);
+    let is_idle = |asked: &&String| {
+        // Versions; live accounts, for orphans; deleted ones, to purge. One of each, however many accounts.
+        asked.starts_with("SELECT owner_namespace, owner_name")
+            || asked.starts_with("SELECT id FROM accounts WHERE owner_cluster = $1 AND deleted_at < $2")
+            || asked.starts_with("BEGIN")
+            || ["COMMIT", "ROLLBACK", "SELECT 1", "UNLISTEN *"].contains(&asked.as_str())
+    };
+    let busy: Vec<_> = statements.iter().filter(|asked| !is_idle(asked)).collect();
+    assert!(busy.is_empty(), "{busy:#?}");
+    if let (Some(before), Some(after)) = (calls, scene.cluster.audit(scene.namespace.name())) {
+        let since: Vec<_> =
+            after[before.len()..].iter().filter(|call| call.user_agent.starts_with("opsadmin/")).collect();
+        assert!(since.iter().all(|call| call.verb == "watch"), "{since:#?}");
+    }
+}
+
+#[tokio::test]
+async fn sweeps_that_fail_are_told_once_and_made_up_for() {
+    let mut scene = Scene::set("failing sweeps").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &SWEEPING);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    by_hand(&database, "DROP TRIGGER accounts_tell ON accounts; ALTER TABLE accounts RENAME TO hidden").await;
+    let (failing, told) = ("STATEMENT:  SELECT owner_namespace", "a sweep for changes by others failed");
+    eventually("three sweeps to fail", SOON, async || {
+        if server.log().matches(failing).count() >= 3 { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+    let back = "UPDATE hidden SET description = 'by hand'; ALTER TABLE hidden RENAME TO accounts";
+    by_hand(&database, back).await;
+    is_told(&scene, "acme", "DriftCorrected", r#"description: "by hand" → """#).await;
+    let log = scene.stop().await;
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
+    let mut scene = Scene::set("empty sweeps").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &SWEEPING);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    // The last echo of a resource's own finalizer may be on its way still.
+    eventually("three sweeps", SOON, async || if sweeps(&asked(&server, 0)) >= 3 { Ok(()) } else { Err(scene.log()) })
+        .await;
+    by_hand(&database, "DROP TRIGGER accounts_tell ON accounts; DELETE FROM account_keys; DELETE FROM accounts").await;
+    let mark = server.log().len();
+    eventually(
+        "four sweeps",
+        SOON,
+        async || {
+            if sweeps(&asked(&server, mark)) >= 4 { Ok(()) } else { Err(scene.log()) }
+        },
+    )
+    .await;
+    assert_eq!(looks(&asked(&server, mark), "acme"), 0);
+    scene.change("acme", json!({ "description": "looked at again" })).await;
+    scene.ready("acme").await;
+    is_told(&scene, "acme", "Recovered", "made the account anew, with the keys from its Secret").await;
+    let log = scene.stop().await;
+    assert_eq!(log.matches("found no account at all").count(), 1, "{log}");
+}
