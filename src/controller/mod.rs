@@ -12,6 +12,7 @@ mod object;
 mod orphans;
 mod queues;
 mod resources;
+mod scope;
 mod sweep;
 mod trouble;
 mod versions;
@@ -33,12 +34,12 @@ use object::Controlled;
 use orphans::Orphans;
 use queues::{Queue, Queues};
 use resources::Stores;
+use scope::Scope;
 use std::sync::Arc;
 use std::time::Duration;
 use sweep::Sweeper;
 use tokio::sync::watch;
 use versions::Versions;
-use watches::Scope;
 
 /// What a controller works with.
 pub struct Settings {

@@ -1,6 +1,6 @@
 //! The way into the work queues, for whoever notices that a resource has to be looked at.
 
-use super::watches::Scope;
+use super::scope::Scope;
 use crate::api::ApiAccount;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};

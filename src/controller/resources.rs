@@ -1,6 +1,6 @@
 //! The resources there are, as all the watches together know them.
 
-use super::watches::Scope;
+use super::scope::Scope;
 use crate::api::ApiAccount;
 use futures::FutureExt;
 use kube::runtime::reflector::{ObjectRef, Store};

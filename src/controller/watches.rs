@@ -3,75 +3,26 @@
 use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
 use super::queues::Queue;
-use super::trouble::{Trouble, refusal};
+use super::scope::Scope;
+use super::trouble::refusal;
 use crate::api::{
     ApiAccount, CONFIRM_DELETION_ANNOTATION, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION,
     PAUSED_ANNOTATION, ROTATE_ANNOTATION,
 };
-use crate::secrets::view::{View, Views};
 use futures::StreamExt;
 use futures::future::Either;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
-use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
-use kube::{Api, Client, Resource, ResourceExt};
-use std::collections::BTreeSet;
+use kube::{Api, Client, ResourceExt};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
-
-/// A part of the cluster that is watched: a namespace, or all of them.
-#[derive(Clone)]
-pub(super) struct Scope {
-    namespace: Option<String>,
-    view: Arc<View>,
-}
-
-impl Scope {
-    /// Each of these namespaces once; all of them if there are none.
-    pub fn each(namespaces: &[String]) -> Vec<Self> {
-        let distinct: BTreeSet<_> = namespaces.iter().cloned().map(Some).collect();
-        let distinct = if distinct.is_empty() { BTreeSet::from([None]) } else { distinct };
-        distinct.into_iter().map(|namespace| Self { namespace, view: Arc::default() }).collect()
-    }
-
-    /// Whether the namespace is in it.
-    pub fn has(&self, namespace: &str) -> bool {
-        self.namespace.as_deref().is_none_or(|own| own == namespace)
-    }
-
-    /// What each of these knows of its Secrets.
-    pub fn views(scopes: &[Self]) -> Views {
-        let named = |scope: &Self| Some((scope.namespace.clone()?, Arc::clone(&scope.view)));
-        match scopes {
-            [all] if all.namespace.is_none() => Views::Cluster(Arc::clone(&all.view)),
-            each => Views::Namespaces(each.iter().filter_map(named).collect()),
-        }
-    }
-
-    fn api<K>(&self, client: &Client) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        match &self.namespace {
-            None => Api::all(client.clone()),
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-        }
-    }
-
-    fn trouble(&self, what: &str) -> Trouble {
-        Trouble::with(match &self.namespace {
-            None => what.to_owned(),
-            Some(namespace) => format!("{what} in the namespace {namespace}"),
-        })
-    }
-}
 
 /// How far the first listing of a scope's Secrets has come.
 #[derive(Clone, Copy, PartialEq, Eq)]

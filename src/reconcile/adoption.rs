@@ -1,8 +1,9 @@
 //! An account that somebody else has, or nobody: taken over, refused, or only told about.
 
 use super::drift::{difference, drift};
+use super::halt::Halt;
 use super::outcome::holder;
-use super::reconciler::{Halt, look_ahead};
+use super::reconciler::look_ahead;
 use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal};
 use crate::account::{Account, AccountName, Life};
 use crate::api::AdoptionPolicy;

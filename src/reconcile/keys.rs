@@ -1,6 +1,6 @@
 //! An account's keys while executing: made, sealed, opened, rotated and revoked.
 
-use super::reconciler::Halt;
+use super::halt::Halt;
 use super::{Desired, Done, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Unrandom};
 use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{Action, DatabaseError};
@@ -37,7 +37,7 @@ impl Reconciler {
             }
         };
         outcome.account = match self.commit(account.id, action, desired.generation).await {
-            Err(DatabaseError::KeyTaken) => return Err(key_taken(desired)),
+            Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
             account => Some(account?),
         };
         outcome.done.push(done);
@@ -71,9 +71,4 @@ impl Reconciler {
         let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
         Ok(KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key })
     }
-}
-
-/// Another account has the API key that is in the Secret.
-pub(super) fn key_taken(desired: &Desired) -> Halt {
-    Halt::Refused(Refusal::KeyTaken { at: desired.secret.at.clone() })
 }

@@ -8,6 +8,7 @@
 mod adoption;
 mod desired;
 mod drift;
+mod halt;
 mod keys;
 mod labels;
 mod observed;

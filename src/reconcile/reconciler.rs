@@ -3,7 +3,7 @@
 //! Database first, then Secret: after a crash at any point, the next pass sees what was done and does the rest. An
 //! answer that got lost is found by reading again, never by generating again; whoever was overtaken observes anew.
 
-use super::keys::key_taken;
+use super::halt::{ATTEMPTS, Halt};
 use super::{
     AccountPlan, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan, Verified, plan,
 };
@@ -14,9 +14,6 @@ use crate::secrets::{SecretManifest, SecretStore, Sight};
 use jiff::Timestamp;
 use std::sync::Arc;
 use thiserror::Error;
-
-/// How often to observe anew when others change the same things; each time somebody else has got on.
-const ATTEMPTS: usize = 5;
 
 /// Time and randomness, given from outside so that a test can give its own.
 pub trait Surroundings: Send + Sync {
@@ -57,24 +54,6 @@ pub struct Reconciler {
     pub surroundings: Arc<dyn Surroundings>,
 }
 
-/// Why an attempt ended early.
-pub(super) enum Halt {
-    /// Somebody else was quicker, or what was done changes the rest: observe anew.
-    LookAgain,
-    /// It cannot be done.
-    Refused(Refusal),
-}
-
-impl<E: Into<Refusal>> From<E> for Halt {
-    fn from(error: E) -> Self {
-        match error.into() {
-            Refusal::Database(DatabaseError::Conflict) => Self::LookAgain,
-            Refusal::Secret(error) if error.is_race() => Self::LookAgain,
-            refusal => Self::Refused(refusal),
-        }
-    }
-}
-
 impl Reconciler {
     /// Makes one account and its Secret as declared.
     ///
@@ -84,13 +63,9 @@ impl Reconciler {
         let mut outcome = Outcome::default();
         let mut known = known;
         for _ in 0..ATTEMPTS {
-            match self.attempt(desired, verified, known.take(), &mut outcome).await {
-                Ok(()) => return outcome,
-                Err(Halt::Refused(refusal)) => {
-                    outcome.refusal = Some(refusal);
-                    return outcome;
-                }
-                Err(Halt::LookAgain) => {}
+            let attempt = self.attempt(desired, verified, known.take(), &mut outcome).await;
+            if outcome.takes_in(attempt) {
+                return outcome;
             }
         }
         outcome.refusal = Some(Refusal::Contended);
@@ -236,7 +211,7 @@ impl Reconciler {
             Err(DatabaseError::UnknownAffiliate { affiliate }) => {
                 return Err(Halt::Refused(Refusal::UnknownAffiliate { affiliate }));
             }
-            Err(DatabaseError::KeyTaken) => return Err(key_taken(desired)),
+            Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
             other => other?,
         };
         outcome.done.push(done);

@@ -1,13 +1,10 @@
 //! The end of a resource: what becomes of its account and Secret. Needs neither the Secret nor a valid spec.
 
-use super::reconciler::Halt;
+use super::halt::{ATTEMPTS, Halt};
 use super::{DeletionPolicy, Done, Outcome, Reconciler, Refusal};
 use crate::account::Life;
 use crate::database::Action;
 use crate::secrets::Belonging;
-
-/// How often to observe anew when others change the same account.
-const ATTEMPTS: usize = 5;
 
 impl Reconciler {
     /// Does what the deletion policy says for a resource that is going. Once it is done, the resource may go.
@@ -18,13 +15,8 @@ impl Reconciler {
                 DeletionPolicy::Delete => self.delete(resource, generation, &mut outcome).await,
                 DeletionPolicy::Retain => self.retain(resource, generation, &mut outcome).await,
             };
-            match attempt {
-                Ok(()) => return outcome,
-                Err(Halt::Refused(refusal)) => {
-                    outcome.refusal = Some(refusal);
-                    return outcome;
-                }
-                Err(Halt::LookAgain) => {}
+            if outcome.takes_in(attempt) {
+                return outcome;
             }
         }
         outcome.refusal = Some(Refusal::Contended);

@@ -1,0 +1,58 @@
+//! What one watch is about: a namespace, or the whole cluster.
+
+use super::trouble::Trouble;
+use crate::secrets::view::{View, Views};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A part of the cluster that is watched: a namespace, or all of them.
+#[derive(Clone)]
+pub(super) struct Scope {
+    namespace: Option<String>,
+    /// What is known of its Secrets.
+    pub view: Arc<View>,
+}
+
+impl Scope {
+    /// Each of these namespaces once; all of them if there are none.
+    pub fn each(namespaces: &[String]) -> Vec<Self> {
+        let distinct: BTreeSet<_> = namespaces.iter().cloned().map(Some).collect();
+        let distinct = if distinct.is_empty() { BTreeSet::from([None]) } else { distinct };
+        distinct.into_iter().map(|namespace| Self { namespace, view: Arc::default() }).collect()
+    }
+
+    /// Whether the namespace is in it.
+    pub fn has(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
+    }
+
+    /// What each of these knows of its Secrets.
+    pub fn views(scopes: &[Self]) -> Views {
+        let named = |scope: &Self| Some((scope.namespace.clone()?, Arc::clone(&scope.view)));
+        match scopes {
+            [all] if all.namespace.is_none() => Views::Cluster(Arc::clone(&all.view)),
+            each => Views::Namespaces(each.iter().filter_map(named).collect()),
+        }
+    }
+
+    /// The objects of this kind in it.
+    pub fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.namespace {
+            None => Api::all(client.clone()),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+        }
+    }
+
+    /// How to tell of trouble with watching them.
+    pub fn trouble(&self, what: &str) -> Trouble {
+        Trouble::with(match &self.namespace {
+            None => what.to_owned(),
+            Some(namespace) => format!("{what} in the namespace {namespace}"),
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! Why an attempt ended early, and how often to make another.
+
+use super::{Desired, Outcome, Refusal};
+use crate::database::DatabaseError;
+
+/// How often to observe anew: after each step that changes what comes next, or when others change the same things, and
+/// then somebody has got on each time.
+pub(super) const ATTEMPTS: usize = 8;
+
+/// Why an attempt ended early.
+pub(super) enum Halt {
+    /// Somebody else was quicker, or what was done changes the rest: observe anew.
+    LookAgain,
+    /// It cannot be done.
+    Refused(Refusal),
+}
+
+impl Halt {
+    /// Another account has the API key that is in the Secret.
+    pub fn key_taken(desired: &Desired) -> Self {
+        Self::Refused(Refusal::KeyTaken { at: desired.secret.at.clone() })
+    }
+}
+
+impl<E: Into<Refusal>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        match error.into() {
+            Refusal::Database(DatabaseError::Conflict) => Self::LookAgain,
+            Refusal::Secret(error) if error.is_race() => Self::LookAgain,
+            refusal => Self::Refused(refusal),
+        }
+    }
+}
+
+impl Outcome {
+    /// Takes in how an attempt ended, and answers whether that was the last.
+    pub(super) fn takes_in(&mut self, attempt: Result<(), Halt>) -> bool {
+        match attempt {
+            Ok(()) => true,
+            Err(Halt::Refused(refusal)) => {
+                self.refusal = Some(refusal);
+                true
+            }
+            Err(Halt::LookAgain) => false,
+        }
+    }
+}
