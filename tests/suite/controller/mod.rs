@@ -3,6 +3,6 @@
 mod lifecycle;
 mod outages;
 mod refusals;
-mod scene;
+pub mod scene;
 mod secrets;
 mod writes;

@@ -14,5 +14,6 @@ pub mod postgres;
 pub mod postgres_programs;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod run;
 pub mod wait;
