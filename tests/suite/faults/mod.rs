@@ -3,6 +3,7 @@
 
 mod crash;
 mod operations;
+mod refusals;
 mod runs;
 mod stage;
 mod state;

@@ -5,6 +5,8 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::Value;
 
 use super::stage::{ACME, Stage};
+use super::state::State;
+use crate::support::proxy::Call;
 
 /// Something that a user does to the account `acme`.
 pub struct Operation {
@@ -63,13 +65,34 @@ pub const RESTORE: Operation =
 pub const TAKE_UP: Operation =
     Operation { name: "take up", before: &[Create(RETAINED), Delete], act: Create(PLAIN), keeps_keys: true };
 
+/// An operation's undisturbed run.
+pub struct Record {
+    pub calls: Vec<Call>,
+    pub end: State,
+}
+
 impl Operation {
-    /// Does what comes before it, each step to its end.
-    pub async fn prepare(&self, stage: &Stage) {
+    /// A stage on which everything that comes before it is done, with the record about to begin.
+    pub async fn stage(&self) -> Stage {
+        let stage = Stage::with_controller(self.name).await;
         for step in self.before {
-            step.act(stage).await;
-            step.settled(stage).await;
+            step.act(&stage).await;
+            step.settled(&stage).await;
         }
+        stage.quiet().await;
+        stage.proxy.trace.begin();
+        stage
+    }
+
+    /// Does it undisturbed.
+    pub async fn record(&self) -> Record {
+        let stage = self.stage().await;
+        self.act(&stage).await;
+        self.settled(&stage).await;
+        stage.quiet().await;
+        let calls = stage.proxy.trace.calls();
+        let (end, _) = stage.look().await;
+        Record { calls, end }
     }
 
     /// Asks for it, without waiting for anything.

@@ -17,7 +17,7 @@ use url::Url;
 use super::cluster::bare_client_of;
 use super::process::Folder;
 
-pub use trace::{Call, Fault, Trace, listed};
+pub use trace::{Call, Fault, Refusal, To, Trace, listed};
 pub use views::Views;
 
 /// A way to the API server, and one to the database, for one controller at a time. Ends when it is dropped.

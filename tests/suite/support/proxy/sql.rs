@@ -76,6 +76,7 @@ async fn ask(
     let mut statements: HashMap<Vec<u8>, String> = HashMap::new();
     let mut bound = String::new();
     let mut executed = None;
+    let mut only_reads = false;
     let mut unit = Vec::new();
     loop {
         let (type_, message) = read(&mut from).await?;
@@ -92,9 +93,9 @@ async fn ask(
         }
         unit.extend_from_slice(&message);
         if matches!(type_, QUERY | SYNC) {
-            let passage = match executed.take() {
+            let passage = match executed.take().map(|statement| one_line(&statement, &mut only_reads)) {
                 Some(statement) => tokio::select! {
-                    passage = trace.arrive(generation, To::Database, one_line(&statement), String::new()) => Some(passage),
+                    passage = trace.arrive(generation, To::Database, statement, String::new()) => Some(passage),
                     // Whoever is killed while it waits has its transaction rolled back at once.
                     end = closed(&from) => return end,
                 },
@@ -209,6 +210,11 @@ fn sql_state(mut fields: &[u8]) -> Option<String> {
     None
 }
 
-fn one_line(statement: &str) -> String {
-    statement.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The statement on one line; the end of a transaction that only reads is told from one that makes a change.
+fn one_line(statement: &str, only_reads: &mut bool) -> String {
+    if statement.starts_with("BEGIN") {
+        *only_reads = statement.ends_with("READ ONLY");
+    }
+    let end = if *only_reads && statement == "COMMIT" { " READ ONLY" } else { "" };
+    statement.split_whitespace().collect::<Vec<_>>().join(" ") + end
 }

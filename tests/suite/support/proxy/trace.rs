@@ -36,7 +36,9 @@ pub struct Call {
 impl Call {
     /// Does it only read?
     pub fn is_read(&self) -> bool {
-        ["GET ", "LIST ", "WATCH ", "SELECT "].iter().any(|verb| self.what.starts_with(verb))
+        ["GET ", "LIST ", "WATCH ", "SELECT ", "BEGIN ", "ROLLBACK", "COMMIT READ ONLY"]
+            .iter()
+            .any(|verb| self.what.starts_with(verb))
     }
 }
 
