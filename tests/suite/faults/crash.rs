@@ -7,7 +7,8 @@
 use std::fmt;
 
 use super::operations::{
-    CREATE, DELETE, DELETE_SECRET, EDIT_SECRET, MOVE_SECRET, Operation, RESTORE, RETAIN, Record, TAKE_UP, UPDATE,
+    CREATE, DELETE, DELETE_SECRET, EDIT_SECRET, MOVE_SECRET, Operation, RENAME_KEYS, RESTORE, RETAIN, Record, TAKE_UP,
+    UPDATE,
 };
 use super::runs::all;
 use super::state::State;
@@ -108,6 +109,7 @@ everywhere! {
     creating: CREATE,
     updating: UPDATE,
     moving_the_secret: MOVE_SECRET,
+    renaming_the_keys: RENAME_KEYS,
     repairing_the_secret: EDIT_SECRET,
     writing_the_secret_again: DELETE_SECRET,
     deleting: DELETE,

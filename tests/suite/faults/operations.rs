@@ -38,6 +38,7 @@ const PLAIN: &str = r#"{ "roles": ["Customer"], "allowedIPs": ["192.0.2.0/24"] }
 const RETAINED: &str = r#"{ "roles": ["Customer"], "deletionPolicy": "Retain" }"#;
 const CHANGE: &str = r#"{ "name": "Acme Energy", "enabled": false, "roles": ["PlansAndRates"] }"#;
 const MOVE: &str = r#"{ "secret": { "name": "moved", "keys": { "apiKey": "id", "secretKey": "key" } } }"#;
+const RENAME: &str = r#"{ "secret": { "keys": { "apiKey": "id", "secretKey": "key" }, "labels": { "team": "b" } } }"#;
 const EMPTIED: &str = r#"{ "data": null, "metadata": { "ownerReferences": null } }"#;
 
 /// Makes an account.
@@ -48,6 +49,9 @@ pub const UPDATE: Operation =
 /// Has its keys in another Secret, under other names.
 pub const MOVE_SECRET: Operation =
     Operation { name: "move the Secret", before: &[Create(PLAIN)], act: Change(MOVE), keeps_keys: true };
+/// Has its keys under other names in the same Secret.
+pub const RENAME_KEYS: Operation =
+    Operation { name: "rename the keys", before: &[Create(PLAIN)], act: Change(RENAME), keeps_keys: true };
 /// Empties its Secret and takes the Secret's owner away.
 pub const EDIT_SECRET: Operation =
     Operation { name: "edit the Secret", before: &[Create(PLAIN)], act: EditSecret(EMPTIED), keeps_keys: true };
