@@ -30,6 +30,9 @@ pub fn status(
     if outcome.refusal.is_none() {
         status.secret_name = Some(secret_name.to_owned());
         status.secret_resource_version.clone_from(&outcome.secret_version);
+    } else if previous.is_some_and(|previous| previous.observed_generation != generation) {
+        // It was verified for another spec, and this one may want another Secret.
+        status.secret_resource_version = None;
     }
     status
 }
