@@ -79,7 +79,7 @@ async fn disturb(operation: &Operation, point: &Point, end: &State) {
 
 /// Disturbs the operation at each point of its record.
 async fn everywhere(operation: &'static Operation) {
-    let Record { calls, end } = operation.record().await;
+    let Record { calls, end, .. } = operation.record().await;
     assert!(calls.iter().any(|call| !call.is_read()), "nothing was recorded: {}", listed(&calls));
     let mut points: Vec<Point> = calls.iter().cloned().map(Point::EndBefore).collect();
     points.push(Point::EndAfterAll);

@@ -7,3 +7,4 @@ mod refusals;
 mod runs;
 mod stage;
 mod state;
+mod views;

@@ -1,5 +1,7 @@
 //! What users do, as data: each operation is one line, and every kind of fault meets all of them.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::Value;
@@ -73,6 +75,8 @@ pub const TAKE_UP: Operation =
 pub struct Record {
     pub calls: Vec<Call>,
     pub end: State,
+    /// The reasons of the events that tell what was done.
+    pub told: BTreeSet<String>,
 }
 
 impl Operation {
@@ -96,7 +100,8 @@ impl Operation {
         stage.quiet().await;
         let calls = stage.proxy.trace.calls();
         let (end, _) = stage.look().await;
-        Record { calls, end }
+        let told = stage.told().await;
+        Record { calls, end, told }
     }
 
     /// Asks for it, without waiting for anything.

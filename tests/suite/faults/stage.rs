@@ -1,7 +1,12 @@
 //! The stage of a fault: a scene, and a proxy between its controller and the world.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
 
 use crate::controller::scene::{SOON, Scene};
 use crate::support::proxy::{Proxy, listed};
@@ -107,7 +112,7 @@ impl Stage {
         })
         .await;
         eventually(&format!("the Secrets of {name} to be gone"), SOON, async || {
-            let secrets = self.scene.secrets().list(&kube::api::ListParams::default()).await;
+            let secrets = self.scene.secrets().list(&ListParams::default()).await;
             let secrets = secrets.map_err(|error| error.to_string())?.items;
             let owned = secrets
                 .iter()
@@ -120,6 +125,14 @@ impl Stage {
     /// What there is now.
     pub async fn look(&self) -> (State, Keys) {
         self.observer.look().await
+    }
+
+    /// The reasons of the events that tell what was done.
+    pub async fn told(&self) -> BTreeSet<String> {
+        let events: Api<Event> = Api::namespaced(self.scene.client.clone(), self.scene.namespace.name());
+        let events = events.list(&ListParams::default()).await.expect("the API server answers");
+        let done = events.into_iter().filter(|event| event.type_.as_deref() == Some("Normal"));
+        done.filter_map(|event| event.reason).collect()
     }
 
     /// Waits until what there is is this.
