@@ -3,17 +3,18 @@
 use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
 use crate::api::{ApiAccount, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
-use crate::secrets::view::View;
+use crate::secrets::view::{News, View};
 use futures::future::Either;
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Api, Client, ResourceExt};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
@@ -139,19 +140,22 @@ async fn watch_secrets(
     let events = watcher(api, config).inspect(|event| explain(event, "Secrets")).default_backoff();
     let mut events = std::pin::pin!(only_ok(events));
     while let Some(event) = events.next().await {
-        let is_news = view.observe(&event);
-        match event {
-            Event::InitDone => {
-                listed.send_replace(true);
+        let news = view.observe(&event);
+        let is_start = !*listed.borrow();
+        let concerned = match (news, &event) {
+            (News::This, Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)) if !is_start => {
+                accounts_of(&secret.metadata)
             }
-            Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) if is_news && *listed.borrow() => {
-                for account in accounts_of(&secret.metadata) {
-                    if changed.send(account).is_err() {
-                        return;
-                    }
-                }
+            (News::Gone(gone), _) => gone.iter().filter_map(|(at, owner)| account_of(owner, &at.namespace)).collect(),
+            _ => Vec::new(),
+        };
+        if matches!(event, Event::InitDone) {
+            listed.send_replace(true);
+        }
+        for account in concerned {
+            if changed.send(account).is_err() {
+                return;
             }
-            _ => {}
         }
     }
 }
@@ -165,13 +169,18 @@ fn only_ok<T>(events: impl Stream<Item = watcher::Result<T>>) -> impl Stream<Ite
 fn accounts_of(metadata: &ObjectMeta) -> Vec<ObjectRef<ApiAccount>> {
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let controllers = metadata.owner_references.iter().flatten();
-    let controllers = controllers.filter(|owner| owner.kind == KIND && owner.api_version.starts_with(GROUP));
+    let controllers = controllers.filter_map(|owner| account_of(owner, &namespace));
     let noted = metadata.annotations.iter().flatten().filter(|(name, _)| *name == OWNER_ANNOTATION);
-    let noted = noted.filter_map(|(_, owner)| owner.rsplit_once('/').map(|(_, name)| name.to_owned()));
-    let mut names: Vec<String> = controllers.map(|owner| owner.name.clone()).chain(noted).collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(|name| ObjectRef::new(&name).within(&namespace)).collect()
+    let noted = noted.filter_map(|(_, owner)| owner.rsplit_once('/').map(|(_, name)| name));
+    let noted = noted.map(|name| ObjectRef::new(name).within(&namespace));
+    let accounts: HashSet<_> = controllers.chain(noted).collect();
+    accounts.into_iter().collect()
+}
+
+/// The account that this owner is, if it is one.
+fn account_of(owner: &OwnerReference, namespace: &str) -> Option<ObjectRef<ApiAccount>> {
+    let is_account = owner.kind == KIND && owner.api_version.starts_with(GROUP);
+    is_account.then(|| ObjectRef::new(&owner.name).within(namespace))
 }
 
 /// A watch that does not come about is tried again for ever; this says why it does not.
