@@ -2,7 +2,9 @@
 //! were, nothing foreign is touched, and everything becomes as declared once the fault is over.
 
 mod crash;
+mod databases;
 mod operations;
+mod processes;
 mod refusals;
 mod runs;
 mod stage;

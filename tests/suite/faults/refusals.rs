@@ -69,8 +69,13 @@ async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record:
     if operation.keeps_keys {
         assert!(keys == after, "the keys are not those from before");
     }
-    let told = stage.told().await;
-    assert!(!is_told || record.told.is_subset(&told), "told {:?} and now {told:?}\n{}", record.told, stage.calls());
+    // Told only when the call has ended that is never answered.
+    eventually("the changes to be told", SOON, async || {
+        let told = stage.told().await;
+        let is_all = !is_told || record.told.is_subset(&told);
+        if is_all { Ok(()) } else { Err(format!("{told:?} of {:?}\n{}", record.told, stage.calls())) }
+    })
+    .await;
 }
 
 /// Meets each kind of call of the operation with each kind of trouble.

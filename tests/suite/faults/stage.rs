@@ -1,7 +1,6 @@
 //! The stage of a fault: a scene, and a proxy between its controller and the world.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
@@ -9,6 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 
 use crate::controller::scene::{SOON, Scene};
+use crate::support::process::Folder;
 use crate::support::proxy::{Proxy, listed};
 use crate::support::wait::eventually;
 
@@ -75,11 +75,6 @@ impl Stage {
         self.scene.start_between(self.proxy.kubeconfig(), self.proxy.database_url(), &arguments);
     }
 
-    /// The kubeconfig of another controller's, and this one's database.
-    pub fn kubeconfig(&self) -> &Path {
-        self.proxy.kubeconfig()
-    }
-
     /// Waits until the controller watches and has its database.
     pub async fn watching(&self) {
         let watches = self.proxy.trace.seen(SOON, |call| call.what == "WATCH apiaccounts" && call.answer == "200");
@@ -89,6 +84,12 @@ impl Stage {
             if log.contains("the account database is ready") { Ok(()) } else { Err(log) }
         })
         .await;
+    }
+
+    /// On an SQLite database, which is in this folder.
+    pub async fn on_sqlite(test_name: &str, folder: &Folder) -> Self {
+        let url = format!("sqlite://{}", folder.path().join("accounts.db").display());
+        Self::around(Scene::set(test_name).await, url).await
     }
 
     /// Waits until the controller has nothing more to do.
