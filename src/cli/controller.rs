@@ -10,6 +10,7 @@ use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
 use jiff::{Span, SpanRelativeTo};
 use k8s_openapi::api::core::v1::Namespace;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use std::path::PathBuf;
@@ -17,6 +18,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tower::timeout::TimeoutLayer;
+
+/// How long the API server may take to begin an answer, with all that the client tries again by itself.
+///
+/// A connection whose other end is gone without a word never says so, and the resource would wait for it for ever. It is
+/// also less than the 30 seconds that Kubernetes gives a pod to end, in which a call that is under way must end too.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keep the accounts declared on a cluster true, until stopped.
 ///
@@ -129,7 +137,7 @@ impl Controller {
                 .context("no cluster to connect to: give --kubeconfig FILE, or run inside a cluster")?,
         };
         config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
-        Ok(Client::try_from(config)?)
+        Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
     }
 
     async fn cluster(&self, client: &Client) -> Result<ClusterId> {

@@ -169,10 +169,11 @@ impl Controlled {
         let now = Timestamp::now();
         let status = status(resource.metadata.generation, secret_name, outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
-        if previous.as_ref() != Some(&status) {
-            self.patch_status(resource, &status).await?;
-        }
-        self.tell(resource, outcome, is_new_refusal).await;
+        let is_new = previous.as_ref() != Some(&status);
+        let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
+        // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
+        self.tell(resource, outcome, is_new_refusal && written.is_ok()).await;
+        written?;
         let version = outcome.account.as_ref().map(|account| account.version);
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
         Ok(match &outcome.refusal {

@@ -9,16 +9,18 @@ use crate::api::{
     ApiAccount, CONFIRM_DELETION_ANNOTATION, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION,
     PAUSED_ANNOTATION, ROTATE_ANNOTATION,
 };
+use crate::secrets::view::News;
 use futures::StreamExt;
 use futures::future::Either;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Api, Client, ResourceExt};
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -157,21 +159,22 @@ async fn watch_secrets(
                 continue;
             }
         };
-        let is_news = scope.view.observe(&event);
-        match event {
-            Event::InitDone => {
-                listing.send_replace(Listing::Done);
+        let news = scope.view.observe(&event);
+        let is_start = *listing.borrow() != Listing::Done;
+        let concerned = match (news, &event) {
+            (News::This, Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)) if !is_start => {
+                accounts_of(&secret.metadata)
             }
-            Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)
-                if is_news && *listing.borrow() == Listing::Done =>
-            {
-                for account in accounts_of(&secret.metadata) {
-                    if changed.send(account).is_err() {
-                        return;
-                    }
-                }
+            (News::Gone(gone), _) => gone.iter().filter_map(|(at, owner)| account_of(owner, &at.namespace)).collect(),
+            _ => Vec::new(),
+        };
+        if matches!(event, Event::InitDone) {
+            listing.send_replace(Listing::Done);
+        }
+        for account in concerned {
+            if changed.send(account).is_err() {
+                return;
             }
-            _ => {}
         }
     }
 }
@@ -180,11 +183,16 @@ async fn watch_secrets(
 fn accounts_of(metadata: &ObjectMeta) -> Vec<ObjectRef<ApiAccount>> {
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let controllers = metadata.owner_references.iter().flatten();
-    let controllers = controllers.filter(|owner| owner.kind == KIND && owner.api_version.starts_with(GROUP));
+    let controllers = controllers.filter_map(|owner| account_of(owner, &namespace));
     let noted = metadata.annotations.iter().flatten().filter(|(name, _)| *name == OWNER_ANNOTATION);
-    let noted = noted.filter_map(|(_, owner)| owner.rsplit_once('/').map(|(_, name)| name.to_owned()));
-    let mut names: Vec<String> = controllers.map(|owner| owner.name.clone()).chain(noted).collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(|name| ObjectRef::new(&name).within(&namespace)).collect()
+    let noted = noted.filter_map(|(_, owner)| owner.rsplit_once('/').map(|(_, name)| name));
+    let noted = noted.map(|name| ObjectRef::new(name).within(&namespace));
+    let accounts: HashSet<_> = controllers.chain(noted).collect();
+    accounts.into_iter().collect()
+}
+
+/// The account that this owner is, if it is one.
+fn account_of(owner: &OwnerReference, namespace: &str) -> Option<ObjectRef<ApiAccount>> {
+    let is_account = owner.kind == KIND && owner.api_version.starts_with(GROUP);
+    is_account.then(|| ObjectRef::new(&owner.name).within(namespace))
 }

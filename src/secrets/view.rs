@@ -5,7 +5,7 @@
 use super::SecretRef;
 use crate::api::{MANAGED_BY_LABEL, MANAGER, is_later_version as is_later};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -50,8 +50,25 @@ struct State {
 #[derive(Debug)]
 struct Glimpse {
     version: String,
-    controller: Option<String>,
+    controller: Option<OwnerReference>,
     listing: u64,
+}
+
+/// What an event of the watch says that was not known.
+#[derive(Debug, PartialEq)]
+pub enum News {
+    /// Nothing: an echo of our own writing, or something older.
+    Nothing,
+    /// That its Secret has changed, or is gone.
+    This,
+    /// That these are gone, each of which had this controller: a new listing lacks them.
+    Gone(Vec<(SecretRef, OwnerReference)>),
+}
+
+impl News {
+    fn if_so(is_news: bool) -> Self {
+        if is_news { Self::This } else { Self::Nothing }
+    }
 }
 
 impl View {
@@ -99,35 +116,32 @@ impl View {
         self.state().contested.insert(at.clone());
     }
 
-    /// Takes in an event of the watch, and answers whether it is news rather than an echo of our own writing.
-    pub fn observe(&self, event: &Event<PartialObjectMeta<Secret>>) -> bool {
+    /// Takes in an event of the watch, and answers what of it is news rather than an echo of our own writing.
+    pub fn observe(&self, event: &Event<PartialObjectMeta<Secret>>) -> News {
         let mut state = self.state();
         match event {
             Event::Init => {
                 state.listing += 1;
-                false
+                News::Nothing
             }
             Event::InitApply(secret) | Event::Apply(secret) => {
-                place(&secret.metadata).is_some_and(|at| state.note(&at, &secret.metadata))
+                News::if_so(place(&secret.metadata).is_some_and(|at| state.note(&at, &secret.metadata)))
             }
             Event::InitDone => {
                 state.refused = None;
                 let listing = state.listing;
                 let gone: Vec<_> =
                     state.seen.iter().filter(|(_, seen)| seen.listing < listing).map(|(at, _)| at.clone()).collect();
-                for at in &gone {
-                    state.forget(at);
-                }
-                false
+                News::Gone(gone.into_iter().filter_map(|at| Some((at.clone(), state.forget(&at)?))).collect())
             }
-            Event::Delete(secret) => place(&secret.metadata).is_some_and(|at| {
+            Event::Delete(secret) => News::if_so(place(&secret.metadata).is_some_and(|at| {
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
                 let current = state.seen.get(&at).is_some_and(|seen| !is_later(&seen.version, version));
                 if current {
                     state.forget(&at);
                 }
                 current
-            }),
+            })),
         }
     }
 
@@ -152,25 +166,25 @@ impl State {
             return false;
         }
         self.forget(at);
-        let owners = metadata.owner_references.iter().flatten();
-        let controller = owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).next();
+        let mut owners = metadata.owner_references.iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true)).cloned();
         if let Some(controller) = &controller {
-            self.by_controller.entry(controller.clone()).or_default().insert(at.clone());
+            self.by_controller.entry(controller.uid.clone()).or_default().insert(at.clone());
         }
         self.seen.insert(at.clone(), Glimpse { version, controller, listing });
         true
     }
 
-    fn forget(&mut self, at: &SecretRef) {
-        let Some(controller) = self.seen.remove(at).and_then(|glimpse| glimpse.controller) else {
-            return;
-        };
-        if let Some(secrets) = self.by_controller.get_mut(&controller) {
+    /// Answers which controller it had.
+    fn forget(&mut self, at: &SecretRef) -> Option<OwnerReference> {
+        let controller = self.seen.remove(at)?.controller?;
+        if let Some(secrets) = self.by_controller.get_mut(&controller.uid) {
             secrets.remove(at);
             if secrets.is_empty() {
-                self.by_controller.remove(&controller);
+                self.by_controller.remove(&controller.uid);
             }
         }
+        Some(controller)
     }
 }
 
@@ -186,7 +200,6 @@ fn place(metadata: &ObjectMeta) -> Option<SecretRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
     fn at(name: &str) -> SecretRef {
         SecretRef { namespace: "ns".to_owned(), name: name.to_owned() }
@@ -215,8 +228,8 @@ mod tests {
     fn an_echo_of_our_own_writing_is_no_news_and_a_later_change_is() {
         let view = View::default();
         view.note(&at("a"), &metadata("a", 9, Some("u")));
-        assert!(!view.observe(&event("a", 9, Event::Apply)));
-        assert!(view.observe(&event("a", 10, Event::Apply)));
+        assert_eq!(view.observe(&event("a", 9, Event::Apply)), News::Nothing);
+        assert_eq!(view.observe(&event("a", 10, Event::Apply)), News::This);
         assert_eq!(view.look(&at("a")), Some(Some("10".to_owned())));
     }
 
@@ -224,10 +237,10 @@ mod tests {
     fn a_late_report_does_not_undo_a_later_one() {
         let view = View::default();
         view.note(&at("a"), &metadata("a", 10, Some("u")));
-        assert!(!view.observe(&event("a", 9, Event::Apply)));
-        assert!(!view.observe(&event("a", 9, Event::Delete)));
+        assert_eq!(view.observe(&event("a", 9, Event::Apply)), News::Nothing);
+        assert_eq!(view.observe(&event("a", 9, Event::Delete)), News::Nothing);
         assert_eq!(view.look(&at("a")), Some(Some("10".to_owned())));
-        assert!(view.observe(&event("a", 11, Event::Delete)));
+        assert_eq!(view.observe(&event("a", 11, Event::Delete)), News::This);
         assert_eq!(view.look(&at("a")), Some(None));
         assert!(view.controlled_by("u").is_empty());
     }
@@ -235,12 +248,16 @@ mod tests {
     #[test]
     fn a_new_listing_drops_what_it_lacks_but_not_what_was_written_since() {
         let view = View::default();
-        view.note(&at("gone"), &metadata("gone", 1, None));
+        view.note(&at("gone"), &metadata("gone", 1, Some("u")));
         view.note(&at("kept"), &metadata("kept", 2, None));
         view.observe(&Event::Init);
-        assert!(!view.observe(&event("kept", 2, Event::InitApply)));
+        assert_eq!(view.observe(&event("kept", 2, Event::InitApply)), News::Nothing);
         view.note(&at("written"), &metadata("written", 5, None));
-        view.observe(&Event::InitDone);
+        let News::Gone(gone) = view.observe(&Event::InitDone) else { panic!("a listing tells what is gone") };
+        assert_eq!(
+            gone.iter().map(|(at, owner)| (at.name.as_str(), owner.uid.as_str())).collect::<Vec<_>>(),
+            [("gone", "u")]
+        );
         assert_eq!(view.look(&at("gone")), Some(None));
         assert!(view.look(&at("kept")).flatten().is_some());
         assert!(view.look(&at("written")).flatten().is_some());

@@ -4,6 +4,7 @@
 mod cli;
 mod controller;
 mod database_contract;
+mod faults;
 mod harness;
 mod secrecy;
 mod support;

@@ -238,3 +238,15 @@ fn conditions_follow_kstatus_and_keep_their_times() {
     let still = status(Some(2), "s", &Outcome::default(), Some(&ready), later);
     assert_eq!(still.conditions[0].last_transition_time.0, before, "no transition, no new time");
 }
+
+#[test]
+fn what_was_verified_for_another_spec_is_not_verified_for_this_one() {
+    let now = Timestamp::UNIX_EPOCH;
+    let ready = Outcome { secret_version: Some("7".to_owned()), ..Outcome::default() };
+    let before = status(Some(1), "s", &ready, None, now);
+    let refused = || Outcome::refused(Refusal::Contended);
+    let same = status(Some(1), "s", &refused(), Some(&before), now);
+    assert_eq!(same.secret_resource_version.as_deref(), Some("7"));
+    let next = status(Some(2), "s", &refused(), Some(&before), now);
+    assert_eq!(next.secret_resource_version, None);
+}

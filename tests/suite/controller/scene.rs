@@ -72,13 +72,23 @@ impl Scene {
 
     /// Starts a controller on another database.
     pub fn start_on(&mut self, url: &str, extra: &[&str]) {
-        let kubeconfig = self.cluster.kubeconfig();
+        let cluster = self.cluster;
+        self.start_between(cluster.kubeconfig(), url, extra);
+    }
+
+    /// Starts a controller on another way to the API server and on another database.
+    pub fn start_between(&mut self, kubeconfig: &Path, url: &str, extra: &[&str]) {
         self.controller = Some(spawn_controller(kubeconfig, &[self.namespace.name()], url, &self.keyring, extra));
     }
 
     /// Starts a controller that has another's rights, and watches other namespaces: all if there are none.
     pub fn start_as(&mut self, kubeconfig: &Path, namespaces: &[&str], extra: &[&str]) {
         self.controller = Some(spawn_controller(kubeconfig, namespaces, self.database.url(), &self.keyring, extra));
+    }
+
+    /// Ends the controller on the spot, and gives its log.
+    pub async fn kill(&mut self) -> String {
+        self.controller.take().expect("a controller is running").kill().await
     }
 
     /// What the controller has logged.

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use super::versions::edits;
 use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
+use crate::support::spoiler::Spoiler;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use opsadmin_operator::account::{Owner, Version};
@@ -174,7 +174,7 @@ async fn a_server_that_comes_back_is_heard_again() {
 }
 
 /// The database as it is reached through a proxy.
-async fn through(proxy: &Proxy, fresh: &Fresh) -> Arc<dyn AccountDatabase> {
+async fn through(proxy: &Spoiler, fresh: &Fresh) -> Arc<dyn AccountDatabase> {
     fresh.open().await;
     let (login, server) = fresh.url().rsplit_once('@').unwrap();
     let (_, name) = server.split_once('/').unwrap();
@@ -188,7 +188,7 @@ fn port_of(fresh: &Fresh) -> u16 {
 #[tokio::test]
 async fn a_connection_whose_other_end_is_gone_without_a_word_is_made_again() {
     let fresh = Fresh::postgres("ear frozen").await;
-    let proxy = Proxy::to(port_of(&fresh), "", "").await;
+    let proxy = Spoiler::to(port_of(&fresh), "", "").await;
     let database = through(&proxy, &fresh).await;
     let mut ear = Ear::to(&database).await;
     assert_eq!(proxy.freeze(), 1);
@@ -200,7 +200,7 @@ async fn a_connection_whose_other_end_is_gone_without_a_word_is_made_again() {
 #[tokio::test]
 async fn where_nobody_may_listen_it_is_said_once() {
     let fresh = Fresh::postgres("listen refused").await;
-    let proxy = Proxy::to(port_of(&fresh), "LISTEN ", "LISTNE ").await;
+    let proxy = Spoiler::to(port_of(&fresh), "LISTEN ", "LISTNE ").await;
     let database = through(&proxy, &fresh).await;
     let mut changes = database.changes();
     let said = tokio::time::timeout(SOON, changes.next()).await.unwrap();

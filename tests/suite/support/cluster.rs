@@ -172,13 +172,23 @@ impl Cluster {
 
 /// A client for a kubeconfig file.
 pub async fn client_of(kubeconfig: &Path) -> Result<Client, String> {
+    let mut config = config_of(kubeconfig).await?;
+    config.headers.push((USER_AGENT, HeaderValue::from_static(SUITE_USER_AGENT)));
+    Client::try_from(config).map_err(|error| format!("{}: {error}", kubeconfig.display()))
+}
+
+/// A client that adds nothing to a request, and tries none twice.
+pub async fn bare_client_of(kubeconfig: &Path) -> Result<Client, String> {
+    let mut config = config_of(kubeconfig).await?;
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| format!("{}: {error}", kubeconfig.display()))
+}
+
+async fn config_of(kubeconfig: &Path) -> Result<Config, String> {
     let because = |error: &dyn std::error::Error| format!("{}: {error}", kubeconfig.display());
     let contents = Kubeconfig::read_from(kubeconfig).map_err(|error| because(&error))?;
-    let mut config = Config::from_custom_kubeconfig(contents, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| because(&error))?;
-    config.headers.push((USER_AGENT, HeaderValue::from_static(SUITE_USER_AGENT)));
-    Client::try_from(config).map_err(|error| because(&error))
+    let config = Config::from_custom_kubeconfig(contents, &KubeConfigOptions::default()).await;
+    config.map_err(|error| because(&error))
 }
 
 /// Applies every definition of the project's `crds` folder and waits until the API server serves it.

@@ -16,4 +16,5 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod run;
+pub mod spoiler;
 pub mod wait;

@@ -2,7 +2,8 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,14 +109,61 @@ pub fn spawn_controller(
     keyring: &Path,
     extra: &[&str],
 ) -> RunningController {
+    let call = controller_call(kubeconfig, namespaces, database_url, keyring, extra);
+    RunningController { process: call.spawn() }
+}
+
+fn controller_call(
+    kubeconfig: &Path,
+    namespaces: &[&str],
+    database_url: &str,
+    keyring: &Path,
+    extra: &[&str],
+) -> Opsadmin {
     let mut call = Opsadmin::new().args(["controller"]);
     call = call.args([OsStr::new("--kubeconfig"), kubeconfig.as_os_str()]);
     for namespace in namespaces {
         call = call.args(["--namespace", namespace]);
     }
     call = call.args(["--database", database_url]);
-    call = call.args([OsStr::new("--keyring"), keyring.as_os_str()]).args(extra);
-    call.spawn()
+    call.args([OsStr::new("--keyring"), keyring.as_os_str()]).args(extra)
+}
+
+/// The same, for a test that will have the program's writes fail as if the disk were full.
+///
+/// The second value changes how large the program may make a file; what goes beyond that fails.
+pub fn spawn_confined_controller(
+    kubeconfig: &Path,
+    namespaces: &[&str],
+    database_url: &str,
+    keyring: &Path,
+    extra: &[&str],
+) -> (RunningController, Confinement) {
+    let call = controller_call(kubeconfig, namespaces, database_url, keyring, extra);
+    let pid_file = call.folder().join("pid");
+    // Without the trap, the signal that comes with the failing write would end the program.
+    let mut confined = Command::new("sh");
+    confined.args(["-c", r#"trap '' XFSZ; echo $$ >"$0"; exec "$@""#]).arg(&pid_file);
+    let command = call.command();
+    confined.arg(command.get_program()).args(command.get_args()).current_dir(call.folder());
+    let process = Supervised::spawn(&call.folder, "opsadmin", "KILL", &confined);
+    (RunningController { process }, Confinement { pid_file })
+}
+
+/// How large a running program may make a file.
+pub struct Confinement {
+    pid_file: PathBuf,
+}
+
+impl Confinement {
+    /// From now on no file may become larger than this many bytes, or any may.
+    pub async fn set(&self, bytes: Option<u64>) {
+        let pid = fs::read_to_string(&self.pid_file).expect("the program has told its process id");
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{bytes}:unlimited"));
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", pid.trim()]).arg(format!("--fsize={limit}"));
+        run(prlimit, "", DONE_WITHIN).await.succeeded();
+    }
 }
 
 /// A controller in the background, killed when this is dropped.

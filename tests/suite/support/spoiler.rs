@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Passes on what clients of its port say to a server on this machine, until it is dropped.
-pub struct Proxy {
+pub struct Spoiler {
     port: u16,
     /// How many connections were made so far, and how many of the first of them are frozen.
     state: watch::Sender<State>,
@@ -20,7 +20,7 @@ struct State {
     frozen: usize,
 }
 
-impl Proxy {
+impl Spoiler {
     /// A way to the server on `port`, on which clients' `said` arrives as `heard`, which is just as long.
     pub async fn to(port: u16, said: &'static str, heard: &'static str) -> Self {
         assert_eq!(said.len(), heard.len());
@@ -60,7 +60,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for Spoiler {
     fn drop(&mut self) {
         self.state.send_replace(State { made: usize::MAX, frozen: 0 });
     }

@@ -1,0 +1,225 @@
+//! The database fails the controller: restarted, crashed, locked, full, out of connections, silent.
+
+use std::fs;
+
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use super::stage::{ACME, CLUSTER, Stage};
+use super::state::Keys;
+use crate::controller::scene::{SOON, Scene};
+use crate::support::opsadmin::spawn_confined_controller;
+use crate::support::postgres::Postgres;
+use crate::support::process::Folder;
+use crate::support::proxy::{Call, Fault, To};
+use crate::support::wait::eventually;
+
+const ACCOUNTS: usize = 10;
+
+fn is_commit(call: &Call) -> bool {
+    call.to == To::Database && call.what == "COMMIT"
+}
+
+async fn execute(connection: &mut PgConnection, statement: &str) {
+    connection.execute(AssertSqlSafe(statement)).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
+
+/// One account with one pair, made once and with what the Secret holds.
+async fn made_once(stage: &Stage) -> Keys {
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+    let (state, keys) = stage.look().await;
+    assert_eq!(state.rows, (1, 1), "{state:?}");
+    let created = state.journal[ACME].iter().filter(|line| line.starts_with("created")).count();
+    assert_eq!(created, 1, "{state:?}");
+    assert!(state.secrets["acme-opsadmin"].contains("secret key 0 of acme"), "{state:?}");
+    assert!(state.resources[ACME].ends_with("lies []"), "{state:?}");
+    keys
+}
+
+#[tokio::test]
+async fn restarted_and_crashed_under_load() {
+    let mut server = Postgres::new().await;
+    let database = server.database("load").await;
+    let mut stage = Stage::around(Scene::set("load").await, database.url().to_owned()).await;
+    stage.start().await;
+    for round in 0..4 {
+        for number in 0..ACCOUNTS {
+            let name = format!("a{round}-{number}");
+            stage.scene.create(&name, json!({})).await;
+        }
+        // In the middle of it.
+        stage.proxy.trace.begin();
+        assert!(stage.proxy.trace.seen(SOON, is_commit).await.is_some(), "{}", stage.calls());
+        if round % 2 == 0 {
+            server.crash().await
+        } else {
+            server.stop().await
+        }
+        server.start().await;
+        for number in 0..ACCOUNTS {
+            stage.scene.ready(&format!("a{round}-{number}")).await;
+        }
+    }
+    stage.quiet().await;
+    let (state, _) = stage.look().await;
+    let made = i64::try_from(4 * ACCOUNTS).expect("it is a small number");
+    assert_eq!(state.rows, (made, made), "{state:?}");
+    assert!(state.journal.values().all(|lines| lines.len() == 1), "{:?}", state.journal);
+    assert!(state.secrets.iter().all(|(name, holds)| {
+        let account = name.trim_end_matches("-opsadmin");
+        holds.contains(&format!("secret key 0 of {account}\""))
+    }));
+    stage.scene.kill().await;
+}
+
+/// The server crashes while it commits the making of an account; `is_done`: after the commit, before its answer.
+async fn crashed_in_a_commit(is_done: bool) {
+    let mut server = Postgres::new().await;
+    let database = server.database("commit").await;
+    let mut stage = Stage::around(Scene::set("commit").await, database.url().to_owned()).await;
+    stage.start().await;
+    stage.proxy.trace.begin();
+    stage.proxy.trace.meet(is_commit, [if is_done { Fault::KeepAnswer } else { Fault::Stall }]);
+    stage.scene.create(ACME, json!({})).await;
+    let met = stage.proxy.trace.seen(SOON, |call| is_commit(call) && !call.answer.is_empty()).await;
+    assert!(met.is_some(), "{}", stage.calls());
+    server.crash().await;
+    stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    server.start().await;
+    let (_, keys) = stage.look().await;
+    assert_eq!(keys.len(), usize::from(is_done), "before the next try");
+    let after = made_once(&stage).await;
+    assert!(!is_done || keys == after, "the keys that were committed are the ones that count");
+    stage.scene.kill().await;
+}
+
+#[tokio::test]
+async fn crashed_with_a_commit_done_and_its_answer_lost() {
+    crashed_in_a_commit(true).await;
+}
+
+#[tokio::test]
+async fn crashed_with_a_commit_not_done() {
+    crashed_in_a_commit(false).await;
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_said_and_waited_out() {
+    let stage = Stage::with_controller("silent").await;
+    stage.proxy.trace.meet(|call| call.what.starts_with("INSERT INTO account_keys"), [Fault::Stall]);
+    stage.proxy.trace.meet(is_commit, [Fault::KeepAnswer]);
+    stage.scene.create(ACME, json!({})).await;
+    let account = stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    let conditions = account.status.expect("it has a status").conditions;
+    assert!(conditions[0].message.contains("no answer within"), "{conditions:?}");
+    made_once(&stage).await;
+    assert!(!stage.proxy.trace.is_waiting(), "both faults were met\n{}", stage.calls());
+}
+
+#[tokio::test]
+async fn a_deadlock_is_said_and_tried_again() {
+    let stage = Stage::with_controller("deadlock").await;
+    stage.scene.create(ACME, json!({ "roles": ["Customer"] })).await;
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+    let (_, keys) = stage.look().await;
+    let mut theirs = PgConnection::connect(stage.database_url()).await.expect("the database answers");
+    execute(&mut theirs, "BEGIN").await;
+    execute(&mut theirs, "SELECT * FROM account_roles FOR UPDATE").await;
+    stage.proxy.trace.begin();
+    stage.scene.change(ACME, json!({ "roles": [] })).await;
+    // The controller holds the account and waits for the role; whoever waited first finds the deadlock and gives way.
+    let waits = |call: &Call| call.what.starts_with("DELETE FROM account_roles");
+    assert!(stage.proxy.trace.seen(SOON, waits).await.is_some(), "{}", stage.calls());
+    execute(&mut theirs, "UPDATE accounts SET description = description").await;
+    let deadlock = |call: &Call| call.answer == "40P01";
+    assert!(stage.proxy.trace.seen(SOON, deadlock).await.is_some(), "{}", stage.calls());
+    execute(&mut theirs, "COMMIT").await;
+    assert!(made_once(&stage).await == keys, "the keys stay");
+    let (state, _) = stage.look().await;
+    assert!(state.accounts[ACME].contains("roles: {}"), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_locked_is_said_and_waited_out() {
+    let stage = Stage::with_controller("locked").await;
+    stage.scene.create(ACME, json!({})).await;
+    stage.scene.ready(ACME).await;
+    let mut theirs = PgConnection::connect(stage.database_url()).await.expect("the database answers");
+    execute(&mut theirs, "BEGIN").await;
+    execute(&mut theirs, "SELECT * FROM accounts FOR UPDATE").await;
+    stage.scene.change(ACME, json!({ "enabled": false })).await;
+    let account = stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    let conditions = account.status.expect("it has a status").conditions;
+    assert!(conditions[0].message.contains("statement timeout"), "{conditions:?}");
+    execute(&mut theirs, "COMMIT").await;
+    made_once(&stage).await;
+}
+
+#[tokio::test]
+async fn no_connection_left_is_said_and_waited_out() {
+    let server = Postgres::new().await;
+    let database = server.database("limit").await;
+    let mut admin = PgConnection::connect(&server.url("postgres")).await.expect("the database answers");
+    execute(&mut admin, "CREATE ROLE app LOGIN PASSWORD 'app'").await;
+    execute(&mut admin, &format!(r#"ALTER DATABASE "{}" OWNER TO app"#, database.name())).await;
+    let mut url = url::Url::parse(database.url()).expect("it is a URL");
+    url.set_username("app").expect("it has a host");
+    url.set_password(Some("app")).expect("it has a host");
+    let mut stage = Stage::around(Scene::set("limit").await, url.to_string()).await;
+    stage.start().await;
+    stage.scene.create(ACME, json!({})).await;
+    let keys = made_once(&stage).await;
+
+    execute(&mut admin, "ALTER ROLE app CONNECTION LIMIT 0").await;
+    execute(&mut admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").await;
+    stage.scene.change(ACME, json!({ "enabled": false })).await;
+    let account = stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    let message = account.status.expect("it has a status").conditions[0].message.clone();
+    assert!(message.contains("too many connections for role"), "{message}");
+    execute(&mut admin, "ALTER ROLE app CONNECTION LIMIT -1").await;
+    assert!(made_once(&stage).await == keys, "the keys stay");
+    stage.scene.kill().await;
+}
+
+#[tokio::test]
+async fn an_sqlite_file_that_cannot_grow_is_said_and_waited_out() {
+    let folder = Folder::new("sqlite");
+    let mut stage = Stage::on_sqlite("cannot grow", &folder).await;
+    let namespace = stage.scene.namespace.name().to_owned();
+    let (controller, confinement) = spawn_confined_controller(
+        stage.proxy.kubeconfig(),
+        &[&namespace],
+        stage.proxy.database_url(),
+        &stage.scene.keyring,
+        &["--cluster-id", CLUSTER],
+    );
+    stage.scene.controller = Some(controller);
+    stage.watching().await;
+    stage.scene.create(ACME, json!({})).await;
+    let keys = made_once(&stage).await;
+
+    let log = fs::metadata(folder.path().join("accounts.db-wal")).expect("SQLite keeps a log").len();
+    confinement.set(Some(log)).await;
+    stage.scene.change(ACME, json!({ "enabled": false })).await;
+    stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    stage.scene.create("second", json!({})).await;
+    stage.scene.condition("second", "Unknown", "DatabaseUnavailable").await;
+    let (state, now) = stage.look().await;
+    assert_eq!(state.rows, (1, 1), "{state:?}");
+    assert!(state.accounts[ACME].contains("enabled: true") && now == keys, "all of a change, or none: {state:?}");
+
+    confinement.set(None).await;
+    stage.scene.ready(ACME).await;
+    stage.scene.ready("second").await;
+    stage.quiet().await;
+    let (state, now) = stage.look().await;
+    assert_eq!((state.rows, &now[ACME]), ((2, 2), &keys[ACME]), "{state:?}");
+    eventually("the change to be there", SOON, async || {
+        let (state, _) = stage.look().await;
+        if state.accounts[ACME].contains("enabled: false") { Ok(()) } else { Err(format!("{state:?}")) }
+    })
+    .await;
+}

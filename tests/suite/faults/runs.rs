@@ -1,0 +1,31 @@
+//! Many runs of one test, some at a time, each with a name by which its failure is told.
+
+use std::panic::resume_unwind;
+
+use futures::StreamExt as _;
+use tokio::task::{JoinError, spawn_blocking};
+
+/// Does all the runs, `at_once` at a time, and fails with what each that failed said.
+pub async fn all<R: AsyncFnOnce() + Send + 'static>(at_once: usize, of: &str, runs: Vec<(String, R)>) {
+    let number = runs.len();
+    let results = runs.into_iter().map(|(name, run)| async move {
+        let done = spawn_blocking(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("the system gives a runtime").block_on(run());
+        });
+        done.await.err().map(|error| format!("{name}: {}", said(error)))
+    });
+    let results = futures::stream::iter(results).buffer_unordered(at_once);
+    let failed: Vec<String> = results.filter_map(std::future::ready).collect().await;
+    assert!(failed.is_empty(), "{of}: {} of {number} failed:\n\n{}", failed.len(), failed.join("\n\n"));
+}
+
+/// What a run that failed has to say.
+fn said(error: JoinError) -> String {
+    let panic = error.into_panic();
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text.clone(),
+        (_, Some(text)) => (*text).to_owned(),
+        _ => resume_unwind(panic),
+    }
+}

@@ -1,0 +1,220 @@
+//! What there is in a namespace and in the database, in a form that two runs of the same thing have in common; and,
+//! apart from it, what differs between any two runs: the keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::ListParams;
+use opsadmin_operator::account::{Account, ClusterId, KeyState, Life};
+use opsadmin_operator::api::{ApiAccount, condition};
+use opsadmin_operator::database::{AccountDatabase, Keyring, open};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::controller::scene::{Scene, texts};
+
+use super::stage::CLUSTER;
+
+/// All that there is, as texts to be compared and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// Each resource: what it says of itself, and whether the database says the same.
+    pub resources: BTreeMap<String, String>,
+    /// Each account: what is set on it, where it is in its life, and the states of its keys.
+    pub accounts: BTreeMap<String, String>,
+    /// Each Secret: whose it is, and what each of its data is.
+    pub secrets: BTreeMap<String, String>,
+    /// Each account's journal.
+    pub journal: BTreeMap<String, Vec<String>>,
+    /// How many rows there are of accounts and of keys, whosever.
+    pub rows: (i64, i64),
+}
+
+impl State {
+    /// Where another state is not this one.
+    pub fn difference(&self, other: &Self) -> String {
+        let mut parts = Vec::new();
+        for (what, wanted, found) in [
+            ("resources", format!("{:?}", self.resources), format!("{:?}", other.resources)),
+            ("accounts", format!("{:?}", self.accounts), format!("{:?}", other.accounts)),
+            ("Secrets", format!("{:?}", self.secrets), format!("{:?}", other.secrets)),
+            ("journal", format!("{:?}", self.journal), format!("{:?}", other.journal)),
+            ("rows", format!("{:?}", self.rows), format!("{:?}", other.rows)),
+        ] {
+            if wanted != found {
+                parts.push(format!("{what}: wanted {wanted}\n  found {found}"));
+            }
+        }
+        parts.join("\n")
+    }
+}
+
+/// Each account's id and key pairs: the pair's id, the API key and the secret key.
+pub type Keys = BTreeMap<String, (String, Vec<(String, String, String)>)>;
+
+/// Looks past the controller and its proxies.
+pub struct Observer {
+    accounts: Api<ApiAccount>,
+    secrets: Api<Secret>,
+    database: Arc<dyn AccountDatabase>,
+    database_url: String,
+    keyring: Keyring,
+}
+
+impl Observer {
+    /// Of a scene's namespace and this database.
+    pub fn new(scene: &Scene, database_url: &str) -> Self {
+        Self {
+            accounts: scene.accounts(),
+            secrets: scene.secrets(),
+            database: open(database_url).expect("the database has a URL"),
+            database_url: database_url.to_owned(),
+            keyring: Keyring::load(&scene.keyring).expect("the scene's keyring can be read"),
+        }
+    }
+
+    /// What there is now.
+    pub async fn look(&self) -> (State, Keys) {
+        let cluster = ClusterId::parse(CLUSTER).expect("it is an id");
+        let accounts = self.database.list_by_cluster(&cluster).await.expect("the database answers");
+        let accounts: BTreeMap<String, Account> =
+            accounts.into_iter().map(|account| (owner(&account), account)).collect();
+        let keys: Keys = accounts.iter().map(|(name, account)| (name.clone(), self.keys(account))).collect();
+        let mut state =
+            State { rows: (self.count("accounts").await, self.count("account_keys").await), ..State::default() };
+        state.journal = self.journal(&accounts).await;
+
+        let resources = self.accounts.list(&ListParams::default()).await.expect("the API server answers");
+        for resource in &resources {
+            let name = resource.metadata.name.clone().unwrap_or_default();
+            state.resources.insert(name.clone(), said(resource, accounts.get(&name)));
+        }
+        for secret in &self.secrets.list(&ListParams::default()).await.expect("the API server answers") {
+            let name = secret.metadata.name.clone().unwrap_or_default();
+            state.secrets.insert(name, holds(secret, &resources.items, &keys));
+        }
+        for (name, account) in &accounts {
+            let life = match account.life {
+                Life::Live => "live",
+                Life::Retained { .. } => "retained",
+                Life::Deleted { .. } => "deleted",
+            };
+            let states: Vec<_> = account.keys.iter().map(|key| key_state(key.state)).collect();
+            state.accounts.insert(name.clone(), format!("{life}, keys {states:?}: {:?}", account.settings));
+        }
+        (state, keys)
+    }
+
+    fn keys(&self, account: &Account) -> (String, Vec<(String, String, String)>) {
+        let open = |key: &opsadmin_operator::account::StoredKey| {
+            let secret_key = self.keyring.open(account.id, key.id, &key.sealed).expect("the keyring opens it");
+            (key.id.to_string(), key.api_key.as_str().to_owned(), secret_key.expose().to_owned())
+        };
+        (account.id.to_string(), account.keys.iter().map(open).collect())
+    }
+
+    async fn journal(&self, accounts: &BTreeMap<String, Account>) -> BTreeMap<String, Vec<String>> {
+        let statement = "SELECT account_id, action, changes FROM account_journal ORDER BY id";
+        let rows: Vec<(String, String, String)> = if self.is_server() {
+            sqlx::query_as(statement).fetch_all(&mut self.postgres().await).await
+        } else {
+            sqlx::query_as(statement).fetch_all(&mut self.sqlite().await).await
+        }
+        .expect("there is a journal");
+        let mut journal: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (id, action, changes) in rows {
+            let name = accounts.iter().find(|(_, account)| account.id.to_string() == id).map(|(name, _)| name.clone());
+            journal.entry(name.unwrap_or_else(|| "nobody".to_owned())).or_default().push(format!("{action} {changes}"));
+        }
+        journal
+    }
+
+    async fn count(&self, table: &'static str) -> i64 {
+        let statement = match table {
+            "accounts" => "SELECT count(*) FROM accounts",
+            _ => "SELECT count(*) FROM account_keys",
+        };
+        let count = if self.is_server() {
+            sqlx::query_scalar(statement).fetch_one(&mut self.postgres().await).await
+        } else {
+            sqlx::query_scalar(statement).fetch_one(&mut self.sqlite().await).await
+        };
+        count.expect("the table is there")
+    }
+
+    fn is_server(&self) -> bool {
+        self.database_url.starts_with("postgres:")
+    }
+
+    async fn postgres(&self) -> PgConnection {
+        PgConnection::connect(&self.database_url).await.expect("the database answers")
+    }
+
+    async fn sqlite(&self) -> SqliteConnection {
+        SqliteConnection::connect(&self.database_url).await.expect("the database can be opened")
+    }
+}
+
+fn owner(account: &Account) -> String {
+    account.owner.as_ref().map(|owner| owner.name.clone()).unwrap_or_default()
+}
+
+fn key_state(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Active => "active",
+        KeyState::Retiring { .. } => "retiring",
+    }
+}
+
+/// What a resource says, and what of it is not so.
+fn said(resource: &ApiAccount, account: Option<&Account>) -> String {
+    let finalizers = resource.metadata.finalizers.iter().flatten().cloned().collect::<Vec<_>>().join(",");
+    let leaving = if resource.metadata.deletion_timestamp.is_some() { "leaving, " } else { "" };
+    let Some(status) = &resource.status else { return format!("{leaving}finalizers {finalizers}, no status") };
+    let conditions = status.conditions.iter().map(|condition| {
+        let of = if condition.observed_generation == resource.metadata.generation { "" } else { " of before" };
+        format!("{} {} {}{of}", condition.type_, condition.status, condition.reason)
+    });
+    let conditions = conditions.collect::<Vec<_>>().join("; ");
+    let is_ready = status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
+    let mut lies = Vec::new();
+    if is_ready {
+        let keys = account.into_iter().flat_map(|account| &account.keys);
+        let keys: Vec<_> = keys.map(|key| (key.id.to_string(), key.api_key.as_str().to_owned())).collect();
+        let told: Vec<_> = status.keys.iter().map(|key| (key.id.clone(), key.api_key.clone())).collect();
+        if status.account_id != account.map(|account| account.id.to_string()) {
+            lies.push("another account");
+        }
+        if keys != told {
+            lies.push("other keys");
+        }
+    }
+    format!("{leaving}finalizers {finalizers}, {conditions}, Secret {:?}, lies {lies:?}", status.secret_name)
+}
+
+/// Whose a Secret is, and what each of its data is, told by the keys that there are.
+fn holds(secret: &Secret, resources: &[ApiAccount], keys: &Keys) -> String {
+    let owners = secret.metadata.owner_references.iter().flatten().map(|owner| {
+        let is_there = resources.iter().any(|resource| resource.metadata.uid.as_ref() == Some(&owner.uid));
+        format!("{}{}", owner.name, if is_there { "" } else { " of before" })
+    });
+    let owners: Vec<_> = owners.collect();
+    let what = |value: &str| {
+        for (name, (_, pairs)) in keys {
+            for (number, (_, api_key, secret_key)) in pairs.iter().enumerate() {
+                if value == api_key {
+                    return format!("API key {number} of {name}");
+                }
+                if value == secret_key {
+                    return format!("secret key {number} of {name}");
+                }
+            }
+        }
+        "something else".to_owned()
+    };
+    let data: BTreeMap<_, _> = texts(secret).into_iter().map(|(key, value)| (key, what(&value))).collect();
+    format!("owners {owners:?}, {data:?}")
+}

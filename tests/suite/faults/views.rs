@@ -1,0 +1,274 @@
+//! Stale and unobserved views: what the controller is shown of the cluster lags, leaves out, or has expired. It may do
+//! the wrong thing late, but never touches what is not its own, never changes a key, and catches up.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use super::stage::{ACME, Stage};
+use super::state::{Keys, State};
+use crate::controller::scene::{SOON, texts};
+use crate::support::proxy::Call;
+use crate::support::wait::eventually;
+
+const SECRET: &str = "acme-opsadmin";
+
+/// An account that is ready, the state that this is, and its keys.
+async fn ready(test_name: &str) -> (Stage, State, Keys) {
+    let stage = Stage::with_controller(test_name).await;
+    stage.scene.create(ACME, json!({})).await;
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+    let (state, keys) = stage.look().await;
+    (stage, state, keys)
+}
+
+/// Waits until everything is as it was, and the keys are.
+async fn same_again(stage: &Stage, state: &State, keys: &Keys) {
+    stage.becomes(state).await;
+    stage.quiet().await;
+    let (now, keys_now) = stage.look().await;
+    assert!(now == *state, "and then it was changed again: {}\n{}", state.difference(&now), stage.calls());
+    assert!(keys_now == *keys, "the keys are not those from before");
+}
+
+/// As when somebody takes our finalizer off: the resource goes without the controller.
+async fn strip_and_delete(stage: &Stage) {
+    let none = json!({ "metadata": { "finalizers": null } });
+    let accounts = stage.scene.accounts();
+    accounts.patch(ACME, &PatchParams::default(), &Patch::Merge(none)).await.expect("the API server takes it");
+    accounts.delete(ACME, &DeleteParams::default()).await.expect("the API server takes it");
+    stage.gone(ACME).await;
+}
+
+fn foreign() -> Secret {
+    Secret {
+        metadata: ObjectMeta { name: Some(SECRET.to_owned()), ..ObjectMeta::default() },
+        data: Some(BTreeMap::from([("password".to_owned(), ByteString(b"theirs".to_vec()))])),
+        ..Secret::default()
+    }
+}
+
+/// Waits until the watch of this kind was begun once more than this often.
+async fn watched_again(stage: &Stage, resource: &str, before: usize) {
+    let what = format!("WATCH {resource}");
+    let again = stage.proxy.trace.seen(SOON, |call| call.what == what && call.answer == "200" && call.number > before);
+    assert!(again.await.is_some(), "it does not watch again\n{}", stage.calls());
+}
+
+fn watches(stage: &Stage, resource: &str) -> usize {
+    let what = format!("WATCH {resource}");
+    stage.proxy.trace.calls().iter().filter(|call| call.what == what).count()
+}
+
+#[tokio::test]
+async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
+    let (stage, state, keys) = ready("frozen recreated").await;
+    stage.proxy.views.freeze("apiaccounts");
+    strip_and_delete(&stage).await;
+    stage.scene.create(ACME, json!({})).await;
+    // Its Secret went with the old resource; the controller sees that, and still knows only the old resource.
+    let secret_written = |call: &Call| call.what == "POST secrets" && call.number == 2;
+    assert!(stage.proxy.trace.seen(SOON, secret_written).await.is_some(), "{}", stage.calls());
+    stage.proxy.views.thaw("apiaccounts");
+    stage.scene.ready(ACME).await;
+    same_again(&stage, &state, &keys).await;
+}
+
+#[tokio::test]
+async fn a_resource_made_again_of_which_only_the_new_one_is_shown_keeps_its_keys() {
+    let (stage, state, keys) = ready("coalesced").await;
+    let old = stage.scene.accounts().get(ACME).await.expect("it is there").metadata.uid;
+    stage.proxy.views.hide("apiaccounts", move |_, object| object["metadata"]["uid"].as_str() == old.as_deref());
+    strip_and_delete(&stage).await;
+    stage.scene.create(ACME, json!({})).await;
+    stage.scene.ready(ACME).await;
+    same_again(&stage, &state, &keys).await;
+}
+
+#[tokio::test]
+async fn many_changes_seen_as_one_end_in_the_last() {
+    let (stage, _, keys) = ready("burst").await;
+    stage.proxy.views.freeze("apiaccounts");
+    for enabled in [false, true, false, true, false] {
+        stage.scene.change(ACME, json!({ "enabled": enabled, "description": format!("{enabled}") })).await;
+    }
+    stage.proxy.views.thaw("apiaccounts");
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+    let (state, keys_now) = stage.look().await;
+    assert!(state.accounts[ACME].contains("enabled: false"), "{state:?}");
+    assert!(keys_now == keys, "the keys are not those from before");
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_not_shown_is_done_when_a_list_shows_it() {
+    let (stage, _, _) = ready("deletion unseen").await;
+    stage.proxy.views.hide("apiaccounts", |_, _| true);
+    stage.scene.accounts().delete(ACME, &DeleteParams::default()).await.expect("the API server takes it");
+    stage.quiet().await;
+    let (state, _) = stage.look().await;
+    assert!(state.resources[ACME].starts_with("leaving"), "it waits for its finalizer: {state:?}");
+    stage.proxy.views.show("apiaccounts");
+    stage.proxy.views.expire("apiaccounts");
+    stage.gone(ACME).await;
+    let (state, _) = stage.look().await;
+    assert!(state.accounts[ACME].starts_with("deleted"), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_watch_that_has_expired_at_its_start_or_later_is_caught_up_with() {
+    let (stage, _, keys) = ready("expired").await;
+    stage.proxy.views.freeze("apiaccounts");
+    stage.scene.change(ACME, json!({ "enabled": false })).await;
+    let before = watches(&stage, "apiaccounts");
+    stage.proxy.views.expire_next("apiaccounts", 2);
+    stage.proxy.views.hide("apiaccounts", |_, _| true);
+    stage.proxy.views.thaw("apiaccounts");
+    stage.proxy.views.expire("apiaccounts");
+    stage.scene.ready(ACME).await;
+    watched_again(&stage, "apiaccounts", before + 2).await;
+    stage.proxy.views.show("apiaccounts");
+    stage.scene.change(ACME, json!({ "enabled": true })).await;
+    stage.scene.ready(ACME).await;
+    assert!(stage.look().await.1 == keys, "the keys are not those from before");
+}
+
+#[tokio::test]
+async fn a_secret_that_went_while_its_watch_had_expired_comes_back() {
+    let (stage, state, keys) = ready("Secret expired").await;
+    stage.proxy.views.hide("secrets", |_, _| true);
+    stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
+    stage.proxy.views.expire("secrets");
+    same_again(&stage, &state, &keys).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_was_edited_while_its_watch_had_expired_is_put_back() {
+    let (stage, state, keys) = ready("Secret edited unseen").await;
+    stage.proxy.views.hide("secrets", |_, _| true);
+    let edit = Patch::Merge(json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } }));
+    stage.scene.secrets().patch(SECRET, &PatchParams::default(), &edit).await.expect("it is edited");
+    stage.proxy.views.expire("secrets");
+    same_again(&stage, &state, &keys).await;
+}
+
+#[tokio::test]
+async fn a_list_that_expires_between_two_pages_is_begun_anew() {
+    let mut stage = Stage::set("mid-page").await;
+    for view in ["apiaccounts", "secrets"] {
+        stage.proxy.views.page(view, 2);
+    }
+    stage.start().await;
+    let names: Vec<String> = (0..5).map(|number| format!("a{number}")).collect();
+    for name in &names {
+        stage.scene.create(name, json!({})).await;
+    }
+    for name in &names {
+        stage.scene.ready(name).await;
+    }
+    stage.quiet().await;
+    let (state, keys) = stage.look().await;
+    // The second page of each list.
+    let is_second = |call: &Call| call.what.starts_with("LIST ") && call.number == 2;
+    let expired = crate::support::proxy::Fault::refuse(410, "Expired");
+    stage.scene.kill().await;
+    stage.proxy.trace.meet(is_second, [expired.clone(), expired]);
+    stage.start().await;
+    assert!(!stage.proxy.trace.is_waiting(), "both lists were refused\n{}", stage.calls());
+    same_again(&stage, &state, &keys).await;
+    // And it works on: all of them are known.
+    for name in &names {
+        stage.scene.change(name, json!({ "enabled": false })).await;
+    }
+    for name in &names {
+        stage.scene.ready(name).await;
+    }
+    assert!(stage.look().await.1 == keys, "the keys are not those from before");
+}
+
+#[tokio::test]
+async fn an_empty_list_is_not_the_end_of_anything() {
+    let (mut stage, state, keys) = ready("empty lists").await;
+    for at_start in [false, true] {
+        for view in ["apiaccounts", "secrets"] {
+            stage.proxy.views.empty_next(view, 1);
+        }
+        if at_start {
+            stage.restart().await;
+        } else {
+            let before = watches(&stage, "secrets");
+            stage.proxy.views.expire("apiaccounts");
+            stage.proxy.views.expire("secrets");
+            watched_again(&stage, "secrets", before).await;
+        }
+        stage.quiet().await;
+        let (now, _) = stage.look().await;
+        assert!(now == state, "at the start: {at_start}: {}", state.difference(&now));
+        // The next list tells the truth.
+        stage.proxy.views.expire("apiaccounts");
+        stage.proxy.views.expire("secrets");
+        same_again(&stage, &state, &keys).await;
+    }
+    stage.scene.change(ACME, json!({ "enabled": false })).await;
+    stage.scene.ready(ACME).await;
+    assert!(stage.look().await.1 == keys, "the keys are not those from before");
+}
+
+#[tokio::test]
+async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is_seen() {
+    let (stage, state, keys) = ready("foreign behind frozen").await;
+    stage.proxy.views.freeze("secrets");
+    stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
+    let theirs = stage.scene.secrets().create(&PostParams::default(), &foreign()).await.expect("it is made");
+    // The controller has a reason to write the Secret, and believes that its own is there still.
+    stage.scene.change(ACME, json!({ "secret": { "labels": { "team": "b" } } })).await;
+    stage.scene.condition(ACME, "False", "SecretConflict").await;
+    stage.proxy.views.thaw("secrets");
+    stage.quiet().await;
+    let found = stage.scene.secrets().get(SECRET).await.expect("it is there");
+    assert_eq!(found.metadata.resource_version, theirs.metadata.resource_version);
+    assert_eq!(texts(&found)["password"], "theirs");
+    // A resource that goes does not take it along.
+    stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
+    stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
+    same_again(&stage, &state, &keys).await;
+}
+
+#[tokio::test]
+async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
+    let (stage, state, keys) = ready("edit behind frozen").await;
+    stage.proxy.views.freeze("secrets");
+    let theirs = Patch::Merge(json!({ "metadata": { "labels": { "theirs": "1" } }, "data": { "EXTRA": "eA==" } }));
+    stage.scene.secrets().patch(SECRET, &PatchParams::default(), &theirs).await.expect("it is edited");
+    stage.scene.change(ACME, json!({ "secret": { "labels": { "team": "b" } } })).await;
+    stage.scene.ready(ACME).await;
+    stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
+    stage.scene.ready(ACME).await;
+    stage.proxy.views.thaw("secrets");
+    same_again(&stage, &state, &keys).await;
+    let labels = stage.scene.secrets().get(SECRET).await.expect("it is there").metadata.labels.unwrap_or_default();
+    assert_eq!(labels["theirs"], "1", "labels of others stay");
+}
+
+#[tokio::test]
+async fn a_watch_that_brings_nothing_new_costs_nothing() {
+    let (stage, state, keys) = ready("relist silent").await;
+    stage.proxy.trace.begin();
+    let before = watches(&stage, "secrets");
+    stage.proxy.views.expire("secrets");
+    stage.proxy.views.expire("apiaccounts");
+    watched_again(&stage, "secrets", before).await;
+    watched_again(&stage, "apiaccounts", 0).await;
+    same_again(&stage, &state, &keys).await;
+    let writes: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| !call.is_read()).collect();
+    assert!(writes.is_empty(), "{writes:?}");
+    eventually("the lists to be read", SOON, async || {
+        let lists = stage.proxy.trace.calls().iter().filter(|call| call.what.starts_with("LIST")).count();
+        if lists == 2 { Ok(()) } else { Err(stage.calls()) }
+    })
+    .await;
+}
