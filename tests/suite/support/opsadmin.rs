@@ -110,7 +110,7 @@ pub fn spawn_controller(
     extra: &[&str],
 ) -> RunningController {
     let call = controller_call(kubeconfig, namespaces, database_url, keyring, extra);
-    RunningController { process: call.spawn() }
+    call.spawn()
 }
 
 fn controller_call(
