@@ -3,6 +3,7 @@
 use super::DatabaseError;
 use super::sql::{Dialect, Meaning, apply_missing, session};
 use async_trait::async_trait;
+use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -41,7 +42,15 @@ impl Sqlite {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .synchronous(SqliteSynchronous::Full);
-        let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT);
+        let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT).after_release(|connection, _| {
+            Box::pin(async {
+                // SQLite itself rolls back after a full disk or an I/O error. The driver then believes for ever that the
+                // transaction is open and begins no other, so such a connection is closed. The ping waits in line behind
+                // the driver's own rolling back.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        });
         Ok(Self {
             path,
             readers: pool

@@ -83,14 +83,14 @@ impl Way {
         let (mut head, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| Disconnected)?.to_bytes();
         let what = format!("{} {}", asked.verb, asked.resource);
-        let passage = self.trace.arrive(self.generation, To::ApiServer, what, asked.name.clone()).await;
+        let mut passage = self.trace.arrive(self.generation, To::ApiServer, what, asked.name.clone()).await;
         match passage.fault {
             Some(Fault::Refuse(refusal)) => {
-                self.trace.answered(&passage, format!("{} (refused)", refusal.code));
+                self.trace.answered(&mut passage, format!("{} (refused)", refusal.code));
                 return Ok(refused(refusal));
             }
             Some(Fault::Disconnect) => {
-                self.trace.answered(&passage, "disconnected");
+                self.trace.answered(&mut passage, "disconnected");
                 return Err(Disconnected);
             }
             _ => {}
@@ -104,7 +104,7 @@ impl Way {
         }
         let answer = self.client.send(Request::from_parts(head, Body::from(body))).await;
         let Ok(answer) = answer else {
-            self.trace.answered(&passage, "the API server is not there");
+            self.trace.answered(&mut passage, "the API server is not there");
             return Err(Disconnected);
         };
         let (mut head, body) = answer.into_parts();
@@ -122,15 +122,15 @@ impl Way {
         };
         match passage.fault {
             Some(Fault::LoseAnswer) => {
-                self.trace.answered(&passage, format!("{} (lost)", head.status.as_u16()));
+                self.trace.answered(&mut passage, format!("{} (lost)", head.status.as_u16()));
                 Err(Disconnected)
             }
             Some(Fault::KeepAnswer) => {
-                self.trace.answered(&passage, format!("{} (kept)", head.status.as_u16()));
+                self.trace.answered(&mut passage, format!("{} (kept)", head.status.as_u16()));
                 std::future::pending().await
             }
             _ => {
-                self.trace.answered(&passage, head.status.as_u16().to_string());
+                self.trace.answered(&mut passage, head.status.as_u16().to_string());
                 Ok(Response::from_parts(head, body))
             }
         }

@@ -93,7 +93,7 @@ async fn ask(
         }
         unit.extend_from_slice(&message);
         if matches!(type_, QUERY | SYNC) {
-            let passage = match executed.take().map(|statement| one_line(&statement, &mut only_reads)) {
+            let mut passage = match executed.take().map(|statement| one_line(&statement, &mut only_reads)) {
                 Some(statement) => tokio::select! {
                     passage = trace.arrive(generation, To::Database, statement, String::new()) => Some(passage),
                     // Whoever is killed while it waits has its transaction rolled back at once.
@@ -101,7 +101,7 @@ async fn ask(
                 },
                 None => None,
             };
-            if let Some(passage) = &passage
+            if let Some(passage) = &mut passage
                 && matches!(passage.fault, Some(Fault::Disconnect))
             {
                 trace.answered(passage, "disconnected");
@@ -150,18 +150,21 @@ async fn answer(
             }
             continue;
         }
-        if let Some(Some(passage)) = open.pop_front() {
+        if let Some(Some(mut passage)) = open.pop_front() {
             let answer = error.take().unwrap_or_else(|| "ok".to_owned());
             match passage.fault {
                 Some(Fault::LoseAnswer) => {
-                    trace.answered(&passage, format!("{answer} (lost)"));
+                    trace.answered(&mut passage, format!("{answer} (lost)"));
                     return Ok(());
                 }
                 Some(Fault::KeepAnswer) => {
-                    trace.answered(&passage, format!("{answer} (kept)"));
-                    std::future::pending::<()>().await;
+                    trace.answered(&mut passage, format!("{answer} (kept)"));
+                    // Only the end of the connection gets through.
+                    loop {
+                        read(&mut from).await?;
+                    }
                 }
-                _ => trace.answered(&passage, answer),
+                _ => trace.answered(&mut passage, answer),
             }
         }
         error = None;

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -10,6 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How much of a statement a person needs to know it by.
 const SHOWN: usize = 60;
+
+/// Longer than anything that a controller waits for without a call.
+const QUIET_WITHIN: Duration = Duration::from_mins(2);
 
 /// Whom a call is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +120,7 @@ struct Inner {
     rules: Vec<Rule>,
     /// Connections of an earlier generation belong to a controller that has ended.
     generation: u64,
-    under_way: usize,
+    under_way: Arc<AtomicUsize>,
     last: Instant,
 }
 
@@ -125,6 +129,23 @@ pub struct Passage {
     pub fault: Option<Fault>,
     place: usize,
     record: u64,
+    under_way: Option<UnderWay>,
+}
+
+/// Counted as long as it is there: a call whose connection ends before its answer is not under way either.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Trace {
@@ -135,7 +156,7 @@ impl Trace {
             record: 0,
             rules: Vec::new(),
             generation: 0,
-            under_way: 0,
+            under_way: Arc::default(),
             last: Instant::now(),
         };
         Self { inner: Mutex::new(inner), ended: watch::channel(false).0, happened: Notify::new() }
@@ -190,17 +211,19 @@ impl Trace {
     pub fn next_controller(&self) {
         let mut inner = self.inner();
         inner.generation += 1;
-        inner.under_way = 0;
+        inner.under_way = Arc::default();
         inner.record += 1;
         self.ended.send_replace(false);
     }
 
     /// Waits until nothing is under way and nothing was asked for this long. Watches do not count once they are begun.
     pub async fn quiet(&self, time: Duration) {
+        let deadline = Instant::now() + QUIET_WITHIN;
         loop {
+            assert!(Instant::now() < deadline, "it is never quiet:\n{}", listed(&self.calls()));
             let (under_way, last) = {
                 let inner = self.inner();
-                (inner.under_way, inner.last)
+                (inner.under_way.load(Ordering::SeqCst), inner.last)
             };
             if under_way == 0 && last.elapsed() >= time {
                 return;
@@ -230,12 +253,12 @@ impl Trace {
 
     /// A call arrives: never returns if it is to get nowhere.
     pub(super) async fn arrive(&self, generation: u64, to: To, what: String, name: String) -> Passage {
-        let Some(passage) = self.let_in(generation, to, what, name) else {
+        let Some(mut passage) = self.let_in(generation, to, what, name) else {
             return std::future::pending().await;
         };
         match passage.fault {
             Some(Fault::Stall) => {
-                self.answered(&passage, "stalled");
+                self.answered(&mut passage, "stalled");
                 std::future::pending().await
             }
             Some(Fault::Delay(time)) => sleep(time).await,
@@ -258,18 +281,18 @@ impl Trace {
             return None;
         }
         inner.calls.push(call);
-        inner.under_way += 1;
         inner.last = Instant::now();
-        let passage = Passage { fault, place: inner.calls.len() - 1, record: inner.record };
+        let under_way = Some(UnderWay::begin(&inner.under_way));
+        let passage = Passage { fault, place: inner.calls.len() - 1, record: inner.record, under_way };
         drop(inner);
         self.happened.notify_waiters();
         Some(passage)
     }
 
     /// What came of a call; to be said before the answer is passed on, so that nobody acts on an answer unrecorded.
-    pub(super) fn answered(&self, passage: &Passage, answer: impl Into<String>) {
+    pub(super) fn answered(&self, passage: &mut Passage, answer: impl Into<String>) {
         let mut inner = self.inner();
-        inner.under_way = inner.under_way.saturating_sub(1);
+        passage.under_way = None;
         inner.last = Instant::now();
         if passage.record == inner.record {
             inner.calls[passage.place].answer = answer.into();
