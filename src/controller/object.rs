@@ -12,7 +12,7 @@ use crate::api::{
     Reason, VERSION, condition,
 };
 use crate::database::DatabaseError;
-use crate::reconcile::{DeletionPolicy, Desired, Outcome, Refusal, Verified, status};
+use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, status};
 use crate::secrets::Belonging;
 use crate::secrets::cluster::reason;
 use jiff::Timestamp;
@@ -117,6 +117,7 @@ impl Controlled {
             let previous = self.memory.status(resource);
             return self.report(resource, "", &outcome, previous).await;
         }
+        log(resource, &outcome.done);
         self.tell(resource, &outcome, false).await;
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
@@ -169,6 +170,7 @@ impl Controlled {
         let now = Timestamp::now();
         let status = status(resource.metadata.generation, secret_name, outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
+        log(resource, &outcome.done);
         let is_new = previous.as_ref() != Some(&status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
@@ -195,7 +197,6 @@ impl Controlled {
     async fn tell(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         for done in &outcome.done {
-            tracing::info!(namespace, name, change = done.reason(), "{done}");
             self.events.done(resource, done).await;
         }
         if let Some(refusal) = &outcome.refusal
@@ -240,6 +241,14 @@ impl Controlled {
         let written = self.api(resource).patch_status(&resource.name_any(), &params, &Patch::Apply(patch)).await?;
         self.memory.wrote(&written);
         Ok(())
+    }
+}
+
+/// One line for each thing that was done.
+fn log(resource: &ApiAccount, done: &[Done]) {
+    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+    for done in done {
+        tracing::info!(namespace, name, change = done.reason(), "{done}");
     }
 }
 
