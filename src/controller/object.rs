@@ -121,10 +121,8 @@ impl Controlled {
         let now = k8s_openapi::jiff::Timestamp::now();
         let status = status(resource.metadata.generation, secret_name, outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
-        let written = match previous.as_ref() != Some(&status) {
-            true => self.patch_status(resource, &status).await,
-            false => Ok(()),
-        };
+        let written =
+            if previous.as_ref() == Some(&status) { Ok(()) } else { self.patch_status(resource, &status).await };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
         self.tell(resource, outcome, is_new_refusal && written.is_ok()).await;
         written?;

@@ -130,8 +130,8 @@ impl State {
             return false;
         }
         self.forget(at);
-        let owners = metadata.owner_references.iter().flatten();
-        let controller = owners.filter(|owner| owner.controller == Some(true)).cloned().next();
+        let controller =
+            metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true)).cloned();
         if let Some(controller) = &controller {
             self.by_controller.entry(controller.uid.clone()).or_default().insert(at.clone());
         }

@@ -139,8 +139,8 @@ impl Stage {
     /// Waits until what there is is this.
     pub async fn becomes(&self, wanted: &State) {
         eventually("the end state", SOON, async || {
-            let (state, _) = self.look().await;
-            if state == *wanted { Ok(()) } else { Err(wanted.difference(&state)) }
+            let (seen, _) = self.look().await;
+            if seen == *wanted { Ok(()) } else { Err(wanted.difference(&seen)) }
         })
         .await;
     }
