@@ -70,8 +70,8 @@ async fn disturb(operation: &Operation, point: &Point, end: &State) {
     operation.settled(&stage).await;
     stage.becomes(end).await;
     stage.quiet().await;
-    let (state, after) = stage.look().await;
-    assert!(state == *end, "and then it was changed again: {}\n{}", end.difference(&state), stage.calls());
+    let (seen, after) = stage.look().await;
+    assert!(seen == *end, "and then it was changed again: {}\n{}", end.difference(&seen), stage.calls());
     if operation.keeps_keys {
         assert!(keys == after, "the keys are not those from before");
     }

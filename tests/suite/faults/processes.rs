@@ -25,7 +25,7 @@ const KILLS: u64 = 15;
 /// More than a pod's default grace period would be a kill.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// The same numbers for the same seed, on any machine (SplitMix64).
+/// The same numbers for the same seed, on any machine (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {
@@ -111,12 +111,12 @@ async fn as_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, 
         }
     }
     stage.quiet().await;
-    let (state, now) = stage.look().await;
+    let (seen, now) = stage.look().await;
     same_keys(&mut keys, now);
     let made = i64::try_from(declared.len()).expect("it is a small number");
-    assert_eq!(state.rows, (made, made), "one account and one pair each\n{state:#?}");
+    assert_eq!(seen.rows, (made, made), "one account and one pair each\n{seen:#?}");
     for (name, spec) in declared {
-        let (account, journal) = (&state.accounts[name], &state.journal[name]);
+        let (account, journal) = (&seen.accounts[name], &seen.journal[name]);
         let created = journal.iter().filter(|line| line.starts_with("created")).count();
         assert_eq!(created, 1, "{name}: {journal:?}");
         let Some(spec) = spec else {
@@ -133,11 +133,11 @@ async fn as_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, 
         let holds = format!(
             "owners [{name:?}], {{\"OPSADMIN_API_KEY\": \"API key 0 of {name}\", \"OPSADMIN_SECRET_KEY\": \"secret key 0 of {name}\"}}"
         );
-        assert_eq!(state.secrets.get(&secret), Some(&holds), "{name}: {:?}", state.secrets.keys());
-        assert!(state.resources[name].ends_with("lies []"), "{}", state.resources[name]);
+        assert_eq!(seen.secrets.get(&secret), Some(&holds), "{name}: {:?}", seen.secrets.keys());
+        assert!(seen.resources[name].ends_with("lies []"), "{}", seen.resources[name]);
     }
     let live = declared.values().flatten().count();
-    assert_eq!(state.secrets.len(), live, "no Secret is left over: {:?}", state.secrets.keys());
+    assert_eq!(seen.secrets.len(), live, "no Secret is left over: {:?}", seen.secrets.keys());
 }
 
 async fn killed_at_random_moments(mut stage: Stage, seed: u64) {
@@ -188,13 +188,13 @@ async fn asked_to_end_under_load_it_finishes_what_is_in_flight() {
 
     let unanswered: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| call.answer.is_empty()).collect();
     assert!(unanswered.is_empty(), "{}", listed(&unanswered));
-    let (state, _) = stage.look().await;
-    assert!(state.rows.0 >= 3, "{state:?}");
-    let begun = state.accounts.keys().filter(|name| !state.resources[*name].contains("Ready True Reconciled;"));
-    let half: Vec<_> = begun.filter(|name| !state.resources[*name].contains("Ready True Reconciled")).collect();
+    let (seen, _) = stage.look().await;
+    assert!(seen.rows.0 >= 3, "{seen:?}");
+    let is_ready = |name: &&String| seen.resources[*name].contains("Ready True Reconciled");
+    let half: Vec<_> = seen.accounts.keys().filter(|name| !is_ready(name)).collect();
     assert!(half.is_empty(), "these were begun and not finished: {half:?}");
-    assert_eq!(state.secrets.len(), state.accounts.len());
-    assert!(state.accounts.len() < 40, "there was more to do than it could: {}", state.accounts.len());
+    assert_eq!(seen.secrets.len(), seen.accounts.len());
+    assert!(seen.accounts.len() < 40, "there was more to do than it could: {}", seen.accounts.len());
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn two_where_one_was_meant_do_no_harm() {
         &[&namespace],
         other.database_url(),
         &stage.scene.keyring,
-        &["--cluster-id", CLUSTER],
+        &["--cluster-id", CLUSTER, "--deletion-brake", "100"],
     );
     stage.start().await;
     let declared = user(stage.scene.client.clone(), namespace, 7).await;

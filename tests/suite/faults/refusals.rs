@@ -64,8 +64,8 @@ async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record:
     }
     stage.becomes(end).await;
     stage.quiet().await;
-    let (state, after) = stage.look().await;
-    assert!(state == *end, "and then it was changed again: {}\n{}", end.difference(&state), stage.calls());
+    let (seen, after) = stage.look().await;
+    assert!(seen == *end, "and then it was changed again: {}\n{}", end.difference(&seen), stage.calls());
     if operation.keeps_keys {
         assert!(keys == after, "the keys are not those from before");
     }
@@ -144,9 +144,9 @@ fn message(account: &ApiAccount) -> String {
 
 /// Exactly one account with one pair, and no journal line but that it was made.
 async fn made_once(stage: &Stage) {
-    let (state, _) = stage.look().await;
-    assert_eq!(state.rows, (1, 1), "{state:?}");
-    assert_eq!(state.journal[ACME].len(), 1, "{state:?}");
+    let (seen, _) = stage.look().await;
+    assert_eq!(seen.rows, (1, 1), "{seen:?}");
+    assert_eq!(seen.journal[ACME].len(), 1, "{seen:?}");
 }
 
 #[tokio::test]
@@ -266,8 +266,8 @@ async fn a_namespace_that_ends_takes_its_accounts_access_with_it() {
         if finalizers == ["example.com/theirs"] { Ok(()) } else { Err(format!("{finalizers:?}")) }
     })
     .await;
-    let (state, _) = stage.look().await;
-    assert!(state.accounts[ACME].contains("deleted") && state.accounts[ACME].contains("enabled: false"), "{state:?}");
+    let (seen, _) = stage.look().await;
+    assert!(seen.accounts[ACME].contains("deleted") && seen.accounts[ACME].contains("enabled: false"), "{seen:?}");
     stage.quiet().await;
     let none = json!({ "metadata": { "finalizers": null } });
     accounts.patch(ACME, &PatchParams::default(), &Patch::Merge(none)).await.expect("the API server takes it");
@@ -300,6 +300,6 @@ async fn a_secret_that_cannot_come_back_in_a_namespace_that_ends_keeps_nothing()
         }
     })
     .await;
-    let (state, _) = stage.look().await;
-    assert!(state.accounts[ACME].contains("deleted"), "{state:?}");
+    let (seen, _) = stage.look().await;
+    assert!(seen.accounts[ACME].contains("deleted"), "{seen:?}");
 }

@@ -70,7 +70,8 @@ impl Stage {
     pub fn launch(&mut self, extra: &[&str]) {
         self.proxy.trace.next_controller();
         self.proxy.trace.begin();
-        let mut arguments = vec!["--cluster-id", CLUSTER];
+        // The brake would hold what these tests delete on purpose.
+        let mut arguments = vec!["--cluster-id", CLUSTER, "--deletion-brake", "100"];
         arguments.extend_from_slice(extra);
         self.scene.start_between(self.proxy.kubeconfig(), self.proxy.database_url(), &arguments);
     }
@@ -139,8 +140,8 @@ impl Stage {
     /// Waits until what there is is this.
     pub async fn becomes(&self, wanted: &State) {
         eventually("the end state", SOON, async || {
-            let (state, _) = self.look().await;
-            if state == *wanted { Ok(()) } else { Err(wanted.difference(&state)) }
+            let (seen, _) = self.look().await;
+            if seen == *wanted { Ok(()) } else { Err(wanted.difference(&seen)) }
         })
         .await;
     }

@@ -22,16 +22,16 @@ async fn ready(test_name: &str) -> (Stage, State, Keys) {
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
     stage.quiet().await;
-    let (state, keys) = stage.look().await;
-    (stage, state, keys)
+    let (seen, keys) = stage.look().await;
+    (stage, seen, keys)
 }
 
 /// Waits until everything is as it was, and the keys are.
-async fn same_again(stage: &Stage, state: &State, keys: &Keys) {
-    stage.becomes(state).await;
+async fn same_again(stage: &Stage, seen: &State, keys: &Keys) {
+    stage.becomes(seen).await;
     stage.quiet().await;
     let (now, keys_now) = stage.look().await;
-    assert!(now == *state, "and then it was changed again: {}\n{}", state.difference(&now), stage.calls());
+    assert!(now == *seen, "and then it was changed again: {}\n{}", seen.difference(&now), stage.calls());
     assert!(keys_now == *keys, "the keys are not those from before");
 }
 
@@ -66,7 +66,7 @@ fn watches(stage: &Stage, resource: &str) -> usize {
 
 #[tokio::test]
 async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
-    let (stage, state, keys) = ready("frozen recreated").await;
+    let (stage, seen, keys) = ready("frozen recreated").await;
     stage.proxy.views.freeze("apiaccounts");
     strip_and_delete(&stage).await;
     stage.scene.create(ACME, json!({})).await;
@@ -75,18 +75,18 @@ async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
     assert!(stage.proxy.trace.seen(SOON, secret_written).await.is_some(), "{}", stage.calls());
     stage.proxy.views.thaw("apiaccounts");
     stage.scene.ready(ACME).await;
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
 async fn a_resource_made_again_of_which_only_the_new_one_is_shown_keeps_its_keys() {
-    let (stage, state, keys) = ready("coalesced").await;
+    let (stage, seen, keys) = ready("coalesced").await;
     let old = stage.scene.accounts().get(ACME).await.expect("it is there").metadata.uid;
     stage.proxy.views.hide("apiaccounts", move |_, object| object["metadata"]["uid"].as_str() == old.as_deref());
     strip_and_delete(&stage).await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -99,8 +99,8 @@ async fn many_changes_seen_as_one_end_in_the_last() {
     stage.proxy.views.thaw("apiaccounts");
     stage.scene.ready(ACME).await;
     stage.quiet().await;
-    let (state, keys_now) = stage.look().await;
-    assert!(state.accounts[ACME].contains("enabled: false"), "{state:?}");
+    let (seen, keys_now) = stage.look().await;
+    assert!(seen.accounts[ACME].contains("enabled: false"), "{seen:?}");
     assert!(keys_now == keys, "the keys are not those from before");
 }
 
@@ -110,13 +110,13 @@ async fn a_deletion_that_was_not_shown_is_done_when_a_list_shows_it() {
     stage.proxy.views.hide("apiaccounts", |_, _| true);
     stage.scene.accounts().delete(ACME, &DeleteParams::default()).await.expect("the API server takes it");
     stage.quiet().await;
-    let (state, _) = stage.look().await;
-    assert!(state.resources[ACME].starts_with("leaving"), "it waits for its finalizer: {state:?}");
+    let (seen, _) = stage.look().await;
+    assert!(seen.resources[ACME].starts_with("leaving"), "it waits for its finalizer: {seen:?}");
     stage.proxy.views.show("apiaccounts");
     stage.proxy.views.expire("apiaccounts");
     stage.gone(ACME).await;
-    let (state, _) = stage.look().await;
-    assert!(state.accounts[ACME].starts_with("deleted"), "{state:?}");
+    let (seen, _) = stage.look().await;
+    assert!(seen.accounts[ACME].starts_with("deleted"), "{seen:?}");
 }
 
 #[tokio::test]
@@ -139,21 +139,21 @@ async fn a_watch_that_has_expired_at_its_start_or_later_is_caught_up_with() {
 
 #[tokio::test]
 async fn a_secret_that_went_while_its_watch_had_expired_comes_back() {
-    let (stage, state, keys) = ready("Secret expired").await;
+    let (stage, seen, keys) = ready("Secret expired").await;
     stage.proxy.views.hide("secrets", |_, _| true);
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     stage.proxy.views.expire("secrets");
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
 async fn a_secret_that_was_edited_while_its_watch_had_expired_is_put_back() {
-    let (stage, state, keys) = ready("Secret edited unseen").await;
+    let (stage, seen, keys) = ready("Secret edited unseen").await;
     stage.proxy.views.hide("secrets", |_, _| true);
     let edit = Patch::Merge(json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } }));
     stage.scene.secrets().patch(SECRET, &PatchParams::default(), &edit).await.expect("it is edited");
     stage.proxy.views.expire("secrets");
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
         stage.scene.ready(name).await;
     }
     stage.quiet().await;
-    let (state, keys) = stage.look().await;
+    let (seen, keys) = stage.look().await;
     // The second page of each list.
     let is_second = |call: &Call| call.what.starts_with("LIST ") && call.number == 2;
     let expired = crate::support::proxy::Fault::refuse(410, "Expired");
@@ -179,7 +179,7 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
     stage.proxy.trace.meet(is_second, [expired.clone(), expired]);
     stage.start().await;
     assert!(!stage.proxy.trace.is_waiting(), "both lists were refused\n{}", stage.calls());
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
     // And it works on: all of them are known.
     for name in &names {
         stage.scene.change(name, json!({ "enabled": false })).await;
@@ -192,7 +192,7 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
 
 #[tokio::test]
 async fn an_empty_list_is_not_the_end_of_anything() {
-    let (mut stage, state, keys) = ready("empty lists").await;
+    let (mut stage, seen, keys) = ready("empty lists").await;
     for at_start in [false, true] {
         for view in ["apiaccounts", "secrets"] {
             stage.proxy.views.empty_next(view, 1);
@@ -207,11 +207,11 @@ async fn an_empty_list_is_not_the_end_of_anything() {
         }
         stage.quiet().await;
         let (now, _) = stage.look().await;
-        assert!(now == state, "at the start: {at_start}: {}", state.difference(&now));
+        assert!(now == seen, "at the start: {at_start}: {}", seen.difference(&now));
         // The next list tells the truth.
         stage.proxy.views.expire("apiaccounts");
         stage.proxy.views.expire("secrets");
-        same_again(&stage, &state, &keys).await;
+        same_again(&stage, &seen, &keys).await;
     }
     stage.scene.change(ACME, json!({ "enabled": false })).await;
     stage.scene.ready(ACME).await;
@@ -220,7 +220,7 @@ async fn an_empty_list_is_not_the_end_of_anything() {
 
 #[tokio::test]
 async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is_seen() {
-    let (stage, state, keys) = ready("foreign behind frozen").await;
+    let (stage, seen, keys) = ready("foreign behind frozen").await;
     stage.proxy.views.freeze("secrets");
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     let theirs = stage.scene.secrets().create(&PostParams::default(), &foreign()).await.expect("it is made");
@@ -235,12 +235,12 @@ async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is
     // A resource that goes does not take it along.
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
 async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
-    let (stage, state, keys) = ready("edit behind frozen").await;
+    let (stage, seen, keys) = ready("edit behind frozen").await;
     stage.proxy.views.freeze("secrets");
     let theirs = Patch::Merge(json!({ "metadata": { "labels": { "theirs": "1" } }, "data": { "EXTRA": "eA==" } }));
     stage.scene.secrets().patch(SECRET, &PatchParams::default(), &theirs).await.expect("it is edited");
@@ -249,21 +249,21 @@ async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.ready(ACME).await;
     stage.proxy.views.thaw("secrets");
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
     let labels = stage.scene.secrets().get(SECRET).await.expect("it is there").metadata.labels.unwrap_or_default();
     assert_eq!(labels["theirs"], "1", "labels of others stay");
 }
 
 #[tokio::test]
 async fn a_watch_that_brings_nothing_new_costs_nothing() {
-    let (stage, state, keys) = ready("relist silent").await;
+    let (stage, seen, keys) = ready("relist silent").await;
     stage.proxy.trace.begin();
     let before = watches(&stage, "secrets");
     stage.proxy.views.expire("secrets");
     stage.proxy.views.expire("apiaccounts");
     watched_again(&stage, "secrets", before).await;
     watched_again(&stage, "apiaccounts", 0).await;
-    same_again(&stage, &state, &keys).await;
+    same_again(&stage, &seen, &keys).await;
     let writes: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| !call.is_read()).collect();
     assert!(writes.is_empty(), "{writes:?}");
     eventually("the lists to be read", SOON, async || {

@@ -1,7 +1,7 @@
 //! The way to PostgreSQL: understands as much of its protocol as it takes to see each statement, and its answer, whole.
 //!
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>. A statement comes as a Query, or as messages
-//! up to a Sync of which one is an Execute; either way a ReadyForQuery ends the answer.
+//! up to a Sync of which one is an Execute; either way a `ReadyForQuery` ends the answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

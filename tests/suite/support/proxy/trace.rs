@@ -259,7 +259,7 @@ impl Trace {
         match passage.fault {
             Some(Fault::Stall) => {
                 self.answered(&mut passage, "stalled");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Some(Fault::Delay(time)) => sleep(time).await,
             _ => {}
@@ -318,5 +318,6 @@ impl Rule {
 
 /// The calls, one a line, each with its answer.
 pub fn listed(calls: &[Call]) -> String {
-    calls.iter().map(|call| format!("  {call} {} -> {}\n", call.name, call.answer)).collect()
+    let lines: Vec<_> = calls.iter().map(|call| format!("  {call} {} -> {}\n", call.name, call.answer)).collect();
+    lines.concat()
 }
