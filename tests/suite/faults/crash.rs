@@ -7,8 +7,8 @@
 use std::fmt;
 
 use super::operations::{
-    CREATE, DELETE, DELETE_SECRET, EDIT_SECRET, MOVE_SECRET, Operation, RENAME_KEYS, RESTORE, RETAIN, Record, TAKE_UP,
-    UPDATE,
+    ADOPT, CREATE, DELETE, DELETE_SECRET, EDIT_SECRET, MOVE_SECRET, Operation, RENAME_KEYS, RESTORE, RETAIN,
+    REVOKE_KEYS, ROTATE_KEYS, Record, TAKE_UP, UPDATE,
 };
 use super::runs::all;
 use super::state::State;
@@ -116,4 +116,7 @@ everywhere! {
     retaining: RETAIN,
     restoring: RESTORE,
     taking_up: TAKE_UP,
+    rotating: ROTATE_KEYS,
+    revoking: REVOKE_KEYS,
+    adopting: ADOPT,
 }

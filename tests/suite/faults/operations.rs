@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::Value;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
 use super::stage::{ACME, Stage};
 use super::state::State;
@@ -32,15 +34,20 @@ pub enum Step {
     EditSecret(&'static str),
     /// Deletes the account's Secret.
     DeleteSecret,
+    /// Makes the account in the database nobody's.
+    Disown,
 }
 
-use Step::{Change, Create, Delete, DeleteSecret, EditSecret};
+use Step::{Change, Create, Delete, DeleteSecret, Disown, EditSecret};
 
 const PLAIN: &str = r#"{ "roles": ["Customer"], "allowedIPs": ["192.0.2.0/24"] }"#;
 const RETAINED: &str = r#"{ "roles": ["Customer"], "deletionPolicy": "Retain" }"#;
 const CHANGE: &str = r#"{ "name": "Acme Energy", "enabled": false, "roles": ["PlansAndRates"] }"#;
 const MOVE: &str = r#"{ "secret": { "name": "moved", "keys": { "apiKey": "id", "secretKey": "key" } } }"#;
 const RENAME: &str = r#"{ "secret": { "keys": { "apiKey": "id", "secretKey": "key" }, "labels": { "team": "b" } } }"#;
+const ROTATE: &str = r#"{ "rotation": { "trigger": "now" } }"#;
+const LEAKED: &str = r#"{ "rotation": { "trigger": "now", "overlap": "0s" } }"#;
+const WANTED: &str = r#"{ "roles": ["PlansAndRates"], "adoptionPolicy": "IfUnowned" }"#;
 const EMPTIED: &str = r#"{ "data": null, "metadata": { "ownerReferences": null } }"#;
 
 /// Makes an account.
@@ -70,6 +77,17 @@ pub const RESTORE: Operation =
 /// Makes it again after it was deleted and left.
 pub const TAKE_UP: Operation =
     Operation { name: "take up", before: &[Create(RETAINED), Delete], act: Create(PLAIN), keeps_keys: true };
+
+/// Has new keys, beside the old ones for a while.
+pub const ROTATE_KEYS: Operation =
+    Operation { name: "rotate", before: &[Create(PLAIN)], act: Change(ROTATE), keeps_keys: false };
+/// Has new keys, and the old ones revoked.
+pub const REVOKE_KEYS: Operation =
+    Operation { name: "rotate for a leak", before: &[Create(PLAIN)], act: Change(LEAKED), keeps_keys: false };
+/// Takes over an account that nobody declares. Its keys before are nobody's to look at; that it has one pair still, and
+/// that the journal tells of no other, is part of the state that is compared.
+pub const ADOPT: Operation =
+    Operation { name: "adopt", before: &[Create(RETAINED), Delete, Disown], act: Create(WANTED), keeps_keys: false };
 
 /// An operation's undisturbed run.
 pub struct Record {
@@ -128,6 +146,12 @@ impl Step {
                 let patch = Patch::Merge(parsed(edit));
                 scene.secrets().patch(SECRET, &PatchParams::default(), &patch).await.expect("the API server takes it");
             }
+            Self::Disown => {
+                let mut connection = PgConnection::connect(stage.database_url()).await.expect("the database answers");
+                let statement = "UPDATE accounts SET retained_at = NULL, owner_cluster = NULL, owner_namespace = NULL, \
+                     owner_name = NULL";
+                sqlx::query(statement).execute(&mut connection).await.expect("the account is nobody's");
+            }
             Self::DeleteSecret => {
                 scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("the API server takes it");
             }
@@ -137,6 +161,7 @@ impl Step {
     async fn settled(&self, stage: &Stage) {
         match self {
             Self::Create(_) | Self::Change(_) => drop(stage.scene.ready(ACME).await),
+            Self::Disown => {}
             Self::Delete => stage.gone(ACME).await,
             Self::EditSecret(_) | Self::DeleteSecret => {
                 let is_owned = |secret: &Secret| secret.metadata.owner_references.is_some() && secret.data.is_some();
