@@ -126,6 +126,9 @@ impl Observer {
         .expect("there is a journal");
         let mut journal: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (id, action, changes) in rows {
+            // Which pair it was differs from run to run.
+            let names_pairs = matches!(action.as_str(), "rotated" | "revoked");
+            let changes = if names_pairs { String::new() } else { changes };
             let name = accounts.iter().find(|(_, account)| account.id.to_string() == id).map(|(name, _)| name.clone());
             journal.entry(name.unwrap_or_else(|| "nobody".to_owned())).or_default().push(format!("{action} {changes}"));
         }
