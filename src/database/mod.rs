@@ -113,7 +113,7 @@ pub struct Change {
     pub action: Action,
     /// When: goes into the account's times and the journal.
     pub at: Timestamp,
-    /// Who, for the journal: `controller` or `cli`, and what it acted for.
+    /// Who, for the journal: `controller` or `apply`.
     pub actor: String,
     /// The resource's generation that asked for it, where there is one.
     pub generation: Option<i64>,
