@@ -78,6 +78,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
 
+    /// The affiliates that OpsAdmin knows, by name.
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
+
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
     /// with how many.
     async fn purge(

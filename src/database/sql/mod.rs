@@ -46,6 +46,13 @@ impl<D: Dialect> SqlAccounts<D> {
         session.finish().await?;
         Ok(account)
     }
+
+    async fn texts(&self, statement: &'static str) -> Result<BTreeSet<String>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let texts: Vec<(String,)> = session.rows(statement, &[]).await?;
+        session.finish().await?;
+        Ok(texts.into_iter().map(|(text,)| text).collect())
+    }
 }
 
 #[async_trait]
@@ -134,14 +141,12 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let ids: Vec<(String,)> = session.rows("SELECT DISTINCT sealed_with FROM account_keys", &[]).await?;
-            session.finish().await?;
-            Ok(ids.into_iter().map(|(id,)| id).collect())
-        };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

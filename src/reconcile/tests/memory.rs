@@ -199,6 +199,10 @@ impl AccountDatabase for Accounts {
         Ok(before - rows.len())
     }
 
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        Ok(lock(&self.affiliates).clone())
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.rows).iter().flat_map(|row| &row.keys).map(|key| key.sealed.sealed_with.clone()).collect())
     }
