@@ -1,7 +1,7 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
+    Account, AccountName, ApiKey, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
     comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
@@ -165,6 +165,11 @@ impl AccountDatabase for Accounts {
             !matches!(row.life, Life::Deleted { .. }) && comparable_name(&row.settings.name) == name.comparable()
         };
         Ok(lock(&self.rows).iter().find(found).cloned())
+    }
+
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        let has_it = |row: &&Account| row.keys.iter().any(|key| key.api_key == *api_key);
+        Ok(lock(&self.rows).iter().find(has_it).cloned())
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
