@@ -8,9 +8,14 @@ mod controller;
 mod crd;
 mod database;
 mod keyring;
+mod known;
 mod manifests;
 mod migrate;
 mod output;
+mod plan;
+mod planned;
+mod prune;
+mod report;
 mod surroundings;
 mod validate;
 
@@ -42,6 +47,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Plan(plan::Plan),
     Apply(apply::Apply),
     Validate(validate::Validate),
     Controller(controller::Controller),
@@ -54,6 +60,7 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let mut output = Output::default();
     let result: Result<ExitCode> = match cli.command {
+        Command::Plan(command) => command.run(&mut output).await,
         Command::Apply(command) => command.run(&mut output).await,
         Command::Validate(command) => command.run(&mut output),
         Command::Controller(command) => command.run().await,
@@ -63,7 +70,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // `{:#}` adds the causes: each says something the one before does not.
-        output.complain(&format!("opsadmin: {error:#}"));
+        output.complain(format!("opsadmin: {error:#}"));
         ExitCode::FAILURE
     })
 }

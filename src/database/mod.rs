@@ -5,9 +5,11 @@
 //! nothing here looks before it leaps.
 
 mod changes;
+mod effect;
 mod error;
 mod keyring;
 mod postgres;
+mod rehearsal;
 mod sql;
 mod sqlite;
 mod url;
@@ -15,9 +17,10 @@ mod url;
 pub use changes::Changed;
 pub use error::DatabaseError;
 pub use keyring::{Keyring, KeyringError};
+pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey, Version,
+    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -40,6 +43,22 @@ pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
     }
 }
 
+/// The same database for a reader: a file that is missing is `None` instead of being made.
+///
+/// # Errors
+/// As [`open`]; and [`DatabaseError::OlderSchema`] if it lacks migrations, which a reader does not make.
+pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountDatabase>>, DatabaseError> {
+    let database: Arc<dyn AccountDatabase> = match url::Place::parse(url)? {
+        url::Place::File(path) if !path.exists() => return Ok(None),
+        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_to_read(path)?)),
+        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
+    };
+    match database.pending_migrations().await? {
+        pending if pending.is_empty() => Ok(Some(database)),
+        pending => Err(DatabaseError::OlderSchema { pending }),
+    }
+}
+
 /// Where accounts are kept. Implemented for SQLite and PostgreSQL; one contract suite holds for both.
 ///
 /// Every call either does all it says or nothing. After an error that [`DatabaseError::is_retryable`], whether a change
@@ -51,6 +70,10 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The account that has this name (compared as names are), unless it is deleted.
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
+
+    /// The account that has a pair with this API key, wherever the account is in its life and whether or not the pair has
+    /// expired.
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError>;
 
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
     ///
@@ -77,6 +100,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
+
+    /// The affiliates that OpsAdmin knows, by name.
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
     /// with how many.

@@ -12,7 +12,7 @@ pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
 use super::{AccountDatabase, Change, Changed, DatabaseError};
-use crate::account::{Account, AccountName, ClusterId, Owner, Version};
+use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
@@ -46,6 +46,13 @@ impl<D: Dialect> SqlAccounts<D> {
         session.finish().await?;
         Ok(account)
     }
+
+    async fn texts(&self, statement: &'static str) -> Result<BTreeSet<String>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let texts: Vec<(String,)> = session.rows(statement, &[]).await?;
+        session.finish().await?;
+        Ok(texts.into_iter().map(|(text,)| text).collect())
+    }
 }
 
 #[async_trait]
@@ -57,6 +64,10 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
+    }
+
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
@@ -134,14 +145,12 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let ids: Vec<(String,)> = session.rows("SELECT DISTINCT sealed_with FROM account_keys", &[]).await?;
-            session.finish().await?;
-            Ok(ids.into_iter().map(|(id,)| id).collect())
-        };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

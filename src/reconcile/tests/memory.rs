@@ -1,7 +1,7 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
+    Account, AccountName, ApiKey, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
     comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
@@ -167,6 +167,11 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(found).cloned())
     }
 
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        let has_it = |row: &&Account| row.keys.iter().any(|key| key.api_key == *api_key);
+        Ok(lock(&self.rows).iter().find(has_it).cloned())
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         let owned = |row: &&Account| row.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
         Ok(lock(&self.rows).iter().filter(owned).cloned().collect())
@@ -197,6 +202,10 @@ impl AccountDatabase for Accounts {
         let before = rows.len();
         rows.retain(|row| !matches!(row.life, Life::Deleted { since } if since < deleted_before));
         Ok(before - rows.len())
+    }
+
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        Ok(lock(&self.affiliates).clone())
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

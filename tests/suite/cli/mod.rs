@@ -2,4 +2,7 @@
 
 mod apply;
 mod commands;
+mod desk;
+mod plan;
+mod prune;
 mod validate;
