@@ -1,7 +1,7 @@
 //! An account database that is watched while it is used: whether it answers, and what goes wrong with it.
 
 use super::Metrics;
-use crate::account::{Account, AccountName, ClusterId, Owner, Version};
+use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, Change, Changed, DatabaseError};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -35,6 +35,10 @@ impl AccountDatabase for Measured {
         self.count(self.database.find_by_name(name).await)
     }
 
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        self.count(self.database.find_by_api_key(api_key).await)
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.count(self.database.list_by_cluster(cluster).await)
     }
@@ -53,6 +57,10 @@ impl AccountDatabase for Measured {
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         self.count(self.database.live(cluster).await)
+    }
+
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.count(self.database.affiliates().await)
     }
 
     async fn purge(
