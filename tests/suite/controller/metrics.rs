@@ -52,6 +52,15 @@ async fn are(scene: &Scene, wanted: &[(&str, f64)]) {
     .await;
 }
 
+/// Waits until this series has counted so many, or more: a look is counted only after it was told of.
+async fn counted(scene: &Scene, series: &str, times: f64) {
+    eventually(&format!("{series} to be {times} or more"), SOON, async || {
+        let metrics = scraped(scene).await;
+        if value(&metrics, series).is_some_and(|count| count >= times) { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+}
+
 async fn probe_is(scene: &Scene, path: &str, status: u16, body: &str) {
     eventually(&format!("{path} to answer {status} {body:?}"), SOON, async || {
         let answer = answer(scene, path).await;
@@ -102,13 +111,8 @@ async fn it_is_ready_once_the_database_was_reached_and_stays_so_and_alive_all_th
     scene.change("acme", json!({ "enabled": false })).await;
     scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
     are(&scene, &[("opsadmin_database_up", 0.0)]).await;
-    let metrics = scraped(&scene).await;
-    for series in [
-        r#"opsadmin_database_errors_total{kind="unavailable"}"#,
-        r#"opsadmin_reconciles_total{result="failed",reason="DatabaseUnavailable"}"#,
-    ] {
-        assert!(value(&metrics, series).is_some_and(|count| count >= 2.0), "{series}\n{metrics}");
-    }
+    counted(&scene, r#"opsadmin_database_errors_total{kind="unavailable"}"#, 2.0).await;
+    counted(&scene, r#"opsadmin_reconciles_total{result="failed",reason="DatabaseUnavailable"}"#, 2.0).await;
     probe_is(&scene, "/readyz", 200, "ok\n").await;
     probe_is(&scene, "/livez", 200, "ok\n").await;
     server.start().await;
@@ -162,15 +166,15 @@ async fn what_is_done_is_counted_and_asking_costs_nothing() {
         (r#"opsadmin_database_errors_total{kind="refused"}"#, 0.0),
     ];
     are(&scene, &expected).await;
-    let metrics = scraped(&scene).await;
-    let refused = r#"opsadmin_reconciles_total{result="refused",reason="NameTaken"}"#;
-    assert!(value(&metrics, refused).is_some_and(|count| count >= 1.0), "{metrics}");
-    let looks: f64 = metrics
-        .lines()
-        .filter(|line| line.starts_with("opsadmin_reconciles_total"))
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum();
-    assert_eq!(value(&metrics, "opsadmin_reconcile_duration_seconds_count"), Some(looks), "{metrics}");
+    counted(&scene, r#"opsadmin_reconciles_total{result="refused",reason="NameTaken"}"#, 1.0).await;
+    eventually("each look to be counted and measured", SOON, async || {
+        let metrics = scraped(&scene).await;
+        let looks = metrics.lines().filter(|line| line.starts_with("opsadmin_reconciles_total"));
+        let looks: f64 = looks.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
+        let measured = value(&metrics, "opsadmin_reconcile_duration_seconds_count").unwrap_or_default();
+        if (looks - measured).abs() < f64::EPSILON { Ok(()) } else { Err(metrics) }
+    })
+    .await;
     scene.delete("other").await;
     are(&scene, &[(r#"opsadmin_accounts{reason="NameTaken"}"#, 0.0)]).await;
 
@@ -200,9 +204,7 @@ async fn what_the_brake_holds_is_shown_also_after_restarts_and_until_it_is_let_g
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
     deleted.expect("the API server takes the deletion");
     are(&scene, &held(3.0)).await;
-    let metrics = scraped(&scene).await;
-    let refused = r#"opsadmin_reconciles_total{result="refused",reason="DeletionHeld"}"#;
-    assert!(value(&metrics, refused).is_some_and(|count| count >= 3.0), "{metrics}");
+    counted(&scene, r#"opsadmin_reconciles_total{result="refused",reason="DeletionHeld"}"#, 3.0).await;
 
     scene.stop().await;
     scene.start_on(database.url(), &[]);
