@@ -7,6 +7,7 @@ mod apply;
 mod controller;
 mod crd;
 mod database;
+mod findings;
 mod keyring;
 mod known;
 mod manifests;
