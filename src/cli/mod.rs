@@ -7,6 +7,9 @@ mod apply;
 mod controller;
 mod crd;
 mod database;
+mod export;
+mod findings;
+mod import;
 mod keyring;
 mod known;
 mod manifests;
@@ -50,6 +53,8 @@ enum Command {
     Plan(plan::Plan),
     Apply(apply::Apply),
     Validate(validate::Validate),
+    Export(export::Export),
+    Import(import::Import),
     Controller(controller::Controller),
     Crd(crd::Crd),
     Migrate(migrate::Migrate),
@@ -63,6 +68,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Plan(command) => command.run(&mut output).await,
         Command::Apply(command) => command.run(&mut output).await,
         Command::Validate(command) => command.run(&mut output),
+        Command::Export(command) => command.run(&mut output).await,
+        Command::Import(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,

@@ -166,7 +166,7 @@ impl Keyring {
             .map(Zeroizing::new)
             .map_err(|_| altered())?;
         let text = std::str::from_utf8(&opened).map_err(|_| altered())?;
-        SecretKey::parse(text).map_err(|_| altered())
+        SecretKey::imported(text).map_err(|_| altered())
     }
 
     /// Whether this keyring opens everything that is sealed with these keys.

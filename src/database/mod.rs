@@ -98,6 +98,15 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
+    /// Makes many changes in one transaction: all of them, or none.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], for the first that is refused.
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
+
+    /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError>;
+
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
 
@@ -169,6 +178,15 @@ pub enum Action {
         settings: Settings,
         /// What differs from before, for the journal.
         changes: Vec<FieldChange>,
+        /// What to do about an affiliate that OpsAdmin does not know.
+        unknown_affiliate: UnknownAffiliate,
+    },
+    /// Make one that nobody declares, with a pair of keys that it had elsewhere.
+    Import {
+        /// What is set on it.
+        settings: Settings,
+        /// Its pair.
+        key: StoredKey,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },

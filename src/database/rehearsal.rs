@@ -67,6 +67,15 @@ impl Rehearsal {
         Some(account)
     }
 
+    /// Those that were read and are as they were, and those on the stage that are `wanted`.
+    fn all(&self, read: Vec<Account>, wanted: impl Fn(&Account) -> bool) -> Vec<Account> {
+        let mut accounts: Vec<Account> = read.into_iter().filter_map(|read| self.give_out(None, Some(read))).collect();
+        let stage = self.stage();
+        let changed = stage.changed.iter().filter_map(|id| stage.accounts.get(id));
+        accounts.extend(changed.filter(|account| wanted(account)).cloned());
+        accounts
+    }
+
     fn masked(&self, mut account: Account) -> Account {
         if let Some(mask) = &self.mask {
             for key in &mut account.keys {
@@ -83,6 +92,10 @@ impl Rehearsal {
         match &change.action {
             Action::Create { owner, settings, key, unknown_affiliate, .. } => {
                 self.check_owner(owner).await?;
+                self.check_settings(change.account, settings, *unknown_affiliate).await?;
+                self.check_key(key).await
+            }
+            Action::Import { settings, key, unknown_affiliate } => {
                 self.check_settings(change.account, settings, *unknown_affiliate).await?;
                 self.check_key(key).await
             }
@@ -189,12 +202,19 @@ impl AccountDatabase for Rehearsal {
             Some(real) => real.list_by_cluster(cluster).await?,
             None => Vec::new(),
         };
-        let mut accounts: Vec<Account> = read.into_iter().filter_map(|read| self.give_out(None, Some(read))).collect();
-        let stage = self.stage();
-        let changed = stage.changed.iter().filter_map(|id| stage.accounts.get(id));
-        let here = |account: &&Account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
-        accounts.extend(changed.filter(here).cloned());
-        Ok(accounts)
+        Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)))
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        let read = match &self.real {
+            Some(real) => real.list_undeclared().await?,
+            None => Vec::new(),
+        };
+        Ok(self.all(read, |account| match account.life {
+            Life::Live => account.owner.is_none(),
+            Life::Retained { .. } => true,
+            Life::Deleted { .. } => false,
+        }))
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -212,6 +232,14 @@ impl AccountDatabase for Rehearsal {
         }
         stage.put(after.clone());
         Ok(after)
+    }
+
+    /// In a rehearsal those before the first that is refused count as made.
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        for change in changes {
+            self.commit(change).await?;
+        }
+        Ok(())
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {

@@ -24,6 +24,9 @@ use std::time::Duration;
 /// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long many changes at once may take.
+const MANY_WITHIN: Duration = Duration::from_mins(10);
+
 /// How long migrating may take, which waits for other programs that migrate.
 const MIGRATE_WITHIN: Duration = Duration::from_mins(10);
 
@@ -45,6 +48,23 @@ impl<D: Dialect> SqlAccounts<D> {
         let account = read::first(&mut session, which, values).await?;
         session.finish().await?;
         Ok(account)
+    }
+
+    async fn all(&self, which: &read::Which, values: &[Value<'_>]) -> Result<Vec<Account>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let accounts = read::all(&mut session, which, values).await?;
+        session.finish().await?;
+        Ok(accounts)
+    }
+
+    /// Makes one change, as one of however many of the transaction.
+    async fn make(session: &mut D::Session, change: &Change, id: &str) -> Result<(), Fault> {
+        let before = if D::COUNTS_EACH_ROW { write::version(session, id).await? } else { None };
+        write::apply(session, change).await?;
+        if D::COUNTS_EACH_ROW {
+            write::count_as_one(session, id, before).await?;
+        }
+        Ok(())
     }
 
     async fn texts(&self, statement: &'static str) -> Result<BTreeSet<String>, Fault> {
@@ -71,13 +91,11 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let accounts = read::all(&mut session, &read::BY_CLUSTER, &[cluster.as_str().into()]).await?;
-            session.finish().await?;
-            Ok(accounts)
-        };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::UNDECLARED, &[])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -98,17 +116,25 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         let work = async {
             let id = change.account.to_string();
             let mut session = self.dialect.write().await?;
-            let before = if D::COUNTS_EACH_ROW { write::version(&mut session, &id).await? } else { None };
-            write::apply(&mut session, change).await?;
-            if D::COUNTS_EACH_ROW {
-                write::count_as_one(&mut session, &id, before).await?;
-            }
+            Self::make(&mut session, change, &id).await?;
             let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
             session.finish().await?;
             // Gone within the transaction that wrote it: somebody without foreign keys or rules deletes rows.
             account.ok_or(Fault::Said(DatabaseError::Conflict))
         };
         self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            for change in changes {
+                Self::make(&mut session, change, &change.account.to_string()).await?;
+            }
+            session.finish().await?;
+            Ok(())
+        };
+        self.answer(MANY_WITHIN, work).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {

@@ -1,8 +1,8 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ApiKey, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
-    comparable_name,
+    Account, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings,
+    Version, comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
@@ -55,6 +55,20 @@ impl Accounts {
                     settings: settings.into(),
                     keys: vec![key.clone()],
                     answered: answered.clone(),
+                    suspension: None,
+                }
+            }
+            Action::Import { settings, key, unknown_affiliate } => {
+                self.check(&rows, change, settings, *unknown_affiliate)?;
+                no_key_is(&rows, key)?;
+                Account {
+                    id: change.account,
+                    version: Version(1),
+                    owner: None,
+                    life: Life::Live,
+                    settings: settings.into(),
+                    keys: vec![key.clone()],
+                    answered: Asked::default(),
                     suspension: None,
                 }
             }
@@ -189,6 +203,18 @@ impl AccountDatabase for Accounts {
             Some(Fault::AnswerLost) => self.make(change).and(Err(lost())),
             None => self.make(change),
         }
+    }
+
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        for change in changes {
+            self.commit(change).await?;
+        }
+        Ok(())
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        let is_undeclared = |row: &&Account| row.owner.is_none() || matches!(row.life, Life::Retained { .. });
+        Ok(lock(&self.rows).iter().filter(is_undeclared).cloned().collect())
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {

@@ -3,6 +3,7 @@
 mod apply;
 mod commands;
 mod desk;
+mod fleet;
 mod plan;
 mod prune;
 mod validate;
