@@ -55,6 +55,14 @@ impl AccountDatabase for Measured {
         self.count(self.database.commit(change).await)
     }
 
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        self.count(self.database.commit_all(changes).await)
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.count(self.database.list_undeclared().await)
+    }
+
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         self.count(self.database.live(cluster).await)
     }
