@@ -73,7 +73,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,
-        Command::Keyring(command) => command.run(&mut output),
+        Command::Keyring(command) => command.run(&mut output).await,
     };
     result.unwrap_or_else(|error| {
         // `{:#}` adds the causes: each says something the one before does not.
