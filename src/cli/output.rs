@@ -58,7 +58,6 @@ impl Output {
         }
     }
 
-    #[expect(dead_code, reason = "for the commands that list")]
     /// Prints rows, the first of them the heading, in columns that are as wide as need be.
     ///
     /// # Errors

@@ -20,12 +20,13 @@ pub use keyring::{Keyring, KeyringError};
 pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey, Version,
+    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, SealedSecret, Settings,
+    StoredKey, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -125,6 +126,20 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
+    /// How many pairs are sealed with each of the keyring's keys, by its id.
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError>;
+
+    /// Up to `limit` pairs that are sealed with another key than this one, in a fixed order, after the one given.
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError>;
+
+    /// Stores secret keys that were sealed anew, all in one transaction. A pair that has changed since is left alone.
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError>;
+
     /// The migrations this program has and the database has not, oldest first, by name.
     ///
     /// # Errors
@@ -137,6 +152,28 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Ends every connection in good order; later calls fail. For SQLite this merges the log into the file, so that the
     /// file alone is the whole database.
     async fn close(&self) {}
+}
+
+/// A pair of keys, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPair {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: StoredKey,
+}
+
+/// A secret key that was sealed anew.
+#[derive(Debug, Clone)]
+pub struct Resealed {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: KeyId,
+    /// The id of the keyring's key that sealed it before.
+    pub before: String,
+    /// The same secret key, sealed with another.
+    pub sealed: SealedSecret,
 }
 
 /// One change of one account.

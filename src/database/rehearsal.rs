@@ -2,14 +2,14 @@
 //!
 //! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
 
-use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
+use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, Resealed, SealedPair, UnknownAffiliate};
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings, StoredKey, Version,
     comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -268,6 +268,30 @@ impl AccountDatabase for Rehearsal {
             (None, Some(real)) => real.sealing_keys_in_use().await,
             _ => Ok(BTreeSet::new()),
         }
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        match (&self.mask, &self.real) {
+            (None, Some(real)) => real.sealed_pairs().await,
+            _ => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        match (&self.mask, &self.real) {
+            (None, Some(real)) => real.sealed_otherwise(than_with, after, limit).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What a secret key is sealed with makes no difference to a rehearsal.
+    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
+        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

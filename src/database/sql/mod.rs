@@ -5,20 +5,21 @@ mod fault;
 mod migrations;
 mod purge;
 mod read;
+mod reseal;
 mod rows;
 mod write;
 
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, Changed, DatabaseError};
+use super::{AccountDatabase, Change, Changed, DatabaseError, Resealed, SealedPair};
 use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::VersionRow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
@@ -177,6 +178,41 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let counts = reseal::count(&mut session).await?;
+            session.finish().await?;
+            Ok(counts.into_iter().map(|(key, pairs)| (key, u64::try_from(pairs).unwrap_or(0))).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let pairs = reseal::sealed_otherwise(&mut session, than_with, after, limit.into()).await?;
+            session.finish().await?;
+            Ok(pairs)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            reseal::reseal(&mut session, pairs, at).await?;
+            session.finish().await?;
+            Ok(())
+        };
+        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

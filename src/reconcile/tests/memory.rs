@@ -4,7 +4,7 @@ use crate::account::{
     Account, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings,
     Version, comparable_name,
 };
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, Resealed, SealedPair, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
@@ -236,6 +236,23 @@ impl AccountDatabase for Accounts {
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.rows).iter().flat_map(|row| &row.keys).map(|key| key.sealed.sealed_with.clone()).collect())
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        Ok(self.sealing_keys_in_use().await?.into_iter().map(|key| (key, 1)).collect())
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        _: &str,
+        _: Option<&SealedPair>,
+        _: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        Ok(Vec::new())
+    }
+
+    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
+        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

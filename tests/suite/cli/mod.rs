@@ -4,6 +4,7 @@ mod apply;
 mod commands;
 mod desk;
 mod fleet;
+mod keyring;
 mod plan;
 mod prune;
 mod validate;

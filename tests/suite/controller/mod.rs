@@ -11,6 +11,7 @@ mod metrics;
 mod outages;
 mod ownership;
 mod refusals;
+mod render;
 mod rights;
 pub mod scene;
 mod secrets;
