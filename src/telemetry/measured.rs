@@ -2,11 +2,11 @@
 
 use super::Metrics;
 use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Resealed, SealedPair};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Does what the database does, and counts how that went.
@@ -82,6 +82,23 @@ impl AccountDatabase for Measured {
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.count(self.database.sealing_keys_in_use().await)
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        self.count(self.database.sealed_pairs().await)
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        self.count(self.database.sealed_otherwise(than_with, after, limit).await)
+    }
+
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
+        self.count(self.database.reseal(pairs, at).await)
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
