@@ -269,6 +269,24 @@ fn a_secret_that_could_not_be_written_after_a_rotation_is_written_later() {
     }
 }
 
+/// A new trigger comes with a resource that is declared again: its Secret is written, then its keys are rotated.
+#[test]
+fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    run(reconciler.release(&belonging(), DeletionPolicy::Delete, None));
+    lock(&secrets.objects).clear();
+    *lock(&secrets.refusing) = true;
+    let mut again = desired();
+    again.rotation.asked.trigger = Some("new".to_owned());
+    let outcome = run(reconciler.reconcile(&again, None, None));
+    let done: Vec<_> = outcome.done.iter().map(Done::reason).collect();
+    assert_eq!(done, ["Restored", "SecretWritten", "Rotated"]);
+    assert_eq!(outcome.refusal.unwrap().reason(), Reason::SecretUnavailable);
+    assert_eq!(outcome.secret_version, None);
+}
+
 #[test]
 fn what_was_verified_for_another_spec_is_not_verified_for_this_one() {
     let now = Timestamp::UNIX_EPOCH;
