@@ -4,3 +4,4 @@
 mod memory;
 mod properties;
 mod scenarios;
+mod walks;
