@@ -4,4 +4,5 @@
 mod memory;
 mod properties;
 mod scenarios;
+mod time;
 mod walks;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-fn desired() -> Desired {
+pub fn desired() -> Desired {
     Desired {
         owner: owner("acme"),
         uid: Some("u".to_owned()),
