@@ -8,7 +8,7 @@ pub const MAX_LIVE_PAIRS: usize = 3;
 
 /// A scheduled rotation comes up to this part of the interval early, a different one for each pair, so that a fleet that
 /// was created together does not rotate together.
-const JITTER_PART: i64 = 10;
+const JITTER_PART: i32 = 10;
 
 /// When an account's keys are to be rotated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +84,11 @@ pub fn next_rotation(policy: &RotationPolicy, account: &Account) -> Option<Times
 
 fn due(policy: &RotationPolicy, active: &StoredKey) -> Option<Timestamp> {
     let interval = policy.interval?;
-    let spread = interval.seconds() * 1000 / JITTER_PART;
-    // At most 3e10 times 2^32: no overflow.
-    let early = spread * i64::from(crc32fast::hash(active.id.as_bytes())) / i64::from(u32::MAX);
-    active.created.checked_add(interval.duration() - SignedDuration::from_millis(early)).ok()
+    let spread = interval.duration().as_millis() / i128::from(JITTER_PART);
+    // At most 3e10 times 2^32, which is more than 64 bits hold.
+    let early = spread * i128::from(crc32fast::hash(active.id.as_bytes())) / i128::from(u32::MAX);
+    let early = SignedDuration::from_millis(i64::try_from(early).ok()?);
+    active.created.checked_add(interval.duration() - early).ok()
 }
 
 /// The pairs that are to be revoked at this time: those that have expired.
@@ -160,7 +161,11 @@ mod tests {
         /// Never before nine tenths of the interval, always once all of it is over, whatever the clock said in between: only
         /// the time now and the time when the pair was made count.
         #[test]
-        fn a_pair_is_due_by_its_age_alone(seed: u8, created in -1_000_000..1_000_000_i64, hours in 1..1000_i64, age in -4_000_000..4_000_000_i64) {
+        fn a_pair_is_due_by_its_age_alone(seed: u8, created in -1_000_000..1_000_000_i64, hours in prop_oneof![1..1000_i64, 1..=87_600_i64],
+            part in -1.0..2.0_f64,
+        ) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds, roughly")]
+            let age = (part * (hours * 3600) as f64) as i64;
             let account = account(vec![key(seed, created, KeyState::Active)]);
             let why = why_rotate(&every(hours), &account, at(created + age));
             if age < hours * 3600 * 9 / 10 {
