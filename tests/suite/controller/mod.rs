@@ -14,4 +14,5 @@ mod rights;
 pub mod scene;
 mod secrets;
 mod sweeps;
+mod walks;
 mod writes;
