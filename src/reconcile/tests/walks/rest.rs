@@ -10,7 +10,7 @@ use crate::account::{Account, KeyState, Life, comparable_name};
 use crate::api::{AdoptionPolicy, ApiAccount, condition};
 use crate::database::AccountDatabase;
 use crate::reconcile::{Desired, Observed, ObservedSecret, plan};
-use crate::secrets::{FoundSecret, SecretStore};
+use crate::secrets::{FoundSecret, SecretRef, SecretStore};
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -90,6 +90,13 @@ impl Found {
         witness.promise(controller.is_some_and(|owner| owner.uid == declared.uid()), || {
             told("does not control its Secret")
         });
+        let is_stray = |(at, secret): (&SecretRef, &Secret)| {
+            let owners = secret.metadata.owner_references.iter().flatten();
+            *at != declared.place()
+                && owners.filter(|owner| owner.controller == Some(true)).any(|owner| owner.uid == declared.uid())
+        };
+        let has_strays = lock(&world.ports.secrets.objects).iter().any(is_stray);
+        witness.promise(!has_strays, || told("has keys in another Secret too"));
         let labels = secret.metadata.labels.clone().unwrap_or_default();
         let annotations = secret.metadata.annotations.clone().unwrap_or_default();
         let asked = &declared.resource.spec.secret;

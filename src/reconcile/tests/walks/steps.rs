@@ -135,9 +135,10 @@ pub enum SecretEdit {
     Unseen,
 }
 
-/// A walk.
+/// A walk: through everything, or, since much must come together there, through the life of one resource's keys.
 pub fn walk() -> impl Strategy<Value = Vec<Step>> {
-    vec(step(), 1..120).prop_map(|steps| {
+    let steps = prop_oneof![2 => vec(step(), 1..120), 1 => vec(step_of_keys(), 1..120)];
+    steps.prop_map(|steps| {
         let begin = [Step::Apply(0), Step::Apply(1), Step::Settle];
         begin.into_iter().chain(steps).chain([Step::Settle]).collect()
     })
@@ -162,6 +163,19 @@ fn step() -> impl Strategy<Value = Step> {
         5 => clock().prop_map(Step::Clock),
         8 => (slot(), vec((0..12_usize, trouble()), 0..3)).prop_map(|(slot, troubles)| Step::Pass(slot, troubles)),
         8 => Just(Step::Settle),
+    ]
+}
+
+fn step_of_keys() -> impl Strategy<Value = Step> {
+    let lives = vec![Step::Apply(0), Step::Apply(0), Step::Delete(0), Step::Vanish(0), Step::Purge, Step::Collect];
+    let edits = vec![AccountEdit::Delete, AccountEdit::DeleteActive, AccountEdit::Suspend, AccountEdit::Resume];
+    prop_oneof![
+        8 => declare_of_keys().prop_map(|declare| Step::Declare(0, declare)),
+        3 => clock().prop_map(Step::Clock),
+        3 => vec((0..16_usize, trouble()), 0..3).prop_map(|troubles| Step::Pass(0, troubles)),
+        8 => Just(Step::Settle),
+        1 => select(lives),
+        1 => select(edits).prop_map(|edit| Step::Edit(Edit::Account(0, edit))),
     ]
 }
 
@@ -202,15 +216,21 @@ fn declare() -> impl Strategy<Value = Declare> {
             .prop_map(|(api_key, secret_key)| D::SecretKeys(api_key, secret_key)),
         1 => mostly(LABELS.to_vec(), &[("ops-admin.com/a", "1")]).prop_map(D::Labels),
         1 => mostly(LABELS.to_vec(), &[("ops-admin.com/a", "1")]).prop_map(D::Annotations),
-        3 => mostly(vec![None, Some("2h"), Some("48h")], Some("0s")).prop_map(D::Interval),
-        2 => mostly(vec!["0s", "30m", "24h"], "a day").prop_map(D::Overlap),
-        6 => select(vec![None, Some("t"), Some("u")]).prop_map(D::Trigger),
-        4 => select(vec![None, Some("t"), Some("u")]).prop_map(D::Rotate),
+        15 => declare_of_keys(),
         1 => any::<bool>().prop_map(D::Paused),
         4 => select(vec![AdoptionPolicy::Never, AdoptionPolicy::IfUnowned, AdoptionPolicy::IfUnowned]).prop_map(D::Adoption),
         1 => select(vec![ManagementPolicy::Enforce, ManagementPolicy::Enforce, ManagementPolicy::Observe])
             .prop_map(D::Management),
         1 => select(vec![DeletionPolicy::Delete, DeletionPolicy::Retain]).prop_map(D::Deletion),
+    ]
+}
+
+fn declare_of_keys() -> impl Strategy<Value = Declare> {
+    prop_oneof![
+        3 => mostly(vec![None, Some("2h"), Some("48h")], Some("0s")).prop_map(Declare::Interval),
+        2 => mostly(vec!["0s", "30m", "24h"], "a day").prop_map(Declare::Overlap),
+        6 => select(vec![None, Some("t"), Some("u")]).prop_map(Declare::Trigger),
+        4 => select(vec![None, Some("t"), Some("u")]).prop_map(Declare::Rotate),
     ]
 }
 

@@ -7,7 +7,7 @@ use super::super::properties::{keyring, owner, run};
 use super::declared::Declared;
 use super::edits::Target;
 use super::ports::Ports;
-use super::promises::Acting;
+use super::promises::{Acting, Witness};
 use super::steps::{Declare, SLOTS, Slot, Step, Trouble};
 use crate::account::{Account, ClusterId, Life};
 use crate::api::{
@@ -204,6 +204,7 @@ impl World {
                     (outcome.since(previous.as_ref(), generation), desired.secret.at.name)
                 }
             };
+            goes_through(&Declared::of(object), &outcome, &mut lock(&self.ports.witness));
             object.status = Some(status(generation, &secret, &outcome, previous.as_ref(), *lock(&self.clock.now)));
             self.told(&outcome);
         }
@@ -287,6 +288,14 @@ impl World {
         lock(&self.ports.witness)
             .promise(is_over, || format!("the resource is gone, and its account works: {account:?}"));
     }
+}
+
+/// Who may use the keys from where does not wait for a Secret that cannot be read or written.
+fn goes_through(declared: &Declared, outcome: &Outcome, witness: &mut Witness) {
+    let is_kept_back = matches!(outcome.refusal, Some(Refusal::Secret(_)))
+        && !declared.is_observed()
+        && outcome.account.as_ref().is_some_and(|account| account.settings != declared.settings());
+    witness.promise(!is_kept_back, || format!("{declared:?} waits for its Secret: {outcome:?}"));
 }
 
 pub fn here() -> ClusterId {
