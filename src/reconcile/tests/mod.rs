@@ -3,6 +3,7 @@
 
 mod memory;
 mod properties;
+mod rehearsals;
 mod scenarios;
 mod time;
 mod walks;
