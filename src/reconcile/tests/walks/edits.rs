@@ -16,6 +16,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
+/// A label on Secrets that lost the annotation which tells the labels that were once asked for.
+pub const UNMARKED: &str = "unmarked";
+
 /// What a resource that is somewhere in its life declares, as far as others need to know to get at it.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -170,7 +173,10 @@ fn edit_secret(edit: &SecretEdit, target: &Target, secrets: &Secrets) {
             data.insert("s".to_owned(), bytes(pair.secret_key.expose()));
         }
         SecretEdit::RemoveLabels => metadata.labels = None,
-        SecretEdit::RemoveAnnotations => metadata.annotations = None,
+        SecretEdit::RemoveAnnotations => {
+            metadata.annotations = None;
+            metadata.labels.get_or_insert_default().insert(UNMARKED.to_owned(), "theirs".to_owned());
+        }
         SecretEdit::Disown => metadata.owner_references = None,
         SecretEdit::Decorate => {
             metadata.labels.get_or_insert_default().insert("team".to_owned(), "theirs".to_owned());

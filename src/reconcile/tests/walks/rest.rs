@@ -3,6 +3,7 @@
 use super::super::memory::lock;
 use super::super::properties::run;
 use super::declared::Declared;
+use super::edits::UNMARKED;
 use super::promises::{Witness, data, opened, texts};
 use super::world::World;
 use super::world::here;
@@ -107,7 +108,8 @@ impl Found {
             ["a", "b"].into_iter().any(|name| found.contains_key(name) && !asked.contains_key(name))
         };
         let is_clean = !stale(&labels, &asked.labels) && !stale(&annotations, &asked.annotations);
-        witness.promise(has && is_clean, || told("its Secret is labelled otherwise"));
+        let is_told = !labels.contains_key(UNMARKED);
+        witness.promise(has && (is_clean || !is_told), || told("its Secret is labelled otherwise"));
 
         let is_over = |state| matches!(state, KeyState::Retiring { expires } if expires <= world.now());
         witness.promise(!account.keys.iter().any(|key| is_over(key.state)), || told("an expired pair is there"));

@@ -135,9 +135,10 @@ pub enum SecretEdit {
     Unseen,
 }
 
-/// A walk: through everything, or, since much must come together there, through the life of one resource's keys.
+/// A walk: through everything, or, since much must come together there, through the life of one resource's keys or Secret.
 pub fn walk() -> impl Strategy<Value = Vec<Step>> {
-    let steps = prop_oneof![2 => vec(step(), 1..120), 1 => vec(step_of_keys(), 1..120)];
+    let steps =
+        prop_oneof![2 => vec(step(), 1..120), 1 => vec(step_of_keys(), 1..120), 1 => vec(step_of_secrets(), 1..80)];
     steps.prop_map(|steps| {
         let begin = [Step::Apply(0), Step::Apply(1), Step::Settle];
         begin.into_iter().chain(steps).chain([Step::Settle]).collect()
@@ -179,6 +180,17 @@ fn step_of_keys() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn step_of_secrets() -> impl Strategy<Value = Step> {
+    let lives = vec![Step::Apply(0), Step::Apply(0), Step::Delete(0), Step::Collect];
+    prop_oneof![
+        5 => declare_of_secrets().prop_map(|declare| Step::Declare(0, declare)),
+        4 => secret_edit().prop_map(|edit| Step::Edit(Edit::Secret(0, edit))),
+        3 => vec((0..12_usize, trouble()), 0..3).prop_map(|troubles| Step::Pass(0, troubles)),
+        5 => Just(Step::Settle),
+        1 => select(lives),
+    ]
+}
+
 fn clock() -> impl Strategy<Value = i64> {
     const HOUR: i64 = 3600;
     prop_oneof![
@@ -201,7 +213,6 @@ fn trouble() -> impl Strategy<Value = Trouble> {
 
 fn declare() -> impl Strategy<Value = Declare> {
     use Declare as D;
-    const LABELS: [&[(&str, &str)]; 3] = [&[], &[("a", "1")], &[("a", "2"), ("b", "1")]];
     prop_oneof![
         3 => mostly(vec![None, Some("Shared"), Some("SHARED"), Some("Other")], Some(" shared")).prop_map(D::Name),
         1 => mostly(vec!["", "the portal"], "bell\u{7}").prop_map(D::Description),
@@ -211,17 +222,24 @@ fn declare() -> impl Strategy<Value = Declare> {
         1 => mostly(vec![&[] as &[_], &["Customer"], &["Customer", "Administrator"]], &["Nobody"]).prop_map(D::Roles),
         2 => mostly(vec![&[] as &[_], &["10.0.0.0/8"], &["203.0.113.7", "2001:db8::/32"]], &["10.0.0.1/8"])
             .prop_map(D::AllowedIps),
-        2 => mostly(vec![None, Some("one"), Some("two")], Some("Upper")).prop_map(D::SecretName),
-        1 => mostly(vec![("a", "s"), ("s", "a"), ("OPSADMIN_API_KEY", "s")], ("same", "same"))
-            .prop_map(|(api_key, secret_key)| D::SecretKeys(api_key, secret_key)),
-        1 => mostly(LABELS.to_vec(), &[("ops-admin.com/a", "1")]).prop_map(D::Labels),
-        1 => mostly(LABELS.to_vec(), &[("ops-admin.com/a", "1")]).prop_map(D::Annotations),
+        5 => declare_of_secrets(),
         15 => declare_of_keys(),
         1 => any::<bool>().prop_map(D::Paused),
         4 => select(vec![AdoptionPolicy::Never, AdoptionPolicy::IfUnowned, AdoptionPolicy::IfUnowned]).prop_map(D::Adoption),
         1 => select(vec![ManagementPolicy::Enforce, ManagementPolicy::Enforce, ManagementPolicy::Observe])
             .prop_map(D::Management),
         1 => select(vec![DeletionPolicy::Delete, DeletionPolicy::Retain]).prop_map(D::Deletion),
+    ]
+}
+
+fn declare_of_secrets() -> impl Strategy<Value = Declare> {
+    const LABELS: [&[(&str, &str)]; 3] = [&[], &[("a", "1")], &[("a", "2"), ("b", "1")]];
+    prop_oneof![
+        2 => mostly(vec![None, Some("one"), Some("two")], Some("Upper")).prop_map(Declare::SecretName),
+        1 => mostly(vec![("a", "s"), ("s", "a"), ("OPSADMIN_API_KEY", "s")], ("same", "same"))
+            .prop_map(|(api_key, secret_key)| Declare::SecretKeys(api_key, secret_key)),
+        1 => mostly(LABELS.to_vec(), &[("ops-admin.com/a", "1")]).prop_map(Declare::Labels),
+        1 => mostly(LABELS.to_vec(), &[("ops-admin.com/a", "1")]).prop_map(Declare::Annotations),
     ]
 }
 
