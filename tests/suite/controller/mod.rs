@@ -10,6 +10,7 @@ mod logs;
 mod outages;
 mod ownership;
 mod refusals;
+mod render;
 mod rights;
 pub mod scene;
 mod secrets;
