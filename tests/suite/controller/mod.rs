@@ -7,6 +7,7 @@ mod kstatus;
 mod kubectl;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod outages;
 mod ownership;
 mod refusals;
