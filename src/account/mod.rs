@@ -3,6 +3,7 @@
 //! Nothing here knows Kubernetes or a database, reads a clock or draws randomness: each type holds only
 //! values that are right, and whoever has text turns it into one of them once, at the edge.
 
+mod access;
 mod affiliate;
 mod diff;
 mod id;
@@ -17,6 +18,7 @@ mod settings;
 mod stored;
 mod text;
 
+pub use access::{Access, EndpointGroup, Judged, Plans, Reach, Rule, Use, Verdict, access};
 pub use affiliate::{AffiliateName, InvalidAffiliate};
 pub use diff::{Field, FieldChange, changes};
 pub use id::{AccountId, KeyId};
