@@ -6,6 +6,7 @@
 
 mod changes;
 mod error;
+mod journal;
 mod keyring;
 mod postgres;
 mod sql;
@@ -14,10 +15,12 @@ mod url;
 
 pub use changes::Changed;
 pub use error::DatabaseError;
+pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use keyring::{Keyring, KeyringError};
 
 use crate::account::{
-    Account, AccountId, AccountName, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey, Version,
+    Account, AccountId, AccountName, AffiliateName, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey,
+    Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -40,6 +43,18 @@ pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
     }
 }
 
+/// The same for whoever works with a database that is there: a missing file is an error, and one that may only be read is
+/// read.
+///
+/// # Errors
+/// As [`open`]; and [`DatabaseError::File`] if there is no such file.
+pub fn open_existing(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+    match url::Place::parse(url)? {
+        url::Place::File(path) => Ok(Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?))),
+        url::Place::Server(options) => Ok(Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options)))),
+    }
+}
+
 /// Where accounts are kept. Implemented for SQLite and PostgreSQL; one contract suite holds for both.
 ///
 /// Every call either does all it says or nothing. After an error that [`DatabaseError::is_retryable`], whether a change
@@ -51,6 +66,18 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The account that has this name (compared as names are), unless it is deleted.
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
+
+    /// The account with this id, wherever it is in its life.
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError>;
+
+    /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Inconsistent`] if one of them cannot be read; the finders still answer for the others.
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError>;
+
+    /// What happened to the account with this id, the oldest first; also of one that was purged.
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError>;
 
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
     ///
@@ -80,6 +107,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The affiliates that OpsAdmin knows, by name.
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
+
+    /// Makes OpsAdmin know an affiliate, and answers whether that is new.
+    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;
 
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
     /// with how many.

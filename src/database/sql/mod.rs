@@ -2,6 +2,7 @@
 
 mod dialect;
 mod fault;
+mod journal;
 mod migrations;
 mod purge;
 mod read;
@@ -11,8 +12,8 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, Changed, DatabaseError};
-use crate::account::{Account, AccountName, ClusterId, Owner, Version};
+use super::{AccountDatabase, Change, Changed, DatabaseError, JournalEntry};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
@@ -47,6 +48,13 @@ impl<D: Dialect> SqlAccounts<D> {
         Ok(account)
     }
 
+    async fn all(&self, which: &read::Which, values: &[Value<'_>]) -> Result<Vec<Account>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let accounts = read::all(&mut session, which, values).await?;
+        session.finish().await?;
+        Ok(accounts)
+    }
+
     async fn texts(&self, statement: &'static str) -> Result<BTreeSet<String>, Fault> {
         let mut session = self.dialect.read().await?;
         let texts: Vec<(String,)> = session.rows(statement, &[]).await?;
@@ -66,12 +74,24 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_ID, &[id.to_string().as_str().into()])).await
+    }
+
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::EVERY, &[])).await
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+    }
+
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
         let work = async {
             let mut session = self.dialect.read().await?;
-            let accounts = read::all(&mut session, &read::BY_CLUSTER, &[cluster.as_str().into()]).await?;
+            let entries = journal::of(&mut session, id).await?;
             session.finish().await?;
-            Ok(accounts)
+            Ok(entries)
         };
         self.answer(ANSWER_WITHIN, work).await
     }
@@ -143,6 +163,16 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
+    }
+
+    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            let new = write::register_affiliate(&mut session, name, at).await?;
+            session.finish().await?;
+            Ok(new)
+        };
+        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

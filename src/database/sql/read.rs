@@ -58,6 +58,9 @@ pub(super) const BY_NAME: Which = which!("name_key = $1 AND deleted_at IS NULL")
 /// `$1`: the cluster.
 pub(super) const BY_CLUSTER: Which = which!("owner_cluster = $1");
 
+/// All of them.
+pub(super) const EVERY: Which = which!("1 = 1");
+
 /// Reads the one account there may be.
 pub(super) async fn first<S: Session>(
     session: &mut S,

@@ -56,7 +56,7 @@ const REMOVE_ROLES: &str = "DELETE FROM account_roles WHERE account_id = $1";
 const REMOVE_ALLOWED_IPS: &str = "DELETE FROM account_allowed_ips WHERE account_id = $1";
 
 const REGISTER_AFFILIATE: &str =
-    "INSERT INTO affiliates (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    "INSERT INTO affiliates (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING name";
 
 const ADD_KEY: &str = "INSERT INTO account_keys (id, account_id, api_key, secret_key_sealed, sealed_with, created_at, \
      expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -115,6 +115,17 @@ pub(super) async fn version<S: Session>(session: &mut S, id: &str) -> Result<Opt
 pub(super) async fn count_as_one<S: Session>(session: &mut S, id: &str, before: Option<Version>) -> Result<(), Fault> {
     let after = before.map_or(FIRST_VERSION.0, |before| before.0 + 1);
     Ok(session.run(COUNT_AS_ONE, &[id.into(), after.into()]).await?)
+}
+
+/// Registers an affiliate, and answers whether it was not known.
+pub(super) async fn register_affiliate<S: Session>(
+    session: &mut S,
+    affiliate: &AffiliateName,
+    at: Timestamp,
+) -> Result<bool, Fault> {
+    let values = [affiliate.as_str().into(), Value::from(at.as_microsecond())];
+    let added: Vec<(String,)> = session.rows(REGISTER_AFFILIATE, &values).await?;
+    Ok(!added.is_empty())
 }
 
 impl<S: Session> Writer<'_, S> {
@@ -249,7 +260,7 @@ impl<S: Session> Writer<'_, S> {
 
     async fn register_affiliate(&mut self, settings: &Settings, unknown: UnknownAffiliate) -> Result<(), Fault> {
         if let (Some(affiliate), UnknownAffiliate::Register) = (&settings.affiliate, unknown) {
-            self.session.run(REGISTER_AFFILIATE, &[affiliate.as_str().into(), self.at.into()]).await?;
+            register_affiliate(self.session, affiliate, self.change.at).await?;
         }
         Ok(())
     }

@@ -36,12 +36,27 @@ impl Sqlite {
     /// Takes the file, or makes an empty one that only its owner may read. SQLite gives the files it makes beside it the
     /// same mode.
     pub fn open(path: PathBuf) -> Result<Self, DatabaseError> {
-        ensure_file(&path).map_err(|reason| DatabaseError::File { path: path.clone(), reason })?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .synchronous(SqliteSynchronous::Full);
+        match ensure_file(&path) {
+            Ok(()) => Ok(Self::on(path, SqliteConnectOptions::new())),
+            Err(reason) => Err(DatabaseError::File { path, reason }),
+        }
+    }
+
+    /// Takes a file that is there. One that may only be read is read, and nothing is made beside it.
+    pub fn open_existing(path: PathBuf) -> Result<Self, DatabaseError> {
+        match find_file(&path) {
+            Ok(Rights::Write) => Ok(Self::on(path, SqliteConnectOptions::new())),
+            Ok(Rights::Read { in_use }) => {
+                // Without its log, nobody has the database open; with it, SQLite reads the log too.
+                Ok(Self::on(path, SqliteConnectOptions::new().read_only(true).immutable(!in_use)))
+            }
+            Err(reason) => Err(DatabaseError::File { path, reason }),
+        }
+    }
+
+    fn on(path: PathBuf, options: SqliteConnectOptions) -> Self {
+        let options =
+            options.filename(&path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Full);
         let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT).after_release(|connection, _| {
             Box::pin(async {
                 // SQLite itself rolls back after a full disk or an I/O error. The driver then believes for ever that the
@@ -51,15 +66,48 @@ impl Sqlite {
                 Ok(!connection.is_in_transaction())
             })
         });
-        Ok(Self {
+        Self {
             path,
             readers: pool
                 .clone()
                 .max_connections(READERS)
                 .connect_lazy_with(options.clone().pragma("query_only", "ON")),
             writer: pool.max_connections(1).connect_lazy_with(options.journal_mode(SqliteJournalMode::Wal)),
-        })
+        }
     }
+}
+
+/// What this program may do with a file.
+enum Rights {
+    Write,
+    Read {
+        /// Somebody has it open, or had when they ended.
+        in_use: bool,
+    },
+}
+
+fn find_file(path: &Path) -> Result<Rights, String> {
+    if path.is_dir() {
+        return Err("it is a folder".to_owned());
+    }
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(_) => Ok(Rights::Write),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(
+            "there is no such file, and this command makes none; name the one that `opsadmin controller` or `opsadmin apply` works with"
+                .to_owned(),
+        ),
+        Err(error) => match OpenOptions::new().read(true).open(path) {
+            Ok(_) => Ok(Rights::Read { in_use: log_of(path).exists() }),
+            Err(_) => Err(format!("this program must be able to read it: {error}")),
+        },
+    }
+}
+
+/// The file of the write-ahead log.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
 }
 
 fn ensure_file(path: &Path) -> Result<(), String> {

@@ -1,10 +1,10 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
-    comparable_name,
+    Account, AccountId, AccountName, AffiliateName, ClusterId, KeyState, Life, Owner, Settings, StoredKey,
+    StoredSettings, Version, comparable_name,
 };
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, JournalEntry, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
@@ -167,6 +167,19 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(found).cloned())
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        Ok(lock(&self.rows).iter().find(|row| row.id == id).cloned())
+    }
+
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
+        Ok(lock(&self.rows).clone())
+    }
+
+    /// Nothing is told here; [`Accounts::changes`] has every change whole.
+    async fn journal(&self, _: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
+        Ok(Vec::new())
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         let owned = |row: &&Account| row.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
         Ok(lock(&self.rows).iter().filter(owned).cloned().collect())
@@ -201,6 +214,10 @@ impl AccountDatabase for Accounts {
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.affiliates).clone())
+    }
+
+    async fn register_affiliate(&self, name: &AffiliateName, _: Timestamp) -> Result<bool, DatabaseError> {
+        Ok(lock(&self.affiliates).insert(name.to_string()))
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
