@@ -1,7 +1,7 @@
 //! The account database and its keyring, as the command line names them.
 
 use super::surroundings::Machine;
-use crate::database::{self, AccountDatabase, Keyring, KeyringError, UnknownAffiliate};
+use crate::database::{self, AccountDatabase, DatabaseError, Keyring, KeyringError, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 pub struct DatabaseArgs {
     /// Its URL.
     #[arg(
-        help = "The account database: sqlite://FILE (made if there is none) or postgres://USER:PASSWORD@HOST/DATABASE",
+        help = "The account database: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE. `controller`, `apply` and `migrate` make a missing FILE, and no other command does",
         long,
         value_name = "URL",
         env = "OPSADMIN_DATABASE_URL",
@@ -58,6 +58,16 @@ impl DatabaseArgs {
         Ok(database::open(&self.database)?)
     }
 
+    /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
+    pub async fn open_existing(&self) -> Result<Arc<dyn AccountDatabase>> {
+        let database = database::open_existing(&self.database)?;
+        let pending = database.pending_migrations().await?;
+        if !pending.is_empty() {
+            return Err(DatabaseError::OlderSchema { pending }.into());
+        }
+        Ok(database)
+    }
+
     fn sqlite_file(&self) -> Option<&Path> {
         let file = self.database.strip_prefix("sqlite:")?;
         let file = file.strip_prefix("//").unwrap_or(file);
@@ -68,19 +78,31 @@ impl DatabaseArgs {
 impl KeyringArgs {
     /// The keyring for this database; the one beside an SQLite file is made if there is none and nothing is sealed yet.
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
-        let (path, beside) = match (&self.keyring, named.sqlite_file()) {
-            (Some(path), _) => (path.clone(), false),
-            (None, Some(file)) => (file.with_extension("keyring"), true),
-            (None, None) => bail!(
-                "a PostgreSQL database needs --keyring FILE; make one with `opsadmin keyring init --keyring FILE`, and keep it as safe as the database"
-            ),
-        };
+        let (path, beside) = self.path(named)?;
         match Keyring::load(&path) {
             Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed(database).await? => {
                 create(&path)?;
                 Ok(Keyring::load(&path)?)
             }
             other => Ok(other?),
+        }
+    }
+
+    /// The keyring that this database is sealed with. It is never made here.
+    pub async fn load_existing(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
+        let keyring = Keyring::load(&self.path(named)?.0)?;
+        keyring.check(&database.sealing_keys_in_use().await?)?;
+        Ok(keyring)
+    }
+
+    /// Where it is, and whether that is only where it would be by default.
+    fn path(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
+        match (&self.keyring, named.sqlite_file()) {
+            (Some(path), _) => Ok((path.clone(), false)),
+            (None, Some(file)) => Ok((file.with_extension("keyring"), true)),
+            (None, None) => bail!(
+                "a PostgreSQL database needs --keyring FILE; make one with `opsadmin keyring init --keyring FILE`, and keep it as safe as the database"
+            ),
         }
     }
 }

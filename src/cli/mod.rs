@@ -1,18 +1,26 @@
 //! The command line: one file for each command; each builds the adapters, calls the rooms inside, and prints.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 an error or a refusal, 2 the
-//! command was not understood, 130 interrupted.
+//! command was not understood, 3 an account is not let in (`check`), 130 interrupted.
 
+mod account;
+mod affiliates;
 mod apply;
+mod check;
+mod cluster;
 mod controller;
 mod crd;
 mod database;
+mod get;
+mod history;
 mod keyring;
 mod manifests;
 mod migrate;
 mod output;
 mod surroundings;
+mod text;
 mod validate;
+mod view;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,6 +52,10 @@ pub struct Cli {
 enum Command {
     Apply(apply::Apply),
     Validate(validate::Validate),
+    Get(get::Get),
+    Check(check::Check),
+    History(history::History),
+    Affiliates(affiliates::Affiliates),
     Controller(controller::Controller),
     Crd(crd::Crd),
     Migrate(migrate::Migrate),
@@ -56,6 +68,10 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result: Result<ExitCode> = match cli.command {
         Command::Apply(command) => command.run(&mut output).await,
         Command::Validate(command) => command.run(&mut output),
+        Command::Get(command) => command.run(&mut output).await,
+        Command::Check(command) => command.run(&mut output).await,
+        Command::History(command) => command.run(&mut output).await,
+        Command::Affiliates(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,
@@ -66,4 +82,26 @@ pub async fn run(cli: Cli) -> ExitCode {
         output.complain(&format!("opsadmin: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_page_of_commands_has_a_section_for_each() {
+        let page = include_str!("../../docs/commands.md");
+        let sections: BTreeSet<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
+        let command = Cli::command();
+        let commands: BTreeSet<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(sections, commands, "docs/commands.md");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

@@ -2,4 +2,7 @@
 
 mod apply;
 mod commands;
+mod documented;
+mod looking;
+pub mod office;
 mod validate;
