@@ -1,7 +1,7 @@
 //! The account database and its keyring, as the command line names them.
 
 use super::surroundings::Machine;
-use crate::database::{self, AccountDatabase, DatabaseError, Keyring, KeyringError, UnknownAffiliate};
+use crate::database::{self, AccountDatabase, Keyring, KeyringError, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -60,12 +60,12 @@ impl DatabaseArgs {
 
     /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
     pub async fn open_existing(&self) -> Result<Arc<dyn AccountDatabase>> {
-        let database = database::open_existing(&self.database)?;
-        let pending = database.pending_migrations().await?;
-        if !pending.is_empty() {
-            return Err(DatabaseError::OlderSchema { pending }.into());
-        }
-        Ok(database)
+        Ok(database::open_existing(&self.database).await?)
+    }
+
+    /// The database for a command that changes nothing; `None`: it is yet to be made.
+    pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountDatabase>>> {
+        Ok(database::open_to_read(&self.database).await?)
     }
 
     fn sqlite_file(&self) -> Option<&Path> {
@@ -78,7 +78,7 @@ impl DatabaseArgs {
 impl KeyringArgs {
     /// The keyring for this database; the one beside an SQLite file is made if there is none and nothing is sealed yet.
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
-        let (path, beside) = self.path(named)?;
+        let (path, beside) = self.file(named)?;
         match Keyring::load(&path) {
             Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed(database).await? => {
                 create(&path)?;
@@ -90,13 +90,31 @@ impl KeyringArgs {
 
     /// The keyring that this database is sealed with. It is never made here.
     pub async fn load_existing(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
-        let keyring = Keyring::load(&self.path(named)?.0)?;
+        let keyring = Keyring::load(&self.file(named)?.0)?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok(keyring)
     }
 
-    /// Where it is, and whether that is only where it would be by default.
-    fn path(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
+    /// The keyring for this database, for a command that changes nothing; `None`: it is yet to be made, and so is
+    /// whatever would be sealed with it.
+    pub async fn load_to_read(
+        &self,
+        named: &DatabaseArgs,
+        database: Option<&dyn AccountDatabase>,
+    ) -> Result<Option<Keyring>> {
+        let (path, beside) = self.file(named)?;
+        let nothing_is_sealed = match database {
+            Some(database) => database.sealing_keys_in_use().await?.is_empty(),
+            None => true,
+        };
+        match Keyring::load(&path) {
+            Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed => Ok(None),
+            other => Ok(Some(other?)),
+        }
+    }
+
+    /// The file, and whether it is the one beside an SQLite file because none was named.
+    fn file(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
         match (&self.keyring, named.sqlite_file()) {
             (Some(path), _) => Ok((path.clone(), false)),
             (None, Some(file)) => Ok((file.with_extension("keyring"), true)),
@@ -107,6 +125,13 @@ impl KeyringArgs {
     }
 }
 
+/// A keyring that nothing is sealed with yet.
+pub fn new_keyring() -> Result<Keyring> {
+    let mut key = Zeroizing::new([0; 32]);
+    Machine.fill(key.as_mut_slice())?;
+    Ok(Keyring::from_random(key))
+}
+
 async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {
     database.migrate().await?;
     Ok(database.sealing_keys_in_use().await?.is_empty())
@@ -114,8 +139,6 @@ async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {
 
 /// Makes a new keyring file.
 pub fn create(path: &Path) -> Result<()> {
-    let mut key = Zeroizing::new([0; 32]);
-    Machine.fill(key.as_mut_slice())?;
-    Keyring::from_random(key).create(path)?;
+    new_keyring()?.create(path)?;
     Ok(())
 }

@@ -30,7 +30,7 @@ impl ManifestArgs {
             Err(Invalid { problems, skipped }) => {
                 note(&skipped, output);
                 for problem in problems {
-                    output.complain(&problem.to_string());
+                    output.complain(problem.to_string());
                 }
                 None
             }
@@ -40,7 +40,7 @@ impl ManifestArgs {
 
 fn note(skipped: &[Skipped], output: &Output) {
     for skipped in skipped {
-        output.complain(&skipped.to_string());
+        output.complain(skipped.to_string());
     }
 }
 

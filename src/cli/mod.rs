@@ -14,9 +14,14 @@ mod database;
 mod get;
 mod history;
 mod keyring;
+mod known;
 mod manifests;
 mod migrate;
 mod output;
+mod plan;
+mod planned;
+mod prune;
+mod report;
 mod surroundings;
 mod text;
 mod validate;
@@ -50,6 +55,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Plan(plan::Plan),
     Apply(apply::Apply),
     Validate(validate::Validate),
     Get(get::Get),
@@ -66,6 +72,7 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let mut output = Output::default();
     let result: Result<ExitCode> = match cli.command {
+        Command::Plan(command) => command.run(&mut output).await,
         Command::Apply(command) => command.run(&mut output).await,
         Command::Validate(command) => command.run(&mut output),
         Command::Get(command) => command.run(&mut output).await,
@@ -79,7 +86,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // `{:#}` adds the causes: each says something the one before does not.
-        output.complain(&format!("opsadmin: {error:#}"));
+        output.complain(format!("opsadmin: {error:#}"));
         ExitCode::FAILURE
     })
 }

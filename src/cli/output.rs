@@ -81,7 +81,7 @@ impl Output {
 
     /// Prints a note or a complaint. If even that is impossible there is nobody left to tell.
     #[expect(clippy::unused_self, reason = "all printing goes through one place")]
-    pub fn complain(&self, text: &(impl Display + ?Sized)) {
+    pub fn complain(&self, text: impl Display) {
         drop(writeln!(io::stderr(), "{text}"));
     }
 }

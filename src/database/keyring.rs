@@ -25,10 +25,12 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 
 /// One or more keys; the first seals, all of them open.
+#[derive(Clone)]
 pub struct Keyring {
     keys: Vec<KeyringKey>,
 }
 
+#[derive(Clone)]
 struct KeyringKey {
     id: String,
     key: Zeroizing<[u8; KEY_BYTES]>,

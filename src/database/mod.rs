@@ -5,10 +5,12 @@
 //! nothing here looks before it leaps.
 
 mod changes;
+mod effect;
 mod error;
 mod journal;
 mod keyring;
 mod postgres;
+mod rehearsal;
 mod sql;
 mod sqlite;
 mod url;
@@ -17,10 +19,11 @@ pub use changes::Changed;
 pub use error::DatabaseError;
 pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use keyring::{Keyring, KeyringError};
+pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey,
-    Version,
+    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings,
+    StoredKey, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -47,11 +50,32 @@ pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
 /// read.
 ///
 /// # Errors
-/// As [`open`]; and [`DatabaseError::File`] if there is no such file.
-pub fn open_existing(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
-    match url::Place::parse(url)? {
-        url::Place::File(path) => Ok(Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?))),
-        url::Place::Server(options) => Ok(Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options)))),
+/// As [`open`]; [`DatabaseError::File`] if there is no such file, and [`DatabaseError::OlderSchema`] if it lacks migrations.
+pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+    up_to_date(match url::Place::parse(url)? {
+        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?)),
+        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
+    })
+    .await
+}
+
+/// The same database for a reader: a file that is missing is `None` instead of being made.
+///
+/// # Errors
+/// As [`open`]; and [`DatabaseError::OlderSchema`] if it lacks migrations, which a reader does not make.
+pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountDatabase>>, DatabaseError> {
+    let database: Arc<dyn AccountDatabase> = match url::Place::parse(url)? {
+        url::Place::File(path) if !path.exists() => return Ok(None),
+        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_to_read(path)?)),
+        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
+    };
+    up_to_date(database).await.map(Some)
+}
+
+async fn up_to_date(database: Arc<dyn AccountDatabase>) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+    match database.pending_migrations().await? {
+        pending if pending.is_empty() => Ok(database),
+        pending => Err(DatabaseError::OlderSchema { pending }),
     }
 }
 
@@ -69,6 +93,10 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The account with this id, wherever it is in its life.
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError>;
+
+    /// The account that has a pair with this API key, wherever the account is in its life and whether or not the pair has
+    /// expired.
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError>;
 
     /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read.
     ///

@@ -13,7 +13,7 @@ pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
 use super::{AccountDatabase, Change, Changed, DatabaseError, JournalEntry};
-use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, Owner, Version};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
@@ -80,6 +80,10 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
 
     async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.all(&read::EVERY, &[])).await
+    }
+
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {

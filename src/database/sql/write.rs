@@ -145,7 +145,7 @@ impl<S: Session> Writer<'_, S> {
         self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
         self.add_parts(settings).await?;
         self.add_key(key).await?;
-        self.record("created", &differences(&nothing(), settings)).await
+        self.record("created", &differences(&StoredSettings::nothing(), settings)).await
     }
 
     async fn update(
@@ -338,20 +338,6 @@ fn account_values<'a>(
         settings.allowed_ips.is_any().into(),
         at.into(),
     ]
-}
-
-/// What an account is before it is made, for the journal of its making.
-fn nothing() -> StoredSettings {
-    StoredSettings {
-        name: String::new(),
-        description: String::new(),
-        enabled: false,
-        use_refresh_token: false,
-        affiliate: None,
-        roles: BTreeSet::new(),
-        any_ip: false,
-        allowed_ips: BTreeSet::new(),
-    }
 }
 
 /// The row of the version that was observed, or somebody was faster.

@@ -36,27 +36,30 @@ impl Sqlite {
     /// Takes the file, or makes an empty one that only its owner may read. SQLite gives the files it makes beside it the
     /// same mode.
     pub fn open(path: PathBuf) -> Result<Self, DatabaseError> {
-        match ensure_file(&path) {
-            Ok(()) => Ok(Self::on(path, SqliteConnectOptions::new())),
-            Err(reason) => Err(DatabaseError::File { path, reason }),
-        }
+        ensure_file(&path).map_err(|reason| DatabaseError::File { path: path.clone(), reason })?;
+        Ok(Self::on(path, SqliteConnectOptions::new()))
     }
 
     /// Takes a file that is there. One that may only be read is read, and nothing is made beside it.
     pub fn open_existing(path: PathBuf) -> Result<Self, DatabaseError> {
-        match find_file(&path) {
-            Ok(Rights::Write) => Ok(Self::on(path, SqliteConnectOptions::new())),
-            Ok(Rights::Read { in_use }) => {
-                // Without its log, nobody has the database open; with it, SQLite reads the log too.
-                Ok(Self::on(path, SqliteConnectOptions::new().read_only(true).immutable(!in_use)))
-            }
-            Err(reason) => Err(DatabaseError::File { path, reason }),
-        }
+        let options = found(&path)?;
+        Ok(Self::on(path, options))
     }
 
-    fn on(path: PathBuf, options: SqliteConnectOptions) -> Self {
-        let options =
-            options.filename(&path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Full);
+    /// The same; every write is refused.
+    pub fn open_to_read(path: PathBuf) -> Result<Self, DatabaseError> {
+        let options = options(found(&path)?, &path).pragma("query_only", "ON");
+        Ok(Self::with(path, options.clone(), options))
+    }
+
+    fn on(path: PathBuf, rights: SqliteConnectOptions) -> Self {
+        let options = options(rights, &path);
+        let (reading, writing) =
+            (options.clone().pragma("query_only", "ON"), options.journal_mode(SqliteJournalMode::Wal));
+        Self::with(path, reading, writing)
+    }
+
+    fn with(path: PathBuf, reading: SqliteConnectOptions, writing: SqliteConnectOptions) -> Self {
         let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT).after_release(|connection, _| {
             Box::pin(async {
                 // SQLite itself rolls back after a full disk or an I/O error. The driver then believes for ever that the
@@ -68,37 +71,30 @@ impl Sqlite {
         });
         Self {
             path,
-            readers: pool
-                .clone()
-                .max_connections(READERS)
-                .connect_lazy_with(options.clone().pragma("query_only", "ON")),
-            writer: pool.max_connections(1).connect_lazy_with(options.journal_mode(SqliteJournalMode::Wal)),
+            readers: pool.clone().max_connections(READERS).connect_lazy_with(reading),
+            writer: pool.max_connections(1).connect_lazy_with(writing),
         }
     }
 }
 
-/// What this program may do with a file.
-enum Rights {
-    Write,
-    Read {
-        /// Somebody has it open, or had when they ended.
-        in_use: bool,
-    },
-}
-
-fn find_file(path: &Path) -> Result<Rights, String> {
+/// How to open a file that is there: for writing where that is allowed, since whoever closes the log last then clears it
+/// away, reader or not.
+fn found(path: &Path) -> Result<SqliteConnectOptions, DatabaseError> {
+    let refused = |reason: String| DatabaseError::File { path: path.to_owned(), reason };
     if path.is_dir() {
-        return Err("it is a folder".to_owned());
+        return Err(refused("it is a folder".to_owned()));
     }
+    let options = SqliteConnectOptions::new();
     match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(_) => Ok(Rights::Write),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(
+        Ok(_) => Ok(options),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(refused(
             "there is no such file, and this command makes none; name the one that `opsadmin controller` or `opsadmin apply` works with"
                 .to_owned(),
-        ),
+        )),
         Err(error) => match OpenOptions::new().read(true).open(path) {
-            Ok(_) => Ok(Rights::Read { in_use: log_of(path).exists() }),
-            Err(_) => Err(format!("this program must be able to read it: {error}")),
+            // Without its log nobody has the database open, and SQLite would make the log to read it.
+            Ok(_) => Ok(options.read_only(true).immutable(!log_of(path).exists())),
+            Err(_) => Err(refused(format!("this program must be able to read it: {error}"))),
         },
     }
 }
@@ -108,6 +104,10 @@ fn log_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name)
+}
+
+fn options(rights: SqliteConnectOptions, path: &Path) -> SqliteConnectOptions {
+    rights.filename(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Full)
 }
 
 fn ensure_file(path: &Path) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, ClusterId, KeyState, Life, Owner, Settings, StoredKey,
+    Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyState, Life, Owner, Settings, StoredKey,
     StoredSettings, Version, comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, JournalEntry, UnknownAffiliate};
@@ -178,6 +178,11 @@ impl AccountDatabase for Accounts {
     /// Nothing is told here; [`Accounts::changes`] has every change whole.
     async fn journal(&self, _: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
         Ok(Vec::new())
+    }
+
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        let has_it = |row: &&Account| row.keys.iter().any(|key| key.api_key == *api_key);
+        Ok(lock(&self.rows).iter().find(has_it).cloned())
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {

@@ -2,7 +2,10 @@
 
 mod apply;
 mod commands;
+mod desk;
 mod documented;
 mod looking;
 pub mod office;
+mod plan;
+mod prune;
 mod validate;

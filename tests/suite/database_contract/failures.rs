@@ -218,7 +218,7 @@ async fn a_file_that_cannot_be_a_database_says_why() {
 async fn a_database_that_is_only_looked_at_is_neither_made_nor_changed() {
     let folder = tempfile::tempdir().unwrap();
     let missing = format!("sqlite://{}", folder.path().join("none.db").display());
-    let error = open_existing(&missing).unwrap_err();
+    let error = open_existing(&missing).await.unwrap_err();
     assert!(matches!(error, DatabaseError::File { .. }) && !error.is_retryable(), "{error:?}");
     assert!(error.to_string().contains("there is no such file, and this command makes none"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -226,13 +226,13 @@ async fn a_database_that_is_only_looked_at_is_neither_made_nor_changed() {
     let fresh = Fresh::sqlite();
     let database = fresh.open().await;
     let made = create(&*database, owner("seen"), settings("seen")).await;
-    let seen = open_existing(fresh.url()).unwrap();
+    let seen = open_existing(fresh.url()).await.unwrap();
     assert_eq!(seen.list().await.unwrap(), std::slice::from_ref(&made), "beside a program that has it open");
     seen.close().await;
     database.close().await;
     let file = fresh.file().unwrap();
     let bytes = fs::read(&file).unwrap();
-    let seen = open_existing(fresh.url()).unwrap();
+    let seen = open_existing(fresh.url()).await.unwrap();
     assert_eq!(seen.list().await.unwrap(), [made]);
     seen.close().await;
     assert!(fs::read(&file).unwrap() == bytes);
