@@ -1,7 +1,7 @@
 //! What a change makes of an account: pure. The adapters do the same in SQL; the contract suite holds them to it.
 
 use super::{Action, Change, DatabaseError, UnknownAffiliate};
-use crate::account::{Account, AffiliateName, KeyState, Life, StoredSettings, Version};
+use crate::account::{Account, AffiliateName, KeyState, Life, StoredSettings, Suspension, Version};
 use std::cmp::Reverse;
 
 impl Change {
@@ -33,6 +33,8 @@ impl Change {
             | Action::Revoke { expected, .. }
             | Action::Update { expected, .. }
             | Action::RestoreKey { expected, .. }
+            | Action::Suspend { expected, .. }
+            | Action::Resume { expected }
             | Action::Delete { expected }
             | Action::Retain { expected } => {
                 read.filter(|account| account.version == *expected).cloned().ok_or(DatabaseError::Conflict)?
@@ -71,6 +73,11 @@ impl Change {
                 account.settings = settings.into();
             }
             Action::RestoreKey { key, .. } => account.keys.insert(0, key.clone()),
+            Action::Suspend { reason, .. } => {
+                let since = account.suspension.as_ref().map_or(self.at, |found| found.since);
+                account.suspension = Some(Suspension { since, reason: reason.to_string() });
+            }
+            Action::Resume { .. } => account.suspension = None,
             Action::Delete { .. } => {
                 account.life = Life::Deleted { since: self.at };
                 account.settings = StoredSettings { enabled: false, ..account.settings };

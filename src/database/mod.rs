@@ -23,7 +23,7 @@ pub use rehearsal::Rehearsal;
 
 use crate::account::{
     Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings,
-    StoredKey, Version,
+    StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -174,7 +174,7 @@ pub struct Change {
     pub action: Action,
     /// When: goes into the account's times and the journal.
     pub at: Timestamp,
-    /// Who, for the journal: `controller` or `apply`.
+    /// Who, for the journal: `controller`, `apply` or `cli:NAME`.
     pub actor: String,
     /// The resource's generation that asked for it, where there is one.
     pub generation: Option<i64>,
@@ -242,6 +242,18 @@ pub enum Action {
         expected: Version,
         /// The pair.
         key: StoredKey,
+    },
+    /// Stop it, whatever its settings say; or give another reason for that.
+    Suspend {
+        /// The version that was observed.
+        expected: Version,
+        /// Why.
+        reason: SuspensionReason,
+    },
+    /// End its suspension.
+    Resume {
+        /// The version that was observed.
+        expected: Version,
     },
     /// Its resource is gone: disable it and free its name; row and keys stay.
     Delete {

@@ -100,7 +100,11 @@ impl Rehearsal {
             }
             Action::Adopt { owner, .. } => self.check_owner(owner).await,
             Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => self.check_key(key).await,
-            Action::Revoke { .. } | Action::Delete { .. } | Action::Retain { .. } => Ok(()),
+            Action::Revoke { .. }
+            | Action::Suspend { .. }
+            | Action::Resume { .. }
+            | Action::Delete { .. }
+            | Action::Retain { .. } => Ok(()),
         }
     }
 

@@ -15,6 +15,7 @@ mod page;
 mod rehearsals;
 mod rules;
 mod schema;
+mod staff;
 mod versions;
 
 macro_rules! for_each_adapter {
@@ -105,6 +106,12 @@ for_each_adapter!(
         the_journal_reads_back_as_it_was_written,
         what_hands_wrote_into_the_journal_is_told_as_it_stands,
         an_affiliate_is_registered_once,
+    },
+    staff::{
+        a_suspension_keeps_its_beginning_whatever_its_reason_becomes,
+        a_suspension_of_a_version_that_has_changed_is_refused,
+        a_suspension_outlives_a_deletion_and_what_follows,
+        a_rotation_tells_each_pair_that_it_ends,
     },
     schema::{
         migrating_twice_changes_nothing,

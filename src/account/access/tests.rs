@@ -1,12 +1,10 @@
 //! Every combination against a second telling of the rules, and what no change of an account may do.
 
 use super::*;
-use crate::account::{
-    AccountId, ApiKey, Asked, KeyEntropy, KeyId, KeyPair, SealedSecret, StoredKey, Suspension, Version,
-};
+use crate::account::samples::{account, key};
+use crate::account::{StoredKey, Suspension};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use zeroize::Zeroizing;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -14,38 +12,8 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
-fn key(state: KeyState) -> StoredKey {
-    let entropy = KeyEntropy { api_key: [1; 16], secret_key: Zeroizing::new([2; 32]) };
-    let api_key: ApiKey = KeyPair::from_entropy(KeyId::from_random([3; 16]), &entropy).api_key;
-    let sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };
-    StoredKey { id: KeyId::from_random([3; 16]), api_key, sealed, state, created: NOW }
-}
-
 fn texts(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
-}
-
-/// An account that is let in from anywhere, to nothing.
-fn account() -> Account {
-    Account {
-        id: AccountId::from_random([0; 16]),
-        version: Version(1),
-        owner: None,
-        life: Life::Live,
-        settings: StoredSettings {
-            name: "acme".to_owned(),
-            description: String::new(),
-            enabled: true,
-            use_refresh_token: false,
-            affiliate: None,
-            roles: BTreeSet::new(),
-            any_ip: true,
-            allowed_ips: BTreeSet::new(),
-        },
-        keys: vec![key(KeyState::Active)],
-        answered: Asked::default(),
-        suspension: None,
-    }
 }
 
 fn suspension() -> Suspension {

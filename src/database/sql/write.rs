@@ -1,5 +1,7 @@
 //! Changing an account: everything that one [`Change`] does, within the transaction it is given.
 
+mod suspension;
+
 use super::fault::Fault;
 use super::{Session, Value};
 use crate::account::{
@@ -49,7 +51,8 @@ const REMOVE_ACTIVE: &str = "DELETE FROM account_keys WHERE account_id = $1 AND 
 
 const REMOVE_RETIRING: &str = "DELETE FROM account_keys WHERE account_id = $1 AND id = $2 AND expires_at IS NOT NULL";
 
-const BEFORE: &str = "SELECT enabled, retained_at, deleted_at FROM accounts WHERE id = $1 AND version = $2";
+const BEFORE: &str =
+    "SELECT enabled, retained_at, deleted_at, suspended_reason FROM accounts WHERE id = $1 AND version = $2";
 
 const REMOVE_ROLES: &str = "DELETE FROM account_roles WHERE account_id = $1";
 
@@ -74,6 +77,7 @@ struct Before {
     enabled: bool,
     retained_at: Option<i64>,
     deleted_at: Option<i64>,
+    suspended_reason: Option<String>,
 }
 
 /// One change on its way into the database, with its own values in the form that statements take.
@@ -100,6 +104,8 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
             writer.update(*expected, settings, changes, *unknown_affiliate).await
         }
         Action::RestoreKey { expected, key } => writer.restore_key(*expected, key).await,
+        Action::Suspend { expected, reason } => writer.suspend(*expected, reason).await,
+        Action::Resume { expected } => writer.resume(*expected).await,
         Action::Delete { expected } => writer.delete(*expected).await,
         Action::Retain { expected } => writer.retain(*expected).await,
     }
@@ -212,16 +218,16 @@ impl<S: Session> Writer<'_, S> {
         self.remove_retiring(revoke).await?;
         self.add_key(key).await?;
         let old = old.into_iter().map(|(id,)| id).collect::<Vec<_>>().join(", ");
-        self.record("rotated", &[FieldChange { field: Field::Keys, old, new: key.id.to_string() }]).await
+        let mut told = vec![FieldChange { field: Field::Keys, old, new: key.id.to_string() }];
+        told.extend(revocations(revoke));
+        self.record("rotated", &told).await
     }
 
     async fn revoke(&mut self, expected: Version, keys: &[KeyId]) -> Result<(), Fault> {
         let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
         exactly_one(&touched)?;
         self.remove_retiring(keys).await?;
-        let revoked =
-            keys.iter().map(|key| FieldChange { field: Field::Keys, old: key.to_string(), new: String::new() });
-        self.record("revoked", &revoked.collect::<Vec<_>>()).await
+        self.record("revoked", &revocations(keys)).await
     }
 
     async fn remove_retiring(&mut self, keys: &[KeyId]) -> Result<(), Fault> {
@@ -338,6 +344,11 @@ fn account_values<'a>(
         settings.allowed_ips.is_any().into(),
         at.into(),
     ]
+}
+
+/// Pairs that are no more, for the journal.
+fn revocations(keys: &[KeyId]) -> Vec<FieldChange> {
+    keys.iter().map(|key| FieldChange { field: Field::Keys, old: key.to_string(), new: String::new() }).collect()
 }
 
 /// The row of the version that was observed, or somebody was faster.

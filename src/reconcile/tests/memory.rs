@@ -2,7 +2,7 @@
 
 use crate::account::{
     Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyState, Life, Owner, Settings, StoredKey,
-    StoredSettings, Version, comparable_name,
+    StoredSettings, Suspension, Version, comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, JournalEntry, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
@@ -97,6 +97,12 @@ impl Accounts {
                 row.keys.insert(0, key.clone());
                 row
             }
+            Action::Suspend { expected, reason } => {
+                let row = observed(&rows, change, *expected)?;
+                let since = row.suspension.as_ref().map_or(change.at, |found| found.since);
+                Account { suspension: Some(Suspension { since, reason: reason.to_string() }), ..row }
+            }
+            Action::Resume { expected } => Account { suspension: None, ..observed(&rows, change, *expected)? },
             Action::Delete { expected } => {
                 let row = observed(&rows, change, *expected)?;
                 let settings = StoredSettings { enabled: false, ..row.settings.clone() };
