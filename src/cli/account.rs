@@ -3,9 +3,11 @@
 use super::cluster::ClusterArgs;
 use super::text::plain;
 use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
+use crate::api::ApiAccount;
 use crate::database::AccountDatabase;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use kube::Api;
 
 /// The most accounts that an error tells of instead.
 const NEAR: usize = 3;
@@ -43,6 +45,18 @@ impl AccountArgs {
         match (self.by.id(&self.name), self.find(database).await) {
             (Some(id), Err(_)) => Ok(id),
             (_, found) => Ok(found?.id),
+        }
+    }
+
+    /// The resource on its cluster, if that is how the account was named; `None` if there is no cluster to ask.
+    pub async fn resource(&self) -> Result<Option<ApiAccount>> {
+        match (&self.by.namespace, self.by.cluster.given()?) {
+            (Some(namespace), None) => {
+                let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client().await?, namespace);
+                let read = || format!("cannot read the ApiAccount {}/{}", plain(namespace), plain(&self.name));
+                accounts.get_opt(&self.name).await.with_context(read)
+            }
+            _ => Ok(None),
         }
     }
 }

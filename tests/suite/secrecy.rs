@@ -119,6 +119,14 @@ async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: 
     ] {
         said.command(&[look, &["--database", url]].concat(), true).await;
     }
+    for step_in in [
+        &["suspend", "nightly-reports", "--reason", "unpaid"][..],
+        &["resume", "nightly-reports", "-o", "json"],
+        &["rotate", "nightly-reports", "--keyring", keyring],
+        &["rotate", "nightly-reports", "--keyring", keyring, "--overlap", "0s", "--yes", "-o", "yaml"],
+    ] {
+        said.command(&[step_in, &["--database", url]].concat(), true).await;
+    }
     let show = ["get", "nightly-reports", "--show-secret", "--database", url, "--keyring", keyring];
     said.command(&show, false).await;
     let written =

@@ -42,13 +42,18 @@ async fn a_keyring_is_made_once_and_never_overwritten() {
 
 #[tokio::test]
 async fn every_command_explains_itself() {
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["apply"],
         &["validate"],
         &["get"],
         &["check"],
         &["history"],
+        &["suspend"],
+        &["resume"],
+        &["rotate"],
+        &["release"],
+        &["completion"],
         &["affiliates"],
         &["affiliates", "list"],
         &["affiliates", "add"],

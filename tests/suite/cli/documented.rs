@@ -44,7 +44,7 @@ fn collect(value: &Value, path: &str, whole: &[&str], found: &mut BTreeSet<Strin
 
 /// An object that may be null has a line of its own.
 fn is_optional(path: &str) -> bool {
-    ["suspension", "owner"].contains(&path)
+    ["suspension", "owner", "waiting"].contains(&path)
 }
 
 #[tokio::test]
@@ -60,4 +60,18 @@ async fn the_page_has_every_field_that_looking_prints() {
     assert_eq!(fields(&office.json(&["history", "acme"]).await, &[]), documented("history"));
     let affiliates = [office.json(&["affiliates", "list"]).await, office.json(&["affiliates", "add", "X"]).await];
     assert_eq!(&(&fields(&affiliates[0], &[]) | &fields(&affiliates[1], &[])), &documented("affiliates"));
+}
+
+#[tokio::test]
+async fn the_page_has_every_field_that_stepping_in_prints() {
+    let office = Office::sqlite().await;
+    office.apply(&[("acme", json!({}))]).await;
+    let suspended = office.json(&["suspend", "acme", "--reason", "unpaid"]).await;
+    assert_eq!(fields(&suspended, &["account"]), documented("suspend"));
+    assert_eq!(fields(&office.json(&["resume", "acme"]).await, &["account"]), documented("resume"));
+    let rotated = office.call_with_keyring(&["rotate", "acme", "-o", "json"]).run().await.succeeded();
+    let rotated: Value = serde_json::from_str(&rotated).expect("it is JSON");
+    assert_eq!(fields(&rotated, &["account"]), documented("rotate"));
+    let one = office.json(&["get", "acme"]).await;
+    assert_eq!(rotated["account"], one);
 }

@@ -8,4 +8,5 @@ mod looking;
 pub mod office;
 mod plan;
 mod prune;
+mod stepping_in;
 mod validate;
