@@ -113,6 +113,11 @@ impl KeyringArgs {
         }
     }
 
+    /// The file that holds it.
+    pub fn path(&self, named: &DatabaseArgs) -> Result<PathBuf> {
+        Ok(self.file(named)?.0)
+    }
+
     /// The file, and whether it is the one beside an SQLite file because none was named.
     fn file(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
         match (&self.keyring, named.sqlite_file()) {
@@ -127,9 +132,14 @@ impl KeyringArgs {
 
 /// A keyring that nothing is sealed with yet.
 pub fn new_keyring() -> Result<Keyring> {
+    Ok(Keyring::from_random(new_key()?))
+}
+
+/// A new key for a keyring.
+pub fn new_key() -> Result<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     Machine.fill(key.as_mut_slice())?;
-    Ok(Keyring::from_random(key))
+    Ok(key)
 }
 
 async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {

@@ -14,8 +14,11 @@ mod confirm;
 mod controller;
 mod crd;
 mod database;
+mod export;
+mod findings;
 mod get;
 mod history;
+mod import;
 mod keyring;
 mod known;
 mod manifests;
@@ -67,6 +70,8 @@ enum Command {
     Plan(plan::Plan),
     Apply(apply::Apply),
     Validate(validate::Validate),
+    Export(export::Export),
+    Import(import::Import),
     Get(get::Get),
     Check(check::Check),
     History(history::History),
@@ -122,6 +127,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Plan(command) => command.run(&mut output).await,
         Command::Apply(command) => command.run(&mut output).await,
         Command::Validate(command) => command.run(&mut output),
+        Command::Export(command) => command.run(&mut output).await,
+        Command::Import(command) => command.run(&mut output).await,
         Command::Get(command) => command.run(&mut output).await,
         Command::Check(command) => command.run(&mut output).await,
         Command::History(command) => command.run(&mut output).await,
@@ -133,7 +140,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,
-        Command::Keyring(command) => command.run(&mut output),
+        Command::Keyring(command) => command.run(&mut output).await,
         Command::Completion(command) => command.run(&mut output),
     };
     result.unwrap_or_else(|error| {

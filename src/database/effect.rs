@@ -1,7 +1,9 @@
 //! What a change makes of an account: pure. The adapters do the same in SQL; the contract suite holds them to it.
 
 use super::{Action, Change, DatabaseError, UnknownAffiliate};
-use crate::account::{Account, AffiliateName, KeyState, Life, StoredSettings, Suspension, Version};
+use crate::account::{
+    Account, AffiliateName, Asked, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Suspension, Version,
+};
 use std::cmp::Reverse;
 
 impl Change {
@@ -14,20 +16,9 @@ impl Change {
     pub(super) fn effect(&self, read: Option<&Account>) -> Result<Account, DatabaseError> {
         let mut account = match &self.action {
             Action::Create { owner, settings, key, answered, .. } => {
-                return match read {
-                    Some(_) => Err(DatabaseError::Conflict),
-                    None => Ok(Account {
-                        id: self.account,
-                        version: Version(1),
-                        owner: Some(owner.clone()),
-                        life: Life::Live,
-                        settings: settings.into(),
-                        keys: vec![key.clone()],
-                        answered: answered.clone(),
-                        suspension: None,
-                    }),
-                };
+                return self.made(read, Some(owner), settings, key, answered);
             }
+            Action::Import { settings, key, .. } => return self.made(read, None, settings, key, &Asked::default()),
             Action::Adopt { expected, .. }
             | Action::Rotate { expected, .. }
             | Action::Revoke { expected, .. }
@@ -42,7 +33,7 @@ impl Change {
         };
         account.version.0 += 1;
         match &self.action {
-            Action::Create { .. } => {}
+            Action::Create { .. } | Action::Import { .. } => {}
             Action::Adopt { owner, answered, .. } => {
                 let is_declared = account.owner.is_some() && account.life == Life::Live;
                 if is_declared || matches!(account.life, Life::Deleted { .. }) {
@@ -89,10 +80,34 @@ impl Change {
         Ok(account)
     }
 
+    fn made(
+        &self,
+        read: Option<&Account>,
+        owner: Option<&Owner>,
+        settings: &Settings,
+        key: &StoredKey,
+        answered: &Asked,
+    ) -> Result<Account, DatabaseError> {
+        match read {
+            Some(_) => Err(DatabaseError::Conflict),
+            None => Ok(Account {
+                id: self.account,
+                version: Version(1),
+                owner: owner.cloned(),
+                life: Life::Live,
+                settings: settings.into(),
+                keys: vec![key.clone()],
+                answered: answered.clone(),
+                suspension: None,
+            }),
+        }
+    }
+
     /// The affiliate that is registered with it if need be.
     pub(super) fn registers(&self) -> Option<&AffiliateName> {
         match &self.action {
             Action::Create { settings, unknown_affiliate: UnknownAffiliate::Register, .. }
+            | Action::Import { settings, unknown_affiliate: UnknownAffiliate::Register, .. }
             | Action::Update { settings, unknown_affiliate: UnknownAffiliate::Register, .. } => {
                 settings.affiliate.as_ref()
             }

@@ -22,13 +22,13 @@ pub use keyring::{Keyring, KeyringError};
 pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings,
-    StoredKey, SuspensionReason, Version,
+    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, SealedSecret,
+    Settings, StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -130,6 +130,15 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
+    /// Makes many changes in one transaction: all of them, or none.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], for the first that is refused.
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
+
+    /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError>;
+
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
 
@@ -151,6 +160,20 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
+    /// How many pairs are sealed with each of the keyring's keys, by its id.
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError>;
+
+    /// Up to `limit` pairs that are sealed with another key than this one, in a fixed order, after the one given.
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError>;
+
+    /// Stores secret keys that were sealed anew, all in one transaction. A pair that has changed since is left alone.
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError>;
+
     /// The migrations this program has and the database has not, oldest first, by name.
     ///
     /// # Errors
@@ -163,6 +186,28 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Ends every connection in good order; later calls fail. For SQLite this merges the log into the file, so that the
     /// file alone is the whole database.
     async fn close(&self) {}
+}
+
+/// A pair of keys, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPair {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: StoredKey,
+}
+
+/// A secret key that was sealed anew.
+#[derive(Debug, Clone)]
+pub struct Resealed {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: KeyId,
+    /// The id of the keyring's key that sealed it before.
+    pub before: String,
+    /// The same secret key, sealed with another.
+    pub sealed: SealedSecret,
 }
 
 /// One change of one account.
@@ -204,6 +249,15 @@ pub enum Action {
         settings: Settings,
         /// What differs from before, for the journal.
         changes: Vec<FieldChange>,
+        /// What to do about an affiliate that OpsAdmin does not know.
+        unknown_affiliate: UnknownAffiliate,
+    },
+    /// Make one that nobody declares, with a pair of keys that it had elsewhere.
+    Import {
+        /// What is set on it.
+        settings: Settings,
+        /// Its pair.
+        key: StoredKey,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },

@@ -2,14 +2,16 @@
 //!
 //! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
 
-use super::{AccountDatabase, Action, Change, DatabaseError, JournalEntry, Keyring, UnknownAffiliate};
+use super::{
+    AccountDatabase, Action, Change, DatabaseError, JournalEntry, Keyring, Resealed, SealedPair, UnknownAffiliate,
+};
 use crate::account::{
     Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings,
     StoredKey, Version, comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -67,12 +69,12 @@ impl Rehearsal {
         Some(account)
     }
 
-    /// What was read, as it would be now, and with what would be there besides.
-    fn with_changed(&self, read: Vec<Account>, is_asked_for: impl Fn(&Account) -> bool) -> Vec<Account> {
+    /// Those that were read and are as they were, and those on the stage that are `wanted`.
+    fn all(&self, read: Vec<Account>, wanted: impl Fn(&Account) -> bool) -> Vec<Account> {
         let mut accounts: Vec<Account> = read.into_iter().filter_map(|read| self.give_out(None, Some(read))).collect();
         let stage = self.stage();
         let changed = stage.changed.iter().filter_map(|id| stage.accounts.get(id));
-        accounts.extend(changed.filter(|account| is_asked_for(account)).cloned());
+        accounts.extend(changed.filter(|account| wanted(account)).cloned());
         accounts
     }
 
@@ -92,6 +94,10 @@ impl Rehearsal {
         match &change.action {
             Action::Create { owner, settings, key, unknown_affiliate, .. } => {
                 self.check_owner(owner).await?;
+                self.check_settings(change.account, settings, *unknown_affiliate).await?;
+                self.check_key(key).await
+            }
+            Action::Import { settings, key, unknown_affiliate } => {
                 self.check_settings(change.account, settings, *unknown_affiliate).await?;
                 self.check_key(key).await
             }
@@ -211,7 +217,7 @@ impl AccountDatabase for Rehearsal {
             Some(real) => real.list().await?,
             None => Vec::new(),
         };
-        Ok(self.with_changed(read, |_| true))
+        Ok(self.all(read, |_| true))
     }
 
     /// What happened; what would happen is not told.
@@ -227,7 +233,19 @@ impl AccountDatabase for Rehearsal {
             Some(real) => real.list_by_cluster(cluster).await?,
             None => Vec::new(),
         };
-        Ok(self.with_changed(read, |account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)))
+        Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)))
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        let read = match &self.real {
+            Some(real) => real.list_undeclared().await?,
+            None => Vec::new(),
+        };
+        Ok(self.all(read, |account| match account.life {
+            Life::Live => account.owner.is_none(),
+            Life::Retained { .. } => true,
+            Life::Deleted { .. } => false,
+        }))
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -245,6 +263,14 @@ impl AccountDatabase for Rehearsal {
         }
         stage.put(after.clone());
         Ok(after)
+    }
+
+    /// In a rehearsal those before the first that is refused count as made.
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        for change in changes {
+            self.commit(change).await?;
+        }
+        Ok(())
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
@@ -280,6 +306,30 @@ impl AccountDatabase for Rehearsal {
             (None, Some(real)) => real.sealing_keys_in_use().await,
             _ => Ok(BTreeSet::new()),
         }
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        match (&self.mask, &self.real) {
+            (None, Some(real)) => real.sealed_pairs().await,
+            _ => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        match (&self.mask, &self.real) {
+            (None, Some(real)) => real.sealed_otherwise(than_with, after, limit).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What a secret key is sealed with makes no difference to a rehearsal.
+    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
+        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

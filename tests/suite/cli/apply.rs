@@ -76,6 +76,8 @@ async fn one_bad_manifest_and_nothing_is_applied() {
 async fn what_is_refused_is_said_with_its_place_and_the_rest_is_done() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("first", "{ name: Acme }"));
+    desk.apply(&[]).await.succeeded();
+    desk.write("a.yaml", &account("fifth", "{}"));
     desk.write("b.yaml", &account("second", "{ name: ACME }"));
     desk.write("c.yaml", &account("third", "{ affiliate: Nowhere }"));
     desk.write("d.yaml", &account("fourth", "{}"));

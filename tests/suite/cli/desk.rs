@@ -48,6 +48,10 @@ impl Desk {
         fs::write(self.path("accounts").join(name), text).expect("it can be written");
     }
 
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.path("accounts").join(name)).expect("it is there");
+    }
+
     pub fn edit(&self, name: &str, from: &str, to: &str) {
         let file = self.path("accounts").join(name);
         let text = fs::read_to_string(&file).expect("it can be read");

@@ -4,6 +4,8 @@ mod apply;
 mod commands;
 mod desk;
 mod documented;
+mod fleet;
+mod keyring;
 mod looking;
 pub mod office;
 mod plan;

@@ -61,15 +61,17 @@ async fn before_there_is_anything_it_says_what_would_be_made_and_makes_nothing()
 #[tokio::test]
 async fn what_is_printed_is_what_is_then_done() {
     let desk = Desk::with_quickstart();
+    desk.write("gone.yaml", &account("gone", "{}"));
     let (planned, applied) = desk.plan_and_apply(&["--unknown-affiliate", "register"]).await;
     assert_eq!(planned, applied);
-    assert_eq!(planned["summary"]["create"], 4);
+    assert_eq!(planned["summary"]["create"], 5);
 
     // A change, a rename that frees a name and another that takes it, a rotation, a new place, a refusal, spoilt Secrets.
     desk.edit("acme-portal.yaml", "203.0.113.0/24", "203.0.113.128/25");
     let asked = "name: nightly-reports\n  annotations: { ops-admin.com/rotate: x }";
     desk.edit("internal.yaml", "name: nightly-reports", asked);
-    desk.write("taken.yaml", &account("taken", "{ name: Acme customer portal }"));
+    desk.remove("gone.yaml");
+    desk.write("taken.yaml", &account("taken", "{ name: GONE }"));
     desk.write("zz.yaml", &account("zz", "{ secret: { name: other } }"));
     fs::remove_file(desk.path("secrets/default.bright-api.yaml")).expect("it is there");
     let (planned, applied) = desk.plan_and_apply(&[]).await;
@@ -144,9 +146,11 @@ async fn a_file_that_may_only_be_read_can_be_planned_over() {
 #[tokio::test]
 async fn a_comment_for_a_pull_request_shows_one_good_and_one_bad_change() {
     let desk = Desk::with_quickstart();
+    desk.write("gone.yaml", &account("gone", "{}"));
     desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     desk.edit("internal.yaml", "enabled: false", "enabled: true");
-    desk.write("b.yaml", &account("b", "{ name: nightly-reports }"));
+    desk.remove("gone.yaml");
+    desk.write("b.yaml", &account("b", "{ name: gone }"));
     let finished = desk.plan(false, &["-o", "markdown"]).await;
     assert_eq!(finished.status.code(), Some(1));
     let out = &finished.stdout;
@@ -154,6 +158,6 @@ async fn a_comment_for_a_pull_request_shows_one_good_and_one_bad_change() {
         out.starts_with("**opsadmin plan**: 5 accounts: 1 to change, 1 refused, 3 unchanged\n\n```diff\n"),
         "{out}"
     );
-    assert!(out.contains("\n!     NameTaken: the ApiAccount default/nightly-reports has the account name"), "{out}");
+    assert!(out.contains("\n!     NameTaken: the ApiAccount default/gone has the account name"), "{out}");
     assert!(out.contains("\n~     enabled: false → true\n"), "{out}");
 }

@@ -17,7 +17,7 @@ async fn desk_with(accounts: usize) -> Desk {
 
 impl Desk {
     fn take_away(&self, number: usize) {
-        fs::remove_file(self.path("accounts").join(format!("{number:02}.yaml"))).expect("it is there");
+        self.remove(&format!("{number:02}.yaml"));
     }
 
     async fn enabled(&self) -> Vec<String> {
