@@ -42,6 +42,7 @@ impl AccountArgs {
 
     /// The account's id, also of one that is gone, if it was named by that.
     pub async fn find_id(&self, database: &dyn AccountDatabase) -> Result<AccountId> {
+        // Of an account that is gone, or has a value that cannot be read, the journal still tells.
         match (self.by.id(&self.name), self.find(database).await) {
             (Some(id), Err(_)) => Ok(id),
             (_, found) => Ok(found?.id),

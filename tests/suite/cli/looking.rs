@@ -222,6 +222,17 @@ async fn check_says_each_rule_and_ends_with_a_code_for_scripts() {
 }
 
 #[tokio::test]
+async fn colours_reach_a_terminal_that_wants_them_and_nothing_else() {
+    let office = full().await;
+    let check = || office.call(&["check", "bright"]).env("TERM", "xterm");
+    assert!(check().run_on_terminal().await.succeeded().contains("\u{1b}[1m"));
+    let unwanted = check().env("NO_COLOR", "1").run_on_terminal().await.succeeded();
+    for plain in [unwanted, check().run().await.succeeded()] {
+        assert!(plain.contains("let in") && !plain.contains('\u{1b}'), "{plain:?}");
+    }
+}
+
+#[tokio::test]
 async fn affiliates_are_listed_and_added_once() {
     let office = full().await;
     assert_eq!(office.run(&["affiliates", "list"]).await.succeeded(), "Bright\n");
