@@ -28,6 +28,7 @@ mod plan;
 mod planned;
 mod prune;
 mod release;
+mod render;
 mod report;
 mod rotate;
 mod step_in;
@@ -82,6 +83,7 @@ enum Command {
     Affiliates(affiliates::Affiliates),
     Controller(controller::Controller),
     Crd(crd::Crd),
+    Render(render::Render),
     Migrate(migrate::Migrate),
     Keyring(keyring::KeyringCommand),
     Completion(completion::Completion),
@@ -139,6 +141,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Affiliates(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
+        Command::Render(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,
         Command::Keyring(command) => command.run(&mut output).await,
         Command::Completion(command) => command.run(&mut output),

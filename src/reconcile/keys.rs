@@ -29,7 +29,9 @@ impl Reconciler {
             KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
             KeysPlan::Rotate { reason, old_expires, revoke } => {
                 let key = new_key(account.id, &self.keyring, self.surroundings.as_ref())?;
-                let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires };
+                let old = account.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
+                let revoked = revoke.iter().copied().chain(old).collect();
+                let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires, revoked };
                 let answered = desired.rotation.asked.answered_after(&account.answered);
                 let (old_expires, revoke) = (*old_expires, revoke.clone());
                 (Action::Rotate { expected, key, old_expires, revoke, answered }, done)

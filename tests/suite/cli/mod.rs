@@ -10,5 +10,6 @@ mod looking;
 pub mod office;
 mod plan;
 mod prune;
+mod rights;
 mod stepping_in;
 mod validate;
