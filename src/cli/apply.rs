@@ -10,7 +10,7 @@ use super::prune::PruneArgs;
 use super::report::{AccountReport, Report, Summary};
 use super::surroundings::Machine;
 use crate::account::{ClusterId, Owner};
-use crate::database::AccountDatabase;
+use crate::database::AccountRegister;
 use crate::manifests::Manifest;
 use crate::reconcile::{Outcome, Reconciler};
 use crate::secrets::directory::Directory;
@@ -84,7 +84,7 @@ impl Apply {
     async fn apply(
         &self,
         manifests: &[Manifest],
-        database: &Arc<dyn AccountDatabase>,
+        database: &Arc<dyn AccountRegister>,
         cluster: &ClusterId,
         output: &mut Output,
     ) -> Result<ExitCode> {
@@ -146,7 +146,7 @@ impl Apply {
         Ok(())
     }
 
-    async fn reconciler(&self, database: Arc<dyn AccountDatabase>) -> Result<Reconciler> {
+    async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<Reconciler> {
         database.migrate().await?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;

@@ -1,7 +1,7 @@
 //! The account database and its keyring, as the command line names them.
 
 use super::surroundings::Machine;
-use crate::database::{self, AccountDatabase, Keyring, KeyringError, UnknownAffiliate};
+use crate::database::{self, AccountDatabase, AccountRegister, Keyring, KeyringError, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 pub struct DatabaseArgs {
     /// Its URL.
     #[arg(
-        help = "The account database: sqlite://FILE (made if there is none) or postgres://USER:PASSWORD@HOST/DATABASE",
+        help = "The account database: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE. `controller`, `apply` and `migrate` make a missing FILE, and no other command does",
         long,
         value_name = "URL",
         env = "OPSADMIN_DATABASE_URL",
@@ -54,12 +54,17 @@ impl From<OnUnknownAffiliate> for UnknownAffiliate {
 
 impl DatabaseArgs {
     /// The database, not yet asked anything.
-    pub fn open(&self) -> Result<Arc<dyn AccountDatabase>> {
+    pub fn open(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open(&self.database)?)
     }
 
+    /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
+    pub async fn open_existing(&self) -> Result<Arc<dyn AccountRegister>> {
+        Ok(database::open_existing(&self.database).await?)
+    }
+
     /// The database for a command that changes nothing; `None`: it is yet to be made.
-    pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountDatabase>>> {
+    pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
         Ok(database::open_to_read(&self.database).await?)
     }
 
@@ -81,6 +86,13 @@ impl KeyringArgs {
             }
             other => Ok(other?),
         }
+    }
+
+    /// The keyring that this database is sealed with. It is never made here.
+    pub async fn load_existing(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
+        let keyring = Keyring::load(&self.file(named)?.0)?;
+        keyring.check(&database.sealing_keys_in_use().await?)?;
+        Ok(keyring)
     }
 
     /// The keyring for this database, for a command that changes nothing; `None`: it is yet to be made, and so is

@@ -88,7 +88,7 @@ impl Plan {
         let Some(manifests) = self.manifests.read(&cluster, output) else {
             return Ok(ExitCode::FAILURE);
         };
-        let database = self.database.open_to_read().await?;
+        let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
         let report = self.plan(&manifests.accounts, database.clone(), &cluster).await;
         if let Some(database) = database {
             database.close().await;

@@ -7,8 +7,10 @@
 mod changes;
 mod effect;
 mod error;
+mod journal;
 mod keyring;
 mod postgres;
+mod register;
 mod rehearsal;
 mod sql;
 mod sqlite;
@@ -16,17 +18,19 @@ mod url;
 
 pub use changes::Changed;
 pub use error::DatabaseError;
+pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use keyring::{Keyring, KeyringError};
+pub use register::{AccountRegister, Resealed, SealedPair};
 pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, SealedSecret, Settings,
-    StoredKey, Version,
+    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey,
+    SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,25 +41,42 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`DatabaseError::Url`] if the URL is no database URL, [`DatabaseError::File`] if the file cannot be used.
-pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+pub fn open(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
     match url::Place::parse(url)? {
         url::Place::File(path) => Ok(Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open(path)?))),
         url::Place::Server(options) => Ok(Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options)))),
     }
 }
 
+/// The same for whoever works with a database that is there: a missing file is an error, and one that may only be read is
+/// read.
+///
+/// # Errors
+/// As [`open`]; [`DatabaseError::File`] if there is no such file, and [`DatabaseError::OlderSchema`] if it lacks migrations.
+pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
+    up_to_date(match url::Place::parse(url)? {
+        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?)),
+        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
+    })
+    .await
+}
+
 /// The same database for a reader: a file that is missing is `None` instead of being made.
 ///
 /// # Errors
 /// As [`open`]; and [`DatabaseError::OlderSchema`] if it lacks migrations, which a reader does not make.
-pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountDatabase>>, DatabaseError> {
-    let database: Arc<dyn AccountDatabase> = match url::Place::parse(url)? {
+pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountRegister>>, DatabaseError> {
+    let database: Arc<dyn AccountRegister> = match url::Place::parse(url)? {
         url::Place::File(path) if !path.exists() => return Ok(None),
         url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_to_read(path)?)),
         url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
     };
+    up_to_date(database).await.map(Some)
+}
+
+async fn up_to_date(database: Arc<dyn AccountRegister>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
     match database.pending_migrations().await? {
-        pending if pending.is_empty() => Ok(Some(database)),
+        pending if pending.is_empty() => Ok(database),
         pending => Err(DatabaseError::OlderSchema { pending }),
     }
 }
@@ -71,6 +92,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The account that has this name (compared as names are), unless it is deleted.
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
+
+    /// The account with this id, wherever it is in its life.
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError>;
 
     /// The account that has a pair with this API key, wherever the account is in its life and whether or not the pair has
     /// expired.
@@ -99,15 +123,6 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
-    /// Makes many changes in one transaction: all of them, or none.
-    ///
-    /// # Errors
-    /// As [`Self::commit`], for the first that is refused.
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
-
-    /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError>;
-
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
 
@@ -126,20 +141,6 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
-    /// How many pairs are sealed with each of the keyring's keys, by its id.
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError>;
-
-    /// Up to `limit` pairs that are sealed with another key than this one, in a fixed order, after the one given.
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError>;
-
-    /// Stores secret keys that were sealed anew, all in one transaction. A pair that has changed since is left alone.
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError>;
-
     /// The migrations this program has and the database has not, oldest first, by name.
     ///
     /// # Errors
@@ -154,28 +155,6 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     async fn close(&self) {}
 }
 
-/// A pair of keys, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedPair {
-    /// The account.
-    pub account: AccountId,
-    /// The pair.
-    pub key: StoredKey,
-}
-
-/// A secret key that was sealed anew.
-#[derive(Debug, Clone)]
-pub struct Resealed {
-    /// The account.
-    pub account: AccountId,
-    /// The pair.
-    pub key: KeyId,
-    /// The id of the keyring's key that sealed it before.
-    pub before: String,
-    /// The same secret key, sealed with another.
-    pub sealed: SealedSecret,
-}
-
 /// One change of one account.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -185,7 +164,7 @@ pub struct Change {
     pub action: Action,
     /// When: goes into the account's times and the journal.
     pub at: Timestamp,
-    /// Who, for the journal: `controller` or `apply`.
+    /// Who, for the journal: `controller`, `apply` or `cli:NAME`.
     pub actor: String,
     /// The resource's generation that asked for it, where there is one.
     pub generation: Option<i64>,
@@ -262,6 +241,18 @@ pub enum Action {
         expected: Version,
         /// The pair.
         key: StoredKey,
+    },
+    /// Stop it, whatever its settings say; or give another reason for that.
+    Suspend {
+        /// The version that was observed.
+        expected: Version,
+        /// Why.
+        reason: SuspensionReason,
+    },
+    /// End its suspension.
+    Resume {
+        /// The version that was observed.
+        expected: Version,
     },
     /// Its resource is gone: disable it and free its name; row and keys stay.
     Delete {

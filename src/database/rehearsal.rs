@@ -2,14 +2,14 @@
 //!
 //! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
 
-use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, Resealed, SealedPair, UnknownAffiliate};
+use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings, StoredKey, Version,
     comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -104,7 +104,11 @@ impl Rehearsal {
             }
             Action::Adopt { owner, .. } => self.check_owner(owner).await,
             Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => self.check_key(key).await,
-            Action::Revoke { .. } | Action::Delete { .. } | Action::Retain { .. } => Ok(()),
+            Action::Revoke { .. }
+            | Action::Suspend { .. }
+            | Action::Resume { .. }
+            | Action::Delete { .. }
+            | Action::Retain { .. } => Ok(()),
         }
     }
 
@@ -187,6 +191,15 @@ impl AccountDatabase for Rehearsal {
         Ok(self.give_out(staged, read))
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        let staged = self.stage().changed.get(&id).copied();
+        let read = match (&self.real, staged) {
+            (Some(real), None) => real.find_by_id(id).await?,
+            _ => None,
+        };
+        Ok(self.give_out(staged, read))
+    }
+
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         let staged = self.stage().by_api_key.get(api_key.as_str()).copied();
         let read = match (&self.real, staged) {
@@ -205,18 +218,6 @@ impl AccountDatabase for Rehearsal {
         Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)))
     }
 
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        let read = match &self.real {
-            Some(real) => real.list_undeclared().await?,
-            None => Vec::new(),
-        };
-        Ok(self.all(read, |account| match account.life {
-            Life::Live => account.owner.is_none(),
-            Life::Retained { .. } => true,
-            Life::Deleted { .. } => false,
-        }))
-    }
-
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         let accounts = self.list_by_cluster(cluster).await?;
         Ok(accounts.into_iter().filter_map(|account| Some((account.owner?, account.version))).collect())
@@ -232,14 +233,6 @@ impl AccountDatabase for Rehearsal {
         }
         stage.put(after.clone());
         Ok(after)
-    }
-
-    /// In a rehearsal those before the first that is refused count as made.
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        for change in changes {
-            self.commit(change).await?;
-        }
-        Ok(())
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
@@ -268,30 +261,6 @@ impl AccountDatabase for Rehearsal {
             (None, Some(real)) => real.sealing_keys_in_use().await,
             _ => Ok(BTreeSet::new()),
         }
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        match (&self.mask, &self.real) {
-            (None, Some(real)) => real.sealed_pairs().await,
-            _ => Ok(BTreeMap::new()),
-        }
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        match (&self.mask, &self.real) {
-            (None, Some(real)) => real.sealed_otherwise(than_with, after, limit).await,
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// What a secret key is sealed with makes no difference to a rehearsal.
-    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
-        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

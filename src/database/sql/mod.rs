@@ -2,9 +2,11 @@
 
 mod dialect;
 mod fault;
+mod journal;
 mod migrations;
 mod purge;
 mod read;
+mod register;
 mod reseal;
 mod rows;
 mod write;
@@ -12,14 +14,14 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, Resealed, SealedPair};
-use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
+use super::{AccountDatabase, Change, Changed, DatabaseError};
+use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::VersionRow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
@@ -87,16 +89,16 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_ID, &[id.to_string().as_str().into()])).await
+    }
+
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
-    }
-
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::UNDECLARED, &[])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -124,18 +126,6 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             account.ok_or(Fault::Said(DatabaseError::Conflict))
         };
         self.answer(ANSWER_WITHIN, work).await
-    }
-
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.write().await?;
-            for change in changes {
-                Self::make(&mut session, change, &change.account.to_string()).await?;
-            }
-            session.finish().await?;
-            Ok(())
-        };
-        self.answer(MANY_WITHIN, work).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
@@ -178,41 +168,6 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let counts = reseal::count(&mut session).await?;
-            session.finish().await?;
-            Ok(counts.into_iter().map(|(key, pairs)| (key, u64::try_from(pairs).unwrap_or(0))).collect())
-        };
-        self.answer(ANSWER_WITHIN, work).await
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let pairs = reseal::sealed_otherwise(&mut session, than_with, after, limit.into()).await?;
-            session.finish().await?;
-            Ok(pairs)
-        };
-        self.answer(ANSWER_WITHIN, work).await
-    }
-
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.write().await?;
-            reseal::reseal(&mut session, pairs, at).await?;
-            session.finish().await?;
-            Ok(())
-        };
-        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

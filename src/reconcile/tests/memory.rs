@@ -1,10 +1,10 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings,
-    Version, comparable_name,
+    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey,
+    StoredSettings, Suspension, Version, comparable_name,
 };
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, Resealed, SealedPair, UnknownAffiliate};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
@@ -116,6 +116,12 @@ impl Accounts {
                 row.keys.insert(0, key.clone());
                 row
             }
+            Action::Suspend { expected, reason } => {
+                let row = observed(&rows, change, *expected)?;
+                let since = row.suspension.as_ref().map_or(change.at, |found| found.since);
+                Account { suspension: Some(Suspension { since, reason: reason.to_string() }), ..row }
+            }
+            Action::Resume { expected } => Account { suspension: None, ..observed(&rows, change, *expected)? },
             Action::Delete { expected } => {
                 let row = observed(&rows, change, *expected)?;
                 let settings = StoredSettings { enabled: false, ..row.settings.clone() };
@@ -189,6 +195,10 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(found).cloned())
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        Ok(lock(&self.rows).iter().find(|row| row.id == id).cloned())
+    }
+
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         let has_it = |row: &&Account| row.keys.iter().any(|key| key.api_key == *api_key);
         Ok(lock(&self.rows).iter().find(has_it).cloned())
@@ -213,18 +223,6 @@ impl AccountDatabase for Accounts {
         }
     }
 
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        for change in changes {
-            self.commit(change).await?;
-        }
-        Ok(())
-    }
-
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        let is_undeclared = |row: &&Account| row.owner.is_none() || matches!(row.life, Life::Retained { .. });
-        Ok(lock(&self.rows).iter().filter(is_undeclared).cloned().collect())
-    }
-
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         let live =
             |row: &Account| row.owner.clone().filter(|owner| owner.cluster == *cluster && row.life == Life::Live);
@@ -244,23 +242,6 @@ impl AccountDatabase for Accounts {
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.rows).iter().flat_map(|row| &row.keys).map(|key| key.sealed.sealed_with.clone()).collect())
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        Ok(self.sealing_keys_in_use().await?.into_iter().map(|key| (key, 1)).collect())
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        _: &str,
-        _: Option<&SealedPair>,
-        _: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        Ok(Vec::new())
-    }
-
-    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
-        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

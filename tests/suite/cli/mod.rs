@@ -3,9 +3,14 @@
 mod apply;
 mod commands;
 mod desk;
+mod documented;
 mod fleet;
 mod keyring;
+mod looking;
+pub mod office;
 mod plan;
 mod prune;
+mod rights;
 mod scale;
+mod stepping_in;
 mod validate;

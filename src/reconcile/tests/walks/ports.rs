@@ -4,12 +4,12 @@ use super::super::memory::{Accounts, Secrets, lock};
 use super::edits::Target;
 use super::promises::Witness;
 use super::steps::{SLOTS, Trouble};
-use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, DatabaseError, Resealed, SealedPair};
+use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
+use crate::database::{AccountDatabase, Change, DatabaseError};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 /// Both ports.
@@ -106,6 +106,10 @@ impl AccountDatabase for Ports {
         self.ask(self.accounts.find_by_name(name)).await
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        self.ask(self.accounts.find_by_id(id)).await
+    }
+
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         self.ask(self.accounts.find_by_api_key(api_key)).await
     }
@@ -133,17 +137,6 @@ impl AccountDatabase for Ports {
         .await
     }
 
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        for change in changes {
-            self.commit(change).await?;
-        }
-        Ok(())
-    }
-
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.ask(self.accounts.list_undeclared()).await
-    }
-
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.ask(self.accounts.affiliates()).await
     }
@@ -158,23 +151,6 @@ impl AccountDatabase for Ports {
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.ask(self.accounts.sealing_keys_in_use()).await
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        self.ask(self.accounts.sealed_pairs()).await
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        self.ask(self.accounts.sealed_otherwise(than_with, after, limit)).await
-    }
-
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
-        self.ask(self.accounts.reseal(pairs, at)).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
