@@ -22,6 +22,9 @@ const ACCOUNTS: u64 = 20;
 const CHANGES: u64 = 60;
 const KILLS: u64 = 15;
 
+/// How long each call takes while controllers are killed.
+const SLOW: Duration = Duration::from_millis(30);
+
 /// More than a pod's default grace period would be a kill.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -146,12 +149,15 @@ async fn killed_at_random_moments(mut stage: Stage, seed: u64) {
     let mut dice = Dice(!seed);
     let mut keys = Keys::new();
     stage.start().await;
+    // So that most of the time something is under way, and a kill is likely to come in the middle of it.
+    stage.proxy.trace.meet_all(|_| true, Fault::Delay(SLOW));
     for _ in 0..KILLS {
         sleep(Duration::from_millis(dice.below(400))).await;
         stage.scene.kill().await;
         same_keys(&mut keys, stage.look().await.1);
         stage.launch(&[]);
     }
+    stage.proxy.trace.heal();
     let declared = declared.await.expect("the user is done");
     as_declared(&stage, &declared, keys).await;
 }
