@@ -6,6 +6,7 @@ use super::events::Events;
 use super::memory::Memory;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
+use super::waiting::Waiting;
 use crate::account::{ClusterId, Owner};
 use crate::api::{
     ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, FINALIZER, GROUP, KIND, MANAGER, ManagementPolicy,
@@ -34,6 +35,7 @@ pub(super) struct Controlled {
     pub memory: Memory,
     pub versions: Versions,
     pub brake: Brake,
+    pub waiting: Waiting,
     pub stores: Stores,
     /// How many scopes are watched.
     pub scopes: usize,
@@ -119,6 +121,7 @@ impl Controlled {
         }
         log(resource, &outcome.done);
         self.tell(resource, &outcome, false).await;
+        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
         self.versions.forget(&ObjectRef::from_obj(resource));
@@ -171,6 +174,7 @@ impl Controlled {
         let status = status(resource.metadata.generation, secret_name, outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
         log(resource, &outcome.done);
+        self.waiting.hear(&ObjectRef::from_obj(resource), outcome, Instant::now());
         let is_new = previous.as_ref() != Some(&status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.

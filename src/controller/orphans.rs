@@ -86,6 +86,7 @@ impl Orphan {
         }
         let belonging = Belonging { owner: owner.clone(), uid: None };
         let outcome = ready.reconciler.release(&belonging, DeletionPolicy::Delete, None).await;
+        controlled.waiting.let_go(&outcome);
         for done in &outcome.done {
             tracing::info!(namespace, name, change = done.reason(), "{done}");
         }

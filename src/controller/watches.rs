@@ -79,6 +79,7 @@ async fn reconcile_accounts(
             if let Ok(Event::Delete(account)) = event {
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
+                memory.waiting.forget(&ObjectRef::from_obj(account));
                 memory.brake.release(&ObjectRef::from_obj(account));
             }
         })
