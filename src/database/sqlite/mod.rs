@@ -29,6 +29,10 @@ const BUSY: u32 = 5;
 /// How long a call may queue for a connection, behind this program's own calls.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long the connection for writing is used before the file is opened anew. That a file may only be read, a connection
+/// finds out when it opens it, and never looks at again.
+const WRITER_LIFETIME: Duration = Duration::from_secs(15);
+
 const READERS: u32 = 4;
 
 /// The database in one file.
@@ -64,7 +68,10 @@ impl Sqlite {
                 .clone()
                 .max_connections(READERS)
                 .connect_lazy_with(options.clone().pragma("query_only", "ON")),
-            writer: pool.max_connections(1).connect_lazy_with(options.journal_mode(SqliteJournalMode::Wal)),
+            writer: pool
+                .max_connections(1)
+                .max_lifetime(WRITER_LIFETIME)
+                .connect_lazy_with(options.journal_mode(SqliteJournalMode::Wal)),
         })
     }
 }
@@ -137,8 +144,8 @@ impl Dialect for Sqlite {
             {
                 Meaning::Schema
             }
-            // BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN, PROTOCOL
-            Some(BUSY | 6 | 7 | 10 | 13 | 14 | 15) => Meaning::Later,
+            // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL
+            Some(BUSY | 6 | 7 | 8 | 10 | 13 | 14 | 15) => Meaning::Later,
             _ => Meaning::Refused,
         }
     }
