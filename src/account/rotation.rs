@@ -115,3 +115,36 @@ pub fn next_look(policy: &RotationPolicy, account: &Account) -> Option<Timestamp
     });
     expiries.chain(next_rotation(policy, account)).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair, SealedSecret};
+    use zeroize::Zeroizing;
+
+    fn pair(seed: u8) -> StoredKey {
+        let id = KeyId::from_random([seed; 16]);
+        let entropy = KeyEntropy { api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) };
+        let api_key: ApiKey = KeyPair::from_entropy(id, &entropy).api_key;
+        let sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };
+        StoredKey { id, api_key, sealed, state: KeyState::Active, created: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn a_fleet_that_was_made_together_is_rotated_over_a_tenth_of_the_interval_and_never_late() {
+        let interval = Period::parse("100h").unwrap();
+        let policy =
+            RotationPolicy { interval: Some(interval), overlap: Period::parse("1h").unwrap(), asked: Asked::default() };
+        let hours = |seed: u8| {
+            let due = due(&policy, &pair(seed)).unwrap();
+            assert_eq!(Some(due), super::due(&policy, &pair(seed)), "the same each time it is looked at");
+            due.as_second() / 3600
+        };
+        let due: Vec<_> = (0..100).map(hours).collect();
+        assert!(due.iter().all(|hours| (90..=100).contains(hours)), "{due:?}");
+        for hour in 90..100 {
+            let together = due.iter().filter(|due| **due == hour).count();
+            assert!((1..=30).contains(&together), "{together} of 100 in the hour {hour}: {due:?}");
+        }
+    }
+}
