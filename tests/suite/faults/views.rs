@@ -2,6 +2,7 @@
 //! the wrong thing late, but never touches what is not its own, never changes a key, and catches up.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::stage::{ACME, Stage};
 use super::state::{Keys, State};
 use crate::controller::scene::{SOON, texts};
-use crate::support::proxy::Call;
+use crate::support::proxy::{Call, Fault};
 use crate::support::wait::eventually;
 
 const SECRET: &str = "acme-opsadmin";
@@ -174,7 +175,7 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
     let (seen, keys) = stage.look().await;
     // The second page of each list.
     let is_second = |call: &Call| call.what.starts_with("LIST ") && call.number == 2;
-    let expired = crate::support::proxy::Fault::refuse(410, "Expired");
+    let expired = Fault::refuse(410, "Expired");
     stage.scene.kill().await;
     stage.proxy.trace.meet(is_second, [expired.clone(), expired]);
     stage.start().await;
@@ -252,6 +253,24 @@ async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
     same_again(&stage, &seen, &keys).await;
     let labels = stage.scene.secrets().get(SECRET).await.expect("it is there").metadata.labels.unwrap_or_default();
     assert_eq!(labels["theirs"], "1", "labels of others stay");
+}
+
+#[tokio::test]
+async fn an_edit_between_reading_and_writing_is_not_overwritten() {
+    let (stage, seen, keys) = ready("edit between").await;
+    let is_write = |call: &Call| call.what == "PUT secrets";
+    stage.proxy.trace.begin();
+    stage.proxy.trace.meet(is_write, [Fault::Delay(Duration::from_secs(2))]);
+    stage.scene.change(ACME, json!({ "secret": { "labels": { "team": "b" } } })).await;
+    assert!(stage.proxy.trace.seen(SOON, is_write).await.is_some(), "{}", stage.calls());
+    let theirs = Patch::Merge(json!({ "metadata": { "labels": { "theirs": "1" } } }));
+    stage.scene.secrets().patch(SECRET, &PatchParams::default(), &theirs).await.expect("it is edited");
+    stage.scene.ready(ACME).await;
+    let labels = stage.scene.secrets().get(SECRET).await.expect("it is there").metadata.labels.unwrap_or_default();
+    assert_eq!((labels["theirs"].as_str(), labels["team"].as_str()), ("1", "b"), "\n{}", stage.calls());
+    stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
+    stage.scene.ready(ACME).await;
+    same_again(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
