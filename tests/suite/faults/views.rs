@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use opsadmin_operator::api::OWNER_ANNOTATION;
 use serde_json::json;
 
 use super::stage::{ACME, Stage};
@@ -237,6 +238,24 @@ async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     same_again(&stage, &seen, &keys).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_changed_hands_behind_a_frozen_watch_is_not_removed() {
+    let (stage, _, keys) = ready("changed hands").await;
+    stage.proxy.views.freeze("secrets");
+    let theirs = json!({ "metadata": { "ownerReferences": null, "annotations": { OWNER_ANNOTATION: null } } });
+    let taken = stage.scene.secrets().patch(SECRET, &PatchParams::default(), &Patch::Merge(theirs)).await;
+    let taken = taken.expect("it is edited");
+    // The keys move, and the controller believes that the old Secret is its own still.
+    stage.scene.change(ACME, json!({ "secret": { "name": "moved" } })).await;
+    stage.scene.ready(ACME).await;
+    stage.proxy.views.thaw("secrets");
+    stage.quiet().await;
+    let found = stage.scene.secrets().get(SECRET).await.expect("it is there");
+    assert_eq!(found.metadata.resource_version, taken.metadata.resource_version);
+    assert_eq!(texts(&found), stage.scene.data("moved").await);
+    assert!(stage.look().await.1 == keys, "the keys are not those from before");
 }
 
 #[tokio::test]
