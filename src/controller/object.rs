@@ -9,8 +9,7 @@ use super::versions::Versions;
 use super::waiting::Waiting;
 use crate::account::{ClusterId, Owner};
 use crate::api::{
-    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, FINALIZER, GROUP, KIND, MANAGER, ManagementPolicy,
-    Reason, VERSION, condition,
+    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, FINALIZER, MANAGER, ManagementPolicy, Reason, condition,
 };
 use crate::database::DatabaseError;
 use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, status};
@@ -235,14 +234,15 @@ impl Controlled {
     }
 
     async fn patch_status(&self, resource: &ApiAccount, status: &ApiAccountStatus) -> Result<(), kube::Error> {
-        let patch = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": KIND,
-            "metadata": { "uid": resource.metadata.uid },
-            "status": status,
-        });
-        let params = PatchParams::apply(MANAGER).force();
-        let written = self.api(resource).patch_status(&resource.name_any(), &params, &Patch::Apply(patch)).await?;
+        // A resource may have been made again under its name. The API server compares no UID of a status, but tests what it
+        // is told to.
+        let patch = json!([
+            { "op": "test", "path": "/metadata/uid", "value": resource.metadata.uid },
+            { "op": "add", "path": "/status", "value": status },
+        ]);
+        let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(kube::Error::SerdeError)?);
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let written = self.api(resource).patch_status(&resource.name_any(), &params, &patch).await?;
         self.memory.wrote(&written);
         Ok(())
     }

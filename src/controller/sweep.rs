@@ -23,7 +23,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How soon to sweep again after one that failed, or while any resource waits for the database: what it should have found is
 /// still to be found.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Looks for changes by others.
 pub(super) struct Sweeper {

@@ -170,7 +170,8 @@ async fn watch_secrets(
             _ => Vec::new(),
         };
         if matches!(event, Event::InitDone) {
-            listing.send_replace(Listing::Done);
+            // Later listings tell what they bring; only the first one is news by itself.
+            listing.send_if_modified(|listing| std::mem::replace(listing, Listing::Done) != Listing::Done);
         }
         for account in concerned {
             if changed.send(account).is_err() {

@@ -44,7 +44,7 @@ async fn an_outage_that_ends_has_everything_done_at_once() {
         stage.scene.change(&name, json!({ "enabled": false })).await;
     }
     let is_last_try = |call: &Call| {
-        call.what.starts_with("BEGIN ISOLATION LEVEL REPEATABLE READ") && call.number >= ACCOUNTS * (TRIES + 2)
+        call.what.starts_with("BEGIN ISOLATION LEVEL REPEATABLE READ") && call.number >= ACCOUNTS * (TRIES + 1)
     };
     assert!(stage.proxy.trace.seen(SOON, is_last_try).await.is_some(), "{}", stage.calls());
     stage.proxy.trace.heal();
