@@ -208,8 +208,8 @@ async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
     scene.start_as(&kubeconfig, &namespaces, &arguments);
     logged(&scene, &format!("in the namespace {}", hidden.name())).await;
     let sql = scene.sql().await;
-    // Each of these is found by a later sweep than the one before.
-    for number in 0..4 {
+    // Each of these is found by a later sweep than the one before; the grace is over after the third at the latest.
+    for number in 0..8 {
         let edit = format!("UPDATE accounts SET description = '{number}' WHERE owner_name = 'acme'");
         let silently = "ALTER TABLE accounts DISABLE TRIGGER accounts_tell";
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{silently}; {edit}"))).execute(&sql).await.expect("it is edited");

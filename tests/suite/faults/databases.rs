@@ -108,6 +108,25 @@ async fn crashed_with_a_commit_not_done() {
 }
 
 #[tokio::test]
+async fn a_rotation_that_is_not_committed_hands_nothing_out() {
+    let stage = Stage::with_controller("rotation fails").await;
+    stage.scene.create(ACME, json!({})).await;
+    let keys = made_once(&stage).await;
+    let data = stage.scene.data("acme-opsadmin").await;
+    stage.proxy.trace.meet_all(is_commit, Fault::Disconnect);
+    stage.scene.change(ACME, json!({ "rotation": { "trigger": "now" } })).await;
+    stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    assert_eq!(stage.scene.data("acme-opsadmin").await, data, "the keys that work\n{}", stage.calls());
+    stage.proxy.trace.heal();
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+    let (seen, now) = stage.look().await;
+    assert_eq!(now[ACME].1.len(), 2, "rotated once: {seen:?}");
+    assert_eq!(now[ACME].1[1], keys[ACME].1[0], "the old pair goes on working");
+    assert!(seen.secrets["acme-opsadmin"].contains("secret key 0 of acme"), "{seen:?}");
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_said_and_waited_out() {
     let stage = Stage::with_controller("silent").await;
     stage.proxy.trace.meet(|call| call.what.starts_with("INSERT INTO account_keys"), [Fault::Stall]);
