@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
-use opsadmin_operator::api::OWNER_ANNOTATION;
+use opsadmin_operator::api::{FINALIZER, OWNER_ANNOTATION};
 use serde_json::json;
 
 use super::stage::{ACME, Stage};
@@ -180,13 +180,17 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
     }
     stage.quiet().await;
     let (seen, keys) = stage.look().await;
-    // The second page of each list.
-    let is_second = |call: &Call| call.what.starts_with("LIST ") && call.number == 2;
+    // The second page of each list; of the Secrets twice, so that there is time to believe half a list.
+    let is_second = |call: &Call| match call.what.as_str() {
+        "LIST secrets" => call.number == 2 || call.number == 4,
+        "LIST apiaccounts" => call.number == 2,
+        _ => false,
+    };
     let expired = Fault::refuse(410, "Expired");
     stage.scene.kill().await;
-    stage.proxy.trace.meet(is_second, [expired.clone(), expired]);
+    stage.proxy.trace.meet(is_second, vec![expired; 3]);
     stage.start().await;
-    assert!(!stage.proxy.trace.is_waiting(), "both lists were refused\n{}", stage.calls());
+    assert!(!stage.proxy.trace.is_waiting(), "each of the pages was refused\n{}", stage.calls());
     let writes: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| !call.is_read()).collect();
     assert!(writes.is_empty(), "half a list is believed\n{}", stage.calls());
     same_again(&stage, &seen, &keys).await;
@@ -280,6 +284,21 @@ async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
     same_again(&stage, &seen, &keys).await;
     let labels = stage.scene.secrets().get(SECRET).await.expect("it is there").metadata.labels.unwrap_or_default();
     assert_eq!(labels["theirs"], "1", "labels of others stay");
+}
+
+#[tokio::test]
+async fn a_finalizer_of_others_that_was_not_shown_stays() {
+    let stage = Stage::with_controller("finalizer unseen").await;
+    let is_ours = |call: &Call| call.what == "PATCH apiaccounts";
+    stage.proxy.trace.meet(is_ours, [Fault::Delay(Duration::from_secs(2))]);
+    stage.scene.create(ACME, json!({})).await;
+    assert!(stage.proxy.trace.seen(SOON, is_ours).await.is_some(), "{}", stage.calls());
+    let finalizers = |finalizers: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    let (accounts, params) = (stage.scene.accounts(), PatchParams::default());
+    accounts.patch(ACME, &params, &finalizers(&["example.com/theirs"])).await.expect("the API server takes it");
+    let account = stage.scene.ready(ACME).await;
+    assert_eq!(account.metadata.finalizers.unwrap_or_default(), ["example.com/theirs", FINALIZER]);
+    accounts.patch(ACME, &params, &finalizers(&[FINALIZER])).await.expect("the API server takes it");
 }
 
 #[tokio::test]
