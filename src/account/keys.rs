@@ -39,16 +39,29 @@ pub enum InvalidKey {
         /// `API key` or `secret key`.
         kind: &'static str,
     },
+    /// No key that another program can have made.
+    #[error("a {kind} that was made elsewhere has {least} to {MAX_IMPORTED} letters, digits and signs, and no spaces")]
+    Imported {
+        /// `API key` or `secret key`.
+        kind: &'static str,
+        /// The fewest characters.
+        least: usize,
+    },
 }
 
 struct KeyForm {
     kind: &'static str,
     prefix: &'static str,
     body_chars: usize,
+    /// The fewest characters of one that was made elsewhere.
+    least_imported: usize,
 }
 
-const API_KEY: KeyForm = KeyForm { kind: "API key", prefix: "opsa_pk_", body_chars: 22 };
-const SECRET_KEY: KeyForm = KeyForm { kind: "secret key", prefix: "opsa_sk_", body_chars: 43 };
+/// The most characters of a key that was made elsewhere.
+const MAX_IMPORTED: usize = 128;
+
+const API_KEY: KeyForm = KeyForm { kind: "API key", prefix: "opsa_pk_", body_chars: 22, least_imported: 8 };
+const SECRET_KEY: KeyForm = KeyForm { kind: "secret key", prefix: "opsa_sk_", body_chars: 43, least_imported: 16 };
 
 impl ApiKey {
     /// Reads an API key.
@@ -58,6 +71,20 @@ impl ApiKey {
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         API_KEY.check(text)?;
         Ok(Self(text.to_owned()))
+    }
+
+    /// Reads an API key that may have been made elsewhere, in whatever form.
+    ///
+    /// # Errors
+    /// No key can look like that; or it looks like one of this program's, and is none.
+    pub fn imported(text: &str) -> Result<Self, InvalidKey> {
+        API_KEY.check_imported(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether it was made elsewhere.
+    pub fn is_imported(&self) -> bool {
+        !self.0.starts_with(API_KEY.prefix)
     }
 
     /// The key as text.
@@ -74,6 +101,20 @@ impl SecretKey {
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         SECRET_KEY.check(text)?;
         Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// Reads a secret key that may have been made elsewhere, in whatever form.
+    ///
+    /// # Errors
+    /// No key can look like that; or it looks like one of this program's, and is none.
+    pub fn imported(text: &str) -> Result<Self, InvalidKey> {
+        SECRET_KEY.check_imported(text)?;
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// Whether it was made elsewhere.
+    pub fn is_imported(&self) -> bool {
+        !self.0.starts_with(SECRET_KEY.prefix)
     }
 
     /// The key as text, for sealing it and for writing it into a Secret.
@@ -162,6 +203,15 @@ impl KeyForm {
         }
         Ok(())
     }
+
+    fn check_imported(&self, text: &str) -> Result<(), InvalidKey> {
+        if text.starts_with(self.prefix) {
+            return self.check(text);
+        }
+        let right_form = (self.least_imported..=MAX_IMPORTED).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if right_form { Ok(()) } else { Err(InvalidKey::Imported { kind: self.kind, least: self.least_imported }) }
+    }
 }
 
 fn checksum_of(text: &str) -> [u8; 4] {
@@ -214,6 +264,20 @@ mod tests {
         let shown = format!("{pair:?} {} {:?}", pair.secret_key, pair.secret_key);
         assert!(!shown.contains(pair.secret_key.expose()));
         assert!(!shown.contains("opsa_sk_"));
+    }
+
+    #[test]
+    fn a_key_from_elsewhere_is_taken_as_it_is_and_a_mistyped_one_of_ours_is_not() {
+        let ours = pair([7; 16], [7; 32]);
+        for text in [ours.secret_key.expose(), "8f14e45f-ceea-467f", "p/4Zr+Q==p/4Zr+Q=="] {
+            assert_eq!(SecretKey::imported(text).unwrap().expose(), text);
+        }
+        let mistyped = ours.secret_key.expose().replacen('0', "1", 1);
+        for text in ["", "changeme", "with a space in it", "sch\u{f6}n-und-lang-genug", &mistyped, &"x".repeat(129)] {
+            assert!(SecretKey::imported(text).is_err(), "{text}");
+        }
+        assert!(SecretKey::imported("8f14e45f-ceea-467f").unwrap().is_imported());
+        assert!(ApiKey::imported("legacy-1").unwrap().is_imported() && !ours.api_key.is_imported());
     }
 
     proptest! {

@@ -76,6 +76,22 @@ pub struct StoredSettings {
     pub allowed_ips: BTreeSet<String>,
 }
 
+impl StoredSettings {
+    /// What is set on an account that is yet to be made: nothing, and nobody is let in.
+    pub fn nothing() -> Self {
+        Self {
+            name: String::new(),
+            description: String::new(),
+            enabled: false,
+            use_refresh_token: false,
+            affiliate: None,
+            roles: BTreeSet::new(),
+            any_ip: false,
+            allowed_ips: BTreeSet::new(),
+        }
+    }
+}
+
 impl From<&Settings> for StoredSettings {
     fn from(settings: &Settings) -> Self {
         Self {

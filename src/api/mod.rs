@@ -33,6 +33,8 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const OWNER_ANNOTATION: &str = "ops-admin.com/owner";
 /// On a Secret: which labels and annotations came from `spec.secret`, so that they can be taken away again.
 pub const APPLIED_ANNOTATION: &str = "ops-admin.com/applied";
+/// On a Secret whose keys were made elsewhere, and so cannot be told by their form: under which names they stand.
+pub const IMPORTED_ANNOTATION: &str = "ops-admin.com/imported";
 /// What all labels and annotations of this program's own begin with; `spec.secret` may not set them.
 pub const RESERVED_PREFIX: &str = "ops-admin.com/";
 

@@ -2,17 +2,19 @@
 
 use super::LOCAL_CLUSTER;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
+use super::known::Known;
 use super::manifests::{ManifestArgs, count};
-use super::output::Output;
+use super::output::{Format, Output};
+use super::prune::PruneArgs;
+use super::report::{AccountReport, Report, Summary};
 use super::surroundings::Machine;
-use crate::account::{Account, ClusterId, Owner};
-use crate::database::{AccountDatabase, DatabaseError};
+use crate::account::{ClusterId, Owner};
+use crate::database::AccountDatabase;
 use crate::manifests::Manifest;
-use crate::reconcile::{Done, Outcome, Reconciler};
+use crate::reconcile::{Outcome, Reconciler};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,15 +52,17 @@ pub struct Apply {
     /// What to do about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
-}
 
-/// How many accounts came out which way.
-#[derive(Default)]
-struct Tally {
-    created: usize,
-    changed: usize,
-    unchanged: usize,
-    refused: usize,
+    #[command(flatten)]
+    prune: PruneArgs,
+
+    /// Delete what --prune deletes without asking.
+    #[arg(long, requires = "prune")]
+    yes: bool,
+
+    /// How to print what was done.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Format,
 }
 
 impl Apply {
@@ -84,23 +88,58 @@ impl Apply {
         output: &mut Output,
     ) -> Result<ExitCode> {
         let reconciler = self.reconciler(Arc::clone(database)).await?;
-        let mut known = known(database.as_ref(), cluster).await?;
-        let mut tally = Tally::default();
+        let mut known = Known::read(database.as_ref(), cluster).await?;
+        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
+        if !doomed.confirm(self.yes, output)? {
+            output.complain("nothing was applied");
+            return Ok(ExitCode::FAILURE);
+        }
+        let mut report = Report::default();
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         for manifest in manifests {
             // Heard between two accounts, never within one.
             if futures::poll!(interrupted.as_mut()).is_ready() {
-                let left = manifests.len() - tally.total();
-                output.complain(&format!("interrupted; {} not looked at: run the same command to go on", count(left)));
-                return Ok(ExitCode::from(INTERRUPTED));
+                return self.interrupted(&report, manifests.len() + doomed.len(), output);
             }
-            let known = known.remove(&manifest.desired.owner);
+            let known = known.take(&manifest.desired.owner);
             let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
-            tally.count(&outcome);
-            print(manifest, &outcome, output)?;
+            self.tell(&manifest.desired.owner, &manifest.place.to_string(), &outcome, output)?;
+            report.push(AccountReport::declared(manifest, &outcome));
         }
-        output.line(&tally.to_string())?;
-        Ok(if tally.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        for owner in doomed.owners() {
+            if futures::poll!(interrupted.as_mut()).is_ready() {
+                return self.interrupted(&report, manifests.len() + doomed.len(), output);
+            }
+            let outcome = doomed.prune(owner, &reconciler).await;
+            self.tell(owner, "--prune", &outcome, output)?;
+            report.push(AccountReport::undeclared(owner, &outcome));
+        }
+        match self.output {
+            Format::Text => output.line(&summary(&report.summary))?,
+            format => output.value(format, &report)?,
+        }
+        Ok(if report.summary.refuse == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn interrupted(&self, report: &Report, all: usize, output: &mut Output) -> Result<ExitCode> {
+        output.value(self.output, report)?;
+        let left = count(all - report.accounts.len());
+        output.complain(format!("interrupted; {left} not looked at: run the same command to go on"));
+        Ok(ExitCode::from(INTERRUPTED))
+    }
+
+    /// Tells a person at once what came of an account.
+    fn tell(&self, owner: &Owner, place: &str, outcome: &Outcome, output: &mut Output) -> Result<()> {
+        if self.output == Format::Text {
+            for done in &outcome.done {
+                output.line(&format!("{}/{}: {done}", owner.namespace, owner.name))?;
+            }
+        }
+        if let Some(refusal) = &outcome.refusal {
+            let (namespace, name, reason) = (&owner.namespace, &owner.name, refusal.reason());
+            output.complain(format!("{place}: {namespace}/{name}: {reason}: {refusal}"));
+        }
+        Ok(())
     }
 
     async fn reconciler(&self, database: Arc<dyn AccountDatabase>) -> Result<Reconciler> {
@@ -118,59 +157,15 @@ impl Apply {
     }
 }
 
-/// The accounts there are, in one read instead of one for each; if one of them cannot be read, each is read by itself.
-async fn known(database: &dyn AccountDatabase, cluster: &ClusterId) -> Result<HashMap<Owner, Account>> {
-    let accounts = match database.list_by_cluster(cluster).await {
-        Err(DatabaseError::Inconsistent { .. }) => Vec::new(),
-        accounts => accounts?,
-    };
-    Ok(accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account))).collect())
-}
-
-fn print(manifest: &Manifest, outcome: &Outcome, output: &mut Output) -> Result<()> {
-    let owner = &manifest.desired.owner;
-    for done in &outcome.done {
-        output.line(&format!("{}/{}: {done}", owner.namespace, owner.name))?;
+fn summary(summary: &Summary) -> String {
+    let all = count(summary.total());
+    if summary.unchanged == summary.total() {
+        return format!("{all}: nothing to change");
     }
-    if let Some(refusal) = &outcome.refusal {
-        output.complain(&format!(
-            "{}: {}/{}: {}: {refusal}",
-            manifest.place,
-            owner.namespace,
-            owner.name,
-            refusal.reason()
-        ));
-    }
-    Ok(())
-}
-
-impl Tally {
-    fn count(&mut self, outcome: &Outcome) {
-        let is_new = |done: &Done| matches!(done, Done::Created { .. } | Done::Restored { .. });
-        let counter = match outcome {
-            Outcome { refusal: Some(refusal), .. } if !refusal.is_wanted() => &mut self.refused,
-            Outcome { done, .. } if done.is_empty() => &mut self.unchanged,
-            Outcome { done, .. } if done.iter().any(is_new) => &mut self.created,
-            _ => &mut self.changed,
-        };
-        *counter += 1;
-    }
-
-    fn total(&self) -> usize {
-        self.created + self.changed + self.unchanged + self.refused
-    }
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let all = count(self.total());
-        if self.unchanged == self.total() {
-            return write!(f, "{all}: nothing to change");
-        }
-        write!(f, "{all}: {} created, {} changed, {} unchanged", self.created, self.changed, self.unchanged)?;
-        if self.refused > 0 {
-            write!(f, ", {} refused", self.refused)?;
-        }
-        Ok(())
-    }
+    let Summary { create, adopt, restore, rotate, change, delete, refuse, unchanged } = summary;
+    let (created, changed) = (create + restore, adopt + rotate + change);
+    let ends = [(delete, "deleted"), (refuse, "refused")];
+    let ends = ends.iter().filter(|(number, _)| **number > 0).map(|(number, what)| format!(", {number} {what}"));
+    let text = format!("{all}: {created} created, {changed} changed, {unchanged} unchanged");
+    [text].into_iter().chain(ends).collect()
 }

@@ -58,6 +58,11 @@ impl DatabaseArgs {
         Ok(database::open(&self.database)?)
     }
 
+    /// The database for a command that changes nothing; `None`: it is yet to be made.
+    pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountDatabase>>> {
+        Ok(database::open_to_read(&self.database).await?)
+    }
+
     fn sqlite_file(&self) -> Option<&Path> {
         let file = self.database.strip_prefix("sqlite:")?;
         let file = file.strip_prefix("//").unwrap_or(file);
@@ -68,13 +73,7 @@ impl DatabaseArgs {
 impl KeyringArgs {
     /// The keyring for this database; the one beside an SQLite file is made if there is none and nothing is sealed yet.
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
-        let (path, beside) = match (&self.keyring, named.sqlite_file()) {
-            (Some(path), _) => (path.clone(), false),
-            (None, Some(file)) => (file.with_extension("keyring"), true),
-            (None, None) => bail!(
-                "a PostgreSQL database needs --keyring FILE; make one with `opsadmin keyring init --keyring FILE`, and keep it as safe as the database"
-            ),
-        };
+        let (path, beside) = self.file(named)?;
         match Keyring::load(&path) {
             Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed(database).await? => {
                 create(&path)?;
@@ -83,6 +82,52 @@ impl KeyringArgs {
             other => Ok(other?),
         }
     }
+
+    /// The keyring for this database, for a command that changes nothing; `None`: it is yet to be made, and so is
+    /// whatever would be sealed with it.
+    pub async fn load_to_read(
+        &self,
+        named: &DatabaseArgs,
+        database: Option<&dyn AccountDatabase>,
+    ) -> Result<Option<Keyring>> {
+        let (path, beside) = self.file(named)?;
+        let nothing_is_sealed = match database {
+            Some(database) => database.sealing_keys_in_use().await?.is_empty(),
+            None => true,
+        };
+        match Keyring::load(&path) {
+            Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed => Ok(None),
+            other => Ok(Some(other?)),
+        }
+    }
+
+    /// The file that holds it.
+    pub fn path(&self, named: &DatabaseArgs) -> Result<PathBuf> {
+        Ok(self.file(named)?.0)
+    }
+
+    /// The file, and whether it is the one beside an SQLite file because none was named.
+    fn file(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
+        match (&self.keyring, named.sqlite_file()) {
+            (Some(path), _) => Ok((path.clone(), false)),
+            (None, Some(file)) => Ok((file.with_extension("keyring"), true)),
+            (None, None) => bail!(
+                "a PostgreSQL database needs --keyring FILE; make one with `opsadmin keyring init --keyring FILE`, and keep it as safe as the database"
+            ),
+        }
+    }
+}
+
+/// A keyring that nothing is sealed with yet.
+pub fn new_keyring() -> Result<Keyring> {
+    Ok(Keyring::from_random(new_key()?))
+}
+
+/// A new key for a keyring.
+pub fn new_key() -> Result<Zeroizing<[u8; 32]>> {
+    let mut key = Zeroizing::new([0; 32]);
+    Machine.fill(key.as_mut_slice())?;
+    Ok(key)
 }
 
 async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {
@@ -92,8 +137,6 @@ async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {
 
 /// Makes a new keyring file.
 pub fn create(path: &Path) -> Result<()> {
-    let mut key = Zeroizing::new([0; 32]);
-    Machine.fill(key.as_mut_slice())?;
-    Keyring::from_random(key).create(path)?;
+    new_keyring()?.create(path)?;
     Ok(())
 }

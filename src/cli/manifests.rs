@@ -21,8 +21,7 @@ pub struct ManifestArgs {
 impl ManifestArgs {
     /// Reads them all; `None`, and every problem printed, if one is wrong.
     pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Manifests> {
-        let options = manifests::Options { cluster: cluster.clone(), default_namespace: self.namespace.clone() };
-        match manifests::read(&self.filenames, std::io::stdin().lock(), &options) {
+        match self.look(cluster) {
             Ok(manifests) => {
                 note(&manifests.skipped, output);
                 Some(manifests)
@@ -30,17 +29,26 @@ impl ManifestArgs {
             Err(Invalid { problems, skipped }) => {
                 note(&skipped, output);
                 for problem in problems {
-                    output.complain(&problem.to_string());
+                    output.complain(problem);
                 }
                 None
             }
         }
     }
+
+    /// Reads them all, and prints nothing.
+    ///
+    /// # Errors
+    /// [`Invalid`] with every problem.
+    pub fn look(&self, cluster: &ClusterId) -> Result<Manifests, Invalid> {
+        let options = manifests::Options { cluster: cluster.clone(), default_namespace: self.namespace.clone() };
+        manifests::read(&self.filenames, std::io::stdin().lock(), &options)
+    }
 }
 
 fn note(skipped: &[Skipped], output: &Output) {
     for skipped in skipped {
-        output.complain(&skipped.to_string());
+        output.complain(skipped);
     }
 }
 

@@ -7,10 +7,18 @@ mod apply;
 mod controller;
 mod crd;
 mod database;
+mod export;
+mod findings;
+mod import;
 mod keyring;
+mod known;
 mod manifests;
 mod migrate;
 mod output;
+mod plan;
+mod planned;
+mod prune;
+mod report;
 mod surroundings;
 mod validate;
 
@@ -42,8 +50,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Plan(plan::Plan),
     Apply(apply::Apply),
     Validate(validate::Validate),
+    Export(export::Export),
+    Import(import::Import),
     Controller(controller::Controller),
     Crd(crd::Crd),
     Migrate(migrate::Migrate),
@@ -54,16 +65,19 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let mut output = Output::default();
     let result: Result<ExitCode> = match cli.command {
+        Command::Plan(command) => command.run(&mut output).await,
         Command::Apply(command) => command.run(&mut output).await,
         Command::Validate(command) => command.run(&mut output),
+        Command::Export(command) => command.run(&mut output).await,
+        Command::Import(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,
-        Command::Keyring(command) => command.run(&mut output),
+        Command::Keyring(command) => command.run(&mut output).await,
     };
     result.unwrap_or_else(|error| {
         // `{:#}` adds the causes: each says something the one before does not.
-        output.complain(&format!("opsadmin: {error:#}"));
+        output.complain(format!("opsadmin: {error:#}"));
         ExitCode::FAILURE
     })
 }

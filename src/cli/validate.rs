@@ -1,34 +1,77 @@
 //! `opsadmin validate`: are these manifests right, as far as can be known without a cluster or a database?
 
 use super::LOCAL_CLUSTER;
+use super::findings::{self, Finding, Findings};
 use super::manifests::{ManifestArgs, count};
-use super::output::Output;
+use super::output::{Format, Output};
 use crate::account::ClusterId;
+use crate::manifests::{Invalid, Manifests};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::process::ExitCode;
 
 /// Check manifests by the rules that a cluster enforces at admission, without one.
 ///
-/// Lists every problem with file, line and field. Unknown fields are problems too: on a cluster, a typo may be dropped in
+/// Lists every problem with file, line and field, also what only two manifests together get wrong: the same resource, the
+/// same account name, the same Secret. Unknown fields are problems too: on a cluster, a typo may be dropped in
 /// silence.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin validate -f accounts/\n  kustomize build overlays/prod | opsadmin validate -f -"
+    after_help = "Examples:\n  opsadmin validate -f accounts/\n  kustomize build overlays/prod | opsadmin validate -f -\n  opsadmin validate -f accounts/ -o github"
 )]
 pub struct Validate {
     #[command(flatten)]
     manifests: ManifestArgs,
+
+    /// How to print what is wrong.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: FindingsFormat,
+}
+
+/// How to print what is wrong with manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FindingsFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+    /// Annotations of the lines in a pull request, for GitHub Actions.
+    Github,
+    /// For code scanning.
+    Sarif,
 }
 
 impl Validate {
     /// Checks them, and prints what is wrong.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let Some(manifests) = self.manifests.read(&ClusterId::parse(LOCAL_CLUSTER)?, output) else {
-            return Ok(ExitCode::FAILURE);
+        let cluster = ClusterId::parse(LOCAL_CLUSTER)?;
+        if self.output == FindingsFormat::Text {
+            return Ok(match self.manifests.read(&cluster, output) {
+                None => ExitCode::FAILURE,
+                Some(manifests) => {
+                    let accounts = manifests.accounts.len();
+                    output.line(&format!("{} {} valid", count(accounts), if accounts == 1 { "is" } else { "are" }))?;
+                    ExitCode::SUCCESS
+                }
+            });
+        }
+        let (accounts, problems, skipped) = match self.manifests.look(&cluster) {
+            Ok(Manifests { accounts, skipped }) => (accounts.len(), Vec::new(), skipped),
+            Err(Invalid { problems, skipped }) => (0, problems, skipped),
         };
-        let accounts = manifests.accounts.len();
-        output.line(&format!("{} {} valid", count(accounts), if accounts == 1 { "is" } else { "are" }))?;
-        Ok(ExitCode::SUCCESS)
+        let (listed, left_out) = (problems.iter().map(Finding::from), skipped.iter().map(Finding::from));
+        let findings = || Findings { accounts, problems: listed.collect(), skipped: left_out.collect() };
+        match self.output {
+            FindingsFormat::Text => {}
+            FindingsFormat::Json => output.value(Format::Json, &findings())?,
+            FindingsFormat::Yaml => output.value(Format::Yaml, &findings())?,
+            FindingsFormat::Sarif => output.value(Format::Json, &findings::sarif(&problems))?,
+            FindingsFormat::Github => {
+                findings::github(&problems).iter().try_for_each(|command| output.line(command))?;
+            }
+        }
+        Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -5,13 +5,11 @@
 //! brake has gripped it stays so while anything is held; time alone lets nothing go.
 
 use crate::api::ApiAccount;
+use crate::reconcile::deletion_limit;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// How many accounts may always be let go within [`WINDOW`], however few there are.
-const FLOOR: usize = 5;
 
 /// The time within which deletions count together.
 const WINDOW: Duration = Duration::from_mins(10);
@@ -56,9 +54,9 @@ impl Brake {
             return Ok(());
         }
         let all = accounts + state.let_go.len();
-        let limit = FLOOR.max(all * usize::from(self.percent) / 100);
-        let never = self.percent >= 100;
-        if !never && (was_held || !state.held.is_empty() || state.let_go.len() >= limit) {
+        if let Some(limit) = deletion_limit(all, self.percent)
+            && (was_held || !state.held.is_empty() || state.let_go.len() >= limit)
+        {
             state.held.insert(who.clone());
             return Err(Held { limit });
         }

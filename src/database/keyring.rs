@@ -18,6 +18,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -25,10 +26,12 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 
 /// One or more keys; the first seals, all of them open.
+#[derive(Clone)]
 pub struct Keyring {
     keys: Vec<KeyringKey>,
 }
 
+#[derive(Clone)]
 struct KeyringKey {
     id: String,
     key: Zeroizing<[u8; KEY_BYTES]>,
@@ -164,7 +167,7 @@ impl Keyring {
             .map(Zeroizing::new)
             .map_err(|_| altered())?;
         let text = std::str::from_utf8(&opened).map_err(|_| altered())?;
-        SecretKey::parse(text).map_err(|_| altered())
+        SecretKey::imported(text).map_err(|_| altered())
     }
 
     /// Whether this keyring opens everything that is sealed with these keys.
@@ -175,6 +178,47 @@ impl Keyring {
         let missing: Vec<String> =
             in_use.iter().filter(|id| self.keys.iter().all(|key| key.id != **id)).cloned().collect();
         if missing.is_empty() { Ok(()) } else { Err(KeyringError::LacksKey { missing }) }
+    }
+
+    /// The ids of its keys, the one that seals first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.id.as_str())
+    }
+
+    /// The same with one more key, which opens and does not seal yet.
+    #[must_use]
+    pub fn with_another(mut self, key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        self.keys.push(KeyringKey::new(key));
+        self
+    }
+
+    /// The same with the key that was added last as the one that seals.
+    #[must_use]
+    pub fn sealing_with_the_last(mut self) -> Self {
+        self.keys.rotate_right(1);
+        self
+    }
+
+    /// The same without the keys that neither seal nor are in use.
+    #[must_use]
+    pub fn without_unused(mut self, in_use: &BTreeSet<String>) -> Self {
+        let sealing = self.keys[0].id.clone();
+        self.keys.retain(|key| key.id == sealing || in_use.contains(&key.id));
+        self
+    }
+
+    /// Writes the keyring over its file, in one step that a crash leaves undone or done.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn replace(&self, path: &Path) -> Result<(), KeyringError> {
+        let at = |source: io::Error| KeyringError::File { path: path.to_owned(), source };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Made for its owner only, as all of these are.
+        let mut file = NamedTempFile::with_prefix_in(".opsadmin-", folder).map_err(at)?;
+        file.write_all(self.to_json().as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(at)?;
+        file.persist(path).map_err(|error| at(error.error))?;
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)
     }
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -5,9 +5,11 @@
 //! nothing here looks before it leaps.
 
 mod changes;
+mod effect;
 mod error;
 mod keyring;
 mod postgres;
+mod rehearsal;
 mod sql;
 mod sqlite;
 mod url;
@@ -15,14 +17,16 @@ mod url;
 pub use changes::Changed;
 pub use error::DatabaseError;
 pub use keyring::{Keyring, KeyringError};
+pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey, Version,
+    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, SealedSecret, Settings,
+    StoredKey, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -40,6 +44,22 @@ pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
     }
 }
 
+/// The same database for a reader: a file that is missing is `None` instead of being made.
+///
+/// # Errors
+/// As [`open`]; and [`DatabaseError::OlderSchema`] if it lacks migrations, which a reader does not make.
+pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountDatabase>>, DatabaseError> {
+    let database: Arc<dyn AccountDatabase> = match url::Place::parse(url)? {
+        url::Place::File(path) if !path.exists() => return Ok(None),
+        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_to_read(path)?)),
+        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
+    };
+    match database.pending_migrations().await? {
+        pending if pending.is_empty() => Ok(Some(database)),
+        pending => Err(DatabaseError::OlderSchema { pending }),
+    }
+}
+
 /// Where accounts are kept. Implemented for SQLite and PostgreSQL; one contract suite holds for both.
 ///
 /// Every call either does all it says or nothing. After an error that [`DatabaseError::is_retryable`], whether a change
@@ -51,6 +71,10 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The account that has this name (compared as names are), unless it is deleted.
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
+
+    /// The account that has a pair with this API key, wherever the account is in its life and whether or not the pair has
+    /// expired.
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError>;
 
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
     ///
@@ -75,8 +99,20 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
+    /// Makes many changes in one transaction: all of them, or none.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], for the first that is refused.
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
+
+    /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError>;
+
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
+
+    /// The affiliates that OpsAdmin knows, by name.
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
     /// with how many.
@@ -90,6 +126,20 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
+    /// How many pairs are sealed with each of the keyring's keys, by its id.
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError>;
+
+    /// Up to `limit` pairs that are sealed with another key than this one, in a fixed order, after the one given.
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError>;
+
+    /// Stores secret keys that were sealed anew, all in one transaction. A pair that has changed since is left alone.
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError>;
+
     /// The migrations this program has and the database has not, oldest first, by name.
     ///
     /// # Errors
@@ -102,6 +152,28 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Ends every connection in good order; later calls fail. For SQLite this merges the log into the file, so that the
     /// file alone is the whole database.
     async fn close(&self) {}
+}
+
+/// A pair of keys, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPair {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: StoredKey,
+}
+
+/// A secret key that was sealed anew.
+#[derive(Debug, Clone)]
+pub struct Resealed {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: KeyId,
+    /// The id of the keyring's key that sealed it before.
+    pub before: String,
+    /// The same secret key, sealed with another.
+    pub sealed: SealedSecret,
 }
 
 /// One change of one account.
@@ -143,6 +215,15 @@ pub enum Action {
         settings: Settings,
         /// What differs from before, for the journal.
         changes: Vec<FieldChange>,
+        /// What to do about an affiliate that OpsAdmin does not know.
+        unknown_affiliate: UnknownAffiliate,
+    },
+    /// Make one that nobody declares, with a pair of keys that it had elsewhere.
+    Import {
+        /// What is set on it.
+        settings: Settings,
+        /// Its pair.
+        key: StoredKey,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },

@@ -5,6 +5,7 @@
 //! resource on a cluster. Nothing is given out unless all of it is right: half of a folder is never applied.
 
 mod account;
+mod across;
 mod object;
 mod problem;
 mod scalar;
@@ -20,12 +21,11 @@ pub use source::Source;
 use crate::account::ClusterId;
 use crate::api::{ApiAccount, KIND};
 use crate::reconcile::Desired;
+use across::Claims;
 use object::Found;
 use schema::Schema;
 use shape::Mistake;
 use source::{Input, Inputs};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io::Read;
 use std::sync::Arc;
 use tree::Node;
@@ -64,8 +64,8 @@ pub struct Manifest {
 /// `stdin` is read if one of the sources is [`Source::Stdin`]. A file is read once, however often it is named.
 ///
 /// # Errors
-/// [`Invalid`] with every mistake there is: in a manifest, in reading a source, two manifests for one resource, or a
-/// source without any `ApiAccount`, since applying nothing must not look like success.
+/// [`Invalid`] with every mistake there is: in a manifest, in reading a source, two manifests that claim the same resource,
+/// account name or Secret, or a source without any `ApiAccount`, since applying nothing must not look like success.
 pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Manifests, Invalid> {
     read_against(&Schema::of_api_account(), sources, stdin, options)
 }
@@ -79,7 +79,7 @@ fn read_against(
     let mut reader = Reader {
         options,
         schema,
-        known: HashMap::new(),
+        claims: Claims::default(),
         accounts: Vec::new(),
         skipped: Vec::new(),
         problems: Vec::new(),
@@ -105,8 +105,7 @@ fn read_against(
 struct Reader<'a> {
     options: &'a Options,
     schema: &'a Schema,
-    /// The resources met so far, with their places.
-    known: HashMap<String, Place>,
+    claims: Claims,
     accounts: Vec<Manifest>,
     skipped: Vec<Skipped>,
     problems: Vec<Problem>,
@@ -149,25 +148,21 @@ impl Reader<'_> {
         self.met += 1;
         let place = Place { file: Arc::clone(file), position: Some(root.at) };
         let identity = account::identity(root, self.options);
-        if let Some(identity) = &identity {
-            match self.known.entry(identity.clone()) {
-                Entry::Vacant(entry) => {
-                    entry.insert(place.clone());
-                }
-                Entry::Occupied(first) => {
-                    let message = format!("this resource is declared twice; the first time at {}", first.get());
-                    let mistake = Mistake { at: root.at, field: String::new(), message };
-                    self.mistake(file, Some(identity), mistake);
-                }
-            }
-        }
+        let twice = identity.as_ref().and_then(|identity| self.claims.resource(identity, root, &place));
+        let is_first = twice.is_none();
+        let mut mistakes: Vec<Mistake> = twice.into_iter().collect();
         match account::read(root, self.schema, self.options) {
-            Ok((resource, desired)) => self.accounts.push(Manifest { desired, resource, place }),
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    self.mistake(file, identity.as_deref(), mistake);
+            Ok((resource, desired)) => {
+                if let (Some(identity), true) = (&identity, is_first) {
+                    mistakes.extend(self.claims.declared(&desired, identity, root, &place));
                 }
+                self.accounts.push(Manifest { desired, resource, place });
             }
+            Err(wrong) => mistakes.extend(wrong),
+        }
+        mistakes.sort_by_key(|mistake| mistake.at);
+        for mistake in mistakes {
+            self.mistake(file, identity.as_deref(), mistake);
         }
     }
 

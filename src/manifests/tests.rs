@@ -186,7 +186,7 @@ fn a_resource_that_is_declared_twice_names_both_places() {
     let path = |name: &str| folder.path().join(name);
     fs::write(path("a.yaml"), account("acme", "{}")).unwrap();
     fs::write(path("b.yaml"), format!("---\n{}", account("acme, namespace: default", "{}"))).unwrap();
-    fs::write(path("c.yaml"), account("acme, namespace: other", "{}")).unwrap();
+    fs::write(path("c.yaml"), account("acme, namespace: other", "{ name: other }")).unwrap();
     let invalid = read(&[Source::Path(folder.path().into())], &b""[..], &options()).unwrap_err();
     let (first, second) = (path("a.yaml"), path("b.yaml"));
     assert_eq!(
@@ -199,6 +199,23 @@ fn a_resource_that_is_declared_twice_names_both_places() {
     );
     let twice = [Source::Path(first), Source::Path(path("c.yaml")), Source::Path(path("a.yaml"))];
     assert_eq!(read(&twice, &b""[..], &options()).unwrap().accounts.len(), 2, "one file named twice is one manifest");
+}
+
+#[test]
+fn two_manifests_for_one_account_name_or_secret_are_both_named() {
+    let texts = [
+        account("a", "{ name: Acme, secret: { name: keys } }"),
+        account("b", "{ name: ' ' }"),
+        account("c", "{ secret: { name: keys },\n  name: ACME }"),
+        account("d, namespace: other", "{ secret: { name: keys } }"),
+    ];
+    assert_eq!(
+        problems(&texts.join("---\n"))[1..],
+        [
+            ":14:25: default/c: spec.secret.name: default/a at <stdin>:1:1 has the Secret keys too, and a Secret holds the keys of one account; choose another name",
+            ":15:9: default/c: spec.name: default/a at <stdin>:1:1 has the account name \"ACME\" too, and names are unique in OpsAdmin, whatever their case; choose another",
+        ]
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! controller and the command line both run exactly this.
 
 mod adoption;
+mod brake;
 mod desired;
 mod drift;
 mod halt;
@@ -20,6 +21,7 @@ mod status;
 
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
+pub use brake::deletion_limit;
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use observed::{Observed, ObservedSecret, Verified};
 pub use outcome::{Done, Drift, Outcome, Refusal};

@@ -230,6 +230,16 @@ pub enum Refusal {
         /// How many may at once.
         limit: usize,
     },
+    /// Too many accounts would be pruned in one run.
+    #[error(
+        "not deleted: {accounts} accounts are declared by no manifest, and more than {limit} at once are held. If that is meant, run with --deletion-brake 100"
+    )]
+    PruningHeld {
+        /// How many would be.
+        accounts: usize,
+        /// How many may be.
+        limit: usize,
+    },
     /// OpsAdmin's staff stopped the account.
     #[error(
         "suspended in OpsAdmin since {since:.0}: {reason:?}; everything else is as declared. Only OpsAdmin's staff end a suspension"
@@ -309,7 +319,7 @@ impl Refusal {
             Self::UnknownAffiliate { .. } => Reason::UnknownAffiliate,
             Self::AdoptionRequired { .. } => Reason::AdoptionRequired,
             Self::OwnedElsewhere { .. } => Reason::OwnedElsewhere,
-            Self::DeletionHeld { .. } => Reason::DeletionHeld,
+            Self::DeletionHeld { .. } | Self::PruningHeld { .. } => Reason::DeletionHeld,
             Self::Suspended { .. } => Reason::Suspended,
             Self::Paused => Reason::Paused,
             Self::Drifted { .. } => Reason::Drifted,
@@ -336,6 +346,7 @@ impl Refusal {
             | Self::AdoptionRequired { .. }
             | Self::OwnedElsewhere { .. }
             | Self::DeletionHeld { .. }
+            | Self::PruningHeld { .. }
             | Self::Suspended { .. }
             | Self::Paused
             | Self::Drifted { .. }

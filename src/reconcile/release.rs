@@ -23,6 +23,24 @@ impl Reconciler {
         outcome
     }
 
+    /// Deletes the account of a resource that is gone without a word, and its Secrets, which no cluster collects then.
+    pub async fn prune(&self, resource: &Belonging) -> Outcome {
+        let mut outcome = self.release(resource, DeletionPolicy::Delete, None).await;
+        if outcome.refusal.is_none() {
+            let removed = self.remove_secrets(resource, &mut outcome).await;
+            outcome.takes_in(removed);
+        }
+        outcome
+    }
+
+    async fn remove_secrets(&self, resource: &Belonging, outcome: &mut Outcome) -> Result<(), Halt> {
+        for at in self.secrets.belonging_to(resource).await? {
+            self.secrets.remove(&at, resource).await?;
+            outcome.done.push(Done::SecretRemoved(at));
+        }
+        Ok(())
+    }
+
     async fn delete(&self, resource: &Belonging, generation: Option<i64>, outcome: &mut Outcome) -> Result<(), Halt> {
         let Some(account) = self.database.find_by_owner(&resource.owner).await? else {
             return Ok(());

@@ -31,9 +31,21 @@ impl Directory {
     /// [`SecretError::File`] if it cannot be made or read.
     pub fn open(path: &Path) -> Result<Self, SecretError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| at(path, &error))?;
+        Self::open_to_read(path)
+    }
+
+    /// Uses this directory as it is; one that is missing is empty, until something is written.
+    ///
+    /// # Errors
+    /// [`SecretError::File`] if it cannot be read.
+    pub fn open_to_read(path: &Path) -> Result<Self, SecretError> {
         let directory = Self { path: path.to_owned(), owners: Mutex::default() };
         let mut owners: HashMap<String, Vec<SecretRef>> = HashMap::new();
-        for entry in path.read_dir().map_err(|error| at(path, &error))? {
+        let entries = match path.read_dir() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(directory),
+            entries => entries.map_err(|error| at(path, &error))?,
+        };
+        for entry in entries {
             let file = entry.map_err(|error| at(path, &error))?.path();
             if let Some((owner, secret)) = owner_of(&file)? {
                 owners.entry(owner).or_default().push(secret);

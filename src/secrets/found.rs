@@ -1,8 +1,8 @@
 //! A Secret as it was found: whose it is, how it differs from what it should be, and which keys it holds.
 
-use super::manifest::{Data, SecretManifest, SecretRef, Wanted};
+use super::manifest::{Data, KeyFields, SecretManifest, SecretRef, Wanted};
 use crate::account::{ApiKey, Owner, SecretKey};
-use crate::api::{APPLIED_ANNOTATION, GROUP, KIND, OWNER_ANNOTATION};
+use crate::api::{APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, OWNER_ANNOTATION};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::BTreeMap;
@@ -147,14 +147,26 @@ impl FoundSecret {
         let (labels, annotations) =
             (found.labels.as_ref().unwrap_or(&none), found.annotations.as_ref().unwrap_or(&none));
         let mut asked_for = Wanted::read(annotations);
-        asked_for.annotations.push(APPLIED_ANNOTATION.to_owned());
+        asked_for.annotations.extend([APPLIED_ANNOTATION, IMPORTED_ANNOTATION].map(str::to_owned));
         asked_for.labels.retain(|name| labels.contains_key(name) && !manifest.labels.contains_key(name));
         asked_for.annotations.retain(|name| annotations.contains_key(name) && !manifest.annotations.contains_key(name));
         (asked_for.labels, asked_for.annotations)
     }
 
-    /// The one pair of keys in its data, under whatever names; `None` if there is none, or more than one.
+    /// The one pair of keys in its data, under whatever names; `None` if there is none, or more than one. Keys that were
+    /// made elsewhere are those under the names that the Secret says.
     pub fn keys(&self) -> Option<(ApiKey, SecretKey)> {
+        self.imported_keys().or_else(|| self.own_keys())
+    }
+
+    fn imported_keys(&self) -> Option<(ApiKey, SecretKey)> {
+        let fields = KeyFields::read(self.metadata().annotations.as_ref()?)?;
+        let text = |field: &str| std::str::from_utf8(&self.data.get(field)?.0).ok();
+        let (api_key, secret_key) = (text(&fields.api_key)?, text(&fields.secret_key)?);
+        Some((ApiKey::imported(api_key).ok()?, SecretKey::imported(secret_key).ok()?))
+    }
+
+    fn own_keys(&self) -> Option<(ApiKey, SecretKey)> {
         let texts = || self.data.values().filter_map(|data| std::str::from_utf8(&data.0).ok());
         let api_key = only(texts().flat_map(ApiKey::parse))?;
         let secret_key = only(texts().flat_map(SecretKey::parse))?;

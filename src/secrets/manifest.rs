@@ -2,7 +2,9 @@
 
 use super::Belonging;
 use crate::account::KeyPair;
-use crate::api::{APPLIED_ANNOTATION, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, VERSION};
+use crate::api::{
+    APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, VERSION,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -52,6 +54,14 @@ pub struct Wanted {
     pub annotations: Vec<String>,
 }
 
+/// Under which names a Secret has keys that were made elsewhere.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KeyFields {
+    pub api_key: String,
+    pub secret_key: String,
+}
+
 /// A whole Secret, ready to be written.
 #[derive(Debug, Clone)]
 pub struct SecretManifest {
@@ -93,6 +103,9 @@ impl SecretManifest {
         if let Some(applied) = Wanted::of(layout).to_annotation() {
             annotations.insert(APPLIED_ANNOTATION.to_owned(), applied);
         }
+        if keys.api_key.is_imported() || keys.secret_key.is_imported() {
+            annotations.insert(IMPORTED_ANNOTATION.to_owned(), KeyFields::of(layout).to_annotation());
+        }
         let data = BTreeMap::from([
             (layout.api_key_field.clone(), Data::from(keys.api_key.as_str())),
             (layout.secret_key_field.clone(), Data::from(keys.secret_key.expose())),
@@ -127,6 +140,22 @@ impl SecretManifest {
             data: Some(self.data.iter().map(|(key, value)| (key.clone(), ByteString(value.0.to_vec()))).collect()),
             ..Secret::default()
         }
+    }
+}
+
+impl KeyFields {
+    fn of(layout: &SecretLayout) -> Self {
+        Self { api_key: layout.api_key_field.clone(), secret_key: layout.secret_key_field.clone() }
+    }
+
+    fn to_annotation(&self) -> String {
+        #[expect(clippy::expect_used, reason = "two strings always serialize")]
+        serde_json::to_string(self).expect("strings serialize")
+    }
+
+    /// Reads what a Secret says of itself; `None` if it says nothing readable.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        serde_json::from_str(annotations.get(IMPORTED_ANNOTATION)?).ok()
     }
 }
 

@@ -5,11 +5,13 @@ pub mod directory;
 mod error;
 mod found;
 mod manifest;
+mod rehearsal;
 pub mod view;
 
 pub use error::SecretError;
 pub use found::{Belonging, FoundSecret};
 pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
+pub use rehearsal::Rehearsal;
 
 use async_trait::async_trait;
 

@@ -11,6 +11,7 @@ mod hand_edits;
 mod keys;
 mod life;
 mod page;
+mod rehearsals;
 mod rules;
 mod schema;
 mod versions;
@@ -104,6 +105,9 @@ for_each_adapter!(
         an_older_schema_is_named,
         a_newer_schema_is_left_alone,
         an_altered_migration_is_noticed,
+    },
+    rehearsals::{
+        what_is_rehearsed_is_what_is_answered,
     },
     page::{
         the_page_has_every_table_and_column,

@@ -5,24 +5,28 @@ mod fault;
 mod migrations;
 mod purge;
 mod read;
+mod reseal;
 mod rows;
 mod write;
 
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, Changed, DatabaseError};
-use crate::account::{Account, AccountName, ClusterId, Owner, Version};
+use super::{AccountDatabase, Change, Changed, DatabaseError, Resealed, SealedPair};
+use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::VersionRow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long many changes at once may take.
+const MANY_WITHIN: Duration = Duration::from_mins(10);
 
 /// How long migrating may take, which waits for other programs that migrate.
 const MIGRATE_WITHIN: Duration = Duration::from_mins(10);
@@ -46,6 +50,30 @@ impl<D: Dialect> SqlAccounts<D> {
         session.finish().await?;
         Ok(account)
     }
+
+    async fn all(&self, which: &read::Which, values: &[Value<'_>]) -> Result<Vec<Account>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let accounts = read::all(&mut session, which, values).await?;
+        session.finish().await?;
+        Ok(accounts)
+    }
+
+    /// Makes one change, as one of however many of the transaction.
+    async fn make(session: &mut D::Session, change: &Change, id: &str) -> Result<(), Fault> {
+        let before = if D::COUNTS_EACH_ROW { write::version(session, id).await? } else { None };
+        write::apply(session, change).await?;
+        if D::COUNTS_EACH_ROW {
+            write::count_as_one(session, id, before).await?;
+        }
+        Ok(())
+    }
+
+    async fn texts(&self, statement: &'static str) -> Result<BTreeSet<String>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let texts: Vec<(String,)> = session.rows(statement, &[]).await?;
+        session.finish().await?;
+        Ok(texts.into_iter().map(|(text,)| text).collect())
+    }
 }
 
 #[async_trait]
@@ -59,14 +87,16 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
     }
 
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let accounts = read::all(&mut session, &read::BY_CLUSTER, &[cluster.as_str().into()]).await?;
-            session.finish().await?;
-            Ok(accounts)
-        };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::UNDECLARED, &[])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -87,17 +117,25 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         let work = async {
             let id = change.account.to_string();
             let mut session = self.dialect.write().await?;
-            let before = if D::COUNTS_EACH_ROW { write::version(&mut session, &id).await? } else { None };
-            write::apply(&mut session, change).await?;
-            if D::COUNTS_EACH_ROW {
-                write::count_as_one(&mut session, &id, before).await?;
-            }
+            Self::make(&mut session, change, &id).await?;
             let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
             session.finish().await?;
             // Gone within the transaction that wrote it: somebody without foreign keys or rules deletes rows.
             account.ok_or(Fault::Said(DatabaseError::Conflict))
         };
         self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            for change in changes {
+                Self::make(&mut session, change, &change.account.to_string()).await?;
+            }
+            session.finish().await?;
+            Ok(())
+        };
+        self.answer(MANY_WITHIN, work).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
@@ -134,12 +172,45 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
         let work = async {
             let mut session = self.dialect.read().await?;
-            let ids: Vec<(String,)> = session.rows("SELECT DISTINCT sealed_with FROM account_keys", &[]).await?;
+            let counts = reseal::count(&mut session).await?;
             session.finish().await?;
-            Ok(ids.into_iter().map(|(id,)| id).collect())
+            Ok(counts.into_iter().map(|(key, pairs)| (key, u64::try_from(pairs).unwrap_or(0))).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let pairs = reseal::sealed_otherwise(&mut session, than_with, after, limit.into()).await?;
+            session.finish().await?;
+            Ok(pairs)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            reseal::reseal(&mut session, pairs, at).await?;
+            session.finish().await?;
+            Ok(())
         };
         self.answer(ANSWER_WITHIN, work).await
     }

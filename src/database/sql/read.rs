@@ -55,8 +55,15 @@ pub(super) const BY_OWNER: Which = which!("owner_cluster = $1 AND owner_namespac
 /// `$1`: the comparable name.
 pub(super) const BY_NAME: Which = which!("name_key = $1 AND deleted_at IS NULL");
 
+/// `$1`: the API key.
+pub(super) const BY_API_KEY: Which = which!("id = (SELECT account_id FROM account_keys WHERE api_key = $1)");
+
 /// `$1`: the cluster.
 pub(super) const BY_CLUSTER: Which = which!("owner_cluster = $1");
+
+/// Those that no resource declares.
+pub(super) const UNDECLARED: Which =
+    which!("deleted_at IS NULL AND (owner_cluster IS NULL OR retained_at IS NOT NULL)");
 
 /// Reads the one account there may be.
 pub(super) async fn first<S: Session>(

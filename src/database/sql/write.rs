@@ -89,7 +89,12 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
     let mut writer = Writer { session, change, id: change.account.to_string(), at: change.at.as_microsecond() };
     match &change.action {
         Action::Create { owner, settings, key, answered, unknown_affiliate } => {
-            writer.create(owner, settings, key, answered, *unknown_affiliate).await
+            writer.create(Some(owner), settings, key, answered, *unknown_affiliate).await?;
+            writer.record("created", &differences(&StoredSettings::nothing(), settings)).await
+        }
+        Action::Import { settings, key, unknown_affiliate } => {
+            writer.create(None, settings, key, &Asked::default(), *unknown_affiliate).await?;
+            writer.record("imported", &differences(&StoredSettings::nothing(), settings)).await
         }
         Action::Adopt { expected, owner, answered } => writer.adopt(*expected, owner, answered).await,
         Action::Rotate { expected, key, old_expires, revoke, answered } => {
@@ -120,7 +125,7 @@ pub(super) async fn count_as_one<S: Session>(session: &mut S, id: &str, before: 
 impl<S: Session> Writer<'_, S> {
     async fn create(
         &mut self,
-        owner: &Owner,
+        owner: Option<&Owner>,
         settings: &Settings,
         key: &StoredKey,
         answered: &Asked,
@@ -129,12 +134,16 @@ impl<S: Session> Writer<'_, S> {
         self.register_affiliate(settings, unknown_affiliate).await?;
         let name_key = settings.name.comparable();
         let mut values = account_values(&self.id, FIRST_VERSION, settings, &name_key, self.at);
-        values.extend([owner.cluster.as_str(), owner.namespace.as_str(), owner.name.as_str()].map(Value::Text));
+        let owner_part = |part: fn(&Owner) -> &str| Value::from(owner.map(part));
+        values.extend([
+            owner_part(|owner| owner.cluster.as_str()),
+            owner_part(|owner| &owner.namespace),
+            owner_part(|owner| &owner.name),
+        ]);
         values.extend([answered.trigger.as_deref(), answered.annotation.as_deref()].map(Value::from));
         self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
         self.add_parts(settings).await?;
-        self.add_key(key).await?;
-        self.record("created", &differences(&nothing(), settings)).await
+        self.add_key(key).await
     }
 
     async fn update(
@@ -327,20 +336,6 @@ fn account_values<'a>(
         settings.allowed_ips.is_any().into(),
         at.into(),
     ]
-}
-
-/// What an account is before it is made, for the journal of its making.
-fn nothing() -> StoredSettings {
-    StoredSettings {
-        name: String::new(),
-        description: String::new(),
-        enabled: false,
-        use_refresh_token: false,
-        affiliate: None,
-        roles: BTreeSet::new(),
-        any_ip: false,
-        allowed_ips: BTreeSet::new(),
-    }
 }
 
 /// The row of the version that was observed, or somebody was faster.

@@ -48,11 +48,24 @@ impl Sqlite {
     /// same mode.
     pub fn open(path: PathBuf) -> Result<Self, DatabaseError> {
         ensure_file(&path).map_err(|reason| DatabaseError::File { path: path.clone(), reason })?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .synchronous(SqliteSynchronous::Full);
+        let options = options(&path);
+        let (reading, writing) =
+            (options.clone().pragma("query_only", "ON"), options.journal_mode(SqliteJournalMode::Wal));
+        Ok(Self::with(path, reading, writing))
+    }
+
+    /// Takes the file as it is; every write is refused.
+    pub fn open_to_read(path: PathBuf) -> Result<Self, DatabaseError> {
+        if path.is_dir() {
+            return Err(DatabaseError::File { path, reason: "it is a folder".to_owned() });
+        }
+        // Opened for writing where that is allowed: whoever closes the log last then clears it away, reader or not.
+        let may_write = OpenOptions::new().read(true).write(true).open(&path).is_ok();
+        let options = options(&path).read_only(!may_write).pragma("query_only", "ON");
+        Ok(Self::with(path, options.clone(), options))
+    }
+
+    fn with(path: PathBuf, reading: SqliteConnectOptions, writing: SqliteConnectOptions) -> Self {
         let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT).after_release(|connection, _| {
             Box::pin(async {
                 // SQLite itself rolls back after a full disk or an I/O error. The driver then believes for ever that the
@@ -62,18 +75,20 @@ impl Sqlite {
                 Ok(!connection.is_in_transaction())
             })
         });
-        Ok(Self {
+        Self {
             path,
-            readers: pool
-                .clone()
-                .max_connections(READERS)
-                .connect_lazy_with(options.clone().pragma("query_only", "ON")),
-            writer: pool
-                .max_connections(1)
-                .max_lifetime(WRITER_LIFETIME)
-                .connect_lazy_with(options.journal_mode(SqliteJournalMode::Wal)),
-        })
+            readers: pool.clone().max_connections(READERS).connect_lazy_with(reading),
+            writer: pool.max_connections(1).max_lifetime(WRITER_LIFETIME).connect_lazy_with(writing),
+        }
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .synchronous(SqliteSynchronous::Full)
 }
 
 fn ensure_file(path: &Path) -> Result<(), String> {

@@ -1,10 +1,10 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
-    comparable_name,
+    Account, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings,
+    Version, comparable_name,
 };
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, Resealed, SealedPair, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
@@ -55,6 +55,20 @@ impl Accounts {
                     settings: settings.into(),
                     keys: vec![key.clone()],
                     answered: answered.clone(),
+                    suspension: None,
+                }
+            }
+            Action::Import { settings, key, unknown_affiliate } => {
+                self.check(&rows, change, settings, *unknown_affiliate)?;
+                no_key_is(&rows, key)?;
+                Account {
+                    id: change.account,
+                    version: Version(1),
+                    owner: None,
+                    life: Life::Live,
+                    settings: settings.into(),
+                    keys: vec![key.clone()],
+                    answered: Asked::default(),
                     suspension: None,
                 }
             }
@@ -167,6 +181,11 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(found).cloned())
     }
 
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        let has_it = |row: &&Account| row.keys.iter().any(|key| key.api_key == *api_key);
+        Ok(lock(&self.rows).iter().find(has_it).cloned())
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         let owned = |row: &&Account| row.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
         Ok(lock(&self.rows).iter().filter(owned).cloned().collect())
@@ -186,6 +205,18 @@ impl AccountDatabase for Accounts {
         }
     }
 
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        for change in changes {
+            self.commit(change).await?;
+        }
+        Ok(())
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        let is_undeclared = |row: &&Account| row.owner.is_none() || matches!(row.life, Life::Retained { .. });
+        Ok(lock(&self.rows).iter().filter(is_undeclared).cloned().collect())
+    }
+
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         let live =
             |row: &Account| row.owner.clone().filter(|owner| owner.cluster == *cluster && row.life == Life::Live);
@@ -199,8 +230,29 @@ impl AccountDatabase for Accounts {
         Ok(before - rows.len())
     }
 
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        Ok(lock(&self.affiliates).clone())
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.rows).iter().flat_map(|row| &row.keys).map(|key| key.sealed.sealed_with.clone()).collect())
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        Ok(self.sealing_keys_in_use().await?.into_iter().map(|key| (key, 1)).collect())
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        _: &str,
+        _: Option<&SealedPair>,
+        _: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        Ok(Vec::new())
+    }
+
+    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
+        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

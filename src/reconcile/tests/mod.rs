@@ -3,4 +3,5 @@
 
 mod memory;
 mod properties;
+mod rehearsals;
 mod scenarios;

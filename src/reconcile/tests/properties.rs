@@ -226,7 +226,7 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
 
 prop_compose! {
     /// A world: the account, if any; another one's; and what is at the two places.
-    fn world()(
+    pub fn world()(
         own in option::weighted(0.8, (life(), stored(), row())),
         other in option::of((life(), stored(), row(), any::<bool>())),
         first in place(),
@@ -275,7 +275,7 @@ fn keys_of(accounts: &Accounts, name: &str) -> Option<(KeyId, String, String)> {
     Some((key.id, key.api_key.as_str().to_owned(), secret_key.expose().to_owned()))
 }
 
-fn everything(accounts: &Accounts, secrets: &Secrets) -> (Vec<Account>, BTreeMap<SecretRef, Secret>) {
+pub fn everything(accounts: &Accounts, secrets: &Secrets) -> (Vec<Account>, BTreeMap<SecretRef, Secret>) {
     (lock(&accounts.rows).clone(), lock(&secrets.objects).clone())
 }
 

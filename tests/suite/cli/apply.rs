@@ -1,107 +1,14 @@
 //! `opsadmin apply`: the main job without a cluster, on SQLite and on PostgreSQL.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
 use opsadmin_operator::account::{ApiKey, SecretKey};
 use serde_json::json;
 use sqlx::postgres::PgPool;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
+use super::desk::{Desk, account, mode};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
-use crate::support::process::Folder;
-use crate::support::run::Finished;
-
-const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart");
-
-/// A working folder with manifests, Secrets and an SQLite database in it.
-struct Desk {
-    folder: Arc<Folder>,
-    database: String,
-}
-
-impl Desk {
-    /// An empty one.
-    fn new() -> Self {
-        let folder = Folder::new("desk");
-        fs::create_dir(folder.path().join("accounts")).expect("a new folder");
-        let database = format!("sqlite://{}", folder.path().join("opsadmin.db").display());
-        Self { folder, database }
-    }
-
-    /// One with the quick start's manifests.
-    fn with_quickstart() -> Self {
-        let desk = Self::new();
-        for entry in fs::read_dir(QUICKSTART).expect("the examples are there") {
-            let file = entry.expect("it can be listed").path();
-            fs::copy(&file, desk.path("accounts").join(file.file_name().expect("a name"))).expect("it can be copied");
-        }
-        desk
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path("accounts").join(name), text).expect("it can be written");
-    }
-
-    fn edit(&self, name: &str, from: &str, to: &str) {
-        let file = self.path("accounts").join(name);
-        let text = fs::read_to_string(&file).expect("it can be read");
-        assert!(text.contains(from), "{text}");
-        fs::write(&file, text.replace(from, to)).expect("it can be written");
-    }
-
-    async fn apply(&self, extra: &[&str]) -> Finished {
-        let call = Opsadmin::new().args(["apply", "--database", &self.database, "-f"]).args([self.path("accounts")]);
-        call.args(["--secrets"]).args([self.path("secrets")]).args(extra).run().await
-    }
-
-    /// Every file of the desk with its bytes, but for the manifests.
-    fn written(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        for folder in [self.folder.path().to_owned(), self.path("secrets")] {
-            for entry in fs::read_dir(folder).expect("it is there") {
-                let path = entry.expect("it can be listed").path();
-                if path.is_file() {
-                    files.insert(path.clone(), fs::read(&path).expect("it can be read"));
-                }
-            }
-        }
-        files
-    }
-
-    fn secret(&self, name: &str) -> BTreeMap<String, String> {
-        read_secret(&self.path("secrets").join(format!("default.{name}.yaml")))
-    }
-
-    async fn sql(&self) -> SqlitePool {
-        let options = SqliteConnectOptions::new().filename(self.path("opsadmin.db")).read_only(true);
-        SqlitePool::connect_with(options).await.expect("the database is there")
-    }
-}
-
-fn read_secret(file: &Path) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let secret: Secret = serde_saphyr::from_str(&text).expect("it is a Secret");
-    let data = secret.data.into_iter().flatten();
-    data.map(|(key, value)| (key, String::from_utf8(value.0).expect("it is text"))).collect()
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
-}
-
-fn account(name: &str, spec: &str) -> String {
-    format!("apiVersion: ops-admin.com/v1\nkind: ApiAccount\nmetadata:\n  name: {name}\nspec: {spec}\n")
-}
 
 #[tokio::test]
 async fn the_quick_start_makes_accounts_and_secrets_and_again_changes_nothing() {
@@ -169,6 +76,8 @@ async fn one_bad_manifest_and_nothing_is_applied() {
 async fn what_is_refused_is_said_with_its_place_and_the_rest_is_done() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("first", "{ name: Acme }"));
+    desk.apply(&[]).await.succeeded();
+    desk.write("a.yaml", &account("fifth", "{}"));
     desk.write("b.yaml", &account("second", "{ name: ACME }"));
     desk.write("c.yaml", &account("third", "{ affiliate: Nowhere }"));
     desk.write("d.yaml", &account("fourth", "{}"));

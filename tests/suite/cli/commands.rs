@@ -23,7 +23,14 @@ async fn the_checked_in_definition_is_the_one_that_crd_prints() {
 async fn migrate_brings_a_database_up_to_date_once() {
     let database = postgres().await.database("migrate").await;
     let migrate = async || Opsadmin::new().args(["migrate", "--database", database.url()]).run().await.succeeded();
+    let status = async || {
+        let status = Opsadmin::new().args(["migrate", "--status", "--database", database.url()]).run().await;
+        (status.status.code(), status.stdout)
+    };
+    let (code, missing) = status().await;
+    assert!(code == Some(2) && missing.starts_with("missing "), "{missing}");
     assert!(migrate().await.starts_with("applied "));
+    assert_eq!(status().await, (Some(0), "the database is up to date\n".to_owned()));
     assert_eq!(migrate().await, "the database is up to date\n");
 }
 

@@ -2,4 +2,9 @@
 
 mod apply;
 mod commands;
+mod desk;
+mod fleet;
+mod keyring;
+mod plan;
+mod prune;
 mod validate;

@@ -31,3 +31,65 @@ async fn nothing_to_validate_is_no_success() {
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     assert!(finished.stderr.contains("ApiAccount"), "{}", finished.stderr);
 }
+
+const WRONG: &str = "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec:\n  roles: [Admin]\n---\n\
+                     kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: c\n";
+
+/// Validates the wrong manifest, in a folder with a name that is hard to quote.
+async fn validate_as(format: &str) -> String {
+    let call = Opsadmin::new();
+    let file = "accounts, 100%/a b.yaml";
+    std::fs::create_dir(call.folder().join("accounts, 100%")).expect("a new folder");
+    std::fs::write(call.folder().join(file), WRONG).expect("it can be written");
+    let finished = call.args(["validate", "-f", file, "-o", format]).run().await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    finished.stdout
+}
+
+#[tokio::test]
+async fn a_pull_request_is_annotated_at_the_line() {
+    let out = validate_as("github").await;
+    let place = "::error file=accounts%2C 100%25/a b.yaml,line=6,col=11,title=ApiAccount::default/a: spec.roles[0]: ";
+    assert!(out.starts_with(place), "{out}");
+    assert_eq!(out.lines().count(), 1, "{out}");
+}
+
+#[tokio::test]
+async fn code_scanning_gets_its_log() {
+    let log: serde_json::Value = serde_json::from_str(&validate_as("sarif").await).expect("it is JSON");
+    let result = &log["runs"][0]["results"][0];
+    assert_eq!(log["version"], "2.1.0");
+    assert_eq!(log["runs"][0]["tool"]["driver"]["rules"][0]["id"], result["ruleId"]);
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "accounts%2C%20100%25/a%20b.yaml");
+    assert_eq!(place["region"], serde_json::json!({ "startLine": 6, "startColumn": 11 }));
+    let none = Opsadmin::new().args(["validate", "-f", &repository("examples"), "-o", "sarif"]).run().await;
+    let none: serde_json::Value = serde_json::from_str(&none.succeeded()).expect("it is JSON");
+    assert_eq!(none["runs"][0]["results"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn programs_get_every_problem_with_its_place() {
+    let found: serde_json::Value = serde_json::from_str(&validate_as("json").await).expect("it is JSON");
+    assert_eq!(found["accounts"], 0);
+    let problem = &found["problems"][0];
+    assert_eq!((&problem["line"], &problem["column"]), (&6.into(), &11.into()));
+    assert_eq!((&problem["object"], &problem["field"]), (&"default/a".into(), &"spec.roles[0]".into()));
+    assert_eq!(found["skipped"][0]["object"], "ConfigMap c");
+    let yaml: serde_json::Value = serde_saphyr::from_str(&validate_as("yaml").await).expect("it is YAML");
+    assert_eq!(yaml, found);
+}
+
+#[tokio::test]
+async fn the_pre_commit_hook_runs_a_command_that_there_is() {
+    let hooks = std::fs::read_to_string(repository(".pre-commit-hooks.yaml")).expect("it is there");
+    let hooks: serde_json::Value = serde_saphyr::from_str(&hooks).expect("it is YAML");
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    let mut words = text(&hooks[0]["entry"]).split(' ').map(str::to_owned).collect::<Vec<_>>();
+    words.extend(hooks[0]["args"].as_array().expect("a list").iter().map(text));
+    assert_eq!(words.remove(0), "opsadmin");
+    let call = Opsadmin::new();
+    let manifest = "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec: {}\n";
+    std::fs::write(call.folder().join("a.yaml"), manifest).expect("it can be written");
+    assert_eq!(call.args(words).run().await.succeeded(), "1 account is valid\n");
+}

@@ -1,5 +1,8 @@
 //! `opsadmin keyring`: the keys that seal secret keys in the database.
 
+mod rotate;
+mod status;
+
 use super::database::create;
 use super::output::Output;
 use anyhow::Result;
@@ -17,6 +20,8 @@ pub struct KeyringCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(Init),
+    Rotate(rotate::Rotate),
+    Status(status::Status),
 }
 
 /// Make a new keyring, readable by its owner only. An existing file is never overwritten.
@@ -31,13 +36,23 @@ struct Init {
 }
 
 impl KeyringCommand {
+    /// Does what the command says.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        match &self.command {
+            Command::Init(init) => init.run(output),
+            Command::Rotate(rotate) => rotate.run(output).await,
+            Command::Status(status) => status.run(output).await,
+        }
+    }
+}
+
+impl Init {
     /// Makes it.
-    pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let Command::Init(init) = &self.command;
-        create(&init.keyring)?;
+    fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        create(&self.keyring)?;
         output.line(&format!(
             "made the keyring {}; back it up: without it, no secret key in the database can be read again",
-            init.keyring.display()
+            self.keyring.display()
         ))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,0 +1,186 @@
+//! `opsadmin export`: accounts that no resource declares, as manifests that adopt them.
+
+use super::database::DatabaseArgs;
+use super::output::Output;
+use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Role};
+use crate::api::{GROUP, KIND, VERSION};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The longest name that is made for a resource; names of Secrets and of much else are made from it.
+const LONGEST_NAME: usize = 50;
+
+/// Write manifests for the accounts in the database that no resource declares, ready to commit.
+///
+/// Applying them adopts the accounts as they are, with their keys: `opsadmin export | opsadmin plan -f -` says "adopt" for
+/// each, and no change. An account that cannot be declared as it is, such as one with an unknown role, is named and left out.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin export --namespace partners > partners.yaml\n  opsadmin export --folder accounts/ --database postgres://reader@db.example.com/opsadmin"
+)]
+pub struct Export {
+    /// Write a file for each account into this folder, instead of all to standard output.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+
+    /// The namespace to name in the manifests. Default: none.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    api_version: String,
+    kind: &'static str,
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+}
+
+/// What differs from the defaults.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    use_refresh_token: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    affiliate: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
+    #[serde(rename = "allowedIPs", skip_serializing_if = "Vec::is_empty")]
+    allowed_ips: Vec<String>,
+    adoption_policy: &'static str,
+}
+
+impl Export {
+    /// Writes them all.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let Some(database) = self.database.open_to_read().await? else {
+            bail!("there is no account database {}", self.database.database);
+        };
+        let accounts = database.list_undeclared().await;
+        database.close().await;
+        let mut accounts = accounts?;
+        accounts.sort_by_cached_key(|account| (account.settings.name.to_lowercase(), account.id.to_string()));
+        let mut names = HashSet::new();
+        let mut left_out = 0;
+        for account in &accounts {
+            match spec(account) {
+                Ok(spec) => self.write(&self.manifest(account, spec, &mut names), output)?,
+                Err(reason) => {
+                    left_out += 1;
+                    let name = &account.settings.name;
+                    output.complain(format!("left out the account {name:?} ({}): {reason}", account.id));
+                }
+            }
+        }
+        if accounts.is_empty() {
+            output.complain("every account is declared by a resource: nothing to export");
+        }
+        Ok(if left_out == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn manifest(&self, account: &Account, mut spec: Spec, names: &mut HashSet<String>) -> Manifest {
+        let name = resource_name(account, names);
+        spec.name = Some(account.settings.name.clone()).filter(|account| *account != name);
+        let metadata = Metadata { name, namespace: self.namespace.clone() };
+        Manifest { api_version: format!("{GROUP}/{VERSION}"), kind: KIND, metadata, spec }
+    }
+
+    fn write(&self, manifest: &Manifest, output: &mut Output) -> Result<()> {
+        let text = serde_saphyr::to_string(manifest)?;
+        let Some(folder) = &self.folder else {
+            output.line("---")?;
+            return output.line(text.trim_end());
+        };
+        let file = folder.join(format!("{}.yaml", manifest.metadata.name));
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        if is_there(&file, &text)? {
+            return Ok(());
+        }
+        std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+        output.line(&format!("wrote {}", file.display()))
+    }
+}
+
+/// Whether the file says this already.
+///
+/// # Errors
+/// It says something else, which may be somebody's work.
+fn is_there(file: &Path, text: &str) -> Result<bool> {
+    match std::fs::read_to_string(file) {
+        Ok(found) if found == text => Ok(true),
+        Ok(_) => bail!("{} exists and says something else; move it away, or export to another folder", file.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+/// What has to be declared for nothing on the account to change.
+///
+/// # Errors
+/// Why nothing that can be declared is the same.
+fn spec(account: &Account) -> Result<Spec, String> {
+    let settings = &account.settings;
+    AccountName::parse(&settings.name).map_err(|error| error.to_string())?;
+    Description::parse(&settings.description).map_err(|error| error.to_string())?;
+    if let Some(affiliate) = &settings.affiliate {
+        AffiliateName::parse(affiliate).map_err(|error| error.to_string())?;
+    }
+    for role in &settings.roles {
+        Role::parse(role).map_err(|error| error.to_string())?;
+    }
+    for address in &settings.allowed_ips {
+        AllowedIp::parse(address).map_err(|error| error.to_string())?;
+    }
+    match (settings.any_ip, settings.allowed_ips.is_empty()) {
+        (false, true) => return Err("it may be used from no address at all, and an empty list means any".to_owned()),
+        (true, false) => return Err("it may be used from any address and has a list of them too".to_owned()),
+        _ => {}
+    }
+    Ok(Spec {
+        name: None,
+        description: settings.description.clone(),
+        enabled: (!settings.enabled).then_some(false),
+        use_refresh_token: settings.use_refresh_token.then_some(true),
+        affiliate: settings.affiliate.clone(),
+        roles: settings.roles.iter().cloned().collect(),
+        allowed_ips: settings.allowed_ips.iter().cloned().collect(),
+        adoption_policy: "IfUnowned",
+    })
+}
+
+/// A name for the account's resource that no other has yet: the account's, in the letters that Kubernetes takes.
+fn resource_name(account: &Account, names: &mut HashSet<String>) -> String {
+    let lower = account.settings.name.to_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()).filter(|word| !word.is_empty()).collect();
+    let mut base = words.join("-");
+    base.truncate(LONGEST_NAME);
+    let base = base.trim_end_matches('-');
+    let base = if base.is_empty() { format!("account-{}", &account.id.to_string()[..8]) } else { base.to_owned() };
+    let numbered = (2..).map(|number| format!("{base}-{number}"));
+    let name = [base.clone()].into_iter().chain(numbered).find(|name| !names.contains(name)).unwrap_or(base);
+    names.insert(name.clone());
+    name
+}

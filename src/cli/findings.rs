@@ -1,0 +1,110 @@
+//! What is wrong with manifests, in the forms that continuous integration reads.
+
+use crate::manifests::{Place, Problem, Skipped};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// What `opsadmin validate` found, as a value.
+#[derive(Serialize)]
+pub struct Findings {
+    /// How many accounts are declared without a mistake in any manifest; 0 if there is one.
+    pub accounts: usize,
+    /// Each mistake.
+    pub problems: Vec<Finding>,
+    /// What was left out.
+    pub skipped: Vec<Finding>,
+}
+
+/// A mistake, or an object that was left out.
+#[derive(Serialize)]
+pub struct Finding {
+    /// The file as it was asked for, or `<stdin>`.
+    file: String,
+    /// Its line, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// Its column, counted from 1 in characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    /// The resource, as `NAMESPACE/NAME`; of what was left out, its kind and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<String>,
+    /// The field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// What is wrong and what to write.
+    message: String,
+}
+
+impl Finding {
+    fn at(place: &Place, object: Option<String>, field: Option<String>, message: String) -> Self {
+        let (line, column) = (place.position.map(|at| at.line), place.position.map(|at| at.column));
+        Self { file: place.file.to_string(), line, column, object, field, message }
+    }
+}
+
+impl From<&Problem> for Finding {
+    fn from(problem: &Problem) -> Self {
+        Self::at(&problem.place, problem.object.clone(), problem.field.clone(), problem.message.clone())
+    }
+}
+
+impl From<&Skipped> for Finding {
+    fn from(skipped: &Skipped) -> Self {
+        let parts: Vec<&str> = [&skipped.kind, &skipped.name].into_iter().flatten().map(String::as_str).collect();
+        Self::at(&skipped.place, (!parts.is_empty()).then(|| parts.join(" ")), None, skipped.why.clone())
+    }
+}
+
+/// The mistake without its place.
+fn message(problem: &Problem) -> String {
+    let parts = [problem.object.as_deref(), problem.field.as_deref(), Some(&problem.message)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
+}
+
+/// One workflow command of GitHub Actions for each mistake, which annotates the line in the pull request.
+/// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message>
+pub fn github(problems: &[Problem]) -> Vec<String> {
+    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    let command = |problem: &Problem| {
+        let at = problem.place.position.map(|at| format!(",line={},col={}", at.line, at.column)).unwrap_or_default();
+        format!("::error file={}{at},title=ApiAccount::{}", property(&problem.place.file), data(&message(problem)))
+    };
+    problems.iter().map(command).collect()
+}
+
+/// What a path may have as it is in a URI.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+
+/// A log in the Static Analysis Results Interchange Format, version 2.1.0 (OASIS).
+pub fn sarif(problems: &[Problem]) -> Value {
+    let result = |problem: &Problem| {
+        let region = problem.place.position.map(|at| json!({ "startLine": at.line, "startColumn": at.column }));
+        let uri = utf8_percent_encode(problem.place.file.trim_start_matches("./"), PATH).to_string();
+        let mut place = json!({ "artifactLocation": { "uri": uri } });
+        if let Some(region) = region {
+            place["region"] = region;
+        }
+        json!({
+            "ruleId": "invalid-api-account",
+            "level": "error",
+            "message": { "text": message(problem) },
+            "locations": [{ "physicalLocation": place }],
+        })
+    };
+    let rule = json!({
+        "id": "invalid-api-account",
+        "shortDescription": { "text": "An ApiAccount that a cluster would refuse, or that could not work." },
+    });
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": { "name": "opsadmin", "version": env!("CARGO_PKG_VERSION"), "rules": [rule] } },
+            "columnKind": "unicodeCodePoints",
+            "results": problems.iter().map(result).collect::<Vec<_>>(),
+        }],
+    })
+}

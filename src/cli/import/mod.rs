@@ -1,0 +1,184 @@
+//! `opsadmin import`: accounts that exist elsewhere, with the keys that their partners have.
+
+mod file;
+mod record;
+
+use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
+use super::manifests::count;
+use super::output::Output;
+use super::surroundings::Machine;
+use crate::account::{AccountId, KeyId, KeyPair, KeyState, StoredKey};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, Rehearsal};
+use crate::reconcile::{Surroundings, Unrandom};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use file::{FileFormat, Line};
+use record::Record;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Bring existing accounts into the account database, with their keys, so that partners keep theirs.
+///
+/// Each account gets a row that no resource declares; `opsadmin export` then writes its manifest, and applying that adopts
+/// it. All accounts are imported or, if one line is wrong, none; nothing that exists is overwritten.
+///
+/// The fields are name, description, enabled, useRefreshToken, affiliate, roles, allowedIPs, apiKey and secretKey, as in
+/// `spec`; name and keys are required. Keys may have any form. In CSV, roles and addresses are separated by spaces.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin import accounts.csv --dry-run\n  opsadmin import accounts.jsonl --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"allowedIPs\": [\"203.0.113.0/24\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
+)]
+pub struct Import {
+    /// The file, or - for standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// How it is written. Default: CSV for a name that ends with .csv, otherwise JSON Lines.
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<FileFormat>,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    keyring: KeyringArgs,
+
+    /// What to do about an affiliate that OpsAdmin does not know.
+    #[arg(long, value_name = "ACTION", default_value = "refuse")]
+    unknown_affiliate: OnUnknownAffiliate,
+
+    /// Say what would be imported and what is wrong, and import nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Import {
+    /// Imports them all, or says what is wrong.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let lines = file::read(&self.read()?, self.format());
+        if lines.is_empty() {
+            bail!("{} has no account", self.file.display());
+        }
+        if self.dry_run {
+            let database = self.database.open_to_read().await?;
+            let rehearsal = Rehearsal::without_keys(database.clone(), new_keyring()?);
+            let changes = self.rehearse(lines, &rehearsal, &new_keyring()?, output).await;
+            rehearsal.close().await;
+            return conclude(changes?.map(|changes| changes.len()), "can be imported", output);
+        }
+        let database = self.database.open()?;
+        let imported = self.import(lines, &database, output).await;
+        // Leaves an embedded database as one file.
+        database.close().await;
+        conclude(imported?, "imported; `opsadmin export` writes their manifests", output)
+    }
+
+    async fn import(
+        &self,
+        lines: Vec<Line>,
+        database: &Arc<dyn AccountDatabase>,
+        output: &Output,
+    ) -> Result<Option<usize>> {
+        database.migrate().await?;
+        let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
+        keyring.check(&database.sealing_keys_in_use().await?)?;
+        let rehearsal = Rehearsal::new(Some(Arc::clone(database)));
+        let Some(changes) = self.rehearse(lines, &rehearsal, &keyring, output).await? else {
+            return Ok(None);
+        };
+        database.commit_all(&changes).await.context("nothing was imported")?;
+        Ok(Some(changes.len()))
+    }
+
+    /// Every change that is needed, each tried on what the ones before leave; `None`, and each problem printed with its
+    /// line, if one cannot be made.
+    async fn rehearse(
+        &self,
+        lines: Vec<Line>,
+        rehearsal: &Rehearsal,
+        keyring: &Keyring,
+        output: &Output,
+    ) -> Result<Option<Vec<Change>>> {
+        let mut changes = Vec::new();
+        let mut all_well = true;
+        for Line { number, record } in lines {
+            let wrong = match record {
+                Err(wrong) => wrong,
+                Ok(record) => {
+                    let change = self.change(record, keyring)?;
+                    match rehearsal.commit(&change).await {
+                        Ok(_) => {
+                            changes.push(change);
+                            Vec::new()
+                        }
+                        Err(refusal) => vec![explained(refusal)?],
+                    }
+                }
+            };
+            for wrong in wrong {
+                all_well = false;
+                output.complain(format!("{}:{number}: {wrong}", self.file.display()));
+            }
+        }
+        Ok(all_well.then_some(changes))
+    }
+
+    fn change(&self, record: Record, keyring: &Keyring) -> Result<Change> {
+        let Record { settings, api_key, secret_key } = record;
+        let (account, at) = (AccountId::from_random(random()?), Machine.now());
+        let pair = KeyPair { id: KeyId::from_random(random()?), api_key, secret_key };
+        let sealed = keyring.seal(account, pair.id, &pair.secret_key, random()?);
+        let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created: at };
+        let action = Action::Import { settings, key, unknown_affiliate: self.unknown_affiliate.into() };
+        Ok(Change { account, action, at, actor: "import".to_owned(), generation: None })
+    }
+
+    fn format(&self) -> FileFormat {
+        let is_csv = self.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+        self.format.unwrap_or(if is_csv { FileFormat::Csv } else { FileFormat::Jsonl })
+    }
+
+    fn read(&self) -> Result<Zeroizing<String>> {
+        let mut text = Zeroizing::new(String::new());
+        let read = if self.file.as_os_str() == "-" {
+            std::io::stdin().read_to_string(&mut text)
+        } else {
+            std::fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text))
+        };
+        read.with_context(|| format!("cannot read {}", self.file.display()))?;
+        Ok(text)
+    }
+}
+
+fn conclude(accounts: Option<usize>, done: &str, output: &mut Output) -> Result<ExitCode> {
+    if let Some(accounts) = accounts {
+        output.line(&format!("{} {done}", count(accounts)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output.complain("nothing was imported");
+    Ok(ExitCode::FAILURE)
+}
+
+/// What a person can do about a line that was refused.
+///
+/// # Errors
+/// The database itself failed, whatever the line says.
+fn explained(refusal: DatabaseError) -> Result<String> {
+    match refusal {
+        DatabaseError::NameTaken { .. } => Ok(format!("{refusal}, and nothing that exists is overwritten")),
+        DatabaseError::KeyTaken => Ok("apiKey: another account has this API key".to_owned()),
+        DatabaseError::UnknownAffiliate { .. } => {
+            Ok(format!("{refusal}; register it there, or import with --unknown-affiliate register"))
+        }
+        other => Err(other.into()),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Unrandom> {
+    let mut bytes = [0; N];
+    Machine.fill(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,186 @@
+//! One account of an import file: from its fields to what it says, or to everything that is wrong with it.
+
+use crate::account::{
+    AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings,
+};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+/// The names of the fields, as `spec` has them, and the two keys.
+pub const FIELDS: [&str; 9] =
+    ["name", "description", "enabled", "useRefreshToken", "affiliate", "roles", "allowedIPs", "apiKey", "secretKey"];
+
+/// An account with the keys that it has.
+pub struct Record {
+    /// What is set on it.
+    pub settings: Settings,
+    /// Its API key.
+    pub api_key: ApiKey,
+    /// Its secret key.
+    pub secret_key: SecretKey,
+}
+
+impl Record {
+    /// Reads the fields.
+    ///
+    /// # Errors
+    /// Each thing that is wrong with them, with its field. No message has a secret key, whichever field it was put into.
+    pub fn parse(fields: &Map<String, Value>) -> Result<Self, Vec<String>> {
+        let mut reader = Reader { fields, wrong: Vec::new() };
+        let record = reader.record();
+        reader.no_others();
+        match record {
+            Some(record) if reader.wrong.is_empty() => Ok(record),
+            _ => Err(reader.wrong.iter().map(|message| without_keys(message, fields)).collect()),
+        }
+    }
+}
+
+struct Reader<'a> {
+    fields: &'a Map<String, Value>,
+    wrong: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// `None` if something is wrong that leaves no value; everything that is wrong is noted.
+    fn record(&mut self) -> Option<Record> {
+        let name = self.required("name", AccountName::parse);
+        let description = self.optional("description", Description::parse);
+        let (enabled, use_refresh_token) = (self.flag("enabled", true), self.flag("useRefreshToken", false));
+        let affiliate = self.optional("affiliate", AffiliateName::parse);
+        let roles: BTreeSet<Role> = self.list("roles", Role::parse).into_iter().collect();
+        let networks = self.list("allowedIPs", AllowedIp::parse);
+        if networks.len() > AllowedIps::MAX_ENTRIES {
+            self.complain("allowedIPs", format!("has more than {} entries", AllowedIps::MAX_ENTRIES));
+        }
+        let api_key = self.required("apiKey", ApiKey::imported);
+        let secret_key = self.required("secretKey", SecretKey::imported);
+        let settings = Settings {
+            name: name?,
+            description: description.unwrap_or_default(),
+            enabled,
+            use_refresh_token,
+            affiliate,
+            roles,
+            allowed_ips: AllowedIps::from_networks(networks),
+        };
+        Some(Record { settings, api_key: api_key?, secret_key: secret_key? })
+    }
+
+    fn no_others(&mut self) {
+        let others: Vec<&String> = self.fields.keys().filter(|field| !FIELDS.contains(&field.as_str())).collect();
+        for field in others {
+            self.wrong.push(format!("unknown field {field:?}; the fields are {}", FIELDS.join(", ")));
+        }
+    }
+
+    fn complain(&mut self, field: &str, message: impl Display) {
+        self.wrong.push(format!("{field}: {message}"));
+    }
+
+    /// A field that is there; one that is null is not.
+    fn given(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    fn required<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        if self.given(field).is_none() {
+            self.complain(field, "is missing");
+        }
+        self.optional(field, parse)
+    }
+
+    fn optional<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        let parsed = match self.given(field)? {
+            Value::String(text) => parse(text).map_err(|error| error.to_string()),
+            _ => Err("must be a text".to_owned()),
+        };
+        parsed.map_err(|message| self.complain(field, message)).ok()
+    }
+
+    fn flag(&mut self, field: &str, default: bool) -> bool {
+        match self.given(field) {
+            None => default,
+            Some(Value::Bool(flag)) => *flag,
+            Some(_) => {
+                self.complain(field, "must be true or false");
+                default
+            }
+        }
+    }
+
+    /// Every entry, or a complaint for each that is wrong. A list that is wrong is never taken for a shorter one.
+    fn list<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        let entries: Vec<Result<T, String>> = match self.given(field) {
+            None => Vec::new(),
+            Some(Value::Array(entries)) => entries
+                .iter()
+                .map(|entry| match entry {
+                    Value::String(text) => parse(text).map_err(|error| error.to_string()),
+                    _ => Err("each entry must be a text".to_owned()),
+                })
+                .collect(),
+            Some(_) => vec![Err("must be a list of texts".to_owned())],
+        };
+        let mut values = Vec::new();
+        for entry in entries {
+            match entry {
+                Ok(value) => values.push(value),
+                Err(message) => self.complain(field, message),
+            }
+        }
+        values
+    }
+}
+
+/// The message with every secret key in it hidden: the line's own, and whatever looks like one.
+fn without_keys(message: &str, fields: &Map<String, Value>) -> String {
+    let own = fields.get("secretKey").and_then(Value::as_str).filter(|key| !key.is_empty());
+    let hidden = own.map_or_else(|| message.to_owned(), |key| message.replace(key, "(hidden)"));
+    match hidden.find("opsa_sk_") {
+        None => hidden,
+        Some(at) => format!("{}(hidden)", &hidden[..at]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const SECRET: &str = "legacy-secret-0123456789";
+
+    fn parse(fields: &Value) -> Result<Record, Vec<String>> {
+        Record::parse(fields.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_least_that_an_account_has_is_a_name_and_two_keys() {
+        let record = parse(&json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET })).unwrap();
+        assert!(record.settings.enabled && record.settings.allowed_ips.is_any());
+        assert_eq!(record.secret_key.expose(), SECRET);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_and_no_key_is_shown() {
+        let wrong = parse(&json!({
+            "name": " ", "enabled": "yes", "roles": ["Admin"], "allowedIPs": ["10.0.0.1/8", SECRET], "apiKey": 7,
+            "secretKey": SECRET, "affilate": "North", "affiliate": null,
+        }));
+        let wrong = wrong.err().unwrap();
+        let fields: Vec<&str> = wrong.iter().map(|message| message.split(':').next().unwrap()).collect();
+        let unknown = "unknown field \"affilate\"; the fields are name, description, enabled, useRefreshToken, affiliate, \
+                       roles, allowedIPs, apiKey, secretKey";
+        assert_eq!(fields, ["name", "enabled", "roles", "allowedIPs", "allowedIPs", "apiKey", unknown]);
+        assert!(!wrong.join("\n").contains(SECRET), "{wrong:?}");
+    }
+
+    #[test]
+    fn one_bad_address_never_becomes_any_address() {
+        let fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET, "allowedIPs": ["nowhere"] });
+        assert!(parse(&fields).is_err());
+        let fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET, "allowedIPs": "10.0.0.0/8" });
+        assert!(parse(&fields).is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! `opsadmin keyring status`: what the keyring's keys are used for.
+
+use crate::cli::database::{DatabaseArgs, KeyringArgs};
+use crate::cli::output::{Format, Output};
+use crate::database::Keyring;
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// Show the keys of the keyring, and how many secret keys in the database each has sealed. Never a key itself.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  opsadmin keyring status --database sqlite://opsadmin.db")]
+pub(super) struct Status {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    keyring: KeyringArgs,
+
+    /// How to print it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Format,
+}
+
+/// One key.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Key {
+    /// Its id.
+    id: String,
+    /// What it does: `seals`, `opens`, or `missing` from the keyring.
+    state: &'static str,
+    /// How many secret keys in the database are sealed with it.
+    sealed_secret_keys: u64,
+}
+
+impl Status {
+    /// Prints it.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let keyring = Keyring::load(&self.keyring.path(&self.database)?)?;
+        let Some(database) = self.database.open_to_read().await? else {
+            bail!("there is no account database {}", self.database.database);
+        };
+        let sealed = database.sealed_pairs().await;
+        database.close().await;
+        let keys = keys(&keyring, sealed?);
+        if self.output == Format::Text {
+            let heading = ["KEY", "STATE", "SEALED SECRET KEYS"].map(str::to_owned);
+            let rows =
+                keys.iter().map(|key| [key.id.clone(), key.state.to_owned(), key.sealed_secret_keys.to_string()]);
+            output.table(&[heading].into_iter().chain(rows).collect::<Vec<_>>())?;
+        }
+        output.value(self.output, &keys)?;
+        let is_missing = keys.iter().any(|key| key.state == "missing");
+        if is_missing {
+            output.complain(
+                "secret keys that a missing key has sealed cannot be read: this is not the database's keyring",
+            );
+        }
+        Ok(if is_missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn keys(keyring: &Keyring, mut sealed: BTreeMap<String, u64>) -> Vec<Key> {
+    let states = ["seals"].into_iter().chain(std::iter::repeat("opens"));
+    let mut keys: Vec<Key> = keyring
+        .ids()
+        .zip(states)
+        .map(|(id, state)| Key { id: id.to_owned(), state, sealed_secret_keys: sealed.remove(id).unwrap_or(0) })
+        .collect();
+    keys.extend(sealed.into_iter().map(|(id, pairs)| Key { id, state: "missing", sealed_secret_keys: pairs }));
+    keys
+}

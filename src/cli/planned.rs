@@ -1,0 +1,183 @@
+//! A plan for people: as text on a terminal, and as Markdown for a pull request.
+
+use super::manifests::count;
+use super::report::{AccountReport, Action, Change, Report, Summary, Verdict};
+use anstyle::{AnsiColor, Style};
+
+/// The longest comment that GitHub takes is 65,536 characters, and GitLab's is far longer.
+const MAX_MARKDOWN: usize = 60_000;
+
+/// The lines for one account: a heading, and what is done; none for an account that stays as it is.
+fn lines(account: &AccountReport) -> Option<(String, Vec<String>)> {
+    let mut lines: Vec<String> = account.actions.iter().flat_map(describe).collect();
+    let stays = |drift: &Change| format!("stays {}: {}, declared {}", drift.field, drift.old, drift.new);
+    lines.extend(account.drift.iter().map(stays));
+    lines.extend(account.condition.iter().map(|condition| format!("{}: {}", condition.reason, condition.message)));
+    if lines.is_empty() {
+        return None;
+    }
+    let AccountReport { namespace, name, manifest, result, .. } = account;
+    let place = manifest.as_deref().unwrap_or("no manifest declares it");
+    Some((format!("{} {namespace}/{name}  {place}", sign(*result)), lines))
+}
+
+fn sign(verdict: Verdict) -> char {
+    match verdict {
+        Verdict::Create | Verdict::Adopt | Verdict::Restore => '+',
+        Verdict::Rotate | Verdict::Change => '~',
+        Verdict::Delete => '-',
+        Verdict::Refuse => '!',
+        Verdict::Unchanged => '=',
+    }
+}
+
+fn describe(action: &Action) -> Vec<String> {
+    let (line, below): (String, Vec<String>) = match action {
+        Action::Create { recover_keys, settings } => {
+            let keys = if *recover_keys { "the keys that its Secret still holds" } else { "new keys" };
+            let settings = settings.iter().map(|setting| format!("{}: {}", setting.field, setting.new));
+            (format!("create the account with {keys}"), settings.collect())
+        }
+        Action::Restore { changes } => {
+            ("restore the account with its keys".to_owned(), changes.iter().map(ToString::to_string).collect())
+        }
+        Action::Update { changes } => return changes.iter().map(ToString::to_string).collect(),
+        Action::Adopt => ("adopt the account, which nobody declares, with its keys".to_owned(), Vec::new()),
+        Action::Rotate { reason, overlap: true } => {
+            (format!("rotate the keys: {reason}; the old pair goes on for spec.rotation.overlap"), Vec::new())
+        }
+        Action::Rotate { reason, overlap: false } => {
+            (format!("rotate the keys: {reason}; the old pair is revoked at once"), Vec::new())
+        }
+        Action::Revoke { keys } => (format!("revoke what has expired: the pair {}", keys.join(", ")), Vec::new()),
+        Action::RestoreKey => ("give the account the keys back that its Secret still holds".to_owned(), Vec::new()),
+        Action::Delete => ("delete the account: it stops authenticating at once".to_owned(), Vec::new()),
+        Action::Retain => ("let go of the account as it is".to_owned(), Vec::new()),
+        Action::WriteSecret { secret } => (format!("write the Secret {secret}"), Vec::new()),
+        Action::PutSecretRight { secret, parts } => (format!("put the Secret {secret} right"), parts.clone()),
+        Action::RemoveSecret { secret } => (format!("remove the Secret {secret}"), Vec::new()),
+        Action::ReleaseSecret { secret } => (format!("leave the Secret {secret} as it is"), Vec::new()),
+    };
+    [line].into_iter().chain(below.iter().map(|line| format!("  {line}"))).collect()
+}
+
+/// The plan as lines of text, coloured for a terminal.
+pub fn text(report: &Report) -> Vec<String> {
+    let mut text = Vec::new();
+    for account in &report.accounts {
+        if let Some((heading, lines)) = lines(account) {
+            let style = style(account.result);
+            text.push(format!("{style}{heading}{style:#}"));
+            text.extend(lines.iter().map(|line| format!("    {line}")));
+        }
+    }
+    text.push(summary(&report.summary));
+    text
+}
+
+fn style(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Create | Verdict::Adopt | Verdict::Restore => AnsiColor::Green,
+        Verdict::Rotate | Verdict::Change => AnsiColor::Yellow,
+        Verdict::Delete | Verdict::Refuse => AnsiColor::Red,
+        Verdict::Unchanged => return Style::new(),
+    };
+    colour.on_default().bold()
+}
+
+/// The plan as Markdown. What stands in manifests and databases is inside of a fence, where it is only text.
+pub fn markdown(report: &Report) -> String {
+    let mut diff = String::new();
+    let mut left_out = 0;
+    for account in &report.accounts {
+        let Some((heading, lines)) = lines(account) else { continue };
+        // Each line begins with its account's sign, which is what colours it.
+        let margin = |line: &String| format!("\n{}     {line}", sign(account.result));
+        let part: String = [heading].into_iter().chain(lines.iter().map(margin)).chain(["\n".to_owned()]).collect();
+        if diff.len() + part.len() > MAX_MARKDOWN {
+            left_out += 1;
+        } else {
+            diff.push_str(&part);
+        }
+    }
+    let fence = fence(&diff);
+    let mut parts = vec![format!("**opsadmin plan**: {}", summary(&report.summary))];
+    if !diff.is_empty() {
+        parts.push(format!("{fence}diff\n{diff}{fence}"));
+    }
+    if left_out > 0 {
+        parts.push(format!("{} more did not fit in here: run `opsadmin plan` to see them.", count(left_out)));
+    }
+    parts.join("\n\n")
+}
+
+/// A fence that no run of backticks in the text can close.
+fn fence(text: &str) -> String {
+    let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or(0);
+    "`".repeat(longest.max(2) + 1)
+}
+
+fn summary(summary: &Summary) -> String {
+    let all = count(summary.total());
+    if summary.unchanged == summary.total() {
+        return format!("{all}: nothing to change");
+    }
+    let parts = [
+        (summary.create, "to create"),
+        (summary.adopt, "to adopt"),
+        (summary.restore, "to restore"),
+        (summary.rotate, "to rotate"),
+        (summary.change, "to change"),
+        (summary.delete, "to delete"),
+        (summary.refuse, "refused"),
+        (summary.unchanged, "unchanged"),
+    ];
+    let parts = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}"));
+    format!("{all}: {}", parts.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, new: &str) -> AccountReport {
+        let change = Change { field: "description".to_owned(), old: "old".to_owned(), new: new.to_owned() };
+        AccountReport {
+            namespace: "ns".to_owned(),
+            name: name.to_owned(),
+            manifest: Some("a.yaml:1:1".to_owned()),
+            result: Verdict::Change,
+            actions: vec![Action::Update { changes: vec![change] }],
+            condition: None,
+            drift: Vec::new(),
+        }
+    }
+
+    fn report(accounts: impl IntoIterator<Item = AccountReport>) -> Report {
+        let mut report = Report::default();
+        accounts.into_iter().for_each(|account| report.push(account));
+        report
+    }
+
+    #[test]
+    fn no_text_gets_out_of_its_fence() {
+        let markdown = markdown(&report([account("a", "````\\n# not a heading")]));
+        let fences: Vec<_> = markdown.lines().filter(|line| line.starts_with("`````")).collect();
+        assert_eq!(fences, ["`````diff", "`````"], "{markdown}");
+    }
+
+    #[test]
+    fn a_comment_that_would_be_too_long_says_how_much_is_missing() {
+        let accounts = (0..10).map(|number| account(&number.to_string(), &"x".repeat(MAX_MARKDOWN / 4)));
+        let markdown = markdown(&report(accounts));
+        assert!(markdown.len() < 65_536, "{}", markdown.len());
+        assert!(markdown.ends_with("7 accounts more did not fit in here: run `opsadmin plan` to see them."));
+        assert!(markdown.starts_with("**opsadmin plan**: 10 accounts: 10 to change\n"));
+    }
+
+    #[test]
+    fn what_stays_as_it_is_is_only_counted() {
+        let unchanged = AccountReport { result: Verdict::Unchanged, actions: Vec::new(), ..account("a", "b") };
+        assert_eq!(text(&report([unchanged])), ["1 account: nothing to change"]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Accounts that no manifest declares any more: which they are, and whether so many may go.
+
+use super::manifests::count;
+use super::output::Output;
+use crate::account::{ClusterId, Owner};
+use crate::database::AccountDatabase;
+use crate::manifests::Manifest;
+use crate::reconcile::{Outcome, Reconciler, Refusal, deletion_limit};
+use crate::secrets::Belonging;
+use anyhow::{Result, bail};
+use clap::Args;
+use std::collections::HashSet;
+use std::io::{self, BufRead, IsTerminal};
+
+/// Whether accounts are deleted that no manifest declares, and how many.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Also delete the accounts of this --cluster-id that no manifest declares, as a deleted resource's account is. Name all
+    /// the manifests then: what is not among them goes.
+    #[arg(long)]
+    pub prune: bool,
+
+    /// The share of all accounts that may be deleted in one run, and at least 5; more are held. 100: no limit.
+    #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
+    deletion_brake: u8,
+}
+
+/// What is to be pruned.
+pub struct Doomed {
+    owners: Vec<Owner>,
+    /// How many may go, if these are more.
+    held_above: Option<usize>,
+}
+
+impl PruneArgs {
+    /// The accounts that no manifest declares; none without `--prune`.
+    pub async fn doomed(
+        &self,
+        manifests: &[Manifest],
+        database: &dyn AccountDatabase,
+        cluster: &ClusterId,
+    ) -> Result<Doomed> {
+        if !self.prune {
+            return Ok(Doomed { owners: Vec::new(), held_above: None });
+        }
+        let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
+        let live = database.live(cluster).await?;
+        let limit = deletion_limit(live.len(), self.deletion_brake);
+        let mut owners: Vec<Owner> = live.into_iter().filter(|owner| !declared.contains(owner)).collect();
+        owners.sort();
+        let held_above = limit.filter(|limit| owners.len() > *limit);
+        Ok(Doomed { owners, held_above })
+    }
+}
+
+impl Doomed {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Whose they are.
+    pub fn owners(&self) -> &[Owner] {
+        &self.owners
+    }
+
+    /// Deletes the account of one of them; or holds it, if they are too many.
+    pub async fn prune(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
+        match self.held_above {
+            Some(limit) => Outcome::refused(Refusal::PruningHeld { accounts: self.len(), limit }),
+            None => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+        }
+    }
+
+    /// Lists them and asks, where there is a person to ask; `agreed`: they have agreed beforehand.
+    ///
+    /// # Errors
+    /// There is nobody to ask.
+    pub fn confirm(&self, agreed: bool, output: &Output) -> Result<bool> {
+        if self.owners.is_empty() || self.held_above.is_some() {
+            return Ok(true);
+        }
+        output.complain(format!("{} declared by no manifest, to be deleted:", count(self.len())));
+        for owner in &self.owners {
+            output.complain(format!("  {}/{}", owner.namespace, owner.name));
+        }
+        if agreed {
+            return Ok(true);
+        }
+        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            bail!("--prune would delete {}: give --yes if that is meant", count(self.len()));
+        }
+        output.complain("Delete them? They stop authenticating at once. [y/N]");
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}

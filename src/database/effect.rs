@@ -1,0 +1,110 @@
+//! What a change makes of an account: pure. The adapters do the same in SQL; the contract suite holds them to it.
+
+use super::{Action, Change, DatabaseError, UnknownAffiliate};
+use crate::account::{
+    Account, AffiliateName, Asked, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
+};
+use std::cmp::Reverse;
+
+impl Change {
+    /// The account that comes of the one that was read; `None` was read where there is none yet.
+    ///
+    /// Names, owners, API keys and affiliates are not looked at: whether they are free, only the whole database knows.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Conflict`] if the account is not the version that was observed, or not in a state for this.
+    pub(super) fn effect(&self, read: Option<&Account>) -> Result<Account, DatabaseError> {
+        let mut account = match &self.action {
+            Action::Create { owner, settings, key, answered, .. } => {
+                return self.made(read, Some(owner), settings, key, answered);
+            }
+            Action::Import { settings, key, .. } => return self.made(read, None, settings, key, &Asked::default()),
+            Action::Adopt { expected, .. }
+            | Action::Rotate { expected, .. }
+            | Action::Revoke { expected, .. }
+            | Action::Update { expected, .. }
+            | Action::RestoreKey { expected, .. }
+            | Action::Delete { expected }
+            | Action::Retain { expected } => {
+                read.filter(|account| account.version == *expected).cloned().ok_or(DatabaseError::Conflict)?
+            }
+        };
+        account.version.0 += 1;
+        match &self.action {
+            Action::Create { .. } | Action::Import { .. } => {}
+            Action::Adopt { owner, answered, .. } => {
+                let is_declared = account.owner.is_some() && account.life == Life::Live;
+                if is_declared || matches!(account.life, Life::Deleted { .. }) {
+                    return Err(DatabaseError::Conflict);
+                }
+                account.owner = Some(owner.clone());
+                account.life = Life::Live;
+                account.answered = answered.clone();
+            }
+            Action::Rotate { key, old_expires, revoke, answered, .. } => {
+                account.keys.retain(|key| !revoke.contains(&key.id) || key.state == KeyState::Active);
+                match old_expires {
+                    None => account.keys.retain(|key| key.state != KeyState::Active),
+                    Some(expires) => {
+                        for key in account.keys.iter_mut().filter(|key| key.state == KeyState::Active) {
+                            key.state = KeyState::Retiring { expires: *expires };
+                        }
+                    }
+                }
+                account.keys.insert(0, key.clone());
+                account.answered = answered.clone();
+            }
+            Action::Revoke { keys, .. } => {
+                account.keys.retain(|key| !keys.contains(&key.id) || key.state == KeyState::Active);
+            }
+            Action::Update { settings, .. } => {
+                account.life = Life::Live;
+                account.settings = settings.into();
+            }
+            Action::RestoreKey { key, .. } => account.keys.insert(0, key.clone()),
+            Action::Delete { .. } => {
+                account.life = Life::Deleted { since: self.at };
+                account.settings = StoredSettings { enabled: false, ..account.settings };
+            }
+            Action::Retain { .. } => account.life = Life::Retained { since: self.at },
+        }
+        // The newest first, as they are read.
+        account.keys.sort_by_cached_key(|key| (Reverse(key.created), key.id.to_string()));
+        Ok(account)
+    }
+
+    fn made(
+        &self,
+        read: Option<&Account>,
+        owner: Option<&Owner>,
+        settings: &Settings,
+        key: &StoredKey,
+        answered: &Asked,
+    ) -> Result<Account, DatabaseError> {
+        match read {
+            Some(_) => Err(DatabaseError::Conflict),
+            None => Ok(Account {
+                id: self.account,
+                version: Version(1),
+                owner: owner.cloned(),
+                life: Life::Live,
+                settings: settings.into(),
+                keys: vec![key.clone()],
+                answered: answered.clone(),
+                suspension: None,
+            }),
+        }
+    }
+
+    /// The affiliate that is registered with it if need be.
+    pub(super) fn registers(&self) -> Option<&AffiliateName> {
+        match &self.action {
+            Action::Create { settings, unknown_affiliate: UnknownAffiliate::Register, .. }
+            | Action::Import { settings, unknown_affiliate: UnknownAffiliate::Register, .. }
+            | Action::Update { settings, unknown_affiliate: UnknownAffiliate::Register, .. } => {
+                settings.affiliate.as_ref()
+            }
+            _ => None,
+        }
+    }
+}

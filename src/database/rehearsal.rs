@@ -1,0 +1,317 @@
+//! A database that is only read: changes are answered as it would answer them, and remembered here instead of made.
+//!
+//! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
+
+use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, Resealed, SealedPair, UnknownAffiliate};
+use crate::account::{
+    Account, AccountId, AccountName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings, StoredKey, Version,
+    comparable_name,
+};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
+
+/// Rehearses changes to a database, or to one that is yet to be made.
+#[derive(Debug)]
+pub struct Rehearsal {
+    real: Option<Arc<dyn AccountDatabase>>,
+    /// Seals a worthless secret key in the place of each real one.
+    mask: Option<Keyring>,
+    stage: Mutex<Stage>,
+}
+
+/// What has been read and what would have become of it.
+#[derive(Debug, Default)]
+struct Stage {
+    /// Every account that was given out, as it would be now.
+    accounts: HashMap<AccountId, Account>,
+    /// Those that are no longer as the database has them.
+    changed: HashSet<AccountId>,
+    /// The changed ones, by owner.
+    by_owner: HashMap<Owner, AccountId>,
+    /// The changed ones that are not deleted, by comparable name.
+    by_name: HashMap<String, AccountId>,
+    /// The changed ones, by each API key that they had; they may have it no longer.
+    by_api_key: HashMap<String, AccountId>,
+    /// The affiliates that are known or would be; `None`: not yet read.
+    affiliates: Option<BTreeSet<String>>,
+}
+
+impl Rehearsal {
+    /// Over this database; `None`: over one that would be made.
+    pub fn new(real: Option<Arc<dyn AccountDatabase>>) -> Self {
+        Self { real, mask: None, stage: Mutex::default() }
+    }
+
+    /// Over this database, without its secret keys: each account is given out with worthless ones that `mask` opens, so
+    /// that nobody needs the real keyring.
+    pub fn without_keys(real: Option<Arc<dyn AccountDatabase>>, mask: Keyring) -> Self {
+        Self { real, mask: Some(mask), stage: Mutex::default() }
+    }
+
+    /// A panic elsewhere cannot leave the stage half changed.
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The account on the stage, or else the one that was read, unless that one is on the stage as another by now.
+    fn give_out(&self, staged: Option<AccountId>, read: Option<Account>) -> Option<Account> {
+        let mut stage = self.stage();
+        if let Some(staged) = staged {
+            return stage.accounts.get(&staged).cloned();
+        }
+        let account = self.masked(read.filter(|account| !stage.changed.contains(&account.id))?);
+        stage.accounts.insert(account.id, account.clone());
+        Some(account)
+    }
+
+    /// Those that were read and are as they were, and those on the stage that are `wanted`.
+    fn all(&self, read: Vec<Account>, wanted: impl Fn(&Account) -> bool) -> Vec<Account> {
+        let mut accounts: Vec<Account> = read.into_iter().filter_map(|read| self.give_out(None, Some(read))).collect();
+        let stage = self.stage();
+        let changed = stage.changed.iter().filter_map(|id| stage.accounts.get(id));
+        accounts.extend(changed.filter(|account| wanted(account)).cloned());
+        accounts
+    }
+
+    fn masked(&self, mut account: Account) -> Account {
+        if let Some(mask) = &self.mask {
+            for key in &mut account.keys {
+                let worthless = KeyEntropy { api_key: [0; 16], secret_key: Zeroizing::new([0; 32]) };
+                let worthless = KeyPair::from_entropy(key.id, &worthless).secret_key;
+                key.sealed = mask.seal(account.id, key.id, &worthless, [0; 12]);
+            }
+        }
+        account
+    }
+
+    /// Whether the database as a whole allows this change.
+    async fn check(&self, change: &Change) -> Result<(), DatabaseError> {
+        match &change.action {
+            Action::Create { owner, settings, key, unknown_affiliate, .. } => {
+                self.check_owner(owner).await?;
+                self.check_settings(change.account, settings, *unknown_affiliate).await?;
+                self.check_key(key).await
+            }
+            Action::Import { settings, key, unknown_affiliate } => {
+                self.check_settings(change.account, settings, *unknown_affiliate).await?;
+                self.check_key(key).await
+            }
+            Action::Update { settings, unknown_affiliate, .. } => {
+                self.check_settings(change.account, settings, *unknown_affiliate).await
+            }
+            Action::Adopt { owner, .. } => self.check_owner(owner).await,
+            Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => self.check_key(key).await,
+            Action::Revoke { .. } | Action::Delete { .. } | Action::Retain { .. } => Ok(()),
+        }
+    }
+
+    async fn check_owner(&self, owner: &Owner) -> Result<(), DatabaseError> {
+        match self.find_by_owner(owner).await? {
+            Some(_) => Err(DatabaseError::Conflict),
+            None => Ok(()),
+        }
+    }
+
+    async fn check_settings(
+        &self,
+        account: AccountId,
+        settings: &Settings,
+        unknown_affiliate: UnknownAffiliate,
+    ) -> Result<(), DatabaseError> {
+        if self.find_by_name(&settings.name).await?.is_some_and(|holder| holder.id != account) {
+            return Err(DatabaseError::NameTaken { name: settings.name.clone() });
+        }
+        let Some(affiliate) = &settings.affiliate else {
+            return Ok(());
+        };
+        let is_known = self.affiliates().await?.contains(affiliate.as_str());
+        match unknown_affiliate {
+            UnknownAffiliate::Refuse if !is_known => {
+                Err(DatabaseError::UnknownAffiliate { affiliate: affiliate.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_key(&self, key: &StoredKey) -> Result<(), DatabaseError> {
+        match self.find_by_api_key(&key.api_key).await? {
+            Some(_) => Err(DatabaseError::KeyTaken),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Stage {
+    fn put(&mut self, account: Account) {
+        let id = account.id;
+        if let Some(before) = self.accounts.get(&id) {
+            let owner = before.owner.as_ref().filter(|owner| self.by_owner.get(owner) == Some(&id));
+            owner.map(|owner| self.by_owner.remove(owner));
+            let name = comparable_name(&before.settings.name);
+            if self.by_name.get(&name) == Some(&id) {
+                self.by_name.remove(&name);
+            }
+        }
+        if let Some(owner) = &account.owner {
+            self.by_owner.insert(owner.clone(), id);
+        }
+        if !matches!(account.life, Life::Deleted { .. }) {
+            self.by_name.insert(comparable_name(&account.settings.name), id);
+        }
+        self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.as_str().to_owned(), id)));
+        self.changed.insert(id);
+        self.accounts.insert(id, account);
+    }
+}
+
+#[async_trait]
+impl AccountDatabase for Rehearsal {
+    async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
+        let staged = self.stage().by_owner.get(owner).copied();
+        let read = match (&self.real, staged) {
+            (Some(real), None) => real.find_by_owner(owner).await?,
+            _ => None,
+        };
+        Ok(self.give_out(staged, read))
+    }
+
+    async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
+        let staged = self.stage().by_name.get(&name.comparable()).copied();
+        let read = match (&self.real, staged) {
+            (Some(real), None) => real.find_by_name(name).await?,
+            _ => None,
+        };
+        Ok(self.give_out(staged, read))
+    }
+
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        let staged = self.stage().by_api_key.get(api_key.as_str()).copied();
+        let read = match (&self.real, staged) {
+            (Some(real), None) => real.find_by_api_key(api_key).await?,
+            _ => None,
+        };
+        // A pair that was revoked on the stage is nobody's any more.
+        Ok(self.give_out(staged, read).filter(|account| account.keys.iter().any(|key| key.api_key == *api_key)))
+    }
+
+    async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
+        let read = match &self.real {
+            Some(real) => real.list_by_cluster(cluster).await?,
+            None => Vec::new(),
+        };
+        Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)))
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        let read = match &self.real {
+            Some(real) => real.list_undeclared().await?,
+            None => Vec::new(),
+        };
+        Ok(self.all(read, |account| match account.life {
+            Life::Live => account.owner.is_none(),
+            Life::Retained { .. } => true,
+            Life::Deleted { .. } => false,
+        }))
+    }
+
+    async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        let accounts = self.list_by_cluster(cluster).await?;
+        Ok(accounts.into_iter().filter_map(|account| Some((account.owner?, account.version))).collect())
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
+        let before = self.stage().accounts.get(&change.account).cloned();
+        let after = change.effect(before.as_ref())?;
+        self.check(change).await?;
+        let mut stage = self.stage();
+        if let (Some(known), Some(affiliate)) = (&mut stage.affiliates, change.registers()) {
+            known.insert(affiliate.as_str().to_owned());
+        }
+        stage.put(after.clone());
+        Ok(after)
+    }
+
+    /// In a rehearsal those before the first that is refused count as made.
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        for change in changes {
+            self.commit(change).await?;
+        }
+        Ok(())
+    }
+
+    async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
+        let accounts = self.list_by_cluster(cluster).await?;
+        Ok(accounts.into_iter().filter(|account| account.life == Life::Live).filter_map(|live| live.owner).collect())
+    }
+
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        let known = self.stage().affiliates.clone();
+        let known = match (known, &self.real) {
+            (Some(known), _) => known,
+            (None, Some(real)) => real.affiliates().await?,
+            (None, None) => BTreeSet::new(),
+        };
+        self.stage().affiliates = Some(known.clone());
+        Ok(known)
+    }
+
+    /// Nothing is purged in a rehearsal: it is over long before anything's time is.
+    async fn purge(&self, _: &ClusterId, _: Timestamp, _: Timestamp) -> Result<usize, DatabaseError> {
+        Ok(0)
+    }
+
+    async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        match (&self.mask, &self.real) {
+            (None, Some(real)) => real.sealing_keys_in_use().await,
+            _ => Ok(BTreeSet::new()),
+        }
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        match (&self.mask, &self.real) {
+            (None, Some(real)) => real.sealed_pairs().await,
+            _ => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        match (&self.mask, &self.real) {
+            (None, Some(real)) => real.sealed_otherwise(than_with, after, limit).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What a secret key is sealed with makes no difference to a rehearsal.
+    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
+        Ok(())
+    }
+
+    async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
+        match &self.real {
+            Some(real) => real.pending_migrations().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Not even the schema is changed.
+    async fn migrate(&self) -> Result<(), DatabaseError> {
+        match self.pending_migrations().await? {
+            pending if pending.is_empty() => Ok(()),
+            pending => Err(DatabaseError::OlderSchema { pending }),
+        }
+    }
+
+    async fn close(&self) {
+        if let Some(real) = &self.real {
+            real.close().await;
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Sealing anew: pairs whose secret key is sealed with another key of the keyring than it should be.
+
+use super::fault::Fault;
+use super::rows::KeyRow;
+use super::{Session, Value};
+use crate::account::AccountId;
+use crate::database::{DatabaseError, Resealed, SealedPair};
+use jiff::Timestamp;
+
+const SEALED_OTHERWISE: &str = "SELECT id, account_id, api_key, secret_key_sealed, sealed_with, created_at, expires_at \
+     FROM account_keys WHERE sealed_with <> $1 AND (account_id > $2 OR (account_id = $2 AND id > $3)) \
+     ORDER BY account_id, id LIMIT $4";
+
+const COUNT: &str = "SELECT sealed_with, count(*) FROM account_keys GROUP BY sealed_with";
+
+/// First the account's row, as in every change, so that two changes wait for each other in one place.
+const TAKE: &str = "UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1 RETURNING version";
+
+const RESEAL: &str =
+    "UPDATE account_keys SET secret_key_sealed = $3, sealed_with = $4 WHERE id = $1 AND sealed_with = $2";
+
+/// Up to this many pairs that another key sealed, after the last one of the batch before.
+pub(super) async fn sealed_otherwise<S: Session>(
+    session: &mut S,
+    than_with: &str,
+    after: Option<&SealedPair>,
+    limit: i64,
+) -> Result<Vec<SealedPair>, Fault> {
+    let (account, key) = after.map(|pair| (pair.account.to_string(), pair.key.id.to_string())).unwrap_or_default();
+    let values = [than_with.into(), account.as_str().into(), key.as_str().into(), Value::from(limit)];
+    let rows: Vec<KeyRow> = session.rows(SEALED_OTHERWISE, &values).await?;
+    rows.into_iter().map(|row| Ok(pair(row)?)).collect()
+}
+
+fn pair(row: KeyRow) -> Result<SealedPair, DatabaseError> {
+    let account = AccountId::parse(&row.account_id).ok_or_else(|| DatabaseError::Inconsistent {
+        table: "account_keys",
+        column: "account_id",
+        row: row.account_id.clone(),
+        reason: "it is no UUID".to_owned(),
+    })?;
+    Ok(SealedPair { account, key: row.decode()? })
+}
+
+/// How many pairs are sealed with each key.
+pub(super) async fn count<S: Session>(session: &mut S) -> Result<Vec<(String, i64)>, Fault> {
+    Ok(session.rows(COUNT, &[]).await?)
+}
+
+/// Stores the new seals; a pair that is gone or was sealed anew by somebody else is left alone.
+pub(super) async fn reseal<S: Session>(session: &mut S, pairs: &[Resealed], at: Timestamp) -> Result<(), Fault> {
+    for Resealed { account, key, before, sealed } in pairs {
+        let (account, key) = (account.to_string(), key.to_string());
+        let taken: Vec<(i64,)> = session.rows(TAKE, &[account.as_str().into(), at.as_microsecond().into()]).await?;
+        if !taken.is_empty() {
+            let values = [
+                key.as_str().into(),
+                before.as_str().into(),
+                sealed.bytes.as_slice().into(),
+                sealed.sealed_with.as_str().into(),
+            ];
+            session.run(RESEAL, &values).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! A fleet that exists already: `opsadmin import`, `export`, and adoption, with every partner keeping its keys.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::desk::Desk;
+use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::postgres;
+use crate::support::run::Finished;
+
+const LEGACY: &str = "0f8b6c1e-legacy-secret";
+
+impl Desk {
+    async fn import(&self, file: &str, text: &str, extra: &[&str]) -> Finished {
+        fs::write(self.path(file), text).expect("it can be written");
+        let call = Opsadmin::new().args(["import", "--database", &self.database]).args([self.path(file)]);
+        call.args(extra).run().await
+    }
+
+    /// Writes the manifests of what nobody declares into the folder of manifests.
+    async fn export(&self) -> Finished {
+        let call = Opsadmin::new().args(["export", "--database", &self.database, "--folder"]);
+        call.args([self.path("accounts")]).run().await
+    }
+
+    async fn plan_as_json(&self) -> Value {
+        let call = Opsadmin::new().args(["plan", "-o", "json", "--database", &self.database, "-f"]);
+        let out = call.args([self.path("accounts")]).run().await.succeeded();
+        serde_json::from_str(&out).expect("it is JSON")
+    }
+}
+
+/// An account for a line of JSON, with whatever else.
+fn line(name: &str, number: usize, more: &Value) -> String {
+    let mut fields =
+        json!({ "name": name, "apiKey": format!("legacy-{number}"), "secretKey": format!("{LEGACY}-{number}") });
+    fields.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    format!("{fields}\n")
+}
+
+/// Names and texts that are hard to write in YAML, in a file name or in a resource's name.
+fn fleet() -> String {
+    let full = json!({
+        "description": "two\nlines: and \"quotes\" # no comment", "enabled": false, "useRefreshToken": true,
+        "affiliate": "null", "roles": ["Customer", "PlansAndRates"], "allowedIPs": ["10.0.0.0/8", "2001:db8::7"],
+    });
+    let least = json!({});
+    let names = [
+        "Acme, Inc.",
+        "acme inc",
+        "ACME-INC!",
+        "yes",
+        "1e3",
+        "- [x",
+        "Ünïcode Énergie 🔌",
+        "日本",
+        "../../etc/passwd",
+        "on",
+    ];
+    names
+        .iter()
+        .enumerate()
+        .map(|(number, name)| line(name, number, if number % 2 == 0 { &full } else { &least }))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
+    let desk = Desk::new();
+    let fleet = fleet();
+    let dry = desk.import("fleet.jsonl", &fleet, &["--dry-run", "--unknown-affiliate", "register"]).await.succeeded();
+    assert_eq!(dry, "10 accounts can be imported\n");
+    assert!(!desk.path("opsadmin.db").exists());
+    desk.import("fleet.jsonl", &fleet, &["--unknown-affiliate", "register"]).await.succeeded();
+
+    let exported = desk.export().await.succeeded();
+    assert_eq!(exported.lines().count(), 10, "{exported}");
+    for file in ["acme-inc.yaml", "acme-inc-2.yaml", "acme-inc-3.yaml", "1e3.yaml", "x.yaml", "etc-passwd.yaml"] {
+        assert!(desk.path("accounts").join(file).exists(), "{file}");
+    }
+    let planned = desk.plan_as_json().await;
+    for account in planned["accounts"].as_array().expect("a list") {
+        let actions: Vec<_> = account["actions"].as_array().expect("a list").iter().map(|a| &a["action"]).collect();
+        assert_eq!(actions, ["adopt", "write-secret"], "{account}");
+    }
+    assert_eq!(planned["summary"]["adopt"], 10);
+
+    let out = desk.apply(&[]).await.succeeded();
+    assert!(out.ends_with("10 accounts: 0 created, 10 changed, 0 unchanged\n"), "{out}");
+    let secret = desk.secret("1e3-opsadmin");
+    assert_eq!((&*secret["OPSADMIN_API_KEY"], &*secret["OPSADMIN_SECRET_KEY"]), ("legacy-4", &*format!("{LEGACY}-4")));
+    assert_eq!(desk.apply(&[]).await.succeeded(), "10 accounts: nothing to change\n");
+    let nothing = desk.export().await;
+    assert!(nothing.stderr.contains("nothing to export"), "{nothing:?}");
+
+    // Keys that were made elsewhere are not told by their form, and still come back from the Secret, or go by rotation.
+    fs::remove_file(desk.path("opsadmin.db")).expect("it is there");
+    desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    assert_eq!(desk.secret("1e3-opsadmin"), secret);
+    desk.edit("1e3.yaml", "spec:", "spec:\n  rotation: { trigger: now }");
+    desk.apply(&[]).await.succeeded();
+    let text = fs::read_to_string(desk.path("secrets/default.1e3-opsadmin.yaml")).expect("it is there");
+    assert!(!text.contains("ops-admin.com/imported"), "{text}");
+    assert!(desk.secret("1e3-opsadmin")["OPSADMIN_SECRET_KEY"].starts_with("opsa_sk_"));
+}
+
+#[tokio::test]
+async fn one_bad_line_and_nothing_is_imported() {
+    let database = postgres().await.database("import").await;
+    let mut desk = Desk::new();
+    desk.database = database.url().to_owned();
+    let keyring = desk.path("opsadmin.keyring");
+    Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    let keyring = ["--keyring", keyring.to_str().expect("it is text")];
+    desk.import("first.jsonl", &line("Acme", 1, &json!({})), &keyring).await.succeeded();
+
+    let lines = [
+        line("Birch", 2, &json!({ "roles": ["Admin"], "allowedIPs": ["10.0.0.1/8"] })),
+        line("ACME", 3, &json!({})),
+        line("Cedar", 1, &json!({})),
+        line("Douglas", 4, &json!({})),
+        line("douglas", 5, &json!({})),
+        line("Elm", 6, &json!({ "affiliate": "Nowhere" })),
+        format!("{{\"name\": \"Fir\", \"secretKey\": \"{LEGACY}\"\n"),
+    ];
+    for extra in [&["--dry-run"][..], &keyring] {
+        let refused = desk.import("second.jsonl", &lines.concat(), extra).await;
+        assert_eq!(refused.status.code(), Some(1));
+        let file = desk.path("second.jsonl").display().to_string();
+        for expected in [
+            ":1: roles: ",
+            ":1: allowedIPs: ",
+            ":2: the account name \"ACME\" is taken, and nothing that exists is overwritten",
+            ":3: apiKey: another account has this API key",
+            ":5: the account name \"douglas\" is taken",
+            ":6: OpsAdmin knows no affiliate \"Nowhere\"; register it",
+            ":7: is not valid JSON",
+        ] {
+            assert!(refused.stderr.contains(&format!("{file}{expected}")), "{expected} in {}", refused.stderr);
+        }
+        assert!(refused.stderr.ends_with("nothing was imported\n"), "{}", refused.stderr);
+        assert!(!refused.stderr.contains(LEGACY), "{}", refused.stderr);
+    }
+    let exported = Opsadmin::new().args(["export", "--database", &desk.database]).run().await.succeeded();
+    assert_eq!(exported.matches("kind: ApiAccount").count(), 1, "{exported}");
+}
+
+#[tokio::test]
+async fn a_spreadsheet_is_read_too() {
+    let desk = Desk::new();
+    let csv = format!(
+        "name,roles,allowedIPs,enabled,apiKey,secretKey\n\"Acme, Inc.\",Customer PlansAndRates,10.0.0.0/8 192.0.2.1,,legacy-1,{LEGACY}\n"
+    );
+    assert!(desk.import("fleet.csv", &csv, &[]).await.succeeded().starts_with("1 account imported; "));
+    desk.export().await.succeeded();
+    let text = fs::read_to_string(desk.path("accounts/acme-inc.yaml")).expect("it is there");
+    for expected in ["name: Acme, Inc.\n", "- PlansAndRates\n", "- 192.0.2.1/32\n", "adoptionPolicy: IfUnowned\n"] {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_declared_as_it_is_is_named_and_left_out() {
+    let desk = Desk::new();
+    let lines = [line("Good", 1, &json!({})), line("Nobody", 2, &json!({ "allowedIPs": ["10.0.0.0/8"] }))];
+    desk.import("fleet.jsonl", &lines.concat(), &[]).await.succeeded();
+    let sql = sqlx::sqlite::SqlitePool::connect(&desk.database).await.expect("it is there");
+    sqlx::query("DELETE FROM account_allowed_ips").execute(&sql).await.expect("it can be edited");
+    sql.close().await;
+    let exported = desk.export().await;
+    assert_eq!(exported.status.code(), Some(1));
+    assert!(exported.stderr.contains("left out the account \"Nobody\" ("), "{exported:?}");
+    assert!(exported.stderr.contains("from no address at all, and an empty list means any"), "{exported:?}");
+    assert!(desk.path("accounts/good.yaml").exists() && !desk.path("accounts/nobody.yaml").exists());
+
+    fs::write(desk.path("accounts/good.yaml"), "somebody's work").expect("it can be written");
+    let again = desk.export().await;
+    assert!(again.stderr.contains("exists and says something else"), "{again:?}");
+}

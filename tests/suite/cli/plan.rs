@@ -1,0 +1,163 @@
+//! `opsadmin plan`: what it prints is what is then done, and it does nothing itself.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::desk::{Desk, account};
+use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::postgres;
+use crate::support::run::Finished;
+
+impl Desk {
+    /// A plan of the accounts, with or without a look at their Secrets.
+    async fn plan(&self, secrets: bool, extra: &[&str]) -> Finished {
+        let mut call = Opsadmin::new().args(["plan", "--database", &self.database, "-f"]).args([self.path("accounts")]);
+        if secrets {
+            call = call.args(["--secrets"]).args([self.path("secrets")]);
+        }
+        call.args(extra).run().await
+    }
+
+    /// The plan and then what was applied, as values.
+    async fn plan_and_apply(&self, extra: &[&str]) -> (Value, Value) {
+        let extra = [extra, &["-o", "json"]].concat();
+        let before = self.written();
+        let planned = self.plan(true, &extra).await;
+        assert_eq!(self.written(), before, "a plan writes nothing");
+        (value(&planned), value(&self.apply(&extra).await))
+    }
+}
+
+fn value(finished: &Finished) -> Value {
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+}
+
+fn results(report: &Value) -> Vec<String> {
+    let accounts = report["accounts"].as_array().expect("a list");
+    accounts.iter().map(|account| format!("{} {}", account["name"], account["result"]).replace('"', "")).collect()
+}
+
+#[tokio::test]
+async fn before_there_is_anything_it_says_what_would_be_made_and_makes_nothing() {
+    let desk = Desk::with_quickstart();
+    let out = desk.plan(false, &["--unknown-affiliate", "register"]).await.succeeded();
+    for expected in [
+        "+ default/acme-portal  ",
+        "acme-portal.yaml:2:1\n    create the account with new keys\n      name: \"Acme customer portal\"\n",
+        "      allowedIPs: [2001:db8:a::/48, 203.0.113.0/24]\n    write the Secret acme-portal-opsadmin\n",
+        "      enabled: false\n",
+    ] {
+        assert!(out.contains(expected), "{expected:?} in {out}");
+    }
+    assert!(out.ends_with("4 accounts: 4 to create\n"), "{out}");
+    assert!(!out.contains('\u{1b}'), "no colours in a pipe: {out}");
+    desk.plan(true, &["--unknown-affiliate", "register"]).await.succeeded();
+    for file in ["opsadmin.db", "opsadmin.keyring", "secrets"] {
+        assert!(!desk.path(file).exists(), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_printed_is_what_is_then_done() {
+    let desk = Desk::with_quickstart();
+    desk.write("gone.yaml", &account("gone", "{}"));
+    let (planned, applied) = desk.plan_and_apply(&["--unknown-affiliate", "register"]).await;
+    assert_eq!(planned, applied);
+    assert_eq!(planned["summary"]["create"], 5);
+
+    // A change, a rename that frees a name and another that takes it, a rotation, a new place, a refusal, spoilt Secrets.
+    desk.edit("acme-portal.yaml", "203.0.113.0/24", "203.0.113.128/25");
+    let asked = "name: nightly-reports\n  annotations: { ops-admin.com/rotate: x }";
+    desk.edit("internal.yaml", "name: nightly-reports", asked);
+    desk.remove("gone.yaml");
+    desk.write("taken.yaml", &account("taken", "{ name: GONE }"));
+    desk.write("zz.yaml", &account("zz", "{ secret: { name: other } }"));
+    fs::remove_file(desk.path("secrets/default.bright-api.yaml")).expect("it is there");
+    let (planned, applied) = desk.plan_and_apply(&[]).await;
+    assert_eq!(planned, applied);
+    assert_eq!(
+        results(&planned),
+        [
+            "acme-portal change",
+            "bright-comparison change",
+            "nightly-reports rotate",
+            "old-import unchanged",
+            "taken refuse",
+            "zz create"
+        ]
+    );
+    let refused = &planned["accounts"][4]["condition"];
+    assert_eq!(refused["reason"], "NameTaken");
+    let change = json!({ "field": "allowedIPs", "old": "[2001:db8:a::/48, 203.0.113.0/24]", "new": "[2001:db8:a::/48, 203.0.113.128/25]" });
+    assert_eq!(planned["accounts"][0]["actions"], json!([{ "action": "update", "changes": [change] }]));
+}
+
+#[tokio::test]
+async fn the_detailed_exit_code_tells_nothing_changes_and_errors_apart() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("acme", "{}"));
+    let code = async |extra: &[&str]| {
+        let finished = desk.plan(false, extra).await;
+        finished.status.code().unwrap_or_else(|| panic!("{finished:?}"))
+    };
+    assert_eq!(code(&["--detailed-exitcode"]).await, 2);
+    assert_eq!(code(&[]).await, 0);
+    desk.apply(&[]).await.succeeded();
+    assert_eq!(code(&["--detailed-exitcode"]).await, 0);
+    desk.write("b.yaml", &account("b", "{ affiliate: Nowhere }"));
+    assert_eq!(code(&["--detailed-exitcode"]).await, 1, "a refusal");
+    desk.write("b.yaml", &account("b", "{ roles: [Nobody] }"));
+    assert_eq!(code(&["--detailed-exitcode"]).await, 1, "a manifest that is wrong");
+}
+
+#[tokio::test]
+async fn a_reader_of_the_database_can_plan_without_keyring_and_secrets() {
+    let database = postgres().await.database("plan").await;
+    let mut desk = Desk::with_quickstart();
+    desk.database = database.url().to_owned();
+    let before = desk.plan(false, &[]).await;
+    assert!(before.stderr.contains("run `opsadmin migrate`"), "{}", before.stderr);
+    let keyring = desk.path("opsadmin.keyring");
+    Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    let keyring = keyring.to_str().expect("it is text");
+    desk.apply(&["--keyring", keyring, "--unknown-affiliate", "register"]).await.succeeded();
+
+    desk.database.push_str("?options=-c%20default_transaction_read_only%3Don");
+    desk.edit("acme-portal.yaml", "- Customer", "- Administrator");
+    desk.write("zz.yaml", &account("zz", "{}"));
+    let out = desk.plan(false, &["--detailed-exitcode"]).await;
+    assert_eq!(out.status.code(), Some(2), "{out:?}");
+    assert!(out.stdout.contains("    roles: [Customer] → [Administrator]\n"), "{}", out.stdout);
+    assert!(out.stdout.ends_with("5 accounts: 1 to create, 1 to change, 3 unchanged\n"), "{}", out.stdout);
+}
+
+#[tokio::test]
+async fn a_file_that_may_only_be_read_can_be_planned_over() {
+    let desk = Desk::with_quickstart();
+    desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    let file = desk.path("opsadmin.db");
+    let mut permissions = fs::metadata(&file).expect("it is there").permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&file, permissions).expect("they can be set");
+    assert_eq!(desk.plan(true, &[]).await.succeeded(), "4 accounts: nothing to change\n");
+}
+
+#[tokio::test]
+async fn a_comment_for_a_pull_request_shows_one_good_and_one_bad_change() {
+    let desk = Desk::with_quickstart();
+    desk.write("gone.yaml", &account("gone", "{}"));
+    desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    desk.edit("internal.yaml", "enabled: false", "enabled: true");
+    desk.remove("gone.yaml");
+    desk.write("b.yaml", &account("b", "{ name: gone }"));
+    let finished = desk.plan(false, &["-o", "markdown"]).await;
+    assert_eq!(finished.status.code(), Some(1));
+    let out = &finished.stdout;
+    assert!(
+        out.starts_with("**opsadmin plan**: 5 accounts: 1 to change, 1 refused, 3 unchanged\n\n```diff\n"),
+        "{out}"
+    );
+    assert!(out.contains("\n!     NameTaken: the ApiAccount default/gone has the account name"), "{out}");
+    assert!(out.contains("\n~     enabled: false → true\n"), "{out}");
+}

@@ -1,0 +1,92 @@
+//! `opsadmin apply --prune`: what no manifest declares goes, but never many at once and never unasked.
+
+use std::fs;
+
+use super::desk::{Desk, account};
+use crate::support::opsadmin::Opsadmin;
+
+/// A desk with this many accounts, applied, in a file each.
+async fn desk_with(accounts: usize) -> Desk {
+    let desk = Desk::new();
+    for number in 0..accounts {
+        desk.write(&format!("{number:02}.yaml"), &account(&format!("a{number:02}"), "{}"));
+    }
+    desk.apply(&[]).await.succeeded();
+    desk
+}
+
+impl Desk {
+    fn take_away(&self, number: usize) {
+        self.remove(&format!("{number:02}.yaml"));
+    }
+
+    async fn enabled(&self) -> Vec<String> {
+        let names = sqlx::query_as("SELECT name FROM accounts WHERE enabled AND deleted_at IS NULL ORDER BY name");
+        let names: Vec<(String,)> = names.fetch_all(&self.sql().await).await.expect("the accounts are there");
+        names.into_iter().map(|(name,)| name).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_no_manifest_declares_is_deleted_with_its_secret_and_comes_back_with_its_keys() {
+    let desk = desk_with(3).await;
+    let keys = desk.secret("a01-opsadmin");
+    let text = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
+    desk.take_away(1);
+    assert_eq!(desk.apply(&[]).await.succeeded(), "2 accounts: nothing to change\n", "not without --prune");
+
+    let asked = desk.apply(&["--prune"]).await;
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(asked.stderr.contains("1 account declared by no manifest, to be deleted:\n  default/a01\n"), "{asked:?}");
+    assert!(asked.stderr.contains("--prune would delete 1 account: give --yes if that is meant"), "{asked:?}");
+    assert_eq!(desk.enabled().await, ["a00", "a01", "a02"]);
+
+    let planned = Opsadmin::new().args(["plan", "--prune", "--database", &desk.database, "-f"]);
+    let planned = planned.args([desk.path("accounts")]).run().await.succeeded();
+    let lines = "- default/a01  no manifest declares it\n    delete the account: it stops authenticating at once\n";
+    assert_eq!(planned, format!("{lines}3 accounts: 1 to delete, 2 unchanged\n"));
+
+    let out = desk.apply(&["--prune", "--yes"]).await.succeeded();
+    assert!(out.contains("default/a01: disabled the account: its resource is gone\n"), "{out}");
+    assert!(out.ends_with("3 accounts: 0 created, 0 changed, 2 unchanged, 1 deleted\n"), "{out}");
+    assert_eq!(desk.enabled().await, ["a00", "a02"]);
+    assert!(!desk.path("secrets/default.a01-opsadmin.yaml").exists());
+
+    desk.write("01.yaml", &text);
+    desk.apply(&["--prune"]).await.succeeded();
+    assert_eq!(desk.secret("a01-opsadmin"), keys);
+}
+
+#[tokio::test]
+async fn a_folder_that_lost_most_of_its_files_deletes_nothing() {
+    let desk = desk_with(12).await;
+    (0..6).for_each(|number| desk.take_away(number));
+    let held = desk.apply(&["--prune", "--yes"]).await;
+    assert_eq!(held.status.code(), Some(1));
+    assert!(held.stderr.contains("default/a00: DeletionHeld: not deleted: 6 accounts are declared by no manifest"));
+    assert!(held.stdout.ends_with("12 accounts: 0 created, 0 changed, 6 unchanged, 6 refused\n"), "{held:?}");
+    assert_eq!(desk.enabled().await.len(), 12);
+
+    let empty = fs::read_dir(desk.path("accounts")).expect("it is there");
+    empty.for_each(|file| fs::remove_file(file.expect("it can be listed").path()).expect("it can be removed"));
+    let refused = desk.apply(&["--prune", "--yes", "--deletion-brake", "100"]).await;
+    assert!(refused.stderr.contains("nothing was applied"), "an empty folder is never \"all deleted\": {refused:?}");
+    assert_eq!(desk.enabled().await.len(), 12);
+
+    desk.write("11.yaml", &account("a11", "{}"));
+    desk.apply(&["--prune", "--yes", "--deletion-brake", "100"]).await.succeeded();
+    assert_eq!(desk.enabled().await, ["a11"]);
+}
+
+#[tokio::test]
+async fn the_accounts_of_others_are_not_pruned() {
+    let desk = desk_with(1).await;
+    let mut other = Desk::new();
+    other.database.clone_from(&desk.database);
+    other.write("b.yaml", &account("b", "{}"));
+    let keyring = desk.path("opsadmin.keyring");
+    let keyring = keyring.to_str().expect("it is text");
+    let out = other.apply(&["--prune", "--yes", "--cluster-id", "other", "--keyring", keyring]).await.succeeded();
+    assert!(out.ends_with("1 account: 1 created, 0 changed, 0 unchanged\n"), "{out}");
+    assert_eq!(desk.enabled().await, ["a00", "b"]);
+}

@@ -1,0 +1,105 @@
+//! A rehearsal over a database answers as the database then does, and leaves it as it was.
+
+use super::fixture::{
+    Fresh, affiliate, change, creation, deletion, full_settings, now, owner, owner_in, pair, random, settings, stored,
+    update,
+};
+use opsadmin_operator::account::{Account, Asked, KeyId, Settings};
+use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, Rehearsal, UnknownAffiliate};
+use std::sync::Arc;
+
+/// A change that is planned from what was answered so far.
+type Step = Box<dyn Fn(&[Account]) -> Change>;
+
+/// The changes of a life with its refusals.
+fn script() -> Vec<Step> {
+    let refusing = |mut change: Change| {
+        if let Action::Create { unknown_affiliate, .. } = &mut change.action {
+            *unknown_affiliate = UnknownAffiliate::Refuse;
+        }
+        change
+    };
+    let (a, c, d) =
+        (creation(owner("a"), settings("Acme")), creation(owner("c"), settings("Cedar")), full_settings("D"));
+    let taken_key = {
+        let mut taken = creation(owner("k"), settings("K"));
+        if let (Action::Create { key: theirs, .. }, Action::Create { key, .. }) = (&a.action, &mut taken.action) {
+            key.api_key = theirs.api_key.clone();
+        }
+        taken
+    };
+    let unknown = refusing(creation(owner("u"), Settings { affiliate: Some(affiliate("Nowhere")), ..settings("U") }));
+    let known = refusing(creation(owner("e"), Settings { affiliate: d.affiliate.clone(), ..settings("E") }));
+    let fixed = |change: Change| -> Step { Box::new(move |_| change.clone()) };
+    let rotated = pair();
+    let rotation = move |account: &Account| {
+        let key = stored(account.id, &rotated);
+        let answered = Asked { trigger: Some("t".to_owned()), annotation: None };
+        let (expected, old_expires) = (account.version, Some(now()));
+        change(account.id, Action::Rotate { expected, key, old_expires, revoke: Vec::new(), answered })
+    };
+    let adoption = |account: &Account, by: &str| {
+        let (owner, answered) = (owner_in("two", by), Asked::default());
+        change(account.id, Action::Adopt { expected: account.version, owner, answered })
+    };
+    vec![
+        fixed(a),
+        fixed(creation(owner("b"), settings("ACME"))),
+        fixed(creation(owner("a"), settings("other"))),
+        fixed(taken_key),
+        fixed(unknown),
+        fixed(c),
+        Box::new(|done| update(&done[1], &settings("acme"))),
+        Box::new(move |done| update(&done[1], &Settings { affiliate: d.affiliate.clone(), ..d.clone() })),
+        fixed(creation(owner("f"), full_settings("F"))),
+        fixed(known),
+        Box::new(move |done| rotation(&done[0])),
+        Box::new(|done| {
+            let (account, stale) = (&done[0], KeyId::from_random(random()));
+            change(account.id, Action::Revoke { expected: account.version, keys: vec![stale] })
+        }),
+        Box::new(move |done| adoption(&done[0], "early")),
+        Box::new(|done| change(done[1].id, Action::Retain { expected: done[1].version })),
+        Box::new(move |done| adoption(&done[done.len() - 1], "new")),
+        Box::new(|done| deletion(&done[0])),
+        Box::new(|done| deletion(done.iter().rev().find(|account| account.id == done[0].id).unwrap())),
+        fixed(creation(owner("g"), settings("ACME"))),
+    ]
+}
+
+fn told(answer: &Result<Account, DatabaseError>) -> String {
+    match answer {
+        Ok(account) => format!("{account:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
+    let database = fresh.open().await;
+    let whole = Rehearsal::new(None);
+    let (mut done, mut refused) = (Vec::new(), 0);
+    for change in script() {
+        let change = change(&done);
+        let before = fresh.column("SELECT version FROM accounts ORDER BY id").await;
+        let rehearsal = Rehearsal::new(Some(Arc::clone(&database)));
+        for name in done.iter().map(|account: &Account| account.owner.clone().unwrap()) {
+            rehearsal.find_by_owner(&name).await.unwrap();
+        }
+        let rehearsed = rehearsal.commit(&change).await;
+        assert_eq!(fresh.column("SELECT version FROM accounts ORDER BY id").await, before);
+        let from_nothing = whole.commit(&change).await;
+        let answer = database.commit(&change).await;
+        assert_eq!(told(&rehearsed), told(&answer), "{change:?}");
+        assert_eq!(told(&from_nothing), told(&answer), "{change:?}");
+        match answer {
+            Ok(account) => done.push(account),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(done.len() > 8 && refused > 5, "{} {refused}", done.len());
+    let last = done.last().unwrap();
+    let key = &last.active_key().unwrap().api_key;
+    assert_eq!(database.find_by_api_key(key).await.unwrap().as_ref(), Some(last));
+    assert_eq!(whole.find_by_api_key(key).await.unwrap().as_ref(), Some(last));
+    assert_eq!(database.affiliates().await.unwrap(), whole.affiliates().await.unwrap());
+}
