@@ -7,9 +7,9 @@
 //! - [`database`]: the port to the account database, its adapters, and the sealing of secret keys.
 //! - [`secrets`]: the port to where Secrets are kept, its adapters, and what an account's Secret looks like.
 //! - [`reconcile`]: the heart: desired, observed, plan, execution, outcome and status.
-//! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
-//! - [`telemetry`]: what the running program tells about itself.
 //! - [`manifests`]: `ApiAccount`s read from files: each problem with file, line, object and field.
+//! - [`telemetry`]: what the running program tells about itself.
+//! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
 //! - [`cli`]: the commands, which drive [`reconcile`] without a cluster.
 #![forbid(unsafe_code)]
 

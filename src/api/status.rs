@@ -119,6 +119,28 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Each of them.
+    pub const ALL: [Self; 13] = [
+        Self::Reconciled,
+        Self::InvalidSpec,
+        Self::NameTaken,
+        Self::AdoptionRequired,
+        Self::OwnedElsewhere,
+        Self::UnknownAffiliate,
+        Self::SecretConflict,
+        Self::SecretUnavailable,
+        Self::DatabaseUnavailable,
+        Self::DeletionHeld,
+        Self::Suspended,
+        Self::Paused,
+        Self::Drifted,
+    ];
+
+    /// The reason that a condition has written down; `None` if no condition of ours did.
+    pub fn written(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
     /// The reason as conditions and events write it.
     pub fn as_str(self) -> &'static str {
         match self {

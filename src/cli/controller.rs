@@ -5,6 +5,7 @@ use super::surroundings::Machine;
 use crate::account::ClusterId;
 use crate::controller::{Settings, run};
 use crate::telemetry::logs::{self, LogFormat};
+use crate::telemetry::{self, Listen, Telemetry};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
@@ -83,6 +84,11 @@ pub struct Controller {
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
     deletion_brake: u8,
 
+    /// Where to serve /metrics, /livez and /readyz, such as :8080 or 127.0.0.1:8080; port 0: any free one, which is logged;
+    /// off: nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = Listen::parse)]
+    metrics_address: Listen,
+
     /// How to write log lines.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -92,6 +98,21 @@ impl Controller {
     /// Runs until a signal.
     pub async fn run(self) -> Result<ExitCode> {
         logs::start(self.log_format)?;
+        let (telemetry, pulse) = Telemetry::new();
+        // First of all, so that a start that takes its time can be seen from outside.
+        let address = telemetry::serve(self.metrics_address, Arc::clone(&telemetry)).await;
+        if let Some(address) = address.with_context(|| {
+            format!(
+                "cannot serve metrics and probes on {}; choose another --metrics-address, or off",
+                self.metrics_address
+            )
+        })? {
+            tracing::info!(%address, "serving metrics and probes");
+        }
+        pulse.during(self.control(telemetry)).await
+    }
+
+    async fn control(self, telemetry: Arc<Telemetry>) -> Result<ExitCode> {
         let client = self.client().await?;
         let cluster = self.cluster(&client).await?;
         let database = self.database.open()?;
@@ -115,6 +136,7 @@ impl Controller {
             orphan_grace: self.orphan_grace,
             deletion_brake: self.deletion_brake,
             surroundings: Arc::new(Machine),
+            telemetry,
         };
         run(settings, stopped()?).await?;
         tracing::info!("stopped");

@@ -18,6 +18,7 @@ mod output;
 mod plan;
 mod planned;
 mod prune;
+mod render;
 mod report;
 mod surroundings;
 mod validate;
@@ -57,6 +58,7 @@ enum Command {
     Import(import::Import),
     Controller(controller::Controller),
     Crd(crd::Crd),
+    Render(render::Render),
     Migrate(migrate::Migrate),
     Keyring(keyring::KeyringCommand),
 }
@@ -72,6 +74,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Import(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
+        Command::Render(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,
         Command::Keyring(command) => command.run(&mut output).await,
     };

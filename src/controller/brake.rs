@@ -69,6 +69,16 @@ impl Brake {
         self.state().held.remove(who);
     }
 
+    /// Forgets whom it holds of those that are no longer there to be held.
+    pub fn keep(&self, is_there: impl Fn(&Resource) -> bool) {
+        self.state().held.retain(|resource| is_there(resource));
+    }
+
+    /// How many it holds.
+    pub fn held(&self) -> usize {
+        self.state().held.len()
+    }
+
     /// A panic elsewhere cannot leave the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -116,6 +126,18 @@ mod tests {
         brake.release(&named(5));
         brake.release(&named(9));
         assert!(brake.let_go(&named(7), 9, false, later).is_ok());
+    }
+
+    #[test]
+    fn who_is_not_there_any_more_is_not_held() {
+        let (brake, now) = (Brake::new(20), Instant::now());
+        assert_eq!(let_go(&brake, 7, now), 5);
+        assert_eq!(brake.held(), 2);
+        brake.keep(|resource| *resource == named(6));
+        assert_eq!(brake.held(), 1);
+        brake.keep(|_| false);
+        assert_eq!(brake.held(), 0);
+        assert!(brake.let_go(&named(8), 99, false, now).is_ok(), "it has let go of the rest");
     }
 
     #[test]

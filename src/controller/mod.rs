@@ -16,6 +16,7 @@ mod scope;
 mod sweep;
 mod trouble;
 mod versions;
+mod vitals;
 mod waiting;
 mod watches;
 
@@ -26,6 +27,7 @@ use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
+use crate::telemetry::{Measured, Telemetry, Vitals};
 use brake::Brake;
 use events::Events;
 use futures::future::{join_all, select};
@@ -36,7 +38,7 @@ use orphans::Orphans;
 use queues::{Queue, Queues};
 use resources::Stores;
 use scope::Scope;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use sweep::Sweeper;
 use tokio::sync::watch;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub deletion_brake: u8,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
+    /// Where to tell what happens.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// Runs until `stop` is done, then lets what is in flight finish.
@@ -83,6 +87,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let scopes = Scope::each(&settings.namespaces);
     let views = Scope::views(&scopes);
     let queues = Queue::each(scopes);
+    let metrics = Arc::clone(&settings.telemetry.metrics);
+    let database: Arc<dyn AccountDatabase> =
+        Arc::new(Measured { database: settings.database, metrics: Arc::clone(&metrics) });
     let controlled = Arc::new(Controlled {
         client: settings.client.clone(),
         cluster: settings.cluster.clone(),
@@ -94,18 +101,20 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         waiting: Waiting::new(Queues::of(&queues)),
         stores: Stores::default(),
         scopes: queues.len(),
+        metrics,
     });
+    let vitals: Weak<Controlled> = Arc::downgrade(&controlled);
+    settings.telemetry.tells_of(vitals as Weak<dyn Vitals>);
     let sweeping = Sweeper {
         controlled: Arc::clone(&controlled),
-        database: Arc::clone(&settings.database),
+        database: Arc::clone(&database),
         queues: Queues::of(&queues),
         interval: settings.sweep_interval,
         retention: settings.deleted_account_retention,
         orphans: Orphans::new(settings.orphan_grace),
     };
-    let database = Arc::clone(&settings.database);
     let connecting = connect(
-        settings.database,
+        Arc::clone(&database),
         settings.keyring,
         settings.cluster,
         connect::Parts {

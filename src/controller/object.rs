@@ -15,6 +15,7 @@ use crate::database::DatabaseError;
 use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, status};
 use crate::secrets::Belonging;
 use crate::secrets::cluster::reason;
+use crate::telemetry::Metrics;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -38,7 +39,11 @@ pub(super) struct Controlled {
     pub stores: Stores,
     /// How many scopes are watched.
     pub scopes: usize,
+    pub metrics: Arc<Metrics>,
 }
+
+/// When to look again, and what came of this look; no outcome if there was no look at all.
+type Looked = Result<(Action, Option<Outcome>), kube::Error>;
 
 /// Reconciles one resource and answers when to look again.
 ///
@@ -48,13 +53,19 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Control
     let has_finalizer = resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     let reference = ObjectRef::from_obj(&*resource);
     controlled.versions.begin(&reference);
-    let action = match (&resource.metadata.deletion_timestamp, has_finalizer) {
-        (Some(_), false) => Ok(Action::await_change()),
+    let started = Instant::now();
+    let looked = match (&resource.metadata.deletion_timestamp, has_finalizer) {
+        (Some(_), false) => Ok((Action::await_change(), None)),
         (Some(_), true) => controlled.release(&resource).await,
         (None, _) => controlled.apply(&resource, has_finalizer).await,
     };
     controlled.versions.end(&reference);
-    action
+    match &looked {
+        Ok((_, Some(outcome))) => controlled.metrics.reconciled(outcome, started.elapsed()),
+        Ok((_, None)) => {}
+        Err(_) => controlled.metrics.not_taken(started.elapsed()),
+    }
+    looked.map(|(action, _)| action)
 }
 
 /// What to do after the API server did not take something.
@@ -66,17 +77,17 @@ pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlle
 }
 
 impl Controlled {
-    async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> Result<Action, kube::Error> {
+    async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> Looked {
         let previous = self.memory.status(resource);
         let desired = match Desired::parse(resource, &self.cluster) {
             Ok(desired) => desired,
             Err(invalid) => {
                 let outcome = Outcome::refused(Refusal::InvalidSpec(invalid));
-                return self.report(resource, "", &outcome, previous).await;
+                return self.report(resource, "", outcome, previous).await;
             }
         };
         let Some(ready) = self.ready().await else {
-            return Ok(Action::await_change());
+            return Ok((Action::await_change(), None));
         };
         let outcome = match ready {
             Err(refusal) => Outcome::refused(refusal),
@@ -91,41 +102,43 @@ impl Controlled {
                 outcome.since(previous.as_ref(), desired.generation)
             }
         };
-        self.report(resource, &desired.secret.at.name, &outcome, previous).await
+        self.report(resource, &desired.secret.at.name, outcome, previous).await
     }
 
     /// The finalizer goes only when the account no longer authenticates, or was left as it is on request.
-    async fn release(&self, resource: &ApiAccount) -> Result<Action, kube::Error> {
+    async fn release(&self, resource: &ApiAccount) -> Looked {
         let belonging = Belonging { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
         let Some(ready) = self.ready().await else {
-            return Ok(Action::await_change());
+            return Ok((Action::await_change(), None));
+        };
+        let policy = match resource.spec.management_policy {
+            ManagementPolicy::Enforce => resource.spec.deletion_policy,
+            // Who only observes does not end an account's access.
+            ManagementPolicy::Observe => DeletionPolicy::Retain,
         };
         let outcome = match ready {
-            Err(refusal) => Outcome::refused(refusal),
-            Ok(ready) => {
-                let policy = match resource.spec.management_policy {
-                    ManagementPolicy::Enforce => resource.spec.deletion_policy,
-                    // Who only observes does not end an account's access.
-                    ManagementPolicy::Observe => DeletionPolicy::Retain,
-                };
-                match self.hold(resource, policy) {
-                    Some(held) => Outcome::refused(held),
-                    None => ready.reconciler.release(&belonging, policy, resource.metadata.generation).await,
-                }
+            // Its status says so, and is all that does after a restart: it is not overwritten.
+            Err(_) if self.was_held(resource) && self.hold(resource, policy).is_some() => {
+                return Ok((Action::await_change(), None));
             }
+            Err(refusal) => Outcome::refused(refusal),
+            Ok(ready) => match self.hold(resource, policy) {
+                Some(held) => Outcome::refused(held),
+                None => ready.reconciler.release(&belonging, policy, resource.metadata.generation).await,
+            },
         };
         if outcome.refusal.is_some() {
             let previous = self.memory.status(resource);
-            return self.report(resource, "", &outcome, previous).await;
+            return self.report(resource, "", outcome, previous).await;
         }
-        log(resource, &outcome.done);
+        self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
         self.tell(resource, &outcome, false).await;
         self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
         self.versions.forget(&ObjectRef::from_obj(resource));
         self.brake.release(&ObjectRef::from_obj(resource));
-        Ok(Action::await_change())
+        Ok((Action::await_change(), Some(outcome)))
     }
 
     /// Whether too many lose their access at once for this one to be let go unasked.
@@ -134,12 +147,14 @@ impl Controlled {
         if policy == DeletionPolicy::Retain || is_confirmed {
             return None;
         }
-        let status = self.memory.status(resource);
-        let was_held =
-            ready_text(status.as_ref()).is_some_and(|(_, reason, _)| reason == Reason::DeletionHeld.as_str());
-        let accounts = self.versions.known();
+        let (accounts, was_held) = (self.versions.known(), self.was_held(resource));
         let held = self.brake.let_go(&ObjectRef::from_obj(resource), accounts, was_held, Instant::now()).err()?;
         Some(Refusal::DeletionHeld { limit: held.limit })
+    }
+
+    fn was_held(&self, resource: &ApiAccount) -> bool {
+        let status = self.memory.status(resource);
+        ready_text(status.as_ref()).is_some_and(|(_, reason, _)| reason == Reason::DeletionHeld.as_str())
     }
 
     /// The resources there are, once all of them have been listed.
@@ -166,22 +181,22 @@ impl Controlled {
         &self,
         resource: &ApiAccount,
         secret_name: &str,
-        outcome: &Outcome,
+        outcome: Outcome,
         previous: Option<ApiAccountStatus>,
-    ) -> Result<Action, kube::Error> {
+    ) -> Looked {
         let now = Timestamp::now();
-        let status = status(resource.metadata.generation, secret_name, outcome, previous.as_ref(), now);
+        let status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
-        log(resource, &outcome.done);
-        self.waiting.hear(&ObjectRef::from_obj(resource), outcome, Instant::now());
+        self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         let is_new = previous.as_ref() != Some(&status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
-        self.tell(resource, outcome, is_new_refusal && written.is_ok()).await;
+        self.tell(resource, &outcome, is_new_refusal && written.is_ok()).await;
         written?;
         let version = outcome.account.as_ref().map(|account| account.version);
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
-        Ok(match &outcome.refusal {
+        let action = match &outcome.refusal {
             Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
                 Action::await_change()
             }
@@ -194,7 +209,16 @@ impl Controlled {
                     None => Action::await_change(),
                 }
             }
-        })
+        };
+        Ok((action, Some(outcome)))
+    }
+
+    /// One line for each thing that was done, and one more in its count.
+    pub fn note(&self, namespace: &str, name: &str, done: &[Done]) {
+        for done in done {
+            tracing::info!(namespace, name, change = done.reason(), "{done}");
+            self.metrics.done(done);
+        }
     }
 
     async fn tell(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
@@ -248,21 +272,13 @@ impl Controlled {
     }
 }
 
-/// One line for each thing that was done.
-fn log(resource: &ApiAccount, done: &[Done]) {
-    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    for done in done {
-        tracing::info!(namespace, name, change = done.reason(), "{done}");
-    }
-}
-
 /// From now to then; a moment if that is past, since a clock may have been set back in between.
 fn until(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default().max(Duration::from_millis(100))
 }
 
 /// What the Ready condition says, but for when.
-fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
+pub(super) fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
     let ready = status?.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
     Some((&ready.status, &ready.reason, &ready.message))
 }

@@ -9,7 +9,7 @@ use crate::api::ApiAccount;
 use crate::reconcile::DeletionPolicy;
 use crate::secrets::Belonging;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// The orphans seen so far.
@@ -37,6 +37,7 @@ impl Orphans {
             return;
         };
         let missing: Vec<Owner> = live.into_iter().filter(|owner| resources.lacks(&resource(owner))).collect();
+        controlled.metrics.orphans(missing.len());
         if resources.is_empty() && !missing.is_empty() {
             // More likely an accident of the cluster, or of this program, than the end of every account.
             if !self.nothing_told {
@@ -50,6 +51,10 @@ impl Orphans {
         }
         self.nothing_told = false;
         self.seen.retain(|owner, _| missing.contains(owner));
+        // An orphan whose resource came back, or a deletion whose end no watch has shown.
+        let lost: HashSet<_> = missing.iter().map(resource).collect();
+        controlled.brake.keep(|held| lost.contains(held) || resources.is_going(held));
+        let mut left = missing.len();
         for owner in missing {
             let orphan = self.seen.entry(owner.clone()).or_insert_with(|| {
                 let grace = self.grace;
@@ -62,14 +67,16 @@ impl Orphans {
                 Orphan { since: now, held_told: false }
             });
             if now.duration_since(orphan.since) >= self.grace {
-                orphan.end(&owner, controlled, ready, now).await;
+                left -= usize::from(orphan.end(&owner, controlled, ready, now).await);
+                controlled.metrics.orphans(left);
             }
         }
     }
 }
 
 impl Orphan {
-    async fn end(&mut self, owner: &Owner, controlled: &Controlled, ready: &Ready, now: Instant) {
+    /// Answers whether its account is disabled now.
+    async fn end(&mut self, owner: &Owner, controlled: &Controlled, ready: &Ready, now: Instant) -> bool {
         let (namespace, name) = (&owner.namespace, &owner.name);
         if let Err(held) = controlled.brake.let_go(&resource(owner), controlled.versions.known(), false, now) {
             if !self.held_told {
@@ -82,17 +89,16 @@ impl Orphan {
                 );
             }
             self.held_told = true;
-            return;
+            return false;
         }
         let belonging = Belonging { owner: owner.clone(), uid: None };
         let outcome = ready.reconciler.release(&belonging, DeletionPolicy::Delete, None).await;
         controlled.waiting.let_go(&outcome);
-        for done in &outcome.done {
-            tracing::info!(namespace, name, change = done.reason(), "{done}");
-        }
+        controlled.note(namespace, name, &outcome.done);
         if let Some(refusal) = &outcome.refusal {
             tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be disabled yet: {refusal}");
         }
+        outcome.refusal.is_none()
     }
 }
 

@@ -4,7 +4,7 @@ use super::scope::Scope;
 use crate::api::ApiAccount;
 use futures::FutureExt;
 use kube::runtime::reflector::{ObjectRef, Store};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where each watch keeps what it has seen.
 #[derive(Default)]
@@ -19,6 +19,12 @@ impl Stores {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((scope, store));
     }
 
+    /// Whether the Secrets of every scope have been listed whole.
+    pub fn secrets_are_listed(&self, scopes: usize) -> bool {
+        let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.len() == scopes && stores.iter().all(|(scope, _)| scope.view.is_complete())
+    }
+
     /// What is there; `None` until every scope has been listed whole.
     pub fn complete(&self, scopes: usize) -> Option<Resources> {
         let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -29,6 +35,17 @@ impl Stores {
 }
 
 impl Resources {
+    /// Each of them.
+    pub fn all(&self) -> impl Iterator<Item = Arc<ApiAccount>> {
+        self.0.iter().flat_map(|(_, store)| store.state())
+    }
+
+    /// Whether somebody has asked for its deletion, and it is there still.
+    pub fn is_going(&self, resource: &ObjectRef<ApiAccount>) -> bool {
+        let mut seen = self.0.iter().filter_map(|(_, store)| store.get(resource));
+        seen.any(|resource| resource.metadata.deletion_timestamp.is_some())
+    }
+
     /// Whether the resource would be seen if it were there, and is not.
     pub fn lacks(&self, resource: &ObjectRef<ApiAccount>) -> bool {
         let namespace = resource.namespace.as_deref().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use super::trouble::Trouble;
 use crate::secrets::view::{View, Views};
+use crate::telemetry::Metrics;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use std::collections::BTreeSet;
@@ -48,11 +49,12 @@ impl Scope {
         }
     }
 
-    /// How to tell of trouble with watching them.
-    pub fn trouble(&self, what: &str) -> Trouble {
-        Trouble::with(match &self.namespace {
-            None => what.to_owned(),
-            Some(namespace) => format!("{what} in the namespace {namespace}"),
-        })
+    /// How to tell of trouble with watching objects of this kind in it.
+    pub fn trouble(&self, kind: &'static str, metrics: Arc<Metrics>) -> Trouble {
+        let what = match &self.namespace {
+            None => format!("{kind}s"),
+            Some(namespace) => format!("{kind}s in the namespace {namespace}"),
+        };
+        Trouble::with(what, kind, metrics)
     }
 }

@@ -10,6 +10,7 @@ use super::queues::Queues;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed};
+use crate::telemetry::Swept;
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -37,14 +38,6 @@ pub(super) struct Sweeper {
     pub orphans: Orphans,
 }
 
-/// What the last sweep came to, so that the same trouble is told once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sweep {
-    Done,
-    Empty,
-    Failed,
-}
-
 impl Sweeper {
     /// Looks for as long as it is polled.
     pub async fn run(mut self) {
@@ -56,7 +49,7 @@ impl Sweeper {
             _ => return std::future::pending().await,
         };
         let mut news = self.database.changes().fuse();
-        let mut last = Sweep::Done;
+        let mut last = Swept::Done;
         let mut swept = Due::now();
         let mut due = swept + self.pause(last);
         loop {
@@ -77,7 +70,8 @@ impl Sweeper {
                 () = self.controlled.waiting.began() => due = due.min(Due::now() + self.pause(last)),
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
-                    if last == Sweep::Done {
+                    self.controlled.metrics.swept(last, Timestamp::now());
+                    if last == Swept::Done {
                         self.tidy(&ready).await;
                     }
                     swept = Due::now();
@@ -88,8 +82,8 @@ impl Sweeper {
     }
 
     /// Never the same for two controllers that were started together, and never longer than was asked for.
-    fn pause(&self, last: Sweep) -> Duration {
-        let longest = if last == Sweep::Failed || self.controlled.waiting.is_for_database() {
+    fn pause(&self, last: Swept) -> Duration {
+        let longest = if last == Swept::Failed || self.controlled.waiting.is_for_database() {
             self.interval.min(AFTER_FAILURE)
         } else {
             self.interval
@@ -109,26 +103,27 @@ impl Sweeper {
         }
     }
 
-    async fn sweep(&self, ready: &Ready, last: Sweep) -> Sweep {
+    /// The same trouble as the last time is not told again.
+    async fn sweep(&self, ready: &Ready, last: Swept) -> Swept {
         let asked = Instant::now();
         let versions: HashMap<Owner, Version> = match self.database.versions(&self.controlled.cluster).await {
             Ok(versions) => versions.into_iter().collect(),
             Err(error) => {
-                if last == Sweep::Failed {
+                if last == Swept::Failed {
                     tracing::debug!(%error, "a sweep failed again");
                 } else {
                     tracing::warn!(%error, "a sweep for changes by others failed; trying again");
                 }
-                return Sweep::Failed;
+                return Swept::Failed;
             }
         };
         self.controlled.waiting.answered(asked);
         if versions.is_empty() && !self.controlled.versions.is_empty() {
             // More likely the wrong database, or one that is being restored, than a database that lost each of them.
-            if last != Sweep::Empty {
+            if last != Swept::Empty {
                 tracing::warn!("a sweep for changes by others found no account at all; nothing is done about that");
             }
-            return Sweep::Empty;
+            return Swept::Empty;
         }
         ready.at_start.compare(&versions);
         let listed = versions.iter().map(|(owner, version)| (resource(owner), *version)).collect();
@@ -137,7 +132,7 @@ impl Sweeper {
         for resource in changed {
             self.queues.send(&resource);
         }
-        Sweep::Done
+        Swept::Done
     }
 
     /// What is not urgent: accounts without a resource, and those that were deleted long ago. What fails is for the next time.

@@ -1,7 +1,9 @@
 //! Watches that fail are tried again for ever: this says why, once and not at every try, and when it is over.
 
 use crate::secrets::cluster::{is_for_a_person, reason};
+use crate::telemetry::Metrics;
 use kube::runtime::watcher::{Error, Event, Result};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The same trouble is worth another line after so long: logs are looked at from their end.
@@ -10,13 +12,15 @@ const SAID_AGAIN_AFTER: Duration = Duration::from_mins(10);
 /// The trouble of one watch.
 pub(super) struct Trouble {
     what: String,
+    kind: &'static str,
+    metrics: Arc<Metrics>,
     said: Option<(String, Instant)>,
 }
 
 impl Trouble {
-    /// None yet with the watch of these.
-    pub fn with(what: String) -> Self {
-        Self { what, said: None }
+    /// None yet with the watch of these, in words, which are of this kind.
+    pub fn with(what: String, kind: &'static str, metrics: Arc<Metrics>) -> Self {
+        Self { what, kind, metrics, said: None }
     }
 
     /// Logs what there is to say of this event of the watch.
@@ -30,7 +34,10 @@ impl Trouble {
                 }
             }
             Err(error) if is_routine(error) => {}
-            Err(error) => self.complain(words(error)),
+            Err(error) => {
+                self.metrics.watch_failed(self.kind);
+                self.complain(words(error));
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(super) async fn run(
     stopped: watch::Receiver<bool>,
 ) {
     let (listing, secrets_listed) = watch::channel(Listing::Trying);
-    let secrets = watch_secrets(&scope, controlled.client.clone(), &sender, &listing);
+    let secrets = watch_secrets(&scope, Arc::clone(&controlled), &sender, &listing);
     let accounts = reconcile_accounts(&scope, controlled, receiver, concurrency, secrets_listed, stopped);
     // The watch of the Secrets never ends by itself: it serves the other until that one does.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
@@ -69,7 +69,7 @@ async fn reconcile_accounts(
     controlled.stores.add(scope.clone(), reader.clone());
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
     let memory = Arc::clone(&controlled);
-    let mut trouble = scope.trouble("ApiAccounts");
+    let mut trouble = scope.trouble("ApiAccount", Arc::clone(&controlled.metrics));
     let accounts = watcher(scope.api::<ApiAccount>(&controlled.client), watcher::Config::default())
         .inspect(move |event| trouble.tell(event))
         .default_backoff()
@@ -138,13 +138,13 @@ fn requests(account: &ApiAccount) -> Option<u64> {
 /// Feeds the view, and reports the accounts whose Secrets were changed by others.
 async fn watch_secrets(
     scope: &Scope,
-    client: Client,
+    controlled: Arc<Controlled>,
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
     listing: &watch::Sender<Listing>,
 ) {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let api: Api<PartialObjectMeta<Secret>> = scope.api(&client);
-    let mut trouble = scope.trouble("Secrets");
+    let api: Api<PartialObjectMeta<Secret>> = scope.api(&controlled.client);
+    let mut trouble = scope.trouble("Secret", Arc::clone(&controlled.metrics));
     let events = watcher(api, config).inspect(move |event| trouble.tell(event)).default_backoff();
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {

@@ -30,7 +30,9 @@ impl Reconciler {
             KeysPlan::Rotate { reason, old_expires, revoke } => {
                 let pair = self.new_pair(KeyId::from_random(self.random()?))?;
                 let key = self.seal(account.id, pair)?;
-                let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires };
+                let old = account.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
+                let revoked = revoke.iter().copied().chain(old).collect();
+                let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires, revoked };
                 let answered = desired.rotation.asked.answered_after(&account.answered);
                 let (old_expires, revoke) = (*old_expires, revoke.clone());
                 (Action::Rotate { expected, key, old_expires, revoke, answered }, done)

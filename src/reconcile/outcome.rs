@@ -97,6 +97,8 @@ pub enum Done {
         new: KeyId,
         /// Until when the old one goes on working; `None`: it was revoked.
         old_expires: Option<Timestamp>,
+        /// The pairs that no longer work: expired ones, those that would be too many, the old one without an overlap.
+        revoked: Vec<KeyId>,
     },
     /// Pairs whose time was over were removed.
     Revoked(Vec<KeyId>),
@@ -127,6 +129,33 @@ pub enum Done {
 }
 
 impl Done {
+    /// Each word for what can be done.
+    pub const REASONS: [&'static str; 15] = [
+        "Created",
+        "Recovered",
+        "Restored",
+        "Updated",
+        "Adopted",
+        "Rotated",
+        "Revoked",
+        "DriftCorrected",
+        "KeyRestored",
+        "Disabled",
+        "Retained",
+        "SecretWritten",
+        "SecretPutBack",
+        "SecretRemoved",
+        "SecretReleased",
+    ];
+
+    /// The pairs that do not work any more because of it.
+    pub fn revoked(&self) -> &[KeyId] {
+        match self {
+            Self::Revoked(keys) | Self::Rotated { revoked: keys, .. } => keys,
+            _ => &[],
+        }
+    }
+
     /// A word for it, as events' reasons are written.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -158,14 +187,14 @@ impl fmt::Display for Done {
             Self::Restored { changes } => write!(f, "restored the account with its keys; {}", list(changes)),
             Self::Updated { changes } | Self::DriftCorrected { changes } => f.write_str(&list(changes)),
             Self::Adopted => f.write_str("took over the account with its keys"),
-            Self::Rotated { reason, new, old_expires: Some(expires) } => {
+            Self::Rotated { reason, new, old_expires: Some(expires), .. } => {
                 write!(
                     f,
                     "rotated the keys: {}; the new pair is {new}, the old one works until {expires:.0}",
                     reason.as_str()
                 )
             }
-            Self::Rotated { reason, new, old_expires: None } => {
+            Self::Rotated { reason, new, old_expires: None, .. } => {
                 write!(f, "rotated the keys: {}; the new pair is {new}, the old one is revoked", reason.as_str())
             }
             Self::Revoked(keys) => {

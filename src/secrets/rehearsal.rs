@@ -1,6 +1,7 @@
 //! A place for Secrets that is only read: what would be written there is remembered here instead.
 
 use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::{HashMap, HashSet};
@@ -9,8 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Rehearses writes to a store.
 pub struct Rehearsal {
     real: Real,
+    stage: Mutex<Stage>,
+}
+
+/// What would have been written.
+#[derive(Default)]
+struct Stage {
     /// What would be at each place that would be written to; `None`: nothing.
-    stage: Mutex<HashMap<SecretRef, Option<Secret>>>,
+    secrets: HashMap<SecretRef, Option<Secret>>,
+    /// The places written to for each owner.
+    places: HashMap<Owner, Vec<SecretRef>>,
 }
 
 /// What is there before anything would be written.
@@ -33,15 +42,21 @@ impl Rehearsal {
     }
 
     /// A panic elsewhere cannot leave the map half changed.
-    fn stage(&self) -> MutexGuard<'_, HashMap<SecretRef, Option<Secret>>> {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, at: &SecretRef, owner: &Owner, secret: Secret) {
+        let mut stage = self.stage();
+        stage.places.entry(owner.clone()).or_default().push(at.clone());
+        stage.secrets.insert(at.clone(), Some(secret));
     }
 }
 
 #[async_trait]
 impl SecretStore for Rehearsal {
     async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
-        let staged = self.stage().get(at).cloned();
+        let staged = self.stage().secrets.get(at).cloned();
         match (staged, &self.real) {
             (Some(Some(secret)), _) => Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret)))),
             (None, Real::Store(store)) => store.find(at, verified).await,
@@ -56,17 +71,17 @@ impl SecretStore for Rehearsal {
             Real::Unseen(_) => Vec::new(),
         };
         let stage = self.stage();
-        places.retain(|at| !stage.contains_key(at));
-        let is_own = |secret: &Secret| wanted.check(&secret.metadata).is_ok();
-        let staged = stage.iter().filter(|(_, secret)| secret.as_ref().is_some_and(is_own));
-        places.extend(staged.map(|(at, _)| at.clone()));
+        places.extend(stage.places.get(&wanted.owner).into_iter().flatten().cloned());
+        places.sort();
+        places.dedup();
+        places.retain(|at| stage.secrets.get(at) != Some(&None));
         Ok(places)
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
         match self.find(&manifest.at, None).await? {
             Sight::Absent => {
-                self.stage().insert(manifest.at.clone(), Some(manifest.to_secret()));
+                self.write(&manifest.at, &manifest.belonging.owner, manifest.to_secret());
                 Ok(None)
             }
             Sight::Unchanged | Sight::Found(_) => Err(SecretError::Exists(manifest.at.clone())),
@@ -74,7 +89,7 @@ impl SecretStore for Rehearsal {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
-        self.stage().insert(manifest.at.clone(), Some(found.put_right(manifest)));
+        self.write(&manifest.at, &manifest.belonging.owner, found.put_right(manifest));
         Ok(None)
     }
 
@@ -82,7 +97,7 @@ impl SecretStore for Rehearsal {
         if let Sight::Found(found) = self.find(at, None).await?
             && of.check(found.metadata()).is_ok()
         {
-            self.stage().insert(at.clone(), None);
+            self.stage().secrets.insert(at.clone(), None);
         }
         Ok(())
     }

@@ -45,6 +45,8 @@ struct State {
     listing: u64,
     /// Why not even the first listing came about.
     refused: Option<String>,
+    /// Whether there was a listing, from its beginning to its end.
+    complete: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,11 @@ impl View {
         self.state().refused.clone().map_or(Ok(()), Err)
     }
 
+    /// Whether all Secrets that there are have been seen once.
+    pub fn is_complete(&self) -> bool {
+        self.state().complete
+    }
+
     /// Takes in that the API server refuses the first listing.
     pub fn refuse(&self, reason: &str) {
         self.state().refused = Some(reason.to_owned());
@@ -129,6 +136,7 @@ impl View {
             }
             Event::InitDone => {
                 state.refused = None;
+                state.complete = true;
                 let listing = state.listing;
                 let gone: Vec<_> =
                     state.seen.iter().filter(|(_, seen)| seen.listing < listing).map(|(at, _)| at.clone()).collect();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::controller::scene::{SOON, Scene, texts};
+use crate::support::http::get;
 use crate::support::opsadmin::{Opsadmin, RunningController};
 use crate::support::postgres::Postgres;
 
@@ -93,6 +94,7 @@ async fn dump(sql: &PgPool) -> String {
 fn controller(scene: &Scene, url: &str, keyring: &Path) -> RunningController {
     let kubeconfig = scene.cluster.kubeconfig();
     let call = Opsadmin::new().args(["controller", "--log-format", "json", "--namespace", scene.namespace.name()]);
+    let call = call.args(["--metrics-address", "127.0.0.1:0"]);
     let call = call.args(["--kubeconfig".as_ref(), kubeconfig.as_os_str(), "--keyring".as_ref(), keyring.as_os_str()]);
     call.env("OPSADMIN_DATABASE_URL", url).env("RUST_LOG", "trace").spawn()
 }
@@ -186,6 +188,11 @@ async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
     scene.event_with("again", "SecretWritten", "again-opsadmin").await;
     scene.secret_where("again-opsadmin", "to come back", |_| true).await;
     secrets.add_keys(&scene, &mut public).await;
+    let address = scene.controller.as_ref().expect("a controller is running").address().await;
+    for path in ["/metrics", "/livez", "/readyz"] {
+        let answer = get(&address, path).await.expect("the controller answers");
+        said.add(&format!("the controller's {path}"), format!("{}{}", answer.headers, answer.body));
+    }
     let log = scene.stop().await;
     let other_keyring = scene.keyring.clone();
     let (code, refused) = controller(&scene, &url, &other_keyring).wait(SOON).await;
@@ -210,6 +217,7 @@ async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
         ("the controller's log", "sqlx::query"),
         ("the log of a controller with another keyring", "the keyring lacks the key"),
         ("the database", "account_journal"),
+        ("the controller's /metrics", r#"opsadmin_changes_total{change="SecretPutBack"} "#),
         ("kubectl get apiaccounts -o yaml --show-managed-fields", "f:apiKey"),
         ("kubectl describe apiaccounts", "UnknownAffiliate"),
         ("kubectl get events.events.k8s.io -o yaml", "SecretPutBack"),
@@ -225,7 +233,7 @@ async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
             let at = text.find(part).map(|at| text[text.floor_char_boundary(at.saturating_sub(300))..at].to_owned());
             assert_eq!(at, None, "{who} holds {part}");
         }
-        if who.contains("log") || who.contains("events") {
+        if ["log", "events", "/metrics"].iter().any(|part| who.contains(part)) {
             assert_eq!(public.found_in(text), Vec::<&str>::new(), "{who}");
         }
     }

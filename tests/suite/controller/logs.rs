@@ -34,6 +34,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
         "the ApiAccount {namespace}/acme has the account name \"Acme\"; choose another spec.name, or rename or delete the holder"
     );
     let expected = [
+        ("-", "serving metrics and probes"),
         ("-", "starting"),
         ("-", "the account database is ready"),
         ("acme", "created the account and its keys"),
@@ -55,6 +56,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
     scene.ready("last").await;
     let log = scene.stop().await;
     let expected = [
+        ("-", "serving metrics and probes"),
         ("-", "starting"),
         ("-", "the account database is ready"),
         ("last", "created the account and its keys"),

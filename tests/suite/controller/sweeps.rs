@@ -168,6 +168,9 @@ async fn sweeps_that_fail_are_told_once_and_made_up_for() {
     scene.start_on(database.url(), &SWEEPING);
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
+    // The last echo of a resource's own finalizer may be on its way still, and would be told as an outage.
+    eventually("three sweeps", SOON, async || if sweeps(&asked(&server, 0)) >= 3 { Ok(()) } else { Err(scene.log()) })
+        .await;
     by_hand(&database, "DROP TRIGGER accounts_tell ON accounts; ALTER TABLE accounts RENAME TO hidden").await;
     let (failing, told) = ("STATEMENT:  SELECT owner_namespace", "a sweep for changes by others failed");
     eventually("three sweeps to fail", SOON, async || {

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use super::process::{Folder, Supervised};
 use super::run::{Finished, run};
+use super::wait::eventually;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_opsadmin");
+const METRICS_ADDRESS: &str = "--metrics-address";
 const DONE_WITHIN: Duration = Duration::from_mins(1);
 /// Of the caller's environment, what a program cannot do without, and where coverage goes.
 const KEPT: [&str; 3] = ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"];
@@ -126,6 +128,9 @@ fn controller_call(
         call = call.args(["--namespace", namespace]);
     }
     call = call.args(["--database", database_url]);
+    if !extra.contains(&METRICS_ADDRESS) {
+        call = call.args([METRICS_ADDRESS, "127.0.0.1:0"]);
+    }
     call.args([OsStr::new("--keyring"), keyring.as_os_str()]).args(extra)
 }
 
@@ -177,6 +182,25 @@ impl RunningController {
         self.process.log()
     }
 
+    /// Where it serves metrics and probes, once it does.
+    pub async fn address(&self) -> String {
+        eventually("the controller to serve metrics", DONE_WITHIN, async || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("serving metrics and probes"));
+            // As text or as JSON.
+            let address = line.and_then(|line| line.split_once("address").map(|(_, rest)| rest));
+            let address = address.map(|rest| rest.trim_start_matches(['=', ':', '"']));
+            let end = |character: char| character == '"' || character.is_whitespace();
+            address.and_then(|address| address.split(end).next()).map(ToOwned::to_owned).ok_or(log)
+        })
+        .await
+    }
+
+    /// Asks it to end, as Kubernetes does, without waiting for that.
+    pub fn ask_to_end(&self) {
+        self.process.signal("TERM");
+    }
+
     /// Its exit code if it has ended by itself.
     pub fn ended(&mut self) -> Option<i32> {
         self.process.ended()
@@ -190,7 +214,7 @@ impl RunningController {
 
     /// Asks it to end, as Kubernetes does, and gives its exit code and its log.
     pub async fn terminate(self, within: Duration) -> (i32, String) {
-        self.process.signal("TERM");
+        self.ask_to_end();
         self.wait(within).await
     }
 

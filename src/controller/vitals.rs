@@ -1,0 +1,35 @@
+//! What the controller says of itself when it is asked: from what the watches have shown and what it remembers.
+
+use super::connect::Connection;
+use super::object::{Controlled, ready_text};
+use crate::api::Reason;
+use crate::telemetry::Vitals;
+use std::collections::HashMap;
+
+impl Vitals for Controlled {
+    fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
+        let mut counts = HashMap::new();
+        for resource in self.resources()?.all() {
+            let status = self.memory.status(&resource);
+            let reason = ready_text(status.as_ref()).and_then(|(_, reason, _)| Reason::written(reason));
+            *counts.entry(reason).or_default() += 1;
+        }
+        Some(counts)
+    }
+
+    fn held(&self) -> usize {
+        self.brake.held()
+    }
+
+    fn awaits(&self) -> Vec<&'static str> {
+        let is_connected = matches!(*self.connection.borrow(), Connection::Ready(_));
+        [
+            (self.stores.secrets_are_listed(self.scopes), "the first list of the Secrets"),
+            (self.resources().is_some(), "the first list of the ApiAccounts"),
+            (is_connected, "the account database"),
+        ]
+        .into_iter()
+        .filter_map(|(is_there, what)| (!is_there).then_some(what))
+        .collect()
+    }
+}

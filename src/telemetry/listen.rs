@@ -1,0 +1,80 @@
+//! Where metrics and probes are served, as the command line says it.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use tokio::net::TcpListener;
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// On this port of every address, IPv6 and IPv4.
+    Everywhere(u16),
+    /// Here.
+    At(SocketAddr),
+}
+
+impl Listen {
+    /// Reads `:8080`, `127.0.0.1:8080`, `[::1]:8080`; `off` or nothing for nowhere.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and how to write it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let help = "write it as :8080, 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one, or off";
+        match text.strip_prefix(':') {
+            _ if text.is_empty() || text == "off" => Ok(Self::Off),
+            Some(port) => port.parse().map(Self::Everywhere).map_err(|error| format!("{error}; {help}")),
+            None => text.parse().map(Self::At).map_err(|error| format!("{error}; {help}")),
+        }
+    }
+
+    /// Begins to listen; `None` if nobody is to be listened to.
+    pub(super) async fn bind(self) -> io::Result<Option<TcpListener>> {
+        match self {
+            Self::Off => Ok(None),
+            Self::At(address) => TcpListener::bind(address).await.map(Some),
+            Self::Everywhere(port) => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+                Err(error) if !is_final(&error) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.map(Some),
+                bound => bound.map(Some),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Everywhere(port) => write!(f, ":{port}"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Whether it would be the same without IPv6, which some systems have not.
+fn is_final(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_and_written_the_same() {
+        for text in ["off", ":8080", ":0", "127.0.0.1:8080", "[::1]:0", "0.0.0.0:9090"] {
+            assert_eq!(Listen::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Listen::parse(""), Ok(Listen::Off));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_how_to_write_one() {
+        for text in ["8080", "on", ":", ":65536", ":-1", "localhost:8080", "127.0.0.1", "127.0.0.1:", " ", "OFF"] {
+            let refusal = Listen::parse(text).unwrap_err();
+            assert!(refusal.contains("write it as :8080"), "{text}: {refusal}");
+        }
+    }
+}

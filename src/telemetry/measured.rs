@@ -1,0 +1,115 @@
+//! An account database that is watched while it is used: whether it answers, and what goes wrong with it.
+
+use super::Metrics;
+use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Resealed, SealedPair};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Does what the database does, and counts how that went.
+#[derive(Debug)]
+pub struct Measured {
+    /// The database.
+    pub database: Arc<dyn AccountDatabase>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Measured {
+    fn count<T>(&self, answer: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        self.metrics.database(answer.as_ref().err());
+        answer
+    }
+}
+
+#[async_trait]
+impl AccountDatabase for Measured {
+    async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
+        self.count(self.database.find_by_owner(owner).await)
+    }
+
+    async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
+        self.count(self.database.find_by_name(name).await)
+    }
+
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        self.count(self.database.find_by_api_key(api_key).await)
+    }
+
+    async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
+        self.count(self.database.list_by_cluster(cluster).await)
+    }
+
+    async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        self.count(self.database.versions(cluster).await)
+    }
+
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        self.database.changes()
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
+        self.count(self.database.commit(change).await)
+    }
+
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        self.count(self.database.commit_all(changes).await)
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.count(self.database.list_undeclared().await)
+    }
+
+    async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
+        self.count(self.database.live(cluster).await)
+    }
+
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.count(self.database.affiliates().await)
+    }
+
+    async fn purge(
+        &self,
+        cluster: &ClusterId,
+        deleted_before: Timestamp,
+        at: Timestamp,
+    ) -> Result<usize, DatabaseError> {
+        self.count(self.database.purge(cluster, deleted_before, at).await)
+    }
+
+    async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.count(self.database.sealing_keys_in_use().await)
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        self.count(self.database.sealed_pairs().await)
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        self.count(self.database.sealed_otherwise(than_with, after, limit).await)
+    }
+
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
+        self.count(self.database.reseal(pairs, at).await)
+    }
+
+    async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
+        self.count(self.database.pending_migrations().await)
+    }
+
+    async fn migrate(&self) -> Result<(), DatabaseError> {
+        self.count(self.database.migrate().await)
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+}

@@ -1,0 +1,280 @@
+//! Metrics: few, with names that stay. No label ever says which account, and none has more values than the program knows.
+//!
+//! Every series whose labels are known beforehand is there from the start, at zero: one that begins with its first event
+//! hides that event from `rate` and `increase`.
+
+use super::subject::Subject;
+use crate::account::RotationReason;
+use crate::api::Reason;
+use crate::database::DatabaseError;
+use crate::reconcile::{Done, Outcome};
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry, Unit};
+use std::fmt;
+use std::time::Duration;
+
+/// Of seconds: from an unchanged account to one that waits for a slow API server.
+const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The reason of a resource that nobody has looked at yet.
+const PENDING: &str = "Pending";
+
+/// The API server did not take a finalizer or a status.
+const NOT_TAKEN: &str = "NotTaken";
+
+const DATABASE_ERRORS: [&str; 4] = ["unavailable", "refused", "inconsistent", "schema"];
+const CAUSES: [RotationReason; 3] = [RotationReason::Trigger, RotationReason::Annotation, RotationReason::Due];
+const WATCHED: [&str; 2] = ["ApiAccount", "Secret"];
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+
+/// What is counted and measured.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Counters<2>,
+    reconcile_duration: Histogram,
+    changes: Counters<1>,
+    rotations: Counters<1>,
+    keys_revoked: Counter,
+    database_up: Gauge,
+    database_errors: Counters<1>,
+    sweeps: Counters<1>,
+    last_sweep: Family<Labels<0>, Gauge>,
+    orphans: Family<Labels<0>, Gauge>,
+    watch_errors: Counters<1>,
+}
+
+/// What a sweep came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swept {
+    /// Every account was looked over.
+    Done,
+    /// There was no account at all where there should be some.
+    Empty,
+    /// The database did not answer.
+    Failed,
+}
+
+impl Swept {
+    const ALL: [Self; 3] = [Self::Done, Self::Empty, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Empty => "empty",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Metrics {
+    /// All of them, at zero.
+    pub(super) fn new(subject: Subject) -> Self {
+        let mut registry = Registry::with_prefix("opsadmin");
+        registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register_collector(Box::new(Now(subject)));
+        let orphans = add(&mut registry, "orphans", "Accounts whose ApiAccount is gone without a deletion");
+        let reconciles = add(&mut registry, "reconciles", "Looks at an ApiAccount, by what came of it");
+        let reconcile_duration = Histogram::new(BUCKETS);
+        let (help, duration) = ("How long a look at an ApiAccount took", reconcile_duration.clone());
+        registry.register_with_unit("reconcile_duration", help, Unit::Seconds, duration);
+        let changes = add(&mut registry, "changes", "Things done to accounts, keys and Secrets");
+        let rotations = add(&mut registry, "rotations", "Accounts that were given new keys, by cause");
+        let keys_revoked =
+            add(&mut registry, "keys_revoked", "Key pairs that were revoked, by request or for their age");
+        let database_up = add(&mut registry, "database_up", "Whether the account database answered its last call");
+        let database_errors = add(&mut registry, "database_errors", "Calls that the account database did not do");
+        let sweeps = add(&mut registry, "sweeps", "Sweeps for changes by others");
+        let last_sweep = Family::default();
+        let (help, last) = ("When a sweep last looked over every account", last_sweep.clone());
+        registry.register_with_unit("last_sweep_timestamp", help, Unit::Seconds, last);
+        let watch_errors = add(&mut registry, "watch_errors", "Failures of watches, each of which is tried again");
+        let metrics = Self {
+            registry,
+            reconciles,
+            reconcile_duration,
+            changes,
+            rotations,
+            keys_revoked,
+            database_up,
+            database_errors,
+            sweeps,
+            last_sweep,
+            orphans,
+            watch_errors,
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// Every series whose labels are known.
+    fn begin(&self) {
+        for (result, reason) in results() {
+            self.reconciles.get_or_create_owned(&reconcile(result, reason));
+        }
+        begin(&self.changes, "change", Done::REASONS);
+        begin(&self.rotations, "cause", CAUSES.map(cause));
+        begin(&self.database_errors, "kind", DATABASE_ERRORS);
+        begin(&self.sweeps, "result", Swept::ALL.map(Swept::as_str));
+        begin(&self.watch_errors, "kind", WATCHED);
+    }
+
+    /// A look at a resource has ended, and its status is written.
+    pub fn reconciled(&self, outcome: &Outcome, took: Duration) {
+        let (result, reason) = match &outcome.refusal {
+            None if outcome.done.is_empty() => ("unchanged", Reason::Reconciled),
+            None => ("changed", Reason::Reconciled),
+            Some(refusal) if refusal.needs_a_person() => ("refused", refusal.reason()),
+            Some(refusal) => ("failed", refusal.reason()),
+        };
+        self.reconciles.get_or_create(&reconcile(result, reason.as_str())).inc();
+        self.reconcile_duration.observe(took.as_secs_f64());
+    }
+
+    /// A look at a resource has ended since the API server did not take something.
+    pub fn not_taken(&self, took: Duration) {
+        self.reconciles.get_or_create(&reconcile("failed", NOT_TAKEN)).inc();
+        self.reconcile_duration.observe(took.as_secs_f64());
+    }
+
+    /// Something was done.
+    pub fn done(&self, done: &Done) {
+        self.changes.get_or_create(&[("change", done.reason())]).inc();
+        if let Done::Rotated { reason, .. } = done {
+            self.rotations.get_or_create(&[("cause", cause(*reason))]).inc();
+        }
+        self.keys_revoked.inc_by(u64::try_from(done.revoked().len()).unwrap_or(u64::MAX));
+    }
+
+    /// The account database was asked for something.
+    pub fn database(&self, error: Option<&DatabaseError>) {
+        let kind = error.and_then(|error| match error {
+            // Answers, all of them.
+            DatabaseError::NameTaken { .. }
+            | DatabaseError::UnknownAffiliate { .. }
+            | DatabaseError::KeyTaken
+            | DatabaseError::Conflict => None,
+            DatabaseError::Unavailable { .. } => Some("unavailable"),
+            DatabaseError::Inconsistent { .. } => Some("inconsistent"),
+            DatabaseError::OlderSchema { .. } | DatabaseError::NewerSchema { .. } => Some("schema"),
+            DatabaseError::Url { .. } | DatabaseError::File { .. } | DatabaseError::Refused { .. } => Some("refused"),
+        });
+        self.database_up.set(i64::from(kind != Some("unavailable")));
+        if let Some(kind) = kind {
+            self.database_errors.get_or_create(&[("kind", kind)]).inc();
+        }
+    }
+
+    /// A sweep has ended at this time.
+    pub fn swept(&self, swept: Swept, now: Timestamp) {
+        self.sweeps.get_or_create(&[("result", swept.as_str())]).inc();
+        if swept == Swept::Done {
+            self.last_sweep.get_or_create(&[]).set(now.as_second());
+        }
+    }
+
+    /// So many accounts have no resource.
+    pub fn orphans(&self, count: usize) {
+        self.orphans.get_or_create(&[]).set(number(count));
+    }
+
+    /// A watch of these failed.
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// All of it, as `OpenMetrics` text.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn openmetrics(&self) -> Result<String, fmt::Error> {
+        let mut written = String::new();
+        text::encode(&mut written, &self.registry)?;
+        Ok(written)
+    }
+
+    /// All of it, in Prometheus' own, older text format.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut written = String::new();
+        prometheus_text::encode(&mut written, &self.registry)?;
+        Ok(written)
+    }
+}
+
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn begin<const N: usize>(counters: &Counters<1>, label: &'static str, values: [&'static str; N]) {
+    for value in values {
+        counters.get_or_create_owned(&[(label, value)]);
+    }
+}
+
+/// What a look can come to, but for what is rare enough to begin when it happens.
+fn results() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let reconciled = Reason::Reconciled.as_str();
+    let passing = [Reason::DatabaseUnavailable.as_str(), Reason::SecretUnavailable.as_str(), NOT_TAKEN];
+    let refusals = Reason::ALL.into_iter().map(Reason::as_str).filter(move |reason| *reason != reconciled);
+    [("unchanged", reconciled), ("changed", reconciled)]
+        .into_iter()
+        .chain(refusals.map(|reason| ("refused", reason)))
+        .chain(passing.map(|reason| ("failed", reason)))
+}
+
+fn reconcile(result: &'static str, reason: &'static str) -> Labels<2> {
+    [("result", result), ("reason", reason)]
+}
+
+fn cause(reason: RotationReason) -> &'static str {
+    match reason {
+        RotationReason::Trigger => "trigger",
+        RotationReason::Annotation => "annotation",
+        RotationReason::Due => "interval",
+    }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What is asked of the controller when somebody asks.
+#[derive(Debug)]
+struct Now(Subject);
+
+impl Collector for Now {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Some(vitals) = self.0.get() else {
+            return Ok(());
+        };
+        if let Some(accounts) = vitals.accounts() {
+            let help = "ApiAccounts, by the reason of their Ready condition.";
+            let mut family = encoder.encode_descriptor("accounts", help, None, MetricType::Gauge)?;
+            for reason in [None].into_iter().chain(Reason::ALL.map(Some)) {
+                let count = ConstGauge::new(number(accounts.get(&reason).copied().unwrap_or_default()));
+                count.encode(family.encode_family(&[("reason", reason.map_or(PENDING, Reason::as_str))])?)?;
+            }
+        }
+        let help = "Accounts that would lose their access and that the brake holds until somebody confirms it.";
+        let count = ConstGauge::new(number(vitals.held()));
+        count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

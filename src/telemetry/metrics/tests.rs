@@ -1,0 +1,246 @@
+use super::*;
+use crate::account::KeyId;
+use crate::reconcile::Refusal;
+use crate::secrets::SecretRef;
+use crate::telemetry::{Telemetry, Vitals};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+const PAGE: &str = include_str!("../../../docs/metrics.md");
+
+/// A controller that says what it is told to.
+#[derive(Default)]
+struct Said {
+    accounts: Mutex<Option<HashMap<Option<Reason>, usize>>>,
+    held: usize,
+}
+
+impl Vitals for Said {
+    fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
+        self.accounts.lock().unwrap().clone()
+    }
+
+    fn held(&self) -> usize {
+        self.held
+    }
+
+    fn awaits(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+}
+
+/// Telemetry about a controller that said these, which lives as long as the second value does.
+fn about(accounts: &[(Option<Reason>, usize)], held: usize) -> (Arc<Telemetry>, Arc<Said>) {
+    let (telemetry, _pulse) = Telemetry::new();
+    let said = Arc::new(Said { accounts: Mutex::new(Some(accounts.iter().copied().collect())), held });
+    let vitals: Arc<dyn Vitals> = Arc::clone(&said) as _;
+    telemetry.tells_of(Arc::downgrade(&vitals));
+    (telemetry, said)
+}
+
+/// The lines that begin with this and have another value than zero.
+fn lines(metrics: &Metrics, beginning: &str) -> Vec<String> {
+    let text = metrics.openmetrics().unwrap();
+    let found = text.lines().filter(|line| line.starts_with(beginning) && !line.ends_with(" 0"));
+    found.map(ToOwned::to_owned).collect()
+}
+
+fn at() -> SecretRef {
+    SecretRef { namespace: "ns".to_owned(), name: "acme-opsadmin".to_owned() }
+}
+
+fn key(number: u8) -> KeyId {
+    KeyId::from_random([number; 16])
+}
+
+#[test]
+fn looks_are_counted_by_what_came_of_them() {
+    let (telemetry, _said) = about(&[], 0);
+    let metrics = &telemetry.metrics;
+    let took = Duration::from_millis(30);
+    metrics.reconciled(&Outcome::default(), took);
+    metrics.reconciled(&Outcome::default(), took);
+    metrics.reconciled(&Outcome { done: vec![Done::Adopted], ..Outcome::default() }, took);
+    metrics.reconciled(&Outcome::refused(Refusal::Paused), took);
+    metrics.reconciled(&Outcome::refused(Refusal::DeletionHeld { limit: 5 }), took);
+    let unavailable = DatabaseError::Unavailable { reason: "gone".to_owned() };
+    metrics.reconciled(&Outcome::refused(Refusal::Database(unavailable)), took);
+    metrics.not_taken(Duration::from_secs(3));
+    let mut counted = lines(metrics, "opsadmin_reconciles_total");
+    counted.sort();
+    let expected = [
+        r#"opsadmin_reconciles_total{result="changed",reason="Reconciled"} 1"#,
+        r#"opsadmin_reconciles_total{result="failed",reason="DatabaseUnavailable"} 1"#,
+        r#"opsadmin_reconciles_total{result="failed",reason="NotTaken"} 1"#,
+        r#"opsadmin_reconciles_total{result="refused",reason="DeletionHeld"} 1"#,
+        r#"opsadmin_reconciles_total{result="refused",reason="Paused"} 1"#,
+        r#"opsadmin_reconciles_total{result="unchanged",reason="Reconciled"} 2"#,
+    ];
+    assert_eq!(counted, expected);
+    let measured = lines(metrics, "opsadmin_reconcile_duration_seconds");
+    for line in ["_count 7", r#"_bucket{le="0.05"} 6"#, r#"_bucket{le="2.5"} 6"#, r#"_bucket{le="5.0"} 7"#] {
+        assert!(measured.contains(&format!("opsadmin_reconcile_duration_seconds{line}")), "{line}: {measured:#?}");
+    }
+}
+
+#[test]
+fn what_is_done_is_counted_and_so_is_each_key_that_ends_with_it() {
+    let (telemetry, _said) = about(&[], 0);
+    let metrics = &telemetry.metrics;
+    let rotated = |reason, revoked| Done::Rotated { reason, new: key(9), old_expires: None, revoked };
+    metrics.done(&Done::SecretWritten(at()));
+    metrics.done(&rotated(RotationReason::Due, vec![key(1)]));
+    metrics.done(&rotated(RotationReason::Trigger, Vec::new()));
+    metrics.done(&Done::Revoked(vec![key(2), key(3)]));
+    let expected = [
+        r#"opsadmin_changes_total{change="Revoked"} 1"#,
+        r#"opsadmin_changes_total{change="Rotated"} 2"#,
+        r#"opsadmin_changes_total{change="SecretWritten"} 1"#,
+    ];
+    let mut counted = lines(metrics, "opsadmin_changes_total");
+    counted.sort();
+    assert_eq!(counted, expected);
+    let mut rotations = lines(metrics, "opsadmin_rotations_total");
+    rotations.sort();
+    let expected =
+        [r#"opsadmin_rotations_total{cause="interval"} 1"#, r#"opsadmin_rotations_total{cause="trigger"} 1"#];
+    assert_eq!(rotations, expected);
+    assert_eq!(lines(metrics, "opsadmin_keys_revoked"), ["opsadmin_keys_revoked_total 3"]);
+}
+
+#[test]
+fn a_database_that_refuses_something_is_up_and_one_that_is_silent_is_not() {
+    let (telemetry, _said) = about(&[], 0);
+    let metrics = &telemetry.metrics;
+    assert_eq!(lines(metrics, "opsadmin_database"), [""; 0], "not before it answered");
+    metrics.database(Some(&DatabaseError::Conflict));
+    metrics.database(Some(&DatabaseError::Refused { reason: "no".to_owned() }));
+    let refused = r#"opsadmin_database_errors_total{kind="refused"} 1"#;
+    assert_eq!(lines(metrics, "opsadmin_database"), ["opsadmin_database_up 1", refused]);
+    metrics.database(Some(&DatabaseError::Unavailable { reason: "gone".to_owned() }));
+    let unavailable = r#"opsadmin_database_errors_total{kind="unavailable"} 1"#;
+    let mut seen = lines(metrics, "opsadmin_database");
+    seen.sort();
+    assert_eq!(seen, [refused, unavailable]);
+    metrics.database(None);
+    assert_eq!(lines(metrics, "opsadmin_database_up"), ["opsadmin_database_up 1"]);
+}
+
+#[test]
+fn what_is_not_known_yet_is_not_there_rather_than_zero() {
+    let (telemetry, _pulse) = Telemetry::new();
+    let text = || telemetry.metrics.openmetrics().unwrap();
+    let late = ["opsadmin_accounts", "opsadmin_orphans", "opsadmin_last_sweep_timestamp_seconds"];
+    for name in late.into_iter().chain(["opsadmin_deletions_held"]) {
+        assert!(!text().contains(name), "{name}: {}", text());
+    }
+    let said = Arc::new(Said::default());
+    let vitals: Arc<dyn Vitals> = Arc::clone(&said) as _;
+    telemetry.tells_of(Arc::downgrade(&vitals));
+    assert!(text().contains("\nopsadmin_deletions_held 0\n"));
+    for name in late {
+        assert!(!text().contains(name), "{name}: {}", text());
+    }
+    *said.accounts.lock().unwrap() = Some(HashMap::from([(None, 2), (Some(Reason::Reconciled), 3)]));
+    telemetry.metrics.orphans(0);
+    telemetry.metrics.swept(Swept::Failed, Timestamp::UNIX_EPOCH);
+    assert!(!text().contains("opsadmin_last_sweep_timestamp_seconds"), "it failed");
+    telemetry.metrics.swept(Swept::Done, Timestamp::from_second(1_700_000_000).unwrap());
+    for line in [
+        r#"opsadmin_accounts{reason="Pending"} 2"#,
+        r#"opsadmin_accounts{reason="Reconciled"} 3"#,
+        r#"opsadmin_accounts{reason="DeletionHeld"} 0"#,
+        "opsadmin_orphans 0",
+        "opsadmin_last_sweep_timestamp_seconds 1700000000",
+        r#"opsadmin_sweeps_total{result="failed"} 1"#,
+        r#"opsadmin_sweeps_total{result="empty"} 0"#,
+    ] {
+        assert!(text().lines().any(|written| written == line), "{line}: {}", text());
+    }
+}
+
+#[test]
+fn both_formats_say_the_same_each_in_its_own_way() {
+    let (telemetry, _said) = about(&[], 2);
+    let (open, text) = (telemetry.metrics.openmetrics().unwrap(), telemetry.metrics.text().unwrap());
+    // They write the bounds of buckets differently.
+    let is_same = |line: &&str| !line.starts_with('#') && !line.contains("_duration_seconds_");
+    let samples = |text: &str| text.lines().filter(is_same).map(ToOwned::to_owned).collect::<Vec<_>>();
+    assert_eq!(samples(&open), samples(&text));
+    assert!(open.contains("# TYPE opsadmin_changes counter\n") && open.ends_with("# EOF\n"), "{open}");
+    assert!(text.contains("# TYPE opsadmin_changes_total counter\n") && !text.contains("EOF"), "{text}");
+    let version = format!(r#"opsadmin_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION"));
+    assert!(samples(&open).contains(&version), "{open}");
+}
+
+/// Types and labels, by the name that Prometheus knows.
+type Described = BTreeMap<String, (String, BTreeSet<String>)>;
+
+/// Each metric, and the values of all labels.
+fn exposed() -> (Described, BTreeSet<String>) {
+    let (telemetry, _said) = about(&[], 0);
+    telemetry.metrics.orphans(0);
+    telemetry.metrics.swept(Swept::Done, Timestamp::UNIX_EPOCH);
+    let text = telemetry.metrics.text().unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let mut metrics: Described =
+        types.map(|(name, type_)| (name.to_owned(), (type_.to_owned(), BTreeSet::new()))).collect();
+    let mut values = BTreeSet::new();
+    for sample in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, labels)) = sample.split_once('{') else { continue };
+        let name = name.trim_end_matches("_bucket");
+        for label in labels.split_once('}').unwrap().0.split(',') {
+            let (label, value) = label.split_once('=').unwrap();
+            if label != "le" {
+                metrics.get_mut(name).unwrap().1.insert(label.to_owned());
+                values.insert(value.trim_matches('"').to_owned());
+            }
+        }
+    }
+    values.remove(env!("CARGO_PKG_VERSION"));
+    (metrics, values)
+}
+
+#[test]
+fn the_page_describes_exactly_what_there_is() {
+    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect::<BTreeSet<_>>();
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `opsadmin_"));
+    let described: Described = rows
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            (cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), words(cells[3])))
+        })
+        .collect();
+    let (exposed, values) = exposed();
+    assert_eq!(described, exposed);
+    let said = words(PAGE);
+    let unsaid: Vec<_> = values.difference(&said).collect();
+    assert!(unsaid.is_empty(), "docs/metrics.md does not say what these label values mean: {unsaid:?}");
+}
+
+#[test]
+fn the_pages_alerts_are_about_what_there_is() {
+    let (exposed, values) = exposed();
+    let known = |name: &str| {
+        let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
+        exposed.contains_key(name) || histogram.is_some_and(|name| exposed.contains_key(name))
+    };
+    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    for name in PAGE.split(|character| !is_name(character)).filter(|word| word.starts_with("opsadmin_")) {
+        assert!(known(name), "docs/metrics.md speaks of {name}, which there is not");
+    }
+    let (_, rules) = PAGE.split_once("```yaml\ngroups:").unwrap();
+    let rules = format!("groups:{}", rules.split_once("```").unwrap().0);
+    let rules: serde_json::Value = serde_saphyr::from_str(&rules).unwrap();
+    let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
+    assert!(rules.len() >= 6);
+    for rule in rules {
+        for field in ["alert", "expr"] {
+            assert!(rule[field].is_string(), "{rule}");
+        }
+        assert!(rule["annotations"]["summary"].is_string() && rule["labels"]["severity"].is_string(), "{rule}");
+        for quoted in rule["expr"].as_str().unwrap().split('"').skip(1).step_by(2).flat_map(|text| text.split('|')) {
+            assert!(values.contains(quoted), "no label has the value {quoted}: {rule}");
+        }
+    }
+}

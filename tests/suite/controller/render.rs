@@ -1,0 +1,91 @@
+//! `opsadmin render`: what it prints is what a real API server takes, and what a strict namespace runs.
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::{Cluster, cluster};
+use crate::support::namespace::TestNamespace;
+use crate::support::opsadmin::Opsadmin;
+
+async fn render(namespace: &TestNamespace, extra: &[&str]) -> String {
+    let call = Opsadmin::new().args(["render", "--image", "registry.example.com/opsadmin:1", "--namespace"]);
+    call.args([namespace.name()]).args(extra).run().await.succeeded()
+}
+
+/// What the API server would make of these manifests, without making it.
+async fn dry_run(cluster: &Cluster, manifests: &str) -> Vec<Value> {
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-o", "json", "-f", "-"];
+    let out = cluster.kubectl_with("", &arguments, manifests).await.succeeded();
+    let list: Value = serde_json::from_str(&out).expect("kubectl prints JSON");
+    list["items"].as_array().expect("a list").clone()
+}
+
+fn kinds(objects: &[Value]) -> Vec<&str> {
+    objects.iter().map(|object| object["kind"].as_str().expect("a kind")).collect()
+}
+
+fn deployment(objects: &[Value]) -> &Value {
+    objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment")
+}
+
+#[tokio::test]
+async fn what_it_prints_is_taken_and_its_pod_runs_where_only_strict_ones_may() {
+    let cluster = cluster().await;
+    let namespace = TestNamespace::create(cluster.kubeconfig(), "render").await;
+    let objects = dry_run(cluster, &render(&namespace, &[]).await).await;
+    let expected =
+        ["CustomResourceDefinition", "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Deployment"];
+    assert_eq!(kinds(&objects), expected);
+
+    let strict = "pod-security.kubernetes.io/enforce=restricted";
+    cluster.kubectl("", &["label", "namespace", namespace.name(), strict]).await.succeeded();
+    cluster.kubectl(namespace.name(), &["create", "serviceaccount", "opsadmin-operator"]).await.succeeded();
+    let spec = &deployment(&objects)["spec"]["template"]["spec"];
+    let pod = |spec: &Value| {
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" }, "spec": spec }).to_string()
+    };
+    let create = ["create", "--dry-run=server", "-f", "-"];
+    cluster.kubectl_with(namespace.name(), &create, &pod(spec)).await.succeeded();
+    let mut lax = spec.clone();
+    lax["securityContext"]["runAsNonRoot"] = false.into();
+    let refused = cluster.kubectl_with(namespace.name(), &create, &pod(&lax)).await;
+    assert!(refused.stderr.contains("violates PodSecurity"), "the namespace is strict: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_controller_of_some_namespaces_gets_rights_in_those_alone() {
+    let cluster = cluster().await;
+    let namespace = TestNamespace::create(cluster.kubeconfig(), "render-some").await;
+    let watched = TestNamespace::create(cluster.kubeconfig(), "render-watched").await;
+    let extra = ["--watch", watched.name(), "--watch", namespace.name(), "--controller-arg=--sweep-interval=1m"];
+    let objects = dry_run(cluster, &render(&namespace, &extra).await).await;
+    assert!(!kinds(&objects).contains(&"ClusterRole"), "{:?}", kinds(&objects));
+    let roles = objects.iter().filter(|object| object["kind"] == "Role");
+    let mut places: Vec<&str> =
+        roles.map(|role| role["metadata"]["namespace"].as_str().expect("a namespace")).collect();
+    places.sort_unstable();
+    let mut expected = ["kube-system", watched.name(), namespace.name()];
+    expected.sort_unstable();
+    assert_eq!(places, expected);
+
+    let container = &deployment(&objects)["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "registry.example.com/opsadmin:1");
+    let arguments: Vec<&str> =
+        container["args"].as_array().expect("a list").iter().map(|text| text.as_str().expect("a text")).collect();
+    let watch = |namespace: &TestNamespace| format!("--namespace={}", namespace.name());
+    assert_eq!(
+        arguments,
+        ["controller", "--log-format=json", &watch(&watched), &watch(&namespace), "--sweep-interval=1m"]
+    );
+    // The program knows each of them.
+    Opsadmin::new().args(arguments).args(["--help"]).run().await.succeeded();
+}
+
+#[tokio::test]
+async fn what_could_break_out_of_the_manifests_is_refused_or_quoted() {
+    let call = |extra: [&'static str; 2]| Opsadmin::new().args(["render", "--image", "i"]).args(extra).run();
+    for extra in [["--namespace", "a\nb"], ["--watch", "A"], ["--image", "a b"]] {
+        assert!(!call(extra).await.status.success(), "{extra:?}");
+    }
+    let out = call(["--controller-arg", "\"]\nkind: Secret"]).await.succeeded();
+    assert!(out.contains("        - \"\\\"]\\nkind: Secret\"\n"), "{out}");
+}

@@ -1,0 +1,39 @@
+//! A reader of what a program serves by HTTP.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// In lower case.
+    pub headers: String,
+    pub body: String,
+}
+
+/// Gets this path from the server at this address, as Prometheus and the kubelet do.
+pub async fn get(address: &str, path: &str) -> Result<Answer, String> {
+    ask(address, &format!("GET {path}"), "Accept: */*").await
+}
+
+/// Asks for this, such as `GET /metrics`, with one further header.
+pub async fn ask(address: &str, what: &str, header: &str) -> Result<Answer, String> {
+    let said = talk(address, &format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{header}\r\n\r\n"))
+        .await
+        .map_err(|error| format!("{what} at {address}: {error}"))?;
+    let parsed = || {
+        let (head, body) = said.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer { status, headers: head.to_lowercase(), body: body.to_owned() })
+    };
+    parsed().ok_or_else(|| format!("{what} at {address}: no answer by HTTP: {said:?}"))
+}
+
+async fn talk(address: &str, request: &str) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect(address).await?;
+    connection.write_all(request.as_bytes()).await?;
+    let mut said = String::new();
+    connection.read_to_string(&mut said).await?;
+    Ok(said)
+}
