@@ -17,6 +17,7 @@ mod migrate;
 mod output;
 mod plan;
 mod planned;
+mod progress;
 mod prune;
 mod render;
 mod report;

@@ -6,6 +6,7 @@ mod record;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::manifests::count;
 use super::output::Output;
+use super::progress::Progress;
 use super::surroundings::Machine;
 use crate::account::{AccountId, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, Rehearsal};
@@ -104,6 +105,7 @@ impl Import {
     ) -> Result<Option<Vec<Change>>> {
         let mut changes = Vec::new();
         let mut all_well = true;
+        let mut progress = Progress::new(lines.len(), "lines checked");
         for Line { number, record } in lines {
             let wrong = match record {
                 Err(wrong) => wrong,
@@ -118,6 +120,7 @@ impl Import {
                     }
                 }
             };
+            progress.step();
             for wrong in wrong {
                 all_well = false;
                 output.complain(format!("{}:{number}: {wrong}", self.file.display()));

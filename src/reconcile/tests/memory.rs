@@ -8,8 +8,9 @@ use crate::database::{AccountDatabase, Action, Change, DatabaseError, Resealed, 
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,6 +23,8 @@ pub struct Accounts {
     pub changes: Mutex<Vec<Change>>,
     /// Errors to give instead of making the next changes; the change is made all the same where it says so.
     pub faults: Mutex<Vec<Fault>>,
+    /// How many accounts were made by hand.
+    pub made_by_hand: Mutex<u8>,
 }
 
 /// What goes wrong with one change.
@@ -74,7 +77,9 @@ impl Accounts {
             }
             Action::Adopt { expected, owner, answered } => {
                 let row = observed(&rows, change, *expected)?;
-                if row.owner.is_some() && row.life == Life::Live
+                let is_declared = row.owner.is_some() && row.life == Life::Live;
+                if is_declared
+                    || matches!(row.life, Life::Deleted { .. })
                     || rows.iter().any(|row| row.owner.as_ref() == Some(owner))
                 {
                     return Err(DatabaseError::Conflict);
@@ -120,6 +125,9 @@ impl Accounts {
                 Account { life: Life::Retained { since: change.at }, ..observed(&rows, change, *expected)? }
             }
         };
+        let mut account = account;
+        // The order in which the real ones read them.
+        account.keys.sort_by_key(|key| (Reverse(key.created), key.id.to_string()));
         rows.retain(|row| row.id != account.id);
         rows.push(account.clone());
         lock(&self.changes).push(change.clone());
@@ -272,6 +280,8 @@ pub struct Secrets {
     pub writes: Mutex<u64>,
     /// Places that look empty until they are written to, as they do in a view that lags.
     pub unseen: Mutex<BTreeSet<SecretRef>>,
+    /// Whether every replacement is refused.
+    pub refusing: Mutex<bool>,
 }
 
 impl Secrets {
@@ -315,16 +325,23 @@ impl SecretStore for Secrets {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        if *lock(&self.refusing) {
+            return Err(SecretError::Unavailable { at: manifest.at.clone(), reason: "a fault".to_owned() });
+        }
         let current = lock(&self.objects).get(&manifest.at).and_then(|secret| secret.metadata.resource_version.clone());
         if current.as_deref() != found.version() {
             return Err(SecretError::Changed(manifest.at.clone()));
         }
-        Ok(Some(self.put(&manifest.at, found.put_right(manifest))))
+        let right = if found.is_stuck(manifest) { found.remade(manifest) } else { found.put_right(manifest) };
+        Ok(Some(self.put(&manifest.at, right)))
     }
 
-    async fn remove(&self, at: &SecretRef, _of: &Belonging) -> Result<(), SecretError> {
-        *lock(&self.writes) += 1;
-        lock(&self.objects).remove(at);
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+        let mut objects = lock(&self.objects);
+        if objects.get(at).is_some_and(|secret| of.check(&secret.metadata).is_ok()) {
+            *lock(&self.writes) += 1;
+            objects.remove(at);
+        }
         Ok(())
     }
 
@@ -343,6 +360,15 @@ impl SecretStore for Secrets {
 pub struct Counting {
     pub now: Mutex<Timestamp>,
     drawn: Mutex<u64>,
+}
+
+impl Counting {
+    /// Moves the clock, perhaps back, and tells the time that it is then.
+    pub fn move_by(&self, hours: i64) -> Timestamp {
+        let mut now = lock(&self.now);
+        *now += SignedDuration::from_hours(hours);
+        *now
+    }
 }
 
 impl Surroundings for Counting {

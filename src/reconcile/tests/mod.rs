@@ -5,3 +5,5 @@ mod memory;
 mod properties;
 mod rehearsals;
 mod scenarios;
+mod time;
+mod walks;

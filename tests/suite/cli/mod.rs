@@ -7,4 +7,5 @@ mod fleet;
 mod keyring;
 mod plan;
 mod prune;
+mod scale;
 mod validate;

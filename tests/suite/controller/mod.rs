@@ -16,4 +16,5 @@ mod rights;
 pub mod scene;
 mod secrets;
 mod sweeps;
+mod walks;
 mod writes;

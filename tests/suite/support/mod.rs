@@ -18,4 +18,5 @@ pub mod programs;
 pub mod proxy;
 pub mod run;
 pub mod spoiler;
+pub mod statements;
 pub mod wait;
