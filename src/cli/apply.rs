@@ -1,6 +1,7 @@
 //! `opsadmin apply`: the main job without a cluster.
 
 use super::LOCAL_CLUSTER;
+use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::known::Known;
 use super::manifests::{ManifestArgs, count};
@@ -57,9 +58,8 @@ pub struct Apply {
     #[command(flatten)]
     prune: PruneArgs,
 
-    /// Delete what --prune deletes without asking.
-    #[arg(long, requires = "prune")]
-    yes: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 
     /// How to print what was done.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
@@ -91,10 +91,7 @@ impl Apply {
         let reconciler = self.reconciler(Arc::clone(database)).await?;
         let mut known = Known::read(database.as_ref(), cluster).await?;
         let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
-        if !doomed.confirm(self.yes, output)? {
-            output.complain("nothing was applied");
-            return Ok(ExitCode::FAILURE);
-        }
+        doomed.confirm(&self.confirm, output)?;
         let mut report = Report::default();
         // In text, each account's own lines tell how far it has come.
         let mut progress = (self.output != Format::Text).then(|| Progress::new(manifests.len(), "accounts applied"));

@@ -1,5 +1,6 @@
 //! Accounts that no manifest declares any more: which they are, and whether so many may go.
 
+use super::confirm::ConfirmArgs;
 use super::manifests::count;
 use super::output::Output;
 use crate::account::{ClusterId, Owner};
@@ -7,10 +8,9 @@ use crate::database::AccountDatabase;
 use crate::manifests::Manifest;
 use crate::reconcile::{Outcome, Reconciler, Refusal, deletion_limit};
 use crate::secrets::Belonging;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use std::collections::HashSet;
-use std::io::{self, BufRead, IsTerminal};
 
 /// Whether accounts are deleted that no manifest declares, and how many.
 #[derive(Debug, Args)]
@@ -72,27 +72,18 @@ impl Doomed {
         }
     }
 
-    /// Lists them and asks, where there is a person to ask; `agreed`: they have agreed beforehand.
+    /// Lists them, and asks whether to delete them.
     ///
     /// # Errors
-    /// There is nobody to ask.
-    pub fn confirm(&self, agreed: bool, output: &Output) -> Result<bool> {
+    /// They said anything but yes, or there is nobody to ask.
+    pub fn confirm(&self, confirm: &ConfirmArgs, output: &Output) -> Result<()> {
         if self.owners.is_empty() || self.held_above.is_some() {
-            return Ok(true);
+            return Ok(());
         }
         output.complain(format!("{} declared by no manifest, to be deleted:", count(self.len())));
         for owner in &self.owners {
             output.complain(format!("  {}/{}", owner.namespace, owner.name));
         }
-        if agreed {
-            return Ok(true);
-        }
-        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-            bail!("--prune would delete {}: give --yes if that is meant", count(self.len()));
-        }
-        output.complain("Delete them? They stop authenticating at once. [y/N]");
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        confirm.ask(&format!("deleting {}, which stop authenticating at once", count(self.len())))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::office::Office;
+use crate::support::opsadmin::Opsadmin;
 
 const PAGE: &str = include_str!("../../../docs/commands.md");
 
@@ -74,4 +75,35 @@ async fn the_page_has_every_field_that_stepping_in_prints() {
     assert_eq!(fields(&rotated, &["account"]), documented("rotate"));
     let one = office.json(&["get", "acme"]).await;
     assert_eq!(rotated["account"], one);
+}
+
+#[tokio::test]
+async fn the_page_has_every_field_that_planning_and_checking_prints() {
+    let office = Office::sqlite().await;
+    office.apply(&[("acme", json!({})), ("gone", json!({})), ("observed", json!({})), ("stray", json!({}))]).await;
+    office
+        .by_hand(
+            "UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL WHERE name = 'stray'",
+        )
+        .await;
+    let desired = [
+        ("acme", json!({ "enabled": false, "rotation": { "trigger": "x" }, "secret": { "labels": { "a": "b" } } })),
+        ("observed", json!({ "managementPolicy": "Observe", "description": "other" })),
+        ("new", json!({ "roles": ["Customer"] })),
+        ("refused", json!({ "affiliate": "Nowhere" })),
+        ("adopting", json!({ "name": "stray", "adoptionPolicy": "IfUnowned" })),
+    ];
+    let planned = office.plan(&desired, &["--prune"]).await;
+    // Few plans revoke anything.
+    let mut printed = fields(&planned, &[]);
+    printed.insert("accounts[].actions[].keys".to_owned());
+    assert_eq!(printed, documented("plan"));
+
+    let wrong = "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec:\n  roles: [Admin]\n---\n\
+                 kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: c\n";
+    let call = Opsadmin::new().args(["validate", "-f", "-", "-o", "json"]).stdin(wrong).run().await;
+    let found: Value = serde_json::from_str(&call.stdout).expect("it is JSON");
+    assert_eq!(fields(&found, &[]), documented("validate"));
+    let keys = office.call_with_keyring(&["keyring", "status", "-o", "json"]).run().await.succeeded();
+    assert_eq!(fields(&serde_json::from_str(&keys).expect("it is JSON"), &[]), documented("keyring"));
 }

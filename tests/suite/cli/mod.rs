@@ -13,4 +13,5 @@ mod prune;
 mod rights;
 mod scale;
 mod stepping_in;
+mod tour;
 mod validate;

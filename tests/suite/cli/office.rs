@@ -41,17 +41,19 @@ impl Office {
 
     /// Has accounts made by their resources' names and specs.
     pub async fn apply(&self, accounts: &[(&str, Value)]) -> String {
-        let items: Vec<Value> = accounts
-            .iter()
-            .map(|(name, spec)| {
-                let metadata = json!({ "name": name, "namespace": "partners" });
-                json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "spec": spec })
-            })
-            .collect();
-        let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
-        let secrets = self.folder.path().join("secrets");
         let call = self.call_with_keyring(&["apply", "-f", "-", "--unknown-affiliate", "register"]);
-        call.args(["--secrets"]).args([secrets]).stdin(list).run().await.succeeded()
+        call.args(["--secrets"]).args([self.secrets()]).stdin(list(accounts)).run().await.succeeded()
+    }
+
+    /// What would be done for these.
+    pub async fn plan(&self, accounts: &[(&str, Value)], extra: &[&str]) -> Value {
+        let call = self.call_with_keyring(&["plan", "-f", "-", "-o", "json"]).args(extra);
+        let finished = call.args(["--secrets"]).args([self.secrets()]).stdin(list(accounts)).run().await;
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+    }
+
+    fn secrets(&self) -> PathBuf {
+        self.folder.path().join("secrets")
     }
 
     /// What the Secret of this name holds.
@@ -84,6 +86,18 @@ impl Office {
     pub async fn by_hand(&self, sql: &str) {
         self.database.by_hand(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
+}
+
+/// Manifests of accounts, by their resources' names and specs.
+fn list(accounts: &[(&str, Value)]) -> String {
+    let items: Vec<Value> = accounts
+        .iter()
+        .map(|(name, spec)| {
+            let metadata = json!({ "name": name, "namespace": "partners" });
+            json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "spec": spec })
+        })
+        .collect();
+    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
 /// It failed, and said this.

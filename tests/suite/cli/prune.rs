@@ -38,7 +38,7 @@ async fn what_no_manifest_declares_is_deleted_with_its_secret_and_comes_back_wit
     let asked = desk.apply(&["--prune"]).await;
     assert_eq!(asked.status.code(), Some(1));
     assert!(asked.stderr.contains("1 account declared by no manifest, to be deleted:\n  default/a01\n"), "{asked:?}");
-    assert!(asked.stderr.contains("--prune would delete 1 account: give --yes if that is meant"), "{asked:?}");
+    assert!(asked.stderr.contains("nothing was done; if that is meant, say so with --yes"), "{asked:?}");
     assert_eq!(desk.enabled().await, ["a00", "a01", "a02"]);
 
     let planned = Opsadmin::new().args(["plan", "--prune", "--database", &desk.database, "-f"]);

@@ -100,6 +100,22 @@ impl Opsadmin {
         RunningController { process: Supervised::spawn(&self.folder, "opsadmin", "KILL", &self.command()) }
     }
 
+    /// Runs a line of a shell in its folder, with the program on its path as `opsadmin`; answers with all that it says.
+    pub async fn shell(&self, line: &str) -> String {
+        let programs = self.folder.path().join("bin");
+        if !programs.exists() {
+            fs::create_dir(&programs).expect("a new folder");
+            std::os::unix::fs::symlink(PROGRAM, programs.join("opsadmin")).expect("a new link");
+        }
+        let path =
+            env::join_paths([programs].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())));
+        let mut command = Command::new("env");
+        command.arg("-i").arg(assignment("HOME".as_ref(), self.folder.path().as_os_str()));
+        command.arg(assignment("PATH".as_ref(), &path.expect("no path has a colon")));
+        command.args(["sh", "-c", &format!("{{ {line}\n}} 2>&1")]).current_dir(self.folder.path());
+        run(command, Vec::new(), self.within).await.stdout
+    }
+
     fn command(&self) -> Command {
         let home = self.folder.path();
         let mut command = Command::new("env");

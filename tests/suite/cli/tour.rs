@@ -1,0 +1,96 @@
+//! The tour of the documentation, walked: each file is written, each command run, and what it says compared.
+
+use std::fs;
+use std::iter::Peekable;
+
+use crate::support::opsadmin::Opsadmin;
+
+const TOUR: &str = include_str!("../../../docs/tour.md");
+
+/// A fenced block of the page.
+struct Block {
+    kind: String,
+    lines: Vec<String>,
+}
+
+fn blocks() -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines = TOUR.lines();
+    while let Some(line) = lines.next() {
+        let ticks: String = line.chars().take_while(|character| *character == '`').collect();
+        if ticks.len() >= 3 {
+            let kind = line[ticks.len()..].to_owned();
+            let lines = lines.by_ref().take_while(|line| *line != ticks).map(str::to_owned).collect();
+            blocks.push(Block { kind, lines });
+        }
+    }
+    blocks
+}
+
+/// What is another in each run, by what it is.
+fn alike(text: &str) -> String {
+    let is_hex = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let word = |word: &str| {
+        let (core, end) = word.split_at(word.trim_end_matches([',', ':']).len());
+        let core = match core {
+            core if core.len() == 36 && core.split('-').all(is_hex) => "ID",
+            core if core.len() == 16 && is_hex(core) => "SEALING",
+            core if core.len() == 20 && core.ends_with('Z') && core.as_bytes()[10] == b'T' => "TIME",
+            core => core,
+        };
+        format!("{core}{end}")
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Compares line by line; a line of three dots stands for any others.
+fn compare(command: &str, expected: &[String], said: &str) {
+    let said: Vec<String> = said.lines().map(alike).collect();
+    let mut rest = said.iter().peekable();
+    let mut expected = expected.iter().peekable();
+    while let Some(line) = expected.next() {
+        if line == "..." {
+            skip_to(expected.peek().copied(), &mut rest);
+        } else {
+            assert_eq!(Some(line), rest.next(), "$ {command}\n{said:#?}");
+        }
+    }
+    assert_eq!(rest.next(), None, "$ {command}\n{said:#?}");
+}
+
+fn skip_to<'a>(line: Option<&String>, rest: &mut Peekable<impl Iterator<Item = &'a String>>) {
+    while rest.next_if(|said| Some(*said) != line).is_some() {}
+}
+
+#[tokio::test]
+async fn what_the_tour_shows_is_what_happens() {
+    let desk = Opsadmin::new();
+    let mut commands = 0;
+    let mut before = String::new();
+    for Block { kind, lines } in blocks() {
+        if kind != "console" {
+            let file = desk.folder().join(lines[0].strip_prefix("# ").expect("a block names its file"));
+            fs::create_dir_all(file.parent().expect("a folder")).expect("it can be made");
+            // In YAML the name is a comment, and stays; a table has none.
+            let from = usize::from(kind == "csv");
+            fs::write(file, lines[from..].join("\n") + "\n").expect("it can be written");
+            continue;
+        }
+        let mut lines = lines.into_iter().peekable();
+        while let Some(line) = lines.next() {
+            let command = line.strip_prefix("$ ").expect("a command").to_owned();
+            let mut expected = Vec::new();
+            while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
+                expected.push(line);
+            }
+            if command.starts_with("export ") {
+                before.push_str(&command);
+                before.push(';');
+                continue;
+            }
+            compare(&command, &expected, &desk.shell(&format!("{before} {command}")).await);
+            commands += 1;
+        }
+    }
+    assert!(commands > 20, "{commands}");
+}
