@@ -17,5 +17,6 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod run;
+pub mod shell;
 pub mod spoiler;
 pub mod wait;
