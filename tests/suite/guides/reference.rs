@@ -184,7 +184,7 @@ fn done_in_words(reason: &str) -> &'static str {
         "Retained" => "the resource was deleted with `deletionPolicy: Retain`; the account stays as it is",
         "SecretWritten" => "the Secret was made",
         "SecretPutBack" => {
-            "the Secret was not as it should be, and was put right: after a rotation, or because somebody had changed it"
+            "the Secret was not as it should be, and was put right: after a rotation, after a change of `spec.secret`, or because somebody had changed it"
         }
         "SecretRemoved" => "the keys moved to another Secret, and the old one was deleted",
         "SecretReleased" => "the Secret no longer belongs to the resource, and stays",
