@@ -4,7 +4,7 @@ use super::{Settings, StoredSettings};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A field of an account that a resource declares, by the name it has in `spec`.
+/// A field of an account that changes are told of: those that a resource declares by the name they have in `spec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// `name`
@@ -23,10 +23,12 @@ pub enum Field {
     AllowedIps,
     /// The active pair of keys, by its id.
     Keys,
+    /// Whether `OpsAdmin`'s staff have suspended it, and why. No resource declares that.
+    Suspension,
 }
 
 impl Field {
-    /// The field's name in `spec`.
+    /// The field's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -37,6 +39,7 @@ impl Field {
             Self::Roles => "roles",
             Self::AllowedIps => "allowedIPs",
             Self::Keys => "keys",
+            Self::Suspension => "suspension",
         }
     }
 }

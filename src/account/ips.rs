@@ -80,6 +80,12 @@ impl AllowedIps {
 pub struct AllowedIp(IpNet);
 
 impl AllowedIp {
+    /// Whether the address lies in it. An IPv4 address in IPv6 clothes lies in no IPv4 network: undress it first, with
+    /// [`IpAddr::to_canonical`].
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
     /// Reads an address or a CIDR in canonical form.
     ///
     /// # Errors

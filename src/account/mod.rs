@@ -3,6 +3,7 @@
 //! Nothing here knows Kubernetes or a database, reads a clock or draws randomness: each type holds only
 //! values that are right, and whoever has text turns it into one of them once, at the edge.
 
+mod access;
 mod affiliate;
 mod diff;
 mod id;
@@ -13,10 +14,14 @@ mod owner;
 mod period;
 mod role;
 mod rotation;
+#[cfg(test)]
+pub(crate) mod samples;
 mod settings;
 mod stored;
+mod suspension;
 mod text;
 
+pub use access::{Access, EndpointGroup, Judged, Plans, Reach, Rule, Use, Verdict, access};
 pub use affiliate::{AffiliateName, InvalidAffiliate};
 pub use diff::{Field, FieldChange, changes};
 pub use id::{AccountId, KeyId};
@@ -27,7 +32,9 @@ pub use owner::{ClusterId, InvalidClusterId, Owner};
 pub use period::{InvalidPeriod, Period};
 pub use role::{Role, UnknownRole};
 pub use rotation::{
-    Asked, MAX_LIVE_PAIRS, RotationPolicy, RotationReason, crowded_out, expired, next_look, next_rotation, why_rotate,
+    Asked, MAX_LIVE_PAIRS, RotationPolicy, RotationReason, Succession, crowded_out, expired, next_look, next_rotation,
+    succession, why_rotate,
 };
 pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
 pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Version};
+pub use suspension::{InvalidReason, SuspensionReason};

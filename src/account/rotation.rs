@@ -1,6 +1,6 @@
 //! When keys are rotated, and why: small checks in order, with the time passed in.
 
-use super::{Account, KeyState, Period, StoredKey};
+use super::{Account, KeyId, KeyState, Period, StoredKey};
 use jiff::{SignedDuration, Timestamp};
 
 /// The most pairs of an account that may authenticate at a time: the active one and those on their way out.
@@ -105,6 +105,22 @@ pub fn crowded_out(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
     retiring.sort_by_key(|key| std::cmp::Reverse(key.created));
     // Beside them stay the new pair and the one it replaces.
     retiring.split_off(retiring.len().min(MAX_LIVE_PAIRS - 2))
+}
+
+/// What becomes of an account's pairs when a new one takes their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Succession {
+    /// Until when the active pair goes on working; `None`: not at all.
+    pub old_expires: Option<Timestamp>,
+    /// Older pairs that go now: those that have expired, and those that would be too many.
+    pub revoke: Vec<KeyId>,
+}
+
+/// What becomes of the account's pairs if it gets a new one at this time, with this overlap.
+pub fn succession(account: &Account, overlap: Period, now: Timestamp) -> Succession {
+    let old_expires = if overlap.is_zero() { None } else { now.checked_add(overlap.duration()).ok() };
+    let revoke = expired(account, now).into_iter().chain(crowded_out(account, now)).map(|key| key.id).collect();
+    Succession { old_expires, revoke }
 }
 
 /// When next to look at the account though nothing changes: a rotation or an expiry.

@@ -1,31 +1,18 @@
 //! `opsadmin controller`: keeps a cluster's accounts true.
 
+use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::surroundings::Machine;
-use crate::account::ClusterId;
 use crate::controller::{Settings, run};
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{self, Listen, Telemetry};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
-use http::header::{HeaderValue, USER_AGENT};
 use jiff::{Span, SpanRelativeTo};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tower::timeout::TimeoutLayer;
-
-/// How long the API server may take to begin an answer, with all that the client tries again by itself.
-///
-/// A connection whose other end is gone without a word never says so, and the resource would wait for it for ever. It is
-/// also less than the 30 seconds that Kubernetes gives a pod to end, in which a call that is under way must end too.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keep the accounts declared on a cluster true, until stopped.
 ///
@@ -40,23 +27,14 @@ pub struct Controller {
     #[arg(short, long = "namespace", value_name = "NAMESPACE")]
     namespaces: Vec<String>,
 
-    /// The kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// The kubeconfig's context. Default: its current one.
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 
     #[command(flatten)]
     database: DatabaseArgs,
 
     #[command(flatten)]
     keyring: KeyringArgs,
-
-    /// This cluster's name in the account database; accounts belong to it. Default: the UID of the namespace kube-system.
-    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID")]
-    cluster_id: Option<String>,
 
     /// What to do about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
@@ -113,8 +91,8 @@ impl Controller {
     }
 
     async fn control(self, telemetry: Arc<Telemetry>) -> Result<ExitCode> {
-        let client = self.client().await?;
-        let cluster = self.cluster(&client).await?;
+        let client = self.cluster.client().await?;
+        let cluster = self.cluster.id(&client).await?;
         let database = self.database.open()?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         tracing::info!(
@@ -141,39 +119,6 @@ impl Controller {
         run(settings, stopped()?).await?;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
-    }
-
-    async fn client(&self) -> Result<Client> {
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match (&self.kubeconfig, &self.context) {
-            (Some(file), _) => {
-                let named = || format!("cannot use the kubeconfig {}", file.display());
-                let kubeconfig = Kubeconfig::read_from(file).with_context(named)?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(named)?
-            }
-            (None, Some(context)) => Config::from_kubeconfig(&options)
-                .await
-                .with_context(|| format!("cannot use the context {context} of the kubeconfig"))?,
-            (None, None) => Config::infer()
-                .await
-                .context("no cluster to connect to: give --kubeconfig FILE, or run inside a cluster")?,
-        };
-        config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
-        Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
-    }
-
-    async fn cluster(&self, client: &Client) -> Result<ClusterId> {
-        let id = match &self.cluster_id {
-            Some(id) => id.clone(),
-            None => Api::<Namespace>::all(client.clone())
-                .get_metadata("kube-system")
-                .await
-                .context("cannot read the UID of the namespace kube-system, which names this cluster in the account database; give --cluster-id, or allow `get` on that namespace")?
-                .metadata
-                .uid
-                .ok_or_else(|| anyhow!("the namespace kube-system has no UID; give --cluster-id"))?,
-        };
-        Ok(ClusterId::parse(&id)?)
     }
 }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 pub struct DatabaseArgs {
     /// Its URL.
     #[arg(
-        help = "The account database: sqlite://FILE (made if there is none) or postgres://USER:PASSWORD@HOST/DATABASE",
+        help = "The account database: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE. `controller`, `apply` and `migrate` make a missing FILE, and no other command does",
         long,
         value_name = "URL",
         env = "OPSADMIN_DATABASE_URL",
@@ -58,6 +58,11 @@ impl DatabaseArgs {
         Ok(database::open(&self.database)?)
     }
 
+    /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
+    pub async fn open_existing(&self) -> Result<Arc<dyn AccountDatabase>> {
+        Ok(database::open_existing(&self.database).await?)
+    }
+
     /// The database for a command that changes nothing; `None`: it is yet to be made.
     pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountDatabase>>> {
         Ok(database::open_to_read(&self.database).await?)
@@ -81,6 +86,13 @@ impl KeyringArgs {
             }
             other => Ok(other?),
         }
+    }
+
+    /// The keyring that this database is sealed with. It is never made here.
+    pub async fn load_existing(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
+        let keyring = Keyring::load(&self.file(named)?.0)?;
+        keyring.check(&database.sealing_keys_in_use().await?)?;
+        Ok(keyring)
     }
 
     /// The keyring for this database, for a command that changes nothing; `None`: it is yet to be made, and so is

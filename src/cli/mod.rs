@@ -1,14 +1,23 @@
 //! The command line: one file for each command; each builds the adapters, calls the rooms inside, and prints.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 an error or a refusal, 2 the
-//! command was not understood, 130 interrupted.
+//! command was not understood, 3 an account is not let in (`check`), 130 interrupted.
 
+mod account;
+mod actor;
+mod affiliates;
 mod apply;
+mod check;
+mod cluster;
+mod completion;
+mod confirm;
 mod controller;
 mod crd;
 mod database;
 mod export;
 mod findings;
+mod get;
+mod history;
 mod import;
 mod keyring;
 mod known;
@@ -18,14 +27,22 @@ mod output;
 mod plan;
 mod planned;
 mod prune;
+mod release;
 mod render;
 mod report;
+mod rotate;
+mod step_in;
 mod surroundings;
+mod suspend;
+mod text;
 mod validate;
+mod view;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::Output;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// In whose name accounts are owned that no cluster declares.
@@ -56,11 +73,53 @@ enum Command {
     Validate(validate::Validate),
     Export(export::Export),
     Import(import::Import),
+    Get(get::Get),
+    Check(check::Check),
+    History(history::History),
+    Suspend(suspend::Suspend),
+    Resume(suspend::Resume),
+    Rotate(rotate::Rotate),
+    Release(release::Release),
+    Affiliates(affiliates::Affiliates),
     Controller(controller::Controller),
     Crd(crd::Crd),
     Render(render::Render),
     Migrate(migrate::Migrate),
     Keyring(keyring::KeyringCommand),
+    Completion(completion::Completion),
+}
+
+/// The name under which kubectl finds a plugin `opsadmin`.
+const PLUGIN: &str = "kubectl-opsadmin";
+
+/// Reads the arguments; says what is wrong with them, or the help they ask for, and ends.
+///
+/// Installed under the name `kubectl-opsadmin`, this is a plugin of kubectl, and calls itself `kubectl opsadmin`.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = command_as(arguments.first()).get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The command line for a program that was started by this name.
+fn command_as(program: Option<&OsString>) -> clap::Command {
+    let command = Cli::command();
+    if program.and_then(|program| Path::new(program).file_stem()).is_some_and(|name| name == PLUGIN) {
+        with_plugin_examples(command.bin_name("kubectl opsadmin"))
+    } else {
+        command.bin_name("opsadmin")
+    }
+}
+
+/// Examples begin their lines with the program, or pipe into it.
+fn with_plugin_examples(command: clap::Command) -> clap::Command {
+    let command = match command.get_after_help().map(ToString::to_string) {
+        Some(examples) => command.after_help(
+            examples.replace("  opsadmin ", "  kubectl opsadmin ").replace("| opsadmin ", "| kubectl opsadmin "),
+        ),
+        None => command,
+    };
+    command.mut_subcommands(with_plugin_examples)
 }
 
 /// Runs the command, prints its error if it fails, and answers with the exit code.
@@ -72,15 +131,45 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Validate(command) => command.run(&mut output),
         Command::Export(command) => command.run(&mut output).await,
         Command::Import(command) => command.run(&mut output).await,
+        Command::Get(command) => command.run(&mut output).await,
+        Command::Check(command) => command.run(&mut output).await,
+        Command::History(command) => command.run(&mut output).await,
+        Command::Suspend(command) => command.run(&mut output).await,
+        Command::Resume(command) => command.run(&mut output).await,
+        Command::Rotate(command) => command.run(&mut output).await,
+        Command::Release(command) => command.run(&mut output).await,
+        Command::Affiliates(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Render(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,
         Command::Keyring(command) => command.run(&mut output).await,
+        Command::Completion(command) => command.run(&mut output),
     };
     result.unwrap_or_else(|error| {
         // `{:#}` adds the causes: each says something the one before does not.
         output.complain(format!("opsadmin: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_page_of_commands_has_a_section_for_each() {
+        let page = include_str!("../../docs/commands.md");
+        let sections: BTreeSet<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
+        let command = Cli::command();
+        let commands: BTreeSet<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(sections, commands, "docs/commands.md");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

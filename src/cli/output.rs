@@ -4,7 +4,7 @@
 //! Colours reach terminals only, and not those that ask for none (`NO_COLOR`).
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -20,6 +20,14 @@ pub enum Format {
     Json,
     /// For both.
     Yaml,
+}
+
+/// How to print, on the command line.
+#[derive(Debug, Args)]
+pub struct FormatArgs {
+    /// How to print the result.
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
 }
 
 /// Where a command prints.
@@ -53,7 +61,7 @@ impl Output {
     pub fn value(&mut self, format: Format, value: &impl Serialize) -> Result<()> {
         match format {
             Format::Text => Ok(()),
-            Format::Json => self.line(&serde_json::to_string_pretty(value)?),
+            Format::Json => self.line(&without_control(&serde_json::to_string_pretty(value)?)),
             Format::Yaml => self.line(serde_saphyr::to_string(value)?.trim_end()),
         }
     }
@@ -75,5 +83,53 @@ impl Output {
     #[expect(clippy::unused_self, reason = "all printing goes through one place")]
     pub fn complain(&self, text: impl Display) {
         drop(writeln!(io::stderr(), "{text}"));
+    }
+}
+
+/// JSON with the characters escaped that do something to a terminal and that JSON leaves as they are: they can stand in its
+/// texts only. YAML's own rules have them escaped.
+fn without_control(json: &str) -> String {
+    let is_harmless = |c: char| c == '\n' || !(c.is_control() || is_invisible(c));
+    if json.chars().all(is_harmless) {
+        return json.to_owned();
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_harmless(c) {
+            escaped.push(c);
+        } else {
+            let units = c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>();
+            escaped.push_str(&units.concat());
+        }
+    }
+    escaped
+}
+
+/// Whether a character turns the direction of a text, ends a line or takes no room.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn json_says_the_same_without_doing_anything_to_a_terminal(text: String, hidden in "[\u{7f}-\u{9f}\u{200b}-\u{202e}]*") {
+            let text = text + &hidden;
+            let json = serde_json::to_string_pretty(&[&text]).unwrap();
+            let shown = without_control(&json);
+            prop_assert!(!shown.contains(|c: char| c != '\n' && (c.is_control() || is_invisible(c))));
+            prop_assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text]);
+        }
+
+        #[test]
+        fn yaml_says_the_same_without_control_characters(text: String) {
+            let yaml = serde_saphyr::to_string(&[&text]).unwrap();
+            prop_assert!(!yaml.contains(|c: char| c != '\n' && c.is_control()), "{yaml:?}");
+            prop_assert_eq!(serde_saphyr::from_str::<Vec<String>>(&yaml).unwrap(), [text]);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Action, Change, DatabaseError, UnknownAffiliate};
 use crate::account::{
-    Account, AffiliateName, Asked, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Version,
+    Account, AffiliateName, Asked, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Suspension, Version,
 };
 use std::cmp::Reverse;
 
@@ -24,6 +24,8 @@ impl Change {
             | Action::Revoke { expected, .. }
             | Action::Update { expected, .. }
             | Action::RestoreKey { expected, .. }
+            | Action::Suspend { expected, .. }
+            | Action::Resume { expected }
             | Action::Delete { expected }
             | Action::Retain { expected } => {
                 read.filter(|account| account.version == *expected).cloned().ok_or(DatabaseError::Conflict)?
@@ -62,6 +64,11 @@ impl Change {
                 account.settings = settings.into();
             }
             Action::RestoreKey { key, .. } => account.keys.insert(0, key.clone()),
+            Action::Suspend { reason, .. } => {
+                let since = account.suspension.as_ref().map_or(self.at, |found| found.since);
+                account.suspension = Some(Suspension { since, reason: reason.to_string() });
+            }
+            Action::Resume { .. } => account.suspension = None,
             Action::Delete { .. } => {
                 account.life = Life::Deleted { since: self.at };
                 account.settings = StoredSettings { enabled: false, ..account.settings };

@@ -7,6 +7,7 @@
 mod changes;
 mod effect;
 mod error;
+mod journal;
 mod keyring;
 mod postgres;
 mod rehearsal;
@@ -16,12 +17,13 @@ mod url;
 
 pub use changes::Changed;
 pub use error::DatabaseError;
+pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use keyring::{Keyring, KeyringError};
 pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, SealedSecret, Settings,
-    StoredKey, Version,
+    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, SealedSecret,
+    Settings, StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -44,6 +46,19 @@ pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
     }
 }
 
+/// The same for whoever works with a database that is there: a missing file is an error, and one that may only be read is
+/// read.
+///
+/// # Errors
+/// As [`open`]; [`DatabaseError::File`] if there is no such file, and [`DatabaseError::OlderSchema`] if it lacks migrations.
+pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+    up_to_date(match url::Place::parse(url)? {
+        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?)),
+        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
+    })
+    .await
+}
+
 /// The same database for a reader: a file that is missing is `None` instead of being made.
 ///
 /// # Errors
@@ -54,8 +69,12 @@ pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountDatabase>>,
         url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_to_read(path)?)),
         url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
     };
+    up_to_date(database).await.map(Some)
+}
+
+async fn up_to_date(database: Arc<dyn AccountDatabase>) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
     match database.pending_migrations().await? {
-        pending if pending.is_empty() => Ok(Some(database)),
+        pending if pending.is_empty() => Ok(database),
         pending => Err(DatabaseError::OlderSchema { pending }),
     }
 }
@@ -72,9 +91,21 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The account that has this name (compared as names are), unless it is deleted.
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
 
+    /// The account with this id, wherever it is in its life.
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError>;
+
     /// The account that has a pair with this API key, wherever the account is in its life and whether or not the pair has
     /// expired.
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError>;
+
+    /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Inconsistent`] if one of them cannot be read; the finders still answer for the others.
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError>;
+
+    /// What happened to the account with this id, the oldest first; also of one that was purged.
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError>;
 
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
     ///
@@ -113,6 +144,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// The affiliates that OpsAdmin knows, by name.
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
+
+    /// Makes OpsAdmin know an affiliate, and answers whether that is new.
+    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;
 
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
     /// with how many.
@@ -185,7 +219,7 @@ pub struct Change {
     pub action: Action,
     /// When: goes into the account's times and the journal.
     pub at: Timestamp,
-    /// Who, for the journal: `controller` or `apply`.
+    /// Who, for the journal: `controller`, `apply` or `cli:NAME`.
     pub actor: String,
     /// The resource's generation that asked for it, where there is one.
     pub generation: Option<i64>,
@@ -262,6 +296,18 @@ pub enum Action {
         expected: Version,
         /// The pair.
         key: StoredKey,
+    },
+    /// Stop it, whatever its settings say; or give another reason for that.
+    Suspend {
+        /// The version that was observed.
+        expected: Version,
+        /// Why.
+        reason: SuspensionReason,
+    },
+    /// End its suspension.
+    Resume {
+        /// The version that was observed.
+        expected: Version,
     },
     /// Its resource is gone: disable it and free its name; row and keys stay.
     Delete {

@@ -2,10 +2,12 @@
 //!
 //! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
 
-use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, Resealed, SealedPair, UnknownAffiliate};
+use super::{
+    AccountDatabase, Action, Change, DatabaseError, JournalEntry, Keyring, Resealed, SealedPair, UnknownAffiliate,
+};
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings, StoredKey, Version,
-    comparable_name,
+    Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings,
+    StoredKey, Version, comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -104,7 +106,11 @@ impl Rehearsal {
             }
             Action::Adopt { owner, .. } => self.check_owner(owner).await,
             Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => self.check_key(key).await,
-            Action::Revoke { .. } | Action::Delete { .. } | Action::Retain { .. } => Ok(()),
+            Action::Revoke { .. }
+            | Action::Suspend { .. }
+            | Action::Resume { .. }
+            | Action::Delete { .. }
+            | Action::Retain { .. } => Ok(()),
         }
     }
 
@@ -187,6 +193,15 @@ impl AccountDatabase for Rehearsal {
         Ok(self.give_out(staged, read))
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        let staged = self.stage().changed.get(&id).copied();
+        let read = match (&self.real, staged) {
+            (Some(real), None) => real.find_by_id(id).await?,
+            _ => None,
+        };
+        Ok(self.give_out(staged, read))
+    }
+
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         let staged = self.stage().by_api_key.get(api_key.as_str()).copied();
         let read = match (&self.real, staged) {
@@ -195,6 +210,22 @@ impl AccountDatabase for Rehearsal {
         };
         // A pair that was revoked on the stage is nobody's any more.
         Ok(self.give_out(staged, read).filter(|account| account.keys.iter().any(|key| key.api_key == *api_key)))
+    }
+
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
+        let read = match &self.real {
+            Some(real) => real.list().await?,
+            None => Vec::new(),
+        };
+        Ok(self.all(read, |_| true))
+    }
+
+    /// What happened; what would happen is not told.
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
+        match &self.real {
+            Some(real) => real.journal(id).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
@@ -256,6 +287,13 @@ impl AccountDatabase for Rehearsal {
         };
         self.stage().affiliates = Some(known.clone());
         Ok(known)
+    }
+
+    async fn register_affiliate(&self, name: &AffiliateName, _: Timestamp) -> Result<bool, DatabaseError> {
+        let mut known = self.affiliates().await?;
+        let new = known.insert(name.to_string());
+        self.stage().affiliates = Some(known);
+        Ok(new)
     }
 
     /// Nothing is purged in a rehearsal: it is over long before anything's time is.

@@ -1,9 +1,9 @@
 //! An account's keys while executing: made, sealed, opened, rotated and revoked.
 
 use super::halt::Halt;
-use super::{Desired, Done, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Unrandom};
+use super::{Desired, Done, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Surroundings, Unrandom};
 use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, StoredKey};
-use crate::database::{Action, DatabaseError};
+use crate::database::{Action, DatabaseError, Keyring};
 use zeroize::Zeroizing;
 
 impl Reconciler {
@@ -28,8 +28,7 @@ impl Reconciler {
             }
             KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
             KeysPlan::Rotate { reason, old_expires, revoke } => {
-                let pair = self.new_pair(KeyId::from_random(self.random()?))?;
-                let key = self.seal(account.id, pair)?;
+                let key = new_key(account.id, &self.keyring, self.surroundings.as_ref())?;
                 let old = account.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
                 let revoked = revoke.iter().copied().chain(old).collect();
                 let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires, revoked };
@@ -51,21 +50,13 @@ impl Reconciler {
         let id = KeyId::from_random(self.random()?);
         let (pair, recovered) = match secret.recoverable_keys() {
             Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
-            None => (self.new_pair(id)?, false),
+            None => (new_pair(id, self.surroundings.as_ref())?, false),
         };
         Ok((self.seal(account, pair)?, recovered))
     }
 
     fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, Unrandom> {
-        let sealed = self.keyring.seal(account, pair.id, &pair.secret_key, self.random()?);
-        let created = self.surroundings.now();
-        Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
-    }
-
-    fn new_pair(&self, id: KeyId) -> Result<KeyPair, Unrandom> {
-        let mut secret_key = Zeroizing::new([0; 32]);
-        self.surroundings.fill(secret_key.as_mut_slice())?;
-        Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: self.random()?, secret_key }))
+        seal(account, pair, &self.keyring, self.surroundings.as_ref())
     }
 
     pub(super) fn open_active(&self, account: &Account) -> Result<KeyPair, Refusal> {
@@ -73,4 +64,36 @@ impl Reconciler {
         let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
         Ok(KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key })
     }
+}
+
+/// A new active pair for this account, sealed.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn new_key(account: AccountId, keyring: &Keyring, surroundings: &dyn Surroundings) -> Result<StoredKey, Unrandom> {
+    let pair = new_pair(KeyId::from_random(random(surroundings)?), surroundings)?;
+    seal(account, pair, keyring, surroundings)
+}
+
+fn new_pair(id: KeyId, surroundings: &dyn Surroundings) -> Result<KeyPair, Unrandom> {
+    let mut secret_key = Zeroizing::new([0; 32]);
+    surroundings.fill(secret_key.as_mut_slice())?;
+    Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: random(surroundings)?, secret_key }))
+}
+
+fn seal(
+    account: AccountId,
+    pair: KeyPair,
+    keyring: &Keyring,
+    surroundings: &dyn Surroundings,
+) -> Result<StoredKey, Unrandom> {
+    let sealed = keyring.seal(account, pair.id, &pair.secret_key, random(surroundings)?);
+    let created = surroundings.now();
+    Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
+}
+
+pub(super) fn random<const N: usize>(surroundings: &dyn Surroundings) -> Result<[u8; N], Unrandom> {
+    let mut bytes = [0; N];
+    surroundings.fill(&mut bytes)?;
+    Ok(bytes)
 }

@@ -23,6 +23,7 @@ pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_
 
 pub use brake::deletion_limit;
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
+pub use keys::new_key;
 pub use observed::{Observed, ObservedSecret, Verified};
 pub use outcome::{Done, Drift, Outcome, Refusal};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
@@ -30,4 +31,4 @@ pub use reconciler::{Reconciler, Surroundings, Unrandom};
 pub use status::status;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 use super::{Desired, Observed, ObservedSecret};
 use crate::account::{
-    Account, ApiKey, FieldChange, KeyId, Life, RotationReason, StoredKey, changes, crowded_out, expired, why_rotate,
+    Account, ApiKey, FieldChange, KeyId, Life, RotationReason, Succession, changes, expired, succession, why_rotate,
 };
 use crate::secrets::{Belonging, SecretManifest, SecretRef};
 use jiff::Timestamp;
@@ -119,14 +119,11 @@ fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: T
         // Removing what has expired would make it look lost.
         return KeysPlan::Keep;
     }
-    let ids = |keys: Vec<&StoredKey>| keys.into_iter().map(|key| key.id).collect::<Vec<_>>();
-    let expired = ids(expired(account, now));
+    let expired: Vec<KeyId> = expired(account, now).into_iter().map(|key| key.id).collect();
     let can_hand_out = matches!(secret, SecretPlan::Keep | SecretPlan::Replace { .. });
     match why_rotate(&desired.rotation, account, now).filter(|_| can_hand_out) {
         Some(reason) => {
-            let overlap = desired.rotation.overlap;
-            let old_expires = if overlap.is_zero() { None } else { now.checked_add(overlap.duration()).ok() };
-            let revoke = expired.into_iter().chain(ids(crowded_out(account, now))).collect();
+            let Succession { old_expires, revoke } = succession(account, desired.rotation.overlap, now);
             KeysPlan::Rotate { reason, old_expires, revoke }
         }
         None if expired.is_empty() => KeysPlan::Keep,

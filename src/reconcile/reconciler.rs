@@ -4,6 +4,7 @@
 //! answer that got lost is found by reading again, never by generating again; whoever was overtaken observes anew.
 
 use super::halt::{ATTEMPTS, Halt};
+use super::keys::random;
 use super::{
     AccountPlan, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan, Verified, plan,
 };
@@ -251,9 +252,7 @@ impl Reconciler {
     }
 
     pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], Unrandom> {
-        let mut bytes = [0; N];
-        self.surroundings.fill(&mut bytes)?;
-        Ok(bytes)
+        random(self.surroundings.as_ref())
     }
 }
 

@@ -1,8 +1,8 @@
 //! An account database that is watched while it is used: whether it answers, and what goes wrong with it.
 
 use super::Metrics;
-use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Resealed, SealedPair};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError, JournalEntry, Resealed, SealedPair};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -33,6 +33,22 @@ impl AccountDatabase for Measured {
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
         self.count(self.database.find_by_name(name).await)
+    }
+
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        self.count(self.database.find_by_id(id).await)
+    }
+
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.count(self.database.list().await)
+    }
+
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
+        self.count(self.database.journal(id).await)
+    }
+
+    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {
+        self.count(self.database.register_affiliate(name, at).await)
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {

@@ -10,10 +10,12 @@ pub mod fixture;
 mod hand_edits;
 mod keys;
 mod life;
+mod looking;
 mod page;
 mod rehearsals;
 mod rules;
 mod schema;
+mod staff;
 mod versions;
 
 macro_rules! for_each_adapter {
@@ -97,6 +99,19 @@ for_each_adapter!(
         a_part_that_moves_to_another_account_counts_for_both,
         a_version_that_is_given_is_taken,
         versions_are_those_of_the_cluster_whatever_cannot_be_read,
+    },
+    looking::{
+        an_account_is_found_by_its_id_wherever_it_is_in_its_life,
+        a_list_of_all_has_every_account_of_every_cluster_and_of_nobody,
+        the_journal_reads_back_as_it_was_written,
+        what_hands_wrote_into_the_journal_is_told_as_it_stands,
+        an_affiliate_is_registered_once,
+    },
+    staff::{
+        a_suspension_keeps_its_beginning_whatever_its_reason_becomes,
+        a_suspension_of_a_version_that_has_changed_is_refused,
+        a_suspension_outlives_a_deletion_and_what_follows,
+        a_rotation_tells_each_pair_that_it_ends,
     },
     schema::{
         migrating_twice_changes_nothing,

@@ -112,6 +112,25 @@ async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: 
     let apply = ["apply", "-f", examples, "--secrets", &folder, "--database", url, "--keyring", keyring];
     said.command(&apply, false).await;
     said.command(&[&apply[..], &["--unknown-affiliate", "register"]].concat(), true).await;
+    for look in [
+        &["get"][..],
+        &["get", "nightly-reports", "-o", "yaml"],
+        &["check", "nightly-reports", "--ip", "192.0.2.10", "-o", "json"],
+        &["history", "nightly-reports"],
+        &["affiliates", "list"],
+    ] {
+        said.command(&[look, &["--database", url]].concat(), true).await;
+    }
+    for step_in in [
+        &["suspend", "nightly-reports", "--reason", "unpaid"][..],
+        &["resume", "nightly-reports", "-o", "json"],
+        &["rotate", "nightly-reports", "--keyring", keyring],
+        &["rotate", "nightly-reports", "--keyring", keyring, "--overlap", "0s", "--yes", "-o", "yaml"],
+    ] {
+        said.command(&[step_in, &["--database", url]].concat(), true).await;
+    }
+    let show = ["get", "nightly-reports", "--show-secret", "--database", url, "--keyring", keyring];
+    said.command(&show, false).await;
     let written =
         fs::read_to_string(format!("{folder}/default.acme-portal-opsadmin.yaml")).expect("a Secret was written");
     assert!(written.contains(&BASE64_STANDARD_NO_PAD.encode(SECRET_KEY)[..10]), "it holds a secret key");

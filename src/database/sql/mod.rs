@@ -2,6 +2,7 @@
 
 mod dialect;
 mod fault;
+mod journal;
 mod migrations;
 mod purge;
 mod read;
@@ -12,8 +13,8 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, Resealed, SealedPair};
-use crate::account::{Account, AccountName, ApiKey, ClusterId, Owner, Version};
+use super::{AccountDatabase, Change, Changed, DatabaseError, JournalEntry, Resealed, SealedPair};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
@@ -87,12 +88,30 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.first(&read::BY_ID, &[id.to_string().as_str().into()])).await
+    }
+
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::EVERY, &[])).await
+    }
+
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+    }
+
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let entries = journal::of(&mut session, id).await?;
+            session.finish().await?;
+            Ok(entries)
+        };
+        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
@@ -174,6 +193,16 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
+    }
+
+    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            let new = write::register_affiliate(&mut session, name, at).await?;
+            session.finish().await?;
+            Ok(new)
+        };
+        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

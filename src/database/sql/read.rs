@@ -61,6 +61,9 @@ pub(super) const BY_API_KEY: Which = which!("id = (SELECT account_id FROM accoun
 /// `$1`: the cluster.
 pub(super) const BY_CLUSTER: Which = which!("owner_cluster = $1");
 
+/// All of them.
+pub(super) const EVERY: Which = which!("1 = 1");
+
 /// Those that no resource declares.
 pub(super) const UNDECLARED: Which =
     which!("deleted_at IS NULL AND (owner_cluster IS NULL OR retained_at IS NOT NULL)");

@@ -7,7 +7,7 @@ use crate::account::{
     Account, AccountId, ApiKey, Asked, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey,
     StoredSettings, Suspension, Version,
 };
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, JournalEntry, Journalled};
 use jiff::Timestamp;
 use sqlx::FromRow;
 use std::collections::BTreeSet;
@@ -59,6 +59,17 @@ pub(super) struct KeyRow {
     sealed_with: String,
     created_at: i64,
     expires_at: Option<i64>,
+}
+
+/// A row of `account_journal`.
+#[derive(FromRow)]
+pub(super) struct JournalRow {
+    id: i64,
+    at: i64,
+    actor: String,
+    generation: Option<i64>,
+    action: String,
+    changes: String,
 }
 
 /// What belongs to one account in the other tables.
@@ -146,6 +157,15 @@ impl KeyRow {
             created: cell("created_at").time(self.created_at)?,
             sealed: SealedSecret { sealed_with: self.sealed_with, bytes: self.secret_key_sealed },
         })
+    }
+}
+
+impl JournalRow {
+    /// The entry that this row says.
+    pub fn decode(self) -> Result<JournalEntry, DatabaseError> {
+        let at = Cell { table: "account_journal", column: "at", row: &self.id.to_string() }.time(self.at)?;
+        let changes = Journalled::parse(self.changes);
+        Ok(JournalEntry { at, actor: self.actor, generation: self.generation, action: self.action, changes })
     }
 }
 

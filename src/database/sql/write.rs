@@ -1,5 +1,7 @@
 //! Changing an account: everything that one [`Change`] does, within the transaction it is given.
 
+mod suspension;
+
 use super::fault::Fault;
 use super::{Session, Value};
 use crate::account::{
@@ -49,14 +51,15 @@ const REMOVE_ACTIVE: &str = "DELETE FROM account_keys WHERE account_id = $1 AND 
 
 const REMOVE_RETIRING: &str = "DELETE FROM account_keys WHERE account_id = $1 AND id = $2 AND expires_at IS NOT NULL";
 
-const BEFORE: &str = "SELECT enabled, retained_at, deleted_at FROM accounts WHERE id = $1 AND version = $2";
+const BEFORE: &str =
+    "SELECT enabled, retained_at, deleted_at, suspended_reason FROM accounts WHERE id = $1 AND version = $2";
 
 const REMOVE_ROLES: &str = "DELETE FROM account_roles WHERE account_id = $1";
 
 const REMOVE_ALLOWED_IPS: &str = "DELETE FROM account_allowed_ips WHERE account_id = $1";
 
 const REGISTER_AFFILIATE: &str =
-    "INSERT INTO affiliates (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    "INSERT INTO affiliates (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING name";
 
 const ADD_KEY: &str = "INSERT INTO account_keys (id, account_id, api_key, secret_key_sealed, sealed_with, created_at, \
      expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -74,6 +77,7 @@ struct Before {
     enabled: bool,
     retained_at: Option<i64>,
     deleted_at: Option<i64>,
+    suspended_reason: Option<String>,
 }
 
 /// One change on its way into the database, with its own values in the form that statements take.
@@ -105,6 +109,8 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
             writer.update(*expected, settings, changes, *unknown_affiliate).await
         }
         Action::RestoreKey { expected, key } => writer.restore_key(*expected, key).await,
+        Action::Suspend { expected, reason } => writer.suspend(*expected, reason).await,
+        Action::Resume { expected } => writer.resume(*expected).await,
         Action::Delete { expected } => writer.delete(*expected).await,
         Action::Retain { expected } => writer.retain(*expected).await,
     }
@@ -120,6 +126,17 @@ pub(super) async fn version<S: Session>(session: &mut S, id: &str) -> Result<Opt
 pub(super) async fn count_as_one<S: Session>(session: &mut S, id: &str, before: Option<Version>) -> Result<(), Fault> {
     let after = before.map_or(FIRST_VERSION.0, |before| before.0 + 1);
     Ok(session.run(COUNT_AS_ONE, &[id.into(), after.into()]).await?)
+}
+
+/// Registers an affiliate, and answers whether it was not known.
+pub(super) async fn register_affiliate<S: Session>(
+    session: &mut S,
+    affiliate: &AffiliateName,
+    at: Timestamp,
+) -> Result<bool, Fault> {
+    let values = [affiliate.as_str().into(), Value::from(at.as_microsecond())];
+    let added: Vec<(String,)> = session.rows(REGISTER_AFFILIATE, &values).await?;
+    Ok(!added.is_empty())
 }
 
 impl<S: Session> Writer<'_, S> {
@@ -210,16 +227,16 @@ impl<S: Session> Writer<'_, S> {
         self.remove_retiring(revoke).await?;
         self.add_key(key).await?;
         let old = old.into_iter().map(|(id,)| id).collect::<Vec<_>>().join(", ");
-        self.record("rotated", &[FieldChange { field: Field::Keys, old, new: key.id.to_string() }]).await
+        let mut told = vec![FieldChange { field: Field::Keys, old, new: key.id.to_string() }];
+        told.extend(revocations(revoke));
+        self.record("rotated", &told).await
     }
 
     async fn revoke(&mut self, expected: Version, keys: &[KeyId]) -> Result<(), Fault> {
         let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
         exactly_one(&touched)?;
         self.remove_retiring(keys).await?;
-        let revoked =
-            keys.iter().map(|key| FieldChange { field: Field::Keys, old: key.to_string(), new: String::new() });
-        self.record("revoked", &revoked.collect::<Vec<_>>()).await
+        self.record("revoked", &revocations(keys)).await
     }
 
     async fn remove_retiring(&mut self, keys: &[KeyId]) -> Result<(), Fault> {
@@ -258,7 +275,7 @@ impl<S: Session> Writer<'_, S> {
 
     async fn register_affiliate(&mut self, settings: &Settings, unknown: UnknownAffiliate) -> Result<(), Fault> {
         if let (Some(affiliate), UnknownAffiliate::Register) = (&settings.affiliate, unknown) {
-            self.session.run(REGISTER_AFFILIATE, &[affiliate.as_str().into(), self.at.into()]).await?;
+            register_affiliate(self.session, affiliate, self.change.at).await?;
         }
         Ok(())
     }
@@ -336,6 +353,11 @@ fn account_values<'a>(
         settings.allowed_ips.is_any().into(),
         at.into(),
     ]
+}
+
+/// Pairs that are no more, for the journal.
+fn revocations(keys: &[KeyId]) -> Vec<FieldChange> {
+    keys.iter().map(|key| FieldChange { field: Field::Keys, old: key.to_string(), new: String::new() }).collect()
 }
 
 /// The row of the version that was observed, or somebody was faster.

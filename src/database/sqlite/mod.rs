@@ -37,21 +37,26 @@ impl Sqlite {
     /// same mode.
     pub fn open(path: PathBuf) -> Result<Self, DatabaseError> {
         ensure_file(&path).map_err(|reason| DatabaseError::File { path: path.clone(), reason })?;
-        let options = options(&path);
-        let (reading, writing) =
-            (options.clone().pragma("query_only", "ON"), options.journal_mode(SqliteJournalMode::Wal));
-        Ok(Self::with(path, reading, writing))
+        Ok(Self::on(path, SqliteConnectOptions::new()))
     }
 
-    /// Takes the file as it is; every write is refused.
+    /// Takes a file that is there. One that may only be read is read, and nothing is made beside it.
+    pub fn open_existing(path: PathBuf) -> Result<Self, DatabaseError> {
+        let options = found(&path)?;
+        Ok(Self::on(path, options))
+    }
+
+    /// The same; every write is refused.
     pub fn open_to_read(path: PathBuf) -> Result<Self, DatabaseError> {
-        if path.is_dir() {
-            return Err(DatabaseError::File { path, reason: "it is a folder".to_owned() });
-        }
-        // Opened for writing where that is allowed: whoever closes the log last then clears it away, reader or not.
-        let may_write = OpenOptions::new().read(true).write(true).open(&path).is_ok();
-        let options = options(&path).read_only(!may_write).pragma("query_only", "ON");
+        let options = options(found(&path)?, &path).pragma("query_only", "ON");
         Ok(Self::with(path, options.clone(), options))
+    }
+
+    fn on(path: PathBuf, rights: SqliteConnectOptions) -> Self {
+        let options = options(rights, &path);
+        let (reading, writing) =
+            (options.clone().pragma("query_only", "ON"), options.journal_mode(SqliteJournalMode::Wal));
+        Self::with(path, reading, writing)
     }
 
     fn with(path: PathBuf, reading: SqliteConnectOptions, writing: SqliteConnectOptions) -> Self {
@@ -72,12 +77,37 @@ impl Sqlite {
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .synchronous(SqliteSynchronous::Full)
+/// How to open a file that is there: for writing where that is allowed, since whoever closes the log last then clears it
+/// away, reader or not.
+fn found(path: &Path) -> Result<SqliteConnectOptions, DatabaseError> {
+    let refused = |reason: String| DatabaseError::File { path: path.to_owned(), reason };
+    if path.is_dir() {
+        return Err(refused("it is a folder".to_owned()));
+    }
+    let options = SqliteConnectOptions::new();
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(_) => Ok(options),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(refused(
+            "there is no such file, and this command makes none; name the one that `opsadmin controller` or `opsadmin apply` works with"
+                .to_owned(),
+        )),
+        Err(error) => match OpenOptions::new().read(true).open(path) {
+            // Without its log nobody has the database open, and SQLite would make the log to read it.
+            Ok(_) => Ok(options.read_only(true).immutable(!log_of(path).exists())),
+            Err(_) => Err(refused(format!("this program must be able to read it: {error}"))),
+        },
+    }
+}
+
+/// The file of the write-ahead log.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+fn options(rights: SqliteConnectOptions, path: &Path) -> SqliteConnectOptions {
+    rights.filename(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Full)
 }
 
 fn ensure_file(path: &Path) -> Result<(), String> {

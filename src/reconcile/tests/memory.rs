@@ -1,10 +1,12 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey, StoredSettings,
-    Version, comparable_name,
+    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings,
+    StoredKey, StoredSettings, Suspension, Version, comparable_name,
 };
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, Resealed, SealedPair, UnknownAffiliate};
+use crate::database::{
+    AccountDatabase, Action, Change, DatabaseError, JournalEntry, Resealed, SealedPair, UnknownAffiliate,
+};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
@@ -111,6 +113,12 @@ impl Accounts {
                 row.keys.insert(0, key.clone());
                 row
             }
+            Action::Suspend { expected, reason } => {
+                let row = observed(&rows, change, *expected)?;
+                let since = row.suspension.as_ref().map_or(change.at, |found| found.since);
+                Account { suspension: Some(Suspension { since, reason: reason.to_string() }), ..row }
+            }
+            Action::Resume { expected } => Account { suspension: None, ..observed(&rows, change, *expected)? },
             Action::Delete { expected } => {
                 let row = observed(&rows, change, *expected)?;
                 let settings = StoredSettings { enabled: false, ..row.settings.clone() };
@@ -181,6 +189,19 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(found).cloned())
     }
 
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        Ok(lock(&self.rows).iter().find(|row| row.id == id).cloned())
+    }
+
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
+        Ok(lock(&self.rows).clone())
+    }
+
+    /// Nothing is told here; [`Accounts::changes`] has every change whole.
+    async fn journal(&self, _: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
+        Ok(Vec::new())
+    }
+
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         let has_it = |row: &&Account| row.keys.iter().any(|key| key.api_key == *api_key);
         Ok(lock(&self.rows).iter().find(has_it).cloned())
@@ -232,6 +253,10 @@ impl AccountDatabase for Accounts {
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.affiliates).clone())
+    }
+
+    async fn register_affiliate(&self, name: &AffiliateName, _: Timestamp) -> Result<bool, DatabaseError> {
+        Ok(lock(&self.affiliates).insert(name.to_string()))
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

@@ -3,8 +3,13 @@
 mod apply;
 mod commands;
 mod desk;
+mod documented;
 mod fleet;
 mod keyring;
+mod looking;
+pub mod office;
 mod plan;
 mod prune;
+mod rights;
+mod stepping_in;
 mod validate;

@@ -12,7 +12,7 @@ async fn enabled(sql: &PgPool) -> i64 {
 }
 
 /// Waits until this many resources are left, each held by the brake.
-async fn held(scene: &Scene, count: usize) -> Vec<String> {
+pub async fn held(scene: &Scene, count: usize) -> Vec<String> {
     eventually(&format!("{count} deletions to be held"), SOON, async || {
         let accounts = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let is_held = |account: &opsadmin_operator::api::ApiAccount| {

@@ -4,7 +4,7 @@ use super::fixture::*;
 use crate::support::ports::free_port;
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::wait::eventually;
-use opsadmin_operator::database::{AccountDatabase, DatabaseError, open};
+use opsadmin_operator::database::{AccountDatabase, DatabaseError, open, open_existing};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
 use std::fs::{self, File, Permissions};
@@ -212,6 +212,31 @@ async fn a_file_that_cannot_be_a_database_says_why() {
     let error = open(&at("text.db")).unwrap().find_by_owner(&owner("x")).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Refused { .. }), "{error:?}");
     assert!(error.to_string().ends_with("text.db: file is not a database"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_only_looked_at_is_neither_made_nor_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = format!("sqlite://{}", folder.path().join("none.db").display());
+    let error = open_existing(&missing).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::File { .. }) && !error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains("there is no such file, and this command makes none"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    let fresh = Fresh::sqlite();
+    let database = fresh.open().await;
+    let made = create(&*database, owner("seen"), settings("seen")).await;
+    let seen = open_existing(fresh.url()).await.unwrap();
+    assert_eq!(seen.list().await.unwrap(), std::slice::from_ref(&made), "beside a program that has it open");
+    seen.close().await;
+    database.close().await;
+    let file = fresh.file().unwrap();
+    let bytes = fs::read(&file).unwrap();
+    let seen = open_existing(fresh.url()).await.unwrap();
+    assert_eq!(seen.list().await.unwrap(), [made]);
+    seen.close().await;
+    assert!(fs::read(&file).unwrap() == bytes);
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::fixture::*;
 use futures::future::join_all;
+use opsadmin_operator::account::AccountId;
 use opsadmin_operator::database::{DatabaseError, open};
 
 const MIGRATIONS: [&str; 2] = ["0001_accounts", "0002_versions"];
@@ -44,6 +45,10 @@ pub async fn an_older_schema_is_named(fresh: Fresh) {
         database.versions(&owner("x").cluster).await.unwrap_err(),
         database.commit(&creation(owner("x"), full_settings("x"))).await.unwrap_err(),
         database.sealing_keys_in_use().await.unwrap_err(),
+        database.find_by_id(AccountId::from_random(random())).await.unwrap_err(),
+        database.list().await.unwrap_err(),
+        database.journal(AccountId::from_random(random())).await.unwrap_err(),
+        database.register_affiliate(&affiliate("x"), now()).await.unwrap_err(),
     ];
     for error in errors {
         assert!(matches!(&error, DatabaseError::OlderSchema { pending } if pending == &MIGRATIONS), "{error:?}");

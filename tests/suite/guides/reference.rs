@@ -22,7 +22,7 @@ const REGENERATE: &str = "OPSADMIN_TEST_WRITE=1 cargo test --test suite guides::
 const OPENING: &str = "# Reference
 
 Fields, conditions, events, annotations, variables and exit codes. This page is made from the code by a test, and held to it:
-do not edit it. What the commands do is in their `--help`, metrics are in [metrics.md](metrics.md), tables in
+do not edit it. Commands and what they print are in [commands.md](commands.md), metrics in [metrics.md](metrics.md), tables in
 [database.md](database.md).
 ";
 
@@ -242,13 +242,14 @@ fn collect(above: &str, command: &clap::Command, found: &mut BTreeMap<String, (S
 
 fn exit_codes() -> String {
     let rows = [
-        ("0", "done; nothing to do for `plan --detailed-exitcode`, nothing missing for `migrate --status`"),
+        ("0", "done; let in for `check`; nothing to do for `plan --detailed-exitcode`, nothing missing for `migrate --status`"),
         ("1", "an error or a refusal, which standard error names"),
         (
             "2",
             "the command line was not understood; something to do for `plan --detailed-exitcode`, migrations are missing for \
               `migrate --status`",
         ),
+        ("3", "not let in, for `check`"),
         ("130", "interrupted"),
     ];
     let rows = rows.map(|(code, meaning)| format!("{code} | {}", cell(meaning)));

@@ -22,6 +22,7 @@ const KEPT: [&str; 3] = ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"];
 /// settings.
 pub struct Opsadmin {
     folder: Arc<Folder>,
+    program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Vec<u8>,
@@ -33,6 +34,7 @@ impl Opsadmin {
     pub fn new() -> Self {
         Self {
             folder: Folder::new("call"),
+            program: PathBuf::from(PROGRAM),
             arguments: Vec::new(),
             environment: Vec::new(),
             input: Vec::new(),
@@ -74,6 +76,25 @@ impl Opsadmin {
         run(self.command(), self.input, self.within).await
     }
 
+    /// Runs it to its end on a terminal, where all that it writes comes out as standard output.
+    pub async fn run_on_terminal(self) -> Finished {
+        let command = self.command();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let quoted = |word: &OsStr| format!("'{}'", word.to_str().expect("it is text").replace('\'', r"'\''"));
+        let line = words.map(quoted).collect::<Vec<_>>().join(" ");
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(self.folder.path());
+        run(script, self.input, self.within).await
+    }
+
+    /// The same program under another name, as a link in its folder.
+    pub fn under_the_name(mut self, name: &str) -> Self {
+        let link = self.folder.path().join(name);
+        std::os::unix::fs::symlink(PROGRAM, &link).expect("a link can be made");
+        self.program = link;
+        self
+    }
+
     /// Runs it in the background: a controller, with whatever arguments and environment it was given.
     pub fn spawn(&self) -> RunningController {
         RunningController { process: Supervised::spawn(&self.folder, "opsadmin", "KILL", &self.command()) }
@@ -91,7 +112,7 @@ impl Opsadmin {
         for (variable, value) in &self.environment {
             command.arg(assignment(variable, value));
         }
-        command.arg(PROGRAM).args(&self.arguments).current_dir(home);
+        command.arg(&self.program).args(&self.arguments).current_dir(home);
         command
     }
 }

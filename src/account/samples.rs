@@ -1,0 +1,40 @@
+//! An account for tests that need one and do not care which.
+
+use super::{
+    Account, AccountId, ApiKey, Asked, KeyEntropy, KeyId, KeyPair, KeyState, Life, SealedSecret, StoredKey,
+    StoredSettings, Version,
+};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use zeroize::Zeroizing;
+
+/// A pair in this state, always the same.
+pub fn key(state: KeyState) -> StoredKey {
+    let entropy = KeyEntropy { api_key: [1; 16], secret_key: Zeroizing::new([2; 32]) };
+    let api_key: ApiKey = KeyPair::from_entropy(KeyId::from_random([3; 16]), &entropy).api_key;
+    let sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };
+    StoredKey { id: KeyId::from_random([3; 16]), api_key, sealed, state, created: Timestamp::UNIX_EPOCH }
+}
+
+/// An account that is let in from anywhere, to nothing.
+pub fn account() -> Account {
+    Account {
+        id: AccountId::from_random([0; 16]),
+        version: Version(1),
+        owner: None,
+        life: Life::Live,
+        settings: StoredSettings {
+            name: "acme".to_owned(),
+            description: String::new(),
+            enabled: true,
+            use_refresh_token: false,
+            affiliate: None,
+            roles: BTreeSet::new(),
+            any_ip: true,
+            allowed_ips: BTreeSet::new(),
+        },
+        keys: vec![key(KeyState::Active)],
+        answered: Asked::default(),
+        suspension: None,
+    }
+}

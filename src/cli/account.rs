@@ -1,0 +1,112 @@
+//! One account, as the command line names it.
+
+use super::cluster::ClusterArgs;
+use super::text::plain;
+use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
+use crate::api::ApiAccount;
+use crate::database::AccountDatabase;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use kube::Api;
+
+/// The most accounts that an error tells of instead.
+const NEAR: usize = 3;
+
+/// What names are to be taken for: names of accounts, or of resources in a namespace.
+#[derive(Debug, Args)]
+pub struct NamedBy {
+    /// The namespace of an ApiAccount: NAME is then the resource's, on the cluster of the kubeconfig or --cluster-id.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// One account.
+#[derive(Debug, Args)]
+pub struct AccountArgs {
+    /// The account's name in OpsAdmin, or its id; with --namespace, the name of its ApiAccount.
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    #[command(flatten)]
+    by: NamedBy,
+}
+
+impl AccountArgs {
+    /// The account.
+    pub async fn find(&self, database: &dyn AccountDatabase) -> Result<Account> {
+        self.by.find(database, &self.name).await
+    }
+
+    /// The account's id, also of one that is gone, if it was named by that.
+    pub async fn find_id(&self, database: &dyn AccountDatabase) -> Result<AccountId> {
+        // Of an account that is gone, or has a value that cannot be read, the journal still tells.
+        match (self.by.id(&self.name), self.find(database).await) {
+            (Some(id), Err(_)) => Ok(id),
+            (_, found) => Ok(found?.id),
+        }
+    }
+
+    /// The resource on its cluster, if that is how the account was named; `None` if there is no cluster to ask.
+    pub async fn resource(&self) -> Result<Option<ApiAccount>> {
+        match (&self.by.namespace, self.by.cluster.given()?) {
+            (Some(namespace), None) => {
+                let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client().await?, namespace);
+                let read = || format!("cannot read the ApiAccount {}/{}", plain(namespace), plain(&self.name));
+                accounts.get_opt(&self.name).await.with_context(read)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl NamedBy {
+    /// The account of this name.
+    pub async fn find(&self, database: &dyn AccountDatabase, name: &str) -> Result<Account> {
+        if let Some(namespace) = &self.namespace {
+            let cluster = self.cluster.id_alone().await?;
+            let owner = Owner { cluster, namespace: namespace.clone(), name: name.to_owned() };
+            return database.find_by_owner(&owner).await?.ok_or_else(|| {
+                anyhow!(
+                    "the account database has no account of the ApiAccount {}/{} of the cluster {}; one that was purged is found by its id alone",
+                    plain(namespace),
+                    plain(name),
+                    owner.cluster,
+                )
+            });
+        }
+        // An id is one account's for ever, and a name may be made to look like it.
+        if let Some(id) = self.id(name)
+            && let Some(account) = database.find_by_id(id).await?
+        {
+            return Ok(account);
+        }
+        match database.find_by_name(&AccountName::parse(name.trim())?).await? {
+            Some(account) => Ok(account),
+            None => bail!("there is no account {name:?}{}", near(database, name).await),
+        }
+    }
+
+    fn id(&self, name: &str) -> Option<AccountId> {
+        self.namespace.is_none().then(|| AccountId::parse(name)).flatten()
+    }
+}
+
+/// What may have been meant by a name that no account has, in words that go on the sentence.
+async fn near(database: &dyn AccountDatabase, name: &str) -> String {
+    // One account that cannot be read is no reason to say anything else than that this one is not there.
+    let accounts = database.list().await.unwrap_or_default();
+    let said = accounts.iter().filter_map(|account| match (&account.owner, account.life) {
+        (_, Life::Deleted { .. }) if comparable_name(&account.settings.name) == comparable_name(name) => {
+            Some(format!("a deleted one had the name, and its id is {}", account.id))
+        }
+        (Some(owner), _) if owner.name == name => {
+            let (resource, id) = (plain(&format!("{}/{}", owner.namespace, owner.name)), account.id);
+            Some(format!("the ApiAccount {resource} declares {}, and its id is {id}", plain(&account.settings.name)))
+        }
+        _ => None,
+    });
+    said.take(NEAR).flat_map(|said| ["; ".to_owned(), said]).collect()
+}

@@ -1,0 +1,95 @@
+//! `opsadmin affiliates`: the sales partners that OpsAdmin knows.
+
+use super::database::DatabaseArgs;
+use super::output::{Format, FormatArgs, Output};
+use super::surroundings::Machine;
+use super::text::plain;
+use crate::account::AffiliateName;
+use crate::reconcile::Surroundings;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// List the affiliates that OpsAdmin knows, or make it know one.
+#[derive(Debug, Args)]
+pub struct Affiliates {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(List),
+    Add(Add),
+}
+
+/// List the affiliates that OpsAdmin knows, by name.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  opsadmin affiliates list -o json")]
+struct List {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Make OpsAdmin know an affiliate. One that it knows already stays as it is.
+///
+/// Accounts name an affiliate to the letter, so look at the list first: one that is known can be neither renamed nor removed
+/// while an account has it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  opsadmin affiliates add Bright")]
+struct Add {
+    /// The affiliate's name.
+    #[arg(value_name = "NAME", value_parser = AffiliateName::parse)]
+    name: AffiliateName,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+impl Affiliates {
+    /// Does what was asked.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        match &self.command {
+            Command::List(list) => list.run(output).await?,
+            Command::Add(add) => add.run(output).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl List {
+    async fn run(&self, output: &mut Output) -> Result<()> {
+        let database = self.database.open_existing().await?;
+        let affiliates = database.affiliates().await;
+        database.close().await;
+        let affiliates = affiliates?;
+        match self.format.format {
+            Format::Text if affiliates.is_empty() => output.complain("OpsAdmin knows no affiliate"),
+            Format::Text => affiliates.iter().try_for_each(|affiliate| output.line(&plain(affiliate)))?,
+            format => output.value(format, &json!({ "affiliates": affiliates }))?,
+        }
+        Ok(())
+    }
+}
+
+impl Add {
+    async fn run(&self, output: &mut Output) -> Result<()> {
+        let database = self.database.open_existing().await?;
+        let added = database.register_affiliate(&self.name, Machine.now()).await;
+        database.close().await;
+        let added = added?;
+        let name = plain(self.name.as_str());
+        match (self.format.format, added) {
+            (Format::Text, true) => output.line(&format!("OpsAdmin knows the affiliate {name} now")),
+            (Format::Text, false) => output.line(&format!("OpsAdmin knows the affiliate {name} already")),
+            (format, added) => output.value(format, &json!({ "affiliate": self.name.as_str(), "added": added })),
+        }
+    }
+}

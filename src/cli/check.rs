@@ -1,0 +1,159 @@
+//! `opsadmin check`: would this account be let in, and why?
+
+use super::account::AccountArgs;
+use super::database::DatabaseArgs;
+use super::output::{Format, FormatArgs, Output};
+use super::surroundings::Machine;
+use super::text::plain;
+use crate::account::{Access, Account, EndpointGroup, Plans, Reach, Role, Use, access};
+use crate::reconcile::Surroundings;
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+/// The exit code for an account that is not let in: neither success nor an error.
+const NOT_LET_IN: u8 = 3;
+
+/// Say whether an account would be let in, and what each rule says about it.
+///
+/// Decided from the account database by the rules that the API's servers follow. What is not asked with an option is not
+/// judged: the answer says then what there is. Nothing is changed, and rights to read are enough.
+///
+/// Exit codes: 0 let in, 3 not let in, 1 an error.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin check acme --ip 203.0.113.7 --endpoint plans --affiliate Bright\n  opsadmin check -n partners acme-portal --role Customer"
+)]
+pub struct Check {
+    #[command(flatten)]
+    account: AccountArgs,
+
+    /// From this address.
+    #[arg(long, value_name = "IP")]
+    ip: Option<IpAddr>,
+
+    /// To everything that this role opens.
+    #[arg(long, value_name = "ROLE", value_parser = role(), conflicts_with = "endpoint")]
+    role: Option<Role>,
+
+    /// To this group of endpoints.
+    #[arg(long, value_name = "GROUP")]
+    endpoint: Option<Group>,
+
+    /// To see the plans of this affiliate.
+    #[arg(long, value_name = "NAME")]
+    affiliate: Option<String>,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// The groups of endpoints, as the command line names them.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Group {
+    /// What a customer sees of their own.
+    MyAccount,
+    /// Plans and rates.
+    Plans,
+    /// Enrollments in plans.
+    Enrollments,
+    /// The whole API.
+    Everything,
+}
+
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|name| Role::parse(&name))
+}
+
+impl Check {
+    /// Decides, and prints how.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let database = self.database.open_existing().await?;
+        let account = self.account.find(database.as_ref()).await;
+        database.close().await;
+        let account = account?;
+        let asked = self.asked();
+        let access = access(&account, &asked, Machine.now());
+        match self.format.format {
+            Format::Text => print(&account, &access, output)?,
+            format => output.value(format, &self.value(&account, &access))?,
+        }
+        Ok(if access.is_let_in() { ExitCode::SUCCESS } else { ExitCode::from(NOT_LET_IN) })
+    }
+
+    fn asked(&self) -> Use {
+        let endpoint = self.endpoint.map(|group| Reach::Endpoint(group.into()));
+        Use { ip: self.ip, reach: self.role.map(Reach::Role).or(endpoint), affiliate: self.affiliate.clone() }
+    }
+
+    fn value(&self, account: &Account, access: &Access) -> Value {
+        let endpoint = self.endpoint.map(|group| EndpointGroup::from(group).as_str());
+        let rules = access.rules.iter().map(
+            |judged| json!({ "rule": judged.rule.as_str(), "verdict": judged.verdict.as_str(), "why": judged.why }),
+        );
+        json!({
+            "account": { "id": account.id.to_string(), "name": account.settings.name },
+            "asked": {
+                "ip": self.ip.map(|ip| ip.to_string()),
+                "role": self.role.map(Role::as_str),
+                "endpoint": endpoint,
+                "affiliate": self.affiliate,
+            },
+            "letIn": access.is_let_in(),
+            "rules": rules.collect::<Vec<_>>(),
+            "endpoints": access.endpoints.iter().map(|group| group.as_str()).collect::<Vec<_>>(),
+            "plans": {
+                "all": access.plans == Plans::All,
+                "affiliate": match &access.plans {
+                    Plans::All => None,
+                    Plans::Of(affiliate) => Some(affiliate),
+                },
+            },
+            "useRefreshToken": account.settings.use_refresh_token,
+        })
+    }
+}
+
+fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> {
+    let mut rows = vec![["RULE", "VERDICT", "WHY"].map(str::to_owned)];
+    rows.extend(
+        access
+            .rules
+            .iter()
+            .map(|judged| [judged.rule.as_str(), judged.verdict.as_str(), &judged.why].map(str::to_owned)),
+    );
+    output.table(&rows)?;
+    output.line("")?;
+    let name = plain(&account.settings.name);
+    let strong = |colour: AnsiColor| Style::new().fg_color(Some(colour.into())).bold();
+    if access.is_let_in() {
+        let style = strong(AnsiColor::Green);
+        output.line(&format!("{name} is {style}let in{style:#}"))?;
+        if account.settings.use_refresh_token {
+            output.line("It must authenticate again every few seconds.")?;
+        }
+        Ok(())
+    } else {
+        let style = strong(AnsiColor::Red);
+        let why: Vec<&str> = access.refusals().map(|judged| judged.why.as_str()).collect();
+        output.line(&format!("{name} is {style}not let in{style:#}: {}", why.join("; ")))
+    }
+}
+
+impl From<Group> for EndpointGroup {
+    fn from(group: Group) -> Self {
+        match group {
+            Group::MyAccount => Self::MyAccount,
+            Group::Plans => Self::Plans,
+            Group::Enrollments => Self::Enrollments,
+            Group::Everything => Self::Everything,
+        }
+    }
+}

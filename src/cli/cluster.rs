@@ -1,0 +1,103 @@
+//! A cluster, as the command line names it, and its id in the account database.
+
+use crate::account::ClusterId;
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use http::header::{HeaderValue, USER_AGENT};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use std::path::PathBuf;
+use std::time::Duration;
+use tower::timeout::TimeoutLayer;
+
+/// How long the API server may take to begin an answer, with all that the client tries again by itself.
+///
+/// A connection whose other end is gone without a word never says so, and whoever asked would wait for it for ever. It is
+/// also less than the 30 seconds that Kubernetes gives a pod to end, in which a call that is under way must end too.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How to reach a cluster.
+#[derive(Debug, Args)]
+pub struct KubeArgs {
+    /// The kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The kubeconfig's context. Default: its current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+/// Which cluster, for the account database.
+#[derive(Debug, Args)]
+pub struct ClusterArgs {
+    #[command(flatten)]
+    kube: KubeArgs,
+
+    /// This cluster's name in the account database; accounts belong to it. Default: the UID of the namespace kube-system.
+    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID")]
+    cluster_id: Option<String>,
+}
+
+impl KubeArgs {
+    /// A client for the cluster.
+    pub async fn client(&self) -> Result<Client> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let mut config = match (&self.kubeconfig, &self.context) {
+            (Some(file), _) => {
+                let named = || format!("cannot use the kubeconfig {}", file.display());
+                let kubeconfig = Kubeconfig::read_from(file).with_context(named)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(named)?
+            }
+            (None, Some(context)) => Config::from_kubeconfig(&options)
+                .await
+                .with_context(|| format!("cannot use the context {context} of the kubeconfig"))?,
+            (None, None) => Config::infer()
+                .await
+                .context("no cluster to connect to: give --kubeconfig FILE, or run inside a cluster")?,
+        };
+        config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
+        Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
+    }
+}
+
+impl ClusterArgs {
+    /// A client for the cluster.
+    pub async fn client(&self) -> Result<Client> {
+        self.kube.client().await
+    }
+
+    /// The id that was given, if one was.
+    pub fn given(&self) -> Result<Option<ClusterId>> {
+        Ok(self.cluster_id.as_deref().map(ClusterId::parse).transpose()?)
+    }
+
+    /// The id that was given, or the one that the cluster has.
+    pub async fn id(&self, client: &Client) -> Result<ClusterId> {
+        match self.given()? {
+            Some(id) => Ok(id),
+            None => own_id(client).await,
+        }
+    }
+
+    /// The same, with a connection only if it takes one.
+    pub async fn id_alone(&self) -> Result<ClusterId> {
+        match self.given()? {
+            Some(id) => Ok(id),
+            None => own_id(&self.client().await?).await,
+        }
+    }
+}
+
+async fn own_id(client: &Client) -> Result<ClusterId> {
+    let id = Api::<Namespace>::all(client.clone())
+        .get_metadata("kube-system")
+        .await
+        .context("cannot read the UID of the namespace kube-system, which names this cluster in the account database; give --cluster-id, or allow `get` on that namespace")?
+        .metadata
+        .uid
+        .ok_or_else(|| anyhow!("the namespace kube-system has no UID; give --cluster-id"))?;
+    Ok(ClusterId::parse(&id)?)
+}

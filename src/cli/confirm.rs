@@ -1,0 +1,36 @@
+//! Asking before something that cannot be taken back.
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::io::{IsTerminal, Write, stderr, stdin};
+
+/// Whether to ask.
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// Do it without asking. Needed where nobody can be asked: in a script.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl ConfirmArgs {
+    /// Asks whether to do `what`, a sentence without its end.
+    ///
+    /// # Errors
+    /// They said anything but yes, or there is nobody to ask.
+    pub fn ask(&self, what: &str) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if !stdin().is_terminal() || !stderr().is_terminal() {
+            bail!("{what}: there is no terminal to ask on, so nothing was done; if that is meant, say so with --yes");
+        }
+        write!(stderr(), "{what}. Go on? [y/N] ").context("cannot ask")?;
+        stderr().flush().context("cannot ask")?;
+        let mut answer = String::new();
+        stdin().read_line(&mut answer).context("cannot read the answer")?;
+        match answer.trim().to_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => bail!("nothing was done"),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `opsadmin get`: what is there.
+
+use super::account::NamedBy;
+use super::database::{DatabaseArgs, KeyringArgs};
+use super::output::{Format, FormatArgs, Output};
+use super::surroundings::Machine;
+use super::view::AccountView;
+use crate::account::{Account, Life};
+use crate::database::AccountDatabase;
+use crate::reconcile::Surroundings;
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::json;
+use std::io::{IsTerminal, stdout};
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+/// Show one account, or list those there are.
+///
+/// An account is shown with its owner, its state and its keys by id; never with a secret key, unless --show-secret asks for
+/// it on a terminal. A list has the accounts that are not deleted, and can be narrowed by the options. Nothing is changed,
+/// and rights to read are enough.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin get acme\n  opsadmin get --unowned\n  opsadmin get -n partners acme-portal -o yaml\n  opsadmin get acme --show-secret"
+)]
+pub struct Get {
+    /// The account's name in OpsAdmin, or its id; with --namespace, the name of its ApiAccount. Default: a list.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
+    #[command(flatten)]
+    by: NamedBy,
+
+    #[command(flatten)]
+    narrowed: Narrowed,
+
+    /// Show the secret keys of this account. Only on a terminal, and with the keyring.
+    #[arg(long, requires = "name")]
+    show_secret: bool,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    keyring: KeyringArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Which accounts to list.
+#[derive(Debug, Args)]
+struct Narrowed {
+    /// List accounts that no resource declares, on whichever cluster.
+    #[arg(long, conflicts_with_all = ["name", "namespace"])]
+    unowned: bool,
+
+    /// List accounts that are suspended.
+    #[arg(long, conflicts_with = "name")]
+    suspended: bool,
+
+    /// List accounts that are deleted and not yet purged, instead of the others.
+    #[arg(long, conflicts_with = "name")]
+    deleted: bool,
+}
+
+impl Narrowed {
+    fn has(&self, account: &Account) -> bool {
+        let is_deleted = matches!(account.life, Life::Deleted { .. });
+        let is_unowned = account.owner.is_none() || matches!(account.life, Life::Retained { .. });
+        is_deleted == self.deleted && (!self.unowned || is_unowned) && (!self.suspended || account.suspension.is_some())
+    }
+}
+
+impl Get {
+    /// Reads, and prints.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        if self.show_secret && !stdout().is_terminal() {
+            bail!(
+                "--show-secret shows a secret key on a terminal only, and this output goes to a file or a program; on a cluster, the key is in the account's Secret"
+            );
+        }
+        let database = self.database.open_existing().await?;
+        let result = match &self.name {
+            Some(name) => self.one(name, database.as_ref(), output).await,
+            None => self.list(database.as_ref(), output).await,
+        };
+        database.close().await;
+        result?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn one(&self, name: &str, database: &dyn AccountDatabase, output: &mut Output) -> Result<()> {
+        let account = self.by.find(database, name).await?;
+        let mut view = AccountView::of(&account, Machine.now());
+        if self.show_secret {
+            view = view.with_secret_keys(self.secret_keys(&account, database).await?);
+        }
+        if self.format.format != Format::Text {
+            return output.value(self.format.format, &view);
+        }
+        output.table(&view.lines())?;
+        output.line("")?;
+        output.table(&view.key_rows())?;
+        let mut secret_keys = view.secret_keys().peekable();
+        if secret_keys.peek().is_some() {
+            output.line("")?;
+            output.line("Secret keys, by pair; whoever has one is this account:")?;
+        }
+        secret_keys.try_for_each(|(pair, secret_key)| output.line(&Zeroizing::new(format!("{pair}   {secret_key}"))))
+    }
+
+    async fn secret_keys(&self, account: &Account, database: &dyn AccountDatabase) -> Result<Vec<Zeroizing<String>>> {
+        let keyring = self.keyring.load_existing(&self.database, database).await?;
+        let open = |key: &crate::account::StoredKey| -> Result<_> {
+            Ok(Zeroizing::new(keyring.open(account.id, key.id, &key.sealed)?.expose().to_owned()))
+        };
+        account.keys.iter().map(open).collect()
+    }
+
+    async fn list(&self, database: &dyn AccountDatabase, output: &mut Output) -> Result<()> {
+        let cluster = match (&self.by.namespace, self.narrowed.unowned) {
+            (Some(_), _) => Some(self.by.cluster.id_alone().await?),
+            (None, false) => self.by.cluster.given()?,
+            (None, true) => None,
+        };
+        let is_listed = |account: &Account| {
+            let owner = account.owner.as_ref();
+            self.narrowed.has(account)
+                && cluster.as_ref().is_none_or(|cluster| owner.is_some_and(|owner| owner.cluster == *cluster))
+                && self.by.namespace.as_ref().is_none_or(|wanted| owner.is_some_and(|owner| owner.namespace == *wanted))
+        };
+        let mut accounts = database.list().await?;
+        accounts.retain(is_listed);
+        accounts.sort_by(|a, b| (&a.settings.name, a.id).cmp(&(&b.settings.name, b.id)));
+        let now = Machine.now();
+        let views: Vec<AccountView> = accounts.iter().map(|account| AccountView::of(account, now)).collect();
+        if self.format.format != Format::Text {
+            return output.value(self.format.format, &json!({ "accounts": views }));
+        }
+        if views.is_empty() {
+            output.complain("there are no such accounts");
+            return Ok(());
+        }
+        let rows: Vec<_> = std::iter::once(AccountView::heading()).chain(views.iter().map(AccountView::row)).collect();
+        output.table(&rows)
+    }
+}

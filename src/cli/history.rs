@@ -1,0 +1,97 @@
+//! `opsadmin history`: what happened to an account, from the journal.
+
+use super::account::AccountArgs;
+use super::database::DatabaseArgs;
+use super::output::{Format, FormatArgs, Output};
+use super::text::{plain, visible};
+use crate::account::AccountId;
+use crate::database::{JournalEntry, Journalled, JournalledChange};
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Tell what happened to an account: when, by whom, for which generation of its resource, and what changed.
+///
+/// The journal outlives the account: one that was deleted or purged is found by its id. It never has a key. Nothing is
+/// changed, and rights to read are enough.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin history acme\n  opsadmin history 6f1c2a4e-5b0d-4c1e-9a57-2f1f0e6f7a10 -o json\n  opsadmin history -n partners acme-portal"
+)]
+pub struct History {
+    #[command(flatten)]
+    account: AccountArgs,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+impl History {
+    /// Reads, and prints.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let database = self.database.open_existing().await?;
+        let told = async {
+            let id = self.account.find_id(database.as_ref()).await?;
+            anyhow::Ok((id, database.journal(id).await?))
+        }
+        .await;
+        database.close().await;
+        let (id, entries) = told?;
+        if entries.is_empty() {
+            bail!("the journal tells nothing of the account {id}");
+        }
+        match self.format.format {
+            Format::Text => output.table(&rows(&entries))?,
+            format => output.value(format, &value(id, &entries))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn value(id: AccountId, entries: &[JournalEntry]) -> Value {
+    let entries = entries.iter().map(|entry| {
+        let (changes, note) = match &entry.changes {
+            Journalled::Changes(changes) => (changes.as_slice(), None),
+            Journalled::Text(text) => (&[][..], Some(text)),
+        };
+        let change = |change: &JournalledChange| json!({ "field": change.field, "old": change.old, "new": change.new });
+        json!({
+            "at": entry.at,
+            "actor": entry.actor,
+            "generation": entry.generation,
+            "action": entry.action,
+            "changes": changes.iter().map(change).collect::<Vec<_>>(),
+            "note": note,
+        })
+    });
+    json!({ "account": id.to_string(), "entries": entries.collect::<Vec<_>>() })
+}
+
+fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
+    let mut rows = vec![["AT", "ACTOR", "GENERATION", "ACTION", "CHANGES"].map(str::to_owned)];
+    for entry in entries {
+        let mut told = match &entry.changes {
+            Journalled::Changes(changes) => changes.iter().map(in_words).collect(),
+            Journalled::Text(text) => vec![visible(text)],
+        }
+        .into_iter();
+        rows.push([
+            format!("{:.0}", entry.at),
+            plain(&entry.actor),
+            entry.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
+            plain(&entry.action),
+            told.next().unwrap_or_default(),
+        ]);
+        rows.extend(told.map(|change| [String::new(), String::new(), String::new(), String::new(), change]));
+    }
+    rows
+}
+
+fn in_words(change: &JournalledChange) -> String {
+    let shown = |text: &str| if text.is_empty() { "nothing".to_owned() } else { visible(text) };
+    format!("{}: {} → {}", plain(&change.field), shown(&change.old), shown(&change.new))
+}

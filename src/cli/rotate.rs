@@ -1,0 +1,214 @@
+//! `opsadmin rotate`: new keys for an account, now.
+
+use super::LOCAL_CLUSTER;
+use super::account::AccountArgs;
+use super::actor::ActorArgs;
+use super::confirm::ConfirmArgs;
+use super::database::{DatabaseArgs, KeyringArgs};
+use super::output::{Format, FormatArgs, Output};
+use super::step_in::step_in;
+use super::surroundings::Machine;
+use super::text::plain;
+use super::view::AccountView;
+use crate::account::{Account, KeyId, KeyState, Life, Owner, Period, Succession, succession};
+use crate::api::{ApiAccount, DEFAULT_OVERLAP, ManagementPolicy};
+use crate::database::{AccountDatabase, Action, Keyring};
+use crate::reconcile::{Surroundings, is_paused, new_key};
+use anyhow::{Result, bail};
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Give an account new keys, now.
+///
+/// The old pair works for the overlap, so that whoever has it can change over. With --overlap 0s, for a leak, every older
+/// pair stops working at once. The keys are made in the account database; the account's controller, or the next `apply`,
+/// writes them into its Secret, and the output says whom to wait for. Nothing is made twice for it: a resource's own rotation
+/// goes on as it is.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin rotate acme\n  opsadmin rotate -n partners acme-portal --overlap 1h\n  opsadmin rotate acme --overlap 0s --yes"
+)]
+pub struct Rotate {
+    #[command(flatten)]
+    account: AccountArgs,
+
+    /// How long the old pair goes on working, such as 24h, 1h30m or 0s.
+    #[arg(long, value_name = "TIME", default_value = DEFAULT_OVERLAP, value_parser = Period::parse)]
+    overlap: Period,
+
+    #[command(flatten)]
+    confirm: ConfirmArgs,
+
+    #[command(flatten)]
+    actor: ActorArgs,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    keyring: KeyringArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What was done to the pairs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rotated {
+    /// The new pair.
+    pair: String,
+    /// Until when the pair before works; `None`: it was revoked.
+    old_expires: Option<Timestamp>,
+    /// Pairs that were revoked: their ids.
+    revoked: Vec<String>,
+}
+
+/// The Secret that is still to be written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Waiting {
+    cluster: String,
+    namespace: String,
+    /// The ApiAccount.
+    resource: String,
+    /// The Secret's name, as far as the resource could be asked.
+    secret: Option<String>,
+    /// Why nobody writes it for now.
+    held: Option<&'static str>,
+}
+
+impl Rotate {
+    /// Rotates, and prints what to wait for.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let actor = self.actor.in_journal()?;
+        // Asked first: what cannot be told afterwards is better not begun.
+        let resource = self.account.resource().await?;
+        let database = self.database.open_existing().await?;
+        let rotated = self.rotate(database.as_ref(), &actor).await;
+        database.close().await;
+        let (account, rotated) = rotated?;
+        let waiting = Waiting::of(&account, resource.as_ref());
+        match self.format.format {
+            Format::Text => print(&account, &rotated, waiting.as_ref(), output)?,
+            format => {
+                let account = AccountView::of(&account, Machine.now());
+                output.value(format, &json!({ "account": account, "rotated": rotated, "waiting": waiting }))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn rotate(&self, database: &dyn AccountDatabase, actor: &str) -> Result<(Account, Rotated)> {
+        let account = self.account.find(database).await?;
+        refuse_what_has_no_successor(&account)?;
+        let keyring = self.keyring.load_existing(&self.database, database).await?;
+        if self.overlap.is_zero() {
+            self.confirm.ask(&format!(
+                "every pair of keys that {} has now stops working at once, before its user has the new one",
+                plain(&account.settings.name)
+            ))?;
+        }
+        let stepped_in = step_in(database, account, actor, |account| self.decide(account, &keyring).map(Some)).await?;
+        let Some(Action::Rotate { key, old_expires, revoke, .. }) = stepped_in.done else {
+            bail!("nothing was done to the account {}", stepped_in.account.id);
+        };
+        let replaced = stepped_in.before.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
+        let revoked = replaced.into_iter().chain(revoke).map(|id| id.to_string()).collect();
+        Ok((stepped_in.account, Rotated { pair: key.id.to_string(), old_expires, revoked }))
+    }
+
+    fn decide(&self, account: &Account, keyring: &Keyring) -> Result<Action> {
+        refuse_what_has_no_successor(account)?;
+        let Succession { old_expires, revoke } = succession(account, self.overlap, Machine.now());
+        // Which of the pairs has leaked, nobody knows.
+        let revoke = if self.overlap.is_zero() { retiring(account) } else { revoke };
+        Ok(Action::Rotate {
+            expected: account.version,
+            key: new_key(account.id, keyring, &Machine)?,
+            old_expires,
+            revoke,
+            // What its resource asks for is answered by whoever reads the resource.
+            answered: account.answered.clone(),
+        })
+    }
+}
+
+fn retiring(account: &Account) -> Vec<KeyId> {
+    account.keys.iter().filter(|key| key.state != KeyState::Active).map(|key| key.id).collect()
+}
+
+fn refuse_what_has_no_successor(account: &Account) -> Result<()> {
+    let name = plain(&account.settings.name);
+    if let Life::Deleted { since } = account.life {
+        bail!(
+            "{name} is deleted since {since:.0} and does not authenticate; apply its resource again to have it back, and rotate then"
+        );
+    }
+    if account.active_key().is_none() {
+        bail!(
+            "{name} has no active pair of keys; if its Secret still holds one, its controller or `opsadmin apply` gives it back, and otherwise its row in account_keys is to be restored from a backup"
+        );
+    }
+    Ok(())
+}
+
+impl Waiting {
+    /// Who is to write the account's Secret; `None`: nobody will.
+    fn of(account: &Account, resource: Option<&ApiAccount>) -> Option<Self> {
+        let Owner { cluster, namespace, name } = account.owner.as_ref().filter(|_| account.life == Life::Live)?;
+        let named = |resource: &ApiAccount| {
+            let written = resource.status.as_ref().and_then(|status| status.secret_name.clone());
+            resource.spec.secret.name.clone().or(written).unwrap_or_else(|| format!("{name}-opsadmin"))
+        };
+        let held = resource.and_then(|resource| match resource.spec.management_policy {
+            ManagementPolicy::Observe => Some("it is only observed (managementPolicy: Observe)"),
+            ManagementPolicy::Enforce if is_paused(resource) => Some("it is paused (ops-admin.com/paused)"),
+            ManagementPolicy::Enforce => None,
+        });
+        Some(Self {
+            cluster: cluster.as_str().to_owned(),
+            namespace: namespace.clone(),
+            resource: name.clone(),
+            secret: resource.map(named),
+            held,
+        })
+    }
+
+    fn in_words(&self) -> String {
+        let resource = plain(&format!("{}/{}", self.namespace, self.resource));
+        let secret = match &self.secret {
+            Some(secret) => format!("The Secret {} of the ApiAccount {resource}", plain(secret)),
+            None => format!("The Secret of the ApiAccount {resource}"),
+        };
+        if let Some(held) = self.held {
+            return format!("{secret} is NOT written, since {held}: change that, or hand the keys over yourself.");
+        }
+        if self.cluster == LOCAL_CLUSTER {
+            return format!("{secret} is written by the next `opsadmin apply`.");
+        }
+        format!(
+            "{secret} is written by the controller of the cluster {}: at once with PostgreSQL, with its next sweep with SQLite.",
+            plain(&self.cluster)
+        )
+    }
+}
+
+fn print(account: &Account, rotated: &Rotated, waiting: Option<&Waiting>, output: &mut Output) -> Result<()> {
+    let name = plain(&account.settings.name);
+    output.line(&format!("{name} has a new pair of keys, {}", rotated.pair))?;
+    match rotated.old_expires {
+        Some(expires) => output.line(&format!("The old one works until {expires:.0}."))?,
+        None => output.line("No older pair works any more.")?,
+    }
+    match waiting {
+        Some(waiting) => output.line(&waiting.in_words()),
+        None => output.line(&format!(
+            "No resource declares the account, so nobody writes its Secret: hand the keys over with `opsadmin get {} --show-secret`.",
+            account.id
+        )),
+    }
+}

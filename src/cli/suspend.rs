@@ -1,0 +1,135 @@
+//! `opsadmin suspend` and `opsadmin resume`: stopping an account whatever its resource says, and the end of that.
+
+use super::account::AccountArgs;
+use super::actor::ActorArgs;
+use super::database::DatabaseArgs;
+use super::output::{Format, FormatArgs, Output};
+use super::step_in::{SteppedIn, step_in};
+use super::surroundings::Machine;
+use super::text::plain;
+use super::view::AccountView;
+use crate::account::{Account, Life, SuspensionReason};
+use crate::database::{AccountDatabase, Action};
+use crate::reconcile::Surroundings;
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Stop an account at once, whatever its resource says.
+///
+/// It does not authenticate until it is resumed; its keys and settings stay. On a cluster, its resource shows the condition
+/// Suspended with the reason, and the controller never ends a suspension. Suspending it again with another reason changes
+/// the reason.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin suspend acme --reason \"calls from an unknown network, ticket 4711\"\n  opsadmin suspend -n partners acme-portal --reason unpaid"
+)]
+pub struct Suspend {
+    #[command(flatten)]
+    account: AccountArgs,
+
+    /// Why, in a line. Whoever sees the account's resource sees it.
+    #[arg(long, value_name = "TEXT", value_parser = SuspensionReason::parse)]
+    reason: SuspensionReason,
+
+    #[command(flatten)]
+    actor: ActorArgs,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// End the suspension of an account.
+///
+/// It authenticates again with the keys that it has, if it is enabled.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  opsadmin resume acme\n  opsadmin resume -n partners acme-portal")]
+pub struct Resume {
+    #[command(flatten)]
+    account: AccountArgs,
+
+    #[command(flatten)]
+    actor: ActorArgs,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+impl Suspend {
+    /// Suspends it, and prints what was done.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let actor = self.actor.in_journal()?;
+        let database = self.database.open_existing().await?;
+        let stepped_in = self.suspend(database.as_ref(), &actor).await;
+        database.close().await;
+        let SteppedIn { account, done, .. } = stepped_in?;
+        let name = plain(&account.settings.name);
+        let said = match &account.suspension {
+            Some(found) if done.is_none() => {
+                format!("{name} is suspended already, since {:.0}: {:?}", found.since, found.reason)
+            }
+            Some(found) => format!("{name} is suspended since {:.0}: {:?}", found.since, found.reason),
+            // Somebody resumed it in the same moment.
+            None => format!("{name} is not suspended any more"),
+        };
+        print(&said, &account, done.is_some(), self.format.format, output)
+    }
+
+    async fn suspend(&self, database: &dyn AccountDatabase, actor: &str) -> Result<SteppedIn> {
+        let account = self.account.find(database).await?;
+        let decide = |account: &Account| {
+            let is_so = account.suspension.as_ref().is_some_and(|found| found.reason == self.reason.as_str());
+            let action = Action::Suspend { expected: account.version, reason: self.reason.clone() };
+            Ok((!is_so).then_some(action))
+        };
+        step_in(database, account, actor, decide).await
+    }
+}
+
+impl Resume {
+    /// Resumes it, and prints what was done.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let actor = self.actor.in_journal()?;
+        let database = self.database.open_existing().await?;
+        let stepped_in = self.resume(database.as_ref(), &actor).await;
+        database.close().await;
+        let SteppedIn { account, done, .. } = stepped_in?;
+        let name = plain(&account.settings.name);
+        let still = match (account.life, account.settings.enabled) {
+            (Life::Deleted { .. }, _) => "; it is deleted, and does not authenticate",
+            (_, false) => "; it is disabled, and does not authenticate",
+            (_, true) => "",
+        };
+        let said = match done {
+            Some(_) => format!("{name} is not suspended any more{still}"),
+            None => format!("{name} is not suspended{still}"),
+        };
+        print(&said, &account, done.is_some(), self.format.format, output)
+    }
+
+    async fn resume(&self, database: &dyn AccountDatabase, actor: &str) -> Result<SteppedIn> {
+        let account = self.account.find(database).await?;
+        let decide = |account: &Account| {
+            let action = Action::Resume { expected: account.version };
+            Ok(account.suspension.is_some().then_some(action))
+        };
+        step_in(database, account, actor, decide).await
+    }
+}
+
+fn print(said: &str, account: &Account, changed: bool, format: Format, output: &mut Output) -> Result<ExitCode> {
+    match format {
+        Format::Text => output.line(said)?,
+        format => {
+            output.value(format, &json!({ "account": AccountView::of(account, Machine.now()), "changed": changed }))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,242 @@
+//! An account as the commands show it: to programs by fields that stay, to people in words.
+
+use super::text::{listed, plain};
+use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use zeroize::Zeroizing;
+
+/// An account. The fields are documented in docs/commands.md, and stay.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountView {
+    id: String,
+    name: String,
+    description: String,
+    version: i64,
+    life: &'static str,
+    life_since: Option<Timestamp>,
+    enabled: bool,
+    suspension: Option<SuspensionView>,
+    owner: Option<OwnerView>,
+    roles: BTreeSet<String>,
+    affiliate: Option<String>,
+    #[serde(rename = "anyIP")]
+    any_ip: bool,
+    #[serde(rename = "allowedIPs")]
+    allowed_ips: BTreeSet<String>,
+    use_refresh_token: bool,
+    keys: Vec<KeyView>,
+}
+
+#[derive(Debug, Serialize)]
+struct SuspensionView {
+    since: Timestamp,
+    reason: String,
+}
+
+/// The resource that declares an account.
+#[derive(Debug, Serialize)]
+pub struct OwnerView {
+    cluster: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyView {
+    id: String,
+    api_key: String,
+    state: &'static str,
+    created: Timestamp,
+    expires: Option<Timestamp>,
+    /// Only where somebody on a terminal asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_key: Option<Shown>,
+}
+
+/// A secret key on its way to a terminal.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown(Zeroizing<String>);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl AccountView {
+    /// The account at this time, without a secret key.
+    pub fn of(account: &Account, now: Timestamp) -> Self {
+        let (life, life_since) = match account.life {
+            Life::Live => ("live", None),
+            Life::Retained { since } => ("retained", Some(since)),
+            Life::Deleted { since } => ("deleted", Some(since)),
+        };
+        let settings = account.settings.clone();
+        Self {
+            id: account.id.to_string(),
+            name: settings.name,
+            description: settings.description,
+            version: account.version.0,
+            life,
+            life_since,
+            enabled: settings.enabled,
+            suspension: account.suspension.as_ref().map(SuspensionView::of),
+            owner: account.owner.as_ref().map(OwnerView::of),
+            roles: settings.roles,
+            affiliate: settings.affiliate,
+            any_ip: settings.any_ip,
+            allowed_ips: settings.allowed_ips,
+            use_refresh_token: settings.use_refresh_token,
+            keys: account.keys.iter().map(|key| KeyView::of(key, now)).collect(),
+        }
+    }
+
+    /// Adds secret keys, in the order of the account's pairs.
+    pub fn with_secret_keys(mut self, secret_keys: Vec<Zeroizing<String>>) -> Self {
+        for (key, secret_key) in self.keys.iter_mut().zip(secret_keys) {
+            key.secret_key = Some(Shown(secret_key));
+        }
+        self
+    }
+
+    /// The line that a list has for it, below [`Self::heading`].
+    pub fn row(&self) -> [String; 7] {
+        [
+            plain(&self.name),
+            self.state().to_owned(),
+            self.roles_in_words(),
+            self.affiliate_in_words(),
+            self.addresses_in_words(),
+            self.owner_in_words(),
+            self.id.clone(),
+        ]
+    }
+
+    /// The heading of a list.
+    pub fn heading() -> [String; 7] {
+        ["NAME", "STATE", "ROLES", "AFFILIATE", "ADDRESSES", "OWNER", "ID"].map(str::to_owned)
+    }
+
+    /// Everything but the keys, one thing a line.
+    pub fn lines(&self) -> Vec<[String; 2]> {
+        let since = |word: &str, since: Timestamp| format!("{word} since {since:.0}");
+        let mut state = match (self.life, self.life_since) {
+            ("deleted", Some(at)) => since("deleted", at),
+            _ if self.enabled => "enabled".to_owned(),
+            _ => "disabled".to_owned(),
+        };
+        if let Some(suspension) = &self.suspension {
+            state = format!("{}, {}: {:?}", since("suspended", suspension.since), state, suspension.reason);
+        }
+        let owner = match (self.life, self.life_since) {
+            ("retained", Some(at)) => format!("{}; {}", self.owner_in_words(), since("let go", at)),
+            _ => self.owner_in_words(),
+        };
+        [
+            ("Name", plain(&self.name)),
+            ("Id", self.id.clone()),
+            ("Owner", owner),
+            ("State", state),
+            ("Description", if self.description.is_empty() { "none".to_owned() } else { plain(&self.description) }),
+            ("Roles", self.roles_in_words()),
+            ("Affiliate", self.affiliate_in_words()),
+            ("Addresses", self.addresses_in_words()),
+            ("Refresh token", if self.use_refresh_token { "yes" } else { "no" }.to_owned()),
+            ("Version", self.version.to_string()),
+        ]
+        .map(|(what, text)| [format!("{what}:"), text])
+        .into()
+    }
+
+    /// The pairs of keys, with a heading; and without secret keys.
+    pub fn key_rows(&self) -> Vec<[String; 5]> {
+        let mut rows = vec![["PAIR", "API KEY", "STATE", "CREATED", "EXPIRES"].map(str::to_owned)];
+        rows.extend(self.keys.iter().map(|key| {
+            let expires = key.expires.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
+            [key.id.clone(), key.api_key.clone(), key.state.to_owned(), format!("{:.0}", key.created), expires]
+        }));
+        rows
+    }
+
+    /// The secret keys that were added, each after its pair's id.
+    pub fn secret_keys(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.keys.iter().filter_map(|key| Some((key.id.as_str(), key.secret_key.as_ref()?.0.as_str())))
+    }
+
+    fn state(&self) -> &'static str {
+        match self {
+            Self { life: "deleted", .. } => "deleted",
+            Self { suspension: Some(_), .. } => "suspended",
+            Self { enabled: false, .. } => "disabled",
+            Self { .. } => "enabled",
+        }
+    }
+
+    fn roles_in_words(&self) -> String {
+        if self.roles.is_empty() { "none".to_owned() } else { listed(&self.roles) }
+    }
+
+    fn affiliate_in_words(&self) -> String {
+        self.affiliate.as_deref().map_or_else(|| "every".to_owned(), plain)
+    }
+
+    fn addresses_in_words(&self) -> String {
+        match (self.any_ip, self.allowed_ips.is_empty()) {
+            (true, _) => "any".to_owned(),
+            (false, true) => "none".to_owned(),
+            (false, false) => listed(&self.allowed_ips),
+        }
+    }
+
+    fn owner_in_words(&self) -> String {
+        match &self.owner {
+            Some(owner) if self.life == "retained" => format!("nobody (was {})", owner.in_words()),
+            Some(owner) => owner.in_words(),
+            None => "nobody".to_owned(),
+        }
+    }
+}
+
+impl SuspensionView {
+    fn of(suspension: &Suspension) -> Self {
+        Self { since: suspension.since, reason: suspension.reason.clone() }
+    }
+}
+
+impl OwnerView {
+    /// The owner.
+    pub fn of(owner: &Owner) -> Self {
+        Self {
+            cluster: owner.cluster.as_str().to_owned(),
+            namespace: owner.namespace.clone(),
+            name: owner.name.clone(),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        plain(&format!("{}/{}/{}", self.cluster, self.namespace, self.name))
+    }
+}
+
+impl KeyView {
+    fn of(key: &StoredKey, now: Timestamp) -> Self {
+        let (state, expires) = match key.state {
+            KeyState::Active => ("Active", None),
+            KeyState::Retiring { expires } if expires > now => ("Retiring", Some(expires)),
+            KeyState::Retiring { expires } => ("Expired", Some(expires)),
+        };
+        Self {
+            id: key.id.to_string(),
+            api_key: key.api_key.as_str().to_owned(),
+            state,
+            created: key.created,
+            expires,
+            secret_key: None,
+        }
+    }
+}

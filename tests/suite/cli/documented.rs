@@ -1,0 +1,77 @@
+//! docs/commands.md has every field that the commands print, and no other.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::office::Office;
+
+const PAGE: &str = include_str!("../../../docs/commands.md");
+
+/// The fields in a command's section.
+fn documented(command: &str) -> BTreeSet<String> {
+    let heading = format!("\n## `{command}`\n");
+    let (_, section) = PAGE.split_once(&heading).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let section = section.split("\n## ").next().expect("there is a first");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    rows.map(|(field, _)| field.to_owned()).collect()
+}
+
+/// The fields that a value has; what stands at one of the `whole` is documented elsewhere.
+fn fields(value: &Value, whole: &[&str]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    collect(value, "", whole, &mut found);
+    found
+}
+
+fn collect(value: &Value, path: &str, whole: &[&str], found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                if whole.contains(&path.as_str()) || !matches!(value, Value::Object(_)) || is_optional(&path) {
+                    found.insert(path.clone());
+                }
+                if !whole.contains(&path.as_str()) {
+                    collect(value, &path, whole, found);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, &format!("{path}[]"), whole, found)),
+        _ => {}
+    }
+}
+
+/// An object that may be null has a line of its own.
+fn is_optional(path: &str) -> bool {
+    ["suspension", "owner", "waiting"].contains(&path)
+}
+
+#[tokio::test]
+async fn the_page_has_every_field_that_looking_prints() {
+    let office = Office::sqlite().await;
+    office.apply(&[("acme", json!({ "roles": ["Customer"], "affiliate": "Bright" })), ("other", json!({}))]).await;
+    office.by_hand("UPDATE accounts SET suspended_at = 5, suspended_reason = 'unpaid' WHERE name = 'acme'").await;
+    let secret = office.call_with_keyring(&["get", "acme", "--show-secret", "-o", "json"]).run_on_terminal().await;
+    let one: Value = serde_json::from_str(&secret.succeeded()).expect("it is JSON");
+    let list = office.json(&["get"]).await;
+    assert_eq!(&(&fields(&one, &[]) | &fields(&list, &["accounts"])), &documented("get"));
+    assert_eq!(fields(&office.json(&["check", "acme"]).await, &[]), documented("check"));
+    assert_eq!(fields(&office.json(&["history", "acme"]).await, &[]), documented("history"));
+    let affiliates = [office.json(&["affiliates", "list"]).await, office.json(&["affiliates", "add", "X"]).await];
+    assert_eq!(&(&fields(&affiliates[0], &[]) | &fields(&affiliates[1], &[])), &documented("affiliates"));
+}
+
+#[tokio::test]
+async fn the_page_has_every_field_that_stepping_in_prints() {
+    let office = Office::sqlite().await;
+    office.apply(&[("acme", json!({}))]).await;
+    let suspended = office.json(&["suspend", "acme", "--reason", "unpaid"]).await;
+    assert_eq!(fields(&suspended, &["account"]), documented("suspend"));
+    assert_eq!(fields(&office.json(&["resume", "acme"]).await, &["account"]), documented("resume"));
+    let rotated = office.call_with_keyring(&["rotate", "acme", "-o", "json"]).run().await.succeeded();
+    let rotated: Value = serde_json::from_str(&rotated).expect("it is JSON");
+    assert_eq!(fields(&rotated, &["account"]), documented("rotate"));
+    let one = office.json(&["get", "acme"]).await;
+    assert_eq!(rotated["account"], one);
+}

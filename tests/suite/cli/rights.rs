@@ -1,0 +1,88 @@
+//! Whoever only looks needs rights to read, and leaves nothing behind.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::office::{Office, refused};
+use crate::support::names::unique;
+use crate::support::opsadmin::Opsadmin;
+use crate::support::run::run;
+
+const LOOKS: [&[&str]; 5] =
+    [&["get"], &["get", "acme"], &["check", "acme"], &["history", "acme"], &["affiliates", "list"]];
+
+#[tokio::test]
+async fn rights_to_read_are_enough_to_look_and_to_no_more() {
+    let office = Office::postgres("reader").await;
+    office.apply(&[("acme", json!({}))]).await;
+    let reader = unique("reader");
+    for sql in [
+        format!(r#"CREATE ROLE "{reader}" LOGIN PASSWORD 'reads'"#),
+        format!(r#"GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{reader}""#),
+    ] {
+        office.by_hand(&sql).await;
+    }
+    let (_, server) = office.database.url().rsplit_once('@').expect("somebody logs in");
+    let url = format!("postgres://{reader}:reads@{server}");
+    let call = async |arguments: &[&str]| Opsadmin::new().args(arguments).args(["--database", &url]).run().await;
+    for look in LOOKS {
+        call(look).await.succeeded();
+    }
+    refused(&call(&["affiliates", "add", "North"]).await, 1, "permission denied for table affiliates");
+    office.by_hand(&format!(r#"DROP OWNED BY "{reader}""#)).await;
+    office.by_hand(&format!(r#"DROP ROLE "{reader}""#)).await;
+}
+
+#[tokio::test]
+async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
+    let office = Office::sqlite().await;
+    office.apply(&[("acme", json!({}))]).await;
+    let file = office.database.file().expect("a file");
+    let folder = file.parent().expect("a folder");
+    let before = fs::read(&file).expect("it can be read");
+    let program = folder.join("opsadmin");
+    fs::copy(env!("CARGO_BIN_EXE_opsadmin"), &program).expect("it can be copied");
+    for path in [folder, &program] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o555)).expect("it is ours");
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).expect("it is ours");
+    // Nothing is locked to root, so a reader is somebody else.
+    let as_reader = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"if [ "$(id -u)" = 0 ]; then exec setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"; fi; exec "$@""#, "sh"]);
+        command.arg(&program).args(arguments).args(["--database", office.database.url()]).current_dir(folder);
+        run(command, "", Duration::from_mins(1))
+    };
+    for look in LOOKS {
+        as_reader(look).await.succeeded();
+    }
+    refused(&as_reader(&["affiliates", "add", "North"]).await, 1, "attempt to write a readonly database");
+    assert!(fs::read(&file).expect("it can be read") == before);
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    assert_eq!(fs::read_dir(folder).expect("it can be listed").count(), 2);
+}
+
+#[tokio::test]
+async fn looking_makes_no_database_and_no_tables() {
+    let office = Office::sqlite().await;
+    let folder = office.keyring().parent().expect("a folder").to_owned();
+    for (name, said) in [
+        ("none.db", "there is no such file, and this command makes none"),
+        ("empty.db", "lacks 2 of this program's migrations; run `opsadmin migrate`"),
+    ] {
+        if name == "empty.db" {
+            fs::write(folder.join(name), "").expect("it can be written");
+        }
+        let url = format!("sqlite://{}", folder.join(name).display());
+        let before = fs::read_dir(&folder).expect("it can be listed").count();
+        for look in LOOKS {
+            refused(&Opsadmin::new().args(look).args(["--database", &url]).run().await, 1, said);
+        }
+        assert_eq!(fs::read_dir(&folder).expect("it can be listed").count(), before);
+    }
+    assert_eq!(fs::metadata(folder.join("empty.db")).expect("it is there").len(), 0);
+}

@@ -1,0 +1,122 @@
+//! The commands of staff beside a running controller: it heeds what they do, and does nothing twice.
+
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+use super::deletions::held;
+use super::drift::NEVER;
+use super::scene::{SOON, Scene, texts};
+use crate::support::opsadmin::Opsadmin;
+use crate::support::run::Finished;
+use crate::support::wait::eventually;
+
+/// A call as a user of kubectl makes it: in a namespace of a cluster.
+fn call(scene: &Scene, command: &str, arguments: &[&str]) -> Opsadmin {
+    let call = Opsadmin::new().args([command, "-n", scene.namespace.name(), "--kubeconfig"]);
+    call.args([scene.cluster.kubeconfig()]).args(arguments)
+}
+
+async fn run(scene: &Scene, command: &str, arguments: &[&str]) -> Finished {
+    call(scene, command, arguments).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await
+}
+
+async fn json_of(scene: &Scene, command: &str, arguments: &[&str]) -> Value {
+    let said = run(scene, command, &[arguments, &["-o", "json"]].concat()).await.succeeded();
+    serde_json::from_str(&said).expect("it is JSON")
+}
+
+#[tokio::test]
+async fn what_staff_do_is_heeded_at_once_and_nothing_is_done_twice() {
+    let scene = Scene::with_controller("staff", &NEVER).await;
+    scene.create("acme", json!({ "name": "Acme portal", "rotation": { "trigger": "one" } })).await;
+    scene.ready("acme").await;
+
+    run(&scene, "suspend", &["acme", "--reason", "unpaid", "--actor", "maria"]).await.succeeded();
+    let suspended = scene.condition("acme", "False", "Suspended").await;
+    let conditions = suspended.status.expect("it has a status").conditions;
+    assert!(conditions.iter().any(|condition| condition.message.contains("unpaid")), "{conditions:?}");
+    assert_eq!(run(&scene, "check", &["acme"]).await.status.code(), Some(3));
+    run(&scene, "resume", &["acme", "--actor", "maria"]).await.succeeded();
+    scene.ready("acme").await;
+
+    let keys = scene.data("acme-opsadmin").await;
+    let rotate = call(&scene, "rotate", &["acme", "--actor", "maria", "--keyring"]).args([&scene.keyring]);
+    let said = rotate.env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await.succeeded();
+    let asked = Instant::now();
+    let place = format!(
+        "The Secret acme-opsadmin of the ApiAccount {}/acme is written by the controller",
+        scene.namespace.name()
+    );
+    assert!(said.contains(&place), "{said}");
+    let is_new = |secret: &_| texts(secret)["OPSADMIN_SECRET_KEY"] != keys["OPSADMIN_SECRET_KEY"];
+    scene.secret_where("acme-opsadmin", "to have the new keys", is_new).await;
+    eprintln!("the Secret had the new keys {:?} after the command", asked.elapsed());
+
+    let account = json_of(&scene, "get", &["acme"]).await;
+    assert_eq!(account["name"], "Acme portal");
+    assert_eq!(account["keys"][0]["apiKey"], scene.data("acme-opsadmin").await["OPSADMIN_API_KEY"]);
+    scene.change("acme", json!({ "description": "looked at again" })).await;
+    scene.ready("acme").await;
+    let again = json_of(&scene, "get", &["acme"]).await;
+    assert_eq!(
+        (&again["keys"], again["keys"].as_array().map(Vec::len)),
+        (&account["keys"], Some(2)),
+        "not rotated again"
+    );
+
+    let list = json_of(&scene, "get", &[]).await;
+    assert_eq!((&list["accounts"][0]["id"], list["accounts"].as_array().map(Vec::len)), (&account["id"], Some(1)));
+    let history = json_of(&scene, "history", &["acme"]).await;
+    let told: Vec<_> = history["entries"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| (entry["actor"].as_str().expect("somebody"), entry["action"].as_str().expect("something")))
+        .collect();
+    let staff = ["suspended", "resumed", "rotated"].map(|action| ("cli:maria", action));
+    assert_eq!(told, [&[("controller", "created")][..], &staff, &[("controller", "updated")]].concat());
+
+    scene.annotate("acme", json!({ "ops-admin.com/paused": "true" })).await;
+    scene.condition("acme", "Unknown", "Paused").await;
+    let rotate = call(&scene, "rotate", &["acme", "--keyring"]).args([&scene.keyring]);
+    let said = rotate.env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await.succeeded();
+    assert!(said.contains("acme is NOT written, since it is paused"), "{said}");
+}
+
+#[tokio::test]
+async fn deletions_that_are_held_go_on_once_they_are_released() {
+    let scene = Scene::with_controller("release", &[]).await;
+    for number in 0..8 {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..8 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    let release = async |arguments: &[&str]| call(&scene, "release", arguments).run().await;
+    let none = release(&["--all"]).await;
+    assert!(none.stderr.contains("no deletion is held") && none.status.success(), "{none:?}");
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    let names = held(&scene, 3).await;
+
+    let listed = release(&[]).await.succeeded();
+    assert!(names.iter().all(|name| listed.contains(&format!("   {name}   "))), "{listed}");
+    let unasked = release(&["--all"]).await;
+    assert!(unasked.stderr.contains("if that is meant, say so with --yes") && !unasked.status.success(), "{unasked:?}");
+    let wrong = release(&["nobody", &names[0], "--yes"]).await;
+    assert!(wrong.stderr.contains("no deletion of nobody is held; nothing was released"), "{wrong:?}");
+    assert_eq!(held(&scene, 3).await, names, "all of it is still held");
+
+    let one = release(&[&names[1], "--yes"]).await.succeeded();
+    assert!(one.ends_with(&format!("released {}/{}\n", scene.namespace.name(), names[1])), "{one}");
+    assert_eq!(held(&scene, 2).await, [names[0].clone(), names[2].clone()]);
+    let rest = release(&["--all", "--yes", "-o", "json"]).await.succeeded();
+    let rest: Value = serde_json::from_str(&rest).expect("it is JSON");
+    assert_eq!((&rest["held"][1]["name"], &rest["held"][1]["released"]), (&json!(names[2]), &json!(true)));
+    eventually("all of them to go", SOON, async || {
+        let left = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        if left.items.is_empty() { Ok(()) } else { Err(format!("{} left\n{}", left.items.len(), scene.log())) }
+    })
+    .await;
+}

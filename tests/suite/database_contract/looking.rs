@@ -1,0 +1,108 @@
+//! What there is and what happened, read by whoever looks after accounts.
+
+use super::fixture::*;
+use jiff::{Timestamp, ToSpan};
+use opsadmin_operator::account::{AccountId, Settings};
+use opsadmin_operator::database::{Action, DatabaseError, JournalEntry, Journalled, JournalledChange};
+use std::collections::BTreeSet;
+
+pub async fn an_account_is_found_by_its_id_wherever_it_is_in_its_life(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("by id"), full_settings("by id")).await;
+    create(&*database, owner("another"), settings("another")).await;
+    assert_eq!(database.find_by_id(made.id).await.unwrap(), Some(made.clone()));
+    let deleted = database.commit(&deletion(&made)).await.unwrap();
+    assert_eq!(database.find_by_id(made.id).await.unwrap(), Some(deleted));
+    let later = now() + 1.second();
+    database.purge(&owner("any").cluster, later, later).await.unwrap();
+    assert_eq!(database.find_by_id(made.id).await.unwrap(), None);
+}
+
+pub async fn a_list_of_all_has_every_account_of_every_cluster_and_of_nobody(fresh: Fresh) {
+    let database = fresh.open().await;
+    assert_eq!(database.list().await.unwrap(), []);
+    let mut made = Vec::new();
+    for number in 0..6 {
+        let mut creation =
+            creation(owner_in(&format!("cluster {}", number % 3), &number.to_string()), settings(&number.to_string()));
+        creation.at = now() + i64::from(number).seconds();
+        made.push(database.commit(&creation).await.unwrap());
+    }
+    made[1] = database.commit(&deletion(&made[1])).await.unwrap();
+    made[2] = database.commit(&change(made[2].id, Action::Retain { expected: made[2].version })).await.unwrap();
+    let disown = "UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL WHERE name = '3'";
+    fresh.by_hand(disown).await.unwrap();
+    made[3] = database.find_by_id(made[3].id).await.unwrap().unwrap();
+    assert_eq!(made[3].owner, None);
+
+    assert_eq!(database.list().await.unwrap(), made, "the oldest first");
+}
+
+pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {
+    let database = fresh.open().await;
+    let mut creation = creation(owner("told"), settings("told"));
+    "cli:'; DROP TABLE account_journal; --".clone_into(&mut creation.actor);
+    let made = database.commit(&creation).await.unwrap();
+    create(&*database, owner("another"), settings("another")).await;
+    let wanted = Settings { enabled: false, ..settings("told") };
+    let mut update = update(&made, &wanted);
+    (update.at, update.generation) = (now() + 1.second(), None);
+    let updated = database.commit(&update).await.unwrap();
+    let deleted = database.commit(&deletion(&updated)).await.unwrap();
+    let later = now() + 2.seconds();
+    database.purge(&owner("any").cluster, later, later).await.unwrap();
+
+    let told = database.journal(deleted.id).await.unwrap();
+
+    let actions: Vec<_> = told.iter().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(actions, ["created", "updated", "deleted", "purged"]);
+    assert_eq!((told[0].at, told[0].actor.as_str(), told[0].generation), (now(), creation.actor.as_str(), Some(3)));
+    let change = JournalledChange { field: "enabled".to_owned(), old: "true".to_owned(), new: "false".to_owned() };
+    let expected = JournalEntry {
+        at: now() + 1.second(),
+        actor: "controller".to_owned(),
+        generation: None,
+        action: "updated".to_owned(),
+        changes: Journalled::Changes(vec![change]),
+    };
+    assert_eq!(told[1], expected);
+    assert_eq!(database.journal(AccountId::from_random(random())).await.unwrap(), []);
+}
+
+pub async fn what_hands_wrote_into_the_journal_is_told_as_it_stands(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("hands"), settings("hands")).await;
+    let by_hand = async |changes: &str, at: i64| {
+        let row = format!("VALUES ('{}', {at}, 'staff', 'updated', '{changes}')", made.id);
+        fresh
+            .by_hand(&format!("INSERT INTO account_journal (account_id, at, actor, action, changes) {row}"))
+            .await
+            .unwrap();
+    };
+    by_hand("asked for by mail", 7).await;
+    by_hand(r#"[{"field": "name"}]"#, 8).await;
+    let told = database.journal(made.id).await.unwrap();
+    let notes: Vec<_> = told[1..].iter().map(|entry| (entry.at, entry.changes.clone())).collect();
+    let at = |microseconds| Timestamp::from_microsecond(microseconds).unwrap();
+    assert_eq!(
+        notes,
+        [
+            (at(7), Journalled::Text("asked for by mail".to_owned())),
+            (at(8), Journalled::Text(r#"[{"field": "name"}]"#.to_owned())),
+        ]
+    );
+    by_hand("[]", i64::MAX).await;
+    let error = database.journal(made.id).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Inconsistent { table: "account_journal", column: "at", .. }), "{error}");
+}
+
+pub async fn an_affiliate_is_registered_once(fresh: Fresh) {
+    let database = fresh.open().await;
+    assert!(database.register_affiliate(&affiliate("Énergie du Nord"), now()).await.unwrap());
+    assert!(!database.register_affiliate(&affiliate("Énergie du Nord"), now() + 1.second()).await.unwrap());
+    assert!(database.register_affiliate(&affiliate("énergie du nord"), now()).await.unwrap(), "to the letter");
+    let known = ["Énergie du Nord", "énergie du nord"].map(str::to_owned);
+    assert_eq!(database.affiliates().await.unwrap(), BTreeSet::from(known));
+    let at = fresh.column("SELECT DISTINCT created_at FROM affiliates").await;
+    assert_eq!(at, [now().as_microsecond().to_string()]);
+}
