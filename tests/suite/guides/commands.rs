@@ -29,7 +29,8 @@ async fn follow(path: &str, shell: &Shell) -> String {
 #[tokio::test]
 async fn kubectl() {
     let scene = Scene::with_controller("guide-kubectl", &[]).await;
-    let shell = Shell::in_namespace(scene.cluster, scene.namespace.name()).await;
+    let mut shell = Shell::in_namespace(scene.cluster, scene.namespace.name()).await;
+    shell.set("OPSADMIN_DATABASE_URL", scene.database.url());
     let printed = follow("docs/kubectl.md", &shell).await;
     assert!(printed.contains("acme-portal-opsadmin") && printed.contains("Active"), "{printed}");
     let read = |name: &str| std::fs::read_to_string(shell.path(name)).expect("it was written");

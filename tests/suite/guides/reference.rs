@@ -242,7 +242,10 @@ fn collect(above: &str, command: &clap::Command, found: &mut BTreeMap<String, (S
 
 fn exit_codes() -> String {
     let rows = [
-        ("0", "done; let in for `check`; nothing to do for `plan --detailed-exitcode`, nothing missing for `migrate --status`"),
+        (
+            "0",
+            "done; let in for `check`; nothing to do for `plan --detailed-exitcode`, nothing missing for `migrate --status`",
+        ),
         ("1", "an error or a refusal, which standard error names"),
         (
             "2",

@@ -29,9 +29,8 @@ impl Shell {
         for name in [DESK, "bin"] {
             fs::create_dir(shell.folder.path().join(name)).expect("a new folder");
         }
-        for (name, program) in
-            [("opsadmin", PathBuf::from(env!("CARGO_BIN_EXE_opsadmin"))), ("kubectl", which(cluster.kubectl_program()))]
-        {
+        let (opsadmin, kubectl) = (PathBuf::from(env!("CARGO_BIN_EXE_opsadmin")), which(cluster.kubectl_program()));
+        for (name, program) in [("opsadmin", &opsadmin), ("kubectl-opsadmin", &opsadmin), ("kubectl", &kubectl)] {
             symlink(program, shell.program_path(name)).expect("a new link");
         }
         shell
