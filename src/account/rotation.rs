@@ -8,7 +8,7 @@ pub const MAX_LIVE_PAIRS: usize = 3;
 
 /// A scheduled rotation comes up to this part of the interval early, a different one for each pair, so that a fleet that
 /// was created together does not rotate together.
-const JITTER_PART: i64 = 10;
+const JITTER_PART: i32 = 10;
 
 /// When an account's keys are to be rotated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +84,11 @@ pub fn next_rotation(policy: &RotationPolicy, account: &Account) -> Option<Times
 
 fn due(policy: &RotationPolicy, active: &StoredKey) -> Option<Timestamp> {
     let interval = policy.interval?;
-    let spread = interval.seconds() * 1000 / JITTER_PART;
-    // At most 3e10 times 2^32: no overflow.
-    let early = spread * i64::from(crc32fast::hash(active.id.as_bytes())) / i64::from(u32::MAX);
-    active.created.checked_add(interval.duration() - SignedDuration::from_millis(early)).ok()
+    let spread = interval.duration().as_millis() / i128::from(JITTER_PART);
+    // At most 3e10 times 2^32, which is more than 64 bits hold.
+    let early = spread * i128::from(crc32fast::hash(active.id.as_bytes())) / i128::from(u32::MAX);
+    let early = SignedDuration::from_millis(i64::try_from(early).ok()?);
+    active.created.checked_add(interval.duration() - early).ok()
 }
 
 /// The pairs that are to be revoked at this time: those that have expired.
@@ -130,4 +131,99 @@ pub fn next_look(policy: &RotationPolicy, account: &Account) -> Option<Timestamp
         KeyState::Retiring { expires } => Some(expires),
     });
     expiries.chain(next_rotation(policy, account)).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{AccountId, ApiKey, KeyEntropy, KeyId, KeyPair, Life, SealedSecret, StoredSettings, Version};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use zeroize::Zeroizing;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn key(seed: u8, created: i64, state: KeyState) -> StoredKey {
+        let id = KeyId::from_random([seed; 16]);
+        let entropy = KeyEntropy { api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) };
+        let api_key: ApiKey = KeyPair::from_entropy(id, &entropy).api_key;
+        let sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };
+        StoredKey { id, api_key, sealed, state, created: at(created) }
+    }
+
+    fn account(keys: Vec<StoredKey>) -> Account {
+        let settings = StoredSettings {
+            name: String::new(),
+            description: String::new(),
+            enabled: true,
+            use_refresh_token: false,
+            affiliate: None,
+            roles: BTreeSet::new(),
+            any_ip: true,
+            allowed_ips: BTreeSet::new(),
+        };
+        let (id, version, answered) = (AccountId::from_random([0; 16]), Version(1), Asked::default());
+        Account { id, version, owner: None, life: Life::Live, settings, keys, answered, suspension: None }
+    }
+
+    fn every(hours: i64) -> RotationPolicy {
+        let interval = Some(Period::parse(&format!("{hours}h")).unwrap());
+        RotationPolicy { interval, overlap: Period::parse("0s").unwrap(), asked: Asked::default() }
+    }
+
+    proptest! {
+        /// Never before nine tenths of the interval, always once all of it is over, whatever the clock said in between: only
+        /// the time now and the time when the pair was made count.
+        #[test]
+        fn a_pair_is_due_by_its_age_alone(seed: u8, created in -1_000_000..1_000_000_i64, hours in prop_oneof![1..1000_i64, 1..=87_600_i64],
+            part in -1.0..2.0_f64,
+        ) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds, roughly")]
+            let age = (part * (hours * 3600) as f64) as i64;
+            let account = account(vec![key(seed, created, KeyState::Active)]);
+            let why = why_rotate(&every(hours), &account, at(created + age));
+            if age < hours * 3600 * 9 / 10 {
+                prop_assert_eq!(why, None);
+            }
+            if age >= hours * 3600 {
+                prop_assert_eq!(why, Some(RotationReason::Due));
+            }
+            let next = next_rotation(&every(hours), &account).unwrap();
+            prop_assert_eq!(why.is_some(), next <= at(created + age));
+        }
+
+        /// A pair ends at its time: not a moment earlier, whatever else is on the account.
+        #[test]
+        fn a_pair_expires_at_its_time(expires in -1000..1000_i64, now in -1000..1000_i64, created in -1000..1000_i64) {
+            let account = account(vec![
+                key(1, created, KeyState::Active),
+                key(2, 0, KeyState::Retiring { expires: at(expires) }),
+            ]);
+            let ids: Vec<_> = expired(&account, at(now)).iter().map(|key| key.id).collect();
+            prop_assert_eq!(ids.contains(&KeyId::from_random([2; 16])), expires <= now);
+            prop_assert!(!ids.contains(&KeyId::from_random([1; 16])));
+        }
+
+        /// After one more rotation there are at most as many as may be; none that is not in the way goes early.
+        #[test]
+        fn only_what_is_too_many_is_crowded_out(ends in proptest::collection::vec((-50..50_i64, -50..50_i64), 0..6), now in -50..50_i64) {
+            let retiring = ends.iter().zip(2..).map(|((created, expires), seed)| {
+                key(seed, *created, KeyState::Retiring { expires: at(*expires) })
+            });
+            let account = account(std::iter::once(key(1, 0, KeyState::Active)).chain(retiring).collect());
+            let live = account.keys.len() - expired(&account, at(now)).len();
+            let out = crowded_out(&account, at(now)).len();
+            prop_assert_eq!(out, (live + 1).saturating_sub(MAX_LIVE_PAIRS));
+        }
+    }
+
+    #[test]
+    fn a_fleet_made_together_is_not_rotated_together() {
+        let due: BTreeSet<_> = (0..=255)
+            .map(|seed| next_rotation(&every(1000), &account(vec![key(seed, 0, KeyState::Active)])).unwrap())
+            .collect();
+        assert!(due.len() > 250, "{}", due.len());
+    }
 }

@@ -65,6 +65,21 @@ pub struct KeyStatus {
     pub expires: Option<Time>,
 }
 
+impl KeyStatus {
+    /// The state of the pair in the Secret.
+    pub const ACTIVE: &str = "Active";
+    /// The state of an older pair.
+    pub const RETIRING: &str = "Retiring";
+}
+
+impl ApiAccountStatus {
+    /// The pair in the Secret.
+    pub fn active_key(&self) -> Option<&KeyStatus> {
+        // Not the first: a clock that was set back makes a new pair older than the one it replaced.
+        self.keys.iter().find(|key| key.state == KeyStatus::ACTIVE)
+    }
+}
+
 /// Something that is not as declared.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

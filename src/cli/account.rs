@@ -4,7 +4,7 @@ use super::cluster::ClusterArgs;
 use super::text::plain;
 use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
 use crate::api::ApiAccount;
-use crate::database::AccountDatabase;
+use crate::database::AccountRegister;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use kube::Api;
@@ -36,12 +36,12 @@ pub struct AccountArgs {
 
 impl AccountArgs {
     /// The account.
-    pub async fn find(&self, database: &dyn AccountDatabase) -> Result<Account> {
+    pub async fn find(&self, database: &dyn AccountRegister) -> Result<Account> {
         self.by.find(database, &self.name).await
     }
 
     /// The account's id, also of one that is gone, if it was named by that.
-    pub async fn find_id(&self, database: &dyn AccountDatabase) -> Result<AccountId> {
+    pub async fn find_id(&self, database: &dyn AccountRegister) -> Result<AccountId> {
         // Of an account that is gone, or has a value that cannot be read, the journal still tells.
         match (self.by.id(&self.name), self.find(database).await) {
             (Some(id), Err(_)) => Ok(id),
@@ -64,7 +64,7 @@ impl AccountArgs {
 
 impl NamedBy {
     /// The account of this name.
-    pub async fn find(&self, database: &dyn AccountDatabase, name: &str) -> Result<Account> {
+    pub async fn find(&self, database: &dyn AccountRegister, name: &str) -> Result<Account> {
         if let Some(namespace) = &self.namespace {
             let cluster = self.cluster.id_alone().await?;
             let owner = Owner { cluster, namespace: namespace.clone(), name: name.to_owned() };
@@ -95,7 +95,7 @@ impl NamedBy {
 }
 
 /// What may have been meant by a name that no account has, in words that go on the sentence.
-async fn near(database: &dyn AccountDatabase, name: &str) -> String {
+async fn near(database: &dyn AccountRegister, name: &str) -> String {
     // One account that cannot be read is no reason to say anything else than that this one is not there.
     let accounts = database.list().await.unwrap_or_default();
     let said = accounts.iter().filter_map(|account| match (&account.owner, account.life) {

@@ -5,11 +5,12 @@ use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::known::Known;
 use super::manifests::{ManifestArgs, count};
 use super::output::{Format, Output};
+use super::progress::Progress;
 use super::prune::PruneArgs;
 use super::report::{AccountReport, Report, Summary};
 use super::surroundings::Machine;
 use crate::account::{ClusterId, Owner};
-use crate::database::AccountDatabase;
+use crate::database::AccountRegister;
 use crate::manifests::Manifest;
 use crate::reconcile::{Outcome, Reconciler};
 use crate::secrets::directory::Directory;
@@ -83,7 +84,7 @@ impl Apply {
     async fn apply(
         &self,
         manifests: &[Manifest],
-        database: &Arc<dyn AccountDatabase>,
+        database: &Arc<dyn AccountRegister>,
         cluster: &ClusterId,
         output: &mut Output,
     ) -> Result<ExitCode> {
@@ -95,6 +96,8 @@ impl Apply {
             return Ok(ExitCode::FAILURE);
         }
         let mut report = Report::default();
+        // In text, each account's own lines tell how far it has come.
+        let mut progress = (self.output != Format::Text).then(|| Progress::new(manifests.len(), "accounts applied"));
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         for manifest in manifests {
             // Heard between two accounts, never within one.
@@ -105,6 +108,7 @@ impl Apply {
             let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
             self.tell(&manifest.desired.owner, &manifest.place.to_string(), &outcome, output)?;
             report.push(AccountReport::declared(manifest, &outcome));
+            progress.iter_mut().for_each(Progress::step);
         }
         for owner in doomed.owners() {
             if futures::poll!(interrupted.as_mut()).is_ready() {
@@ -142,7 +146,7 @@ impl Apply {
         Ok(())
     }
 
-    async fn reconciler(&self, database: Arc<dyn AccountDatabase>) -> Result<Reconciler> {
+    async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<Reconciler> {
         database.migrate().await?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;

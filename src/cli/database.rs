@@ -1,7 +1,7 @@
 //! The account database and its keyring, as the command line names them.
 
 use super::surroundings::Machine;
-use crate::database::{self, AccountDatabase, Keyring, KeyringError, UnknownAffiliate};
+use crate::database::{self, AccountDatabase, AccountRegister, Keyring, KeyringError, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -54,17 +54,17 @@ impl From<OnUnknownAffiliate> for UnknownAffiliate {
 
 impl DatabaseArgs {
     /// The database, not yet asked anything.
-    pub fn open(&self) -> Result<Arc<dyn AccountDatabase>> {
+    pub fn open(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open(&self.database)?)
     }
 
     /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
-    pub async fn open_existing(&self) -> Result<Arc<dyn AccountDatabase>> {
+    pub async fn open_existing(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open_existing(&self.database).await?)
     }
 
     /// The database for a command that changes nothing; `None`: it is yet to be made.
-    pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountDatabase>>> {
+    pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
         Ok(database::open_to_read(&self.database).await?)
     }
 

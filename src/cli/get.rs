@@ -6,7 +6,7 @@ use super::output::{Format, FormatArgs, Output};
 use super::surroundings::Machine;
 use super::view::AccountView;
 use crate::account::{Account, Life};
-use crate::database::AccountDatabase;
+use crate::database::AccountRegister;
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -91,7 +91,7 @@ impl Get {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn one(&self, name: &str, database: &dyn AccountDatabase, output: &mut Output) -> Result<()> {
+    async fn one(&self, name: &str, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         let account = self.by.find(database, name).await?;
         let mut view = AccountView::of(&account, Machine.now());
         if self.show_secret {
@@ -111,7 +111,7 @@ impl Get {
         secret_keys.try_for_each(|(pair, secret_key)| output.line(&Zeroizing::new(format!("{pair}   {secret_key}"))))
     }
 
-    async fn secret_keys(&self, account: &Account, database: &dyn AccountDatabase) -> Result<Vec<Zeroizing<String>>> {
+    async fn secret_keys(&self, account: &Account, database: &dyn AccountRegister) -> Result<Vec<Zeroizing<String>>> {
         let keyring = self.keyring.load_existing(&self.database, database).await?;
         let open = |key: &crate::account::StoredKey| -> Result<_> {
             Ok(Zeroizing::new(keyring.open(account.id, key.id, &key.sealed)?.expose().to_owned()))
@@ -119,7 +119,7 @@ impl Get {
         account.keys.iter().map(open).collect()
     }
 
-    async fn list(&self, database: &dyn AccountDatabase, output: &mut Output) -> Result<()> {
+    async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         let cluster = match (&self.by.namespace, self.narrowed.unowned) {
             (Some(_), _) => Some(self.by.cluster.id_alone().await?),
             (None, false) => self.by.cluster.given()?,

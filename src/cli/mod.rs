@@ -26,6 +26,7 @@ mod migrate;
 mod output;
 mod plan;
 mod planned;
+mod progress;
 mod prune;
 mod release;
 mod render;

@@ -6,6 +6,7 @@ use super::known::Known;
 use super::manifests::ManifestArgs;
 use super::output::{Format, Output};
 use super::planned;
+use super::progress::Progress;
 use super::prune::PruneArgs;
 use super::report::{AccountReport, Report};
 use super::surroundings::Machine;
@@ -87,7 +88,7 @@ impl Plan {
         let Some(manifests) = self.manifests.read(&cluster, output) else {
             return Ok(ExitCode::FAILURE);
         };
-        let database = self.database.open_to_read().await?;
+        let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
         let report = self.plan(&manifests.accounts, database.clone(), &cluster).await;
         if let Some(database) = database {
             database.close().await;
@@ -124,10 +125,12 @@ impl Plan {
             surroundings: Arc::new(Machine),
         };
         let mut report = Report::default();
+        let mut progress = Progress::new(manifests.len(), "accounts planned");
         for manifest in manifests {
             let known = known.take(&manifest.desired.owner);
             let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
             report.push(AccountReport::declared(manifest, &outcome));
+            progress.step();
         }
         for owner in doomed.owners() {
             let outcome = doomed.prune(owner, &reconciler).await;

@@ -12,7 +12,7 @@ use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, KeyId, KeyState, Life, Owner, Period, Succession, succession};
 use crate::api::{ApiAccount, DEFAULT_OVERLAP, ManagementPolicy};
-use crate::database::{AccountDatabase, Action, Keyring};
+use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Surroundings, is_paused, new_key};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -102,7 +102,7 @@ impl Rotate {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn rotate(&self, database: &dyn AccountDatabase, actor: &str) -> Result<(Account, Rotated)> {
+    async fn rotate(&self, database: &dyn AccountRegister, actor: &str) -> Result<(Account, Rotated)> {
         let account = self.account.find(database).await?;
         refuse_what_has_no_successor(&account)?;
         let keyring = self.keyring.load_existing(&self.database, database).await?;

@@ -9,7 +9,7 @@ use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Life, SuspensionReason};
-use crate::database::{AccountDatabase, Action};
+use crate::database::{AccountRegister, Action};
 use crate::reconcile::Surroundings;
 use anyhow::Result;
 use clap::Args;
@@ -82,7 +82,7 @@ impl Suspend {
         print(&said, &account, done.is_some(), self.format.format, output)
     }
 
-    async fn suspend(&self, database: &dyn AccountDatabase, actor: &str) -> Result<SteppedIn> {
+    async fn suspend(&self, database: &dyn AccountRegister, actor: &str) -> Result<SteppedIn> {
         let account = self.account.find(database).await?;
         let decide = |account: &Account| {
             let is_so = account.suspension.as_ref().is_some_and(|found| found.reason == self.reason.as_str());
@@ -114,7 +114,7 @@ impl Resume {
         print(&said, &account, done.is_some(), self.format.format, output)
     }
 
-    async fn resume(&self, database: &dyn AccountDatabase, actor: &str) -> Result<SteppedIn> {
+    async fn resume(&self, database: &dyn AccountRegister, actor: &str) -> Result<SteppedIn> {
         let account = self.account.find(database).await?;
         let decide = |account: &Account| {
             let action = Action::Resume { expected: account.version };

@@ -26,6 +26,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// How long a resource with something ahead of it is left alone at most.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
 /// What every resource is reconciled with.
 pub(super) struct Controlled {
     pub client: Client,
@@ -268,13 +271,29 @@ impl Controlled {
     }
 }
 
-/// From now to then; a moment if that is past, since a clock may have been set back in between.
+/// From now to then; a moment if that is past, since a clock may have been set back in between, and at most so long that
+/// a clock which is set forward, or a machine that slept, is soon noticed: pauses are counted by another clock.
 fn until(then: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(then.duration_since(now)).unwrap_or_default().max(Duration::from_millis(100))
+    let pause = Duration::try_from(then.duration_since(now)).unwrap_or_default();
+    pause.clamp(Duration::from_millis(100), LONGEST_PAUSE)
 }
 
 /// What the Ready condition says, but for when.
 pub(super) fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
     let ready = status?.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
     Some((&ready.status, &ready.reason, &ready.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_steps_is_noticed_within_the_hour() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        assert_eq!(until(at(90), at(60)), Duration::from_secs(30));
+        assert_eq!(until(at(60), at(90)), Duration::from_millis(100));
+        assert_eq!(until(at(60), at(60)), Duration::from_millis(100));
+        assert_eq!(until(at(1_000_000), at(0)), Duration::from_hours(1));
+    }
 }

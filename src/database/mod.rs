@@ -10,6 +10,7 @@ mod error;
 mod journal;
 mod keyring;
 mod postgres;
+mod register;
 mod rehearsal;
 mod sql;
 mod sqlite;
@@ -19,16 +20,17 @@ pub use changes::Changed;
 pub use error::DatabaseError;
 pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use keyring::{Keyring, KeyringError};
+pub use register::{AccountRegister, Resealed, SealedPair};
 pub use rehearsal::Rehearsal;
 
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, SealedSecret,
-    Settings, StoredKey, SuspensionReason, Version,
+    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey,
+    SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,7 +41,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`DatabaseError::Url`] if the URL is no database URL, [`DatabaseError::File`] if the file cannot be used.
-pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+pub fn open(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
     match url::Place::parse(url)? {
         url::Place::File(path) => Ok(Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open(path)?))),
         url::Place::Server(options) => Ok(Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options)))),
@@ -51,7 +53,7 @@ pub fn open(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
 ///
 /// # Errors
 /// As [`open`]; [`DatabaseError::File`] if there is no such file, and [`DatabaseError::OlderSchema`] if it lacks migrations.
-pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
     up_to_date(match url::Place::parse(url)? {
         url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?)),
         url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
@@ -63,8 +65,8 @@ pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountDatabase>, Databa
 ///
 /// # Errors
 /// As [`open`]; and [`DatabaseError::OlderSchema`] if it lacks migrations, which a reader does not make.
-pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountDatabase>>, DatabaseError> {
-    let database: Arc<dyn AccountDatabase> = match url::Place::parse(url)? {
+pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountRegister>>, DatabaseError> {
+    let database: Arc<dyn AccountRegister> = match url::Place::parse(url)? {
         url::Place::File(path) if !path.exists() => return Ok(None),
         url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_to_read(path)?)),
         url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
@@ -72,7 +74,7 @@ pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountDatabase>>,
     up_to_date(database).await.map(Some)
 }
 
-async fn up_to_date(database: Arc<dyn AccountDatabase>) -> Result<Arc<dyn AccountDatabase>, DatabaseError> {
+async fn up_to_date(database: Arc<dyn AccountRegister>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
     match database.pending_migrations().await? {
         pending if pending.is_empty() => Ok(database),
         pending => Err(DatabaseError::OlderSchema { pending }),
@@ -98,15 +100,6 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// expired.
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError>;
 
-    /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Inconsistent`] if one of them cannot be read; the finders still answer for the others.
-    async fn list(&self) -> Result<Vec<Account>, DatabaseError>;
-
-    /// What happened to the account with this id, the oldest first; also of one that was purged.
-    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError>;
-
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
     ///
     /// # Errors
@@ -130,23 +123,11 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
-    /// Makes many changes in one transaction: all of them, or none.
-    ///
-    /// # Errors
-    /// As [`Self::commit`], for the first that is refused.
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
-
-    /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError>;
-
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
 
     /// The affiliates that OpsAdmin knows, by name.
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
-
-    /// Makes OpsAdmin know an affiliate, and answers whether that is new.
-    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;
 
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
     /// with how many.
@@ -160,20 +141,6 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
-    /// How many pairs are sealed with each of the keyring's keys, by its id.
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError>;
-
-    /// Up to `limit` pairs that are sealed with another key than this one, in a fixed order, after the one given.
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError>;
-
-    /// Stores secret keys that were sealed anew, all in one transaction. A pair that has changed since is left alone.
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError>;
-
     /// The migrations this program has and the database has not, oldest first, by name.
     ///
     /// # Errors
@@ -186,28 +153,6 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Ends every connection in good order; later calls fail. For SQLite this merges the log into the file, so that the
     /// file alone is the whole database.
     async fn close(&self) {}
-}
-
-/// A pair of keys, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedPair {
-    /// The account.
-    pub account: AccountId,
-    /// The pair.
-    pub key: StoredKey,
-}
-
-/// A secret key that was sealed anew.
-#[derive(Debug, Clone)]
-pub struct Resealed {
-    /// The account.
-    pub account: AccountId,
-    /// The pair.
-    pub key: KeyId,
-    /// The id of the keyring's key that sealed it before.
-    pub before: String,
-    /// The same secret key, sealed with another.
-    pub sealed: SealedSecret,
 }
 
 /// One change of one account.

@@ -2,16 +2,14 @@
 //!
 //! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
 
-use super::{
-    AccountDatabase, Action, Change, DatabaseError, JournalEntry, Keyring, Resealed, SealedPair, UnknownAffiliate,
-};
+use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings,
-    StoredKey, Version, comparable_name,
+    Account, AccountId, AccountName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings, StoredKey, Version,
+    comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -212,40 +210,12 @@ impl AccountDatabase for Rehearsal {
         Ok(self.give_out(staged, read).filter(|account| account.keys.iter().any(|key| key.api_key == *api_key)))
     }
 
-    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
-        let read = match &self.real {
-            Some(real) => real.list().await?,
-            None => Vec::new(),
-        };
-        Ok(self.all(read, |_| true))
-    }
-
-    /// What happened; what would happen is not told.
-    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
-        match &self.real {
-            Some(real) => real.journal(id).await,
-            None => Ok(Vec::new()),
-        }
-    }
-
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         let read = match &self.real {
             Some(real) => real.list_by_cluster(cluster).await?,
             None => Vec::new(),
         };
         Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)))
-    }
-
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        let read = match &self.real {
-            Some(real) => real.list_undeclared().await?,
-            None => Vec::new(),
-        };
-        Ok(self.all(read, |account| match account.life {
-            Life::Live => account.owner.is_none(),
-            Life::Retained { .. } => true,
-            Life::Deleted { .. } => false,
-        }))
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -265,14 +235,6 @@ impl AccountDatabase for Rehearsal {
         Ok(after)
     }
 
-    /// In a rehearsal those before the first that is refused count as made.
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        for change in changes {
-            self.commit(change).await?;
-        }
-        Ok(())
-    }
-
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         let accounts = self.list_by_cluster(cluster).await?;
         Ok(accounts.into_iter().filter(|account| account.life == Life::Live).filter_map(|live| live.owner).collect())
@@ -289,13 +251,6 @@ impl AccountDatabase for Rehearsal {
         Ok(known)
     }
 
-    async fn register_affiliate(&self, name: &AffiliateName, _: Timestamp) -> Result<bool, DatabaseError> {
-        let mut known = self.affiliates().await?;
-        let new = known.insert(name.to_string());
-        self.stage().affiliates = Some(known);
-        Ok(new)
-    }
-
     /// Nothing is purged in a rehearsal: it is over long before anything's time is.
     async fn purge(&self, _: &ClusterId, _: Timestamp, _: Timestamp) -> Result<usize, DatabaseError> {
         Ok(0)
@@ -306,30 +261,6 @@ impl AccountDatabase for Rehearsal {
             (None, Some(real)) => real.sealing_keys_in_use().await,
             _ => Ok(BTreeSet::new()),
         }
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        match (&self.mask, &self.real) {
-            (None, Some(real)) => real.sealed_pairs().await,
-            _ => Ok(BTreeMap::new()),
-        }
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        match (&self.mask, &self.real) {
-            (None, Some(real)) => real.sealed_otherwise(than_with, after, limit).await,
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// What a secret key is sealed with makes no difference to a rehearsal.
-    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
-        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

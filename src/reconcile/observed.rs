@@ -67,7 +67,7 @@ impl Verified {
             name: status.secret_name.clone()?,
             version: status.secret_resource_version.clone()?,
             generation: status.observed_generation?,
-            key: status.keys.first()?.id.clone(),
+            key: status.active_key()?.id.clone(),
         })
     }
 

@@ -80,6 +80,8 @@ impl Reconciler {
         known: Option<Account>,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
+        // Of an attempt before, it may speak of keys that were rotated since.
+        outcome.secret_version = None;
         if desired.paused {
             return Err(Halt::Refused(Refusal::Paused));
         }

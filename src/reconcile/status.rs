@@ -34,11 +34,15 @@ pub fn status(
     if outcome.refusal.is_none() || outcome.secret_version.is_some() {
         status.secret_name = Some(secret_name.to_owned());
         status.secret_resource_version.clone_from(&outcome.secret_version);
-    } else if previous.is_some_and(|previous| previous.observed_generation != generation) {
-        // It was verified against another spec, and would pass for verified against this one.
+    } else if previous.is_some_and(|previous| verified_against(previous) != verified_against(&status)) {
+        // It was verified against another spec or other keys, and would pass for verified against these.
         status.secret_resource_version = None;
     }
     status
+}
+
+fn verified_against(status: &ApiAccountStatus) -> (Option<i64>, Option<&str>) {
+    (status.observed_generation, status.active_key().map(|key| key.id.as_str()))
 }
 
 fn drift_status(drift: &Drift) -> DriftStatus {
@@ -47,8 +51,8 @@ fn drift_status(drift: &Drift) -> DriftStatus {
 
 fn key_status(key: &StoredKey) -> KeyStatus {
     let (state, expires) = match key.state {
-        KeyState::Active => ("Active", None),
-        KeyState::Retiring { expires } => ("Retiring", Some(whole_seconds(expires))),
+        KeyState::Active => (KeyStatus::ACTIVE, None),
+        KeyState::Retiring { expires } => (KeyStatus::RETIRING, Some(whole_seconds(expires))),
     };
     KeyStatus {
         id: key.id.to_string(),

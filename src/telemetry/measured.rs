@@ -1,12 +1,12 @@
 //! An account database that is watched while it is used: whether it answers, and what goes wrong with it.
 
 use super::Metrics;
-use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError, JournalEntry, Resealed, SealedPair};
+use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Does what the database does, and counts how that went.
@@ -39,18 +39,6 @@ impl AccountDatabase for Measured {
         self.count(self.database.find_by_id(id).await)
     }
 
-    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.count(self.database.list().await)
-    }
-
-    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
-        self.count(self.database.journal(id).await)
-    }
-
-    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {
-        self.count(self.database.register_affiliate(name, at).await)
-    }
-
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         self.count(self.database.find_by_api_key(api_key).await)
     }
@@ -69,14 +57,6 @@ impl AccountDatabase for Measured {
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
         self.count(self.database.commit(change).await)
-    }
-
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        self.count(self.database.commit_all(changes).await)
-    }
-
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.count(self.database.list_undeclared().await)
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
@@ -98,23 +78,6 @@ impl AccountDatabase for Measured {
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.count(self.database.sealing_keys_in_use().await)
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        self.count(self.database.sealed_pairs().await)
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        self.count(self.database.sealed_otherwise(than_with, after, limit).await)
-    }
-
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
-        self.count(self.database.reseal(pairs, at).await)
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

@@ -78,6 +78,8 @@ for_each_adapter!(
         an_affiliate_is_registered_with_its_account_or_not_at_all,
         an_affiliate_in_use_cannot_be_deleted_or_renamed,
         what_would_widen_access_is_refused_to_hands_too,
+        many_changes_are_made_together_or_not_at_all,
+        what_no_resource_declares_is_what_was_imported_or_let_go,
     },
     concurrency::{
         of_many_who_want_one_name_one_gets_it,

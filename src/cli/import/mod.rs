@@ -6,9 +6,10 @@ mod record;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::manifests::count;
 use super::output::Output;
+use super::progress::Progress;
 use super::surroundings::Machine;
 use crate::account::{AccountId, KeyId, KeyPair, KeyState, StoredKey};
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, Rehearsal};
+use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, Keyring, Rehearsal};
 use crate::reconcile::{Surroundings, Unrandom};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -63,8 +64,8 @@ impl Import {
             bail!("{} has no account", self.file.display());
         }
         if self.dry_run {
-            let database = self.database.open_to_read().await?;
-            let rehearsal = Rehearsal::without_keys(database.clone(), new_keyring()?);
+            let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
+            let rehearsal = Rehearsal::without_keys(database, new_keyring()?);
             let changes = self.rehearse(lines, &rehearsal, &new_keyring()?, output).await;
             rehearsal.close().await;
             return conclude(changes?.map(|changes| changes.len()), "can be imported", output);
@@ -79,13 +80,13 @@ impl Import {
     async fn import(
         &self,
         lines: Vec<Line>,
-        database: &Arc<dyn AccountDatabase>,
+        database: &Arc<dyn AccountRegister>,
         output: &Output,
     ) -> Result<Option<usize>> {
         database.migrate().await?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
-        let rehearsal = Rehearsal::new(Some(Arc::clone(database)));
+        let rehearsal = Rehearsal::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
         let Some(changes) = self.rehearse(lines, &rehearsal, &keyring, output).await? else {
             return Ok(None);
         };
@@ -104,6 +105,7 @@ impl Import {
     ) -> Result<Option<Vec<Change>>> {
         let mut changes = Vec::new();
         let mut all_well = true;
+        let mut progress = Progress::new(lines.len(), "lines checked");
         for Line { number, record } in lines {
             let wrong = match record {
                 Err(wrong) => wrong,
@@ -118,6 +120,7 @@ impl Import {
                     }
                 }
             };
+            progress.step();
             for wrong in wrong {
                 all_well = false;
                 output.complain(format!("{}:{number}: {wrong}", self.file.display()));

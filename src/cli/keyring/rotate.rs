@@ -3,7 +3,7 @@
 use crate::cli::database::{DatabaseArgs, KeyringArgs, new_key};
 use crate::cli::output::Output;
 use crate::cli::surroundings::Machine;
-use crate::database::{AccountDatabase, Keyring, Resealed, SealedPair};
+use crate::database::{AccountRegister, Keyring, Resealed, SealedPair};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -66,7 +66,7 @@ impl Rotate {
         &self,
         mut keyring: Keyring,
         path: &Path,
-        database: &dyn AccountDatabase,
+        database: &dyn AccountRegister,
         output: &mut Output,
     ) -> Result<ExitCode> {
         let in_use = database.sealing_keys_in_use().await?;
@@ -106,7 +106,7 @@ impl Rotate {
 }
 
 /// Seals anew whatever another key has sealed.
-async fn reseal(keyring: &Keyring, database: &dyn AccountDatabase, output: &mut Output) -> Result<()> {
+async fn reseal(keyring: &Keyring, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
     let all: u64 =
         database.sealed_pairs().await?.iter().filter(|(key, _)| *key != sealing(keyring)).map(|(_, n)| n).sum();
     let (mut done, mut unread) = (0_u64, 0_u64);
@@ -144,7 +144,7 @@ async fn reseal(keyring: &Keyring, database: &dyn AccountDatabase, output: &mut 
 }
 
 /// Removes the keys that nothing needs any more.
-async fn remove(keyring: Keyring, path: &Path, database: &dyn AccountDatabase, output: &mut Output) -> Result<()> {
+async fn remove(keyring: Keyring, path: &Path, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
     let in_use = database.sealing_keys_in_use().await?;
     let before: Vec<String> = keyring.ids().map(str::to_owned).collect();
     let keyring = keyring.without_unused(&in_use);

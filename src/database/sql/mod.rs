@@ -6,6 +6,7 @@ mod journal;
 mod migrations;
 mod purge;
 mod read;
+mod register;
 mod reseal;
 mod rows;
 mod write;
@@ -13,14 +14,14 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, JournalEntry, Resealed, SealedPair};
-use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
+use super::{AccountDatabase, Change, Changed, DatabaseError};
+use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::VersionRow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
@@ -92,30 +93,12 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_ID, &[id.to_string().as_str().into()])).await
     }
 
-    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::EVERY, &[])).await
-    }
-
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
-    }
-
-    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let entries = journal::of(&mut session, id).await?;
-            session.finish().await?;
-            Ok(entries)
-        };
-        self.answer(ANSWER_WITHIN, work).await
-    }
-
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::UNDECLARED, &[])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -143,18 +126,6 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             account.ok_or(Fault::Said(DatabaseError::Conflict))
         };
         self.answer(ANSWER_WITHIN, work).await
-    }
-
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.write().await?;
-            for change in changes {
-                Self::make(&mut session, change, &change.account.to_string()).await?;
-            }
-            session.finish().await?;
-            Ok(())
-        };
-        self.answer(MANY_WITHIN, work).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
@@ -195,53 +166,8 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
     }
 
-    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.write().await?;
-            let new = write::register_affiliate(&mut session, name, at).await?;
-            session.finish().await?;
-            Ok(new)
-        };
-        self.answer(ANSWER_WITHIN, work).await
-    }
-
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let counts = reseal::count(&mut session).await?;
-            session.finish().await?;
-            Ok(counts.into_iter().map(|(key, pairs)| (key, u64::try_from(pairs).unwrap_or(0))).collect())
-        };
-        self.answer(ANSWER_WITHIN, work).await
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        than_with: &str,
-        after: Option<&SealedPair>,
-        limit: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let pairs = reseal::sealed_otherwise(&mut session, than_with, after, limit.into()).await?;
-            session.finish().await?;
-            Ok(pairs)
-        };
-        self.answer(ANSWER_WITHIN, work).await
-    }
-
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
-        let work = async {
-            let mut session = self.dialect.write().await?;
-            reseal::reseal(&mut session, pairs, at).await?;
-            session.finish().await?;
-            Ok(())
-        };
-        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {

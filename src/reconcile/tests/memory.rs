@@ -1,17 +1,16 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings,
-    StoredKey, StoredSettings, Suspension, Version, comparable_name,
+    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey,
+    StoredSettings, Suspension, Version, comparable_name,
 };
-use crate::database::{
-    AccountDatabase, Action, Change, DatabaseError, JournalEntry, Resealed, SealedPair, UnknownAffiliate,
-};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -24,6 +23,8 @@ pub struct Accounts {
     pub changes: Mutex<Vec<Change>>,
     /// Errors to give instead of making the next changes; the change is made all the same where it says so.
     pub faults: Mutex<Vec<Fault>>,
+    /// How many accounts were made by hand.
+    pub made_by_hand: Mutex<u8>,
 }
 
 /// What goes wrong with one change.
@@ -76,7 +77,9 @@ impl Accounts {
             }
             Action::Adopt { expected, owner, answered } => {
                 let row = observed(&rows, change, *expected)?;
-                if row.owner.is_some() && row.life == Life::Live
+                let is_declared = row.owner.is_some() && row.life == Life::Live;
+                if is_declared
+                    || matches!(row.life, Life::Deleted { .. })
                     || rows.iter().any(|row| row.owner.as_ref() == Some(owner))
                 {
                     return Err(DatabaseError::Conflict);
@@ -128,6 +131,9 @@ impl Accounts {
                 Account { life: Life::Retained { since: change.at }, ..observed(&rows, change, *expected)? }
             }
         };
+        let mut account = account;
+        // The order in which the real ones read them.
+        account.keys.sort_by_key(|key| (Reverse(key.created), key.id.to_string()));
         rows.retain(|row| row.id != account.id);
         rows.push(account.clone());
         lock(&self.changes).push(change.clone());
@@ -193,15 +199,6 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(|row| row.id == id).cloned())
     }
 
-    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
-        Ok(lock(&self.rows).clone())
-    }
-
-    /// Nothing is told here; [`Accounts::changes`] has every change whole.
-    async fn journal(&self, _: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
-        Ok(Vec::new())
-    }
-
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
         let has_it = |row: &&Account| row.keys.iter().any(|key| key.api_key == *api_key);
         Ok(lock(&self.rows).iter().find(has_it).cloned())
@@ -226,18 +223,6 @@ impl AccountDatabase for Accounts {
         }
     }
 
-    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
-        for change in changes {
-            self.commit(change).await?;
-        }
-        Ok(())
-    }
-
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        let is_undeclared = |row: &&Account| row.owner.is_none() || matches!(row.life, Life::Retained { .. });
-        Ok(lock(&self.rows).iter().filter(is_undeclared).cloned().collect())
-    }
-
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         let live =
             |row: &Account| row.owner.clone().filter(|owner| owner.cluster == *cluster && row.life == Life::Live);
@@ -255,29 +240,8 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.affiliates).clone())
     }
 
-    async fn register_affiliate(&self, name: &AffiliateName, _: Timestamp) -> Result<bool, DatabaseError> {
-        Ok(lock(&self.affiliates).insert(name.to_string()))
-    }
-
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.rows).iter().flat_map(|row| &row.keys).map(|key| key.sealed.sealed_with.clone()).collect())
-    }
-
-    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
-        Ok(self.sealing_keys_in_use().await?.into_iter().map(|key| (key, 1)).collect())
-    }
-
-    async fn sealed_otherwise(
-        &self,
-        _: &str,
-        _: Option<&SealedPair>,
-        _: u16,
-    ) -> Result<Vec<SealedPair>, DatabaseError> {
-        Ok(Vec::new())
-    }
-
-    async fn reseal(&self, _: &[Resealed], _: Timestamp) -> Result<(), DatabaseError> {
-        Ok(())
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
@@ -297,6 +261,8 @@ pub struct Secrets {
     pub writes: Mutex<u64>,
     /// Places that look empty until they are written to, as they do in a view that lags.
     pub unseen: Mutex<BTreeSet<SecretRef>>,
+    /// Whether every replacement is refused.
+    pub refusing: Mutex<bool>,
 }
 
 impl Secrets {
@@ -340,16 +306,23 @@ impl SecretStore for Secrets {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        if *lock(&self.refusing) {
+            return Err(SecretError::Unavailable { at: manifest.at.clone(), reason: "a fault".to_owned() });
+        }
         let current = lock(&self.objects).get(&manifest.at).and_then(|secret| secret.metadata.resource_version.clone());
         if current.as_deref() != found.version() {
             return Err(SecretError::Changed(manifest.at.clone()));
         }
-        Ok(Some(self.put(&manifest.at, found.put_right(manifest))))
+        let right = if found.is_stuck(manifest) { found.remade(manifest) } else { found.put_right(manifest) };
+        Ok(Some(self.put(&manifest.at, right)))
     }
 
-    async fn remove(&self, at: &SecretRef, _of: &Belonging) -> Result<(), SecretError> {
-        *lock(&self.writes) += 1;
-        lock(&self.objects).remove(at);
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+        let mut objects = lock(&self.objects);
+        if objects.get(at).is_some_and(|secret| of.check(&secret.metadata).is_ok()) {
+            *lock(&self.writes) += 1;
+            objects.remove(at);
+        }
         Ok(())
     }
 
@@ -368,6 +341,15 @@ impl SecretStore for Secrets {
 pub struct Counting {
     pub now: Mutex<Timestamp>,
     drawn: Mutex<u64>,
+}
+
+impl Counting {
+    /// Moves the clock, perhaps back, and tells the time that it is then.
+    pub fn move_by(&self, hours: i64) -> Timestamp {
+        let mut now = lock(&self.now);
+        *now += SignedDuration::from_hours(hours);
+        *now
+    }
 }
 
 impl Surroundings for Counting {

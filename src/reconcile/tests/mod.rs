@@ -5,3 +5,5 @@ pub mod memory;
 mod properties;
 mod rehearsals;
 mod scenarios;
+mod time;
+mod walks;

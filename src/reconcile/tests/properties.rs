@@ -262,6 +262,12 @@ pub fn reconciler_at(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>, hours: i6
     Reconciler { surroundings: Arc::new(surroundings), ..reconciler(accounts, secrets) }
 }
 
+/// The same with a clock that can be moved.
+pub fn reconciler_with_clock(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> (Reconciler, Arc<Counting>) {
+    let clock = Arc::new(Counting::default());
+    (Reconciler { surroundings: Arc::clone(&clock) as _, ..reconciler(accounts, secrets) }, clock)
+}
+
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
@@ -378,12 +384,10 @@ proptest! {
     /// However often a rotation is asked for, there are never more than a few pairs, and the newest is in the Secret.
     #[test]
     fn pairs_never_pile_up(desired in desired(), (accounts, secrets) in world(), steps in vec((0i64..3, "[a-c]"), 1..12)) {
-        let surroundings = Arc::new(Counting::default());
-        let reconciler = Reconciler { surroundings: Arc::clone(&surroundings) as _, ..reconciler(&accounts, &secrets) };
+        let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
         let mut desired = desired;
         for (hours, trigger) in steps {
-            let later = lock(&surroundings.now).checked_add(jiff::SignedDuration::from_hours(hours)).unwrap();
-            *lock(&surroundings.now) = later;
+            let later = clock.move_by(hours);
             desired.rotation.asked.trigger = Some(trigger);
             let outcome = run(reconciler.reconcile(&desired, None, None));
             let Some(account) = outcome.account.filter(|_| outcome.refusal.is_none()) else {

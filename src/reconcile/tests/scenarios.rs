@@ -1,17 +1,17 @@
 //! Single moments that no property draws often enough: lost answers, races, ends.
 
 use super::memory::{Accounts, Fault, Secrets, lock};
-use super::properties::{keyring, owner, reconciler, run};
+use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
 use crate::account::{AccountName, AllowedIps, Asked, Description, KeyState, Life, Period, RotationPolicy, Settings};
-use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ManagementPolicy, Reason};
+use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
-use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, status};
+use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, status};
 use crate::secrets::{Belonging, SecretLayout, SecretRef};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-fn desired() -> Desired {
+pub fn desired() -> Desired {
     Desired {
         owner: owner("acme"),
         uid: Some("u".to_owned()),
@@ -237,6 +237,54 @@ fn conditions_follow_kstatus_and_keep_their_times() {
 
     let still = status(Some(2), "s", &Outcome::default(), Some(&ready), later);
     assert_eq!(still.conditions[0].last_transition_time.0, before, "no transition, no new time");
+}
+
+/// The Secret of before still stands in its place, in the version that was verified.
+#[test]
+fn a_secret_that_could_not_be_written_after_a_rotation_is_written_later() {
+    // Later or earlier than the pair before was made: the clock may have been set back.
+    for hours in [1, -1] {
+        let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+        let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
+        let reconcile = |previous: Option<&ApiAccountStatus>, asked: &str| {
+            let mut desired = desired();
+            desired.rotation.asked.annotation = Some(asked.to_owned());
+            let verified = previous.and_then(Verified::of);
+            let outcome = run(reconciler.reconcile(&desired, verified.as_ref(), None));
+            status(Some(1), "s", &outcome, previous, Timestamp::UNIX_EPOCH)
+        };
+        let ready = reconcile(None, "before");
+        clock.move_by(hours);
+        *lock(&secrets.refusing) = true;
+        let refused = reconcile(Some(&ready), "leaked");
+        assert_eq!(refused.conditions[0].reason, "SecretUnavailable");
+        assert_ne!(refused.active_key(), ready.active_key());
+        *lock(&secrets.refusing) = false;
+        let at_last = reconcile(Some(&refused), "leaked");
+        assert_eq!(at_last.conditions[0].reason, "Reconciled");
+        assert_eq!(at_last.active_key(), refused.active_key());
+        let secret = lock(&secrets.objects).values().next().unwrap().clone();
+        let api_key = at_last.active_key().unwrap().api_key.clone();
+        assert_eq!(secret.data.unwrap()["a"].0, api_key.into_bytes());
+    }
+}
+
+/// A new trigger comes with a resource that is declared again: its Secret is written, then its keys are rotated.
+#[test]
+fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    run(reconciler.reconcile(&desired(), None, None));
+    run(reconciler.release(&belonging(), DeletionPolicy::Delete, None));
+    lock(&secrets.objects).clear();
+    *lock(&secrets.refusing) = true;
+    let mut again = desired();
+    again.rotation.asked.trigger = Some("new".to_owned());
+    let outcome = run(reconciler.reconcile(&again, None, None));
+    let done: Vec<_> = outcome.done.iter().map(Done::reason).collect();
+    assert_eq!(done, ["Restored", "SecretWritten", "Rotated"]);
+    assert_eq!(outcome.refusal.unwrap().reason(), Reason::SecretUnavailable);
+    assert_eq!(outcome.secret_version, None);
 }
 
 #[test]

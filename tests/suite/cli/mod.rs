@@ -11,5 +11,6 @@ pub mod office;
 mod plan;
 mod prune;
 mod rights;
+mod scale;
 mod stepping_in;
 mod validate;

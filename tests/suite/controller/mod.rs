@@ -17,4 +17,5 @@ mod rights;
 pub mod scene;
 mod secrets;
 mod sweeps;
+mod walks;
 mod writes;

@@ -1,31 +1,11 @@
 //! What looking for changes by others costs, and what it does when it cannot: read from what the database server was asked.
 
 use serde_json::json;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::drift::{NEVER, SWEEPING, full, notes};
 use super::scene::{SOON, Scene};
-use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::statements::{asked, by_hand, talkative};
 use crate::support::wait::eventually;
-
-/// Statements that the server was asked for, one a line, with their parameters, since `mark` bytes of its log.
-fn asked(server: &Postgres, mark: usize) -> Vec<String> {
-    let log = server.log();
-    let mut statements: Vec<String> = Vec::new();
-    for line in log[mark..].lines() {
-        let said = line.split_once("LOG:  ").and_then(|(_, said)| said.split_once(": "));
-        if let Some((how, statement)) = said
-            && (how == "statement" || how.starts_with("execute "))
-        {
-            statements.push(statement.to_owned());
-        } else if let (Some((_, parameters)), Some(last)) = (line.split_once("DETAIL:  "), statements.last_mut()) {
-            last.push_str(" -- ");
-            last.push_str(parameters);
-        }
-    }
-    statements
-}
 
 /// How often the account of this resource was looked at.
 fn looks(statements: &[String], resource: &str) -> usize {
@@ -39,26 +19,12 @@ fn sweeps(statements: &[String]) -> usize {
     statements.iter().filter(|asked| asked.starts_with("SELECT owner_namespace, owner_name, version")).count()
 }
 
-async fn by_hand(database: &TestDatabase, sql: &str) {
-    let mut connection = PgConnection::connect(database.url()).await.expect("it answers");
-    connection.execute(AssertSqlSafe(sql)).await.expect("it is taken");
-    connection.close().await.expect("it is closed");
-}
-
 async fn is_told(scene: &Scene, account: &str, reason: &str, note: &str) {
     eventually(&format!("it to be told: {note}"), SOON, async || {
         let notes = notes(scene, account, reason).await;
         if notes.iter().any(|found| found == note) { Ok(()) } else { Err(scene.log()) }
     })
     .await;
-}
-
-/// A server of its own, which writes down what it is asked.
-async fn talkative() -> (Postgres, TestDatabase) {
-    let server = Postgres::new().await;
-    let database = server.database("accounts").await;
-    by_hand(&database, &format!(r#"ALTER DATABASE "{}" SET log_statement = 'all'"#, database.name())).await;
-    (server, database)
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::support::spoiler::Spoiler;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use opsadmin_operator::account::{Owner, Version};
-use opsadmin_operator::database::{AccountDatabase, Changed, open};
+use opsadmin_operator::database::{AccountRegister, Changed, open};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ struct Ear(BoxStream<'static, Changed>);
 
 impl Ear {
     /// Listens; from now on nothing is missed.
-    async fn to(database: &Arc<dyn AccountDatabase>) -> Self {
+    async fn to(database: &Arc<dyn AccountRegister>) -> Self {
         let mut ear = Self(database.changes());
         assert_eq!(ear.hears().await, Changed::Anything);
         ear
@@ -174,7 +174,7 @@ async fn a_server_that_comes_back_is_heard_again() {
 }
 
 /// The database as it is reached through a proxy.
-async fn through(proxy: &Spoiler, fresh: &Fresh) -> Arc<dyn AccountDatabase> {
+async fn through(proxy: &Spoiler, fresh: &Fresh) -> Arc<dyn AccountRegister> {
     fresh.open().await;
     let (login, server) = fresh.url().rsplit_once('@').unwrap();
     let (_, name) = server.split_once('/').unwrap();

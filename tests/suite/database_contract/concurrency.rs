@@ -3,7 +3,7 @@
 use super::fixture::*;
 use futures::future::join_all;
 use opsadmin_operator::account::{Description, Settings};
-use opsadmin_operator::database::{AccountDatabase, DatabaseError};
+use opsadmin_operator::database::{AccountRegister, DatabaseError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 const MANY: usize = 12;
 
 /// Connections of several programs, each with a pool of its own.
-async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountDatabase>> {
+async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountRegister>> {
     let mut programs = vec![fresh.open().await];
     for _ in 1..3 {
         programs.push(opsadmin_operator::database::open(fresh.url()).unwrap());

@@ -4,7 +4,7 @@ use super::fixture::*;
 use crate::support::ports::free_port;
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::wait::eventually;
-use opsadmin_operator::database::{AccountDatabase, DatabaseError, open, open_existing};
+use opsadmin_operator::database::{AccountRegister, DatabaseError, open, open_existing};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
 use std::fs::{self, File, Permissions};
@@ -16,7 +16,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_mins(1);
 
 /// The error's every word, which must not have the password.
-fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountDatabase>>) -> String {
+fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> String {
     let said = format!("{error} {error:?} {database:?}");
     assert!(!said.contains("hush"), "{said}");
     said
@@ -91,7 +91,7 @@ async fn a_standby_is_not_available_for_writing() {
     unavailable_for_writing(&open(fresh.url()).unwrap()).await;
 }
 
-async fn unavailable_for_writing(database: &Arc<dyn AccountDatabase>) {
+async fn unavailable_for_writing(database: &Arc<dyn AccountRegister>) {
     let error = database.commit(&creation(owner("x"), settings("x"))).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");
 }

@@ -6,7 +6,7 @@ use opsadmin_operator::account::{
     Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, KeyEntropy,
     KeyId, KeyPair, KeyState, Owner, Role, Settings, StoredKey, StoredSettings, Version, changes,
 };
-use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
+use opsadmin_operator::database::{AccountRegister, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sqlx::postgres::PgConnection;
@@ -62,7 +62,7 @@ impl Fresh {
     }
 
     /// The database with its tables.
-    pub async fn open(&self) -> Arc<dyn AccountDatabase> {
+    pub async fn open(&self) -> Arc<dyn AccountRegister> {
         let database = open(&self.url).unwrap();
         database.migrate().await.unwrap();
         database
@@ -183,7 +183,7 @@ pub fn creation(owner: Owner, settings: Settings) -> Change {
     change(account, Action::Create { owner, settings, key, answered: Asked::default(), unknown_affiliate })
 }
 
-pub async fn create(database: &dyn AccountDatabase, owner: Owner, settings: Settings) -> Account {
+pub async fn create(database: &dyn AccountRegister, owner: Owner, settings: Settings) -> Account {
     database.commit(&creation(owner, settings)).await.unwrap()
 }
 

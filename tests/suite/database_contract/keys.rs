@@ -4,7 +4,7 @@ use super::fixture::*;
 use super::rules::rows;
 use jiff::ToSpan;
 use opsadmin_operator::account::{Account, AccountId, Asked, KeyId, KeyState, Life, StoredKey, Suspension, Version};
-use opsadmin_operator::database::{AccountDatabase, Action};
+use opsadmin_operator::database::{AccountRegister, Action};
 
 fn asked(trigger: &str) -> Asked {
     Asked { trigger: Some(trigger.to_owned()), annotation: None }
@@ -15,7 +15,7 @@ fn new_key(account: &Account, hours: i64) -> StoredKey {
 }
 
 async fn rotate(
-    database: &dyn AccountDatabase,
+    database: &dyn AccountRegister,
     account: &Account,
     overlap: Option<i64>,
     revoke: Vec<KeyId>,

@@ -81,7 +81,7 @@ pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
     for change in script() {
         let change = change(&done);
         let before = fresh.column("SELECT version FROM accounts ORDER BY id").await;
-        let rehearsal = Rehearsal::new(Some(Arc::clone(&database)));
+        let rehearsal = Rehearsal::new(Some(Arc::clone(&database) as Arc<dyn AccountDatabase>));
         for name in done.iter().map(|account: &Account| account.owner.clone().unwrap()) {
             rehearsal.find_by_owner(&name).await.unwrap();
         }

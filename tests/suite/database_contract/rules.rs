@@ -1,9 +1,10 @@
 //! The database's own rules: what it refuses, it refuses whole.
 
 use super::fixture::*;
-use opsadmin_operator::account::{Account, AccountId, Asked, StoredKey};
-use opsadmin_operator::database::{Action, DatabaseError, UnknownAffiliate};
+use opsadmin_operator::account::{Account, AccountId, Asked, Life, Settings, StoredKey, Version};
+use opsadmin_operator::database::{Action, Change, DatabaseError, UnknownAffiliate};
 use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
+use std::collections::BTreeSet;
 
 pub(super) async fn rows(fresh: &Fresh) -> Vec<String> {
     let mut counts = Vec::new();
@@ -140,4 +141,48 @@ pub async fn what_would_widen_access_is_refused_to_hands_too(fresh: Fresh) {
         assert!(matches!(kind, CheckViolation | NotNullViolation), "{sql}: {refused}");
     }
     assert_eq!(database.find_by_owner(&owner("guarded")).await.unwrap(), Some(deleted));
+}
+
+/// An import of an account with these settings.
+fn import(settings: Settings) -> Change {
+    let account = AccountId::from_random(random());
+    let key = stored(account, &pair());
+    change(account, Action::Import { settings, key, unknown_affiliate: UnknownAffiliate::Register })
+}
+
+pub async fn many_changes_are_made_together_or_not_at_all(fresh: Fresh) {
+    let database = fresh.open().await;
+    create(&*database, owner("a"), settings("taken")).await;
+    let refused = database.commit_all(&[import(full_settings("new")), import(settings("TAKEN"))]).await;
+    assert_name_taken(refused, "TAKEN");
+    for table in ["account_roles", "account_allowed_ips", "affiliates"] {
+        assert_eq!(fresh.count(table).await, "0", "{table}");
+    }
+    for table in ["accounts", "account_keys", "account_journal"] {
+        assert_eq!(fresh.count(table).await, "1", "{table}");
+    }
+
+    let changes = [import(full_settings("new")), import(settings("newer"))];
+    database.commit_all(&changes).await.unwrap();
+    let imported = database.list_undeclared().await.unwrap();
+    assert_eq!(imported.len(), 2);
+    for account in imported {
+        assert!(changes.iter().any(|change| change.account == account.id));
+        assert_eq!((account.version, account.owner, account.life), (Version(1), None, Life::Live));
+    }
+    let actions = fresh.column("SELECT action FROM account_journal ORDER BY id").await;
+    assert_eq!(actions, ["created", "imported", "imported"]);
+}
+
+pub async fn what_no_resource_declares_is_what_was_imported_or_let_go(fresh: Fresh) {
+    let database = fresh.open().await;
+    create(&*database, owner("declared"), settings("declared")).await;
+    let retained = create(&*database, owner("retained"), settings("retained")).await;
+    let deleted = create(&*database, owner("deleted"), settings("deleted")).await;
+    database.commit(&change(retained.id, Action::Retain { expected: retained.version })).await.unwrap();
+    database.commit(&deletion(&deleted)).await.unwrap();
+    database.commit(&import(settings("imported"))).await.unwrap();
+    let found = database.list_undeclared().await.unwrap();
+    let names: BTreeSet<&str> = found.iter().map(|account| account.settings.name.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["imported", "retained"]));
 }

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use jiff::ToSpan;
 use opsadmin_operator::account::{Account, Suspension, SuspensionReason, Version};
-use opsadmin_operator::database::{AccountDatabase, Action, Change};
+use opsadmin_operator::database::{AccountRegister, Action, Change};
 
 fn reason(text: &str) -> SuspensionReason {
     SuspensionReason::parse(text).unwrap()
@@ -92,7 +92,7 @@ pub async fn a_rotation_tells_each_pair_that_it_ends(fresh: Fresh) {
 }
 
 async fn rotate(
-    database: &dyn AccountDatabase,
+    database: &dyn AccountRegister,
     account: &Account,
     overlap: Option<i64>,
     revoke: Vec<opsadmin_operator::account::KeyId>,

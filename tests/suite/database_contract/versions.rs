@@ -2,9 +2,9 @@
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, ClusterId, Version};
-use opsadmin_operator::database::AccountDatabase;
+use opsadmin_operator::database::AccountRegister;
 
-async fn version(database: &dyn AccountDatabase, name: &str) -> Version {
+async fn version(database: &dyn AccountRegister, name: &str) -> Version {
     let versions = database.versions(&owner(name).cluster).await.unwrap();
     versions.into_iter().find(|(found, _)| *found == owner(name)).expect("it is listed").1
 }

@@ -19,4 +19,5 @@ pub mod proxy;
 pub mod run;
 pub mod shell;
 pub mod spoiler;
+pub mod statements;
 pub mod wait;

@@ -1,0 +1,69 @@
+//! What people ask of the account database at the command line, beyond what keeping accounts true needs.
+
+use super::{AccountDatabase, Change, DatabaseError, JournalEntry};
+use crate::account::{Account, AccountId, AffiliateName, KeyId, SealedSecret, StoredKey};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// The whole of an account database, for whoever looks through it or steps in. The same rules hold as for
+/// [`AccountDatabase`].
+#[async_trait]
+pub trait AccountRegister: AccountDatabase {
+    /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Inconsistent`] if one of them cannot be read; the finders still answer for the others.
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError>;
+
+    /// What happened to the account with this id, the oldest first; also of one that was purged.
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError>;
+
+    /// Makes many changes in one transaction: all of them, or none.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], for the first that is refused.
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
+
+    /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError>;
+
+    /// Makes OpsAdmin know an affiliate, and answers whether that is new.
+    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;
+
+    /// How many pairs are sealed with each of the keyring's keys, by its id.
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError>;
+
+    /// Up to `limit` pairs that are sealed with another key than this one, in a fixed order, after the one given.
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError>;
+
+    /// Stores secret keys that were sealed anew, all in one transaction. A pair that has changed since is left alone.
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError>;
+}
+
+/// A pair of keys, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPair {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: StoredKey,
+}
+
+/// A secret key that was sealed anew.
+#[derive(Debug, Clone)]
+pub struct Resealed {
+    /// The account.
+    pub account: AccountId,
+    /// The pair.
+    pub key: KeyId,
+    /// The id of the keyring's key that sealed it before.
+    pub before: String,
+    /// The same secret key, sealed with another.
+    pub sealed: SealedSecret,
+}

@@ -1,0 +1,86 @@
+//! The register over SQL.
+
+use super::{ANSWER_WITHIN, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
+use crate::account::{Account, AccountId, AffiliateName};
+use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Resealed, SealedPair};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+#[async_trait]
+impl<D: Dialect> AccountRegister for SqlAccounts<D> {
+    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::EVERY, &[])).await
+    }
+
+    async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let entries = journal::of(&mut session, id).await?;
+            session.finish().await?;
+            Ok(entries)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            for change in changes {
+                Self::make(&mut session, change, &change.account.to_string()).await?;
+            }
+            session.finish().await?;
+            Ok(())
+        };
+        self.answer(MANY_WITHIN, work).await
+    }
+
+    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::UNDECLARED, &[])).await
+    }
+
+    async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            let new = write::register_affiliate(&mut session, name, at).await?;
+            session.finish().await?;
+            Ok(new)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let counts = reseal::count(&mut session).await?;
+            session.finish().await?;
+            Ok(counts.into_iter().map(|(key, pairs)| (key, u64::try_from(pairs).unwrap_or(0))).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        than_with: &str,
+        after: Option<&SealedPair>,
+        limit: u16,
+    ) -> Result<Vec<SealedPair>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let pairs = reseal::sealed_otherwise(&mut session, than_with, after, limit.into()).await?;
+            session.finish().await?;
+            Ok(pairs)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            reseal::reseal(&mut session, pairs, at).await?;
+            session.finish().await?;
+            Ok(())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+}

@@ -1,0 +1,164 @@
+//! Clocks that step, forward and back, around rotations and overlaps.
+
+use super::memory::{Accounts, Counting, Secrets, lock};
+use super::properties::{reconciler_with_clock, run};
+use super::scenarios::desired;
+use crate::account::{Account, KeyId, KeyState, Period};
+use crate::reconcile::{Desired, Done, Reconciler};
+use std::sync::Arc;
+
+/// One account, made at the beginning of time, and what is declared of it.
+struct Stage {
+    accounts: Arc<Accounts>,
+    secrets: Arc<Secrets>,
+    reconciler: Reconciler,
+    clock: Arc<Counting>,
+    desired: Desired,
+}
+
+impl Stage {
+    fn set(interval: Option<&str>, overlap: &str) -> Self {
+        let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+        let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
+        let mut desired = desired();
+        desired.rotation.interval = interval.map(|interval| Period::parse(interval).unwrap());
+        desired.rotation.overlap = Period::parse(overlap).unwrap();
+        let stage = Self { accounts, secrets, reconciler, clock, desired };
+        assert_eq!(stage.look(), ["Created", "SecretWritten"]);
+        stage
+    }
+
+    /// Moves the clock by these hours, and tells what is done then.
+    fn after(&self, hours: i64) -> Vec<&'static str> {
+        self.clock.move_by(hours);
+        self.look()
+    }
+
+    /// What is done now; and that the Secret has the active pair then.
+    fn look(&self) -> Vec<&'static str> {
+        let outcome = run(self.reconciler.reconcile(&self.desired, None, None));
+        assert!(outcome.refusal.is_none(), "{:?}", outcome.refusal);
+        let active = self.account().active_key().unwrap().api_key.clone();
+        let secret = lock(&self.secrets.objects).values().next().unwrap().clone();
+        assert_eq!(secret.data.unwrap()["a"].0, active.as_str().as_bytes());
+        outcome.done.iter().map(Done::reason).collect()
+    }
+
+    fn ask(&mut self, trigger: &str) {
+        self.desired.rotation.asked.trigger = Some(trigger.to_owned());
+    }
+
+    fn account(&self) -> Account {
+        lock(&self.accounts.rows)[0].clone()
+    }
+
+    fn active(&self) -> KeyId {
+        self.account().active_key().unwrap().id
+    }
+
+    /// The older pairs, each with the hour of its end.
+    fn retiring(&self) -> Vec<(KeyId, i64)> {
+        let keys = self.account().keys;
+        let ends = keys.iter().filter_map(|key| match key.state {
+            KeyState::Active => None,
+            KeyState::Retiring { expires } => Some((key.id, expires.as_second() / 3600)),
+        });
+        ends.collect()
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+const ROTATED: [&str; 2] = ["Rotated", "SecretPutBack"];
+
+#[test]
+fn a_clock_set_back_after_a_rotation_brings_no_second_one() {
+    let stage = Stage::set(Some("100h"), "1h");
+    assert_eq!(stage.after(100), ROTATED);
+    let active = stage.active();
+    assert_eq!(stage.after(-50), NOTHING);
+    assert_eq!(stage.after(-49), NOTHING, "it is hardly older than the pair of before");
+    assert_eq!(stage.after(99), NOTHING, "the same moment comes again");
+    assert_eq!(stage.after(89), ["Revoked"], "and the pair of before has ended meanwhile");
+    assert_eq!(stage.active(), active);
+    assert_eq!(stage.after(11), ROTATED);
+}
+
+#[test]
+fn a_jump_over_many_intervals_is_one_rotation() {
+    let stage = Stage::set(Some("100h"), "10h");
+    let first = stage.active();
+    assert_eq!(stage.after(1000), ROTATED);
+    assert_eq!(stage.retiring(), [(first, 1010)], "the pair of before has its whole overlap");
+    assert_eq!(stage.after(0), NOTHING);
+    assert_eq!(stage.after(-1000), NOTHING, "and none is made up for when the clock is put right");
+}
+
+#[test]
+fn a_clock_set_back_ends_no_overlap_early_and_brings_no_pair_back() {
+    let mut stage = Stage::set(None, "10h");
+    let first = stage.active();
+    assert_eq!(stage.after(100), NOTHING);
+    stage.ask("one");
+    assert_eq!(stage.look(), ROTATED);
+    for hours in [-90, 80, 19] {
+        assert_eq!(stage.after(hours), NOTHING);
+        assert_eq!(stage.retiring(), [(first, 110)]);
+    }
+    assert_eq!(stage.after(1), ["Revoked"]);
+    assert_eq!(stage.after(-5), NOTHING, "what was revoked stays so");
+    assert_eq!(stage.retiring(), []);
+}
+
+#[test]
+fn an_end_that_nobody_saw_comes_again() {
+    let mut stage = Stage::set(None, "10h");
+    let first = stage.active();
+    stage.ask("one");
+    assert_eq!(stage.look(), ROTATED);
+    stage.clock.move_by(20);
+    assert_eq!(stage.after(-15), NOTHING, "by the clock, it has five hours yet");
+    assert_eq!(stage.retiring(), [(first, 10)]);
+    assert_eq!(stage.after(5), ["Revoked"]);
+}
+
+#[test]
+fn a_pair_made_while_the_clock_is_back_is_the_active_one_though_it_looks_older() {
+    let mut stage = Stage::set(Some("100h"), "10h");
+    stage.clock.move_by(-50);
+    let first = stage.active();
+    stage.ask("one");
+    assert_eq!(stage.look(), ROTATED);
+    assert_ne!(stage.active(), first);
+    assert_eq!(stage.account().keys[0].id, first, "the database reads the pair first that looks newer");
+    assert_eq!(stage.after(9), NOTHING);
+    assert_eq!(stage.after(1), ["Revoked"]);
+    let second = stage.active();
+    assert_eq!(stage.after(79), NOTHING, "it is due a hundred hours after it was made, by the clock of then");
+    assert_eq!(stage.active(), second);
+    assert_eq!(stage.after(11), ROTATED);
+}
+
+#[test]
+fn a_leaked_pair_is_revoked_at_once_whatever_the_clock_says() {
+    let mut stage = Stage::set(None, "0s");
+    let first = stage.active();
+    stage.clock.move_by(-1000);
+    stage.ask("leaked");
+    assert_eq!(stage.look(), ROTATED);
+    assert_eq!((stage.account().keys.len(), stage.retiring()), (1, vec![]));
+    assert_ne!(stage.active(), first);
+    assert_eq!(stage.after(1000), NOTHING);
+}
+
+#[test]
+fn rotations_on_request_while_the_clock_jumps_leave_three_pairs_and_the_last_one_among_them() {
+    let mut stage = Stage::set(None, "24h");
+    for (trigger, hours) in [("a", 0), ("b", -5), ("c", 3), ("d", -9), ("e", 7)] {
+        let before = stage.active();
+        stage.clock.move_by(hours);
+        stage.ask(trigger);
+        assert_eq!(stage.look(), ROTATED);
+        assert!(stage.retiring().iter().any(|(id, _)| *id == before), "{trigger}");
+        assert!(stage.account().keys.len() <= 3, "{trigger}");
+    }
+}

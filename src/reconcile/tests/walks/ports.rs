@@ -1,0 +1,193 @@
+//! The two ports with trouble on the way to them, and a witness who is shown every write.
+
+use super::super::memory::{Accounts, Secrets, lock};
+use super::edits::Target;
+use super::promises::Witness;
+use super::steps::{SLOTS, Trouble};
+use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
+use crate::database::{AccountDatabase, Change, DatabaseError};
+use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+/// Both ports.
+#[derive(Debug, Default)]
+pub struct Ports {
+    pub accounts: Accounts,
+    pub secrets: Secrets,
+    pub plot: Mutex<Plot>,
+    pub witness: Mutex<Witness>,
+}
+
+/// The trouble there will be, and what others aim at.
+#[derive(Debug, Default)]
+pub struct Plot {
+    troubles: Vec<(usize, Trouble)>,
+    targets: [Option<Target>; SLOTS],
+    calls: usize,
+}
+
+impl Plot {
+    /// Starts to count calls, to bring this trouble.
+    pub fn begin(&mut self, troubles: &[(usize, Trouble)], targets: [Option<Target>; SLOTS]) {
+        *self = Self { troubles: troubles.to_vec(), targets, calls: 0 };
+    }
+}
+
+/// What becomes of one call.
+enum Turn {
+    NotMade,
+    Made { lost: bool },
+}
+
+impl Ports {
+    fn turn(&self) -> Turn {
+        let mut plot = lock(&self.plot);
+        let call = plot.calls;
+        plot.calls += 1;
+        let mut lost = false;
+        for (_, trouble) in plot.troubles.iter().filter(|(at, _)| *at == call) {
+            match trouble {
+                Trouble::NotMade => return Turn::NotMade,
+                Trouble::AnswerLost => lost = true,
+                Trouble::Meanwhile(edit) => {
+                    if let Some(target) = &plot.targets[edit.slot()] {
+                        edit.make(target, &self.accounts, &self.secrets, lock(&self.witness).now);
+                    }
+                }
+            }
+        }
+        Turn::Made { lost }
+    }
+
+    /// One call to the database, with what happens to it.
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
+        let unavailable = || DatabaseError::Unavailable { reason: "trouble".to_owned() };
+        match self.turn() {
+            Turn::NotMade => Err(unavailable()),
+            Turn::Made { lost: true } => call.await.and(Err(unavailable())),
+            Turn::Made { lost: false } => call.await,
+        }
+    }
+
+    /// One call to the store of Secrets, with what happens to it and, if it is about one place, what it changed there.
+    async fn call<T>(
+        &self,
+        at: &SecretRef,
+        call: impl Future<Output = Result<T, SecretError>>,
+    ) -> Result<T, SecretError> {
+        let unavailable = || SecretError::Unavailable { at: at.clone(), reason: "trouble".to_owned() };
+        let turn = self.turn();
+        let before = lock(&self.secrets.objects).get(at).cloned();
+        let answer = match turn {
+            Turn::NotMade => return Err(unavailable()),
+            Turn::Made { lost: true } => call.await.and(Err(unavailable())),
+            Turn::Made { lost: false } => call.await,
+        };
+        let after = lock(&self.secrets.objects).get(at).cloned();
+        if before != after {
+            lock(&self.witness).saw_secret(at, before.as_ref(), after.as_ref());
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl AccountDatabase for Ports {
+    async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
+        let found = self.ask(self.accounts.find_by_owner(owner)).await?;
+        lock(&self.witness).account_seen.clone_from(&found);
+        Ok(found)
+    }
+
+    async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
+        self.ask(self.accounts.find_by_name(name)).await
+    }
+
+    async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
+        self.ask(self.accounts.find_by_id(id)).await
+    }
+
+    async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
+        self.ask(self.accounts.find_by_api_key(api_key)).await
+    }
+
+    async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
+        self.ask(self.accounts.list_by_cluster(cluster)).await
+    }
+
+    async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        self.ask(self.accounts.versions(cluster)).await
+    }
+
+    async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
+        self.ask(async {
+            let before = lock(&self.accounts.rows).clone();
+            let answer = self.accounts.commit(change).await;
+            let after = lock(&self.accounts.rows).clone();
+            let mut witness = lock(&self.witness);
+            witness.saw_commit(&before, &after);
+            if let Ok(account) = &answer {
+                witness.account_seen = Some(account.clone());
+            }
+            answer
+        })
+        .await
+    }
+
+    async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.ask(self.accounts.affiliates()).await
+    }
+
+    async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
+        self.ask(self.accounts.live(cluster)).await
+    }
+
+    async fn purge(&self, cluster: &ClusterId, before: Timestamp, at: Timestamp) -> Result<usize, DatabaseError> {
+        self.ask(self.accounts.purge(cluster, before, at)).await
+    }
+
+    async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.ask(self.accounts.sealing_keys_in_use()).await
+    }
+
+    async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
+        self.ask(self.accounts.pending_migrations()).await
+    }
+
+    async fn migrate(&self) -> Result<(), DatabaseError> {
+        self.ask(self.accounts.migrate()).await
+    }
+}
+
+#[async_trait]
+impl SecretStore for Ports {
+    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+        let sight = self.call(at, self.secrets.find(at, verified)).await?;
+        lock(&self.witness).saw_sight(at, &sight);
+        Ok(sight)
+    }
+
+    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
+        let nowhere = SecretRef { namespace: wanted.owner.namespace.clone(), name: String::new() };
+        self.call(&nowhere, self.secrets.belonging_to(wanted)).await
+    }
+
+    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        self.call(&manifest.at, self.secrets.create(manifest)).await
+    }
+
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+        self.call(&manifest.at, self.secrets.replace(found, manifest)).await
+    }
+
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+        self.call(at, self.secrets.remove(at, of)).await
+    }
+
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+        self.call(at, self.secrets.release(at, of)).await
+    }
+}

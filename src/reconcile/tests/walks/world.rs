@@ -1,0 +1,345 @@
+//! A world that a walk goes through: resources, what is behind the two ports, and whoever drives the heart.
+//!
+//! It drives it as the controller does: parse, reconcile or release, status; the finalizer's work before a resource goes.
+
+use super::super::memory::{Counting, lock};
+use super::super::properties::{keyring, owner, run};
+use super::declared::Declared;
+use super::edits::Target;
+use super::ports::Ports;
+use super::promises::{Acting, Witness};
+use super::steps::{Declare, SLOTS, Slot, Step, Trouble};
+use crate::account::{Account, ClusterId, Life};
+use crate::api::{
+    ApiAccount, ApiAccountSpec, ApiAccountStatus, DeletionPolicy, ManagementPolicy, PAUSED_ANNOTATION,
+    ROTATE_ANNOTATION, RotationSpec,
+};
+use crate::database::{AccountDatabase, UnknownAffiliate};
+use crate::reconcile::{Desired, Outcome, Reconciler, Refusal, Verified, status};
+use crate::secrets::Belonging;
+use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
+
+pub const NAMES: [&str; SLOTS] = ["acme", "beta", "gamma"];
+/// How many rounds may still change something when nothing goes wrong: one for each resource that waits for another.
+const ROUNDS: usize = SLOTS + 2;
+const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Everything there is.
+pub struct World {
+    pub ports: Arc<Ports>,
+    pub resources: [Option<Resource>; SLOTS],
+    /// Whether the account may be live without its resource.
+    pub vanished: [bool; SLOTS],
+    declared: [ApiAccount; SLOTS],
+    /// What a bulk read found, each for one look.
+    at_start: Vec<Account>,
+    clock: Arc<Counting>,
+    pub reconciler: Reconciler,
+    uids: usize,
+}
+
+/// A resource on the cluster.
+pub struct Resource {
+    pub object: ApiAccount,
+    going: bool,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let (ports, clock) = (Arc::new(Ports::default()), Arc::new(Counting::default()));
+        *lock(&clock.now) = Timestamp::from_second(1_790_000_000).unwrap();
+        lock(&ports.accounts.affiliates).insert("North".to_owned());
+        let reconciler = Reconciler {
+            database: Arc::clone(&ports) as _,
+            secrets: Arc::clone(&ports) as _,
+            keyring: keyring(),
+            unknown_affiliate: UnknownAffiliate::Refuse,
+            actor: "walk".to_owned(),
+            surroundings: Arc::clone(&clock) as _,
+        };
+        let declared = NAMES.map(|name| {
+            let mut resource = ApiAccount::new(name, ApiAccountSpec { enabled: true, ..ApiAccountSpec::default() });
+            resource.metadata.namespace = Some("ns".to_owned());
+            resource.spec.rotation = Some(RotationSpec { interval: None, overlap: "30m".to_owned(), trigger: None });
+            resource
+        });
+        let mut world = Self {
+            ports,
+            resources: [const { None }; SLOTS],
+            vanished: [false; SLOTS],
+            declared,
+            at_start: Vec::new(),
+            clock,
+            reconciler,
+            uids: 0,
+        };
+        world.set_clock(0);
+        world
+    }
+
+    pub fn now(&self) -> Timestamp {
+        *lock(&self.clock.now)
+    }
+
+    /// Takes one step. What is found broken is with the witness.
+    pub fn take(&mut self, step: &Step) {
+        match step {
+            Step::Apply(slot) => self.apply(*slot),
+            Step::Declare(slot, change) => self.declare(*slot, change),
+            Step::Delete(slot) => {
+                if let Some(resource) = &mut self.resources[*slot] {
+                    resource.going = true;
+                }
+            }
+            Step::Vanish(slot) => self.vanished[*slot] |= self.resources[*slot].take().is_some(),
+            Step::EndOrphans => self.end_orphans(),
+            Step::Edit(edit) => {
+                let target = self.target(edit.slot());
+                edit.make(&target, &self.ports.accounts, &self.ports.secrets, self.now());
+            }
+            Step::Collect => self.collect(),
+            Step::Purge => {
+                let before = self.now() - RETENTION;
+                run(self.ports.accounts.purge(&here(), before, self.now())).unwrap();
+            }
+            Step::Restart => self.at_start = run(self.ports.accounts.list_by_cluster(&here())).unwrap(),
+            Step::Clock(seconds) => self.set_clock(*seconds),
+            Step::Pass(slot, troubles) => self.pass(*slot, troubles),
+            Step::Settle => self.settle(),
+        }
+    }
+
+    fn set_clock(&mut self, seconds: i64) {
+        *lock(&self.clock.now) += SignedDuration::from_secs(seconds);
+        lock(&self.ports.witness).now = self.now();
+    }
+
+    fn apply(&mut self, slot: Slot) {
+        if self.resources[slot].is_none() {
+            self.uids += 1;
+            let mut object = self.declared[slot].clone();
+            object.metadata.uid = Some(format!("uid-{}", self.uids));
+            object.metadata.generation = Some(1);
+            self.resources[slot] = Some(Resource { object, going: false });
+        }
+    }
+
+    fn declare(&mut self, slot: Slot, change: &Declare) {
+        let declared = &mut self.declared[slot];
+        let before = declared.spec.clone();
+        make(declared, change);
+        if let Some(Resource { object, .. }) = &mut self.resources[slot] {
+            object.spec.clone_from(&declared.spec);
+            object.metadata.annotations.clone_from(&declared.metadata.annotations);
+            if object.spec != before {
+                object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
+            }
+        }
+    }
+
+    fn target(&self, slot: Slot) -> Target {
+        Target::of(slot, &self.declared[slot])
+    }
+
+    /// What the cluster's garbage collector does.
+    fn collect(&mut self) {
+        let lives = |uid: &str| {
+            uid == "uid-of-theirs"
+                || self.resources.iter().flatten().any(|resource| resource.object.metadata.uid.as_deref() == Some(uid))
+        };
+        lock(&self.ports.secrets.objects).retain(|_, secret| {
+            let owners = secret.metadata.owner_references.iter().flatten();
+            owners.clone().next().is_none() || owners.clone().any(|owner| lives(&owner.uid))
+        });
+    }
+
+    fn end_orphans(&mut self) {
+        for (slot, name) in NAMES.iter().enumerate() {
+            if self.resources[slot].is_none() {
+                self.uids += 1;
+                let mut object = self.declared[slot].clone();
+                object.metadata.uid = Some(format!("uid-{}", self.uids));
+                let going = Some(DeletionPolicy::Delete);
+                lock(&self.ports.witness).begin(Acting { declared: Declared::of(&object), going }, None);
+                let belonging = Belonging { owner: owner(name), uid: None };
+                let outcome = run(self.reconciler.release(&belonging, DeletionPolicy::Delete, None));
+                self.vanished[slot] = outcome.refusal.is_some();
+            }
+        }
+    }
+
+    /// Reconciles one resource as the controller does.
+    fn pass(&mut self, slot: Slot, troubles: &[(usize, Trouble)]) {
+        let targets = std::array::from_fn(|slot| Some(self.target(slot)));
+        let known = self.take_known(slot);
+        let Some(resource) = &mut self.resources[slot] else {
+            return;
+        };
+        let object = &mut resource.object;
+        let policy = match object.spec.management_policy {
+            ManagementPolicy::Enforce => object.spec.deletion_policy,
+            ManagementPolicy::Observe => DeletionPolicy::Retain,
+        };
+        let going = resource.going.then_some(policy);
+        lock(&self.ports.witness).begin(Acting { declared: Declared::of(object), going }, known.clone());
+        lock(&self.ports.plot).begin(troubles, targets);
+        let generation = object.metadata.generation;
+        if resource.going {
+            let belonging = Belonging { owner: owner(NAMES[slot]), uid: object.metadata.uid.clone() };
+            let outcome = run(self.reconciler.release(&belonging, policy, generation));
+            self.told(&outcome);
+            if outcome.refusal.is_none() {
+                self.is_released(slot, policy);
+                self.resources[slot] = None;
+                self.vanished[slot] = false;
+            }
+        } else {
+            let previous = object.status.take();
+            let (outcome, secret) = match Desired::parse(object, &here()) {
+                Err(invalid) => (Outcome::refused(Refusal::InvalidSpec(invalid)), String::new()),
+                Ok(desired) => {
+                    let verified = previous.as_ref().and_then(Verified::of);
+                    let outcome = run(self.reconciler.reconcile(&desired, verified.as_ref(), known));
+                    (outcome.since(previous.as_ref(), generation), desired.secret.at.name)
+                }
+            };
+            goes_through(&Declared::of(object), &outcome, &mut lock(&self.ports.witness));
+            object.status = Some(status(generation, &secret, &outcome, previous.as_ref(), *lock(&self.clock.now)));
+            self.told(&outcome);
+        }
+        lock(&self.ports.plot).begin(&[], [const { None }; SLOTS]);
+    }
+
+    /// What the bulk read found of the account, unless it was heard that it has changed since.
+    fn take_known(&mut self, slot: Slot) -> Option<Account> {
+        let at = self.at_start.iter().position(|account| account.owner == Some(owner(NAMES[slot])))?;
+        let known = self.at_start.swap_remove(at);
+        lock(&self.ports.accounts.rows)
+            .iter()
+            .any(|row| (row.id, row.version) == (known.id, known.version))
+            .then_some(known)
+    }
+
+    /// Whether a resource may go now: its account does not authenticate, or nothing goes along with it.
+    fn is_released(&self, slot: Slot, policy: DeletionPolicy) {
+        let uid = self.resources[slot].as_ref().and_then(|resource| resource.object.metadata.uid.clone());
+        let account = run(self.ports.accounts.find_by_owner(&owner(NAMES[slot]))).unwrap();
+        let goes_along = lock(&self.ports.secrets.objects).values().any(|secret| {
+            secret.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref())
+        });
+        let is_released = match (policy, account.as_ref().map(|account| account.life)) {
+            (DeletionPolicy::Delete, life) => !matches!(life, Some(Life::Live | Life::Retained { .. })),
+            (DeletionPolicy::Retain, life) => !goes_along && life != Some(Life::Live),
+        };
+        lock(&self.ports.witness)
+            .promise(is_released, || format!("a resource went too early ({policy:?}): {account:?}"));
+    }
+
+    /// Nothing that is told shows a secret key.
+    fn told(&self, outcome: &Outcome) {
+        let told = format!("{outcome:?} {:?}", outcome.refusal.as_ref().map(ToString::to_string));
+        lock(&self.ports.witness).promise(!told.contains("opsa_sk_"), || format!("a secret key was told: {told}"));
+    }
+
+    /// Reconciles everything until a round changes nothing, and looks whether all is as promised then.
+    fn settle(&mut self) {
+        lock(&self.ports.secrets.unseen).clear();
+        self.round();
+        self.collect();
+        for _ in 0..ROUNDS {
+            let before = self.statuses();
+            let writes = lock(&self.ports.witness).writes;
+            self.round();
+            if lock(&self.ports.witness).writes == writes && self.statuses() == before {
+                return self.at_rest();
+            }
+        }
+        lock(&self.ports.witness).broken.push(format!("no rest comes: {:?}", self.statuses()));
+    }
+
+    fn round(&mut self) {
+        for slot in 0..SLOTS {
+            self.pass(slot, &[]);
+        }
+    }
+
+    fn statuses(&self) -> Vec<Option<ApiAccountStatus>> {
+        self.resources.iter().map(|resource| resource.as_ref()?.object.status.clone()).collect()
+    }
+
+    fn at_rest(&self) {
+        for (slot, resource) in self.resources.iter().enumerate() {
+            match resource {
+                Some(resource) => self.is_as_promised(&resource.object),
+                None => self.is_over(slot),
+            }
+        }
+    }
+
+    /// Without its resource, an account does not authenticate, unless that was asked for.
+    fn is_over(&self, slot: Slot) {
+        let account = run(self.ports.accounts.find_by_owner(&owner(NAMES[slot]))).unwrap();
+        let is_over = account.as_ref().is_none_or(|account| match account.life {
+            Life::Live => self.vanished[slot],
+            Life::Retained { .. } => true,
+            Life::Deleted { .. } => !account.settings.enabled,
+        });
+        lock(&self.ports.witness)
+            .promise(is_over, || format!("the resource is gone, and its account works: {account:?}"));
+    }
+}
+
+/// Who may use the keys from where does not wait for a Secret that cannot be read or written.
+fn goes_through(declared: &Declared, outcome: &Outcome, witness: &mut Witness) {
+    let is_kept_back = matches!(outcome.refusal, Some(Refusal::Secret(_)))
+        && !declared.is_observed()
+        && outcome.account.as_ref().is_some_and(|account| account.settings != declared.settings());
+    witness.promise(!is_kept_back, || format!("{declared:?} waits for its Secret: {outcome:?}"));
+}
+
+pub fn here() -> ClusterId {
+    ClusterId::parse("here").unwrap()
+}
+
+fn make(resource: &mut ApiAccount, change: &Declare) {
+    let spec = &mut resource.spec;
+    let rotation =
+        spec.rotation.get_or_insert_with(|| RotationSpec { interval: None, overlap: "30m".to_owned(), trigger: None });
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let pairs =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    match change {
+        Declare::Name(name) => spec.name = text(*name),
+        Declare::Description(description) => (*description).clone_into(&mut spec.description),
+        Declare::Enabled(enabled) => spec.enabled = *enabled,
+        Declare::RefreshToken(required) => spec.use_refresh_token = *required,
+        Declare::Affiliate(affiliate) => spec.affiliate = text(*affiliate),
+        Declare::Roles(roles) => spec.roles = texts(roles),
+        Declare::AllowedIps(ips) => spec.allowed_ips = texts(ips),
+        Declare::SecretName(name) => spec.secret.name = text(*name),
+        Declare::SecretKeys(api_key, secret_key) => {
+            (*api_key).clone_into(&mut spec.secret.keys.api_key);
+            (*secret_key).clone_into(&mut spec.secret.keys.secret_key);
+        }
+        Declare::Labels(labels) => spec.secret.labels = pairs(labels),
+        Declare::Annotations(annotations) => spec.secret.annotations = pairs(annotations),
+        Declare::Interval(interval) => rotation.interval = text(*interval),
+        Declare::Overlap(overlap) => (*overlap).clone_into(&mut rotation.overlap),
+        Declare::Trigger(trigger) => rotation.trigger = text(*trigger),
+        Declare::Rotate(trigger) => annotate(resource, ROTATE_ANNOTATION, *trigger),
+        Declare::Paused(paused) => annotate(resource, PAUSED_ANNOTATION, paused.then_some("true")),
+        Declare::Adoption(policy) => spec.adoption_policy = *policy,
+        Declare::Management(policy) => spec.management_policy = *policy,
+        Declare::Deletion(policy) => spec.deletion_policy = *policy,
+    }
+}
+
+fn annotate(resource: &mut ApiAccount, name: &str, value: Option<&str>) {
+    let annotations = resource.metadata.annotations.get_or_insert_default();
+    match value {
+        Some(value) => _ = annotations.insert(name.to_owned(), value.to_owned()),
+        None => _ = annotations.remove(name),
+    }
+}

@@ -1,0 +1,46 @@
+//! What many accounts cost: counted, not timed.
+
+use super::desk::{Desk, account};
+use crate::support::opsadmin::Opsadmin;
+use crate::support::statements::{asked, talkative};
+
+/// A desk with this many accounts, applied.
+async fn desk_with(accounts: usize, database: &str) -> (Desk, String) {
+    let mut desk = Desk::new();
+    desk.database = database.to_owned();
+    let manifests: Vec<String> = (0..accounts).map(|number| account(&format!("a{number}"), "{}")).collect();
+    desk.write("all.yaml", &manifests.join("---\n"));
+    let keyring = desk.path("opsadmin.keyring");
+    if !keyring.exists() {
+        Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    }
+    let keyring = keyring.display().to_string();
+    desk.apply(&["--keyring", &keyring, "--cluster-id", &format!("of-{accounts}")]).await.succeeded();
+    (desk, keyring)
+}
+
+#[tokio::test]
+async fn what_is_unchanged_is_read_in_bulk_however_many_they_are() {
+    let mut statements = Vec::new();
+    for accounts in [5, 100] {
+        let (server, database) = talkative().await;
+        let (desk, keyring) = desk_with(accounts, database.url()).await;
+        let secrets = desk.path("secrets").display().to_string();
+        let scope = ["--cluster-id", &format!("of-{accounts}"), "--keyring", &keyring];
+        let mark = server.log().len();
+        let plan = |extra: &[&str]| {
+            let call = Opsadmin::new().args(["plan", "--database", &desk.database, "-f"]).args([desk.path("accounts")]);
+            call.args(scope).args(extra).run()
+        };
+        let nothing = format!("{accounts} accounts: nothing to change\n");
+        assert_eq!(plan(&[]).await.succeeded(), nothing);
+        assert_eq!(plan(&["--secrets", &secrets, "--prune"]).await.succeeded(), nothing);
+        assert_eq!(desk.apply(&scope).await.succeeded(), nothing);
+        statements.push(asked(&server, mark));
+    }
+    let count = |of: &[String]| of.iter().filter(|statement| statement.starts_with("SELECT")).count();
+    assert_eq!(count(&statements[0]), count(&statements[1]), "{:#?}", statements[1]);
+    let is_write =
+        |statement: &&String| ["INSERT", "UPDATE", "DELETE"].iter().any(|write| statement.starts_with(write));
+    assert_eq!(statements[1].iter().filter(is_write).count(), 0, "{:#?}", statements[1]);
+}

@@ -1,0 +1,39 @@
+//! What a database server was asked: counted from its own log of statements.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use super::postgres::{Postgres, TestDatabase};
+
+/// A server of its own, which writes down what it is asked.
+pub async fn talkative() -> (Postgres, TestDatabase) {
+    let server = Postgres::new().await;
+    let database = server.database("accounts").await;
+    by_hand(&database, &format!(r#"ALTER DATABASE "{}" SET log_statement = 'all'"#, database.name())).await;
+    (server, database)
+}
+
+/// Statements that the server was asked for, one a line, with their parameters, since `mark` bytes of its log.
+pub fn asked(server: &Postgres, mark: usize) -> Vec<String> {
+    let log = server.log();
+    let mut statements: Vec<String> = Vec::new();
+    for line in log[mark..].lines() {
+        let said = line.split_once("LOG:  ").and_then(|(_, said)| said.split_once(": "));
+        if let Some((how, statement)) = said
+            && (how == "statement" || how.starts_with("execute "))
+        {
+            statements.push(statement.to_owned());
+        } else if let (Some((_, parameters)), Some(last)) = (line.split_once("DETAIL:  "), statements.last_mut()) {
+            last.push_str(" -- ");
+            last.push_str(parameters);
+        }
+    }
+    statements
+}
+
+/// Runs SQL as somebody at the database.
+pub async fn by_hand(database: &TestDatabase, sql: &str) {
+    let mut connection = PgConnection::connect(database.url()).await.expect("it answers");
+    connection.execute(AssertSqlSafe(sql)).await.expect("it is taken");
+    connection.close().await.expect("it is closed");
+}
