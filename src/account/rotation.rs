@@ -173,6 +173,22 @@ mod tests {
         RotationPolicy { interval, overlap: Period::parse("0s").unwrap(), asked: Asked::default() }
     }
 
+    #[test]
+    fn a_fleet_that_was_made_together_is_rotated_over_a_tenth_of_the_interval_and_never_late() {
+        let hours = |seed: u8| {
+            let key = key(seed, 0, KeyState::Active);
+            let due = due(&every(100), &key).unwrap();
+            assert_eq!(Some(due), super::due(&every(100), &key), "the same each time it is looked at");
+            due.as_second() / 3600
+        };
+        let due: Vec<_> = (0..100).map(hours).collect();
+        assert!(due.iter().all(|hours| (90..=100).contains(hours)), "{due:?}");
+        for hour in 90..100 {
+            let together = due.iter().filter(|due| **due == hour).count();
+            assert!((1..=30).contains(&together), "{together} of 100 in the hour {hour}: {due:?}");
+        }
+    }
+
     proptest! {
         /// Never before nine tenths of the interval, always once all of it is over, whatever the clock said in between: only
         /// the time now and the time when the pair was made count.

@@ -17,6 +17,7 @@ mod sweep;
 mod trouble;
 mod versions;
 mod vitals;
+mod waiting;
 mod watches;
 
 pub use connect::{Connection, connect};
@@ -42,6 +43,7 @@ use std::time::Duration;
 use sweep::Sweeper;
 use tokio::sync::watch;
 use versions::Versions;
+use waiting::Waiting;
 
 /// What a controller works with.
 pub struct Settings {
@@ -96,6 +98,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         memory: Memory::default(),
         versions: Versions::default(),
         brake: Brake::new(settings.deletion_brake),
+        waiting: Waiting::new(Queues::of(&queues)),
         stores: Stores::default(),
         scopes: queues.len(),
         metrics,

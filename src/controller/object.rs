@@ -6,10 +6,10 @@ use super::events::Events;
 use super::memory::Memory;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
+use super::waiting::Waiting;
 use crate::account::{ClusterId, Owner};
 use crate::api::{
-    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, FINALIZER, GROUP, KIND, MANAGER, ManagementPolicy,
-    Reason, VERSION, condition,
+    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, FINALIZER, MANAGER, ManagementPolicy, Reason, condition,
 };
 use crate::database::DatabaseError;
 use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, status};
@@ -38,6 +38,7 @@ pub(super) struct Controlled {
     pub memory: Memory,
     pub versions: Versions,
     pub brake: Brake,
+    pub waiting: Waiting,
     pub stores: Stores,
     /// How many scopes are watched.
     pub scopes: usize,
@@ -135,6 +136,7 @@ impl Controlled {
         }
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
         self.tell(resource, &outcome, false).await;
+        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
         self.versions.forget(&ObjectRef::from_obj(resource));
@@ -189,6 +191,7 @@ impl Controlled {
         let status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         let is_new = previous.as_ref() != Some(&status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
@@ -258,14 +261,15 @@ impl Controlled {
     }
 
     async fn patch_status(&self, resource: &ApiAccount, status: &ApiAccountStatus) -> Result<(), kube::Error> {
-        let patch = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": KIND,
-            "metadata": { "uid": resource.metadata.uid },
-            "status": status,
-        });
-        let params = PatchParams::apply(MANAGER).force();
-        let written = self.api(resource).patch_status(&resource.name_any(), &params, &Patch::Apply(patch)).await?;
+        // A resource may have been made again under its name. The API server compares no UID of a status, but tests what it
+        // is told to.
+        let patch = json!([
+            { "op": "test", "path": "/metadata/uid", "value": resource.metadata.uid },
+            { "op": "add", "path": "/status", "value": status },
+        ]);
+        let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(kube::Error::SerdeError)?);
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let written = self.api(resource).patch_status(&resource.name_any(), &params, &patch).await?;
         self.memory.wrote(&written);
         Ok(())
     }

@@ -93,6 +93,7 @@ impl Orphan {
         }
         let belonging = Belonging { owner: owner.clone(), uid: None };
         let outcome = ready.reconciler.release(&belonging, DeletionPolicy::Delete, None).await;
+        controlled.waiting.let_go(&outcome);
         controlled.note(namespace, name, &outcome.done);
         if let Some(refusal) = &outcome.refusal {
             tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be disabled yet: {refusal}");

@@ -22,8 +22,9 @@ use tokio::time::{Instant as Due, sleep_until};
 /// The shortest time from one sweep to the next, however often the database says that anything may have changed.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How soon to sweep again after one that failed: what it should have found is still to be found.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// How soon to sweep again after one that failed, or while any resource waits for the database: what it should have found is
+/// still to be found.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Looks for changes by others.
 pub(super) struct Sweeper {
@@ -55,13 +56,18 @@ impl Sweeper {
             tokio::select! {
                 Some(changed) = news.next() => match changed {
                     Changed::Account { owner, version } => self.hear(&ready, &owner, version),
-                    Changed::Anything => due = due.min(swept + SHORTEST_PAUSE),
+                    Changed::Anything => {
+                        self.controlled.waiting.answered(Instant::now());
+                        due = due.min(swept + SHORTEST_PAUSE);
+                    }
                     Changed::Silence { reason } => tracing::warn!(
                         %reason,
                         interval = ?self.interval,
                         "the account database tells nobody of changes; those by others are found by the sweep alone",
                     ),
                 },
+                // Somebody has to find out when the database answers again, and one query does so for all.
+                () = self.controlled.waiting.began() => due = due.min(Due::now() + self.pause(last)),
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
                     self.controlled.metrics.swept(last, Timestamp::now());
@@ -77,7 +83,11 @@ impl Sweeper {
 
     /// Never the same for two controllers that were started together, and never longer than was asked for.
     fn pause(&self, last: Swept) -> Duration {
-        let longest = if last == Swept::Failed { self.interval.min(AFTER_FAILURE) } else { self.interval };
+        let longest = if last == Swept::Failed || self.controlled.waiting.is_for_database() {
+            self.interval.min(AFTER_FAILURE)
+        } else {
+            self.interval
+        };
         longest.mul_f64(0.8 + 0.2 * rand::random::<f64>())
     }
 
@@ -107,6 +117,7 @@ impl Sweeper {
                 return Swept::Failed;
             }
         };
+        self.controlled.waiting.answered(asked);
         if versions.is_empty() && !self.controlled.versions.is_empty() {
             // More likely the wrong database, or one that is being restored, than a database that lost each of them.
             if last != Swept::Empty {

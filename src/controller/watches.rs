@@ -79,6 +79,7 @@ async fn reconcile_accounts(
             if let Ok(Event::Delete(account)) = event {
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
+                memory.waiting.forget(&ObjectRef::from_obj(account));
                 memory.brake.release(&ObjectRef::from_obj(account));
             }
         })
@@ -169,7 +170,8 @@ async fn watch_secrets(
             _ => Vec::new(),
         };
         if matches!(event, Event::InitDone) {
-            listing.send_replace(Listing::Done);
+            // Later listings tell what they bring; only the first one is news by itself.
+            listing.send_if_modified(|listing| std::mem::replace(listing, Listing::Done) != Listing::Done);
         }
         for account in concerned {
             if changed.send(account).is_err() {

@@ -13,7 +13,7 @@ impl Change {
     ///
     /// # Errors
     /// [`DatabaseError::Conflict`] if the account is not the version that was observed, or not in a state for this.
-    pub(super) fn effect(&self, read: Option<&Account>) -> Result<Account, DatabaseError> {
+    pub(crate) fn effect(&self, read: Option<&Account>) -> Result<Account, DatabaseError> {
         let mut account = match &self.action {
             Action::Create { owner, settings, key, answered, .. } => {
                 return self.made(read, Some(owner), settings, key, answered);

@@ -182,3 +182,54 @@ fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let first = items.next()?;
     items.next().is_none().then_some(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::ClusterId;
+    use crate::api::VERSION;
+
+    fn belonging() -> Belonging {
+        let cluster = ClusterId::parse("here").unwrap();
+        let owner = Owner { cluster, namespace: "ns".to_owned(), name: "acme".to_owned() };
+        Belonging { owner, uid: Some("new".to_owned()) }
+    }
+
+    fn metadata(noted: Option<&str>, controller: Option<(&str, &str, &str)>) -> ObjectMeta {
+        let reference = |(kind, name, uid): (&str, &str, &str)| OwnerReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        };
+        ObjectMeta {
+            annotations: noted.map(|noted| BTreeMap::from([(OWNER_ANNOTATION.to_owned(), noted.to_owned())])),
+            owner_references: controller.map(|controller| vec![reference(controller)]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn a_secret_is_its_controllers_or_else_whose_it_says() {
+        let here = belonging().owner.to_string();
+        let (here, elsewhere) = (Some(here.as_str()), Some("there/ns/acme"));
+        let this = Some((KIND, "acme", "new"));
+        // Before the resource was deleted and made again.
+        let before = Some((KIND, "acme", "old"));
+        for (noted, controller) in [(here, this), (None, this), (elsewhere, this), (here, before), (here, None)] {
+            assert_eq!(belonging().check(&metadata(noted, controller)), Ok(()), "{noted:?} {controller:?}");
+        }
+        for (noted, controller) in [
+            (None, None),
+            (elsewhere, None),
+            (None, before),
+            (elsewhere, before),
+            (here, Some((KIND, "other", "old"))),
+            (here, Some(("Deployment", "acme", "old"))),
+        ] {
+            assert!(belonging().check(&metadata(noted, controller)).is_err(), "{noted:?} {controller:?}");
+        }
+    }
+}

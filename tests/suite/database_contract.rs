@@ -87,6 +87,7 @@ for_each_adapter!(
         many_register_one_affiliate,
         no_read_is_torn_between_two_versions,
         counting_up_loses_nothing,
+        what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_again,
     },
     hand_edits::{
         wrong_settings_read_as_they_are,

@@ -12,15 +12,26 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/database/sqlite/migrations");
 
 /// How long to wait for another program's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long to wait before the next try where SQLite itself does not wait.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The result code of a file that another connection holds.
+const BUSY: u32 = 5;
+
 /// How long a call may queue for a connection, behind this program's own calls.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the connection for writing is used before the file is opened anew. That a file may only be read, a connection
+/// finds out when it opens it, and never looks at again.
+const WRITER_LIFETIME: Duration = Duration::from_secs(15);
 
 const READERS: u32 = 4;
 
@@ -72,7 +83,7 @@ impl Sqlite {
         Self {
             path,
             readers: pool.clone().max_connections(READERS).connect_lazy_with(reading),
-            writer: pool.max_connections(1).connect_lazy_with(writing),
+            writer: pool.max_connections(1).max_lifetime(WRITER_LIFETIME).connect_lazy_with(writing),
         }
     }
 }
@@ -129,6 +140,15 @@ fn ensure_file(path: &Path) -> Result<(), String> {
     }
 }
 
+/// The low byte of the extended result code: <https://www.sqlite.org/rescode.html>.
+fn result_code(error: &dyn ServerError) -> Option<u32> {
+    error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff)
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(result_code) == Some(BUSY)
+}
+
 #[async_trait]
 impl Dialect for Sqlite {
     type Session = sqlx::Transaction<'static, sqlx::Sqlite>;
@@ -140,8 +160,15 @@ impl Dialect for Sqlite {
     }
 
     async fn write(&self) -> Result<Self::Session, sqlx::Error> {
-        // A transaction that begins to read and then writes fails at once if another wrote in between.
-        self.writer.begin_with("BEGIN IMMEDIATE").await
+        let started = Instant::now();
+        loop {
+            // A transaction that begins to read and then writes fails at once if another wrote in between.
+            match self.writer.begin_with("BEGIN IMMEDIATE").await {
+                // A new file's first switch to the log needs the file for itself, and SQLite does not wait for that.
+                Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
+                begun => return begun,
+            }
+        }
     }
 
     fn migrations(&self) -> &'static Migrator {
@@ -155,17 +182,15 @@ impl Dialect for Sqlite {
     }
 
     fn meaning(&self, error: &dyn ServerError) -> Meaning {
-        // The low byte of the extended result code: https://www.sqlite.org/rescode.html
-        let code = error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-        match code {
+        match result_code(error) {
             // ERROR, which only its message tells apart.
             Some(1)
                 if error.message().starts_with("no such table") || error.message().starts_with("no such column") =>
             {
                 Meaning::Schema
             }
-            // BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN, PROTOCOL
-            Some(5 | 6 | 7 | 10 | 13 | 14 | 15) => Meaning::Later,
+            // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL
+            Some(BUSY | 6 | 7 | 8 | 10 | 13 | 14 | 15) => Meaning::Later,
             _ => Meaning::Refused,
         }
     }

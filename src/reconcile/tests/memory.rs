@@ -1,8 +1,7 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, KeyState, Life, Owner, Settings, StoredKey,
-    StoredSettings, Suspension, Version, comparable_name,
+    Account, AccountId, AccountName, ApiKey, ClusterId, Life, Owner, Settings, StoredKey, Version, comparable_name,
 };
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
@@ -10,7 +9,6 @@ use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, Secret
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -43,97 +41,27 @@ pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Accounts {
     fn make(&self, change: &Change) -> Result<Account, DatabaseError> {
         let mut rows = lock(&self.rows);
-        let account = match &change.action {
-            Action::Create { owner, settings, key, answered, unknown_affiliate } => {
+        let account = change.effect(rows.iter().find(|row| row.id == change.account))?;
+        let has_owner = |owner: &Owner| rows.iter().any(|row| row.owner.as_ref() == Some(owner));
+        match &change.action {
+            Action::Create { owner, settings, key, unknown_affiliate, .. } => {
                 self.check(&rows, change, settings, *unknown_affiliate)?;
-                if rows.iter().any(|row| row.owner.as_ref() == Some(owner)) {
+                if has_owner(owner) {
                     return Err(DatabaseError::Conflict);
                 }
                 no_key_is(&rows, key)?;
-                Account {
-                    id: change.account,
-                    version: Version(1),
-                    owner: Some(owner.clone()),
-                    life: Life::Live,
-                    settings: settings.into(),
-                    keys: vec![key.clone()],
-                    answered: answered.clone(),
-                    suspension: None,
-                }
             }
             Action::Import { settings, key, unknown_affiliate } => {
                 self.check(&rows, change, settings, *unknown_affiliate)?;
                 no_key_is(&rows, key)?;
-                Account {
-                    id: change.account,
-                    version: Version(1),
-                    owner: None,
-                    life: Life::Live,
-                    settings: settings.into(),
-                    keys: vec![key.clone()],
-                    answered: Asked::default(),
-                    suspension: None,
-                }
             }
-            Action::Adopt { expected, owner, answered } => {
-                let row = observed(&rows, change, *expected)?;
-                let is_declared = row.owner.is_some() && row.life == Life::Live;
-                if is_declared
-                    || matches!(row.life, Life::Deleted { .. })
-                    || rows.iter().any(|row| row.owner.as_ref() == Some(owner))
-                {
-                    return Err(DatabaseError::Conflict);
-                }
-                Account { owner: Some(owner.clone()), life: Life::Live, answered: answered.clone(), ..row }
-            }
-            Action::Rotate { expected, key, old_expires, revoke, answered } => {
-                let mut row = observed(&rows, change, *expected)?;
-                row.keys.retain(|key| !revoke.contains(&key.id));
-                match old_expires {
-                    None => row.keys.retain(|key| key.state != KeyState::Active),
-                    Some(expires) => {
-                        for key in row.keys.iter_mut().filter(|key| key.state == KeyState::Active) {
-                            key.state = KeyState::Retiring { expires: *expires };
-                        }
-                    }
-                }
-                row.keys.insert(0, key.clone());
-                Account { answered: answered.clone(), ..row }
-            }
-            Action::Revoke { expected, keys } => {
-                let mut row = observed(&rows, change, *expected)?;
-                row.keys.retain(|key| !keys.contains(&key.id));
-                row
-            }
-            Action::Update { expected, settings, unknown_affiliate, .. } => {
-                let row = observed(&rows, change, *expected)?;
+            Action::Update { settings, unknown_affiliate, .. } => {
                 self.check(&rows, change, settings, *unknown_affiliate)?;
-                Account { life: Life::Live, settings: settings.into(), ..row }
             }
-            Action::RestoreKey { expected, key } => {
-                let mut row = observed(&rows, change, *expected)?;
-                no_key_is(&rows, key)?;
-                row.keys.insert(0, key.clone());
-                row
-            }
-            Action::Suspend { expected, reason } => {
-                let row = observed(&rows, change, *expected)?;
-                let since = row.suspension.as_ref().map_or(change.at, |found| found.since);
-                Account { suspension: Some(Suspension { since, reason: reason.to_string() }), ..row }
-            }
-            Action::Resume { expected } => Account { suspension: None, ..observed(&rows, change, *expected)? },
-            Action::Delete { expected } => {
-                let row = observed(&rows, change, *expected)?;
-                let settings = StoredSettings { enabled: false, ..row.settings.clone() };
-                Account { life: Life::Deleted { since: change.at }, settings, ..row }
-            }
-            Action::Retain { expected } => {
-                Account { life: Life::Retained { since: change.at }, ..observed(&rows, change, *expected)? }
-            }
-        };
-        let mut account = account;
-        // The order in which the real ones read them.
-        account.keys.sort_by_key(|key| (Reverse(key.created), key.id.to_string()));
+            Action::Adopt { owner, .. } if has_owner(owner) => return Err(DatabaseError::Conflict),
+            Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => no_key_is(&rows, key)?,
+            _ => {}
+        }
         rows.retain(|row| row.id != account.id);
         rows.push(account.clone());
         lock(&self.changes).push(change.clone());
@@ -173,13 +101,6 @@ impl Accounts {
 fn no_key_is(rows: &[Account], wanted: &StoredKey) -> Result<(), DatabaseError> {
     let taken = rows.iter().flat_map(|row| &row.keys).any(|key| key.api_key == wanted.api_key);
     if taken { Err(DatabaseError::KeyTaken) } else { Ok(()) }
-}
-
-fn observed(rows: &[Account], change: &Change, expected: Version) -> Result<Account, DatabaseError> {
-    let row = rows.iter().find(|row| row.id == change.account && row.version == expected);
-    let mut row = row.cloned().ok_or(DatabaseError::Conflict)?;
-    row.version.0 += 1;
-    Ok(row)
 }
 
 #[async_trait]

@@ -101,6 +101,38 @@ async fn an_account_that_lost_its_resource_is_told_of_and_disabled_after_a_grace
 }
 
 #[tokio::test]
+async fn more_orphans_than_anybody_means_are_held() {
+    let arguments = ["--sweep-interval", "1s", "--orphan-grace", "1s"];
+    let mut scene = Scene::with_controller("many orphans", &arguments).await;
+    let sql = scene.sql().await;
+    for number in 0..9 {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..9 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    scene.stop().await;
+    // As after a restore of the cluster from a backup that knows only the last one.
+    for number in 0..8 {
+        let name = format!("a{number}");
+        scene.strip_finalizers(&name).await;
+        scene.accounts().delete(&name, &DeleteParams::default()).await.expect("it goes at once");
+    }
+    scene.start(&arguments);
+    eventually("those that are held to be told of", SOON, async || {
+        let log = scene.log();
+        if log.matches("the account has lost its ApiAccount and is held").count() == 3 { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(enabled(&sql).await, 4, "five may always go, and one has its resource");
+    scene.create("bystander", json!({})).await;
+    scene.ready("bystander").await;
+    scene.accounts().delete("bystander", &DeleteParams::default()).await.expect("the API server takes it");
+    scene.event("bystander", "DeletionHeld").await;
+    assert_eq!(enabled(&sql).await, 5, "nothing goes while any are held");
+}
+
+#[tokio::test]
 async fn no_resource_at_all_never_means_that_every_account_is_to_go() {
     let mut scene = Scene::with_controller("none at all", &[]).await;
     let sql = scene.sql().await;

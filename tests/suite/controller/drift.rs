@@ -1,6 +1,8 @@
 //! Accounts that somebody else changed in the database: noticed, put back and told, at once on PostgreSQL and by a sweep on
 //! SQLite.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
@@ -103,6 +105,7 @@ on_each_database!(
     each_declared_field_is_put_back_and_told,
     a_row_deleted_by_hand_comes_back_with_its_keys,
     a_key_row_deleted_by_hand_comes_back_from_the_secret,
+    what_was_changed_while_nobody_was_there_is_put_back,
 );
 
 pub fn full() -> Value {
@@ -157,6 +160,17 @@ async fn each_declared_field_is_put_back_and_told(stage: Stage) {
     stage.scene.change("acme", json!({ "description": "another portal" })).await;
     stage.scene.ready("acme").await;
     stage.event("acme", "Updated", r#"description: "the portal" → "another portal""#).await;
+}
+
+async fn what_was_changed_while_nobody_was_there_is_put_back(mut stage: Stage) {
+    stage.scene.create("acme", full()).await;
+    stage.scene.ready("acme").await;
+    let before = stage.declared("acme").await;
+    stage.scene.stop().await;
+    let edit = "UPDATE accounts SET any_ip = TRUE, description = 'by hand'";
+    stage.rows(edit).await;
+    stage.scene.start_on(stage.database.url(), &NEVER);
+    stage.is_again("acme", &before, edit).await;
 }
 
 async fn a_row_deleted_by_hand_comes_back_with_its_keys(stage: Stage) {
@@ -219,6 +233,24 @@ async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) 
     let refused = stage.scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
     let message = &refused.status.expect("it has a status").conditions[0].message;
     assert!(message.contains("has no active key pair in the database"), "{message}");
+}
+
+#[tokio::test]
+async fn postgres_has_it_put_back_within_a_second() {
+    let stage = Stage::postgres("within a second").await;
+    stage.scene.create("acme", full()).await;
+    stage.scene.ready("acme").await;
+    let before = stage.declared("acme").await;
+    let mut quickest = SOON;
+    for _ in 0..5 {
+        let edit = "UPDATE accounts SET description = 'by hand'";
+        stage.rows(edit).await;
+        let edited = Instant::now();
+        stage.is_again("acme", &before, edit).await;
+        quickest = quickest.min(edited.elapsed());
+    }
+    // The quickest: another program on the machine may hold up any of them.
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ fn pairs(account: &ApiAccount) -> Vec<(String, String)> {
     keys.map(|key| (key.id.clone(), key.state.clone())).collect()
 }
 
-async fn pairs_where(scene: &Scene, what: &str, is: impl Fn(&[(String, String)]) -> bool) -> ApiAccount {
-    eventually(&format!("the account acme to have {what}"), SOON, async || {
-        let account = scene.accounts().get("acme").await.map_err(|error| error.to_string())?;
+async fn pairs_where(scene: &Scene, name: &str, what: &str, is: impl Fn(&[(String, String)]) -> bool) -> ApiAccount {
+    eventually(&format!("the account {name} to have {what}"), SOON, async || {
+        let account = scene.accounts().get(name).await.map_err(|error| error.to_string())?;
         if is(&pairs(&account)) { Ok(account) } else { Err(format!("{:?}\n{}", pairs(&account), scene.log())) }
     })
     .await
@@ -67,7 +67,7 @@ async fn an_overlap_of_nothing_revokes_at_once() {
     let before = pairs(&scene.ready("acme").await);
     let keys = scene.data("acme-opsadmin").await;
     scene.annotate("acme", json!({ "ops-admin.com/rotate": "leaked" })).await;
-    let rotated = pairs_where(&scene, "another pair", |pairs| pairs.first() != before.first()).await;
+    let rotated = pairs_where(&scene, "acme", "another pair", |pairs| pairs.first() != before.first()).await;
     assert_eq!(pairs(&rotated).len(), 1);
     let found: i64 = sqlx::query_scalar("SELECT count(*) FROM account_keys WHERE api_key = $1")
         .bind(&keys["OPSADMIN_API_KEY"])
@@ -85,9 +85,9 @@ async fn keys_are_rotated_on_schedule_and_old_pairs_are_revoked_on_time() {
     let first = scene.ready("acme").await;
     assert!(first.status.as_ref().is_some_and(|status| status.next_rotation.is_some()));
     let before = pairs(&first);
-    let rotated = pairs_where(&scene, "a pair of its schedule", |pairs| pairs.first() != before.first()).await;
+    let rotated = pairs_where(&scene, "acme", "a pair of its schedule", |pairs| pairs.first() != before.first()).await;
     let second = pairs(&rotated);
-    pairs_where(&scene, "only pairs of its time", |pairs| {
+    pairs_where(&scene, "acme", "only pairs of its time", |pairs| {
         !pairs.contains(&(before[0].0.clone(), "Retiring".to_owned()))
     })
     .await;
@@ -95,9 +95,38 @@ async fn keys_are_rotated_on_schedule_and_old_pairs_are_revoked_on_time() {
     // What came due while nobody was there is done on return.
     scene.stop().await;
     scene.start(&[]);
-    pairs_where(&scene, "a pair made since", |pairs| pairs.first().is_some_and(|pair| pair.0 != second[0].0)).await;
+    pairs_where(&scene, "acme", "a pair made since", |pairs| pairs.first().is_some_and(|pair| pair.0 != second[0].0))
+        .await;
     let data = scene.data("acme-opsadmin").await;
     assert!(data["OPSADMIN_SECRET_KEY"].starts_with("opsa_sk_"));
+}
+
+#[tokio::test]
+async fn what_fell_due_while_nobody_was_there_is_done_on_return() {
+    let mut scene = Scene::with_controller("downtime", &[]).await;
+    let sql = scene.sql().await;
+    scene.create("expiring", json!({ "rotation": { "trigger": "one" } })).await;
+    scene.create("due", json!({ "rotation": { "interval": "24h", "overlap": "1h" } })).await;
+    scene.ready("expiring").await;
+    let due = pairs(&scene.ready("due").await);
+    scene.change("expiring", json!({ "rotation": { "trigger": "two" } })).await;
+    let expiring = pairs(&scene.ready("expiring").await);
+    assert_eq!(expiring.len(), 2, "{expiring:?}");
+    scene.stop().await;
+    // Days go by.
+    for passed in [
+        "UPDATE account_keys SET expires_at = expires_at - 172800000000 WHERE expires_at IS NOT NULL",
+        "UPDATE account_keys SET created_at = created_at - 172800000000",
+    ] {
+        sqlx::query(passed).execute(&sql).await.expect("the times are changed");
+    }
+    scene.start(&[]);
+    let left = pairs_where(&scene, "expiring", "only the new pair", |pairs| pairs.len() == 1).await;
+    assert_eq!(pairs(&left)[0], expiring[0]);
+    scene.event("expiring", "Revoked").await;
+    let rotated = pairs_where(&scene, "due", "a new pair", |pairs| pairs.first() != due.first()).await;
+    let states: Vec<_> = pairs(&rotated).into_iter().map(|(_, state)| state).collect();
+    assert_eq!(states, ["Active", "Retiring"], "the old one works for its overlap all the same");
 }
 
 #[tokio::test]

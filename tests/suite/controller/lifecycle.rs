@@ -1,12 +1,15 @@
 //! From creation to deletion: each field reaches the database, and the end of a resource is the end of its access.
 
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
 use opsadmin_operator::account::{ApiKey, SecretKey};
 use opsadmin_operator::api::ApiAccount;
 use serde_json::{Value, json};
 use sqlx::{PgPool, Row};
 
-use super::scene::Scene;
+use super::scene::{SOON, Scene};
+use crate::support::cluster::Cluster;
+use crate::support::wait::eventually;
 
 /// What the database says of the one account with this name.
 async fn stored(sql: &PgPool, name: &str) -> Value {
@@ -137,6 +140,35 @@ async fn a_deleted_account_no_longer_authenticates_and_comes_back_with_its_keys(
     let actions: Vec<String> =
         sqlx::query_scalar("SELECT action FROM account_journal ORDER BY id").fetch_all(&sql).await.expect("a journal");
     assert_eq!(actions, ["created", "deleted", "restored"]);
+}
+
+#[tokio::test]
+async fn a_resource_whose_spec_is_no_longer_valid_goes_all_the_same() {
+    let cluster = Cluster::of_its_own().await;
+    cluster.install_definitions().await;
+    let mut scene = Scene::set_on(cluster, "no longer valid").await;
+    scene.start(&[]);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    // As after an update of the definition: what was taken once would be refused now.
+    let anything = r#"[{ "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+        "value": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } }]"#;
+    let crd = "apiaccounts.ops-admin.com";
+    cluster.kubectl("", &["patch", "crd", crd, "--type=json", "--patch", anything]).await.succeeded();
+    eventually("the API server to take anything", SOON, async || {
+        let patch = Patch::Merge(json!({ "spec": { "allowedIPs": ["nowhere"], "secret": { "name": "NO NAME" } } }));
+        let patched = scene.accounts().patch("acme", &PatchParams::default(), &patch).await;
+        patched.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    scene.condition("acme", "False", "InvalidSpec").await;
+    scene.delete("acme").await;
+    let left: (bool, bool) = sqlx::query_as("SELECT enabled, any_ip FROM accounts")
+        .fetch_one(&scene.sql().await)
+        .await
+        .expect("one account");
+    assert_eq!(left, (false, true), "disabled, and otherwise as it was");
+    scene.stop().await;
 }
 
 #[tokio::test]

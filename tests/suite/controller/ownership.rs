@@ -29,7 +29,8 @@ async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
     scene.strip_finalizers("old").await;
     scene.start(&[]);
 
-    scene.create("new", json!({ "name": "acme", "roles": ["PlansAndRates"] })).await;
+    let wants = json!({ "name": "acme", "roles": ["PlansAndRates"], "rotation": { "trigger": "as ever" } });
+    scene.create("new", wants).await;
     let refused = scene.condition("new", "False", "AdoptionRequired").await;
     let said = message(&refused);
     assert!(
@@ -96,6 +97,16 @@ async fn what_is_only_observed_is_told_and_not_changed() {
     scene.change("acme", json!({ "managementPolicy": "Enforce" })).await;
     let enforced = scene.ready("acme").await;
     assert_eq!(enforced.status.expect("it has a status").drift, []);
+
+    // Whoever only observes does not end an account's access either.
+    scene.change("acme", json!({ "managementPolicy": "Observe", "enabled": true })).await;
+    scene.condition("acme", "False", "Drifted").await;
+    let enable = "UPDATE accounts SET enabled = TRUE";
+    sqlx::query(enable).execute(&sql).await.expect("it is enabled");
+    scene.delete("acme").await;
+    let left: (bool, Option<i64>) =
+        sqlx::query_as("SELECT enabled, deleted_at FROM accounts").fetch_one(&sql).await.expect("one account");
+    assert_eq!(left, (true, None));
 }
 
 #[tokio::test]

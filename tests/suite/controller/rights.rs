@@ -183,6 +183,48 @@ async fn a_namespace_that_is_listed_later_makes_none_forget_its_secrets() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
+    let mut scene = Scene::set("not listed").await;
+    let Some((name, _, kubeconfig)) = nobody(&scene) else { return };
+    let hidden = scene.cluster.namespace("not listed either").await;
+    let namespaces = [scene.namespace.name().to_owned(), hidden.name().to_owned()];
+    let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
+    let everything = roles(&name, namespaces[0], &namespaces);
+    apply(scene.cluster, &list(&everything)).await;
+    let arguments = ["--cluster-id", "here", "--sweep-interval", "1s", "--orphan-grace", "1s"];
+    scene.start_as(&kubeconfig, &namespaces, &arguments);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let account = json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": "there" },
+        "spec": { "name": "there" } });
+    scene.cluster.kubectl_with(hidden.name(), &["apply", "-f", "-"], &account.to_string()).await.succeeded();
+    let wait = ["wait", "apiaccount/there", "--for=condition=Ready", "--timeout=60s"];
+    scene.cluster.kubectl(hidden.name(), &wait).await.succeeded();
+    scene.stop().await;
+
+    let is_hidden = |document: &&Value| document["metadata"]["namespace"] == hidden.name();
+    let lost: Vec<_> = everything.iter().filter(is_hidden).cloned().collect();
+    scene.cluster.kubectl_with("", &["delete", "-f", "-"], &list(&lost)).await.succeeded();
+    scene.start_as(&kubeconfig, &namespaces, &arguments);
+    logged(&scene, &format!("in the namespace {}", hidden.name())).await;
+    let sql = scene.sql().await;
+    // Each of these is found by a later sweep than the one before; the grace is over after the third at the latest.
+    for number in 0..8 {
+        let edit = format!("UPDATE accounts SET description = '{number}' WHERE owner_name = 'acme'");
+        let silently = "ALTER TABLE accounts DISABLE TRIGGER accounts_tell";
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{silently}; {edit}"))).execute(&sql).await.expect("it is edited");
+        scene.event_with("acme", "DriftCorrected", &format!(r#""{number}" → """#)).await;
+    }
+    let enabled: bool = sqlx::query_scalar("SELECT enabled FROM accounts WHERE name = 'there'")
+        .fetch_one(&sql)
+        .await
+        .expect("one account");
+    assert!(enabled, "{}", scene.log());
+    scene.stop().await;
+    scene.cluster.kubectl_with("", &["delete", "-f", "-", "--ignore-not-found"], &list(&everything)).await.succeeded();
+}
+
+#[tokio::test]
 async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
     let mut scene = Scene::set("missing rights").await;
     let Some((name, user, kubeconfig)) = nobody(&scene) else { return };

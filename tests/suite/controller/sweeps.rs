@@ -101,6 +101,33 @@ async fn a_sweep_over_unchanged_accounts_does_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_lately_outlives_the_sweeps_and_comes_back() {
+    let mut scene = Scene::set("kept").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &SWEEPING);
+    for name in ["acme", "other"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    let keys = scene.data("acme-opsadmin").await;
+    scene.delete("acme").await;
+    scene.no_secret("acme-opsadmin").await;
+    let mark = server.log().len();
+    eventually(
+        "sweeps over it",
+        SOON,
+        async || {
+            if sweeps(&asked(&server, mark)) >= 3 { Ok(()) } else { Err(scene.log()) }
+        },
+    )
+    .await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    assert_eq!(scene.data("acme-opsadmin").await, keys);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn sweeps_that_fail_are_told_once_and_made_up_for() {
     let mut scene = Scene::set("failing sweeps").await;
     let (server, database) = talkative().await;

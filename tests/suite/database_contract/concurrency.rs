@@ -2,6 +2,7 @@
 
 use super::fixture::*;
 use futures::future::join_all;
+use jiff::ToSpan as _;
 use opsadmin_operator::account::{Description, Settings};
 use opsadmin_operator::database::{AccountRegister, DatabaseError};
 use std::sync::Arc;
@@ -135,4 +136,35 @@ pub async fn counting_up_loses_nothing(fresh: Fresh) {
     let account = programs[0].find_by_owner(&owner("counter")).await.unwrap().unwrap();
     assert_eq!(account.settings.name, (programs.len() * EACH).to_string());
     assert_eq!(account.version.0, 1 + i64::try_from(programs.len() * EACH).unwrap());
+}
+
+pub async fn what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_again(fresh: Fresh) {
+    let programs = programs(&fresh).await;
+    let mut deleted = Vec::new();
+    for number in 0..MANY * 4 {
+        let account_name = format!("back {number}");
+        let made = create(&*programs[0], owner(&account_name), settings(&account_name)).await;
+        deleted.push(programs[0].commit(&deletion(&made)).await.unwrap());
+    }
+    let later = now() + 1.hour();
+    let purging = Arc::clone(&programs[1]);
+    let purging = tokio::spawn(async move { purging.purge(&owner("x").cluster, later, later).await });
+    let restoring = deleted.iter().cloned().enumerate().map(|(number, account)| {
+        let database = Arc::clone(&programs[number % programs.len()]);
+        let change = update(&account, &settings(&account.settings.name));
+        tokio::spawn(async move { database.commit(&change).await })
+    });
+    let restored: Vec<_> = join_all(restoring).await.into_iter().map(Result::unwrap).collect();
+    let purged = purging.await.unwrap().unwrap();
+    assert_eq!(purged, restored.iter().filter(|answer| answer.is_err()).count());
+    for (account, answer) in deleted.iter().zip(restored) {
+        let found = programs[0].find_by_owner(account.owner.as_ref().unwrap()).await.unwrap();
+        match answer {
+            Ok(restored) => assert_eq!(found, Some(restored), "with its keys"),
+            Err(refusal) => {
+                assert_conflict(Err::<(), _>(refusal));
+                assert_eq!(found, None);
+            }
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The database fails the controller: restarted, crashed, locked, full, out of connections, silent.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use serde_json::json;
 use sqlx::postgres::PgConnection;
@@ -103,6 +105,25 @@ async fn crashed_with_a_commit_done_and_its_answer_lost() {
 #[tokio::test]
 async fn crashed_with_a_commit_not_done() {
     crashed_in_a_commit(false).await;
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_not_committed_hands_nothing_out() {
+    let stage = Stage::with_controller("rotation fails").await;
+    stage.scene.create(ACME, json!({})).await;
+    let keys = made_once(&stage).await;
+    let data = stage.scene.data("acme-opsadmin").await;
+    stage.proxy.trace.meet_all(is_commit, Fault::Disconnect);
+    stage.scene.change(ACME, json!({ "rotation": { "trigger": "now" } })).await;
+    stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    assert_eq!(stage.scene.data("acme-opsadmin").await, data, "the keys that work\n{}", stage.calls());
+    stage.proxy.trace.heal();
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+    let (seen, now) = stage.look().await;
+    assert_eq!(now[ACME].1.len(), 2, "rotated once: {seen:?}");
+    assert_eq!(now[ACME].1[1], keys[ACME].1[0], "the old pair goes on working");
+    assert!(seen.secrets["acme-opsadmin"].contains("secret key 0 of acme"), "{seen:?}");
 }
 
 #[tokio::test]
@@ -228,4 +249,37 @@ async fn an_sqlite_file_that_cannot_grow_is_said_and_waited_out() {
         if seen.accounts[ACME].contains("enabled: false") { Ok(()) } else { Err(format!("{seen:?}")) }
     })
     .await;
+}
+
+/// Which version of the file's format it takes to write it. To a version that it does not know, SQLite only reads; a mode
+/// without the right to write would mean nothing to root.
+fn set_write_version(file: &Path, version: u8) {
+    let file = File::options().write(true).open(file).expect("the file is there");
+    file.write_all_at(&[version], 18).expect("the file can be written");
+}
+
+#[tokio::test]
+async fn an_sqlite_file_that_may_only_be_read_is_said_and_waited_out() {
+    let folder = Folder::new("sqlite");
+    let file = folder.path().join("accounts.db");
+    let mut stage = Stage::on_sqlite("read only", &folder).await;
+    stage.start().await;
+    stage.scene.create(ACME, json!({})).await;
+    stage.scene.ready(ACME).await;
+    let data = stage.scene.data("acme-opsadmin").await;
+    stage.scene.stop().await;
+    set_write_version(&file, 3);
+
+    stage.start().await;
+    stage.scene.change(ACME, json!({ "enabled": false })).await;
+    let account = stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    let conditions = account.status.expect("it has a status").conditions;
+    assert!(conditions[0].message.contains("attempt to write a readonly database"), "{conditions:?}");
+    assert_eq!(conditions[1].type_, "Reconciling", "it passes by itself");
+
+    set_write_version(&file, 2);
+    made_once(&stage).await;
+    let (seen, _) = stage.look().await;
+    assert!(seen.accounts[ACME].contains("enabled: false"), "{seen:?}");
+    assert_eq!(stage.scene.data("acme-opsadmin").await, data, "the keys stay");
 }

@@ -12,3 +12,4 @@ mod runs;
 mod stage;
 mod state;
 mod views;
+mod waits;

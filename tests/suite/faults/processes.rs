@@ -22,6 +22,9 @@ const ACCOUNTS: u64 = 20;
 const CHANGES: u64 = 60;
 const KILLS: u64 = 15;
 
+/// How long each call that makes a change takes while controllers are killed.
+const SLOW: Duration = Duration::from_millis(30);
+
 /// More than a pod's default grace period would be a kill.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -113,9 +116,13 @@ async fn as_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, 
     stage.quiet().await;
     let (seen, now) = stage.look().await;
     same_keys(&mut keys, now);
-    let made = i64::try_from(declared.len()).expect("it is a small number");
+    let made = i64::try_from(seen.accounts.len()).expect("it is a small number");
     assert_eq!(seen.rows, (made, made), "one account and one pair each\n{seen:#?}");
     for (name, spec) in declared {
+        if spec.is_none() && !seen.accounts.contains_key(name) {
+            // It was deleted before any controller saw it.
+            continue;
+        }
         let (account, journal) = (&seen.accounts[name], &seen.journal[name]);
         let created = journal.iter().filter(|line| line.starts_with("created")).count();
         assert_eq!(created, 1, "{name}: {journal:?}");
@@ -146,12 +153,15 @@ async fn killed_at_random_moments(mut stage: Stage, seed: u64) {
     let mut dice = Dice(!seed);
     let mut keys = Keys::new();
     stage.start().await;
+    // So that most of the time something is under way, and a kill is likely to come in the middle of it.
+    stage.proxy.trace.meet_all(|call| !call.is_read(), Fault::Delay(SLOW));
     for _ in 0..KILLS {
         sleep(Duration::from_millis(dice.below(400))).await;
         stage.scene.kill().await;
         same_keys(&mut keys, stage.look().await.1);
         stage.launch(&[]);
     }
+    stage.proxy.trace.heal();
     let declared = declared.await.expect("the user is done");
     as_declared(&stage, &declared, keys).await;
 }
@@ -186,7 +196,9 @@ async fn asked_to_end_under_load_it_finishes_what_is_in_flight() {
     let (code, log) = controller.terminate(GRACE).await;
     assert_eq!(code, 0, "{log}");
 
-    let unanswered: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| call.answer.is_empty()).collect();
+    // Nobody waits for the last word of the connection that listens.
+    let is_unanswered = |call: &Call| call.answer.is_empty() && call.what != "UNLISTEN *";
+    let unanswered: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(is_unanswered).collect();
     assert!(unanswered.is_empty(), "{}", listed(&unanswered));
     let (seen, _) = stage.look().await;
     assert!(seen.rows.0 >= 3, "{seen:?}");

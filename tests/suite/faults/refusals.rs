@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::operations::{
-    CREATE, DELETE, DELETE_SECRET, EDIT_SECRET, MOVE_SECRET, Operation, RENAME_KEYS, RESTORE, RETAIN, Record, TAKE_UP,
-    UPDATE,
+    ADOPT, CREATE, DELETE, DELETE_SECRET, EDIT_SECRET, MOVE_SECRET, Operation, RENAME_KEYS, RESTORE, RETAIN,
+    REVOKE_KEYS, ROTATE_KEYS, Record, TAKE_UP, UPDATE,
 };
 use super::runs::all;
 use super::stage::{ACME, Stage};
@@ -117,6 +117,9 @@ each_call! {
     retaining: RETAIN,
     restoring: RESTORE,
     taking_up: TAKE_UP,
+    rotating: ROTATE_KEYS,
+    revoking: REVOKE_KEYS,
+    adopting: ADOPT,
 }
 
 fn api<K>(stage: &Stage) -> Api<K>

@@ -40,7 +40,7 @@ pub struct Call {
 impl Call {
     /// Does it only read?
     pub fn is_read(&self) -> bool {
-        ["GET ", "LIST ", "WATCH ", "SELECT ", "BEGIN ", "ROLLBACK", "COMMIT READ ONLY"]
+        ["GET ", "LIST ", "WATCH ", "SELECT ", "BEGIN ", "ROLLBACK", "COMMIT READ ONLY", "LISTEN "]
             .iter()
             .any(|verb| self.what.starts_with(verb))
     }

@@ -1,0 +1,78 @@
+//! Pauses between tries grow to a minute. Whoever waits for the database, or for a name, does not wait that long once it is
+//! there.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::stage::Stage;
+use crate::controller::scene::SOON;
+use crate::support::proxy::{Call, Fault, To};
+
+/// So many, that not all of their pauses end by chance.
+const ACCOUNTS: usize = 10;
+
+/// How often each is tried before what it waits for comes: the next pause is then sixteen seconds or more.
+const TRIES: usize = 6;
+
+/// The longest time from one look for the database to the next, and the time for all of the work, on a slow machine.
+const AT_ONCE: Duration = Duration::from_secs(14);
+
+async fn all_ready(stage: &Stage, names: impl Iterator<Item = String>) {
+    let all = async {
+        for name in names {
+            stage.scene.ready(&name).await;
+        }
+    };
+    assert!(tokio::time::timeout(AT_ONCE, all).await.is_ok(), "not all were looked at\n{}", stage.scene.log());
+}
+
+#[tokio::test]
+async fn an_outage_that_ends_has_everything_done_at_once() {
+    let stage = Stage::with_controller("outage ends").await;
+    let names = || (0..ACCOUNTS).map(|number| format!("a{number}"));
+    for name in names() {
+        stage.scene.create(&name, json!({})).await;
+    }
+    for name in names() {
+        stage.scene.ready(&name).await;
+    }
+    stage.quiet().await;
+    stage.proxy.trace.begin();
+    stage.proxy.trace.meet_all(|call| call.to == To::Database, Fault::Disconnect);
+    for name in names() {
+        stage.scene.change(&name, json!({ "enabled": false })).await;
+    }
+    let is_last_try = |call: &Call| {
+        call.what.starts_with("BEGIN ISOLATION LEVEL REPEATABLE READ") && call.number >= ACCOUNTS * (TRIES + 1)
+    };
+    assert!(stage.proxy.trace.seen(SOON, is_last_try).await.is_some(), "{}", stage.calls());
+    stage.proxy.trace.heal();
+    all_ready(&stage, names()).await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_let_go_is_taken_at_once() {
+    let stage = Stage::with_controller("name let go").await;
+    let holders = || (0..ACCOUNTS).map(|number| format!("holder{number}"));
+    let others = || (0..ACCOUNTS).map(|number| format!("other{number}"));
+    for (number, name) in holders().enumerate() {
+        stage.scene.create(&name, json!({ "name": format!("Name {number}") })).await;
+        stage.scene.ready(&name).await;
+    }
+    stage.quiet().await;
+    stage.proxy.trace.begin();
+    for (number, name) in others().enumerate() {
+        stage.scene.create(&name, json!({ "name": format!("NAME {number}") })).await;
+    }
+    let is_last_try = |call: &Call| call.what.starts_with("INSERT INTO accounts ") && call.number >= ACCOUNTS * TRIES;
+    assert!(stage.proxy.trace.seen(SOON, is_last_try).await.is_some(), "{}", stage.calls());
+    for (number, name) in holders().enumerate() {
+        if number % 2 == 0 {
+            stage.scene.change(&name, json!({ "name": format!("Another {number}") })).await;
+        } else {
+            stage.scene.delete(&name).await;
+        }
+    }
+    all_ready(&stage, others()).await;
+}
