@@ -113,13 +113,18 @@ pub fn crowded_out(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
 pub struct Succession {
     /// Until when the active pair goes on working; `None`: not at all.
     pub old_expires: Option<Timestamp>,
-    /// Older pairs that go now: those that have expired, and those that would be too many.
+    /// Older pairs that go now: those that have expired, and those that would be too many; all of them without an overlap,
+    /// which is for a leak, and nobody knows which of them has leaked.
     pub revoke: Vec<KeyId>,
 }
 
 /// What becomes of the account's pairs if it gets a new one at this time, with this overlap.
 pub fn succession(account: &Account, overlap: Period, now: Timestamp) -> Succession {
-    let old_expires = if overlap.is_zero() { None } else { now.checked_add(overlap.duration()).ok() };
+    if overlap.is_zero() {
+        let retiring = account.keys.iter().filter(|key| key.state != KeyState::Active);
+        return Succession { old_expires: None, revoke: retiring.map(|key| key.id).collect() };
+    }
+    let old_expires = now.checked_add(overlap.duration()).ok();
     let revoke = expired(account, now).into_iter().chain(crowded_out(account, now)).map(|key| key.id).collect();
     Succession { old_expires, revoke }
 }
@@ -171,6 +176,15 @@ mod tests {
     fn every(hours: i64) -> RotationPolicy {
         let interval = Some(Period::parse(&format!("{hours}h")).unwrap());
         RotationPolicy { interval, overlap: Period::parse("0s").unwrap(), asked: Asked::default() }
+    }
+
+    #[test]
+    fn without_an_overlap_no_older_pair_goes_on_and_with_one_it_keeps_its_time() {
+        let retiring = key(2, 5, KeyState::Retiring { expires: at(1000) });
+        let account = account(vec![key(1, 10, KeyState::Active), retiring.clone()]);
+        let of = |overlap| succession(&account, Period::parse(overlap).unwrap(), at(20));
+        assert_eq!(of("0s"), Succession { old_expires: None, revoke: vec![retiring.id] });
+        assert_eq!(of("60s"), Succession { old_expires: Some(at(80)), revoke: Vec::new() });
     }
 
     #[test]

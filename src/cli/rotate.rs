@@ -10,7 +10,7 @@ use super::step_in::step_in;
 use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
-use crate::account::{Account, KeyId, KeyState, Life, Owner, Period, Succession, succession};
+use crate::account::{Account, Life, Owner, Period, Succession, succession};
 use crate::api::{ApiAccount, DEFAULT_OVERLAP, ManagementPolicy};
 use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Surroundings, is_paused, new_key};
@@ -124,8 +124,6 @@ impl Rotate {
     fn decide(&self, account: &Account, keyring: &Keyring) -> Result<Action> {
         refuse_what_has_no_successor(account)?;
         let Succession { old_expires, revoke } = succession(account, self.overlap, Machine.now());
-        // Which of the pairs has leaked, nobody knows.
-        let revoke = if self.overlap.is_zero() { retiring(account) } else { revoke };
         Ok(Action::Rotate {
             expected: account.version,
             key: new_key(account.id, keyring, &Machine)?,
@@ -135,10 +133,6 @@ impl Rotate {
             answered: account.answered.clone(),
         })
     }
-}
-
-fn retiring(account: &Account) -> Vec<KeyId> {
-    account.keys.iter().filter(|key| key.state != KeyState::Active).map(|key| key.id).collect()
 }
 
 fn refuse_what_has_no_successor(account: &Account) -> Result<()> {

@@ -4,7 +4,9 @@
 mod cli;
 mod controller;
 mod database_contract;
+mod examples;
 mod faults;
+mod guides;
 mod harness;
 mod secrecy;
 mod support;

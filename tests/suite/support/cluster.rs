@@ -126,6 +126,11 @@ impl Cluster {
         &self.kubeconfig
     }
 
+    /// The `kubectl` that goes with it.
+    pub fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
     /// A new client that may do everything; it belongs to the runtime of the test that asks.
     pub async fn client(&self) -> Client {
         match client_of(&self.kubeconfig).await {

@@ -17,6 +17,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod run;
+pub mod shell;
 pub mod spoiler;
 pub mod statements;
 pub mod wait;

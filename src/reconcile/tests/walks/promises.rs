@@ -186,7 +186,11 @@ impl Witness {
                 self.promise(others.clone().all(|pair| unchanged(&pair)), || format!("a pair changed: {}", told()));
                 let too_many = (live + 1).saturating_sub(MOST_PAIRS);
                 let early = gone.iter().filter(|key| key.id != active.id && !is_expired(key)).count();
-                self.promise(early <= too_many, || format!("a pair was revoked early: {}", told()));
+                self.promise(early <= too_many || overlap.is_zero(), || {
+                    format!("a pair was revoked early: {}", told())
+                });
+                let is_alone = new.keys.len() == 1;
+                self.promise(is_alone || !overlap.is_zero(), || format!("a leaked pair may go on: {}", told()));
             }
             (_, _) => self.broken.push(format!("more than one pair was made: {}", told())),
         }

@@ -1,0 +1,213 @@
+//! The pull-request checks of the example: each line of theirs is run, in a copy of the repository, with a database user who
+//! may only read. Only the commands that talk to the code host are stood in for.
+
+use std::fs;
+
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+
+use super::{built, copy, documents, platform, text};
+use crate::guides::page;
+use crate::support::cluster::cluster;
+use crate::support::names::unique;
+use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::{TestDatabase, postgres};
+use crate::support::run::Finished;
+use crate::support::shell::Shell;
+
+const CLUSTER_ID: &str = "production";
+const PASSWORD: &str = "hush-hush-reader";
+const TOKEN: &str = "hush-hush-token";
+
+/// Keeps the comment that it is told to write, whichever of the two it stands in for.
+const STAND_IN: &str = "#!/bin/sh
+while [ $# -gt 0 ]; do
+  case \"$1\" in
+    --body-file) cat \"$2\" >\"$COMMENT\" ;;
+    body@*) cat \"${1#body@}\" >\"$COMMENT\" ;;
+  esac
+  shift
+done
+";
+
+/// A copy of the repository on a machine that runs its checks, and production's database.
+struct Runner {
+    shell: Shell,
+    database: TestDatabase,
+    sql: PgPool,
+    role: String,
+}
+
+/// The statements of the guide that make the user, with another name and password.
+fn reader(role: &str) -> String {
+    let page = page("docs/platform-team.md");
+    let sql = page.split("```sql\n").nth(1).expect("the guide has them").split("```").next().expect("they end");
+    let sql = sql.replace("opsadmin_reader", role).replace("PASSWORD '...'", &format!("PASSWORD '{PASSWORD}'"));
+    assert!(sql.contains(PASSWORD) && sql.contains(role), "{sql}");
+    sql
+}
+
+impl Runner {
+    /// One whose production is as the repository declares it.
+    async fn new(test: &str) -> Self {
+        let (cluster, database) = (cluster().await, postgres().await.database(test).await);
+        let mut shell = Shell::new(cluster);
+        copy(&platform(""), &shell.path(""));
+        shell.set("COMMENT", &shell.path("comment").display().to_string());
+        for name in ["gh", "curl"] {
+            shell.stand_in(name, STAND_IN);
+        }
+        let keyring = shell.beside("keyring");
+        Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+        let apply =
+            Opsadmin::new().args(["apply", "-f", "-", "--unknown-affiliate", "register", "--cluster-id", CLUSTER_ID]);
+        let apply = apply.args(["--database", database.url(), "--keyring"]).args([keyring]);
+        let apply = apply.args(["--secrets"]).args([shell.beside("secrets")]);
+        apply.stdin(built(cluster, "overlays/production/accounts").await).run().await.succeeded();
+
+        let sql = PgPoolOptions::new().max_connections(1).connect(database.url()).await.expect("the database answers");
+        let role = unique(test).replace('-', "_");
+        sqlx::raw_sql(AssertSqlSafe(reader(&role))).execute(&sql).await.expect("the guide's statements are taken");
+        Self { shell, database, sql, role }
+    }
+
+    fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.shell.path(name)).expect("it can be read");
+        assert!(text.contains(from), "{text}");
+        fs::write(self.shell.path(name), text.replace(from, to)).expect("it can be written");
+    }
+
+    /// What a setting of the code host has.
+    fn setting(&self, name: &str) -> String {
+        let (_, server) = self.database.url().rsplit_once('@').expect("a URL with a user");
+        match name {
+            "secrets.OPSADMIN_READER_URL" | "OPSADMIN_READER_URL" => {
+                format!("postgres://{}:{PASSWORD}@{server}", self.role)
+            }
+            "vars.OPSADMIN_CLUSTER_ID" | "OPSADMIN_CLUSTER_ID" => CLUSTER_ID.to_owned(),
+            "github.token" | "OPSADMIN_COMMENT_TOKEN" => TOKEN.to_owned(),
+            "github.event.pull_request.number" => "7".to_owned(),
+            other => panic!("the workflow asks for {other}, which no host was asked to have"),
+        }
+    }
+
+    /// Runs the lines of a step as the code host does, and checks that they say no secret.
+    async fn run(&self, lines: &str, environment: &[(String, String)]) -> Finished {
+        let finished = self.shell.run_with(lines, environment).await;
+        for secret in [PASSWORD, TOKEN] {
+            assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret), "{finished:?}");
+        }
+        finished
+    }
+
+    fn comment(&self) -> String {
+        fs::read_to_string(self.shell.path("comment")).expect("a comment was written")
+    }
+
+    /// A job of the GitHub workflow: how each of its steps with lines of its own ended. Those after a failed one are run if
+    /// they ask for it.
+    async fn github(&self, job: &str) -> Vec<Finished> {
+        let workflow = documents(".github/workflows/api-accounts.yaml").remove(0);
+        let mut ended: Vec<Finished> = Vec::new();
+        for step in workflow["jobs"][job]["steps"].as_array().expect("a list") {
+            let always = step["if"] == "${{ !cancelled() }}";
+            if step["run"].is_null() || (!always && ended.iter().any(|step| !step.status.success())) {
+                continue;
+            }
+            let environment: Vec<_> = step["env"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| {
+                    let setting = text(value).trim_start_matches("${{ ").trim_end_matches(" }}");
+                    (name.clone(), self.setting(setting))
+                })
+                .collect();
+            assert!(!text(&step["run"]).contains("${{"), "what others wrote is never pasted into a line: {step}");
+            ended.push(self.run(text(&step["run"]), &environment).await);
+        }
+        ended
+    }
+
+    /// A job of GitLab's pipeline.
+    async fn gitlab(&self, job: &str) -> Finished {
+        let pipeline = documents(".gitlab-ci.yml").remove(0);
+        let lines: Vec<_> = pipeline[job]["script"].as_array().expect("a list").iter().map(text).collect();
+        let variables = ["OPSADMIN_READER_URL", "OPSADMIN_CLUSTER_ID", "OPSADMIN_COMMENT_TOKEN"];
+        let mut environment: Vec<_> = variables.map(|name| (name.to_owned(), self.setting(name))).into();
+        environment.push(("CI_API_V4_URL".to_owned(), "https://git.example.com/api/v4".to_owned()));
+        self.run(&lines.join("\n"), &environment).await
+    }
+
+    async fn end(self) {
+        let role = &self.role;
+        let gone = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+        sqlx::raw_sql(AssertSqlSafe(gone)).execute(&self.sql).await.expect("the role can go");
+    }
+}
+
+#[tokio::test]
+async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
+    let runner = Runner::new("checks-github").await;
+    let (validated, planned) = (runner.github("validate").await, runner.github("plan").await);
+    assert!(validated.len() == 2 && planned.len() == 2, "{validated:?} {planned:?}");
+    for step in validated.into_iter().chain(planned) {
+        step.succeeded();
+    }
+    assert!(runner.comment().contains("nothing to change"), "{}", runner.comment());
+
+    // One good change, one removal, one mistake.
+    runner.edit("overlays/production/accounts/kustomization.yaml", "203.0.113.9", "203.0.113.10");
+    runner.edit("base/accounts/kustomization.yaml", "  - kestrel-billing.yaml\n", "");
+    runner.edit("overlays/production/accounts/kustomization.yaml", "|kestrel-billing", "");
+    for step in runner.github("plan").await {
+        step.succeeded();
+    }
+    let comment = runner.comment();
+    assert!(comment.contains("203.0.113.9/32") && comment.contains("203.0.113.10/32"), "{comment}");
+    assert!(comment.contains("- partners/kestrel-billing"), "{comment}");
+    runner.edit("base/accounts/halden-app.yaml", "roles: [Customer]", "roles: [Custommer]");
+    let validated = runner.github("validate").await;
+    let place = "::error file=base/accounts/halden-app.yaml,line=10,col=11,";
+    assert!(validated[0].stdout.starts_with(place) && !validated[0].status.success(), "{validated:?}");
+
+    // A refusal fails the plan, and is told all the same.
+    runner.edit("base/accounts/halden-app.yaml", "roles: [Custommer]", "affiliate: Nobody");
+    let planned = runner.github("plan").await;
+    assert!(!planned[0].status.success() && planned[1].status.success(), "{planned:?}");
+    assert!(runner.comment().contains("UnknownAffiliate"), "{}", runner.comment());
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn gitlab_tells_in_a_merge_request_what_is_wrong_and_what_would_change() {
+    let runner = Runner::new("checks-gitlab").await;
+    runner.gitlab("validate").await.succeeded();
+    runner.gitlab("plan").await.succeeded();
+    assert!(runner.comment().contains("nothing to change"), "{}", runner.comment());
+    runner.edit("overlays/staging/accounts/sandbox.yaml", "203.0.113.128/28", "203.0.113.129/28");
+    let validated = runner.gitlab("validate").await;
+    assert!(!validated.status.success() && validated.stderr.contains("sandbox.yaml:11:7"), "{validated:?}");
+    runner.edit("base/accounts/halden-app.yaml", "roles: [Customer]", "affiliate: Nobody");
+    let planned = runner.gitlab("plan").await;
+    assert!(!planned.status.success() && runner.comment().contains("UnknownAffiliate"), "{planned:?}");
+    runner.end().await;
+}
+
+#[test]
+fn what_forks_could_read_is_kept_from_them() {
+    let workflow = documents(".github/workflows/api-accounts.yaml").remove(0);
+    assert!(
+        workflow["on"]["pull_request"].is_object(),
+        "never pull_request_target, which hands secrets to anybody's code"
+    );
+    let own = "github.event.pull_request.head.repo.full_name == github.repository";
+    for (name, job) in workflow["jobs"].as_object().expect("jobs") {
+        assert!(!job.to_string().contains("secrets.") || job["if"] == own, "{name}");
+    }
+    let pipeline = documents(".gitlab-ci.yml").remove(0);
+    assert_eq!(pipeline["plan"]["rules"][0]["if"], "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID");
+    let validate: &Value = &pipeline["validate"];
+    assert!(!validate.to_string().contains("READER"), "{validate}");
+}

@@ -1,0 +1,49 @@
+//! `examples/platform`: every file of it is applied, validated or run.
+
+mod checks;
+mod environments;
+mod layout;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::guides::repository;
+use crate::support::cluster::Cluster;
+
+/// The example's folder, which stands for a repository.
+pub fn platform(path: &str) -> PathBuf {
+    repository("examples/platform").join(path)
+}
+
+/// The documents of one of its YAML files.
+fn documents(path: &str) -> Vec<Value> {
+    let text = fs::read_to_string(platform(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A text in it.
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("a text is missing: {value}"))
+}
+
+/// What `kubectl kustomize` makes of a folder.
+pub async fn built(cluster: &Cluster, path: &str) -> String {
+    let folder = platform(path).display().to_string();
+    cluster.kubectl("", &["kustomize", &folder]).await.succeeded()
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("it can be listed") {
+        let entry = entry.expect("it can be listed");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("it can be copied");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! `docs/reference.md`, made from the code: a field, a reason or an event that it lacks fails here.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+
+use clap::CommandFactory as _;
+use opsadmin_operator::api::{
+    APPLIED_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
+    OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason, condition,
+};
+use opsadmin_operator::cli::Cli;
+use opsadmin_operator::reconcile::Done;
+
+use super::schema::{cell, fields, rules, schema};
+use super::{page, repository};
+
+const PAGE: &str = "docs/reference.md";
+const WRITE: &str = "OPSADMIN_TEST_WRITE";
+const REGENERATE: &str = "OPSADMIN_TEST_WRITE=1 cargo test --test suite guides::reference";
+
+const OPENING: &str = "# Reference
+
+Fields, conditions, events, annotations, variables and exit codes. This page is made from the code by a test, and held to it:
+do not edit it. Commands and what they print are in [commands.md](commands.md), metrics in [metrics.md](metrics.md), tables in
+[database.md](database.md).
+";
+
+#[test]
+fn the_page_is_as_the_code_says() {
+    let text = reference();
+    if env::var_os(WRITE).is_some() {
+        fs::write(repository(PAGE), &text).expect("it can be written");
+    }
+    let found = fs::read_to_string(repository(PAGE)).unwrap_or_default();
+    let differs = text.lines().zip(found.lines()).find(|(new, old)| new != old);
+    assert!(text == found, "{PAGE} is not current: {differs:?}; make it anew with: {REGENERATE}");
+}
+
+#[test]
+fn the_other_pages_have_every_reason_too() {
+    let (readme, metrics) = (page("README.md"), page("docs/metrics.md"));
+    for reason in Reason::ALL {
+        assert!(readme.contains(&format!("| `{reason}` |")), "README.md has no row for {reason}");
+        assert!(metrics.contains(&format!("`{reason}`")), "docs/metrics.md has no {reason}");
+    }
+    for reason in Done::REASONS {
+        assert!(metrics.contains(&format!("`{reason}`")), "docs/metrics.md has no {reason}");
+    }
+}
+
+fn reference() -> String {
+    let sections = [spec(), status(), conditions(), events(), annotations(), variables(), exit_codes()];
+    format!("{OPENING}\n{}", sections.join("\n"))
+}
+
+fn table(head: &str, rows: impl IntoIterator<Item = String>) -> String {
+    let line = head.split(" | ").map(|_| "---").collect::<Vec<_>>().join("|");
+    rows.into_iter().fold(format!("| {head} |\n|{line}|\n"), |table, row| table + "| " + &row + " |\n")
+}
+
+fn spec() -> String {
+    let schema = schema("spec");
+    let mut text = String::from("## Spec\n\nWhat `kubectl explain apiaccount.spec` says, in one table.\n\n");
+    text += &table("field | type | default | limits | meaning", []);
+    fields("", &schema, &mut text);
+    text += "\nThe API server and `opsadmin validate` also refuse what breaks one of these:\n\n";
+    rules("", &schema, &mut text);
+    text
+}
+
+fn status() -> String {
+    let mut text = String::from("## Status\n\n");
+    text += &table("field | type | default | limits | meaning", []);
+    fields("", &schema("status"), &mut text);
+    text
+}
+
+fn conditions() -> String {
+    let types = [
+        (condition::READY, "whether account and Secret are as declared; always there. Unknown: nobody could look"),
+        (condition::RECONCILING, "true while work goes on by itself, and else not there"),
+        (condition::STALLED, "true while nothing changes until a person does something, and else not there"),
+    ];
+    let types = types.map(|(name, meaning)| format!("`{name}` | {meaning}"));
+    let reasons = Reason::ALL.map(|reason| {
+        let (ready, meaning, way_out) = reason_in_words(reason);
+        format!("`{reason}` | {ready} | {meaning} | {way_out}")
+    });
+    format!(
+        "## Conditions\n\n{}\nAll of them give the same reason, and a message that says which field, who and what:\n\n{}",
+        table("type | meaning", types),
+        table("reason | Ready | meaning | what to do", reasons)
+    )
+}
+
+/// The Ready condition's status with a reason, what the reason means, and the way out.
+fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str) {
+    match reason {
+        Reason::Reconciled => ("True", "account and Secret are as declared", "nothing"),
+        Reason::InvalidSpec => (
+            "False",
+            "a field says what no account can be, and got past the API server; the account stays as it was",
+            "correct the field",
+        ),
+        Reason::NameTaken => (
+            "False",
+            "another resource of this cluster has the account name",
+            "choose another `spec.name`, or rename or delete the holder; goes on by itself when the name is free",
+        ),
+        Reason::AdoptionRequired => (
+            "False",
+            "an account of the name exists that no resource declares",
+            "set `spec.adoptionPolicy: IfUnowned` to take it over with its keys, or choose another name: \
+             [adoption](lifecycle.md#accounts-that-exist-already)",
+        ),
+        Reason::OwnedElsewhere => (
+            "False",
+            "another cluster declares the account",
+            "let go of it there first: [moving](lifecycle.md#moving-an-account-to-another-cluster)",
+        ),
+        Reason::UnknownAffiliate => (
+            "False",
+            "OpsAdmin does not know the affiliate; nothing was changed",
+            "correct `spec.affiliate`, or have it registered in OpsAdmin",
+        ),
+        Reason::SecretConflict => (
+            "False",
+            "a Secret of the name is somebody else's and is left alone, or holds the API key of another account",
+            "delete or rename that Secret, or choose another `spec.secret.name`",
+        ),
+        Reason::SecretUnavailable => (
+            "False",
+            "the API server refuses the Secret: permissions, a quota, an admission policy, a namespace that is going",
+            "do what the message says; it is tried again by itself",
+        ),
+        Reason::DatabaseUnavailable => (
+            "Unknown",
+            "the account database does not answer or refuses, or the keyring does not open what is in it",
+            "see to the database; if `Stalled` is true too, to what the message names",
+        ),
+        Reason::DeletionHeld => (
+            "False",
+            "too many accounts would lose their access at once; this one still works",
+            "find out who asked; confirm it or bring the resources back: [mass deletions](reliability.md#mass-deletions)",
+        ),
+        Reason::Suspended => (
+            "False",
+            "OpsAdmin's staff stopped the account, whatever its resource says; the message has their reason",
+            "only they can end it",
+        ),
+        Reason::Paused => {
+            ("Unknown", "an annotation leaves everything as it is, but for a deletion", "remove the annotation")
+        }
+        Reason::Drifted => (
+            "False",
+            "`managementPolicy: Observe`, and something differs: `status.drift` says what",
+            "make the spec as the account is, or set `managementPolicy: Enforce` to make the account as the spec is",
+        ),
+    }
+}
+
+fn events() -> String {
+    let rows = Done::REASONS.map(|reason| format!("`{reason}` | {}", done_in_words(reason)));
+    format!(
+        "## Events\n\nEach change is told once, as a Normal event with one of these reasons and a note that says which fields, old \
+         to new; never a key. A refusal is told once when it is new, as a Warning with the reason of the condition.\n\n{}",
+        table("reason | what was done", rows)
+    )
+}
+
+fn done_in_words(reason: &str) -> &'static str {
+    match reason {
+        "Created" => "the account and its keys were made",
+        "Recovered" => "somebody had deleted the account's row; it was made anew with the keys from its Secret",
+        "Restored" => "the account was declared again after a deletion, and has its keys back",
+        "Updated" => "fields of the account were changed as declared",
+        "Adopted" => "an account that nobody declared was taken over with its keys",
+        "Rotated" => "the account has new keys; the note says why, and until when the old pair works",
+        "Revoked" => "pairs whose time was over were removed",
+        "DriftCorrected" => "somebody had changed the account in the database; it was put back",
+        "KeyRestored" => "somebody had deleted the account's keys in the database; those in its Secret were put back",
+        "Disabled" => "the resource was deleted, and the account stopped authenticating",
+        "Retained" => "the resource was deleted with `deletionPolicy: Retain`; the account stays as it is",
+        "SecretWritten" => "the Secret was made",
+        "SecretPutBack" => {
+            "the Secret was not as it should be, and was put right: after a rotation, after a change of `spec.secret`, or because somebody had changed it"
+        }
+        "SecretRemoved" => "the keys moved to another Secret, and the old one was deleted",
+        "SecretReleased" => "the Secret no longer belongs to the resource, and stays",
+        other => panic!("say here what {other} means"),
+    }
+}
+
+fn annotations() -> String {
+    let managed = format!("{MANAGED_BY_LABEL}={MANAGER}");
+    let rows = [
+        (ROTATE_ANNOTATION, "ApiAccount, by you", "any text; the keys are replaced whenever it changes to another one"),
+        (PAUSED_ANNOTATION, "ApiAccount, by you", "`true`: everything stays as it is, but for a deletion"),
+        (CONFIRM_DELETION_ANNOTATION, "ApiAccount, by you", "`true`: lets a deletion go that the brake holds"),
+        (FINALIZER, "ApiAccount, a finalizer", "keeps the resource until its account no longer authenticates"),
+        (OWNER_ANNOTATION, "Secret", "whose it is: `CLUSTER/NAMESPACE/NAME`"),
+        (APPLIED_ANNOTATION, "Secret", "which labels and annotations came from `spec.secret`"),
+        (IMPORTED_ANNOTATION, "Secret", "that its keys were made elsewhere, and under which data keys they stand"),
+        (&managed, "Secret, a label", "that it is written by this program; do not take it away"),
+    ];
+    let rows = rows.map(|(name, on, meaning)| format!("`{name}` | {on} | {meaning}"));
+    format!("## Annotations and labels\n\n{}", table("name | on | meaning", rows))
+}
+
+/// Each variable of the environment that stands for an option, with the commands that have it.
+fn variables() -> String {
+    let mut found: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    for command in Cli::command().get_subcommands() {
+        collect("", command, &mut found);
+    }
+    let rows = found.into_iter().map(|(variable, (option, commands))| {
+        format!(
+            "`{variable}` | `--{option}` | {}",
+            commands.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )
+    });
+    format!(
+        "## Variables\n\nAn option on the command line counts before its variable.\n\n{}",
+        table("variable | option | commands", rows)
+    )
+}
+
+fn collect(above: &str, command: &clap::Command, found: &mut BTreeMap<String, (String, Vec<String>)>) {
+    let name = if above.is_empty() { command.get_name().to_owned() } else { format!("{above} {}", command.get_name()) };
+    for argument in command.get_arguments() {
+        if let (Some(variable), Some(option)) = (argument.get_env().and_then(|text| text.to_str()), argument.get_long())
+        {
+            let entry = found.entry(variable.to_owned()).or_insert_with(|| (option.to_owned(), Vec::new()));
+            entry.1.push(name.clone());
+        }
+    }
+    for inner in command.get_subcommands() {
+        collect(&name, inner, found);
+    }
+}
+
+fn exit_codes() -> String {
+    let rows = [
+        (
+            "0",
+            "done; let in for `check`; nothing to do for `plan --detailed-exitcode`, nothing missing for `migrate --status`",
+        ),
+        ("1", "an error or a refusal, which standard error names"),
+        (
+            "2",
+            "the command line was not understood; something to do for `plan --detailed-exitcode`, migrations are missing for \
+              `migrate --status`",
+        ),
+        ("3", "not let in, for `check`"),
+        ("130", "interrupted"),
+    ];
+    let rows = rows.map(|(code, meaning)| format!("{code} | {}", cell(meaning)));
+    format!("## Exit codes\n\n{}", table("code | meaning", rows))
+}
