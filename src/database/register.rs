@@ -22,7 +22,7 @@ pub trait AccountRegister: AccountDatabase {
     /// Makes many changes in one transaction: all of them, or none.
     ///
     /// # Errors
-    /// As [`Self::commit`], for the first that is refused.
+    /// As [`AccountDatabase::commit`], for the first that is refused.
     async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
 
     /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
