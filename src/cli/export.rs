@@ -1,11 +1,11 @@
 //! `opsadmin export`: accounts that no resource declares, as manifests that adopt them.
 
 use super::database::DatabaseArgs;
-use super::output::Output;
+use super::output::{Format, Output};
 use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Role};
 use crate::api::{GROUP, KIND, VERSION};
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,28 @@ pub struct Export {
 
     #[command(flatten)]
     database: DatabaseArgs,
+
+    /// How to write them.
+    #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
+    output: ManifestFormat,
+}
+
+/// How to write manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ManifestFormat {
+    /// A document for each account.
+    Yaml,
+    /// A List of them all; with --folder, an object in each file.
+    Json,
+}
+
+/// Manifests in one object, as kubectl reads and writes them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<Manifest>,
 }
 
 #[derive(Serialize)]
@@ -83,12 +105,11 @@ impl Export {
         let mut accounts = accounts?;
         accounts.sort_by_cached_key(|account| (account.settings.name.to_lowercase(), account.id.to_string()));
         let mut names = HashSet::new();
-        let mut left_out = 0;
+        let mut manifests = Vec::new();
         for account in &accounts {
             match spec(account) {
-                Ok(spec) => self.write(&self.manifest(account, spec, &mut names), output)?,
+                Ok(spec) => manifests.push(self.manifest(account, spec, &mut names)),
                 Err(reason) => {
-                    left_out += 1;
                     let name = &account.settings.name;
                     output.complain(format!("left out the account {name:?} ({}): {reason}", account.id));
                 }
@@ -97,7 +118,39 @@ impl Export {
         if accounts.is_empty() {
             output.complain("every account is declared by a resource: nothing to export");
         }
-        Ok(if left_out == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let is_whole = manifests.len() == accounts.len();
+        match &self.folder {
+            Some(folder) => self.write(folder, &manifests, output)?,
+            None => self.print(manifests, output)?,
+        }
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn print(&self, items: Vec<Manifest>, output: &mut Output) -> Result<()> {
+        if self.output == ManifestFormat::Json {
+            return output.value(Format::Json, &List { api_version: "v1", kind: "List", items });
+        }
+        items.iter().try_for_each(|manifest| {
+            output.line("---")?;
+            output.value(Format::Yaml, manifest)
+        })
+    }
+
+    /// Writes a file for each into the folder.
+    fn write(&self, folder: &Path, manifests: &[Manifest], output: &mut Output) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        for manifest in manifests {
+            let (ending, text) = match self.output {
+                ManifestFormat::Yaml => ("yaml", serde_saphyr::to_string(manifest)?),
+                ManifestFormat::Json => ("json", serde_json::to_string_pretty(manifest)? + "\n"),
+            };
+            let file = folder.join(format!("{}.{ending}", manifest.metadata.name));
+            if !is_there(&file, &text)? {
+                std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+                output.line(&format!("wrote {}", file.display()))?;
+            }
+        }
+        Ok(())
     }
 
     fn manifest(&self, account: &Account, mut spec: Spec, names: &mut HashSet<String>) -> Manifest {
@@ -105,21 +158,6 @@ impl Export {
         spec.name = Some(account.settings.name.clone()).filter(|account| *account != name);
         let metadata = Metadata { name, namespace: self.namespace.clone() };
         Manifest { api_version: format!("{GROUP}/{VERSION}"), kind: KIND, metadata, spec }
-    }
-
-    fn write(&self, manifest: &Manifest, output: &mut Output) -> Result<()> {
-        let text = serde_saphyr::to_string(manifest)?;
-        let Some(folder) = &self.folder else {
-            output.line("---")?;
-            return output.line(text.trim_end());
-        };
-        let file = folder.join(format!("{}.yaml", manifest.metadata.name));
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        if is_there(&file, &text)? {
-            return Ok(());
-        }
-        std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
-        output.line(&format!("wrote {}", file.display()))
     }
 }
 

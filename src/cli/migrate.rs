@@ -1,9 +1,10 @@
 //! `opsadmin migrate`: the database's schema.
 
 use super::database::DatabaseArgs;
-use super::output::Output;
+use super::output::{Format, Output};
 use anyhow::Result;
 use clap::Args;
+use serde::Serialize;
 use std::process::ExitCode;
 
 /// The exit code that says that migrations are missing.
@@ -24,6 +25,19 @@ pub struct Migrate {
     /// Only say which migrations are missing; exit with 2 if any is.
     #[arg(long)]
     status: bool,
+
+    /// How to print it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Format,
+}
+
+/// What there was to migrate.
+#[derive(Serialize)]
+struct Migrated {
+    /// The migrations that were missing, oldest first, by name.
+    missing: Vec<String>,
+    /// Whether they have been made.
+    applied: bool,
 }
 
 impl Migrate {
@@ -35,16 +49,23 @@ impl Migrate {
             database.migrate().await?;
         }
         database.close().await;
-        if self.status && !pending.is_empty() {
-            pending.iter().try_for_each(|migration| output.line(&format!("missing {migration}")))?;
-            return Ok(ExitCode::from(MISSING));
+        let migrated = Migrated { applied: !self.status && !pending.is_empty(), missing: pending };
+        if self.output == Format::Text {
+            self.tell(&migrated, output)?;
         }
-        for migration in &pending {
-            output.line(&format!("applied {migration}"))?;
+        output.value(self.output, &migrated)?;
+        let is_missing = self.status && !migrated.missing.is_empty();
+        Ok(if is_missing { ExitCode::from(MISSING) } else { ExitCode::SUCCESS })
+    }
+
+    fn tell(&self, migrated: &Migrated, output: &mut Output) -> Result<()> {
+        let word = if self.status { "missing" } else { "applied" };
+        for migration in &migrated.missing {
+            output.line(&format!("{word} {migration}"))?;
         }
-        if pending.is_empty() {
+        if migrated.missing.is_empty() {
             output.line("the database is up to date")?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ mod record;
 
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::manifests::count;
-use super::output::Output;
+use super::output::{Format, Output};
 use super::progress::Progress;
 use super::surroundings::Machine;
 use crate::account::{AccountId, KeyId, KeyPair, KeyState, StoredKey};
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use file::{FileFormat, Line};
 use record::Record;
+use serde::Serialize;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,6 +55,30 @@ pub struct Import {
     /// Say what would be imported and what is wrong, and import nothing.
     #[arg(long)]
     dry_run: bool,
+
+    /// How to print what came of it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Format,
+}
+
+/// What came of an import.
+#[derive(Serialize)]
+struct Summary {
+    /// How many accounts there are to import; 0 if a line is wrong.
+    accounts: usize,
+    /// Whether they are in the database now.
+    imported: bool,
+    /// What is wrong, by line.
+    problems: Vec<Problem>,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Serialize)]
+struct Problem {
+    /// Its number, from 1.
+    line: u64,
+    /// What is wrong; never with a key.
+    message: String,
 }
 
 impl Import {
@@ -66,47 +91,39 @@ impl Import {
         if self.dry_run {
             let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
             let rehearsal = Rehearsal::without_keys(database, new_keyring()?);
-            let changes = self.rehearse(lines, &rehearsal, &new_keyring()?, output).await;
+            let rehearsed = self.rehearse(lines, &rehearsal, &new_keyring()?).await;
             rehearsal.close().await;
-            return conclude(changes?.map(|changes| changes.len()), "can be imported", output);
+            return self.conclude(&Summary::of(&rehearsed?, false), output);
         }
         let database = self.database.open()?;
-        let imported = self.import(lines, &database, output).await;
+        let imported = self.import(lines, &database).await;
         // Leaves an embedded database as one file.
         database.close().await;
-        conclude(imported?, "imported; `opsadmin export` writes their manifests", output)
+        self.conclude(&imported?, output)
     }
 
-    async fn import(
-        &self,
-        lines: Vec<Line>,
-        database: &Arc<dyn AccountRegister>,
-        output: &Output,
-    ) -> Result<Option<usize>> {
+    async fn import(&self, lines: Vec<Line>, database: &Arc<dyn AccountRegister>) -> Result<Summary> {
         database.migrate().await?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         let rehearsal = Rehearsal::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
-        let Some(changes) = self.rehearse(lines, &rehearsal, &keyring, output).await? else {
-            return Ok(None);
-        };
-        database.commit_all(&changes).await.context("nothing was imported")?;
-        Ok(Some(changes.len()))
+        let rehearsed = self.rehearse(lines, &rehearsal, &keyring).await?;
+        if let Ok(changes) = &rehearsed {
+            database.commit_all(changes).await.context("nothing was imported")?;
+        }
+        Ok(Summary::of(&rehearsed, true))
     }
 
-    /// Every change that is needed, each tried on what the ones before leave; `None`, and each problem printed with its
-    /// line, if one cannot be made.
+    /// Every change that is needed, each tried on what the ones before leave; or what is wrong, if one cannot be made.
     async fn rehearse(
         &self,
         lines: Vec<Line>,
         rehearsal: &Rehearsal,
         keyring: &Keyring,
-        output: &Output,
-    ) -> Result<Option<Vec<Change>>> {
-        let mut changes = Vec::new();
-        let mut all_well = true;
+    ) -> Result<Result<Vec<Change>, Vec<Problem>>> {
+        let (mut changes, mut problems) = (Vec::new(), Vec::new());
         let mut progress = Progress::new(lines.len(), "lines checked");
-        for Line { number, record } in lines {
+        for Line { number: line, record } in lines {
             let wrong = match record {
                 Err(wrong) => wrong,
                 Ok(record) => {
@@ -121,12 +138,29 @@ impl Import {
                 }
             };
             progress.step();
-            for wrong in wrong {
-                all_well = false;
-                output.complain(format!("{}:{number}: {wrong}", self.file.display()));
-            }
+            problems.extend(wrong.into_iter().map(|message| Problem { line, message }));
         }
-        Ok(all_well.then_some(changes))
+        Ok(if problems.is_empty() { Ok(changes) } else { Err(problems) })
+    }
+
+    fn conclude(&self, summary: &Summary, output: &mut Output) -> Result<ExitCode> {
+        output.value(self.output, summary)?;
+        for Problem { line, message } in &summary.problems {
+            output.complain(format!("{}:{line}: {message}", self.file.display()));
+        }
+        if !summary.problems.is_empty() {
+            output.complain("nothing was imported");
+            return Ok(ExitCode::FAILURE);
+        }
+        if self.output == Format::Text {
+            let accounts = count(summary.accounts);
+            output.line(&if summary.imported {
+                format!("{accounts} imported; `opsadmin export` writes their manifests")
+            } else {
+                format!("{accounts} can be imported")
+            })?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
     fn change(&self, record: Record, keyring: &Keyring) -> Result<Change> {
@@ -156,13 +190,14 @@ impl Import {
     }
 }
 
-fn conclude(accounts: Option<usize>, done: &str, output: &mut Output) -> Result<ExitCode> {
-    if let Some(accounts) = accounts {
-        output.line(&format!("{} {done}", count(accounts)))?;
-        return Ok(ExitCode::SUCCESS);
+impl Summary {
+    /// What came of the lines; `committed`: unless one was wrong, they are in the database.
+    fn of(rehearsed: &Result<Vec<Change>, Vec<Problem>>, committed: bool) -> Self {
+        match rehearsed {
+            Ok(changes) => Self { accounts: changes.len(), imported: committed, problems: Vec::new() },
+            Err(problems) => Self { accounts: 0, imported: false, problems: problems.clone() },
+        }
     }
-    output.complain("nothing was imported");
-    Ok(ExitCode::FAILURE)
 }
 
 /// What a person can do about a line that was refused.

@@ -106,4 +106,9 @@ async fn the_page_has_every_field_that_planning_and_checking_prints() {
     assert_eq!(fields(&found, &[]), documented("validate"));
     let keys = office.call_with_keyring(&["keyring", "status", "-o", "json"]).run().await.succeeded();
     assert_eq!(fields(&serde_json::from_str(&keys).expect("it is JSON"), &[]), documented("keyring"));
+
+    let import = office.call_with_keyring(&["import", "-", "-o", "json"]).stdin("{}\n").run().await;
+    let import: Value = serde_json::from_str(&import.stdout).expect("it is JSON");
+    assert_eq!(fields(&import, &[]), documented("import"));
+    assert_eq!(fields(&office.json(&["migrate", "--status"]).await, &[]), documented("migrate"));
 }

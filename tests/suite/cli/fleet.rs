@@ -74,6 +74,9 @@ async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
     assert!(!desk.path("opsadmin.db").exists());
     desk.import("fleet.jsonl", &fleet, &["--unknown-affiliate", "register"]).await.succeeded();
 
+    let list = Opsadmin::new().args(["export", "-o", "json", "--database", &desk.database]).run().await.succeeded();
+    let planned = Opsadmin::new().args(["plan", "-f", "-", "--database", &desk.database]).stdin(list).run().await;
+    assert!(planned.succeeded().ends_with("10 accounts: 10 to adopt\n"));
     let exported = desk.export().await.succeeded();
     assert_eq!(exported.lines().count(), 10, "{exported}");
     for file in ["acme-inc.yaml", "acme-inc-2.yaml", "acme-inc-3.yaml", "1e3.yaml", "x.yaml", "etc-passwd.yaml"] {
