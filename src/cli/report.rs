@@ -247,7 +247,9 @@ impl Action {
             Done::Disabled => Self::Delete,
             Done::Retained => Self::Retain,
             Done::SecretWritten(at) => Self::WriteSecret { secret: at.name.clone() },
-            Done::SecretPutBack { at, parts } => Self::PutSecretRight { secret: at.name.clone(), parts: parts.clone() },
+            Done::SecretUpdated { at, parts } | Done::SecretPutBack { at, parts } => {
+                Self::PutSecretRight { secret: at.name.clone(), parts: parts.clone() }
+            }
             Done::SecretRemoved(at) => Self::RemoveSecret { secret: at.name.clone() },
             Done::SecretReleased(at) => Self::ReleaseSecret { secret: at.name.clone() },
         }

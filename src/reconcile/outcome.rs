@@ -34,8 +34,9 @@ impl Outcome {
         Self { refusal: Some(refusal), ..Self::default() }
     }
 
-    /// Tells drift from a change of the spec: of a resource that `previous` says was reconciled as it is now, nothing but
-    /// somebody else's change can have been updated.
+    /// Tells what somebody else has changed from what follows from a change of the spec or of the keys: of a resource that
+    /// `previous` says was reconciled as it is now, nothing but somebody else's change can have been updated; and of a Secret
+    /// that it says was right for these keys, nothing but somebody else's change can have been put right.
     #[must_use]
     pub fn since(mut self, previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> Self {
         let is_ready = |status: &ApiAccountStatus| {
@@ -45,6 +46,19 @@ impl Outcome {
             for done in &mut self.done {
                 if let Done::Updated { changes } = done {
                     *done = Done::DriftCorrected { changes: std::mem::take(changes) };
+                }
+            }
+        }
+        let active = self.account.as_ref().and_then(Account::active_key).map(|key| key.id.to_string());
+        let was_right = previous.is_some_and(|status| {
+            status.observed_generation == generation
+                && status.secret_resource_version.is_some()
+                && status.active_key().map(|key| &key.id) == active.as_ref()
+        });
+        if was_right {
+            for done in &mut self.done {
+                if let Done::SecretUpdated { at, parts } = done {
+                    *done = Done::SecretPutBack { at: at.clone(), parts: std::mem::take(parts) };
                 }
             }
         }
@@ -115,7 +129,14 @@ pub enum Done {
     Retained,
     /// The Secret was written.
     SecretWritten(SecretRef),
-    /// The Secret was not as it should be and was put right.
+    /// The Secret was made to hold what it now should.
+    SecretUpdated {
+        /// The Secret.
+        at: SecretRef,
+        /// Which parts, by name.
+        parts: Vec<String>,
+    },
+    /// The Secret was put back to what it had been before somebody else changed it.
     SecretPutBack {
         /// The Secret.
         at: SecretRef,
@@ -130,7 +151,7 @@ pub enum Done {
 
 impl Done {
     /// Each word for what can be done.
-    pub const REASONS: [&'static str; 15] = [
+    pub const REASONS: [&'static str; 16] = [
         "Created",
         "Recovered",
         "Restored",
@@ -143,6 +164,7 @@ impl Done {
         "Disabled",
         "Retained",
         "SecretWritten",
+        "SecretUpdated",
         "SecretPutBack",
         "SecretRemoved",
         "SecretReleased",
@@ -171,6 +193,7 @@ impl Done {
             Self::Disabled => "Disabled",
             Self::Retained => "Retained",
             Self::SecretWritten(_) => "SecretWritten",
+            Self::SecretUpdated { .. } => "SecretUpdated",
             Self::SecretPutBack { .. } => "SecretPutBack",
             Self::SecretRemoved(_) => "SecretRemoved",
             Self::SecretReleased(_) => "SecretReleased",
@@ -207,7 +230,8 @@ impl fmt::Display for Done {
             Self::Disabled => f.write_str("disabled the account: its resource is gone"),
             Self::Retained => f.write_str("left the account as it is: its resource is gone and asked for that"),
             Self::SecretWritten(at) => write!(f, "wrote the keys to the Secret {}", at.name),
-            Self::SecretPutBack { at, parts } => write!(f, "put the Secret {} right: {}", at.name, parts.join(", ")),
+            Self::SecretUpdated { at, parts } => write!(f, "put the Secret {} right: {}", at.name, parts.join(", ")),
+            Self::SecretPutBack { at, parts } => write!(f, "put the Secret {} back: {}", at.name, parts.join(", ")),
             Self::SecretRemoved(at) => write!(f, "deleted the Secret {}, which held the keys before", at.name),
             Self::SecretReleased(at) => write!(f, "left the Secret {} as it is", at.name),
         }

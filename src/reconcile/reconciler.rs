@@ -245,7 +245,7 @@ impl Reconciler {
                 if parts.is_empty() {
                     return Ok(found.version().map(str::to_owned));
                 }
-                (self.secrets.replace(found, manifest).await?, Done::SecretPutBack { at, parts })
+                (self.secrets.replace(found, manifest).await?, Done::SecretUpdated { at, parts })
             }
             _ => (self.secrets.create(manifest).await?, Done::SecretWritten(at)),
         };

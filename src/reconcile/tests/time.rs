@@ -68,7 +68,7 @@ impl Stage {
 }
 
 const NOTHING: [&str; 0] = [];
-const ROTATED: [&str; 2] = ["Rotated", "SecretPutBack"];
+const ROTATED: [&str; 2] = ["Rotated", "SecretUpdated"];
 
 #[test]
 fn a_clock_set_back_after_a_rotation_brings_no_second_one() {

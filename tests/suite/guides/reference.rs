@@ -183,9 +183,10 @@ fn done_in_words(reason: &str) -> &'static str {
         "Disabled" => "the resource was deleted, and the account stopped authenticating",
         "Retained" => "the resource was deleted with `deletionPolicy: Retain`; the account stays as it is",
         "SecretWritten" => "the Secret was made",
-        "SecretPutBack" => {
-            "the Secret was not as it should be, and was put right: after a rotation, after a change of `spec.secret`, or because somebody had changed it"
+        "SecretUpdated" => {
+            "the Secret was made to hold what it now should: after a rotation, or a change of `spec.secret`"
         }
+        "SecretPutBack" => "somebody had changed the Secret; it was put back",
         "SecretRemoved" => "the keys moved to another Secret, and the old one was deleted",
         "SecretReleased" => "the Secret no longer belongs to the resource, and stays",
         other => panic!("say here what {other} means"),
