@@ -124,6 +124,7 @@ pub fn succession(account: &Account, overlap: Period, now: Timestamp) -> Success
         let retiring = account.keys.iter().filter(|key| key.state != KeyState::Active);
         return Succession { old_expires: None, revoke: retiring.map(|key| key.id).collect() };
     }
+    // An overlap has at most ten years: only a clock at the end of time leaves none.
     let old_expires = now.checked_add(overlap.duration()).ok();
     let revoke = expired(account, now).into_iter().chain(crowded_out(account, now)).map(|key| key.id).collect();
     Succession { old_expires, revoke }
@@ -141,36 +142,20 @@ pub fn next_look(policy: &RotationPolicy, account: &Account) -> Option<Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{AccountId, ApiKey, KeyEntropy, KeyId, KeyPair, Life, SealedSecret, StoredSettings, Version};
+    use crate::account::{KeyId, samples};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-    use zeroize::Zeroizing;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
     }
 
     fn key(seed: u8, created: i64, state: KeyState) -> StoredKey {
-        let id = KeyId::from_random([seed; 16]);
-        let entropy = KeyEntropy { api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) };
-        let api_key: ApiKey = KeyPair::from_entropy(id, &entropy).api_key;
-        let sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };
-        StoredKey { id, api_key, sealed, state, created: at(created) }
+        StoredKey { id: KeyId::from_random([seed; 16]), created: at(created), ..samples::key(state) }
     }
 
     fn account(keys: Vec<StoredKey>) -> Account {
-        let settings = StoredSettings {
-            name: String::new(),
-            description: String::new(),
-            enabled: true,
-            use_refresh_token: false,
-            affiliate: None,
-            roles: BTreeSet::new(),
-            any_ip: true,
-            allowed_ips: BTreeSet::new(),
-        };
-        let (id, version, answered) = (AccountId::from_random([0; 16]), Version(1), Asked::default());
-        Account { id, version, owner: None, life: Life::Live, settings, keys, answered, suspension: None }
+        Account { keys, ..samples::account() }
     }
 
     fn every(hours: i64) -> RotationPolicy {

@@ -4,8 +4,8 @@ use super::super::memory::{Accounts, Secrets, lock};
 use super::super::properties::{keyring, owner};
 use super::steps::{AccountEdit, Edit, SecretEdit, Slot};
 use crate::account::{
-    Account, AccountId, Asked, ClusterId, KeyEntropy, KeyId, KeyPair, KeyState, Life, Owner, Role, StoredKey,
-    StoredSettings, Suspension, Version, comparable_name,
+    Account, AccountId, ClusterId, KeyEntropy, KeyId, KeyPair, KeyState, Life, Owner, Role, StoredKey, StoredSettings,
+    Suspension, comparable_name, samples,
 };
 use crate::api::ApiAccount;
 use crate::secrets::SecretRef;
@@ -13,7 +13,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
 /// A label on Secrets that lost the annotation which tells the labels that were once asked for.
@@ -116,24 +115,12 @@ fn add_unowned(name: &str, accounts: &Accounts) {
     *made += 1;
     let sealed = keyring().seal(id, pair.id, &pair.secret_key, [0; 12]);
     let (state, created) = (KeyState::Active, Timestamp::UNIX_EPOCH);
+    let sample = samples::account();
     rows.push(Account {
         id,
-        version: Version(1),
-        owner: None,
-        life: Life::Live,
-        settings: StoredSettings {
-            name: name.to_owned(),
-            description: String::new(),
-            enabled: true,
-            use_refresh_token: false,
-            affiliate: None,
-            roles: BTreeSet::new(),
-            any_ip: true,
-            allowed_ips: BTreeSet::new(),
-        },
+        settings: StoredSettings { name: name.to_owned(), ..sample.settings.clone() },
         keys: vec![StoredKey { id: pair.id, api_key: pair.api_key, sealed, state, created }],
-        answered: Asked::default(),
-        suspension: None,
+        ..sample
     });
 }
 
