@@ -97,9 +97,7 @@ struct Spec {
 impl Export {
     /// Writes them all.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let Some(database) = self.database.open_to_read().await? else {
-            bail!("there is no account database {}", self.database.database);
-        };
+        let database = self.database.open_existing().await?;
         let accounts = database.list_undeclared().await;
         database.close().await;
         let mut accounts = accounts?;

@@ -2,6 +2,7 @@
 
 use super::database::DatabaseArgs;
 use super::output::{Format, Output};
+use crate::database::DatabaseError;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -43,12 +44,7 @@ struct Migrated {
 impl Migrate {
     /// Migrates, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let database = self.database.open()?;
-        let pending = database.pending_migrations().await?;
-        if !self.status {
-            database.migrate().await?;
-        }
-        database.close().await;
+        let pending = if self.status { self.missing().await? } else { self.migrate().await? };
         let migrated = Migrated { applied: !self.status && !pending.is_empty(), missing: pending };
         if self.output == Format::Text {
             self.tell(&migrated, output)?;
@@ -56,6 +52,28 @@ impl Migrate {
         output.value(self.output, &migrated)?;
         let is_missing = self.status && !migrated.missing.is_empty();
         Ok(if is_missing { ExitCode::from(MISSING) } else { ExitCode::SUCCESS })
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>> {
+        let database = self.database.open()?;
+        let pending = database.pending_migrations().await?;
+        database.migrate().await?;
+        database.close().await;
+        Ok(pending)
+    }
+
+    /// What is missing in the database that there is.
+    async fn missing(&self) -> Result<Vec<String>> {
+        match self.database.open_existing().await {
+            Ok(database) => {
+                database.close().await;
+                Ok(Vec::new())
+            }
+            Err(error) => match error.downcast()? {
+                DatabaseError::OlderSchema { pending } => Ok(pending),
+                other => Err(other.into()),
+            },
+        }
     }
 
     fn tell(&self, migrated: &Migrated, output: &mut Output) -> Result<()> {

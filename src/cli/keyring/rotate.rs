@@ -52,11 +52,7 @@ impl Rotate {
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let path = self.keyring.path(&self.database)?;
         let keyring = Keyring::load(&path)?;
-        let Some(existing) = self.database.open_to_read().await? else {
-            bail!("there is no account database {}", self.database.database);
-        };
-        existing.close().await;
-        let database = self.database.open()?;
+        let database = self.database.open_existing().await?;
         let rotated = self.rotate(keyring, &path, database.as_ref(), output).await;
         database.close().await;
         rotated

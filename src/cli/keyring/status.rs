@@ -3,7 +3,7 @@
 use crate::cli::database::{DatabaseArgs, KeyringArgs};
 use crate::cli::output::{Format, Output};
 use crate::database::Keyring;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -40,9 +40,7 @@ impl Status {
     /// Prints it.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let keyring = Keyring::load(&self.keyring.path(&self.database)?)?;
-        let Some(database) = self.database.open_to_read().await? else {
-            bail!("there is no account database {}", self.database.database);
-        };
+        let database = self.database.open_existing().await?;
         let sealed = database.sealed_pairs().await;
         database.close().await;
         let keys = keys(&keyring, sealed?);

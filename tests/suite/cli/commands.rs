@@ -38,6 +38,17 @@ async fn migrate_brings_a_database_up_to_date_once() {
 }
 
 #[tokio::test]
+async fn asking_what_is_missing_makes_no_database() {
+    let folder = tempfile::tempdir().expect("a new folder");
+    let elsewhere = folder.path().join("none.db");
+    let url = format!("sqlite://{}", elsewhere.display());
+    let finished = Opsadmin::new().args(["migrate", "--status", "--database", &url]).run().await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("there is no such file"), "{finished:?}");
+    assert!(!elsewhere.exists());
+}
+
+#[tokio::test]
 async fn a_keyring_is_made_once_and_never_overwritten() {
     let call = Opsadmin::new();
     let keyring = call.folder().join("k.keyring");
