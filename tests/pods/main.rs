@@ -9,6 +9,7 @@ mod node;
 mod operator;
 mod partners;
 mod registry;
+mod scene;
 #[allow(unused_imports, reason = "it is the suite's, which uses all of it")]
 #[path = "../suite/support/mod.rs"]
 mod support;
