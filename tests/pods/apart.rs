@@ -72,7 +72,7 @@ pub fn runc() -> Result<PathBuf, String> {
     which("runc")
 }
 
-/// A busybox that needs no libraries, so that it can be an image by itself.
+/// What is in the partners' images.
 pub fn busybox() -> Result<PathBuf, String> {
     which("busybox")
 }

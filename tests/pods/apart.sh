@@ -40,6 +40,14 @@ inside() {
     mkdir /run/var /run/var-work /run/tests
     mount -t overlay -o lowerdir=/var,upperdir=/run/var,workdir=/run/var-work opsadmin-pods /var
     export TMPDIR=/run/tests
+    # A kubelet sets these to its liking, and they are the whole machine's: it gets copies.
+    for setting in vm/overcommit_memory vm/panic_on_oom \
+        kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+        copy=/run/settings/$setting
+        mkdir -p "${copy%/*}"
+        cat "/proc/sys/$setting" >"$copy"
+        mount --bind "$copy" "/proc/sys/$setting"
+    done
 
     # The node's address is the gateway of its pods.
     ip link set lo up

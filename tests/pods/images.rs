@@ -42,11 +42,7 @@ impl Blobs {
         let (built, program) = (env!("CARGO_BIN_EXE_opsadmin"), root.join("usr/local/bin/opsadmin"));
         // Its debug information is three quarters of it, and nobody looks at that in a pod.
         said("strip", [OsStr::new("--strip-debug"), built.as_ref(), "-o".as_ref(), program.as_ref()]).await;
-        for library in libraries(built).await {
-            let copy = root.join(library.strip_prefix("/").expect("ldd prints whole paths"));
-            fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("a folder");
-            fs::copy(&library, copy).expect("a library can be read");
-        }
+        copy_libraries(built.as_ref(), &root).await;
         self.image(&root, &json!({ "Entrypoint": ["/usr/local/bin/opsadmin"], "Env": ["PATH=/usr/local/bin"] })).await
     }
 
@@ -54,7 +50,9 @@ impl Blobs {
     /// its manifest.
     pub async fn idle(&self) -> String {
         let root = self.root("idle", "bin");
-        fs::copy(busybox().expect("it was there"), root.join("bin/busybox")).expect("it can be read");
+        let busybox = busybox().expect("it was there");
+        fs::copy(&busybox, root.join("bin/busybox")).expect("it can be read");
+        copy_libraries(&busybox, &root).await;
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).expect("a new link");
         }
@@ -106,10 +104,18 @@ impl Blobs {
 /// The kind of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// The libraries that a program is linked with, and what loads them.
-async fn libraries(program: &str) -> BTreeSet<PathBuf> {
-    let said = said("ldd", [program]).await;
-    said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+/// Copies the libraries that a program is linked with, and what loads them, to where it looks for them in an image.
+async fn copy_libraries(program: &Path, root: &Path) {
+    let mut ldd = Command::new("ldd");
+    ldd.arg(program);
+    // It fails for a program that needs none.
+    let said = run(ldd, "", WITHIN).await.stdout;
+    let libraries: BTreeSet<_> = said.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    for library in libraries {
+        let copy = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("a folder");
+        fs::copy(library, copy).expect("a library can be read");
+    }
 }
 
 /// What a program prints that does its work.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::scene::{Pair, Place, Scene, container, identity, name, until};
 use crate::support::wait::eventually;
+use crate::world::{once, repository};
 
 /// How long the kubelet may take to change the files of a mounted Secret: a minute and a half as it is set by default,
 /// and whatever a busy machine takes.
@@ -20,28 +22,29 @@ const FILES: Place = Place { secret: "halden-app-opsadmin", api_key: "api-key", 
 const VARIABLES: Place =
     Place { secret: "kestrel-billing-opsadmin", api_key: "OPSADMIN_API_KEY", secret_key: "OPSADMIN_SECRET_KEY" };
 
-/// The example's staging environment. The Deployments come first here: their pods have to wait for the Secrets.
+/// The example's staging environment.
 async fn staging() -> &'static Scene {
-    static STAGING: OnceCell<Scene> = OnceCell::const_new();
-    STAGING
-        .get_or_init(async || {
-            let scene = Scene::set("partners-staging").await;
-            scene.apply_example("overlays/staging/partners").await;
-            scene.waits("halden-app", r#"secret "halden-app-opsadmin" not found"#).await;
-            scene.waits("kestrel-billing", r#"secret "kestrel-billing-opsadmin" not found"#).await;
+    static STAGING: OnceCell<Option<Scene>> = OnceCell::const_new();
+    once(&STAGING, set_staging().boxed_local()).await
+}
 
-            scene.world.opsadmin(&["affiliates", "add", "Linden"]).run().await.succeeded();
-            scene.apply_example("overlays/staging/accounts").await;
-            for account in ["halden-app", "kestrel-billing", "linden-compare", "sandbox"] {
-                scene.ready(account).await;
-            }
-            for deployment in ["halden-app", "kestrel-billing"] {
-                scene.world.rolled_out(scene.namespace, deployment).await;
-            }
-            scene.kubectl(&["get", "networkpolicy", "ops-admin-api-clients"]).await.succeeded();
-            scene
-        })
-        .await
+/// The Deployments come first here: their pods have to wait for the Secrets.
+async fn set_staging() -> Scene {
+    let scene = Scene::set("partners-staging").await;
+    scene.apply_example("overlays/staging/partners").await;
+    scene.waits("halden-app", r#"secret "halden-app-opsadmin" not found"#).await;
+    scene.waits("kestrel-billing", r#"secret "kestrel-billing-opsadmin" not found"#).await;
+
+    scene.world.opsadmin(&["affiliates", "add", "Linden"]).run().await.succeeded();
+    scene.apply_example("overlays/staging/accounts").await;
+    for account in ["halden-app", "kestrel-billing", "linden-compare", "sandbox"] {
+        scene.ready(account).await;
+    }
+    for deployment in ["halden-app", "kestrel-billing"] {
+        scene.world.rolled_out(scene.namespace, deployment).await;
+    }
+    scene.kubectl(&["get", "networkpolicy", "ops-admin-api-clients"]).await.succeeded();
+    scene
 }
 
 /// A pod of the Deployment with a file that is mounted by itself, beside the folder.
@@ -156,8 +159,8 @@ pub async fn a_suspended_and_a_deleted_account_no_longer_serve_a_pod() {
     scene.apply(&account).await;
     scene.ready("halden-app").await;
     let pair = scene.in_secret(FILES).await;
-    let base = crate::world::repository("examples/platform/base/partners/halden-app.yaml").display().to_string();
-    scene.kubectl(&["apply", "-f", &base]).await.succeeded();
+    let deployment = repository("examples/platform/base/partners/halden-app.yaml").display().to_string();
+    scene.kubectl(&["apply", "--server-side", "-f", &deployment]).await.succeeded();
     scene.world.rolled_out(scene.namespace, "halden-app").await;
     let pods = scene.pods("halden-app").await;
     let in_files = async || scene.in_files(name(&pods[0]), "/etc/opsadmin", FILES).await;

@@ -75,8 +75,8 @@ impl Registry {
     /// The kind and the file of what is at a path of the registry.
     fn find(&self, path: &str) -> Option<(&str, std::path::PathBuf)> {
         let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
-        let (repository, shelf) = rest.rsplit_once('/')?;
-        let (kind, digest) = match shelf {
+        let (repository, kind) = rest.rsplit_once('/')?;
+        let (kind, digest) = match kind {
             "blobs" => ("application/octet-stream", reference),
             _ if reference.starts_with("sha256:") => (MANIFEST, reference),
             _ => (MANIFEST, self.manifests.get(repository)?.as_str()),

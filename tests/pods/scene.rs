@@ -68,9 +68,10 @@ impl Scene {
             let account = accounts.get(name).await.map_err(|error| error.to_string())?;
             let conditions = account.status.iter().flat_map(|status| &status.conditions);
             let mut ready = conditions.filter(|c| c.type_ == condition::READY && c.status == "True");
-            match ready.any(|c| c.observed_generation == account.metadata.generation) {
-                true => Ok(account),
-                false => Err(format!("{:?}\n{}", account.status, self.world.operator_log().await)),
+            if ready.any(|c| c.observed_generation == account.metadata.generation) {
+                Ok(account)
+            } else {
+                Err(format!("{:?}\n{}", account.status, self.world.operator_log().await))
             }
         })
         .await
@@ -134,7 +135,8 @@ impl Scene {
         eventually(&format!("{app} to wait: {reason}"), SOON, async || {
             let ready = |pod: &Pod| container(pod).is_some_and(|container| container.ready);
             assert!(!self.pods(app).await.iter().any(ready), "{app} runs, without {reason}");
-            let events = ["get", "events", "-o", r#"jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}"#];
+            let events =
+                ["get", "events", "-o", r#"jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}"#];
             let events = self.kubectl(&events).await.succeeded();
             let told = events.lines().any(|event| event.starts_with(app) && event.contains(reason));
             if told { Ok(()) } else { Err(events) }

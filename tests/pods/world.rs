@@ -2,10 +2,13 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 use kube::{Api, Client};
 use opsadmin_operator::api::ApiAccount;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -41,8 +44,14 @@ pub struct World {
 
 /// The one world, made by the first test that asks.
 pub async fn world() -> &'static World {
-    static WORLD: OnceCell<World> = OnceCell::const_new();
-    WORLD.get_or_init(World::make).await
+    static WORLD: OnceCell<Option<World>> = OnceCell::const_new();
+    once(&WORLD, World::make().boxed_local()).await
+}
+
+/// Makes what tests share. If that fails, it fails for the first of them, and the others do not try again.
+pub async fn once<'a, T>(shared: &'a OnceCell<Option<T>>, make: LocalBoxFuture<'a, T>) -> &'a T {
+    let result = shared.get_or_init(async || AssertUnwindSafe(make).catch_unwind().await.ok()).await;
+    result.as_ref().expect("what the tests share was made; the first panic says why not")
 }
 
 impl World {
@@ -103,7 +112,11 @@ impl World {
         let status = ["rollout", "status", "deployment", deployment, "--watch=false"];
         eventually(&format!("the Deployment {deployment} to be rolled out"), SOON, async || {
             let said = self.cluster.kubectl(namespace, &status).await;
-            if said.stdout.contains("successfully rolled out") { Ok(()) } else { Err(self.state(namespace, said).await) }
+            if said.stdout.contains("successfully rolled out") {
+                Ok(())
+            } else {
+                Err(self.state(namespace, said).await)
+            }
         })
         .await;
     }

@@ -112,9 +112,8 @@ impl Cluster {
         find: impl FnOnce() -> Result<Programs, String> + Send + 'static,
         site: Site,
     ) -> Result<Self, String> {
-        let programs = tokio::task::spawn_blocking(find)
-            .await
-            .map_err(|error| format!("looking for the programs: {error}"))??;
+        let programs =
+            tokio::task::spawn_blocking(find).await.map_err(|error| format!("looking for the programs: {error}"))??;
         let own = ControlPlane::start(&programs, site).await?;
         let kubeconfig = own.kubeconfig_for("opsadmin-suite", Some("system:masters"));
         Ok(Self {
