@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::scene::{Place, Scene, identity};
+use crate::scene::{Place, Scene, identity, name};
 use crate::world::OPERATOR;
 
 const PLACE: Place =
@@ -27,10 +27,18 @@ pub async fn runs_as_its_manifests_say_and_is_replaced_without_a_key_changing() 
     assert!(scene.logs_in(&pair.api_key).await);
 
     let operator = Scene { world: scene.world, namespace: OPERATOR };
+    let lax = operator.kubectl(&["run", "lax", "--image=registry.example.com/lax", "--dry-run=server"]).await;
+    assert!(lax.stderr.contains("violates PodSecurity"), "the namespace is strict: {lax:?}");
     let pods = operator.pods("opsadmin-operator").await;
     assert_eq!(pods.len(), 1, "{pods:?}");
     let old = identity(&pods[0]);
     assert_eq!(old.2, 0, "it was never restarted");
+    let metrics = format!("/api/v1/namespaces/{OPERATOR}/pods/{}:8080/proxy/metrics", name(&pods[0]));
+    let metrics = operator.kubectl(&["get", "--raw", &metrics]).await.succeeded();
+    assert!(metrics.contains("opsadmin_"), "{metrics}");
+    let log = operator.kubectl(&["logs", name(&pods[0])]).await.succeeded();
+    assert!(log.contains("the account database is ready") && !log.contains(&pair.secret_key), "{log}");
+
     operator.kubectl(&["delete", "pod", "-l", "app.kubernetes.io/name=opsadmin-operator"]).await.succeeded();
     scene.world.rolled_out(OPERATOR, "opsadmin-operator").await;
     let pods = operator.pods("opsadmin-operator").await;
