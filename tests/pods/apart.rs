@@ -16,6 +16,9 @@ pub const POD_NETWORK: &str = "10.200.0.0/24";
 /// Where distributions put the plugins that give pods a network.
 pub const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
+/// What makes the namespaces.
+pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pods/apart.sh");
+
 const CGROUP: &str = "OPSADMIN_PODS_CGROUP";
 const SETUP: &str = "tests/pods/setup.sh installs it on Debian and Ubuntu";
 
@@ -41,7 +44,7 @@ pub fn run_again() -> Result<ExitCode, String> {
 
     let because = |error: io::Error| format!("tests/pods/apart.sh: {error}");
     let mut apart = Command::new("sh")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pods/apart.sh"))
+        .arg(SCRIPT)
         .arg(env::current_exe().map_err(because)?)
         .args(env::args_os().skip(1))
         .env("OPSADMIN_PODS_NODE", format!("{NODE_ADDRESS}/24"))

@@ -16,9 +16,10 @@ hierarchies() {
 
 outside() {
     for hierarchy in $(hierarchies); do
-        # Left by an earlier run that was killed together with this script.
+        # Left by an earlier run that was killed together with this script, whose process id they have. Apart from the
+        # machine nobody can tell whether that still runs.
         for old in "$hierarchy"/opsadmin-pods-*; do
-            [ ! -d "$old" ] || [ -d "/proc/${old##*-}" ] || remove "$old"
+            [ -n "${OPSADMIN_PODS_CGROUP:-}" ] || [ ! -d "$old" ] || [ -d "/proc/${old##*-}" ] || remove "$old"
         done
         mkdir -p "$hierarchy/opsadmin-pods-$$"
     done

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod apart;
+mod harness;
 mod images;
 mod node;
 mod operator;
@@ -46,6 +47,7 @@ fn trials() -> Vec<Trial> {
         };
     }
     trials![
+        harness::nothing_outlives_its_owner,
         operator::runs_as_its_manifests_say_and_is_replaced_without_a_key_changing,
         partners::keys_as_files_change_while_the_program_runs,
         partners::keys_as_variables_change_with_a_restart_within_the_overlap,
