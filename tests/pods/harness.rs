@@ -30,6 +30,8 @@ pub async fn nothing_outlives_its_owner() {
         wait"#
     );
     command.arg(SCRIPT).args(["sh", "-c", &inside]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Where the shells would say that what they waited for was killed.
+    command.stderr(Stdio::null());
     let mut apart = command.spawn().expect("sh starts");
     let said = BufReader::new(apart.stdout.take().expect("it is a pipe")).lines().map(|line| line.expect("it is text"));
     let cgroups: Vec<PathBuf> = said.take_while(|line| line != "ready").map(PathBuf::from).collect();

@@ -38,8 +38,9 @@ impl Node {
         node.start_kubelet(plane);
         for name in ["kube-scheduler", "kube-proxy"] {
             let kubeconfig = plane.kubeconfig_for(&format!("system:{name}"), None);
-            let own = if name == "kube-proxy" { proxy_arguments() } else { scheduler_arguments() };
-            node.start(name, &[vec![format!("--kubeconfig={}", kubeconfig.display())], own].concat());
+            let mut arguments = if name == "kube-proxy" { proxy_arguments() } else { scheduler_arguments() };
+            arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
+            node.start(name, &arguments);
         }
         node.wait_until_ready(cluster).await;
         node

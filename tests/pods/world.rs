@@ -166,7 +166,10 @@ impl World {
             loop {
                 let (pod, _) = listener.accept().await.expect("the listener works");
                 tokio::spawn(async move {
-                    if let Err(error) = relay(pod, port).await {
+                    // A pod that ends resets its connections.
+                    if let Err(error) = relay(pod, port).await
+                        && error.kind() != io::ErrorKind::ConnectionReset
+                    {
                         eprintln!("between a pod and the database: {error}");
                     }
                 });
