@@ -5,6 +5,9 @@ use crate::account::ClusterId;
 use crate::manifests::{self, Invalid, Manifests, Skipped, Source};
 use clap::Args;
 
+/// The namespace of resources that name none, where nothing else says.
+const DEFAULT_NAMESPACE: &str = "default";
+
 /// Which manifests.
 #[derive(Debug, Args)]
 pub struct ManifestArgs {
@@ -13,15 +16,20 @@ pub struct ManifestArgs {
     #[arg(short, long = "filename", value_name = "PATH", required = true)]
     filenames: Vec<Source>,
 
-    /// The namespace of resources that name none.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    namespace: String,
+    /// The namespace of resources that name none. Default: default.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
 }
 
 impl ManifestArgs {
     /// Reads them all; `None`, and every problem printed, if one is wrong.
     pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Manifests> {
-        match self.look(cluster) {
+        self.read_in(DEFAULT_NAMESPACE, cluster, output)
+    }
+
+    /// The same, for a cluster where another namespace is meant if none is named.
+    pub fn read_in(&self, default_namespace: &str, cluster: &ClusterId, output: &Output) -> Option<Manifests> {
+        match self.look_in(default_namespace, cluster) {
             Ok(manifests) => {
                 note(&manifests.skipped, output);
                 Some(manifests)
@@ -41,7 +49,12 @@ impl ManifestArgs {
     /// # Errors
     /// [`Invalid`] with every problem.
     pub fn look(&self, cluster: &ClusterId) -> Result<Manifests, Invalid> {
-        let options = manifests::Options { cluster: cluster.clone(), default_namespace: self.namespace.clone() };
+        self.look_in(DEFAULT_NAMESPACE, cluster)
+    }
+
+    fn look_in(&self, default_namespace: &str, cluster: &ClusterId) -> Result<Manifests, Invalid> {
+        let default_namespace = self.namespace.as_deref().unwrap_or(default_namespace).to_owned();
+        let options = manifests::Options { cluster: cluster.clone(), default_namespace };
         manifests::read(&self.filenames, std::io::stdin().lock(), &options)
     }
 }

@@ -23,6 +23,7 @@ mod keyring;
 mod known;
 mod manifests;
 mod migrate;
+mod on_cluster;
 mod output;
 mod plan;
 mod planned;

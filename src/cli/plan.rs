@@ -1,9 +1,11 @@
 //! `opsadmin plan`: what `apply` or the controller would do, without doing it.
 
 use super::LOCAL_CLUSTER;
+use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::known::Known;
 use super::manifests::ManifestArgs;
+use super::on_cluster::{Asked, OnCluster};
 use super::output::{Format, Output};
 use super::planned;
 use super::progress::Progress;
@@ -17,6 +19,7 @@ use crate::reconcile::Reconciler;
 use crate::secrets::{self, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use kube::Client;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,18 +27,34 @@ use std::sync::Arc;
 /// The exit code that says that there is something to do.
 const CHANGES: u8 = 2;
 
+const NAMESPACE_HELP: &str = "The namespace of resources that name none. Default: default; with --on-cluster, that of the kubeconfig's context";
+const CLUSTER_ID_HELP: &str = "In whose name accounts are owned in the database: what `apply` or the controller runs with. Default: local, as for `apply`; with --on-cluster the UID of its namespace kube-system, as for a controller there";
+const KEYRING_HELP: &str = "The keyring that seals secret keys in the database. With --secrets, to compare contents; default: beside an SQLite file, with the ending .keyring. With --on-cluster only if it is given: Secrets are then read, and otherwise only looked at, and taken to hold what they were written with";
+const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id that no manifest declares. Name all the manifests then: what is not among them goes. With --on-cluster: what the controller does when their resources are deleted there, as each deletionPolicy says";
+
 /// Show what `apply` or the controller would do, and change nothing.
 ///
-/// The same code runs that would do it, over a database and Secrets that are only read; rights to read the database are
-/// enough. Without --secrets no Secret is looked at and no keyring is needed: Secrets of accounts that exist are taken to
-/// be right.
+/// The same code runs that would do it, over a database and Secrets that are only read; rights to read are enough. For
+/// accounts that a controller looks after, add --on-cluster: its resources and Secrets are then looked at too. For those of
+/// `apply`, --secrets. Without either no Secret is looked at, and those of accounts that exist are taken to be right.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin plan -f accounts/ --secrets ./secrets\n  opsadmin plan -f accounts/ --database postgres://reader@db.example.com/opsadmin --cluster-id production --detailed-exitcode\n  opsadmin plan -f accounts/ -o markdown > comment.md"
+    mut_arg("namespace", |namespace| namespace.help(NAMESPACE_HELP)),
+    mut_arg("cluster_id", |id| id.help(CLUSTER_ID_HELP)),
+    mut_arg("kubeconfig", |file| file.requires("on_cluster")),
+    mut_arg("context", |name| name.requires("on_cluster")),
+    mut_arg("keyring", |file| file.help(KEYRING_HELP)),
+    mut_arg("prune", |prune| prune.help(PRUNE_HELP)),
+    after_help = "Examples:\n  opsadmin plan -f accounts/ --on-cluster --database postgres://reader@db.example.com/opsadmin -o markdown > comment.md\n  opsadmin plan -f accounts/ --secrets ./secrets\n  opsadmin plan -f accounts/ --database postgres://reader@db.example.com/opsadmin --cluster-id production --detailed-exitcode"
 )]
 pub struct Plan {
     #[command(flatten)]
     manifests: ManifestArgs,
+
+    /// Plan for the cluster of the kubeconfig: what its controller does once the manifests are applied there. Its ApiAccounts
+    /// and the metadata of its Secrets are listed, and nothing is written.
+    #[arg(long, conflicts_with = "secrets")]
+    on_cluster: bool,
 
     /// The folder of the Secret manifests, to compare them too. Needs the keyring.
     #[arg(long, value_name = "FOLDER")]
@@ -47,10 +66,8 @@ pub struct Plan {
     #[command(flatten)]
     keyring: KeyringArgs,
 
-    /// In whose name accounts are owned in the database: what `apply` or the controller runs with. A controller names its
-    /// accounts after the UID of its cluster's namespace kube-system unless told otherwise.
-    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID", default_value = LOCAL_CLUSTER)]
-    cluster_id: String,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 
     /// What would be done about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
@@ -84,12 +101,22 @@ enum PlanFormat {
 impl Plan {
     /// Plans, and prints the plan.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let cluster = ClusterId::parse(&self.cluster_id)?;
-        let Some(manifests) = self.manifests.read(&cluster, output) else {
+        let client = if self.on_cluster { Some(self.cluster.client().await?) } else { None };
+        let (cluster, manifests) = match &client {
+            Some(client) => {
+                let cluster = self.cluster.id(client).await?;
+                (cluster.clone(), self.manifests.read_in(client.default_namespace(), &cluster, output))
+            }
+            None => {
+                let cluster = self.cluster.given()?.map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?;
+                (cluster.clone(), self.manifests.read(&cluster, output))
+            }
+        };
+        let Some(manifests) = manifests else {
             return Ok(ExitCode::FAILURE);
         };
         let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
-        let report = self.plan(&manifests.accounts, database.clone(), &cluster).await;
+        let report = self.plan(&manifests.accounts, database.clone(), &cluster, client).await;
         if let Some(database) = database {
             database.close().await;
         }
@@ -112,13 +139,25 @@ impl Plan {
         manifests: &[Manifest],
         database: Option<Arc<dyn AccountDatabase>>,
         cluster: &ClusterId,
+        client: Option<Client>,
     ) -> Result<Report> {
         let (database, keyring) = self.rehearsal(database).await?;
         let mut known = Known::read(&database, cluster).await?;
         let doomed = self.prune.doomed(manifests, &database, cluster).await?;
+        let on_cluster = match client {
+            Some(client) => {
+                let (contents, brake) = (self.keyring.keyring.is_some(), self.prune.deletion_brake);
+                let asked = Asked { client, cluster, contents, brake };
+                Some(OnCluster::read(asked, manifests, doomed.owners()).await?)
+            }
+            None => None,
+        };
         let reconciler = Reconciler {
             database: Arc::new(database),
-            secrets: self.secrets(manifests, &known)?,
+            secrets: match &on_cluster {
+                Some(on_cluster) => on_cluster.secrets(),
+                None => self.secrets(manifests, &known)?,
+            },
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
             actor: "plan".to_owned(),
@@ -128,12 +167,18 @@ impl Plan {
         let mut progress = Progress::new(manifests.len(), "accounts planned");
         for manifest in manifests {
             let known = known.take(&manifest.desired.owner);
-            let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
+            let outcome = match &on_cluster {
+                Some(on_cluster) => on_cluster.reconcile(manifest, known, &reconciler).await,
+                None => reconciler.reconcile(&manifest.desired, None, known).await,
+            };
             report.push(AccountReport::declared(manifest, &outcome));
             progress.step();
         }
         for owner in doomed.owners() {
-            let outcome = doomed.prune(owner, &reconciler).await;
+            let outcome = match &on_cluster {
+                Some(on_cluster) => on_cluster.prune(owner, &doomed, &reconciler).await,
+                None => doomed.prune(owner, &reconciler).await,
+            };
             report.push(AccountReport::undeclared(owner, &outcome));
         }
         Ok(report)
@@ -141,9 +186,10 @@ impl Plan {
 
     /// The database, read only, and the keyring that opens what it gives out.
     async fn rehearsal(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(Rehearsal, Keyring)> {
-        let keyring = match &self.secrets {
-            Some(_) => self.keyring.load_to_read(&self.database, database.as_deref()).await?,
-            None => None,
+        let reads_contents = self.secrets.is_some() || (self.on_cluster && self.keyring.keyring.is_some());
+        let keyring = match reads_contents {
+            true => self.keyring.load_to_read(&self.database, database.as_deref()).await?,
+            false => None,
         };
         let Some(keyring) = keyring else {
             let keyring = new_keyring()?;

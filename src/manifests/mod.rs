@@ -19,7 +19,7 @@ pub use problem::{Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
 use crate::account::ClusterId;
-use crate::api::{ApiAccount, KIND};
+use crate::api::{ApiAccount, KIND, PAUSED_ANNOTATION};
 use crate::reconcile::Desired;
 use across::Claims;
 use object::Found;
@@ -53,6 +53,8 @@ pub struct Manifests {
 pub struct Manifest {
     /// What it declares.
     pub desired: Desired,
+    /// Whether it says, either way, if the resource is paused.
+    pub names_paused: bool,
     /// The resource, without what only a cluster gives it, and always with a namespace.
     pub resource: ApiAccount,
     /// Where it begins.
@@ -156,7 +158,8 @@ impl Reader<'_> {
                 if let (Some(identity), true) = (&identity, is_first) {
                     mistakes.extend(self.claims.declared(&desired, identity, root, &place));
                 }
-                self.accounts.push(Manifest { desired, resource, place });
+                let names_paused = names_paused(&resource);
+                self.accounts.push(Manifest { desired, names_paused, resource, place });
             }
             Err(wrong) => mistakes.extend(wrong),
         }
@@ -187,6 +190,10 @@ impl Reader<'_> {
         let Self { accounts, skipped, problems, .. } = self;
         if problems.is_empty() { Ok(Manifests { accounts, skipped }) } else { Err(Invalid { problems, skipped }) }
     }
+}
+
+fn names_paused(resource: &ApiAccount) -> bool {
+    resource.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PAUSED_ANNOTATION))
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@ pub mod cluster;
 pub mod directory;
 mod error;
 mod found;
+mod listing;
 mod manifest;
 mod rehearsal;
 pub mod view;
 
 pub use error::SecretError;
 pub use found::{Belonging, FoundSecret};
+pub use listing::{Listing, Written};
 pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
 pub use rehearsal::Rehearsal;
 

@@ -1,6 +1,6 @@
 //! A place for Secrets that is only read: what would be written there is remembered here instead.
 
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use super::{Belonging, FoundSecret, Listing, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -26,6 +26,8 @@ struct Stage {
 enum Real {
     /// What this store sees.
     Store(Arc<dyn SecretStore>),
+    /// What a cluster has, as it was listed.
+    Listed(Arc<Listing>),
     /// Nobody may look: right Secrets at these places are taken for granted, and no others.
     Unseen(HashSet<SecretRef>),
 }
@@ -34,6 +36,11 @@ impl Rehearsal {
     /// Over this store.
     pub fn new(real: Arc<dyn SecretStore>) -> Self {
         Self { real: Real::Store(real), stage: Mutex::default() }
+    }
+
+    /// Over what a cluster has.
+    pub fn listed(real: Arc<Listing>) -> Self {
+        Self { real: Real::Listed(real), stage: Mutex::default() }
     }
 
     /// Over a store that nobody may look at, as if it had a Secret that is right at each of these places.
@@ -60,6 +67,7 @@ impl SecretStore for Rehearsal {
         match (staged, &self.real) {
             (Some(Some(secret)), _) => Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret)))),
             (None, Real::Store(store)) => store.find(at, verified).await,
+            (None, Real::Listed(listing)) => listing.find(at, verified).await,
             (None, Real::Unseen(present)) if present.contains(at) => Ok(Sight::Unchanged),
             (Some(None), _) | (None, Real::Unseen(_)) => Ok(Sight::Absent),
         }
@@ -68,6 +76,7 @@ impl SecretStore for Rehearsal {
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let mut places = match &self.real {
             Real::Store(store) => store.belonging_to(wanted).await?,
+            Real::Listed(listing) => listing.belonging_to(wanted),
             Real::Unseen(_) => Vec::new(),
         };
         let stage = self.stage();

@@ -1,0 +1,208 @@
+//! A plan against a cluster: what its ApiAccounts and Secrets add to manifests and database. A few lists show all of it, and
+//! nothing is written.
+
+mod lists;
+mod outlives;
+mod resource;
+
+use super::prune::Doomed;
+use crate::account::{Account, ClusterId, Owner};
+use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
+use crate::manifests::Manifest;
+use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, deletion_limit};
+use crate::secrets::cluster::reason;
+use crate::secrets::{Belonging, Listing, SecretRef, SecretStore, Written};
+use crate::{database, secrets};
+use anyhow::{Result, anyhow};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PartialObjectMeta;
+use kube::{Api, Client};
+use lists::Namespaces;
+use resource::{End, Resource};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Places of one namespace that are looked at one by one; for more, all its Secrets are listed.
+const FEW: usize = 20;
+/// The UID of a resource that is yet to be made: no other has it.
+const NEW_UID: &str = "new";
+
+/// What is asked of a cluster.
+pub struct Asked<'a> {
+    pub client: Client,
+    /// Its id in the account database.
+    pub cluster: &'a ClusterId,
+    /// Whether Secrets are to be read, and not only looked at.
+    pub contents: bool,
+    /// The percentage of accounts that the controller's brake lets go.
+    pub brake: u8,
+}
+
+/// What is there on a cluster.
+pub struct OnCluster {
+    resources: HashMap<Owner, Resource>,
+    secrets: Arc<Listing>,
+    /// The percentage of accounts that the controller's brake lets go.
+    brake: u8,
+}
+
+impl OnCluster {
+    /// Reads what a plan of these manifests, and of the end of what none of them declares, has to know.
+    pub async fn read(
+        Asked { client, cluster, contents, brake }: Asked<'_>,
+        manifests: &[Manifest],
+        doomed: &[Owner],
+    ) -> Result<Self> {
+        let declared: HashMap<&Owner, &Manifest> =
+            manifests.iter().map(|manifest| (&manifest.desired.owner, manifest)).collect();
+        let doomed: HashSet<&Owner> = doomed.iter().collect();
+        let owners = declared.keys().chain(&doomed);
+        let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
+        let mut resources = HashMap::new();
+        let take = |resource: ApiAccount| {
+            let owner = Owner::of(&resource, cluster);
+            let manifest = declared.get(&owner).copied();
+            if manifest.is_some() || doomed.contains(&owner) {
+                resources.insert(owner, Resource::of(&resource, cluster, manifest));
+            }
+        };
+        namespaces.list(None, take).await.map_err(|(place, error)| unlisted("ApiAccounts", &place, &error))?;
+        let places = manifests.iter().map(|manifest| &manifest.desired.secret.at);
+        let listing = list_secrets(&namespaces, places).await?;
+        let secrets = if contents { listing.with_contents(namespaces.client) } else { listing };
+        Ok(Self { resources, secrets: Arc::new(secrets), brake })
+    }
+
+    /// Its Secrets, of which none is written.
+    pub fn secrets(&self) -> Arc<dyn SecretStore> {
+        Arc::new(secrets::Rehearsal::listed(Arc::clone(&self.secrets)))
+    }
+
+    /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
+    pub async fn reconcile(&self, manifest: &Manifest, known: Option<Account>, reconciler: &Reconciler) -> Outcome {
+        let resource = self.resources.get(&manifest.desired.owner);
+        if let Some((resource, end)) = resource.and_then(|resource| Some((resource, resource.end?))) {
+            return self.release(resource, end, reconciler).await;
+        }
+        let desired = match resource {
+            Some(resource) => resource.with(manifest),
+            None => Desired { uid: Some(NEW_UID.to_owned()), ..manifest.desired.clone() },
+        };
+        if let Err(error) = self.take_for_right(&desired, resource, known.as_ref(), reconciler).await {
+            return Outcome::refused(Refusal::Database(error));
+        }
+        let verified = resource.and_then(|resource| resource.verified.as_ref());
+        reconciler.reconcile(&desired, verified, known).await
+    }
+
+    /// What the controller does once a resource is deleted that no manifest declares any more.
+    pub async fn prune(&self, owner: &Owner, doomed: &Doomed, reconciler: &Reconciler) -> Outcome {
+        let resource = self.resources.get(owner);
+        let policy = resource.map_or(DeletionPolicy::Delete, |resource| resource.policy);
+        let belonging = resource.map_or_else(
+            || Belonging { owner: owner.clone(), uid: None },
+            |resource| resource.belonging.clone(),
+        );
+        match (policy, doomed.held_above()) {
+            (DeletionPolicy::Retain, _) => reconciler.release(&belonging, policy, None).await,
+            (DeletionPolicy::Delete, Some(limit)) => Outcome::refused(Refusal::DeletionHeld { limit }),
+            // The cluster collects the Secrets.
+            (DeletionPolicy::Delete, None) => reconciler.prune(&belonging).await,
+        }
+    }
+
+    /// What the controller does about a resource that is being deleted.
+    async fn release(&self, resource: &Resource, end: End, reconciler: &Reconciler) -> Outcome {
+        let belonging = &resource.belonging;
+        if (end, resource.policy) == (End::Held, DeletionPolicy::Delete) {
+            match reconciler.database.live(&belonging.owner.cluster).await {
+                Err(error) => return Outcome::refused(Refusal::Database(error)),
+                Ok(live) => {
+                    if let Some(limit) = deletion_limit(live.len(), self.brake) {
+                        return Outcome::refused(Refusal::DeletionHeld { limit });
+                    }
+                }
+            }
+        }
+        reconciler.release(belonging, resource.policy, None).await
+    }
+
+    /// A Secret that is not read is taken to hold what it was written with: the pair that the status of its resource tells,
+    /// or without one, the pair that the account has.
+    async fn take_for_right(
+        &self,
+        desired: &Desired,
+        resource: Option<&Resource>,
+        known: Option<&Account>,
+        reconciler: &Reconciler,
+    ) -> Result<(), database::DatabaseError> {
+        let at = &desired.secret.at;
+        if !self.secrets.is_unread(at, &desired.belonging()) {
+            return Ok(());
+        }
+        let mut written = resource.and_then(|resource| resource.written.clone());
+        if written.is_none() {
+            let account = match known {
+                Some(account) => Some(account.clone()),
+                None => reconciler.database.find_by_owner(&desired.owner).await?,
+            };
+            let key = account.as_ref().and_then(Account::active_key);
+            written = key.map(|key| Written::to(&desired.secret, key.id, key.api_key.clone()));
+        }
+        written.into_iter().for_each(|written| self.secrets.grant(at, written));
+        Ok(())
+    }
+}
+
+/// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.
+async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<Listing> {
+    let mut listing = Listing::default();
+    let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
+    let take = |secret| add(&mut listing, secret, |at| namespaces.names.contains(&at.namespace));
+    namespaces.list(Some(&ours), take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
+    let mut unseen: BTreeMap<&str, BTreeSet<&SecretRef>> = BTreeMap::new();
+    for place in places.filter(|place| !listing.has(place)) {
+        unseen.entry(&place.namespace).or_default().insert(place);
+    }
+    let (few, many): (Vec<_>, Vec<_>) = unseen.into_iter().partition(|(_, places)| places.len() <= FEW);
+    let names = many.iter().map(|(namespace, _)| (*namespace).to_owned()).collect();
+    let crowded = Namespaces { client: namespaces.client.clone(), names };
+    let wanted: HashSet<&SecretRef> = many.into_iter().flat_map(|(_, places)| places).collect();
+    let take = |secret| add(&mut listing, secret, |at| wanted.contains(at));
+    crowded.list(None, take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
+    for place in few.into_iter().flat_map(|(_, places)| places) {
+        let secrets: Api<Secret> = Api::namespaced(namespaces.client.clone(), &place.namespace);
+        let found = secrets.get_metadata_opt(&place.name).await;
+        let found = found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error)))?;
+        found.into_iter().for_each(|secret| add(&mut listing, secret, |_| true));
+    }
+    Ok(listing)
+}
+
+fn add(listing: &mut Listing, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
+    let mut metadata = secret.metadata;
+    // Half of all there is of it, and of no use here.
+    metadata.managed_fields = None;
+    if let (Some(namespace), Some(name)) = (metadata.namespace.clone(), metadata.name.clone()) {
+        let at = SecretRef { namespace, name };
+        if is_wanted(&at) {
+            listing.add(at, metadata);
+        }
+    }
+}
+
+fn unlisted(kind: &str, place: &str, error: &kube::Error) -> anyhow::Error {
+    anyhow!("cannot list the {kind} of {place}: {}", in_words(error))
+}
+
+/// What went wrong, and what to do if it is for whoever set up the cluster.
+fn in_words(error: &kube::Error) -> String {
+    let hint = match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
+        }
+        kube::Error::Api(status) if status.is_forbidden() => "; a plan needs the rights in deploy/rbac-plan.yaml",
+        _ => "",
+    };
+    format!("{}{hint}", reason(error))
+}

@@ -1,0 +1,140 @@
+//! The Secrets of a cluster as a few lists have shown them, for whoever only looks: whose each is and what it is labelled
+//! with is known from that, and contents are read on request alone.
+
+use super::cluster::refused;
+use super::manifest::Data;
+use super::{Belonging, FoundSecret, SecretError, SecretLayout, SecretRef, Sight};
+use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair};
+use crate::api::{GROUP, KIND, OWNER_ANNOTATION};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Api, Client};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
+
+/// Secrets by their metadata. A place that no list has shown is taken to be empty.
+#[derive(Default)]
+pub struct Listing {
+    seen: HashMap<SecretRef, ObjectMeta>,
+    by_controller: HashMap<String, Vec<SecretRef>>,
+    /// Reads contents; without it, they are what was taken for granted.
+    reader: Option<Client>,
+    granted: Mutex<HashMap<SecretRef, Written>>,
+}
+
+/// What a Secret was written with, as far as anybody can say who does not read it.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The data key that holds the API key.
+    pub api_key_field: String,
+    /// The data key that holds the secret key.
+    pub secret_key_field: String,
+    /// The pair's id.
+    pub id: KeyId,
+    /// The pair's public half.
+    pub api_key: ApiKey,
+}
+
+impl Listing {
+    /// Has the contents of Secrets that say they are an ApiAccount's read with this client.
+    #[must_use]
+    pub fn with_contents(mut self, reader: Client) -> Self {
+        self.reader = Some(reader);
+        self
+    }
+
+    /// Takes in a Secret that is there.
+    pub fn add(&mut self, at: SecretRef, metadata: ObjectMeta) {
+        if self.has(&at) {
+            return;
+        }
+        if let Some(controller) = controller(&metadata) {
+            self.by_controller.entry(controller.uid.clone()).or_default().push(at.clone());
+        }
+        self.seen.insert(at, metadata);
+    }
+
+    /// Whether a Secret was seen at this place.
+    pub fn has(&self, at: &SecretRef) -> bool {
+        self.seen.contains_key(at)
+    }
+
+    /// Whether the contents of this resource's Secret have to be taken for granted.
+    pub fn is_unread(&self, at: &SecretRef, of: &Belonging) -> bool {
+        self.reader.is_none() && self.seen.get(at).is_some_and(|metadata| of.check(metadata).is_ok())
+    }
+
+    /// Takes for granted that the Secret at this place is as it was once written.
+    pub fn grant(&self, at: &SecretRef, written: Written) {
+        self.granted().insert(at.clone(), written);
+    }
+
+    pub(super) async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+        let Some(metadata) = self.seen.get(at) else {
+            return Ok(Sight::Absent);
+        };
+        if verified.is_some() && metadata.resource_version.as_deref() == verified {
+            return Ok(Sight::Unchanged);
+        }
+        let found = match &self.reader {
+            // Of what is somebody else's, nothing is read.
+            Some(client) if is_an_accounts(metadata) => {
+                let api: Api<Secret> = Api::namespaced(client.clone(), &at.namespace);
+                api.get_opt(&at.name).await.map_err(|error| refused(at, &error))?
+            }
+            Some(_) => Some(Secret { metadata: metadata.clone(), ..Secret::default() }),
+            None => {
+                let mut found = FoundSecret::new(at.clone(), Secret { metadata: metadata.clone(), ..Secret::default() });
+                found.data = self.granted().get(at).map_or_else(some_keys, Written::data);
+                return Ok(Sight::Found(Box::new(found)));
+            }
+        };
+        Ok(found.map_or(Sight::Absent, |found| Sight::Found(Box::new(FoundSecret::new(at.clone(), found)))))
+    }
+
+    pub(super) fn belonging_to(&self, wanted: &Belonging) -> Vec<SecretRef> {
+        wanted.uid.as_ref().and_then(|uid| self.by_controller.get(uid)).cloned().unwrap_or_default()
+    }
+
+    /// A panic elsewhere cannot leave the map half changed.
+    fn granted(&self) -> MutexGuard<'_, HashMap<SecretRef, Written>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Written {
+    /// This pair in a Secret of this layout.
+    pub fn to(layout: &SecretLayout, id: KeyId, api_key: ApiKey) -> Self {
+        let (api_key_field, secret_key_field) = (layout.api_key_field.clone(), layout.secret_key_field.clone());
+        Self { api_key_field, secret_key_field, id, api_key }
+    }
+
+    /// With a worthless secret key, as accounts have it that are given out without theirs.
+    fn data(&self) -> BTreeMap<String, Data> {
+        let pair = KeyPair::without_secret(self.id, self.api_key.clone());
+        BTreeMap::from([
+            (self.api_key_field.clone(), Data::from(pair.api_key.as_str())),
+            (self.secret_key_field.clone(), Data::from(pair.secret_key.expose())),
+        ])
+    }
+}
+
+/// Of a Secret that nobody can say anything of but that it is an account's: that it holds some pair of keys.
+fn some_keys() -> BTreeMap<String, Data> {
+    let nothing = KeyEntropy { api_key: [0; 16], secret_key: Zeroizing::new([0; 32]) };
+    let pair = KeyPair::from_entropy(KeyId::from_random([0; 16]), &nothing);
+    let fields = ["api key", "secret key"].map(str::to_owned);
+    let [api_key_field, secret_key_field] = fields;
+    Written { api_key_field, secret_key_field, id: pair.id, api_key: pair.api_key }.data()
+}
+
+fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+fn is_an_accounts(metadata: &ObjectMeta) -> bool {
+    let is_noted = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OWNER_ANNOTATION));
+    let is_account = |owner: &OwnerReference| owner.kind == KIND && owner.api_version.starts_with(GROUP);
+    is_noted || controller(metadata).is_some_and(is_account)
+}
