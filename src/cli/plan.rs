@@ -5,7 +5,7 @@ use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::known::Known;
 use super::manifests::ManifestArgs;
-use super::on_cluster::{Asked, OnCluster};
+use super::on_cluster::{Asked, Look, OnCluster};
 use super::output::{Format, Output};
 use super::planned;
 use super::progress::Progress;
@@ -27,8 +27,9 @@ use std::sync::Arc;
 /// The exit code that says that there is something to do.
 const CHANGES: u8 = 2;
 
-const NAMESPACE_HELP: &str = "The namespace of resources that name none. Default: default; with --on-cluster, that of the kubeconfig's context";
-const CLUSTER_ID_HELP: &str = "In whose name accounts are owned in the database: what `apply` or the controller runs with. Default: local, as for `apply`; with --on-cluster the UID of its namespace kube-system, as for a controller there";
+const NAMESPACE_HELP: &str =
+    "The namespace of resources that name none. Default: default; with --on-cluster, that of the kubeconfig's context";
+const CLUSTER_ID_HELP: &str = "In whose name accounts are owned in the database: what `apply` or the controller runs with. Default: local, as for `apply`; with --on-cluster the UID of its namespace kube-system, as for a controller that runs there";
 const KEYRING_HELP: &str = "The keyring that seals secret keys in the database. With --secrets, to compare contents; default: beside an SQLite file, with the ending .keyring. With --on-cluster only if it is given: Secrets are then read, and otherwise only looked at, and taken to hold what they were written with";
 const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id that no manifest declares. Name all the manifests then: what is not among them goes. With --on-cluster: what the controller does when their resources are deleted there, as each deletionPolicy says";
 
@@ -55,6 +56,11 @@ pub struct Plan {
     /// and the metadata of its Secrets are listed, and nothing is written.
     #[arg(long, conflicts_with = "secrets")]
     on_cluster: bool,
+
+    /// With --on-cluster: do not look at Secrets, for somebody who could then read them. Those that the status of an ApiAccount
+    /// speaks of are taken to be there as they were written, and one that is in the way is not seen.
+    #[arg(long, requires = "on_cluster")]
+    without_secrets: bool,
 
     /// The folder of the Secret manifests, to compare them too. Needs the keyring.
     #[arg(long, value_name = "FOLDER")]
@@ -146,8 +152,7 @@ impl Plan {
         let doomed = self.prune.doomed(manifests, &database, cluster).await?;
         let on_cluster = match client {
             Some(client) => {
-                let (contents, brake) = (self.keyring.keyring.is_some(), self.prune.deletion_brake);
-                let asked = Asked { client, cluster, contents, brake };
+                let asked = Asked { client, cluster, secrets: self.look(), brake: self.prune.deletion_brake };
                 Some(OnCluster::read(asked, manifests, doomed.owners()).await?)
             }
             None => None,
@@ -184,9 +189,18 @@ impl Plan {
         Ok(report)
     }
 
+    /// How closely to look at the Secrets of a cluster.
+    fn look(&self) -> Look {
+        match &self.keyring.keyring {
+            _ if self.without_secrets => Look::Nothing,
+            Some(_) => Look::Contents,
+            None => Look::Metadata,
+        }
+    }
+
     /// The database, read only, and the keyring that opens what it gives out.
     async fn rehearsal(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(Rehearsal, Keyring)> {
-        let reads_contents = self.secrets.is_some() || (self.on_cluster && self.keyring.keyring.is_some());
+        let reads_contents = self.secrets.is_some() || (self.on_cluster && self.look() == Look::Contents);
         let keyring = match reads_contents {
             true => self.keyring.load_to_read(&self.database, database.as_deref()).await?,
             false => None,

@@ -85,7 +85,8 @@ impl Listing {
             }
             Some(_) => Some(Secret { metadata: metadata.clone(), ..Secret::default() }),
             None => {
-                let mut found = FoundSecret::new(at.clone(), Secret { metadata: metadata.clone(), ..Secret::default() });
+                let mut found =
+                    FoundSecret::new(at.clone(), Secret { metadata: metadata.clone(), ..Secret::default() });
                 found.data = self.granted().get(at).map_or_else(some_keys, Written::data);
                 return Ok(Sight::Found(Box::new(found)));
             }

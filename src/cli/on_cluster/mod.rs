@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::{Api, Client};
 use lists::Namespaces;
-use resource::{End, Resource};
+use resource::{End, Resource, told_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -32,10 +32,20 @@ pub struct Asked<'a> {
     pub client: Client,
     /// Its id in the account database.
     pub cluster: &'a ClusterId,
-    /// Whether Secrets are to be read, and not only looked at.
-    pub contents: bool,
+    pub secrets: Look,
     /// The percentage of accounts that the controller's brake lets go.
     pub brake: u8,
+}
+
+/// How closely Secrets are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Those that are not known to be right are read.
+    Contents,
+    /// Their metadata alone.
+    Metadata,
+    /// Not at all: those that the status of a resource speaks of are taken to be there as they were written.
+    Nothing,
 }
 
 /// What is there on a cluster.
@@ -49,7 +59,7 @@ pub struct OnCluster {
 impl OnCluster {
     /// Reads what a plan of these manifests, and of the end of what none of them declares, has to know.
     pub async fn read(
-        Asked { client, cluster, contents, brake }: Asked<'_>,
+        Asked { client, cluster, secrets: look, brake }: Asked<'_>,
         manifests: &[Manifest],
         doomed: &[Owner],
     ) -> Result<Self> {
@@ -58,18 +68,24 @@ impl OnCluster {
         let doomed: HashSet<&Owner> = doomed.iter().collect();
         let owners = declared.keys().chain(&doomed);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
-        let mut resources = HashMap::new();
+        let (mut resources, mut told) = (HashMap::new(), Listing::default());
         let take = |resource: ApiAccount| {
             let owner = Owner::of(&resource, cluster);
             let manifest = declared.get(&owner).copied();
             if manifest.is_some() || doomed.contains(&owner) {
+                if let Some((at, metadata)) = told_of(&resource, cluster).filter(|_| look == Look::Nothing) {
+                    told.add(at, metadata);
+                }
                 resources.insert(owner, Resource::of(&resource, cluster, manifest));
             }
         };
         namespaces.list(None, take).await.map_err(|(place, error)| unlisted("ApiAccounts", &place, &error))?;
         let places = manifests.iter().map(|manifest| &manifest.desired.secret.at);
-        let listing = list_secrets(&namespaces, places).await?;
-        let secrets = if contents { listing.with_contents(namespaces.client) } else { listing };
+        let secrets = match look {
+            Look::Contents => list_secrets(&namespaces, places).await?.with_contents(namespaces.client),
+            Look::Metadata => list_secrets(&namespaces, places).await?,
+            Look::Nothing => told,
+        };
         Ok(Self { resources, secrets: Arc::new(secrets), brake })
     }
 
@@ -99,10 +115,8 @@ impl OnCluster {
     pub async fn prune(&self, owner: &Owner, doomed: &Doomed, reconciler: &Reconciler) -> Outcome {
         let resource = self.resources.get(owner);
         let policy = resource.map_or(DeletionPolicy::Delete, |resource| resource.policy);
-        let belonging = resource.map_or_else(
-            || Belonging { owner: owner.clone(), uid: None },
-            |resource| resource.belonging.clone(),
-        );
+        let belonging = resource
+            .map_or_else(|| Belonging { owner: owner.clone(), uid: None }, |resource| resource.belonging.clone());
         match (policy, doomed.held_above()) {
             (DeletionPolicy::Retain, _) => reconciler.release(&belonging, policy, None).await,
             (DeletionPolicy::Delete, Some(limit)) => Outcome::refused(Refusal::DeletionHeld { limit }),
@@ -201,7 +215,9 @@ fn in_words(error: &kube::Error) -> String {
         kube::Error::Api(status) if status.code == 404 => {
             "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
         }
-        kube::Error::Api(status) if status.is_forbidden() => "; a plan needs the rights in deploy/rbac-plan.yaml",
+        kube::Error::Api(status) if status.is_forbidden() => {
+            "; a plan needs the rights in deploy/rbac-plan.yaml, or with --without-secrets none to Secrets"
+        }
         _ => "",
     };
     format!("{}{hint}", reason(error))

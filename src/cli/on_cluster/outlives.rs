@@ -24,7 +24,8 @@ fn was_applied(metadata: &ObjectMeta, annotation: &str) -> bool {
 
 /// Whether nobody has set it but those who apply the spec server-side.
 fn is_appliers(metadata: &ObjectMeta, annotation: &str) -> bool {
-    let fields = |entry: &ManagedFieldsEntry| entry.fields_v1.as_ref().map(|fields| fields.0.clone()).unwrap_or_default();
+    let fields =
+        |entry: &ManagedFieldsEntry| entry.fields_v1.as_ref().map(|fields| fields.0.clone()).unwrap_or_default();
     let applies = |entry: &&ManagedFieldsEntry| {
         entry.operation.as_deref() == Some("Apply") && fields(entry).get("f:spec").is_some()
     };
@@ -35,8 +36,7 @@ fn is_appliers(metadata: &ObjectMeta, annotation: &str) -> bool {
         fields(entry)["f:metadata"]["f:annotations"].get(format!("f:{annotation}")).is_some()
     };
     let mut owners = managers().filter(has).peekable();
-    owners.peek().is_some()
-        && owners.all(|entry| applies(&entry) || (is_flux && name(entry).starts_with("kubectl")))
+    owners.peek().is_some() && owners.all(|entry| applies(&entry) || (is_flux && name(entry).starts_with("kubectl")))
 }
 
 #[cfg(test)]
@@ -67,7 +67,10 @@ mod tests {
         let annotate = manager("kubectl-annotate", "Update", false);
         assert!(stays(None, &[]));
         assert!(stays(None, std::slice::from_ref(&annotate)));
-        assert!(stays(Some(r#"{"metadata":{"annotations":{"other":"x"}},"spec":{}}"#), std::slice::from_ref(&annotate)));
+        assert!(stays(
+            Some(r#"{"metadata":{"annotations":{"other":"x"}},"spec":{}}"#),
+            std::slice::from_ref(&annotate)
+        ));
         assert!(stays(None, &[annotate.clone(), manager("argocd-controller", "Apply", true)]), "both have set it");
         assert!(stays(None, &[manager("on-call", "Apply", false)]), "who applies nothing else");
         assert!(stays(Some("{"), &[annotate]));

@@ -1,14 +1,15 @@
 //! An ApiAccount as it is on the cluster, and what of it outlives that its manifest is applied.
 
 use super::outlives::outlives;
-use crate::account::{ApiKey, ClusterId, KeyId, Owner};
+use crate::account::{ApiKey, ClusterId, KeyId, KeyPair, Owner};
 use crate::api::{
     ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, ManagementPolicy, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
     Reason, condition,
 };
 use crate::manifests::Manifest;
 use crate::reconcile::{DeletionPolicy, Desired, Verified, is_paused};
-use crate::secrets::{Belonging, Written};
+use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 /// What a plan has to know of a resource.
 pub struct Resource {
@@ -94,11 +95,21 @@ fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<Written> 
     })
 }
 
+/// The Secret that the resource's status speaks of, as it was written.
+pub fn told_of(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef, ObjectMeta)> {
+    let status = resource.status.as_ref()?;
+    let Written { id, api_key, .. } = written(resource, status)?;
+    let mut desired = Desired::parse(resource, cluster).ok()?;
+    desired.secret.at.name.clone_from(status.secret_name.as_ref()?);
+    let pair = KeyPair::without_secret(id, api_key);
+    let secret = SecretManifest::new(&desired.secret, desired.belonging(), &pair).to_secret();
+    let metadata = ObjectMeta { resource_version: status.secret_resource_version.clone(), ..secret.metadata };
+    Some((desired.secret.at, metadata))
+}
+
 fn is_held(resource: &ApiAccount) -> bool {
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    let says_so = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-        c.type_ == condition::READY && c.reason == Reason::DeletionHeld.as_str()
-    };
+    let says_so = |found: &Condition| found.type_ == condition::READY && found.reason == Reason::DeletionHeld.as_str();
     let mut annotations = resource.metadata.annotations.iter().flatten();
     let is_confirmed = annotations.any(|(name, value)| name == CONFIRM_DELETION_ANNOTATION && value == "true");
     conditions.into_iter().any(says_so) && !is_confirmed
