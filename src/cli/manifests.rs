@@ -6,7 +6,7 @@ use crate::manifests::{self, Invalid, Manifests, Skipped, Source};
 use clap::Args;
 
 /// The namespace of resources that name none, where nothing else says.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Which manifests.
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use super::LOCAL_CLUSTER;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::known::Known;
-use super::manifests::ManifestArgs;
+use super::manifests::{DEFAULT_NAMESPACE, ManifestArgs};
 use super::on_cluster::{Asked, Look, OnCluster};
 use super::output::{Format, Output};
 use super::planned;
@@ -108,17 +108,12 @@ impl Plan {
     /// Plans, and prints the plan.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let client = if self.on_cluster { Some(self.cluster.client().await?) } else { None };
-        let (cluster, manifests) = match &client {
-            Some(client) => {
-                let cluster = self.cluster.id(client).await?;
-                (cluster.clone(), self.manifests.read_in(client.default_namespace(), &cluster, output))
-            }
-            None => {
-                let cluster = self.cluster.given()?.map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?;
-                (cluster.clone(), self.manifests.read(&cluster, output))
-            }
+        let cluster = match &client {
+            Some(client) => self.cluster.id(client).await?,
+            None => self.cluster.given()?.map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?,
         };
-        let Some(manifests) = manifests else {
+        let namespace = client.as_ref().map_or(DEFAULT_NAMESPACE, Client::default_namespace);
+        let Some(manifests) = self.manifests.read_in(namespace, &cluster, output) else {
             return Ok(ExitCode::FAILURE);
         };
         let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
@@ -201,10 +196,8 @@ impl Plan {
     /// The database, read only, and the keyring that opens what it gives out.
     async fn rehearsal(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(Rehearsal, Keyring)> {
         let reads_contents = self.secrets.is_some() || (self.on_cluster && self.look() == Look::Contents);
-        let keyring = match reads_contents {
-            true => self.keyring.load_to_read(&self.database, database.as_deref()).await?,
-            false => None,
-        };
+        let keyring =
+            if reads_contents { self.keyring.load_to_read(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
             let keyring = new_keyring()?;
             return Ok((Rehearsal::without_keys(database, keyring.clone()), keyring));

@@ -139,3 +139,95 @@ fn is_an_accounts(metadata: &ObjectMeta) -> bool {
     let is_account = |owner: &OwnerReference| owner.kind == KIND && owner.api_version.starts_with(GROUP);
     is_noted || controller(metadata).is_some_and(is_account)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{ClusterId, Owner};
+    use crate::secrets::SecretManifest;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const HUSH: &str = r#"{"kind":"Secret","apiVersion":"v1","metadata":{},"data":{"a":"aHVzaA=="}}"#;
+
+    fn layout() -> SecretLayout {
+        SecretLayout {
+            at: SecretRef { namespace: "ns".to_owned(), name: "acme-opsadmin".to_owned() },
+            api_key_field: "id".to_owned(),
+            secret_key_field: "secret".to_owned(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    fn belonging(uid: &str) -> Belonging {
+        let cluster = ClusterId::parse("here").unwrap();
+        let owner = Owner { cluster, namespace: "ns".to_owned(), name: "acme".to_owned() };
+        Belonging { owner, uid: Some(uid.to_owned()) }
+    }
+
+    fn pair() -> KeyPair {
+        let entropy = KeyEntropy { api_key: [7; 16], secret_key: Zeroizing::new([7; 32]) };
+        KeyPair::from_entropy(KeyId::from_random([7; 16]), &entropy)
+    }
+
+    /// What the account's Secret shall be, for somebody who may not know its secret key; and its metadata.
+    fn ours() -> (SecretManifest, ObjectMeta) {
+        let pair = KeyPair::without_secret(pair().id, pair().api_key);
+        let manifest = SecretManifest::new(&layout(), belonging("u"), &pair);
+        let metadata = ObjectMeta { resource_version: Some("7".to_owned()), ..manifest.to_secret().metadata };
+        (manifest, metadata)
+    }
+
+    fn listing(metadata: ObjectMeta) -> Listing {
+        let mut listing = Listing::default();
+        listing.add(layout().at, metadata);
+        listing
+    }
+
+    async fn found(listing: &Listing) -> FoundSecret {
+        match listing.find(&layout().at, None).await {
+            Ok(Sight::Found(found)) => *found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_read_holds_what_it_was_written_with() {
+        let (manifest, metadata) = ours();
+        let listing = listing(metadata);
+        assert!(listing.is_unread(&layout().at, &belonging("u")));
+        assert!(found(&listing).await.keys().is_some(), "keys, whichever they are");
+        listing.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
+        assert_eq!(found(&listing).await.differences(&manifest), [""; 0]);
+        let other = KeyPair::without_secret(KeyId::from_random([8; 16]), pair().api_key);
+        let rotated = SecretManifest::new(&layout(), belonging("u"), &other);
+        assert_eq!(found(&listing).await.differences(&rotated), ["data.secret"]);
+        assert!(matches!(listing.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
+        assert_eq!(listing.belonging_to(&belonging("u")), [layout().at]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_of_what_is_somebody_elses() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&reads);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, Infallible>(Response::new(Body::from(HUSH.as_bytes().to_vec()))) }
+        });
+        let client = Client::new(service, "ns");
+        let (_, metadata) = ours();
+        let foreign = ObjectMeta { annotations: None, owner_references: None, ..metadata.clone() };
+        let foreign = listing(foreign).with_contents(client.clone());
+        assert!(found(&foreign).await.data.is_empty());
+        assert_eq!(reads.load(Ordering::Relaxed), 0);
+        let ours = listing(metadata).with_contents(client);
+        assert!(matches!(ours.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
+        assert_eq!(reads.load(Ordering::Relaxed), 0);
+        assert!(found(&ours).await.data.contains_key("a"));
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
+}

@@ -163,7 +163,9 @@ impl OnCluster {
             let key = account.as_ref().and_then(Account::active_key);
             written = key.map(|key| Written::to(&desired.secret, key.id, key.api_key.clone()));
         }
-        written.into_iter().for_each(|written| self.secrets.grant(at, written));
+        if let Some(written) = written {
+            self.secrets.grant(at, written);
+        }
         Ok(())
     }
 }
@@ -188,7 +190,9 @@ async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &Sec
         let secrets: Api<Secret> = Api::namespaced(namespaces.client.clone(), &place.namespace);
         let found = secrets.get_metadata_opt(&place.name).await;
         let found = found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error)))?;
-        found.into_iter().for_each(|secret| add(&mut listing, secret, |_| true));
+        if let Some(secret) = found {
+            add(&mut listing, secret, |_| true);
+        }
     }
     Ok(listing)
 }
@@ -215,7 +219,7 @@ fn in_words(error: &kube::Error) -> String {
         kube::Error::Api(status) if status.code == 404 => {
             "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
         }
-        kube::Error::Api(status) if status.is_forbidden() => {
+        kube::Error::Api(status) if status.code == 403 => {
             "; a plan needs the rights in deploy/rbac-plan.yaml, or with --without-secrets none to Secrets"
         }
         _ => "",

@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod outages;
 mod ownership;
+mod plan_reads;
 mod planned;
 mod refusals;
 mod render;

@@ -19,15 +19,15 @@ const RIGHTS: &str = include_str!("../../../deploy/rbac-plan.yaml");
 
 /// Somebody who has exactly the rights in `deploy/`; on an existing cluster, whose authority signs nothing for us, the one
 /// who may do everything.
-struct Planner {
-    user: String,
-    kubeconfig: PathBuf,
+pub struct Planner {
+    pub user: String,
+    pub kubeconfig: PathBuf,
     granted: String,
 }
 
 impl Planner {
     /// With the rights of the file in the scene's namespace, but for those to Secrets if they are not wanted.
-    async fn of(scene: &Scene, secrets: bool) -> Self {
+    pub async fn of(scene: &Scene, secrets: bool) -> Self {
         let (name, namespace) = (unique("planner"), scene.namespace.name());
         let user = format!("system:serviceaccount:{namespace}:{name}");
         let text = RIGHTS.replace("name: opsadmin-plan", &format!("name: {name}"));
@@ -45,32 +45,32 @@ impl Planner {
     }
 
     /// A plan of these manifests by a user of the database who may only read.
-    async fn plan(&self, scene: &Scene, manifests: &str, extra: &[&str]) -> Finished {
+    pub async fn plan(&self, scene: &Scene, manifests: &str, extra: &[&str]) -> Finished {
         let url = format!("{}?options=-c%20default_transaction_read_only%3Don", scene.database.url());
         let call =
             Opsadmin::new().args(["plan", "--on-cluster", "-f", "-", "-n", scene.namespace.name(), "--kubeconfig"]);
         call.args([&self.kubeconfig]).args(["--database", &url]).args(extra).stdin(manifests).run().await
     }
 
-    async fn plan_as_json(&self, scene: &Scene, manifests: &str, extra: &[&str]) -> Value {
+    pub async fn plan_as_json(&self, scene: &Scene, manifests: &str, extra: &[&str]) -> Value {
         let planned = self.plan(scene, manifests, &[extra, &["-o", "json"]].concat()).await;
         serde_json::from_str(&planned.stdout).unwrap_or_else(|error| panic!("{error}: {planned:?}"))
     }
 
     /// All that it asked the API server about the scene's namespace and about all of them.
-    fn calls(&self, scene: &Scene) -> Vec<AuditEvent> {
+    pub fn calls(&self, scene: &Scene) -> Vec<AuditEvent> {
         let of = |namespace: &str| scene.cluster.audit(namespace).unwrap_or_default();
         let calls = [scene.namespace.name(), ""].into_iter().flat_map(of);
         calls.filter(|call| call.username == self.user).collect()
     }
 
-    async fn leave(self, scene: &Scene) {
+    pub async fn leave(self, scene: &Scene) {
         scene.cluster.kubectl_with("", &["delete", "-f", "-"], &self.granted).await.succeeded();
     }
 }
 
 /// Manifests of these accounts, each with its annotations and its spec.
-fn manifests(accounts: &[(&str, Value, Value)]) -> String {
+pub fn manifests(accounts: &[(&str, Value, Value)]) -> String {
     let items: Vec<Value> = accounts
         .iter()
         .map(|(name, annotations, spec)| {
@@ -82,8 +82,8 @@ fn manifests(accounts: &[(&str, Value, Value)]) -> String {
 }
 
 /// The event that the controller writes for an action of a plan.
-fn event_of(action: &Value) -> Option<&'static str> {
-    Some(match action["action"].as_str().expect("an action") {
+fn event_of(action: &Value) -> &'static str {
+    match action["action"].as_str().expect("an action") {
         "create" => "Created",
         "adopt" => "Adopted",
         "restore" => "Restored",
@@ -96,7 +96,7 @@ fn event_of(action: &Value) -> Option<&'static str> {
         "release-secret" => "SecretReleased",
         "remove-secret" => "SecretRemoved",
         other => panic!("no account here is to have {other}"),
-    })
+    }
 }
 
 /// The event's reason, whoever the change is put down to.
@@ -242,7 +242,7 @@ async fn is_as_planned(scene: &Scene, account: &Value, seen: &BTreeSet<String>) 
     }
     // The cluster collects what belonged to a resource that is gone, and tells nobody.
     let told = actions.iter().filter(|action| is_declared || action["action"] != "remove-secret");
-    let mut planned: Vec<&str> = told.filter_map(event_of).collect();
+    let mut planned: Vec<&str> = told.map(event_of).collect();
     planned.sort_unstable();
     eventually(&format!("the events of {name} to be {planned:?}"), SOON, async || {
         let events = events(scene).await;
