@@ -12,7 +12,7 @@ mod metrics;
 mod outages;
 mod ownership;
 mod plan_reads;
-mod planned;
+pub mod planned;
 mod refusals;
 mod render;
 mod rights;
