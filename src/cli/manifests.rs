@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::account::ClusterId;
-use crate::manifests::{self, Invalid, Manifests, Skipped, Source};
+use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Skipped, Source};
 use clap::Args;
 
 /// The namespace of resources that name none, where nothing else says.
@@ -23,43 +23,48 @@ pub struct ManifestArgs {
 
 impl ManifestArgs {
     /// Reads them all; `None`, and every problem printed, if one is wrong.
-    pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Manifests> {
+    pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
         self.read_in(DEFAULT_NAMESPACE, cluster, output)
     }
 
     /// The same, for a cluster where another namespace is meant if none is named.
-    pub fn read_in(&self, default_namespace: &str, cluster: &ClusterId, output: &Output) -> Option<Manifests> {
-        match self.look_in(default_namespace, cluster) {
-            Ok(manifests) => {
-                note(&manifests.skipped, output);
-                Some(manifests)
-            }
-            Err(Invalid { problems, skipped }) => {
+    pub fn read_in(&self, namespace: &str, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
+        match manifests::read(&self.filenames, std::io::stdin().lock(), &self.options(namespace, cluster)) {
+            Ok(Manifests { accounts, skipped }) => {
                 note(&skipped, output);
-                for problem in problems {
-                    output.complain(problem);
-                }
+                Some(accounts)
+            }
+            Err(invalid) => {
+                complain(&invalid, output);
                 None
             }
         }
     }
 
-    /// Reads them all, and prints nothing.
+    /// Checks them all, and keeps and prints nothing.
     ///
     /// # Errors
     /// [`Invalid`] with every problem.
-    pub fn look(&self, cluster: &ClusterId) -> Result<Manifests, Invalid> {
-        self.look_in(DEFAULT_NAMESPACE, cluster)
+    pub fn check(&self, cluster: &ClusterId) -> Result<Checked, Invalid> {
+        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(DEFAULT_NAMESPACE, cluster))
     }
 
-    fn look_in(&self, default_namespace: &str, cluster: &ClusterId) -> Result<Manifests, Invalid> {
-        let default_namespace = self.namespace.as_deref().unwrap_or(default_namespace).to_owned();
-        let options = manifests::Options { cluster: cluster.clone(), default_namespace };
-        manifests::read(&self.filenames, std::io::stdin().lock(), &options)
+    fn options(&self, namespace: &str, cluster: &ClusterId) -> manifests::Options {
+        let default_namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
+        manifests::Options { cluster: cluster.clone(), default_namespace }
     }
 }
 
-fn note(skipped: &[Skipped], output: &Output) {
+/// Prints everything that is wrong.
+pub fn complain(invalid: &Invalid, output: &Output) {
+    note(&invalid.skipped, output);
+    for problem in &invalid.problems {
+        output.complain(problem);
+    }
+}
+
+/// Prints what was left out.
+pub fn note(skipped: &[Skipped], output: &Output) {
     for skipped in skipped {
         output.complain(skipped);
     }

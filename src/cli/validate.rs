@@ -2,10 +2,10 @@
 
 use super::LOCAL_CLUSTER;
 use super::findings::{self, Finding, Findings};
-use super::manifests::{ManifestArgs, count};
+use super::manifests::{ManifestArgs, complain, count, note};
 use super::output::{Format, Output};
 use crate::account::ClusterId;
-use crate::manifests::{Invalid, Manifests};
+use crate::manifests::{Checked, Invalid};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;
@@ -47,18 +47,12 @@ impl Validate {
     /// Checks them, and prints what is wrong.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let cluster = ClusterId::parse(LOCAL_CLUSTER)?;
+        let checked = self.manifests.check(&cluster);
         if self.output == FindingsFormat::Text {
-            return Ok(match self.manifests.read(&cluster, output) {
-                None => ExitCode::FAILURE,
-                Some(manifests) => {
-                    let accounts = manifests.accounts.len();
-                    output.line(&format!("{} {} valid", count(accounts), if accounts == 1 { "is" } else { "are" }))?;
-                    ExitCode::SUCCESS
-                }
-            });
+            return for_people(checked, output);
         }
-        let (accounts, problems, skipped) = match self.manifests.look(&cluster) {
-            Ok(Manifests { accounts, skipped }) => (accounts.len(), Vec::new(), skipped),
+        let (accounts, problems, skipped) = match checked {
+            Ok(Checked { accounts, skipped }) => (accounts, Vec::new(), skipped),
             Err(Invalid { problems, skipped }) => (0, problems, skipped),
         };
         let (listed, left_out) = (problems.iter().map(Finding::from), skipped.iter().map(Finding::from));
@@ -73,5 +67,19 @@ impl Validate {
             }
         }
         Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn for_people(checked: Result<Checked, Invalid>, output: &mut Output) -> Result<ExitCode> {
+    match checked {
+        Ok(Checked { accounts, skipped }) => {
+            note(&skipped, output);
+            output.line(&format!("{} {} valid", count(accounts), if accounts == 1 { "is" } else { "are" }))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(invalid) => {
+            complain(&invalid, output);
+            Ok(ExitCode::FAILURE)
+        }
     }
 }

@@ -19,7 +19,7 @@ pub use problem::{Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
 use crate::account::ClusterId;
-use crate::api::{ApiAccount, KIND, PAUSED_ANNOTATION};
+use crate::api::{KIND, PAUSED_ANNOTATION};
 use crate::reconcile::Desired;
 use across::Claims;
 use object::Found;
@@ -48,6 +48,15 @@ pub struct Manifests {
     pub skipped: Vec<Skipped>,
 }
 
+/// Manifests without a mistake, counted instead of kept.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// How many accounts they declare.
+    pub accounts: usize,
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
+}
+
 /// One account's manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
@@ -55,8 +64,6 @@ pub struct Manifest {
     pub desired: Desired,
     /// Whether it says, either way, if the resource is paused.
     pub names_paused: bool,
-    /// The resource, without what only a cluster gives it, and always with a namespace.
-    pub resource: ApiAccount,
     /// Where it begins.
     pub place: Place,
 }
@@ -69,24 +76,33 @@ pub struct Manifest {
 /// [`Invalid`] with every mistake there is: in a manifest, in reading a source, two manifests that claim the same resource,
 /// account name or Secret, or a source without any `ApiAccount`, since applying nothing must not look like success.
 pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Manifests, Invalid> {
-    read_against(&Schema::of_api_account(), sources, stdin, options)
+    let mut accounts = Vec::new();
+    let skipped = walk(&Schema::of_api_account(), sources, stdin, options, &mut |manifest| accounts.push(manifest))?;
+    Ok(Manifests { accounts, skipped })
 }
 
-fn read_against(
+/// Checks every manifest that the sources hold, as [`read`] does, and keeps none of them, so that memory does not grow with
+/// what they say.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Checked, Invalid> {
+    let mut accounts = 0;
+    let skipped = walk(&Schema::of_api_account(), sources, stdin, options, &mut |_| accounts += 1)?;
+    Ok(Checked { accounts, skipped })
+}
+
+/// Gives each manifest that is right to `take`, and answers with what was left out. What was given is void if there is an
+/// error in the end.
+fn walk(
     schema: &Schema,
     sources: &[Source],
     stdin: impl Read,
     options: &Options,
-) -> Result<Manifests, Invalid> {
-    let mut reader = Reader {
-        options,
-        schema,
-        claims: Claims::default(),
-        accounts: Vec::new(),
-        skipped: Vec::new(),
-        problems: Vec::new(),
-        met: 0,
-    };
+    take: &mut dyn FnMut(Manifest),
+) -> Result<Vec<Skipped>, Invalid> {
+    let mut reader =
+        Reader { options, schema, take, claims: Claims::default(), skipped: Vec::new(), problems: Vec::new(), met: 0 };
     let mut inputs = Inputs::new(stdin);
     for source in sources {
         let before = reader.met;
@@ -107,8 +123,8 @@ fn read_against(
 struct Reader<'a> {
     options: &'a Options,
     schema: &'a Schema,
+    take: &'a mut dyn FnMut(Manifest),
     claims: Claims,
-    accounts: Vec<Manifest>,
     skipped: Vec<Skipped>,
     problems: Vec<Problem>,
     /// How many accounts or problems there were.
@@ -154,12 +170,11 @@ impl Reader<'_> {
         let is_first = twice.is_none();
         let mut mistakes: Vec<Mistake> = twice.into_iter().collect();
         match account::read(root, self.schema, self.options) {
-            Ok((resource, desired)) => {
+            Ok(desired) => {
                 if let (Some(identity), true) = (&identity, is_first) {
                     mistakes.extend(self.claims.declared(&desired, identity, root, &place));
                 }
-                let names_paused = names_paused(&resource);
-                self.accounts.push(Manifest { desired, names_paused, resource, place });
+                (self.take)(Manifest { desired, names_paused: names_paused(root), place });
             }
             Err(wrong) => mistakes.extend(wrong),
         }
@@ -186,14 +201,15 @@ impl Reader<'_> {
         self.problems.push(Problem { place, object: None, field: None, message: message.to_owned() });
     }
 
-    fn finish(self) -> Result<Manifests, Invalid> {
-        let Self { accounts, skipped, problems, .. } = self;
-        if problems.is_empty() { Ok(Manifests { accounts, skipped }) } else { Err(Invalid { problems, skipped }) }
+    fn finish(self) -> Result<Vec<Skipped>, Invalid> {
+        let Self { skipped, problems, .. } = self;
+        if problems.is_empty() { Ok(skipped) } else { Err(Invalid { problems, skipped }) }
     }
 }
 
-fn names_paused(resource: &ApiAccount) -> bool {
-    resource.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PAUSED_ANNOTATION))
+fn names_paused(root: &Node) -> bool {
+    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    annotations.is_some_and(|annotations| annotations.get(PAUSED_ANNOTATION).is_some())
 }
 
 #[cfg(test)]

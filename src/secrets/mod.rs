@@ -4,16 +4,16 @@ pub mod cluster;
 pub mod directory;
 mod error;
 mod found;
-mod listing;
 mod manifest;
 mod rehearsal;
+mod survey;
 pub mod view;
 
 pub use error::SecretError;
 pub use found::{Belonging, FoundSecret};
-pub use listing::{Listing, Written};
 pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
 pub use rehearsal::Rehearsal;
+pub use survey::{Survey, Written};
 
 use async_trait::async_trait;
 

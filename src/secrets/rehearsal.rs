@@ -1,6 +1,6 @@
 //! A place for Secrets that is only read: what would be written there is remembered here instead.
 
-use super::{Belonging, FoundSecret, Listing, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Survey};
 use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -13,23 +13,25 @@ pub struct Rehearsal {
     stage: Mutex<Stage>,
 }
 
-/// What would have been written.
+/// What would have been written, and what is taken for granted.
 #[derive(Default)]
 struct Stage {
     /// What would be at each place that would be written to; `None`: nothing.
     secrets: HashMap<SecretRef, Option<Secret>>,
     /// The places written to for each owner.
     places: HashMap<Owner, Vec<SecretRef>>,
+    /// Where nobody may look, and right Secrets are taken for granted.
+    assumed: HashSet<SecretRef>,
 }
 
 /// What is there before anything would be written.
 enum Real {
     /// What this store sees.
     Store(Arc<dyn SecretStore>),
-    /// What a cluster has, as it was listed.
-    Listed(Arc<Listing>),
-    /// Nobody may look: right Secrets at these places are taken for granted, and no others.
-    Unseen(HashSet<SecretRef>),
+    /// What a cluster has, as a survey has shown it.
+    Surveyed(Arc<Survey>),
+    /// Nobody may look.
+    Unseen,
 }
 
 impl Rehearsal {
@@ -39,13 +41,18 @@ impl Rehearsal {
     }
 
     /// Over what a cluster has.
-    pub fn listed(real: Arc<Listing>) -> Self {
-        Self { real: Real::Listed(real), stage: Mutex::default() }
+    pub fn surveyed(real: Arc<Survey>) -> Self {
+        Self { real: Real::Surveyed(real), stage: Mutex::default() }
     }
 
-    /// Over a store that nobody may look at, as if it had a Secret that is right at each of these places.
-    pub fn unseen(present: HashSet<SecretRef>) -> Self {
-        Self { real: Real::Unseen(present), stage: Mutex::default() }
+    /// Over a store that nobody may look at.
+    pub fn unseen() -> Self {
+        Self { real: Real::Unseen, stage: Mutex::default() }
+    }
+
+    /// Takes for granted, where nobody may look, that a Secret is right at each of these places and at no other.
+    pub fn assume(&self, places: HashSet<SecretRef>) {
+        self.stage().assumed = places;
     }
 
     /// A panic elsewhere cannot leave the map half changed.
@@ -63,21 +70,24 @@ impl Rehearsal {
 #[async_trait]
 impl SecretStore for Rehearsal {
     async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
-        let staged = self.stage().secrets.get(at).cloned();
+        let (staged, is_assumed) = {
+            let stage = self.stage();
+            (stage.secrets.get(at).cloned(), stage.assumed.contains(at))
+        };
         match (staged, &self.real) {
             (Some(Some(secret)), _) => Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret)))),
             (None, Real::Store(store)) => store.find(at, verified).await,
-            (None, Real::Listed(listing)) => listing.find(at, verified).await,
-            (None, Real::Unseen(present)) if present.contains(at) => Ok(Sight::Unchanged),
-            (Some(None), _) | (None, Real::Unseen(_)) => Ok(Sight::Absent),
+            (None, Real::Surveyed(survey)) => survey.find(at, verified).await,
+            (None, Real::Unseen) if is_assumed => Ok(Sight::Unchanged),
+            (Some(None), _) | (None, Real::Unseen) => Ok(Sight::Absent),
         }
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let mut places = match &self.real {
             Real::Store(store) => store.belonging_to(wanted).await?,
-            Real::Listed(listing) => listing.belonging_to(wanted),
-            Real::Unseen(_) => Vec::new(),
+            Real::Surveyed(survey) => survey.belonging_to(wanted),
+            Real::Unseen => Vec::new(),
         };
         let stage = self.stage();
         places.extend(stage.places.get(&wanted.owner).into_iter().flatten().cloned());

@@ -11,7 +11,7 @@ use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
 use crate::manifests::Manifest;
 use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, deletion_limit};
 use crate::secrets::cluster::reason;
-use crate::secrets::{Belonging, Listing, SecretRef, SecretStore, Written};
+use crate::secrets::{Belonging, SecretRef, Survey, Written};
 use crate::{database, secrets};
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::core::v1::Secret;
@@ -51,7 +51,7 @@ pub enum Look {
 /// What is there on a cluster.
 pub struct OnCluster {
     resources: HashMap<Owner, Resource>,
-    secrets: Arc<Listing>,
+    secrets: Arc<Survey>,
     /// The percentage of accounts that the controller's brake lets go.
     brake: u8,
 }
@@ -68,7 +68,7 @@ impl OnCluster {
         let doomed: HashSet<&Owner> = doomed.iter().collect();
         let owners = declared.keys().chain(&doomed);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
-        let (mut resources, mut told) = (HashMap::new(), Listing::default());
+        let (mut resources, mut told) = (HashMap::new(), Survey::default());
         let take = |resource: ApiAccount| {
             let owner = Owner::of(&resource, cluster);
             let manifest = declared.get(&owner).copied();
@@ -90,8 +90,8 @@ impl OnCluster {
     }
 
     /// Its Secrets, of which none is written.
-    pub fn secrets(&self) -> Arc<dyn SecretStore> {
-        Arc::new(secrets::Rehearsal::listed(Arc::clone(&self.secrets)))
+    pub fn secrets(&self) -> secrets::Rehearsal {
+        secrets::Rehearsal::surveyed(Arc::clone(&self.secrets))
     }
 
     /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
@@ -171,40 +171,40 @@ impl OnCluster {
 }
 
 /// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.
-async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<Listing> {
-    let mut listing = Listing::default();
+async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<Survey> {
+    let mut survey = Survey::default();
     let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
-    let take = |secret| add(&mut listing, secret, |at| namespaces.names.contains(&at.namespace));
+    let take = |secret| add(&mut survey, secret, |at| namespaces.names.contains(&at.namespace));
     namespaces.list(Some(&ours), take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
     let mut unseen: BTreeMap<&str, BTreeSet<&SecretRef>> = BTreeMap::new();
-    for place in places.filter(|place| !listing.has(place)) {
+    for place in places.filter(|place| !survey.has(place)) {
         unseen.entry(&place.namespace).or_default().insert(place);
     }
     let (few, many): (Vec<_>, Vec<_>) = unseen.into_iter().partition(|(_, places)| places.len() <= FEW);
     let names = many.iter().map(|(namespace, _)| (*namespace).to_owned()).collect();
     let crowded = Namespaces { client: namespaces.client.clone(), names };
     let wanted: HashSet<&SecretRef> = many.into_iter().flat_map(|(_, places)| places).collect();
-    let take = |secret| add(&mut listing, secret, |at| wanted.contains(at));
+    let take = |secret| add(&mut survey, secret, |at| wanted.contains(at));
     crowded.list(None, take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
     for place in few.into_iter().flat_map(|(_, places)| places) {
         let secrets: Api<Secret> = Api::namespaced(namespaces.client.clone(), &place.namespace);
         let found = secrets.get_metadata_opt(&place.name).await;
         let found = found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error)))?;
         if let Some(secret) = found {
-            add(&mut listing, secret, |_| true);
+            add(&mut survey, secret, |_| true);
         }
     }
-    Ok(listing)
+    Ok(survey)
 }
 
-fn add(listing: &mut Listing, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
+fn add(survey: &mut Survey, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
     let mut metadata = secret.metadata;
     // Half of all there is of it, and of no use here.
     metadata.managed_fields = None;
     if let (Some(namespace), Some(name)) = (metadata.namespace.clone(), metadata.name.clone()) {
         let at = SecretRef { namespace, name };
         if is_wanted(&at) {
-            listing.add(at, metadata);
+            survey.add(at, metadata);
         }
     }
 }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 /// Secrets by their metadata. A place that no list has shown is taken to be empty.
 #[derive(Default)]
-pub struct Listing {
+pub struct Survey {
     seen: HashMap<SecretRef, ObjectMeta>,
     by_controller: HashMap<String, Vec<SecretRef>>,
     /// Reads contents; without it, they are what was taken for granted.
@@ -36,7 +36,7 @@ pub struct Written {
     pub api_key: ApiKey,
 }
 
-impl Listing {
+impl Survey {
     /// Has the contents of Secrets that say they are an ApiAccount's read with this client.
     #[must_use]
     pub fn with_contents(mut self, reader: Client) -> Self {
@@ -182,14 +182,14 @@ mod tests {
         (manifest, metadata)
     }
 
-    fn listing(metadata: ObjectMeta) -> Listing {
-        let mut listing = Listing::default();
-        listing.add(layout().at, metadata);
-        listing
+    fn survey(metadata: ObjectMeta) -> Survey {
+        let mut survey = Survey::default();
+        survey.add(layout().at, metadata);
+        survey
     }
 
-    async fn found(listing: &Listing) -> FoundSecret {
-        match listing.find(&layout().at, None).await {
+    async fn found(survey: &Survey) -> FoundSecret {
+        match survey.find(&layout().at, None).await {
             Ok(Sight::Found(found)) => *found,
             other => panic!("{other:?}"),
         }
@@ -198,16 +198,16 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_read_holds_what_it_was_written_with() {
         let (manifest, metadata) = ours();
-        let listing = listing(metadata);
-        assert!(listing.is_unread(&layout().at, &belonging("u")));
-        assert!(found(&listing).await.keys().is_some(), "keys, whichever they are");
-        listing.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
-        assert_eq!(found(&listing).await.differences(&manifest), [""; 0]);
+        let survey = survey(metadata);
+        assert!(survey.is_unread(&layout().at, &belonging("u")));
+        assert!(found(&survey).await.keys().is_some(), "keys, whichever they are");
+        survey.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
+        assert_eq!(found(&survey).await.differences(&manifest), [""; 0]);
         let other = KeyPair::without_secret(KeyId::from_random([8; 16]), pair().api_key);
         let rotated = SecretManifest::new(&layout(), belonging("u"), &other);
-        assert_eq!(found(&listing).await.differences(&rotated), ["data.secret"]);
-        assert!(matches!(listing.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
-        assert_eq!(listing.belonging_to(&belonging("u")), [layout().at]);
+        assert_eq!(found(&survey).await.differences(&rotated), ["data.secret"]);
+        assert!(matches!(survey.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
+        assert_eq!(survey.belonging_to(&belonging("u")), [layout().at]);
     }
 
     #[tokio::test]
@@ -221,10 +221,10 @@ mod tests {
         let client = Client::new(service, "ns");
         let (_, metadata) = ours();
         let foreign = ObjectMeta { annotations: None, owner_references: None, ..metadata.clone() };
-        let foreign = listing(foreign).with_contents(client.clone());
+        let foreign = survey(foreign).with_contents(client.clone());
         assert!(found(&foreign).await.data.is_empty());
         assert_eq!(reads.load(Ordering::Relaxed), 0);
-        let ours = listing(metadata).with_contents(client);
+        let ours = survey(metadata).with_contents(client);
         assert!(matches!(ours.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
         assert_eq!(reads.load(Ordering::Relaxed), 0);
         assert!(found(&ours).await.data.contains_key("a"));
