@@ -19,10 +19,10 @@ use kube::api::PartialObjectMeta;
 use kube::{Api, Client};
 use lists::Namespaces;
 use resource::{End, Resource, told_of};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// Places of one namespace that are looked at one by one; for more, all its Secrets are listed.
+/// How many places are looked at one by one; for more, all Secrets of their namespaces are listed.
 const FEW: usize = 20;
 /// The UID of a resource that is yet to be made: no other has it.
 const NEW_UID: &str = "new";
@@ -176,18 +176,17 @@ async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &Sec
     let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
     let take = |secret| add(&mut survey, secret, |at| namespaces.names.contains(&at.namespace));
     namespaces.list(Some(&ours), take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
-    let mut unseen: BTreeMap<&str, BTreeSet<&SecretRef>> = BTreeMap::new();
-    for place in places.filter(|place| !survey.has(place)) {
-        unseen.entry(&place.namespace).or_default().insert(place);
+    let unseen: BTreeSet<&SecretRef> = places.filter(|place| !survey.has(place)).collect();
+    let client = namespaces.client.clone();
+    if unseen.len() > FEW {
+        let names = unseen.iter().map(|place| place.namespace.clone()).collect();
+        let take = |secret| add(&mut survey, secret, |at| unseen.contains(at));
+        let listed = Namespaces { client, names }.list(None, take).await;
+        listed.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
+        return Ok(survey);
     }
-    let (few, many): (Vec<_>, Vec<_>) = unseen.into_iter().partition(|(_, places)| places.len() <= FEW);
-    let names = many.iter().map(|(namespace, _)| (*namespace).to_owned()).collect();
-    let crowded = Namespaces { client: namespaces.client.clone(), names };
-    let wanted: HashSet<&SecretRef> = many.into_iter().flat_map(|(_, places)| places).collect();
-    let take = |secret| add(&mut survey, secret, |at| wanted.contains(at));
-    crowded.list(None, take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
-    for place in few.into_iter().flat_map(|(_, places)| places) {
-        let secrets: Api<Secret> = Api::namespaced(namespaces.client.clone(), &place.namespace);
+    for place in unseen {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &place.namespace);
         let found = secrets.get_metadata_opt(&place.name).await;
         let found = found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error)))?;
         if let Some(secret) = found {

@@ -133,6 +133,10 @@ async fn what_is_being_deleted_there_goes_whatever_the_manifests_say() {
     for number in 0..8 {
         scene.ready(&format!("a{number}")).await;
     }
+    let pruned = planner.plan_as_json(&scene, &plain(2), &["--prune"]).await;
+    assert_eq!((&pruned["summary"]["refuse"], &pruned["summary"]["unchanged"]), (&json!(6), &json!(2)));
+    let held_back = &pruned["accounts"][7]["condition"];
+    assert_eq!(held_back["reason"], "DeletionHeld");
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
     deleted.expect("the API server takes the deletion");
     let held = held(&scene, 3).await;
@@ -151,6 +155,7 @@ async fn what_is_being_deleted_there_goes_whatever_the_manifests_say() {
         let account = result(name);
         assert_eq!((&account["result"], &account["condition"]["reason"]), (&json!("refuse"), &json!("DeletionHeld")));
         assert_eq!(account["condition"]["message"], messages(name).await);
+        assert_eq!(held_back["message"], messages(name).await);
     }
     assert_eq!(report["summary"]["restore"], 5, "those that are gone come back");
     for name in held {
