@@ -8,11 +8,12 @@ mod resource;
 use super::prune::Doomed;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
+use crate::database::DatabaseError;
 use crate::manifests::Manifest;
 use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, deletion_limit};
+use crate::secrets;
 use crate::secrets::cluster::reason;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};
-use crate::{database, secrets};
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
@@ -21,6 +22,7 @@ use lists::Namespaces;
 use resource::{End, Resource, told_of};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// How many places are looked at one by one; for more, all Secrets of their namespaces are listed.
 const FEW: usize = 20;
@@ -29,9 +31,11 @@ const NEW_UID: &str = "new";
 
 /// What is asked of a cluster.
 pub struct Asked<'a> {
+    /// Reaches it.
     pub client: Client,
     /// Its id in the account database.
     pub cluster: &'a ClusterId,
+    /// How closely its Secrets are looked at.
     pub secrets: Look,
     /// The percentage of accounts that the controller's brake lets go.
     pub brake: u8,
@@ -54,6 +58,8 @@ pub struct OnCluster {
     secrets: Arc<Survey>,
     /// The percentage of accounts that the controller's brake lets go.
     brake: u8,
+    /// How many accounts there are, once somebody has had to ask.
+    live: OnceCell<usize>,
 }
 
 impl OnCluster {
@@ -86,7 +92,7 @@ impl OnCluster {
             Look::Metadata => list_secrets(&namespaces, places).await?,
             Look::Nothing => told,
         };
-        Ok(Self { resources, secrets: Arc::new(secrets), brake })
+        Ok(Self { resources, secrets: Arc::new(secrets), brake, live: OnceCell::new() })
     }
 
     /// Its Secrets, of which none is written.
@@ -97,8 +103,8 @@ impl OnCluster {
     /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
     pub async fn reconcile(&self, manifest: &Manifest, known: Option<Account>, reconciler: &Reconciler) -> Outcome {
         let resource = self.resources.get(&manifest.desired.owner);
-        if let Some((resource, end)) = resource.and_then(|resource| Some((resource, resource.end?))) {
-            return self.release(resource, end, reconciler).await;
+        if let Some(going) = resource.filter(|resource| resource.end.is_some()) {
+            return self.go_on_deleting(going, reconciler).await;
         }
         let desired = match resource {
             Some(resource) => resource.with(manifest),
@@ -113,32 +119,34 @@ impl OnCluster {
 
     /// What the controller does once a resource is deleted that no manifest declares any more.
     pub async fn prune(&self, owner: &Owner, doomed: &Doomed, reconciler: &Reconciler) -> Outcome {
-        let resource = self.resources.get(owner);
-        let policy = resource.map_or(DeletionPolicy::Delete, |resource| resource.policy);
-        let belonging = resource
-            .map_or_else(|| Belonging { owner: owner.clone(), uid: None }, |resource| resource.belonging.clone());
-        match (policy, doomed.held_above()) {
-            (DeletionPolicy::Retain, _) => reconciler.release(&belonging, policy, None).await,
-            (DeletionPolicy::Delete, Some(limit)) => Outcome::refused(Refusal::DeletionHeld { limit }),
-            // The cluster collects the Secrets.
-            (DeletionPolicy::Delete, None) => reconciler.prune(&belonging).await,
+        match (self.resources.get(owner), doomed.held_above()) {
+            (Some(resource), _) if resource.end.is_some() => self.go_on_deleting(resource, reconciler).await,
+            (Some(Resource { policy: DeletionPolicy::Retain, belonging, .. }), _) => {
+                delete(belonging, DeletionPolicy::Retain, reconciler).await
+            }
+            (_, Some(limit)) => Outcome::refused(Refusal::DeletionHeld { limit }),
+            (Some(resource), None) => delete(&resource.belonging, resource.policy, reconciler).await,
+            (None, None) => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
         }
     }
 
     /// What the controller does about a resource that is being deleted.
-    async fn release(&self, resource: &Resource, end: End, reconciler: &Reconciler) -> Outcome {
+    async fn go_on_deleting(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
         let belonging = &resource.belonging;
-        if (end, resource.policy) == (End::Held, DeletionPolicy::Delete) {
-            match reconciler.database.live(&belonging.owner.cluster).await {
+        if (resource.end, resource.policy) == (Some(End::Held), DeletionPolicy::Delete) {
+            match self.limit(&belonging.owner.cluster, reconciler).await {
                 Err(error) => return Outcome::refused(Refusal::Database(error)),
-                Ok(live) => {
-                    if let Some(limit) = deletion_limit(live.len(), self.brake) {
-                        return Outcome::refused(Refusal::DeletionHeld { limit });
-                    }
-                }
+                Ok(Some(limit)) => return Outcome::refused(Refusal::DeletionHeld { limit }),
+                Ok(None) => {}
             }
         }
-        reconciler.release(belonging, resource.policy, None).await
+        delete(belonging, resource.policy, reconciler).await
+    }
+
+    /// How many accounts the controller's brake lets go at once; `None`: all of them.
+    async fn limit(&self, cluster: &ClusterId, reconciler: &Reconciler) -> Result<Option<usize>, DatabaseError> {
+        let live = self.live.get_or_try_init(async || Ok(reconciler.database.live(cluster).await?.len())).await?;
+        Ok(deletion_limit(*live, self.brake))
     }
 
     /// A Secret that is not read is taken to hold what it was written with: the pair that the status of its resource tells,
@@ -149,7 +157,7 @@ impl OnCluster {
         resource: Option<&Resource>,
         known: Option<&Account>,
         reconciler: &Reconciler,
-    ) -> Result<(), database::DatabaseError> {
+    ) -> Result<(), DatabaseError> {
         let at = &desired.secret.at;
         if !self.secrets.is_unread(at, &desired.belonging()) {
             return Ok(());
@@ -167,6 +175,15 @@ impl OnCluster {
             self.secrets.grant(at, written);
         }
         Ok(())
+    }
+}
+
+/// What becomes of the account of a resource that is deleted.
+async fn delete(resource: &Belonging, policy: DeletionPolicy, reconciler: &Reconciler) -> Outcome {
+    match policy {
+        // The cluster collects the Secrets.
+        DeletionPolicy::Delete => reconciler.prune(resource).await,
+        DeletionPolicy::Retain => reconciler.release(resource, policy, None).await,
     }
 }
 

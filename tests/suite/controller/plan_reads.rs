@@ -158,6 +158,15 @@ async fn what_is_being_deleted_there_goes_whatever_the_manifests_say() {
         assert_eq!(held_back["message"], messages(name).await);
     }
     assert_eq!(report["summary"]["restore"], 5, "those that are gone come back");
+    let other = manifests(&[("other", json!({}), json!({}))]);
+    let pruned = planner.plan_as_json(&scene, &other, &["--prune"]).await;
+    let (declared, rest) = pruned["accounts"].as_array().expect("a list").split_first().expect("other is declared");
+    assert_eq!(declared["result"], "create");
+    for account in rest {
+        assert_eq!(account["actions"], result(account["name"].as_str().expect("a name"))["actions"], "as if declared");
+        assert_eq!(account["result"] == "delete", account["name"] == held[0]);
+    }
+    assert_eq!(rest.len(), 3);
     for name in held {
         scene.strip_finalizers(&name).await;
     }
