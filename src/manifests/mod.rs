@@ -19,7 +19,7 @@ pub use problem::{Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
 use crate::account::ClusterId;
-use crate::api::KIND;
+use crate::api::{KIND, PAUSED_ANNOTATION};
 use crate::reconcile::Desired;
 use across::Claims;
 use object::Found;
@@ -62,6 +62,8 @@ pub struct Checked {
 pub struct Manifest {
     /// What it declares.
     pub desired: Desired,
+    /// Whether it says, either way, if the resource is paused.
+    pub names_paused: bool,
     /// Where it begins.
     pub place: Place,
 }
@@ -172,7 +174,7 @@ impl Reader<'_> {
                 if let (Some(identity), true) = (&identity, is_first) {
                     mistakes.extend(self.claims.declared(&desired, identity, root, &place));
                 }
-                (self.take)(Manifest { desired, place });
+                (self.take)(Manifest { desired, names_paused: names_paused(root), place });
             }
             Err(wrong) => mistakes.extend(wrong),
         }
@@ -203,6 +205,11 @@ impl Reader<'_> {
         let Self { skipped, problems, .. } = self;
         if problems.is_empty() { Ok(skipped) } else { Err(Invalid { problems, skipped }) }
     }
+}
+
+fn names_paused(root: &Node) -> bool {
+    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    annotations.is_some_and(|annotations| annotations.get(PAUSED_ANNOTATION).is_some())
 }
 
 #[cfg(test)]

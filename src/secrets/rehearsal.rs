@@ -1,16 +1,16 @@
 //! A place for Secrets that is only read: what would be written there is remembered here instead.
 
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Survey};
 use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rehearses writes to a store.
 pub struct Rehearsal {
-    /// What is there before anything would be written; `None`: nobody may look.
-    real: Option<Arc<dyn SecretStore>>,
+    real: Real,
     stage: Mutex<Stage>,
 }
 
@@ -18,22 +18,45 @@ pub struct Rehearsal {
 #[derive(Default)]
 struct Stage {
     /// What would be at each place that would be written to; `None`: nothing.
-    secrets: HashMap<SecretRef, Option<Secret>>,
-    /// The places written to for each owner.
+    secrets: HashMap<SecretRef, Option<Staged>>,
+    /// The places written to for each owner, since all was settled the last time.
     places: HashMap<Owner, Vec<SecretRef>>,
     /// Where nobody may look, and right Secrets are taken for granted.
     assumed: HashSet<SecretRef>,
 }
 
+/// A Secret that would be written.
+#[derive(Clone, PartialEq)]
+struct Staged {
+    belonging: Belonging,
+    /// All of it, until its owner has no more business with it.
+    secret: Option<Box<Secret>>,
+}
+
+/// What is there before anything would be written.
+enum Real {
+    /// What this store sees.
+    Store(Arc<dyn SecretStore>),
+    /// What a cluster has, as a survey has shown it.
+    Surveyed(Arc<Survey>),
+    /// Nobody may look.
+    Unseen,
+}
+
 impl Rehearsal {
     /// Over this store.
     pub fn new(real: Arc<dyn SecretStore>) -> Self {
-        Self { real: Some(real), stage: Mutex::default() }
+        Self { real: Real::Store(real), stage: Mutex::default() }
+    }
+
+    /// Over what a cluster has.
+    pub fn surveyed(real: Arc<Survey>) -> Self {
+        Self { real: Real::Surveyed(real), stage: Mutex::default() }
     }
 
     /// Over a store that nobody may look at.
     pub fn unseen() -> Self {
-        Self { real: None, stage: Mutex::default() }
+        Self { real: Real::Unseen, stage: Mutex::default() }
     }
 
     /// Takes for granted, where nobody may look, that a Secret is right at each of these places and at no other.
@@ -46,10 +69,22 @@ impl Rehearsal {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, at: &SecretRef, owner: &Owner, secret: Secret) {
+    /// Forgets of the Secrets so far all but whose each is: their owners must not ask for them again. So it takes little
+    /// memory to rehearse for many, one after another.
+    pub fn settle(&self) {
+        let Stage { secrets, places, .. } = &mut *self.stage();
+        for at in mem::take(places).values().flatten() {
+            if let Some(Some(staged)) = secrets.get_mut(at) {
+                staged.secret = None;
+            }
+        }
+    }
+
+    fn write(&self, at: &SecretRef, belonging: &Belonging, secret: Secret) {
         let mut stage = self.stage();
-        stage.places.entry(owner.clone()).or_default().push(at.clone());
-        stage.secrets.insert(at.clone(), Some(secret));
+        stage.places.entry(belonging.owner.clone()).or_default().push(at.clone());
+        let staged = Staged { belonging: belonging.clone(), secret: Some(Box::new(secret)) };
+        stage.secrets.insert(at.clone(), Some(staged));
     }
 }
 
@@ -61,17 +96,23 @@ impl SecretStore for Rehearsal {
             (stage.secrets.get(at).cloned(), stage.assumed.contains(at))
         };
         match (staged, &self.real) {
-            (Some(Some(secret)), _) => Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret)))),
-            (None, Some(store)) => store.find(at, verified).await,
-            (None, None) if is_assumed => Ok(Sight::Unchanged),
-            (Some(None), _) | (None, None) => Ok(Sight::Absent),
+            (Some(Some(Staged { belonging, secret })), _) => {
+                let known_owner = || Secret { metadata: belonging.metadata(), ..Secret::default() };
+                let secret = secret.map_or_else(known_owner, |secret| *secret);
+                Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret))))
+            }
+            (None, Real::Store(store)) => store.find(at, verified).await,
+            (None, Real::Surveyed(survey)) => survey.find(at, verified).await,
+            (None, Real::Unseen) if is_assumed => Ok(Sight::Unchanged),
+            (Some(None), _) | (None, Real::Unseen) => Ok(Sight::Absent),
         }
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let mut places = match &self.real {
-            Some(store) => store.belonging_to(wanted).await?,
-            None => Vec::new(),
+            Real::Store(store) => store.belonging_to(wanted).await?,
+            Real::Surveyed(survey) => survey.belonging_to(wanted),
+            Real::Unseen => Vec::new(),
         };
         let stage = self.stage();
         places.extend(stage.places.get(&wanted.owner).into_iter().flatten().cloned());
@@ -84,7 +125,7 @@ impl SecretStore for Rehearsal {
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
         match self.find(&manifest.at, None).await? {
             Sight::Absent => {
-                self.write(&manifest.at, &manifest.belonging.owner, manifest.to_secret());
+                self.write(&manifest.at, &manifest.belonging, manifest.to_secret());
                 Ok(None)
             }
             Sight::Unchanged | Sight::Found(_) => Err(SecretError::Exists(manifest.at.clone())),
@@ -92,7 +133,7 @@ impl SecretStore for Rehearsal {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
-        self.write(&manifest.at, &manifest.belonging.owner, found.put_right(manifest));
+        self.write(&manifest.at, &manifest.belonging, found.put_right(manifest));
         Ok(None)
     }
 
