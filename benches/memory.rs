@@ -39,7 +39,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "plan --secrets --prune, unchanged",
         arguments: &["plan", "-f", "accounts", "--secrets", "secrets", "--prune"],
-        bound: 2_500,
+        bound: 3_000,
     },
     Case { name: "apply, unchanged", arguments: &["apply", "-f", "accounts", "--secrets", "secrets"], bound: 2_500 },
     Case { name: "plan, all changed", arguments: &["plan", "-f", "changed"], bound: 4_000 },
