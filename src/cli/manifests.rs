@@ -26,7 +26,7 @@ impl ManifestArgs {
                 note(&manifests.skipped, output);
                 Some(manifests)
             }
-            Err(Invalid { problems, skipped }) => {
+            Err(Invalid { problems, skipped, .. }) => {
                 note(&skipped, output);
                 for problem in problems {
                     output.complain(problem);

@@ -89,7 +89,6 @@ impl Output {
 /// JSON with the characters escaped that do something to a terminal and that JSON leaves as they are: they can stand in its
 /// texts only. YAML's own rules have them escaped.
 fn without_control(json: &str) -> String {
-    let is_harmless = |c: char| c == '\n' || !(c.is_control() || is_invisible(c));
     if json.chars().all(is_harmless) {
         return json.to_owned();
     }
@@ -103,6 +102,11 @@ fn without_control(json: &str) -> String {
         }
     }
     escaped
+}
+
+/// Whether a character may stand in the text that is printed: it is seen, and does nothing to a terminal.
+pub fn is_harmless(c: char) -> bool {
+    c == '\n' || !(c.is_control() || is_invisible(c))
 }
 
 /// Whether a character turns the direction of a text, ends a line or takes no room.

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 /// silence.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin validate -f accounts/\n  kustomize build overlays/prod | opsadmin validate -f -\n  opsadmin validate -f accounts/ -o github"
+    after_help = "Examples:\n  opsadmin validate -f accounts/\n  kustomize build overlays/prod | opsadmin validate -f -\n  opsadmin validate -f accounts/ -o github\n  opsadmin validate -f accounts/ -o junit > validate.xml"
 )]
 pub struct Validate {
     #[command(flatten)]
@@ -41,6 +41,8 @@ enum FindingsFormat {
     Github,
     /// For code scanning.
     Sarif,
+    /// A test case for each file, for GitLab, Jenkins and Azure.
+    Junit,
 }
 
 impl Validate {
@@ -57,9 +59,9 @@ impl Validate {
                 }
             });
         }
-        let (accounts, problems, skipped) = match self.manifests.look(&cluster) {
-            Ok(Manifests { accounts, skipped }) => (accounts.len(), Vec::new(), skipped),
-            Err(Invalid { problems, skipped }) => (0, problems, skipped),
+        let (accounts, problems, skipped, files) = match self.manifests.look(&cluster) {
+            Ok(Manifests { accounts, skipped, files }) => (accounts.len(), Vec::new(), skipped, files),
+            Err(Invalid { problems, skipped, files }) => (0, problems, skipped, files),
         };
         let (listed, left_out) = (problems.iter().map(Finding::from), skipped.iter().map(Finding::from));
         let findings = || Findings { accounts, problems: listed.collect(), skipped: left_out.collect() };
@@ -68,6 +70,7 @@ impl Validate {
             FindingsFormat::Json => output.value(Format::Json, &findings())?,
             FindingsFormat::Yaml => output.value(Format::Yaml, &findings())?,
             FindingsFormat::Sarif => output.value(Format::Json, &findings::sarif(&problems))?,
+            FindingsFormat::Junit => output.line(&findings::junit(&files, &problems)?)?,
             FindingsFormat::Github => {
                 findings::github(&problems).iter().try_for_each(|command| output.line(command))?;
             }

@@ -15,7 +15,7 @@ mod source;
 mod tree;
 mod yaml;
 
-pub use problem::{Invalid, Place, Position, Problem, Skipped};
+pub use problem::{Checked, Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
 use crate::account::ClusterId;
@@ -46,6 +46,8 @@ pub struct Manifests {
     pub accounts: Vec<Manifest>,
     /// What was left out.
     pub skipped: Vec<Skipped>,
+    /// Each file, in their order.
+    pub files: Vec<Checked>,
 }
 
 /// One account's manifest.
@@ -82,6 +84,7 @@ fn read_against(
         claims: Claims::default(),
         accounts: Vec::new(),
         skipped: Vec::new(),
+        files: Vec::new(),
         problems: Vec::new(),
         met: 0,
     };
@@ -108,6 +111,7 @@ struct Reader<'a> {
     claims: Claims,
     accounts: Vec<Manifest>,
     skipped: Vec<Skipped>,
+    files: Vec<Checked>,
     problems: Vec<Problem>,
     /// How many accounts or problems there were.
     met: usize,
@@ -122,6 +126,7 @@ impl Reader<'_> {
                 return self.problems.push(problem);
             }
         };
+        self.files.push(Checked { file: Arc::clone(&file), accounts: 0 });
         for document in yaml::documents(&text) {
             match document {
                 Ok(root) => object::objects(&root, &file, &mut |found| self.found(&file, found)),
@@ -146,6 +151,9 @@ impl Reader<'_> {
 
     fn account(&mut self, file: &Arc<str>, root: &Node) {
         self.met += 1;
+        if let Some(checked) = self.files.last_mut() {
+            checked.accounts += 1;
+        }
         let place = Place { file: Arc::clone(file), position: Some(root.at) };
         let identity = account::identity(root, self.options);
         let twice = identity.as_ref().and_then(|identity| self.claims.resource(identity, root, &place));
@@ -184,8 +192,12 @@ impl Reader<'_> {
     }
 
     fn finish(self) -> Result<Manifests, Invalid> {
-        let Self { accounts, skipped, problems, .. } = self;
-        if problems.is_empty() { Ok(Manifests { accounts, skipped }) } else { Err(Invalid { problems, skipped }) }
+        let Self { accounts, skipped, files, problems, .. } = self;
+        if problems.is_empty() {
+            Ok(Manifests { accounts, skipped, files })
+        } else {
+            Err(Invalid { problems, skipped, files })
+        }
     }
 }
 
