@@ -32,10 +32,10 @@ async fn folder() -> &'static Path {
     let build = async || {
         let mut build = Command::new("sh");
         build.arg(repository("tests/gitops/build.sh")).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let built = tokio::task::spawn_blocking(move || build.output()).await.expect("it does not panic");
-        let built = built.expect("sh starts");
-        assert!(built.status.success(), "tests/gitops/build.sh: {}; its own message is above", built.status);
-        PathBuf::from(String::from_utf8(built.stdout).expect("it is text").trim_end())
+        let ended = tokio::task::spawn_blocking(move || build.output()).await.expect("it does not panic");
+        let ended = ended.expect("sh starts");
+        assert!(ended.status.success(), "tests/gitops/build.sh: {}; its own message is above", ended.status);
+        PathBuf::from(String::from_utf8(ended.stdout).expect("it is text").trim_end())
     };
     FOLDER.get_or_init(build).await
 }
