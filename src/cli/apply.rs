@@ -133,7 +133,7 @@ impl Apply {
     fn tell(&self, owner: &Owner, place: &str, outcome: &Outcome, output: &mut Output) -> Result<()> {
         if self.output == Format::Text {
             for done in &outcome.done {
-                output.line(&format!("{}/{}: {done}", owner.namespace, owner.name))?;
+                output.words(&format!("{}/{}: {done}", owner.namespace, owner.name))?;
             }
         }
         if let Some(refusal) = &outcome.refusal {

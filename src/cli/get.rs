@@ -8,6 +8,7 @@ use super::view::AccountView;
 use crate::account::{Account, Life};
 use crate::database::AccountRegister;
 use crate::reconcile::Surroundings;
+use anstyle::Style;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
@@ -144,6 +145,12 @@ impl Get {
             return Ok(());
         }
         let rows: Vec<_> = std::iter::once(AccountView::heading()).chain(views.iter().map(AccountView::row)).collect();
-        output.table(&rows)
+        let style = |row: usize| row.checked_sub(1).map_or_else(Style::new, |account| views[account].style());
+        if self.narrowed.deleted || output.has_room_for(&rows) {
+            return output.painted_table(&rows, style);
+        }
+        // Whoever has a name is found without an id.
+        let rows: Vec<_> = rows.into_iter().map(|[cells @ .., _]| cells).collect::<Vec<[String; 6]>>();
+        output.painted_table(&rows, style)
     }
 }

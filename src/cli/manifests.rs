@@ -2,7 +2,8 @@
 
 use super::output::Output;
 use crate::account::ClusterId;
-use crate::manifests::{self, Invalid, Manifests, Skipped, Source};
+use crate::manifests::{self, Invalid, Manifests, Problem, Skipped, Source};
+use anstyle::Style;
 use clap::Args;
 
 /// Which manifests.
@@ -29,7 +30,7 @@ impl ManifestArgs {
             Err(Invalid { problems, skipped, .. }) => {
                 note(&skipped, output);
                 for problem in problems {
-                    output.complain(problem);
+                    output.complain(painted(&problem));
                 }
                 None
             }
@@ -43,6 +44,15 @@ impl ManifestArgs {
     pub fn look(&self, cluster: &ClusterId) -> Result<Manifests, Invalid> {
         let options = manifests::Options { cluster: cluster.clone(), default_namespace: self.namespace.clone() };
         manifests::read(&self.filenames, std::io::stdin().lock(), &options)
+    }
+}
+
+/// A problem with its place in bold, by which the eye finds the next one.
+fn painted(problem: &Problem) -> String {
+    let (bold, text, place) = (Style::new().bold(), problem.to_string(), problem.place.to_string());
+    match text.strip_prefix(&place) {
+        Some(rest) => format!("{bold}{place}{bold:#}{rest}"),
+        None => text,
     }
 }
 

@@ -35,6 +35,7 @@ mod rotate;
 mod step_in;
 mod surroundings;
 mod suspend;
+mod terminal;
 mod text;
 mod validate;
 mod view;

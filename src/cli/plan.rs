@@ -95,7 +95,7 @@ impl Plan {
         }
         let report = report?;
         match self.output {
-            PlanFormat::Text => planned::text(&report).iter().try_for_each(|line| output.line(line))?,
+            PlanFormat::Text => planned::text(&report).iter().try_for_each(|line| output.words(line))?,
             PlanFormat::Markdown => output.line(planned::markdown(&report).trim_end())?,
             PlanFormat::Json => output.value(Format::Json, &report)?,
             PlanFormat::Yaml => output.value(Format::Yaml, &report)?,

@@ -2,6 +2,7 @@
 
 use super::text::{listed, plain};
 use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};
+use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -115,6 +116,15 @@ impl AccountView {
             self.owner_in_words(),
             self.id.clone(),
         ]
+    }
+
+    /// How that line looks: who is let in as declared does not stand out.
+    pub fn style(&self) -> Style {
+        match self.state() {
+            "suspended" => AnsiColor::Yellow.on_default(),
+            "enabled" => Style::new(),
+            _ => Style::new().dimmed(),
+        }
     }
 
     /// The heading of a list.

@@ -3,6 +3,7 @@
 use crate::cli::database::{DatabaseArgs, KeyringArgs};
 use crate::cli::output::{Format, FormatArgs, Output};
 use crate::database::Keyring;
+use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -47,7 +48,11 @@ impl Status {
             let heading = ["KEY", "STATE", "SEALED SECRET KEYS"].map(str::to_owned);
             let rows =
                 keys.iter().map(|key| [key.id.clone(), key.state.to_owned(), key.sealed_secret_keys.to_string()]);
-            output.table(&[heading].into_iter().chain(rows).collect::<Vec<_>>())?;
+            let rows: Vec<_> = [heading].into_iter().chain(rows).collect();
+            output.painted_table(&rows, |row| match row.checked_sub(1).map(|key| keys[key].state) {
+                Some("missing") => AnsiColor::Red.on_default(),
+                _ => Style::new(),
+            })?;
         }
         output.value(self.format.format, &keys)?;
         let is_missing = keys.iter().any(|key| key.state == "missing");
