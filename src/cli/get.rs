@@ -103,7 +103,12 @@ impl Get {
         }
         output.table(&view.lines())?;
         output.line("")?;
-        output.table(&view.key_rows())?;
+        let keys = view.key_rows();
+        if output.has_room_for(&keys) {
+            output.table(&keys)?
+        } else {
+            output.table(&view.key_lines())?
+        }
         let mut secret_keys = view.secret_keys().peekable();
         if secret_keys.peek().is_some() {
             output.line("")?;

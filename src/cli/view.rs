@@ -173,6 +173,18 @@ impl AccountView {
         rows
     }
 
+    /// The same for a terminal without room for that: one thing a line.
+    pub fn key_lines(&self) -> Vec<[String; 2]> {
+        let lines = self.key_rows().into_iter().skip(1).flat_map(|[id, api_key, state, created, expires]| {
+            let state = match expires.as_str() {
+                "-" => format!("{state}, made {created}"),
+                expires => format!("{state}, made {created}, expires {expires}"),
+            };
+            [("Pair:", id), ("  API key:", api_key), ("  State:", state)].map(|(what, text)| [what.to_owned(), text])
+        });
+        lines.collect()
+    }
+
     /// The secret keys that were added, each after its pair's id.
     pub fn secret_keys(&self) -> impl Iterator<Item = (&str, &str)> {
         self.keys.iter().filter_map(|key| Some((key.id.as_str(), key.secret_key.as_ref()?.0.as_str())))

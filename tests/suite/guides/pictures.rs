@@ -53,7 +53,7 @@ cp before/bright.yaml wrong/bright.yaml";
 const PICTURES: [(&str, &[&str]); 6] = [
     ("plan", &["opsadmin plan -f accounts --secrets secrets --prune"]),
     ("validate", &["opsadmin validate -f wrong"]),
-    ("get", &["opsadmin get"]),
+    ("get", &["opsadmin get", "opsadmin get acme-portal"]),
     ("check", &["opsadmin check acme-portal --ip 192.0.2.1 --endpoint plans"]),
     ("history", &["opsadmin history reports"]),
     (
@@ -129,9 +129,9 @@ impl Steady {
         let is_uuid = word.len() == 36 && word.split('-').count() == 5 && word.split('-').all(is_hex);
         let number = self.seen.len() + 1;
         let steady = match word {
-            _ if is_uuid => format!("{number:08x}-5b0d-4c1e-9a57-2f1f0e6f7a10"),
-            _ if word.len() == 16 && is_hex(word) => format!("{number:04x}7c1e9a572f1f"),
-            _ if word.starts_with("opsa_pk_") => format!("opsa_pk_{number:04}{}", &"1Ku1nblQo51Wa3wNnufNST2RjkVp"[4..]),
+            _ if is_uuid => format!("6f1c2a{number:02x}-5b0d-4c1e-9a57-2f1f0e6f7a10"),
+            _ if word.len() == 16 && is_hex(word) => format!("7c{number:02x}1e9a572f1f0e"),
+            _ if word.starts_with("opsa_pk_") => format!("opsa_pk_1K{number:02}nblQo51Wa3wNnufNST2RjkVp"),
             _ if word.len() == 20 && word.ends_with('Z') && word.contains('T') => {
                 return "2026-03-02T09:30:00Z".to_owned();
             }
