@@ -105,9 +105,9 @@ impl Get {
         output.line("")?;
         let keys = view.key_rows();
         if output.has_room_for(&keys) {
-            output.table(&keys)?
+            output.table(&keys)?;
         } else {
-            output.table(&view.key_lines())?
+            output.table(&view.key_lines())?;
         }
         let mut secret_keys = view.secret_keys().peekable();
         if secret_keys.peek().is_some() {
