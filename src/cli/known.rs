@@ -1,17 +1,22 @@
-//! The accounts that there are already, in one read instead of one for each.
+//! The accounts that there are already, in one read for many of them instead of one for each.
 
-use crate::account::{Account, ClusterId, Owner};
+use crate::account::{Account, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
+use crate::manifests::Manifest;
 use anyhow::Result;
 use std::collections::HashMap;
 
-/// A cluster's accounts, by their owners.
+/// How many manifests are dealt with at a time: enough to make few reads of many, and few enough to fit into memory.
+pub const BATCH: usize = 500;
+
+/// The accounts of a batch of manifests, by their owners.
 pub struct Known(HashMap<Owner, Account>);
 
 impl Known {
     /// Reads them; if one of them cannot be read, none is known, and each is read by itself.
-    pub async fn read(database: &dyn AccountDatabase, cluster: &ClusterId) -> Result<Self> {
-        let accounts = match database.list_by_cluster(cluster).await {
+    pub async fn read(database: &dyn AccountDatabase, batch: &[Manifest]) -> Result<Self> {
+        let owners: Vec<Owner> = batch.iter().map(|manifest| manifest.desired.owner.clone()).collect();
+        let accounts = match database.find_by_owners(&owners).await {
             Err(DatabaseError::Inconsistent { .. }) => Vec::new(),
             accounts => accounts?,
         };

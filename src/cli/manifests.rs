@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::account::ClusterId;
-use crate::manifests::{self, Invalid, Manifests, Problem, Skipped, Source};
+use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Problem, Skipped, Source};
 use anstyle::Style;
 use clap::Args;
 
@@ -21,29 +21,37 @@ pub struct ManifestArgs {
 
 impl ManifestArgs {
     /// Reads them all; `None`, and every problem printed, if one is wrong.
-    pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Manifests> {
-        match self.look(cluster) {
-            Ok(manifests) => {
-                note(&manifests.skipped, output);
-                Some(manifests)
-            }
-            Err(Invalid { problems, skipped, .. }) => {
+    pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
+        match manifests::read(&self.filenames, std::io::stdin().lock(), &self.options(cluster)) {
+            Ok(Manifests { accounts, skipped }) => {
                 note(&skipped, output);
-                for problem in problems {
-                    output.complain(painted(&problem));
-                }
+                Some(accounts)
+            }
+            Err(invalid) => {
+                complain(&invalid, output);
                 None
             }
         }
     }
 
-    /// Reads them all, and prints nothing.
+    /// Checks them all, and keeps and prints nothing.
     ///
     /// # Errors
     /// [`Invalid`] with every problem.
-    pub fn look(&self, cluster: &ClusterId) -> Result<Manifests, Invalid> {
-        let options = manifests::Options { cluster: cluster.clone(), default_namespace: self.namespace.clone() };
-        manifests::read(&self.filenames, std::io::stdin().lock(), &options)
+    pub fn check(&self, cluster: &ClusterId) -> Result<Checked, Invalid> {
+        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(cluster))
+    }
+
+    fn options(&self, cluster: &ClusterId) -> manifests::Options {
+        manifests::Options { cluster: cluster.clone(), default_namespace: self.namespace.clone() }
+    }
+}
+
+/// Prints everything that is wrong.
+pub fn complain(invalid: &Invalid, output: &Output) {
+    note(&invalid.skipped, output);
+    for problem in &invalid.problems {
+        output.complain(painted(problem));
     }
 }
 
@@ -56,7 +64,8 @@ fn painted(problem: &Problem) -> String {
     }
 }
 
-fn note(skipped: &[Skipped], output: &Output) {
+/// Prints what was left out.
+pub fn note(skipped: &[Skipped], output: &Output) {
     for skipped in skipped {
         output.complain(skipped);
     }

@@ -6,6 +6,7 @@
 mod account;
 mod actor;
 mod affiliates;
+mod applied;
 mod apply;
 mod check;
 mod cluster;
@@ -21,6 +22,7 @@ mod history;
 mod import;
 mod keyring;
 mod known;
+mod listing;
 mod manifests;
 mod migrate;
 mod output;

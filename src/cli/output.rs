@@ -62,8 +62,8 @@ impl Output {
     pub fn value(&mut self, format: Format, value: &impl Serialize) -> Result<()> {
         match format {
             Format::Text => Ok(()),
-            Format::Json => self.line(&without_control(&serde_json::to_string_pretty(value)?)),
-            Format::Yaml => self.line(serde_saphyr::to_string(value)?.trim_end()),
+            Format::Json => self.line(&as_json(value)?),
+            Format::Yaml => self.line(as_yaml(value)?.trim_end()),
         }
     }
 
@@ -113,6 +113,22 @@ impl Output {
             drop(writeln!(anstream::stderr(), "{line}"));
         }
     }
+}
+
+/// A value as JSON, for a person to read too.
+///
+/// # Errors
+/// The value has no form in JSON.
+pub fn as_json(value: &impl Serialize) -> Result<String> {
+    Ok(without_control(&serde_json::to_string_pretty(value)?))
+}
+
+/// A value as YAML.
+///
+/// # Errors
+/// The value has no form in YAML.
+pub fn as_yaml(value: &impl Serialize) -> Result<String> {
+    Ok(serde_saphyr::to_string(value)?)
 }
 
 /// JSON with the characters escaped that do something to a terminal and that JSON leaves as they are: they can stand in its

@@ -2,13 +2,13 @@
 
 use super::LOCAL_CLUSTER;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
-use super::known::Known;
+use super::known::{BATCH, Known};
 use super::manifests::ManifestArgs;
-use super::output::{Format, Output};
-use super::planned;
+use super::output::Output;
+use super::planned::{PlanFormat, Planned};
 use super::progress::Progress;
 use super::prune::PruneArgs;
-use super::report::{AccountReport, Report};
+use super::report::{AccountReport, Summary};
 use super::surroundings::Machine;
 use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, Rehearsal};
@@ -16,7 +16,7 @@ use crate::manifests::Manifest;
 use crate::reconcile::Reconciler;
 use crate::secrets::{self, SecretStore, directory::Directory};
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,19 +68,6 @@ pub struct Plan {
     output: PlanFormat,
 }
 
-/// How to print a plan.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PlanFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-    /// For both.
-    Yaml,
-    /// For a comment on a pull request.
-    Markdown,
-}
-
 impl Plan {
     /// Plans, and prints the plan.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
@@ -89,18 +76,11 @@ impl Plan {
             return Ok(ExitCode::FAILURE);
         };
         let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
-        let report = self.plan(&manifests.accounts, database.clone(), &cluster).await;
+        let summary = self.plan(&manifests, database.clone(), &cluster, output).await;
         if let Some(database) = database {
             database.close().await;
         }
-        let report = report?;
-        match self.output {
-            PlanFormat::Text => planned::text(&report).iter().try_for_each(|line| output.words(line))?,
-            PlanFormat::Markdown => output.line(planned::markdown(&report).trim_end())?,
-            PlanFormat::Json => output.value(Format::Json, &report)?,
-            PlanFormat::Yaml => output.value(Format::Yaml, &report)?,
-        }
-        Ok(match &report.summary {
+        Ok(match summary? {
             summary if summary.refuse > 0 => ExitCode::FAILURE,
             summary if summary.changes() > 0 && self.detailed_exitcode => ExitCode::from(CHANGES),
             _ => ExitCode::SUCCESS,
@@ -112,31 +92,39 @@ impl Plan {
         manifests: &[Manifest],
         database: Option<Arc<dyn AccountDatabase>>,
         cluster: &ClusterId,
-    ) -> Result<Report> {
+        output: &mut Output,
+    ) -> Result<Summary> {
         let (database, keyring) = self.rehearsal(database).await?;
-        let mut known = Known::read(&database, cluster).await?;
-        let doomed = self.prune.doomed(manifests, &database, cluster).await?;
+        let database = Arc::new(database);
+        let secrets = Arc::new(self.secrets()?);
+        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
         let reconciler = Reconciler {
-            database: Arc::new(database),
-            secrets: self.secrets(manifests, &known)?,
+            database: Arc::clone(&database) as Arc<dyn AccountDatabase>,
+            secrets: Arc::clone(&secrets) as Arc<dyn SecretStore>,
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
             actor: "plan".to_owned(),
             surroundings: Arc::new(Machine),
         };
-        let mut report = Report::default();
+        let mut planned = Planned::new(self.output);
         let mut progress = Progress::new(manifests.len(), "accounts planned");
-        for manifest in manifests {
-            let known = known.take(&manifest.desired.owner);
-            let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
-            report.push(AccountReport::declared(manifest, &outcome));
-            progress.step();
+        for batch in manifests.chunks(BATCH) {
+            let mut known = Known::read(database.as_ref(), batch).await?;
+            let present = batch.iter().filter(|manifest| known.has(&manifest.desired.owner));
+            secrets.assume(present.map(|manifest| manifest.desired.secret.at.clone()).collect());
+            for manifest in batch {
+                let known = known.take(&manifest.desired.owner);
+                let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
+                planned.push(&AccountReport::declared(manifest, &outcome), &mut progress, output)?;
+                progress.step();
+            }
         }
         for owner in doomed.owners() {
             let outcome = doomed.prune(owner, &reconciler).await;
-            report.push(AccountReport::undeclared(owner, &outcome));
+            planned.push(&AccountReport::undeclared(owner, &outcome), &mut progress, output)?;
         }
-        Ok(report)
+        drop(progress);
+        planned.finish(output)
     }
 
     /// The database, read only, and the keyring that opens what it gives out.
@@ -155,12 +143,10 @@ impl Plan {
     }
 
     /// The Secrets, read only, or not looked at.
-    fn secrets(&self, manifests: &[Manifest], known: &Known) -> Result<Arc<dyn SecretStore>> {
-        if let Some(folder) = &self.secrets {
-            return Ok(Arc::new(secrets::Rehearsal::new(Arc::new(Directory::open_to_read(folder)?))));
-        }
-        let present = manifests.iter().filter(|manifest| known.has(&manifest.desired.owner));
-        let places = present.map(|manifest| manifest.desired.secret.at.clone());
-        Ok(Arc::new(secrets::Rehearsal::unseen(places.collect())))
+    fn secrets(&self) -> Result<secrets::Rehearsal> {
+        Ok(match &self.secrets {
+            Some(folder) => secrets::Rehearsal::new(Arc::new(Directory::open_to_read(folder)?)),
+            None => secrets::Rehearsal::unseen(),
+        })
     }
 }

@@ -1,11 +1,91 @@
 //! A plan for people: as text on a terminal, and as Markdown for a pull request.
 
+use super::listing::Listing;
 use super::manifests::count;
-use super::report::{AccountReport, Action, Change, Report, Summary, Verdict};
+use super::output::{Format, Output};
+use super::progress::Progress;
+use super::report::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, Verdict};
 use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use clap::ValueEnum;
 
 /// The longest comment that GitHub takes is 65,536 characters, and GitLab's is far longer.
 const MAX_MARKDOWN: usize = 60_000;
+
+/// How to print a plan.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum PlanFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+    /// For a comment on a pull request.
+    Markdown,
+}
+
+/// A plan on its way out.
+pub struct Planned {
+    form: Form,
+    summary: Summary,
+}
+
+enum Form {
+    Text,
+    Markdown(Markdown),
+    Value(Listing),
+}
+
+impl Planned {
+    /// One that has yet to begin.
+    pub fn new(format: PlanFormat) -> Self {
+        let form = match format {
+            PlanFormat::Text => Form::Text,
+            PlanFormat::Markdown => Form::Markdown(Markdown::default()),
+            PlanFormat::Json => Form::Value(Listing::new(Format::Json, ACCOUNTS)),
+            PlanFormat::Yaml => Form::Value(Listing::new(Format::Yaml, ACCOUNTS)),
+        };
+        Self { form, summary: Summary::default() }
+    }
+
+    /// Takes in what is planned for one more account, and prints it if that can be done by now, in the place of the line
+    /// that tells the progress.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn push(&mut self, account: &AccountReport, progress: &mut Progress, output: &mut Output) -> Result<()> {
+        self.summary.count(account.result);
+        match &mut self.form {
+            Form::Text => {
+                for line in coloured(account) {
+                    progress.hide();
+                    output.words(&line)?;
+                }
+            }
+            Form::Markdown(markdown) => markdown.push(account),
+            Form::Value(listing) => {
+                progress.hide();
+                listing.push(account, output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the rest, and answers with the summary.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn finish(self, output: &mut Output) -> Result<Summary> {
+        let Self { form, summary } = self;
+        match form {
+            Form::Text => output.line(&self::summary(&summary))?,
+            Form::Markdown(markdown) => output.line(markdown.finish(&summary).trim_end())?,
+            Form::Value(listing) => listing.end(SUMMARY, &summary, output)?,
+        }
+        Ok(summary)
+    }
+}
 
 /// The lines for one account: a heading, and what is done; none for an account that stays as it is.
 fn lines(account: &AccountReport) -> Option<(String, Vec<String>)> {
@@ -61,18 +141,12 @@ fn describe(action: &Action) -> Vec<String> {
     [line].into_iter().chain(below.iter().map(|line| format!("  {line}"))).collect()
 }
 
-/// The plan as lines of text, coloured for a terminal.
-pub fn text(report: &Report) -> Vec<String> {
-    let mut text = Vec::new();
-    for account in &report.accounts {
-        if let Some((heading, lines)) = lines(account) {
-            let style = style(account.result);
-            text.push(format!("{style}{heading}{style:#}"));
-            text.extend(lines.iter().map(|line| format!("    {line}")));
-        }
-    }
-    text.push(summary(&report.summary));
-    text
+/// One account's plan as lines of text, coloured for a terminal.
+fn coloured(account: &AccountReport) -> Vec<String> {
+    let Some((heading, lines)) = lines(account) else { return Vec::new() };
+    let style = style(account.result);
+    let lines = lines.iter().map(|line| format!("    {line}"));
+    [format!("{style}{heading}{style:#}")].into_iter().chain(lines).collect()
 }
 
 fn style(verdict: Verdict) -> Style {
@@ -85,30 +159,38 @@ fn style(verdict: Verdict) -> Style {
     colour.on_default().bold()
 }
 
-/// The plan as Markdown. What stands in manifests and databases is inside of a fence, where it is only text.
-pub fn markdown(report: &Report) -> String {
-    let mut diff = String::new();
-    let mut left_out = 0;
-    for account in &report.accounts {
-        let Some((heading, lines)) = lines(account) else { continue };
+/// A plan as Markdown. What stands in manifests and databases is inside of a fence, where it is only text.
+#[derive(Default)]
+struct Markdown {
+    diff: String,
+    left_out: usize,
+}
+
+impl Markdown {
+    fn push(&mut self, account: &AccountReport) {
+        let Some((heading, lines)) = lines(account) else { return };
         // Each line begins with its account's sign, which is what colours it.
         let margin = |line: &String| format!("\n{}     {line}", sign(account.result));
         let part: String = [heading].into_iter().chain(lines.iter().map(margin)).chain(["\n".to_owned()]).collect();
-        if diff.len() + part.len() > MAX_MARKDOWN {
-            left_out += 1;
+        if self.diff.len() + part.len() > MAX_MARKDOWN {
+            self.left_out += 1;
         } else {
-            diff.push_str(&part);
+            self.diff.push_str(&part);
         }
     }
-    let fence = fence(&diff);
-    let mut parts = vec![format!("**opsadmin plan**: {}", summary(&report.summary))];
-    if !diff.is_empty() {
-        parts.push(format!("{fence}diff\n{diff}{fence}"));
+
+    fn finish(self, summary: &Summary) -> String {
+        let Self { diff, left_out } = self;
+        let fence = fence(&diff);
+        let mut parts = vec![format!("**opsadmin plan**: {}", self::summary(summary))];
+        if !diff.is_empty() {
+            parts.push(format!("{fence}diff\n{diff}{fence}"));
+        }
+        if left_out > 0 {
+            parts.push(format!("{} more did not fit in here: run `opsadmin plan` to see them.", count(left_out)));
+        }
+        parts.join("\n\n")
     }
-    if left_out > 0 {
-        parts.push(format!("{} more did not fit in here: run `opsadmin plan` to see them.", count(left_out)));
-    }
-    parts.join("\n\n")
 }
 
 /// A fence that no run of backticks in the text can close.
@@ -153,15 +235,18 @@ mod tests {
         }
     }
 
-    fn report(accounts: impl IntoIterator<Item = AccountReport>) -> Report {
-        let mut report = Report::default();
-        accounts.into_iter().for_each(|account| report.push(account));
-        report
+    fn markdown(accounts: impl IntoIterator<Item = AccountReport>) -> String {
+        let (mut markdown, mut summary) = (Markdown::default(), Summary::default());
+        for account in accounts {
+            markdown.push(&account);
+            summary.count(account.result);
+        }
+        markdown.finish(&summary)
     }
 
     #[test]
     fn no_text_gets_out_of_its_fence() {
-        let markdown = markdown(&report([account("a", "````\\n# not a heading")]));
+        let markdown = markdown([account("a", "````\\n# not a heading")]);
         let fences: Vec<_> = markdown.lines().filter(|line| line.starts_with("`````")).collect();
         assert_eq!(fences, ["`````diff", "`````"], "{markdown}");
     }
@@ -169,7 +254,7 @@ mod tests {
     #[test]
     fn a_comment_that_would_be_too_long_says_how_much_is_missing() {
         let accounts = (0..10).map(|number| account(&number.to_string(), &"x".repeat(MAX_MARKDOWN / 4)));
-        let markdown = markdown(&report(accounts));
+        let markdown = markdown(accounts);
         assert!(markdown.len() < 65_536, "{}", markdown.len());
         assert!(markdown.ends_with("7 accounts more did not fit in here: run `opsadmin plan` to see them."));
         assert!(markdown.starts_with("**opsadmin plan**: 10 accounts: 10 to change\n"));
@@ -178,6 +263,7 @@ mod tests {
     #[test]
     fn what_stays_as_it_is_is_only_counted() {
         let unchanged = AccountReport { result: Verdict::Unchanged, actions: Vec::new(), ..account("a", "b") };
-        assert_eq!(text(&report([unchanged])), ["1 account: nothing to change"]);
+        assert_eq!(coloured(&unchanged), Vec::<String>::new());
+        assert_eq!(markdown([unchanged]), "**opsadmin plan**: 1 account: nothing to change");
     }
 }

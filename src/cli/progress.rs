@@ -34,6 +34,14 @@ impl Progress {
             say(&format!("{} of {} {}", self.done, self.all, self.what));
         }
     }
+
+    /// Clears the line for what is printed next.
+    pub fn hide(&mut self) {
+        if self.is_told {
+            say("");
+            self.is_told = false;
+        }
+    }
 }
 
 /// Writes over the line. A terminal that is gone needs no progress.
@@ -43,10 +51,7 @@ fn say(text: &str) {
 }
 
 impl Drop for Progress {
-    /// Clears the line for what comes after it.
     fn drop(&mut self) {
-        if self.is_told {
-            say("");
-        }
+        self.hide();
     }
 }

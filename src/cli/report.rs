@@ -7,14 +7,11 @@ use crate::reconcile::{Desired, Done, Outcome};
 use serde::Serialize;
 use std::fmt;
 
-/// The whole result.
-#[derive(Debug, Default, PartialEq, Serialize)]
-pub struct Report {
-    /// Each account, in the order of the manifests, and after them those that no manifest declares.
-    pub accounts: Vec<AccountReport>,
-    /// How many of them come out which way.
-    pub summary: Summary,
-}
+/// The field of a result that lists each account, in the order of the manifests, and after them those that no manifest
+/// declares.
+pub const ACCOUNTS: &str = "accounts";
+/// The field of a result that says how many accounts come out which way.
+pub const SUMMARY: &str = "summary";
 
 /// What is done for one account.
 #[derive(Debug, PartialEq, Serialize)]
@@ -166,14 +163,6 @@ pub struct Summary {
     pub unchanged: usize,
 }
 
-impl Report {
-    /// Adds an account.
-    pub fn push(&mut self, account: AccountReport) {
-        *self.summary.count(account.result) += 1;
-        self.accounts.push(account);
-    }
-}
-
 impl AccountReport {
     /// What came of a manifest.
     pub fn declared(manifest: &Manifest, outcome: &Outcome) -> Self {
@@ -279,7 +268,12 @@ impl fmt::Display for Change {
 }
 
 impl Summary {
-    fn count(&mut self, verdict: Verdict) -> &mut usize {
+    /// Counts one more account that comes to this.
+    pub fn count(&mut self, verdict: Verdict) {
+        *self.of(verdict) += 1;
+    }
+
+    fn of(&mut self, verdict: Verdict) -> &mut usize {
         match verdict {
             Verdict::Create => &mut self.create,
             Verdict::Adopt => &mut self.adopt,

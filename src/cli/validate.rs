@@ -2,10 +2,10 @@
 
 use super::LOCAL_CLUSTER;
 use super::findings::{self, Finding, Findings};
-use super::manifests::{ManifestArgs, count};
+use super::manifests::{ManifestArgs, complain, count, note};
 use super::output::{Format, Output};
 use crate::account::ClusterId;
-use crate::manifests::{Invalid, Manifests};
+use crate::manifests::{Checked, Invalid};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;
@@ -49,18 +49,12 @@ impl Validate {
     /// Checks them, and prints what is wrong.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let cluster = ClusterId::parse(LOCAL_CLUSTER)?;
+        let checked = self.manifests.check(&cluster);
         if self.output == FindingsFormat::Text {
-            return Ok(match self.manifests.read(&cluster, output) {
-                None => ExitCode::FAILURE,
-                Some(manifests) => {
-                    let accounts = manifests.accounts.len();
-                    output.line(&format!("{} {} valid", count(accounts), if accounts == 1 { "is" } else { "are" }))?;
-                    ExitCode::SUCCESS
-                }
-            });
+            return for_people(checked, output);
         }
-        let (accounts, problems, skipped, files) = match self.manifests.look(&cluster) {
-            Ok(Manifests { accounts, skipped, files }) => (accounts.len(), Vec::new(), skipped, files),
+        let (accounts, problems, skipped, files) = match checked {
+            Ok(Checked { accounts, skipped, files }) => (accounts, Vec::new(), skipped, files),
             Err(Invalid { problems, skipped, files }) => (0, problems, skipped, files),
         };
         let (listed, left_out) = (problems.iter().map(Finding::from), skipped.iter().map(Finding::from));
@@ -76,5 +70,19 @@ impl Validate {
             }
         }
         Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn for_people(checked: Result<Checked, Invalid>, output: &mut Output) -> Result<ExitCode> {
+    match checked {
+        Ok(Checked { accounts, skipped, .. }) => {
+            note(&skipped, output);
+            output.line(&format!("{} {} valid", count(accounts), if accounts == 1 { "is" } else { "are" }))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(invalid) => {
+            complain(&invalid, output);
+            Ok(ExitCode::FAILURE)
+        }
     }
 }

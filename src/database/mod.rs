@@ -90,6 +90,12 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The account that `owner` declares or declared, wherever it is in its life.
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError>;
 
+    /// The accounts that these owners declare or declared, wherever they are in their lives, in one read and in no order.
+    ///
+    /// # Errors
+    /// As [`Self::list_by_cluster`].
+    async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError>;
+
     /// The account that has this name (compared as names are), unless it is deleted.
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
 

@@ -25,10 +25,11 @@ pub struct Rehearsal {
 /// What has been read and what would have become of it.
 #[derive(Debug, Default)]
 struct Stage {
-    /// Every account that was given out, as it would be now.
-    accounts: HashMap<AccountId, Account>,
-    /// Those that are no longer as the database has them.
-    changed: HashSet<AccountId>,
+    /// The accounts that are no longer as the database has them, as they would be now.
+    changed: HashMap<AccountId, Account>,
+    /// Accounts that were given out as the database has them. Whoever changes one knows it from here; those of an earlier
+    /// bulk read are forgotten, and read again if need be, so that what stays as it is takes no memory.
+    given: HashMap<AccountId, Account>,
     /// The changed ones, by owner.
     by_owner: HashMap<Owner, AccountId>,
     /// The changed ones that are not deleted, by comparable name.
@@ -60,10 +61,10 @@ impl Rehearsal {
     fn give_out(&self, staged: Option<AccountId>, read: Option<Account>) -> Option<Account> {
         let mut stage = self.stage();
         if let Some(staged) = staged {
-            return stage.accounts.get(&staged).cloned();
+            return stage.changed.get(&staged).cloned();
         }
-        let account = self.masked(read.filter(|account| !stage.changed.contains(&account.id))?);
-        stage.accounts.insert(account.id, account.clone());
+        let account = self.masked(read.filter(|account| !stage.changed.contains_key(&account.id))?);
+        stage.given.insert(account.id, account.clone());
         Some(account)
     }
 
@@ -71,9 +72,22 @@ impl Rehearsal {
     fn all(&self, read: Vec<Account>, wanted: impl Fn(&Account) -> bool) -> Vec<Account> {
         let mut accounts: Vec<Account> = read.into_iter().filter_map(|read| self.give_out(None, Some(read))).collect();
         let stage = self.stage();
-        let changed = stage.changed.iter().filter_map(|id| stage.accounts.get(id));
-        accounts.extend(changed.filter(|account| wanted(account)).cloned());
+        accounts.extend(stage.changed.values().filter(|account| wanted(account)).cloned());
         accounts
+    }
+
+    /// The account that a change is made to, as it would be now.
+    async fn before(&self, change: &Change) -> Result<Option<Account>, DatabaseError> {
+        let known = {
+            let stage = self.stage();
+            stage.changed.get(&change.account).or_else(|| stage.given.get(&change.account)).cloned()
+        };
+        match (known, &change.action) {
+            // Its id is new.
+            (None, Action::Create { .. } | Action::Import { .. }) => Ok(None),
+            (None, _) => self.find_by_id(change.account).await,
+            (known, _) => Ok(known),
+        }
     }
 
     fn masked(&self, mut account: Account) -> Account {
@@ -151,7 +165,8 @@ impl Rehearsal {
 impl Stage {
     fn put(&mut self, account: Account) {
         let id = account.id;
-        if let Some(before) = self.accounts.get(&id) {
+        self.given.remove(&id);
+        if let Some(before) = self.changed.get(&id) {
             let owner = before.owner.as_ref().filter(|owner| self.by_owner.get(owner) == Some(&id));
             owner.map(|owner| self.by_owner.remove(owner));
             let name = comparable_name(&before.settings.name);
@@ -166,8 +181,7 @@ impl Stage {
             self.by_name.insert(comparable_name(&account.settings.name), id);
         }
         self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.as_str().to_owned(), id)));
-        self.changed.insert(id);
-        self.accounts.insert(id, account);
+        self.changed.insert(id, account);
     }
 }
 
@@ -182,6 +196,16 @@ impl AccountDatabase for Rehearsal {
         Ok(self.give_out(staged, read))
     }
 
+    async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
+        let read = match &self.real {
+            Some(real) => real.find_by_owners(owners).await?,
+            None => Vec::new(),
+        };
+        self.stage().given.clear();
+        let owners: HashSet<&Owner> = owners.iter().collect();
+        Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owners.contains(owner))))
+    }
+
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
         let staged = self.stage().by_name.get(&name.comparable()).copied();
         let read = match (&self.real, staged) {
@@ -192,7 +216,7 @@ impl AccountDatabase for Rehearsal {
     }
 
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().changed.get(&id).copied();
+        let staged = self.stage().changed.contains_key(&id).then_some(id);
         let read = match (&self.real, staged) {
             (Some(real), None) => real.find_by_id(id).await?,
             _ => None,
@@ -224,7 +248,7 @@ impl AccountDatabase for Rehearsal {
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
-        let before = self.stage().accounts.get(&change.account).cloned();
+        let before = self.before(change).await?;
         let after = change.effect(before.as_ref())?;
         self.check(change).await?;
         let mut stage = self.stage();
@@ -236,8 +260,15 @@ impl AccountDatabase for Rehearsal {
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
-        let accounts = self.list_by_cluster(cluster).await?;
-        Ok(accounts.into_iter().filter(|account| account.life == Life::Live).filter_map(|live| live.owner).collect())
+        let mut owners = match &self.real {
+            Some(real) => real.live(cluster).await?,
+            None => Vec::new(),
+        };
+        let stage = self.stage();
+        owners.retain(|owner| !stage.by_owner.contains_key(owner));
+        let staged = stage.changed.values().filter(|account| account.life == Life::Live);
+        owners.extend(staged.filter_map(|live| live.owner.clone()).filter(|owner| owner.cluster == *cluster));
+        Ok(owners)
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {

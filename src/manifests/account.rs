@@ -21,7 +21,7 @@ pub(super) fn identity(root: &Node, options: &Options) -> Option<String> {
 }
 
 /// Reads one manifest.
-pub(super) fn read(root: &Node, schema: &Schema, options: &Options) -> Result<(ApiAccount, Desired), Vec<Mistake>> {
+pub(super) fn read(root: &Node, schema: &Schema, options: &Options) -> Result<Desired, Vec<Mistake>> {
     let Shaped { mut json, mut mistakes } = shape(root, schema);
     if let Some(metadata) = json.get_mut("metadata").and_then(Json::as_object_mut) {
         metadata.retain(|field, _| METADATA.contains(&field.as_str()));
@@ -33,11 +33,11 @@ pub(super) fn read(root: &Node, schema: &Schema, options: &Options) -> Result<(A
             if namespace.as_ref().is_none_or(String::is_empty) {
                 *namespace = Some(options.default_namespace.clone());
             }
-            judge(resource, root, options)
+            judge(&resource, root, options)
         }
     };
     let finer = match found {
-        Ok(read) if mistakes.is_empty() => return Ok(read),
+        Ok(desired) if mistakes.is_empty() => return Ok(desired),
         Ok(_) => Vec::new(),
         Err(finer) => finer,
     };
@@ -71,10 +71,10 @@ fn is_known(field: &str, known: &HashSet<&str>) -> bool {
 }
 
 /// Everything finer than the shape, as fields with messages.
-fn judge(resource: ApiAccount, root: &Node, options: &Options) -> Result<(ApiAccount, Desired), Vec<(String, String)>> {
-    let mut wrong = metadata(&resource, root);
-    match Desired::parse(&resource, &options.cluster) {
-        Ok(desired) if wrong.is_empty() => return Ok((resource, desired)),
+fn judge(resource: &ApiAccount, root: &Node, options: &Options) -> Result<Desired, Vec<(String, String)>> {
+    let mut wrong = metadata(resource, root);
+    match Desired::parse(resource, &options.cluster) {
+        Ok(desired) if wrong.is_empty() => return Ok(desired),
         Ok(_) => {}
         Err(invalid) => {
             let known: HashSet<String> = wrong.iter().map(|(field, _)| field.clone()).collect();

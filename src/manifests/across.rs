@@ -5,36 +5,49 @@ use super::shape::Mistake;
 use super::tree::Node;
 use crate::reconcile::Desired;
 use crate::secrets::SecretRef;
+use sha2::{Digest as _, Sha256};
+use std::array;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// What the manifests so far have, each with the first that has it.
+///
+/// There may be tens of thousands of them, so each is remembered in a few bytes.
 #[derive(Default)]
-pub(super) struct Claims(HashMap<Claim, First>);
+pub(super) struct Claims {
+    claimed: HashMap<Digest, Claimant>,
+    claimants: Vec<First>,
+}
 
-#[derive(PartialEq, Eq, Hash)]
-enum Claim {
-    Resource(String),
-    AccountName(String),
-    Secret(SecretRef),
+/// The first half of a claim's SHA-256.
+type Digest = [u8; 16];
+
+/// The index of a [`First`].
+type Claimant = usize;
+
+enum Claim<'a> {
+    Resource(&'a str),
+    AccountName(&'a str),
+    Secret(&'a SecretRef),
 }
 
 struct First {
-    resource: String,
+    resource: Box<str>,
     place: Place,
 }
 
 impl Claims {
     /// The mistake, if there was a manifest for this resource before.
     pub fn resource(&mut self, resource: &str, root: &Node, place: &Place) -> Option<Mistake> {
-        let first = self.first(Claim::Resource(resource.to_owned()), resource, place)?;
+        let first = self.first(&Claim::Resource(resource), resource, place)?;
         let message = format!("this resource is declared twice; the first time at {}", first.place);
         Some(Mistake { at: root.at, field: String::new(), message })
     }
 
     /// The mistakes, if this resource declares what another declares already.
     pub fn declared(&mut self, desired: &Desired, resource: &str, root: &Node, place: &Place) -> Vec<Mistake> {
-        let name = Claim::AccountName(desired.settings.name.comparable());
-        let name = self.first(name, resource, place).map(|First { resource: other, place }| Mistake {
+        let name = desired.settings.name.comparable();
+        let name = self.first(&Claim::AccountName(&name), resource, place).map(|First { resource: other, place }| Mistake {
             at: nearest(root, &["spec", "name"]),
             field: "spec.name".to_owned(),
             message: format!(
@@ -42,8 +55,7 @@ impl Claims {
                 desired.settings.name.as_str()
             ),
         });
-        let secret = Claim::Secret(desired.secret.at.clone());
-        let secret = self.first(secret, resource, place).map(|First { resource: other, place }| Mistake {
+        let secret = self.first(&Claim::Secret(&desired.secret.at), resource, place).map(|First { resource: other, place }| Mistake {
             at: nearest(root, &["spec", "secret", "name"]),
             field: "spec.secret.name".to_owned(),
             message: format!(
@@ -55,10 +67,36 @@ impl Claims {
     }
 
     /// Who claimed it before, unless it was this very resource.
-    fn first(&mut self, claim: Claim, resource: &str, place: &Place) -> Option<&First> {
-        let new = || First { resource: resource.to_owned(), place: place.clone() };
-        let first: &First = self.0.entry(claim).or_insert_with(new);
-        (first.place != *place).then_some(first)
+    fn first(&mut self, claim: &Claim, resource: &str, place: &Place) -> Option<&First> {
+        let index = match self.claimed.entry(claim.digest()) {
+            Entry::Occupied(claimed) => *claimed.get(),
+            Entry::Vacant(unclaimed) => {
+                // What a manifest claims, it claims in one go.
+                if self.claimants.last().is_none_or(|last| last.place != *place) {
+                    self.claimants.push(First { resource: resource.into(), place: place.clone() });
+                }
+                unclaimed.insert(self.claimants.len() - 1);
+                return None;
+            }
+        };
+        self.claimants.get(index).filter(|first| first.place != *place)
+    }
+}
+
+impl Claim<'_> {
+    fn digest(&self) -> Digest {
+        let parts = match self {
+            Self::Resource(resource) => ["resource", resource, ""],
+            Self::AccountName(name) => ["name", name, ""],
+            Self::Secret(at) => ["secret", &at.namespace, &at.name],
+        };
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        array::from_fn(|at| digest[at])
     }
 }
 

@@ -15,11 +15,11 @@ mod source;
 mod tree;
 mod yaml;
 
-pub use problem::{Checked, Invalid, Place, Position, Problem, Skipped};
+pub use problem::{Counted, Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
 use crate::account::ClusterId;
-use crate::api::{ApiAccount, KIND};
+use crate::api::KIND;
 use crate::reconcile::Desired;
 use across::Claims;
 use object::Found;
@@ -46,8 +46,17 @@ pub struct Manifests {
     pub accounts: Vec<Manifest>,
     /// What was left out.
     pub skipped: Vec<Skipped>,
+}
+
+/// Manifests without a mistake, counted instead of kept.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// How many accounts they declare.
+    pub accounts: usize,
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
     /// Each file, in their order.
-    pub files: Vec<Checked>,
+    pub files: Vec<Counted>,
 }
 
 /// One account's manifest.
@@ -55,8 +64,6 @@ pub struct Manifests {
 pub struct Manifest {
     /// What it declares.
     pub desired: Desired,
-    /// The resource, without what only a cluster gives it, and always with a namespace.
-    pub resource: ApiAccount,
     /// Where it begins.
     pub place: Place,
 }
@@ -69,20 +76,42 @@ pub struct Manifest {
 /// [`Invalid`] with every mistake there is: in a manifest, in reading a source, two manifests that claim the same resource,
 /// account name or Secret, or a source without any `ApiAccount`, since applying nothing must not look like success.
 pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Manifests, Invalid> {
-    read_against(&Schema::of_api_account(), sources, stdin, options)
+    let mut accounts = Vec::new();
+    let rest = walk(&Schema::of_api_account(), sources, stdin, options, &mut |manifest| accounts.push(manifest))?;
+    Ok(Manifests { accounts, skipped: rest.skipped })
 }
 
-fn read_against(
+/// Checks every manifest that the sources hold, as [`read`] does, and keeps none of them, so that memory does not grow with
+/// what they say.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Checked, Invalid> {
+    let mut accounts = 0;
+    let LeftOver { skipped, files } = walk(&Schema::of_api_account(), sources, stdin, options, &mut |_| accounts += 1)?;
+    Ok(Checked { accounts, skipped, files })
+}
+
+/// What there is to tell beside the accounts.
+struct LeftOver {
+    skipped: Vec<Skipped>,
+    files: Vec<Counted>,
+}
+
+/// Gives each manifest that is right to `take`, and answers with what else there was. What was given is void if there is an
+/// error in the end.
+fn walk(
     schema: &Schema,
     sources: &[Source],
     stdin: impl Read,
     options: &Options,
-) -> Result<Manifests, Invalid> {
+    take: &mut dyn FnMut(Manifest),
+) -> Result<LeftOver, Invalid> {
     let mut reader = Reader {
         options,
         schema,
+        take,
         claims: Claims::default(),
-        accounts: Vec::new(),
         skipped: Vec::new(),
         files: Vec::new(),
         problems: Vec::new(),
@@ -108,10 +137,10 @@ fn read_against(
 struct Reader<'a> {
     options: &'a Options,
     schema: &'a Schema,
+    take: &'a mut dyn FnMut(Manifest),
     claims: Claims,
-    accounts: Vec<Manifest>,
     skipped: Vec<Skipped>,
-    files: Vec<Checked>,
+    files: Vec<Counted>,
     problems: Vec<Problem>,
     /// How many accounts or problems there were.
     met: usize,
@@ -126,7 +155,7 @@ impl Reader<'_> {
                 return self.problems.push(problem);
             }
         };
-        self.files.push(Checked { file: Arc::clone(&file), accounts: 0 });
+        self.files.push(Counted { file: Arc::clone(&file), accounts: 0 });
         for document in yaml::documents(&text) {
             match document {
                 Ok(root) => object::objects(&root, &file, &mut |found| self.found(&file, found)),
@@ -151,8 +180,8 @@ impl Reader<'_> {
 
     fn account(&mut self, file: &Arc<str>, root: &Node) {
         self.met += 1;
-        if let Some(checked) = self.files.last_mut() {
-            checked.accounts += 1;
+        if let Some(file) = self.files.last_mut() {
+            file.accounts += 1;
         }
         let place = Place { file: Arc::clone(file), position: Some(root.at) };
         let identity = account::identity(root, self.options);
@@ -160,11 +189,11 @@ impl Reader<'_> {
         let is_first = twice.is_none();
         let mut mistakes: Vec<Mistake> = twice.into_iter().collect();
         match account::read(root, self.schema, self.options) {
-            Ok((resource, desired)) => {
+            Ok(desired) => {
                 if let (Some(identity), true) = (&identity, is_first) {
                     mistakes.extend(self.claims.declared(&desired, identity, root, &place));
                 }
-                self.accounts.push(Manifest { desired, resource, place });
+                (self.take)(Manifest { desired, place });
             }
             Err(wrong) => mistakes.extend(wrong),
         }
@@ -191,13 +220,9 @@ impl Reader<'_> {
         self.problems.push(Problem { place, object: None, field: None, message: message.to_owned() });
     }
 
-    fn finish(self) -> Result<Manifests, Invalid> {
-        let Self { accounts, skipped, files, problems, .. } = self;
-        if problems.is_empty() {
-            Ok(Manifests { accounts, skipped, files })
-        } else {
-            Err(Invalid { problems, skipped, files })
-        }
+    fn finish(self) -> Result<LeftOver, Invalid> {
+        let Self { skipped, files, problems, .. } = self;
+        if problems.is_empty() { Ok(LeftOver { skipped, files }) } else { Err(Invalid { problems, skipped, files }) }
     }
 }
 

@@ -80,7 +80,7 @@ impl fmt::Display for Skipped {
 
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct Counted {
     /// The file as it was asked for, or `<stdin>`.
     pub file: Arc<str>,
     /// How many accounts were found in it, right or wrong.
@@ -96,7 +96,7 @@ pub struct Invalid {
     /// What was left out: the reason, at times, why something seems to be missing.
     pub skipped: Vec<Skipped>,
     /// Each file, in their order.
-    pub files: Vec<Checked>,
+    pub files: Vec<Counted>,
 }
 
 fn lines(problems: &[Problem]) -> String {

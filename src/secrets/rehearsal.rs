@@ -9,36 +9,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rehearses writes to a store.
 pub struct Rehearsal {
-    real: Real,
+    /// What is there before anything would be written; `None`: nobody may look.
+    real: Option<Arc<dyn SecretStore>>,
     stage: Mutex<Stage>,
 }
 
-/// What would have been written.
+/// What would have been written, and what is taken for granted.
 #[derive(Default)]
 struct Stage {
     /// What would be at each place that would be written to; `None`: nothing.
     secrets: HashMap<SecretRef, Option<Secret>>,
     /// The places written to for each owner.
     places: HashMap<Owner, Vec<SecretRef>>,
-}
-
-/// What is there before anything would be written.
-enum Real {
-    /// What this store sees.
-    Store(Arc<dyn SecretStore>),
-    /// Nobody may look: right Secrets at these places are taken for granted, and no others.
-    Unseen(HashSet<SecretRef>),
+    /// Where nobody may look, and right Secrets are taken for granted.
+    assumed: HashSet<SecretRef>,
 }
 
 impl Rehearsal {
     /// Over this store.
     pub fn new(real: Arc<dyn SecretStore>) -> Self {
-        Self { real: Real::Store(real), stage: Mutex::default() }
+        Self { real: Some(real), stage: Mutex::default() }
     }
 
-    /// Over a store that nobody may look at, as if it had a Secret that is right at each of these places.
-    pub fn unseen(present: HashSet<SecretRef>) -> Self {
-        Self { real: Real::Unseen(present), stage: Mutex::default() }
+    /// Over a store that nobody may look at.
+    pub fn unseen() -> Self {
+        Self { real: None, stage: Mutex::default() }
+    }
+
+    /// Takes for granted, where nobody may look, that a Secret is right at each of these places and at no other.
+    pub fn assume(&self, places: HashSet<SecretRef>) {
+        self.stage().assumed = places;
     }
 
     /// A panic elsewhere cannot leave the map half changed.
@@ -56,19 +56,22 @@ impl Rehearsal {
 #[async_trait]
 impl SecretStore for Rehearsal {
     async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
-        let staged = self.stage().secrets.get(at).cloned();
+        let (staged, is_assumed) = {
+            let stage = self.stage();
+            (stage.secrets.get(at).cloned(), stage.assumed.contains(at))
+        };
         match (staged, &self.real) {
             (Some(Some(secret)), _) => Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret)))),
-            (None, Real::Store(store)) => store.find(at, verified).await,
-            (None, Real::Unseen(present)) if present.contains(at) => Ok(Sight::Unchanged),
-            (Some(None), _) | (None, Real::Unseen(_)) => Ok(Sight::Absent),
+            (None, Some(store)) => store.find(at, verified).await,
+            (None, None) if is_assumed => Ok(Sight::Unchanged),
+            (Some(None), _) | (None, None) => Ok(Sight::Absent),
         }
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let mut places = match &self.real {
-            Real::Store(store) => store.belonging_to(wanted).await?,
-            Real::Unseen(_) => Vec::new(),
+            Some(store) => store.belonging_to(wanted).await?,
+            None => Vec::new(),
         };
         let stage = self.stage();
         places.extend(stage.places.get(&wanted.owner).into_iter().flatten().cloned());

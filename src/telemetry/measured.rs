@@ -31,6 +31,10 @@ impl AccountDatabase for Measured {
         self.count(self.database.find_by_owner(owner).await)
     }
 
+    async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
+        self.count(self.database.find_by_owners(owners).await)
+    }
+
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
         self.count(self.database.find_by_name(name).await)
     }

@@ -3,7 +3,7 @@
 
 use super::message;
 use crate::cli::output::is_harmless;
-use crate::manifests::{Checked, Problem};
+use crate::manifests::{Counted, Problem};
 use anyhow::Result;
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
@@ -15,7 +15,7 @@ const CLASS: &str = "opsadmin.validate";
 
 /// The document. A file fails as a whole, with each of its mistakes in the text: who follows a test case from one run to the
 /// next knows it by its name.
-pub fn junit(files: &[Checked], problems: &[Problem]) -> Result<String> {
+pub fn junit(files: &[Counted], problems: &[Problem]) -> Result<String> {
     let mut wrong: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
     for problem in problems {
         wrong.entry(&problem.place.file).or_default().push(problem);
@@ -38,7 +38,7 @@ pub fn junit(files: &[Checked], problems: &[Problem]) -> Result<String> {
 }
 
 /// The files to tell of, each once: those that hold an account, and whatever else has a mistake.
-fn cases<'a>(files: &'a [Checked], problems: &'a [Problem], wrong: &BTreeMap<&str, Vec<&Problem>>) -> Vec<&'a str> {
+fn cases<'a>(files: &'a [Counted], problems: &'a [Problem], wrong: &BTreeMap<&str, Vec<&Problem>>) -> Vec<&'a str> {
     let looked_at = files.iter().filter(|file| file.accounts > 0 || wrong.contains_key(&*file.file));
     let all = looked_at.map(|file| &*file.file).chain(problems.iter().map(|problem| &*problem.place.file));
     let mut seen = BTreeSet::new();
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_file_is_told_of_once_and_one_without_accounts_only_if_it_is_wrong() {
-        let checked = |file: &str, accounts| Checked { file: file.into(), accounts };
+        let checked = |file: &str, accounts| Counted { file: file.into(), accounts };
         let files = [checked("a", 2), checked("kustomization", 0), checked("b", 1), checked("broken", 0)];
         let problems = [problem("broken", 1, "x", "1"), problem("a", 2, "x", "2"), problem("folder", 3, "x", "3")];
         let xml = junit(&files, &[problems.as_slice(), &[problem("a", 4, "y", "4")]].concat()).unwrap();

@@ -3,7 +3,7 @@
 mod changes;
 
 use super::Changed;
-use super::sql::{Dialect, Meaning, apply_missing, session};
+use super::sql::{Dialect, Meaning, Which, apply_missing, session, which};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use sqlx::Connection;
@@ -86,6 +86,11 @@ impl Dialect for Postgres {
     type Session = sqlx::Transaction<'static, sqlx::Postgres>;
 
     const COUNTS_EACH_ROW: bool = false;
+
+    const BY_OWNERS: Which = which!(
+        "(owner_cluster, owner_namespace, owner_name) IN \
+         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_array_elements($1::json))"
+    );
 
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await

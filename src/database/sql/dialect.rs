@@ -1,5 +1,6 @@
 //! What a database does in its own way: how a transaction begins, and what its error codes mean.
 
+use super::read::Which;
 use crate::database::Changed;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -18,6 +19,10 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// Whether the triggers that count an account's version up do so for each row, and not once for a transaction.
     const COUNTS_EACH_ROW: bool;
+
+    /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has a way of
+    /// its own to take one apart.
+    const BY_OWNERS: Which;
 
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
     async fn read(&self) -> Result<Self::Session, sqlx::Error>;

@@ -13,6 +13,7 @@ mod write;
 
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
+pub(super) use read::{Which, which};
 
 use super::{AccountDatabase, Change, Changed, DatabaseError};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
@@ -83,6 +84,12 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
         let values = [owner.cluster.as_str().into(), owner.namespace.as_str().into(), owner.name.as_str().into()];
         self.answer(ANSWER_WITHIN, self.first(&read::BY_OWNER, &values)).await
+    }
+
+    async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
+        let parts = owners.iter().map(|owner| [owner.cluster.as_str(), &owner.namespace, &owner.name]);
+        let listed = parts.map(Vec::from).collect::<serde_json::Value>().to_string();
+        self.answer(ANSWER_WITHIN, self.all(&D::BY_OWNERS, &[listed.as_str().into()])).await
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {

@@ -7,16 +7,17 @@ use crate::account::Account;
 use std::collections::HashMap;
 
 /// Which accounts to read, as the statements that read them and what belongs to them.
-pub(super) struct Which {
-    accounts: &'static str,
-    roles: &'static str,
-    allowed_ips: &'static str,
-    keys: &'static str,
+pub(crate) struct Which {
+    pub accounts: &'static str,
+    pub roles: &'static str,
+    pub allowed_ips: &'static str,
+    pub keys: &'static str,
 }
 
+/// Makes a [`Which`] of a condition on `accounts`.
 macro_rules! which {
     ($condition:literal) => {
-        Which {
+        $crate::database::sql::Which {
             accounts: concat!(
                 "SELECT id, version, name, description, enabled, use_refresh_token, affiliate, any_ip, ",
                 "owner_cluster, owner_namespace, owner_name, retained_at, deleted_at, suspended_at, suspended_reason, ",
@@ -45,6 +46,8 @@ macro_rules! which {
         }
     };
 }
+
+pub(crate) use which;
 
 /// `$1`: the account's id.
 pub(super) const BY_ID: Which = which!("id = $1");

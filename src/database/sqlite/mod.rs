@@ -1,7 +1,7 @@
 //! SQLite: one file, one writer at a time, readers beside it. The embedded default.
 
 use super::DatabaseError;
-use super::sql::{Dialect, Meaning, apply_missing, session};
+use super::sql::{Dialect, Meaning, Which, apply_missing, session, which};
 use async_trait::async_trait;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
@@ -154,6 +154,13 @@ impl Dialect for Sqlite {
     type Session = sqlx::Transaction<'static, sqlx::Sqlite>;
 
     const COUNTS_EACH_ROW: bool = true;
+
+    /// The order of a CROSS JOIN is kept: each owner is looked up by the index, which a scan would otherwise be preferred to.
+    const BY_OWNERS: Which = which!(
+        "id IN (SELECT owned.id FROM json_each($1) AS wanted CROSS JOIN accounts AS owned \
+         WHERE owned.owner_cluster = wanted.value ->> 0 AND owned.owner_namespace = wanted.value ->> 1 \
+         AND owned.owner_name = wanted.value ->> 2)"
+    );
 
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.readers.begin().await

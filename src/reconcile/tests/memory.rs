@@ -109,6 +109,11 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(|row| row.owner.as_ref() == Some(owner)).cloned())
     }
 
+    async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
+        let owned = |row: &&Account| row.owner.as_ref().is_some_and(|owner| owners.contains(owner));
+        Ok(lock(&self.rows).iter().filter(owned).cloned().collect())
+    }
+
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
         let found = |row: &&Account| {
             !matches!(row.life, Life::Deleted { .. }) && comparable_name(&row.settings.name) == name.comparable()

@@ -94,6 +94,25 @@ pub async fn a_list_has_what_each_owner_has_and_nothing_of_another_cluster(fresh
     }
 }
 
+pub async fn the_accounts_of_many_owners_are_found_in_one_read(fresh: Fresh) {
+    let database = fresh.open().await;
+    let mut wanted = vec![owner("nobody"), owner_in("three", "1"), owner("1")];
+    let mut made = Vec::new();
+    for name in ["0", "null", "\"", "\\", "[1,\"x\"]", "é 'x'; DROP TABLE accounts; --", "\u{1f511}"] {
+        wanted.push(owner_in("two", name));
+        made.push(create(&*database, owner_in("two", name), full_settings(name)).await);
+        create(&*database, owner_in("three", name), settings(&format!("three {name}"))).await;
+    }
+    made[3] = database.commit(&deletion(&made[3])).await.unwrap();
+
+    let mut found = database.find_by_owners(&wanted).await.unwrap();
+
+    found.sort_by_key(|account| account.id);
+    made.sort_by_key(|account| account.id);
+    assert_eq!(found, made);
+    assert_eq!(database.find_by_owners(&[]).await.unwrap(), []);
+}
+
 pub async fn as_many_addresses_as_allowed_read_back(fresh: Fresh) {
     let database = fresh.open().await;
     let addresses: Vec<String> = (1..=256).map(|number| format!("2001:db8::{number:x}")).collect();

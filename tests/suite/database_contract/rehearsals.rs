@@ -4,8 +4,9 @@ use super::fixture::{
     Fresh, affiliate, change, creation, deletion, full_settings, now, owner, owner_in, pair, random, settings, stored,
     update,
 };
-use opsadmin_operator::account::{Account, Asked, KeyId, Settings};
+use opsadmin_operator::account::{Account, Asked, ClusterId, KeyId, Owner, Settings};
 use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, Rehearsal, UnknownAffiliate};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// A change that is planned from what was answered so far.
@@ -74,6 +75,24 @@ fn told(answer: &Result<Account, DatabaseError>) -> String {
     }
 }
 
+/// What a database answers to whoever asks for many accounts at once.
+async fn seen(database: &dyn AccountDatabase) -> Vec<impl PartialEq + Debug> {
+    let mut seen = Vec::new();
+    for cluster in ["one", "two"].map(|cluster| ClusterId::parse(cluster).unwrap()) {
+        let mut listed = database.list_by_cluster(&cluster).await.unwrap();
+        let owners: Vec<Owner> = listed.iter().filter_map(|account| account.owner.clone()).collect();
+        let mut found = database.find_by_owners(&owners).await.unwrap();
+        let mut versions = database.versions(&cluster).await.unwrap();
+        let mut live = database.live(&cluster).await.unwrap();
+        listed.sort_by_key(|account| account.id);
+        found.sort_by_key(|account| account.id);
+        versions.sort();
+        live.sort();
+        seen.push((listed, found, versions, live));
+    }
+    seen
+}
+
 pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
     let database = fresh.open().await;
     let whole = Rehearsal::new(None);
@@ -82,15 +101,14 @@ pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
         let change = change(&done);
         let before = fresh.column("SELECT version FROM accounts ORDER BY id").await;
         let rehearsal = Rehearsal::new(Some(Arc::clone(&database) as Arc<dyn AccountDatabase>));
-        for name in done.iter().map(|account: &Account| account.owner.clone().unwrap()) {
-            rehearsal.find_by_owner(&name).await.unwrap();
-        }
         let rehearsed = rehearsal.commit(&change).await;
         assert_eq!(fresh.column("SELECT version FROM accounts ORDER BY id").await, before);
         let from_nothing = whole.commit(&change).await;
         let answer = database.commit(&change).await;
         assert_eq!(told(&rehearsed), told(&answer), "{change:?}");
         assert_eq!(told(&from_nothing), told(&answer), "{change:?}");
+        assert_eq!(seen(&rehearsal).await, seen(database.as_ref()).await, "{change:?}");
+        assert_eq!(seen(&whole).await, seen(database.as_ref()).await, "{change:?}");
         match answer {
             Ok(account) => done.push(account),
             Err(_) => refused += 1,

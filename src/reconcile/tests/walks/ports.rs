@@ -102,6 +102,10 @@ impl AccountDatabase for Ports {
         Ok(found)
     }
 
+    async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
+        self.ask(self.accounts.find_by_owners(owners)).await
+    }
+
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
         self.ask(self.accounts.find_by_name(name)).await
     }

@@ -1,0 +1,95 @@
+//! What `apply` does, told while it does it.
+
+use super::listing::Listing;
+use super::manifests::count;
+use super::output::{Format, Output};
+use super::progress::Progress;
+use super::report::{ACCOUNTS, AccountReport, SUMMARY, Summary};
+use crate::account::Owner;
+use crate::reconcile::Outcome;
+use anyhow::Result;
+use std::process::ExitCode;
+
+/// The exit code of a program that Ctrl-C ended, as shells count it.
+const INTERRUPTED: u8 = 130;
+
+/// An `apply` under way.
+pub struct Applied {
+    all: usize,
+    format: Format,
+    summary: Summary,
+    listing: Listing,
+    progress: Option<Progress>,
+}
+
+impl Applied {
+    /// One that has this many accounts before it.
+    pub fn new(format: Format, all: usize) -> Self {
+        // In text, each account's own lines tell how far it has come.
+        let progress = (format != Format::Text).then(|| Progress::new(all, "accounts applied"));
+        Self { all, format, summary: Summary::default(), listing: Listing::new(format, ACCOUNTS), progress }
+    }
+
+    /// Tells what came of one more account; `place` says what asked for it.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn push(
+        &mut self,
+        owner: &Owner,
+        place: &str,
+        outcome: &Outcome,
+        report: &AccountReport,
+        output: &mut Output,
+    ) -> Result<()> {
+        self.progress.iter_mut().for_each(Progress::hide);
+        let Owner { namespace, name, .. } = owner;
+        if self.format == Format::Text {
+            outcome.done.iter().try_for_each(|done| output.words(&format!("{namespace}/{name}: {done}")))?;
+        }
+        if let Some(refusal) = &outcome.refusal {
+            output.complain(format!("{place}: {namespace}/{name}: {}: {refusal}", refusal.reason()));
+        }
+        self.summary.count(report.result);
+        self.listing.push(report, output)?;
+        self.progress.iter_mut().for_each(Progress::step);
+        Ok(())
+    }
+
+    /// Tells what it all comes to, and answers with the exit code.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn finish(self, output: &mut Output) -> Result<ExitCode> {
+        let Self { summary, .. } = self;
+        self.listing.end(SUMMARY, &summary, output)?;
+        if self.format == Format::Text {
+            output.line(&in_words(&summary))?;
+        }
+        Ok(if summary.refuse == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Tells what was done before Ctrl-C, and answers with the exit code.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn interrupted(self, output: &mut Output) -> Result<ExitCode> {
+        self.listing.end(SUMMARY, &self.summary, output)?;
+        let left = count(self.all - self.summary.total());
+        output.complain(format!("interrupted; {left} not looked at: run the same command to go on"));
+        Ok(ExitCode::from(INTERRUPTED))
+    }
+}
+
+fn in_words(summary: &Summary) -> String {
+    let all = count(summary.total());
+    if summary.unchanged == summary.total() {
+        return format!("{all}: nothing to change");
+    }
+    let Summary { create, adopt, restore, rotate, change, delete, refuse, unchanged } = summary;
+    let (created, changed) = (create + restore, adopt + rotate + change);
+    let ends = [(delete, "deleted"), (refuse, "refused")];
+    let ends = ends.iter().filter(|(number, _)| **number > 0).map(|(number, what)| format!(", {number} {what}"));
+    let text = format!("{all}: {created} created, {changed} changed, {unchanged} unchanged");
+    [text].into_iter().chain(ends).collect()
+}
