@@ -163,6 +163,15 @@ impl KeyPair {
             secret_key: SecretKey(Zeroizing::new(SECRET_KEY.write(entropy.secret_key.as_slice()))),
         }
     }
+
+    /// The pair for whoever may not know its secret key: a worthless one stands for it, always the same for this pair, and
+    /// another for any other.
+    pub fn without_secret(id: KeyId, api_key: ApiKey) -> Self {
+        let mut worthless = Zeroizing::new([0; 32]);
+        worthless[..16].copy_from_slice(id.as_bytes());
+        let entropy = KeyEntropy { api_key: [0; 16], secret_key: worthless };
+        Self { api_key, ..Self::from_entropy(id, &entropy) }
+    }
 }
 
 /// Whether a pair is the one to use, or an older one on its way out.

@@ -1,10 +1,11 @@
 //! One account, as the command line names it.
 
 use super::cluster::ClusterArgs;
+use super::output::Output;
 use super::text::plain;
 use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
 use crate::api::ApiAccount;
-use crate::database::AccountRegister;
+use crate::database::{AccountRegister, DatabaseError};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use kube::Api;
@@ -94,11 +95,27 @@ impl NamedBy {
     }
 }
 
+/// The accounts of a list that can be read, and whether that is all of them. What is wrong with another is printed, and keeps
+/// nobody from seeing these.
+pub fn readable(listed: Vec<Result<Account, DatabaseError>>, output: &Output) -> (Vec<Account>, bool) {
+    let (mut accounts, mut is_whole) = (Vec::new(), true);
+    for account in listed {
+        match account {
+            Ok(account) => accounts.push(account),
+            Err(error) => {
+                output.complain(format!("left out an account: {error}"));
+                is_whole = false;
+            }
+        }
+    }
+    (accounts, is_whole)
+}
+
 /// What may have been meant by a name that no account has, in words that go on the sentence.
 async fn near(database: &dyn AccountRegister, name: &str) -> String {
-    // One account that cannot be read is no reason to say anything else than that this one is not there.
+    // What cannot be read is no reason to say anything else than that this one is not there.
     let accounts = database.list().await.unwrap_or_default();
-    let said = accounts.iter().filter_map(|account| match (&account.owner, account.life) {
+    let said = accounts.iter().flatten().filter_map(|account| match (&account.owner, account.life) {
         (_, Life::Deleted { .. }) if comparable_name(&account.settings.name) == comparable_name(name) => {
             Some(format!("a deleted one had the name, and its id is {}", account.id))
         }

@@ -1,5 +1,6 @@
 //! `opsadmin export`: accounts that no resource declares, as manifests that adopt them.
 
+use super::account::readable;
 use super::database::DatabaseArgs;
 use super::output::{Format, Output};
 use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Role};
@@ -98,9 +99,9 @@ impl Export {
     /// Writes them all.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let database = self.database.open_existing().await?;
-        let accounts = database.list_undeclared().await;
+        let listed = database.list_undeclared().await;
         database.close().await;
-        let mut accounts = accounts?;
+        let (mut accounts, are_readable) = readable(listed?, output);
         accounts.sort_by_cached_key(|account| (account.settings.name.to_lowercase(), account.id.to_string()));
         let mut names = HashSet::new();
         let mut manifests = Vec::new();
@@ -113,10 +114,10 @@ impl Export {
                 }
             }
         }
-        if accounts.is_empty() {
+        if accounts.is_empty() && are_readable {
             output.complain("every account is declared by a resource: nothing to export");
         }
-        let is_whole = manifests.len() == accounts.len();
+        let is_whole = are_readable && manifests.len() == accounts.len();
         match &self.folder {
             Some(folder) => self.write(folder, &manifests, output)?,
             None => self.print(manifests, output)?,

@@ -1,6 +1,6 @@
 //! `opsadmin get`: what is there.
 
-use super::account::NamedBy;
+use super::account::{NamedBy, readable};
 use super::database::{DatabaseArgs, KeyringArgs};
 use super::output::{Format, FormatArgs, Output};
 use super::surroundings::Machine;
@@ -84,12 +84,11 @@ impl Get {
         }
         let database = self.database.open_existing().await?;
         let result = match &self.name {
-            Some(name) => self.one(name, database.as_ref(), output).await,
+            Some(name) => self.one(name, database.as_ref(), output).await.map(|()| ExitCode::SUCCESS),
             None => self.list(database.as_ref(), output).await,
         };
         database.close().await;
-        result?;
-        Ok(ExitCode::SUCCESS)
+        result
     }
 
     async fn one(&self, name: &str, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
@@ -125,7 +124,7 @@ impl Get {
         account.keys.iter().map(open).collect()
     }
 
-    async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
+    async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<ExitCode> {
         let cluster = match (&self.by.namespace, self.narrowed.unowned) {
             (Some(_), _) => Some(self.by.cluster.id_alone().await?),
             (None, false) => self.by.cluster.given()?,
@@ -137,18 +136,23 @@ impl Get {
                 && cluster.as_ref().is_none_or(|cluster| owner.is_some_and(|owner| owner.cluster == *cluster))
                 && self.by.namespace.as_ref().is_none_or(|wanted| owner.is_some_and(|owner| owner.namespace == *wanted))
         };
-        let mut accounts = database.list().await?;
+        let (mut accounts, is_whole) = readable(database.list().await?, output);
         accounts.retain(is_listed);
         accounts.sort_by(|a, b| (&a.settings.name, a.id).cmp(&(&b.settings.name, b.id)));
         let now = Machine.now();
         let views: Vec<AccountView> = accounts.iter().map(|account| AccountView::of(account, now)).collect();
         if self.format.format != Format::Text {
-            return output.value(self.format.format, &json!({ "accounts": views }));
-        }
-        if views.is_empty() {
+            output.value(self.format.format, &json!({ "accounts": views }))?;
+        } else if !views.is_empty() {
+            self.print(&views, output)?;
+        } else if is_whole {
             output.complain("there are no such accounts");
-            return Ok(());
         }
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Prints a list for people.
+    fn print(&self, views: &[AccountView], output: &mut Output) -> Result<()> {
         let rows: Vec<_> = std::iter::once(AccountView::heading()).chain(views.iter().map(AccountView::row)).collect();
         let style = |row: usize| row.checked_sub(1).map_or_else(Style::new, |account| views[account].style());
         if self.narrowed.deleted || output.has_room_for(&rows) {

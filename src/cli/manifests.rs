@@ -6,6 +6,9 @@ use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Problem, Ski
 use anstyle::Style;
 use clap::Args;
 
+/// The namespace of resources that name none, where nothing else says.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// Which manifests.
 #[derive(Debug, Args)]
 pub struct ManifestArgs {
@@ -14,15 +17,20 @@ pub struct ManifestArgs {
     #[arg(short, long = "filename", value_name = "PATH", required = true)]
     filenames: Vec<Source>,
 
-    /// The namespace of resources that name none.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    namespace: String,
+    /// The namespace of resources that name none. Default: default.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
 }
 
 impl ManifestArgs {
     /// Reads them all; `None`, and every problem printed, if one is wrong.
     pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
-        match manifests::read(&self.filenames, std::io::stdin().lock(), &self.options(cluster)) {
+        self.read_in(DEFAULT_NAMESPACE, cluster, output)
+    }
+
+    /// The same, for a cluster where another namespace is meant if none is named.
+    pub fn read_in(&self, namespace: &str, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
+        match manifests::read(&self.filenames, std::io::stdin().lock(), &self.options(namespace, cluster)) {
             Ok(Manifests { accounts, skipped }) => {
                 note(&skipped, output);
                 Some(accounts)
@@ -39,11 +47,12 @@ impl ManifestArgs {
     /// # Errors
     /// [`Invalid`] with every problem.
     pub fn check(&self, cluster: &ClusterId) -> Result<Checked, Invalid> {
-        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(cluster))
+        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(DEFAULT_NAMESPACE, cluster))
     }
 
-    fn options(&self, cluster: &ClusterId) -> manifests::Options {
-        manifests::Options { cluster: cluster.clone(), default_namespace: self.namespace.clone() }
+    fn options(&self, namespace: &str, cluster: &ClusterId) -> manifests::Options {
+        let default_namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
+        manifests::Options { cluster: cluster.clone(), default_namespace }
     }
 }
 

@@ -25,6 +25,7 @@ mod known;
 mod listing;
 mod manifests;
 mod migrate;
+mod on_cluster;
 mod output;
 mod plan;
 mod planned;

@@ -1,9 +1,11 @@
 //! `opsadmin plan`: what `apply` or the controller would do, without doing it.
 
 use super::LOCAL_CLUSTER;
+use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::known::{BATCH, Known};
-use super::manifests::ManifestArgs;
+use super::manifests::{DEFAULT_NAMESPACE, ManifestArgs};
+use super::on_cluster::{Asked, Look, OnCluster};
 use super::output::Output;
 use super::planned::{PlanFormat, Planned};
 use super::progress::Progress;
@@ -17,6 +19,7 @@ use crate::reconcile::Reconciler;
 use crate::secrets::{self, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::Args;
+use kube::Client;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,18 +27,40 @@ use std::sync::Arc;
 /// The exit code that says that there is something to do.
 const CHANGES: u8 = 2;
 
+const NAMESPACE_HELP: &str =
+    "The namespace of resources that name none. Default: default; with --on-cluster, that of the kubeconfig's context";
+const CLUSTER_ID_HELP: &str = "In whose name accounts are owned in the database: what `apply` or the controller runs with. Default: local, as for `apply`; with --on-cluster the UID of its namespace kube-system, as for a controller that runs there";
+const KEYRING_HELP: &str = "The keyring that seals secret keys in the database. With --secrets, to compare contents; default: beside an SQLite file, with the ending .keyring. With --on-cluster only if it is given: Secrets are then read, and otherwise only looked at, and taken to hold what they were written with";
+const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id that no manifest declares. Name all the manifests then: what is not among them goes. With --on-cluster: what the controller does when their resources are deleted there, as each deletionPolicy says";
+
 /// Show what `apply` or the controller would do, and change nothing.
 ///
-/// The same code runs that would do it, over a database and Secrets that are only read; rights to read the database are
-/// enough. Without --secrets no Secret is looked at and no keyring is needed: Secrets of accounts that exist are taken to
-/// be right.
+/// The same code runs that would do it, over a database and Secrets that are only read; rights to read are enough. For
+/// accounts that a controller looks after, add --on-cluster: its resources and Secrets are then looked at too. For those of
+/// `apply`, --secrets. Without either no Secret is looked at, and those of accounts that exist are taken to be right.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin plan -f accounts/ --secrets ./secrets\n  opsadmin plan -f accounts/ --database postgres://reader@db.example.com/opsadmin --cluster-id production --detailed-exitcode\n  opsadmin plan -f accounts/ -o markdown > comment.md"
+    mut_arg("namespace", |namespace| namespace.help(NAMESPACE_HELP)),
+    mut_arg("cluster_id", |id| id.help(CLUSTER_ID_HELP)),
+    mut_arg("kubeconfig", |file| file.requires("on_cluster")),
+    mut_arg("context", |name| name.requires("on_cluster")),
+    mut_arg("keyring", |file| file.help(KEYRING_HELP)),
+    mut_arg("prune", |prune| prune.help(PRUNE_HELP)),
+    after_help = "Examples:\n  opsadmin plan -f accounts/ --on-cluster --database postgres://reader@db.example.com/opsadmin -o markdown > comment.md\n  opsadmin plan -f accounts/ --secrets ./secrets\n  opsadmin plan -f accounts/ --database postgres://reader@db.example.com/opsadmin --cluster-id production --detailed-exitcode"
 )]
 pub struct Plan {
     #[command(flatten)]
     manifests: ManifestArgs,
+
+    /// Plan for the cluster of the kubeconfig: what its controller does once the manifests are applied there. Its ApiAccounts
+    /// and the metadata of its Secrets are listed, and nothing is written.
+    #[arg(long, conflicts_with = "secrets")]
+    on_cluster: bool,
+
+    /// With --on-cluster: do not look at Secrets, for somebody who could then read them. Those that the status of an ApiAccount
+    /// speaks of are taken to be there as they were written, and one that is in the way is not seen.
+    #[arg(long, requires = "on_cluster")]
+    without_secrets: bool,
 
     /// The folder of the Secret manifests, to compare them too. Needs the keyring.
     #[arg(long, value_name = "FOLDER")]
@@ -47,10 +72,8 @@ pub struct Plan {
     #[command(flatten)]
     keyring: KeyringArgs,
 
-    /// In whose name accounts are owned in the database: what `apply` or the controller runs with. A controller names its
-    /// accounts after the UID of its cluster's namespace kube-system unless told otherwise.
-    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID", default_value = LOCAL_CLUSTER)]
-    cluster_id: String,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 
     /// What would be done about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
@@ -71,12 +94,17 @@ pub struct Plan {
 impl Plan {
     /// Plans, and prints the plan.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let cluster = ClusterId::parse(&self.cluster_id)?;
-        let Some(manifests) = self.manifests.read(&cluster, output) else {
+        let client = if self.on_cluster { Some(self.cluster.client().await?) } else { None };
+        let cluster = match &client {
+            Some(client) => self.cluster.id(client).await?,
+            None => self.cluster.given()?.map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?,
+        };
+        let namespace = client.as_ref().map_or(DEFAULT_NAMESPACE, Client::default_namespace);
+        let Some(manifests) = self.manifests.read_in(namespace, &cluster, output) else {
             return Ok(ExitCode::FAILURE);
         };
         let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
-        let summary = self.plan(&manifests, database.clone(), &cluster, output).await;
+        let summary = self.plan(&manifests, database.clone(), &cluster, client, output).await;
         if let Some(database) = database {
             database.close().await;
         }
@@ -92,12 +120,23 @@ impl Plan {
         manifests: &[Manifest],
         database: Option<Arc<dyn AccountDatabase>>,
         cluster: &ClusterId,
+        client: Option<Client>,
         output: &mut Output,
     ) -> Result<Summary> {
         let (database, keyring) = self.rehearsal(database).await?;
         let database = Arc::new(database);
-        let secrets = Arc::new(self.secrets()?);
         let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
+        let on_cluster = match client {
+            Some(client) => {
+                let asked = Asked { client, cluster, secrets: self.look(), brake: self.prune.deletion_brake };
+                Some(OnCluster::read(asked, manifests, doomed.owners()).await?)
+            }
+            None => None,
+        };
+        let secrets = Arc::new(match &on_cluster {
+            Some(on_cluster) => on_cluster.secrets(),
+            None => self.secrets()?,
+        });
         let reconciler = Reconciler {
             database: Arc::clone(&database) as Arc<dyn AccountDatabase>,
             secrets: Arc::clone(&secrets) as Arc<dyn SecretStore>,
@@ -114,25 +153,39 @@ impl Plan {
             secrets.assume(present.map(|manifest| manifest.desired.secret.at.clone()).collect());
             for manifest in batch {
                 let known = known.take(&manifest.desired.owner);
-                let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
+                let outcome = match &on_cluster {
+                    Some(on_cluster) => on_cluster.reconcile(manifest, known, &reconciler).await,
+                    None => reconciler.reconcile(&manifest.desired, None, known).await,
+                };
                 planned.push(&AccountReport::declared(manifest, &outcome), &mut progress, output)?;
                 progress.step();
             }
         }
         for owner in doomed.owners() {
-            let outcome = doomed.prune(owner, &reconciler).await;
+            let outcome = match &on_cluster {
+                Some(on_cluster) => on_cluster.prune(owner, &doomed, &reconciler).await,
+                None => doomed.prune(owner, &reconciler).await,
+            };
             planned.push(&AccountReport::undeclared(owner, &outcome), &mut progress, output)?;
         }
         drop(progress);
         planned.finish(output)
     }
 
+    /// How closely to look at the Secrets of a cluster.
+    fn look(&self) -> Look {
+        match &self.keyring.keyring {
+            _ if self.without_secrets => Look::Nothing,
+            Some(_) => Look::Contents,
+            None => Look::Metadata,
+        }
+    }
+
     /// The database, read only, and the keyring that opens what it gives out.
     async fn rehearsal(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(Rehearsal, Keyring)> {
-        let keyring = match &self.secrets {
-            Some(_) => self.keyring.load_to_read(&self.database, database.as_deref()).await?,
-            None => None,
-        };
+        let reads_contents = self.secrets.is_some() || (self.on_cluster && self.look() == Look::Contents);
+        let keyring =
+            if reads_contents { self.keyring.load_to_read(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
             let keyring = new_keyring()?;
             return Ok((Rehearsal::without_keys(database, keyring.clone()), keyring));

@@ -22,7 +22,7 @@ pub struct PruneArgs {
 
     /// The share of all accounts that may be deleted in one run, and at least 5; more are held. 100: no limit.
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
-    deletion_brake: u8,
+    pub deletion_brake: u8,
 }
 
 /// What is to be pruned.
@@ -62,6 +62,11 @@ impl Doomed {
     /// Whose they are.
     pub fn owners(&self) -> &[Owner] {
         &self.owners
+    }
+
+    /// How many may go, if these are more.
+    pub fn held_above(&self) -> Option<usize> {
+        self.held_above
     }
 
     /// Deletes the account of one of them; or holds it, if they are too many.

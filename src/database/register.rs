@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 /// [`AccountDatabase`].
 #[async_trait]
 pub trait AccountRegister: AccountDatabase {
-    /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Inconsistent`] if one of them cannot be read; the finders still answer for the others.
-    async fn list(&self) -> Result<Vec<Account>, DatabaseError>;
+    /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read; in the
+    /// place of one that cannot be read, [`DatabaseError::Inconsistent`].
+    async fn list(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError>;
 
     /// What happened to the account with this id, the oldest first; also of one that was purged.
     async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError>;
@@ -25,8 +23,9 @@ pub trait AccountRegister: AccountDatabase {
     /// As [`AccountDatabase::commit`], for the first that is refused.
     async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
 
-    /// The accounts that no resource declares: those made by hand or imported, and those that were let go.
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError>;
+    /// The accounts that no resource declares: those made by hand or imported, and those that were let go; as
+    /// [`Self::list`] has them.
+    async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError>;
 
     /// Makes OpsAdmin know an affiliate, and answers whether that is new.
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;

@@ -4,14 +4,13 @@
 
 use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, ClusterId, KeyEntropy, KeyPair, Life, Owner, Settings, StoredKey, Version,
+    Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, Life, Owner, Settings, StoredKey, Version,
     comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use zeroize::Zeroizing;
 
 /// Rehearses changes to a database, or to one that is yet to be made.
 #[derive(Debug)]
@@ -93,8 +92,7 @@ impl Rehearsal {
     fn masked(&self, mut account: Account) -> Account {
         if let Some(mask) = &self.mask {
             for key in &mut account.keys {
-                let worthless = KeyEntropy { api_key: [0; 16], secret_key: Zeroizing::new([0; 32]) };
-                let worthless = KeyPair::from_entropy(key.id, &worthless).secret_key;
+                let worthless = KeyPair::without_secret(key.id, key.api_key.clone()).secret_key;
                 key.sealed = mask.seal(account.id, key.id, &worthless, [0; 12]);
             }
         }

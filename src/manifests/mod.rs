@@ -19,7 +19,7 @@ pub use problem::{Counted, Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
 use crate::account::ClusterId;
-use crate::api::KIND;
+use crate::api::{KIND, PAUSED_ANNOTATION};
 use crate::reconcile::Desired;
 use across::Claims;
 use object::Found;
@@ -64,6 +64,8 @@ pub struct Checked {
 pub struct Manifest {
     /// What it declares.
     pub desired: Desired,
+    /// Whether it says, either way, if the resource is paused.
+    pub names_paused: bool,
     /// Where it begins.
     pub place: Place,
 }
@@ -193,7 +195,7 @@ impl Reader<'_> {
                 if let (Some(identity), true) = (&identity, is_first) {
                     mistakes.extend(self.claims.declared(&desired, identity, root, &place));
                 }
-                (self.take)(Manifest { desired, place });
+                (self.take)(Manifest { desired, names_paused: names_paused(root), place });
             }
             Err(wrong) => mistakes.extend(wrong),
         }
@@ -224,6 +226,11 @@ impl Reader<'_> {
         let Self { skipped, files, problems, .. } = self;
         if problems.is_empty() { Ok(LeftOver { skipped, files }) } else { Err(Invalid { problems, skipped, files }) }
     }
+}
+
+fn names_paused(root: &Node) -> bool {
+    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    annotations.is_some_and(|annotations| annotations.get(PAUSED_ANNOTATION).is_some())
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ fn as_manager() -> PostParams {
 }
 
 /// Overload, time-outs and trouble on the way pass by themselves; any other refusal somebody has to mend.
-fn refused(at: &SecretRef, error: &kube::Error) -> SecretError {
+pub(super) fn refused(at: &SecretRef, error: &kube::Error) -> SecretError {
     let (at, reason) = (at.clone(), reason(error));
     if is_for_a_person(error) { SecretError::Refused { at, reason } } else { SecretError::Unavailable { at, reason } }
 }

@@ -6,12 +6,14 @@ mod error;
 mod found;
 mod manifest;
 mod rehearsal;
+mod survey;
 pub mod view;
 
 pub use error::SecretError;
 pub use found::{Belonging, FoundSecret};
 pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
 pub use rehearsal::Rehearsal;
+pub use survey::{Survey, Written};
 
 use async_trait::async_trait;
 

@@ -1,6 +1,6 @@
 //! A place for Secrets that is only read: what would be written there is remembered here instead.
 
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Survey};
 use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rehearses writes to a store.
 pub struct Rehearsal {
-    /// What is there before anything would be written; `None`: nobody may look.
-    real: Option<Arc<dyn SecretStore>>,
+    real: Real,
     stage: Mutex<Stage>,
 }
 
@@ -25,15 +24,30 @@ struct Stage {
     assumed: HashSet<SecretRef>,
 }
 
+/// What is there before anything would be written.
+enum Real {
+    /// What this store sees.
+    Store(Arc<dyn SecretStore>),
+    /// What a cluster has, as a survey has shown it.
+    Surveyed(Arc<Survey>),
+    /// Nobody may look.
+    Unseen,
+}
+
 impl Rehearsal {
     /// Over this store.
     pub fn new(real: Arc<dyn SecretStore>) -> Self {
-        Self { real: Some(real), stage: Mutex::default() }
+        Self { real: Real::Store(real), stage: Mutex::default() }
+    }
+
+    /// Over what a cluster has.
+    pub fn surveyed(real: Arc<Survey>) -> Self {
+        Self { real: Real::Surveyed(real), stage: Mutex::default() }
     }
 
     /// Over a store that nobody may look at.
     pub fn unseen() -> Self {
-        Self { real: None, stage: Mutex::default() }
+        Self { real: Real::Unseen, stage: Mutex::default() }
     }
 
     /// Takes for granted, where nobody may look, that a Secret is right at each of these places and at no other.
@@ -62,16 +76,18 @@ impl SecretStore for Rehearsal {
         };
         match (staged, &self.real) {
             (Some(Some(secret)), _) => Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret)))),
-            (None, Some(store)) => store.find(at, verified).await,
-            (None, None) if is_assumed => Ok(Sight::Unchanged),
-            (Some(None), _) | (None, None) => Ok(Sight::Absent),
+            (None, Real::Store(store)) => store.find(at, verified).await,
+            (None, Real::Surveyed(survey)) => survey.find(at, verified).await,
+            (None, Real::Unseen) if is_assumed => Ok(Sight::Unchanged),
+            (Some(None), _) | (None, Real::Unseen) => Ok(Sight::Absent),
         }
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let mut places = match &self.real {
-            Some(store) => store.belonging_to(wanted).await?,
-            None => Vec::new(),
+            Real::Store(store) => store.belonging_to(wanted).await?,
+            Real::Surveyed(survey) => survey.belonging_to(wanted),
+            Real::Unseen => Vec::new(),
         };
         let stage = self.stage();
         places.extend(stage.places.get(&wanted.owner).into_iter().flatten().cloned());

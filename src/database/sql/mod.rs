@@ -61,6 +61,17 @@ impl<D: Dialect> SqlAccounts<D> {
         Ok(accounts)
     }
 
+    async fn each(
+        &self,
+        which: &read::Which,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Result<Account, DatabaseError>>, Fault> {
+        let mut session = self.dialect.read().await?;
+        let accounts = read::each(&mut session, which, values).await?;
+        session.finish().await?;
+        Ok(accounts)
+    }
+
     /// Makes one change, as one of however many of the transaction.
     async fn make(session: &mut D::Session, change: &Change, id: &str) -> Result<(), Fault> {
         let before = if D::COUNTS_EACH_ROW { write::version(session, id).await? } else { None };

@@ -4,6 +4,7 @@ use super::fault::Fault;
 use super::rows::{AccountRow, KeyRow, Parts, TextRow};
 use super::{Session, Value};
 use crate::account::Account;
+use crate::database::DatabaseError;
 use std::collections::HashMap;
 
 /// Which accounts to read, as the statements that read them and what belongs to them.
@@ -80,17 +81,27 @@ pub(super) async fn first<S: Session>(
     Ok(all(session, which, values).await?.pop())
 }
 
-/// Reads every account.
+/// Reads every account; none, if one of them cannot be read.
 pub(super) async fn all<S: Session>(
     session: &mut S,
     which: &Which,
     values: &[Value<'_>],
 ) -> Result<Vec<Account>, Fault> {
+    Ok(each(session, which, values).await?.into_iter().collect::<Result<_, _>>()?)
+}
+
+/// Reads each account, or why it cannot be read.
+pub(super) async fn each<S: Session>(
+    session: &mut S,
+    which: &Which,
+    values: &[Value<'_>],
+) -> Result<Vec<Result<Account, DatabaseError>>, Fault> {
     let accounts: Vec<AccountRow> = session.rows(which.accounts, values).await?;
     if accounts.is_empty() {
         return Ok(Vec::new());
     }
     let mut parts: HashMap<String, Parts> = HashMap::new();
+    let mut unreadable: HashMap<String, DatabaseError> = HashMap::new();
     for row in session.rows::<TextRow>(which.roles, values).await? {
         parts.entry(row.account_id).or_default().roles.insert(row.text);
     }
@@ -98,13 +109,15 @@ pub(super) async fn all<S: Session>(
         parts.entry(row.account_id).or_default().allowed_ips.insert(row.text);
     }
     for row in session.rows::<KeyRow>(which.keys, values).await? {
-        parts.entry(row.account_id.clone()).or_default().keys.push(row.decode()?);
+        let account = row.account_id.clone();
+        match row.decode() {
+            Ok(key) => parts.entry(account).or_default().keys.push(key),
+            Err(error) => _ = unreadable.entry(account).or_insert(error),
+        }
     }
-    accounts
-        .into_iter()
-        .map(|account| {
-            let parts = parts.remove(&account.id).unwrap_or_default();
-            Ok(account.decode(parts)?)
-        })
-        .collect()
+    let decode = |account: AccountRow| {
+        let parts = parts.remove(&account.id).unwrap_or_default();
+        unreadable.remove(&account.id).map_or_else(|| account.decode(parts), Err)
+    };
+    Ok(accounts.into_iter().map(decode).collect())
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 #[async_trait]
 impl<D: Dialect> AccountRegister for SqlAccounts<D> {
-    async fn list(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::EVERY, &[])).await
+    async fn list(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.each(&read::EVERY, &[])).await
     }
 
     async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
@@ -35,8 +35,8 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
         self.answer(MANY_WITHIN, work).await
     }
 
-    async fn list_undeclared(&self) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::UNDECLARED, &[])).await
+    async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.each(&read::UNDECLARED, &[])).await
     }
 
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {

@@ -276,3 +276,22 @@ async fn texts_from_the_database_make_neither_lines_nor_colours() {
     let list = office.json(&["get"]).await;
     assert_eq!(names(&list), [evil], "and JSON says exactly what is there");
 }
+
+#[tokio::test]
+async fn an_account_that_cannot_be_read_hides_no_other() {
+    let office = Office::sqlite().await;
+    office.apply(&[("acme", json!({})), ("bent", json!({}))]).await;
+    let key = office.json(&["get", "bent"]).await["keys"][0]["id"].as_str().unwrap().to_owned();
+    office.by_hand(&format!("UPDATE account_keys SET api_key = 'hush' WHERE id = '{key}'")).await;
+    let complaint = format!(
+        "left out an account: the account database holds a value that cannot be read: account_keys.api_key of {key}: "
+    );
+    let disown = "UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL";
+    for (look, shown) in [(["get"], "acme"), (["get"], "acme"), (["export"], "name: acme")] {
+        let finished = office.run(&look).await;
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert!(finished.stdout.contains(shown), "{finished:?}");
+        assert!(finished.stderr.contains(&complaint) && !finished.stderr.contains("hush"), "{finished:?}");
+        office.by_hand(disown).await;
+    }
+}

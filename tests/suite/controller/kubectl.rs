@@ -225,3 +225,15 @@ async fn a_mistyped_field_is_refused() {
     }
     assert_eq!(scene.accounts().get_opt("acme").await.expect("an answer"), None);
 }
+
+/// The API server's server-side apply takes an empty map that it is given again for one that is gone, so that a `spec: {}`
+/// is refused the second time: <https://github.com/kubernetes/kubernetes/issues/135841>. The guide says what to write.
+#[tokio::test]
+async fn an_account_of_defaults_is_applied_again() {
+    let scene = Scene::set("server-side defaults").await;
+    let acme = manifest("acme", &json!({ "enabled": true }));
+    for _ in 0..3 {
+        let said = apply(&scene, &["--server-side"], &acme).await.succeeded();
+        assert_eq!(said.trim(), "apiaccount.ops-admin.com/acme serverside-applied");
+    }
+}

@@ -11,6 +11,8 @@ mod logs;
 mod metrics;
 mod outages;
 mod ownership;
+mod plan_reads;
+pub mod planned;
 mod refusals;
 mod render;
 mod rights;

@@ -218,3 +218,15 @@ pub fn assert_conflict<T: std::fmt::Debug>(answer: Result<T, DatabaseError>) {
 pub fn assert_name_taken<T: std::fmt::Debug>(answer: Result<T, DatabaseError>, taken: &str) {
     assert!(matches!(&answer, Err(DatabaseError::NameTaken { name }) if name.as_str() == taken), "{answer:?}");
 }
+
+/// An import of an account with these settings.
+pub fn import(settings: Settings) -> Change {
+    let account = AccountId::from_random(random());
+    let key = stored(account, &pair());
+    change(account, Action::Import { settings, key, unknown_affiliate: UnknownAffiliate::Register })
+}
+
+/// The accounts of a list, all of which can be read.
+pub fn readable(listed: Result<Vec<Result<Account, DatabaseError>>, DatabaseError>) -> Vec<Account> {
+    listed.unwrap().into_iter().map(Result::unwrap).collect()
+}

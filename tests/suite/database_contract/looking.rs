@@ -20,7 +20,7 @@ pub async fn an_account_is_found_by_its_id_wherever_it_is_in_its_life(fresh: Fre
 
 pub async fn a_list_of_all_has_every_account_of_every_cluster_and_of_nobody(fresh: Fresh) {
     let database = fresh.open().await;
-    assert_eq!(database.list().await.unwrap(), []);
+    assert_eq!(readable(database.list().await), []);
     let mut made = Vec::new();
     for number in 0..6 {
         let mut creation =
@@ -35,7 +35,33 @@ pub async fn a_list_of_all_has_every_account_of_every_cluster_and_of_nobody(fres
     made[3] = database.find_by_id(made[3].id).await.unwrap().unwrap();
     assert_eq!(made[3].owner, None);
 
-    assert_eq!(database.list().await.unwrap(), made, "the oldest first");
+    assert_eq!(readable(database.list().await), made, "the oldest first");
+}
+
+pub async fn a_list_has_what_can_be_read_and_names_the_rest(fresh: Fresh) {
+    let database = fresh.open().await;
+    let mut made = Vec::new();
+    for name in ["whole", "without time", "without key", "last"] {
+        made.push(database.commit(&import(settings(name))).await.unwrap());
+    }
+    let (time, key) = (made[1].id, made[2].keys[0].id);
+    fresh.by_hand(&format!("UPDATE accounts SET retained_at = {} WHERE id = '{time}'", i64::MAX)).await.unwrap();
+    fresh.by_hand(&format!("UPDATE account_keys SET api_key = 'hush' WHERE id = '{key}'")).await.unwrap();
+    for listed in [database.list().await.unwrap(), database.list_undeclared().await.unwrap()] {
+        let (mut read, mut unreadable) = (Vec::new(), Vec::new());
+        for account in listed {
+            match account {
+                Ok(account) => read.push(account.settings.name),
+                Err(error) => unreadable.push(error.to_string()),
+            }
+        }
+        read.sort();
+        assert_eq!(read, ["last", "whole"]);
+        unreadable.sort();
+        assert!(unreadable[0].contains(&format!("account_keys.api_key of {key}: ")), "{unreadable:?}");
+        assert!(unreadable[1].contains(&format!("accounts.retained_at of {time}: ")), "{unreadable:?}");
+        assert_eq!(unreadable.len(), 2);
+    }
 }
 
 pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {

@@ -1,8 +1,8 @@
 //! The database's own rules: what it refuses, it refuses whole.
 
 use super::fixture::*;
-use opsadmin_operator::account::{Account, AccountId, Asked, Life, Settings, StoredKey, Version};
-use opsadmin_operator::database::{Action, Change, DatabaseError, UnknownAffiliate};
+use opsadmin_operator::account::{Account, AccountId, Asked, Life, StoredKey, Version};
+use opsadmin_operator::database::{Action, DatabaseError, UnknownAffiliate};
 use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
 use std::collections::BTreeSet;
 
@@ -143,13 +143,6 @@ pub async fn what_would_widen_access_is_refused_to_hands_too(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("guarded")).await.unwrap(), Some(deleted));
 }
 
-/// An import of an account with these settings.
-fn import(settings: Settings) -> Change {
-    let account = AccountId::from_random(random());
-    let key = stored(account, &pair());
-    change(account, Action::Import { settings, key, unknown_affiliate: UnknownAffiliate::Register })
-}
-
 pub async fn many_changes_are_made_together_or_not_at_all(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("a"), settings("taken")).await;
@@ -164,7 +157,7 @@ pub async fn many_changes_are_made_together_or_not_at_all(fresh: Fresh) {
 
     let changes = [import(full_settings("new")), import(settings("newer"))];
     database.commit_all(&changes).await.unwrap();
-    let imported = database.list_undeclared().await.unwrap();
+    let imported = readable(database.list_undeclared().await);
     assert_eq!(imported.len(), 2);
     for account in imported {
         assert!(changes.iter().any(|change| change.account == account.id));
@@ -182,7 +175,7 @@ pub async fn what_no_resource_declares_is_what_was_imported_or_let_go(fresh: Fre
     database.commit(&change(retained.id, Action::Retain { expected: retained.version })).await.unwrap();
     database.commit(&deletion(&deleted)).await.unwrap();
     database.commit(&import(settings("imported"))).await.unwrap();
-    let found = database.list_undeclared().await.unwrap();
+    let found = readable(database.list_undeclared().await);
     let names: BTreeSet<&str> = found.iter().map(|account| account.settings.name.as_str()).collect();
     assert_eq!(names, BTreeSet::from(["imported", "retained"]));
 }

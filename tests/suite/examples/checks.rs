@@ -3,20 +3,20 @@
 
 use std::fs;
 
+use kube::ResourceExt as _;
+use kube::api::ListParams;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use super::{built, copy, documents, platform, text};
+use super::{copy, documents, move_to, platform, text};
+use crate::controller::planned::Planner;
+use crate::controller::scene::Scene;
 use crate::guides::page;
-use crate::support::cluster::cluster;
 use crate::support::names::unique;
-use crate::support::opsadmin::Opsadmin;
-use crate::support::postgres::{TestDatabase, postgres};
 use crate::support::run::Finished;
 use crate::support::shell::Shell;
 
-const CLUSTER_ID: &str = "production";
 const PASSWORD: &str = "hush-hush-reader";
 const TOKEN: &str = "hush-hush-token";
 
@@ -31,10 +31,12 @@ while [ $# -gt 0 ]; do
 done
 ";
 
-/// A copy of the repository on a machine that runs its checks, and production's database.
+/// A copy of the repository on a machine that runs its checks, with production's cluster and database, and with the rights
+/// there that the guide gives to a pipeline.
 struct Runner {
     shell: Shell,
-    database: TestDatabase,
+    scene: Scene,
+    planner: Planner,
     sql: PgPool,
     role: String,
 }
@@ -49,27 +51,30 @@ fn reader(role: &str) -> String {
 }
 
 impl Runner {
-    /// One whose production is as the repository declares it.
+    /// One whose production is as the repository declares it, in a namespace that only this test uses.
     async fn new(test: &str) -> Self {
-        let (cluster, database) = (cluster().await, postgres().await.database(test).await);
-        let mut shell = Shell::new(cluster);
+        let mut scene = Scene::with_controller(test, &["--unknown-affiliate", "register"]).await;
+        let planner = Planner::of(&scene, false).await;
+        let mut shell = Shell::new(scene.cluster);
         copy(&platform(""), &shell.path(""));
         shell.set("COMMENT", &shell.path("comment").display().to_string());
+        shell.set("KUBECONFIG", &planner.kubeconfig.display().to_string());
         for name in ["gh", "curl"] {
             shell.stand_in(name, STAND_IN);
         }
-        let keyring = shell.beside("keyring");
-        Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
-        let apply =
-            Opsadmin::new().args(["apply", "-f", "-", "--unknown-affiliate", "register", "--cluster-id", CLUSTER_ID]);
-        let apply = apply.args(["--database", database.url(), "--keyring"]).args([keyring]);
-        let apply = apply.args(["--secrets"]).args([shell.beside("secrets")]);
-        apply.stdin(built(cluster, "overlays/production/accounts").await).run().await.succeeded();
+        move_to(&shell, scene.namespace.name());
+        let accounts = shell.run("kubectl kustomize overlays/production/accounts").await.succeeded();
+        scene.cluster.kubectl_with("", &["apply", "--server-side", "-f", "-"], &accounts).await.succeeded();
+        for account in scene.accounts().list(&ListParams::default()).await.expect("a list") {
+            scene.ready(&account.name_any()).await;
+        }
+        scene.stop().await;
 
-        let sql = PgPoolOptions::new().max_connections(1).connect(database.url()).await.expect("the database answers");
+        let sql = PgPoolOptions::new().max_connections(1).connect(scene.database.url()).await;
+        let sql = sql.expect("the database answers");
         let role = unique(test).replace('-', "_");
         sqlx::raw_sql(AssertSqlSafe(reader(&role))).execute(&sql).await.expect("the guide's statements are taken");
-        Self { shell, database, sql, role }
+        Self { shell, scene, planner, sql, role }
     }
 
     fn edit(&self, name: &str, from: &str, to: &str) {
@@ -80,12 +85,11 @@ impl Runner {
 
     /// What a setting of the code host has.
     fn setting(&self, name: &str) -> String {
-        let (_, server) = self.database.url().rsplit_once('@').expect("a URL with a user");
+        let (_, server) = self.scene.database.url().rsplit_once('@').expect("a URL with a user");
         match name {
             "secrets.OPSADMIN_READER_URL" | "OPSADMIN_READER_URL" => {
                 format!("postgres://{}:{PASSWORD}@{server}", self.role)
             }
-            "vars.OPSADMIN_CLUSTER_ID" | "OPSADMIN_CLUSTER_ID" => CLUSTER_ID.to_owned(),
             "github.token" | "OPSADMIN_COMMENT_TOKEN" => TOKEN.to_owned(),
             "github.event.pull_request.number" => "7".to_owned(),
             other => panic!("the workflow asks for {other}, which no host was asked to have"),
@@ -134,7 +138,7 @@ impl Runner {
     async fn gitlab(&self, job: &str) -> Finished {
         let pipeline = documents(".gitlab-ci.yml").remove(0);
         let lines: Vec<_> = pipeline[job]["script"].as_array().expect("a list").iter().map(text).collect();
-        let variables = ["OPSADMIN_READER_URL", "OPSADMIN_CLUSTER_ID", "OPSADMIN_COMMENT_TOKEN"];
+        let variables = ["OPSADMIN_READER_URL", "OPSADMIN_COMMENT_TOKEN"];
         let mut environment: Vec<_> = variables.map(|name| (name.to_owned(), self.setting(name))).into();
         environment.push(("CI_API_V4_URL".to_owned(), "https://git.example.com/api/v4".to_owned()));
         self.run(&lines.join("\n"), &environment).await
@@ -144,6 +148,7 @@ impl Runner {
         let role = &self.role;
         let gone = format!("DROP OWNED BY {role}; DROP ROLE {role}");
         sqlx::raw_sql(AssertSqlSafe(gone)).execute(&self.sql).await.expect("the role can go");
+        self.planner.leave(&self.scene).await;
     }
 }
 
@@ -166,7 +171,7 @@ async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
     }
     let comment = runner.comment();
     assert!(comment.contains("203.0.113.9/32") && comment.contains("203.0.113.10/32"), "{comment}");
-    assert!(comment.contains("- partners/kestrel-billing"), "{comment}");
+    assert!(comment.contains(&format!("- {}/kestrel-billing", runner.scene.namespace.name())), "{comment}");
     runner.edit("base/accounts/halden-app.yaml", "roles: [Customer]", "roles: [Custommer]");
     let validated = runner.github("validate").await;
     let place = "::error file=base/accounts/halden-app.yaml,line=10,col=11,";

@@ -28,9 +28,10 @@ impl Environment {
         self.scene.cluster.kubectl_with(self.scene.namespace.name(), arguments, input).await
     }
 
-    async fn plan(&self, manifests: &str, cluster_id: &str) -> Finished {
+    async fn plan(&self, manifests: &str) -> Finished {
         let call = Opsadmin::new().args(["plan", "-f", "-", "--prune", "--detailed-exitcode", "-o", "json"]);
-        let call = call.args(["--cluster-id", cluster_id, "--database", self.scene.database.url()]);
+        let call = call.args(["--on-cluster", "--kubeconfig"]).args([self.scene.cluster.kubeconfig()]);
+        let call = call.args(["--database", self.scene.database.url()]);
         call.stdin(manifests).run().await
     }
 
@@ -54,9 +55,7 @@ async fn becomes_ready_as_planned(name: &'static str, namespace: &'static str, n
     assert_eq!(valid, format!("{} accounts are valid\n", names.len()));
 
     environment.affiliates(&accounts).await;
-    let uid = ["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"];
-    let cluster_id = environment.kubectl(&uid, "").await.succeeded();
-    let planned = environment.plan(&accounts, &cluster_id).await;
+    let planned = environment.plan(&accounts).await;
     assert_eq!(planned.status.code(), Some(2), "{planned:?}");
     let planned: Value = serde_json::from_str(&planned.stdout).expect("it is JSON");
     assert_eq!(planned["summary"]["create"], names.len(), "{planned:#}");
@@ -69,7 +68,7 @@ async fn becomes_ready_as_planned(name: &'static str, namespace: &'static str, n
         let secret = account.status.and_then(|status| status.secret_name).expect("it has a Secret");
         secrets.insert(secret.clone(), environment.scene.data(&secret).await);
     }
-    let planned = environment.plan(&accounts, &cluster_id).await;
+    let planned = environment.plan(&accounts).await;
     assert_eq!(planned.status.code(), Some(0), "what was planned was done: {planned:?}");
 
     environment.deployments_find_their_keys(&secrets).await;

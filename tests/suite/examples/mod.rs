@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::guides::repository;
 use crate::support::cluster::Cluster;
+use crate::support::shell::Shell;
 
 /// The example's folder, which stands for a repository.
 pub fn platform(path: &str) -> PathBuf {
@@ -47,4 +48,13 @@ pub fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), to).expect("it can be copied");
         }
     }
+}
+
+/// Has a copy of it declare production's accounts in another namespace.
+pub fn move_to(shell: &Shell, namespace: &str) {
+    let file = shell.path("overlays/production/accounts/kustomization.yaml");
+    let text = fs::read_to_string(&file).expect("it can be read");
+    let moved = text.replace("namespace: partners\n", &format!("namespace: {namespace}\n"));
+    assert_ne!(moved, text);
+    fs::write(file, moved).expect("it can be written");
 }

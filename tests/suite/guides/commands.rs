@@ -3,7 +3,6 @@
 use super::page;
 use crate::controller::scene::Scene;
 use crate::examples;
-use crate::support::opsadmin::Opsadmin;
 use crate::support::shell::Shell;
 
 /// The blocks of commands of a page, in order.
@@ -64,18 +63,15 @@ async fn partners() {
 
 #[tokio::test]
 async fn a_platform_team() {
-    let mut shell = Shell::new(crate::support::cluster::cluster().await);
+    let scene = Scene::with_controller("guide-platform", &["--unknown-affiliate", "register"]).await;
+    let mut shell = Shell::in_namespace(scene.cluster, scene.namespace.name()).await;
     examples::copy(&examples::platform(""), &shell.path(""));
-    shell.set("OPSADMIN_DATABASE_URL", &format!("sqlite://{}", shell.beside("opsadmin.db").display()));
-    Opsadmin::new()
-        .args(["apply", "--unknown-affiliate", "register", "-f"])
-        .args([shell.path("base/accounts")])
-        .args(["--namespace", "partners", "--secrets"])
-        .args([shell.beside("secrets")])
-        .args(["--database", &format!("sqlite://{}", shell.beside("opsadmin.db").display())])
-        .run()
-        .await
-        .succeeded();
+    examples::move_to(&shell, scene.namespace.name());
+    shell.set("OPSADMIN_DATABASE_URL", scene.database.url());
+    shell.run("kubectl apply -k base/accounts").await.succeeded();
+    for name in ["halden-app", "kestrel-billing", "linden-compare"] {
+        scene.ready(name).await;
+    }
     let printed = follow("docs/platform-team.md", &shell).await;
     assert!(
         printed.contains("accounts are valid") && printed.contains("3 accounts: 2 to change, 1 unchanged"),

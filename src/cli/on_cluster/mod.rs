@@ -1,0 +1,244 @@
+//! A plan against a cluster: what its ApiAccounts and Secrets add to manifests and database. A few lists show all of it, and
+//! nothing is written.
+
+mod lists;
+mod outlives;
+mod resource;
+
+use super::prune::Doomed;
+use crate::account::{Account, ClusterId, Owner};
+use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
+use crate::database::DatabaseError;
+use crate::manifests::Manifest;
+use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, deletion_limit};
+use crate::secrets;
+use crate::secrets::cluster::reason;
+use crate::secrets::{Belonging, SecretRef, Survey, Written};
+use anyhow::{Result, anyhow};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PartialObjectMeta;
+use kube::{Api, Client};
+use lists::Namespaces;
+use resource::{End, Resource, told_of};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// How many places are looked at one by one; for more, all Secrets of their namespaces are listed.
+const FEW: usize = 20;
+/// The UID of a resource that is yet to be made: no other has it.
+const NEW_UID: &str = "new";
+
+/// What is asked of a cluster.
+pub struct Asked<'a> {
+    /// Reaches it.
+    pub client: Client,
+    /// Its id in the account database.
+    pub cluster: &'a ClusterId,
+    /// How closely its Secrets are looked at.
+    pub secrets: Look,
+    /// The percentage of accounts that the controller's brake lets go.
+    pub brake: u8,
+}
+
+/// How closely Secrets are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Those that are not known to be right are read.
+    Contents,
+    /// Their metadata alone.
+    Metadata,
+    /// Not at all: those that the status of a resource speaks of are taken to be there as they were written.
+    Nothing,
+}
+
+/// What is there on a cluster.
+pub struct OnCluster {
+    resources: HashMap<Owner, Resource>,
+    secrets: Arc<Survey>,
+    /// The percentage of accounts that the controller's brake lets go.
+    brake: u8,
+    /// How many accounts there are, once somebody has had to ask.
+    live: OnceCell<usize>,
+}
+
+impl OnCluster {
+    /// Reads what a plan of these manifests, and of the end of what none of them declares, has to know.
+    pub async fn read(
+        Asked { client, cluster, secrets: look, brake }: Asked<'_>,
+        manifests: &[Manifest],
+        doomed: &[Owner],
+    ) -> Result<Self> {
+        let declared: HashMap<&Owner, &Manifest> =
+            manifests.iter().map(|manifest| (&manifest.desired.owner, manifest)).collect();
+        let doomed: HashSet<&Owner> = doomed.iter().collect();
+        let owners = declared.keys().chain(&doomed);
+        let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
+        let (mut resources, mut told) = (HashMap::new(), Survey::default());
+        let take = |resource: ApiAccount| {
+            let owner = Owner::of(&resource, cluster);
+            let manifest = declared.get(&owner).copied();
+            if manifest.is_some() || doomed.contains(&owner) {
+                if let Some((at, metadata)) = told_of(&resource, cluster).filter(|_| look == Look::Nothing) {
+                    told.add(at, metadata);
+                }
+                resources.insert(owner, Resource::of(&resource, cluster, manifest));
+            }
+        };
+        namespaces.list(None, take).await.map_err(|(place, error)| unlisted("ApiAccounts", &place, &error))?;
+        let places = manifests.iter().map(|manifest| &manifest.desired.secret.at);
+        let secrets = match look {
+            Look::Contents => list_secrets(&namespaces, places).await?.with_contents(namespaces.client),
+            Look::Metadata => list_secrets(&namespaces, places).await?,
+            Look::Nothing => told,
+        };
+        Ok(Self { resources, secrets: Arc::new(secrets), brake, live: OnceCell::new() })
+    }
+
+    /// Its Secrets, of which none is written.
+    pub fn secrets(&self) -> secrets::Rehearsal {
+        secrets::Rehearsal::surveyed(Arc::clone(&self.secrets))
+    }
+
+    /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
+    pub async fn reconcile(&self, manifest: &Manifest, known: Option<Account>, reconciler: &Reconciler) -> Outcome {
+        let resource = self.resources.get(&manifest.desired.owner);
+        if let Some(going) = resource.filter(|resource| resource.end.is_some()) {
+            return self.go_on_deleting(going, reconciler).await;
+        }
+        let desired = match resource {
+            Some(resource) => resource.with(manifest),
+            None => Desired { uid: Some(NEW_UID.to_owned()), ..manifest.desired.clone() },
+        };
+        if let Err(error) = self.take_for_right(&desired, resource, known.as_ref(), reconciler).await {
+            return Outcome::refused(Refusal::Database(error));
+        }
+        let verified = resource.and_then(|resource| resource.verified.as_ref());
+        reconciler.reconcile(&desired, verified, known).await
+    }
+
+    /// What the controller does once a resource is deleted that no manifest declares any more.
+    pub async fn prune(&self, owner: &Owner, doomed: &Doomed, reconciler: &Reconciler) -> Outcome {
+        match (self.resources.get(owner), doomed.held_above()) {
+            (Some(resource), _) if resource.end.is_some() => self.go_on_deleting(resource, reconciler).await,
+            (Some(Resource { policy: DeletionPolicy::Retain, belonging, .. }), _) => {
+                delete(belonging, DeletionPolicy::Retain, reconciler).await
+            }
+            (_, Some(limit)) => Outcome::refused(Refusal::DeletionHeld { limit }),
+            (Some(resource), None) => delete(&resource.belonging, resource.policy, reconciler).await,
+            (None, None) => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+        }
+    }
+
+    /// What the controller does about a resource that is being deleted.
+    async fn go_on_deleting(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
+        let belonging = &resource.belonging;
+        if (resource.end, resource.policy) == (Some(End::Held), DeletionPolicy::Delete) {
+            match self.limit(&belonging.owner.cluster, reconciler).await {
+                Err(error) => return Outcome::refused(Refusal::Database(error)),
+                Ok(Some(limit)) => return Outcome::refused(Refusal::DeletionHeld { limit }),
+                Ok(None) => {}
+            }
+        }
+        delete(belonging, resource.policy, reconciler).await
+    }
+
+    /// How many accounts the controller's brake lets go at once; `None`: all of them.
+    async fn limit(&self, cluster: &ClusterId, reconciler: &Reconciler) -> Result<Option<usize>, DatabaseError> {
+        let live = self.live.get_or_try_init(async || Ok(reconciler.database.live(cluster).await?.len())).await?;
+        Ok(deletion_limit(*live, self.brake))
+    }
+
+    /// A Secret that is not read is taken to hold what it was written with: the pair that the status of its resource tells,
+    /// or without one, the pair that the account has.
+    async fn take_for_right(
+        &self,
+        desired: &Desired,
+        resource: Option<&Resource>,
+        known: Option<&Account>,
+        reconciler: &Reconciler,
+    ) -> Result<(), DatabaseError> {
+        let at = &desired.secret.at;
+        if !self.secrets.is_unread(at, &desired.belonging()) {
+            return Ok(());
+        }
+        let mut written = resource.and_then(|resource| resource.written.clone());
+        if written.is_none() {
+            let account = match known {
+                Some(account) => Some(account.clone()),
+                None => reconciler.database.find_by_owner(&desired.owner).await?,
+            };
+            let key = account.as_ref().and_then(Account::active_key);
+            written = key.map(|key| Written::to(&desired.secret, key.id, key.api_key.clone()));
+        }
+        if let Some(written) = written {
+            self.secrets.grant(at, written);
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of the account of a resource that is deleted.
+async fn delete(resource: &Belonging, policy: DeletionPolicy, reconciler: &Reconciler) -> Outcome {
+    match policy {
+        // The cluster collects the Secrets.
+        DeletionPolicy::Delete => reconciler.prune(resource).await,
+        DeletionPolicy::Retain => reconciler.release(resource, policy, None).await,
+    }
+}
+
+/// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.
+async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<Survey> {
+    let mut survey = Survey::default();
+    let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
+    let take = |secret| add(&mut survey, secret, |at| namespaces.names.contains(&at.namespace));
+    namespaces.list(Some(&ours), take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
+    let unseen: BTreeSet<&SecretRef> = places.filter(|place| !survey.has(place)).collect();
+    let client = namespaces.client.clone();
+    if unseen.len() > FEW {
+        let names = unseen.iter().map(|place| place.namespace.clone()).collect();
+        let take = |secret| add(&mut survey, secret, |at| unseen.contains(at));
+        let listed = Namespaces { client, names }.list(None, take).await;
+        listed.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
+        return Ok(survey);
+    }
+    for place in unseen {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &place.namespace);
+        let found = secrets.get_metadata_opt(&place.name).await;
+        let found = found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error)))?;
+        if let Some(secret) = found {
+            add(&mut survey, secret, |_| true);
+        }
+    }
+    Ok(survey)
+}
+
+fn add(survey: &mut Survey, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
+    let mut metadata = secret.metadata;
+    // Half of all there is of it, and of no use here.
+    metadata.managed_fields = None;
+    if let (Some(namespace), Some(name)) = (metadata.namespace.clone(), metadata.name.clone()) {
+        let at = SecretRef { namespace, name };
+        if is_wanted(&at) {
+            survey.add(at, metadata);
+        }
+    }
+}
+
+fn unlisted(kind: &str, place: &str, error: &kube::Error) -> anyhow::Error {
+    anyhow!("cannot list the {kind} of {place}: {}", in_words(error))
+}
+
+/// What went wrong, and what to do if it is for whoever set up the cluster.
+fn in_words(error: &kube::Error) -> String {
+    let hint = match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
+        }
+        kube::Error::Api(status) if status.code == 403 => {
+            "; a plan needs the rights in deploy/rbac-plan.yaml, or with --without-secrets none to Secrets"
+        }
+        _ => "",
+    };
+    format!("{}{hint}", reason(error))
+}

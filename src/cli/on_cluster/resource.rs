@@ -1,0 +1,116 @@
+//! An ApiAccount as it is on the cluster, and what of it outlives that its manifest is applied.
+
+use super::outlives::outlives;
+use crate::account::{ApiKey, ClusterId, KeyId, KeyPair, Owner};
+use crate::api::{
+    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, ManagementPolicy, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
+    Reason, condition,
+};
+use crate::manifests::Manifest;
+use crate::reconcile::{DeletionPolicy, Desired, Verified, is_paused};
+use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+
+/// What a plan has to know of a resource.
+pub struct Resource {
+    pub belonging: Belonging,
+    /// Its generation, if applying the manifest would leave it so.
+    generation: Option<i64>,
+    /// Set on the cluster, and not by whoever applies the manifest.
+    rotate: Option<String>,
+    paused: bool,
+    /// The version of its Secret that is known to be right.
+    pub verified: Option<Verified>,
+    /// What its Secret was written with last.
+    pub written: Option<Written>,
+    /// What becomes of its account when it is deleted.
+    pub policy: DeletionPolicy,
+    pub end: Option<End>,
+}
+
+/// A resource that is being deleted: applying its manifest does not stop that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is under way.
+    Going,
+    /// The brake holds it, and nobody has confirmed it.
+    Held,
+}
+
+impl Resource {
+    /// Takes from the resource what matters to a plan of this manifest; `None`: no manifest declares it.
+    pub fn of(resource: &ApiAccount, cluster: &ClusterId, manifest: Option<&Manifest>) -> Self {
+        let status = resource.status.as_ref();
+        let metadata = &resource.metadata;
+        let annotation = |name| metadata.annotations.as_ref()?.get(name).filter(|_| outlives(metadata, name));
+        let is_as_declared = manifest.is_some_and(|manifest| has_spec_of(resource, &manifest.desired));
+        Self {
+            belonging: Belonging { owner: Owner::of(resource, cluster), uid: metadata.uid.clone() },
+            generation: metadata.generation.filter(|_| is_as_declared),
+            rotate: annotation(ROTATE_ANNOTATION).cloned(),
+            paused: is_paused(resource) && outlives(metadata, PAUSED_ANNOTATION),
+            verified: status.and_then(Verified::of),
+            written: status.and_then(|status| written(resource, status)),
+            policy: match resource.spec.management_policy {
+                ManagementPolicy::Enforce => resource.spec.deletion_policy,
+                // Who only observes does not end an account's access.
+                ManagementPolicy::Observe => DeletionPolicy::Retain,
+            },
+            end: metadata.deletion_timestamp.as_ref().map(|_| if is_held(resource) { End::Held } else { End::Going }),
+        }
+    }
+
+    /// What is declared once the manifest is applied: its annotations win over those that stay beside them.
+    pub fn with(&self, manifest: &Manifest) -> Desired {
+        let mut desired = manifest.desired.clone();
+        desired.uid.clone_from(&self.belonging.uid);
+        desired.generation = self.generation;
+        desired.paused |= self.paused && !manifest.names_paused;
+        let asked = &mut desired.rotation.asked.annotation;
+        *asked = asked.take().or_else(|| self.rotate.clone());
+        desired
+    }
+}
+
+/// Whether the resource's spec is the one that the manifest declares, so that applying it makes no new generation.
+fn has_spec_of(resource: &ApiAccount, declared: &Desired) -> bool {
+    let Ok(mut found) = Desired::parse(resource, &declared.owner.cluster) else {
+        return false;
+    };
+    found.uid.clone_from(&declared.uid);
+    found.generation = declared.generation;
+    found.paused = declared.paused;
+    found.rotation.asked.annotation.clone_from(&declared.rotation.asked.annotation);
+    found == *declared
+}
+
+fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<Written> {
+    let key = status.active_key()?;
+    let fields = &resource.spec.secret.keys;
+    Some(Written {
+        api_key_field: fields.api_key.clone(),
+        secret_key_field: fields.secret_key.clone(),
+        id: KeyId::parse(&key.id)?,
+        api_key: ApiKey::imported(&key.api_key).ok()?,
+    })
+}
+
+/// The Secret that the resource's status speaks of, as it was written.
+pub fn told_of(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef, ObjectMeta)> {
+    let status = resource.status.as_ref()?;
+    let Written { id, api_key, .. } = written(resource, status)?;
+    let mut desired = Desired::parse(resource, cluster).ok()?;
+    desired.secret.at.name.clone_from(status.secret_name.as_ref()?);
+    let pair = KeyPair::without_secret(id, api_key);
+    let secret = SecretManifest::new(&desired.secret, desired.belonging(), &pair).to_secret();
+    let metadata = ObjectMeta { resource_version: status.secret_resource_version.clone(), ..secret.metadata };
+    Some((desired.secret.at, metadata))
+}
+
+fn is_held(resource: &ApiAccount) -> bool {
+    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    let says_so = |found: &Condition| found.type_ == condition::READY && found.reason == Reason::DeletionHeld.as_str();
+    let mut annotations = resource.metadata.annotations.iter().flatten();
+    let is_confirmed = annotations.any(|(name, value)| name == CONFIRM_DELETION_ANNOTATION && value == "true");
+    conditions.into_iter().any(says_so) && !is_confirmed
+}
