@@ -160,6 +160,9 @@ impl Plan {
                 planned.push(&AccountReport::declared(manifest, &outcome), &mut progress, output)?;
                 progress.step();
             }
+            // Each is declared once, so nobody asks for these again.
+            database.settle();
+            secrets.settle();
         }
         for owner in doomed.owners() {
             let outcome = match &on_cluster {

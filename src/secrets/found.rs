@@ -2,7 +2,7 @@
 
 use super::manifest::{Data, KeyFields, SecretManifest, SecretRef, Wanted};
 use crate::account::{ApiKey, Owner, SecretKey};
-use crate::api::{APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, OWNER_ANNOTATION};
+use crate::api::{APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, OWNER_ANNOTATION, VERSION};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::BTreeMap;
@@ -42,6 +42,27 @@ impl Belonging {
     /// Whether this reference is to this very resource.
     pub fn is_controller(&self, reference: &OwnerReference) -> bool {
         self.uid.as_deref() == Some(reference.uid.as_str())
+    }
+
+    /// The reference that lets the cluster collect a Secret with its resource; `None` where there is no cluster.
+    pub fn owner_reference(&self) -> Option<OwnerReference> {
+        Some(OwnerReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: KIND.to_owned(),
+            name: self.owner.name.clone(),
+            uid: self.uid.clone()?,
+            controller: Some(true),
+            block_owner_deletion: None,
+        })
+    }
+
+    /// The metadata that says whose a Secret is, and nothing else.
+    pub(super) fn metadata(&self) -> ObjectMeta {
+        ObjectMeta {
+            annotations: Some(BTreeMap::from([(OWNER_ANNOTATION.to_owned(), self.owner.to_string())])),
+            owner_references: self.owner_reference().map(|reference| vec![reference]),
+            ..ObjectMeta::default()
+        }
     }
 
     fn is_namesake(&self, reference: &OwnerReference) -> bool {
@@ -93,7 +114,7 @@ impl FoundSecret {
         let annotations = secret.metadata.annotations.get_or_insert_default();
         annotations.retain(|name, _| !stale_annotations.contains(name));
         annotations.extend(wanted.metadata.annotations.into_iter().flatten());
-        if let Some(reference) = manifest.owner_reference() {
+        if let Some(reference) = manifest.belonging.owner_reference() {
             let owners = secret.metadata.owner_references.get_or_insert_default();
             owners.retain(|owner| owner.controller != Some(true) && owner.uid != reference.uid);
             owners.push(reference);
@@ -133,7 +154,7 @@ impl FoundSecret {
                 wanted.iter().filter(|(name, value)| found.get(*name) != Some(value)).map(|(name, _)| name.clone());
             parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));
         }
-        if let Some(reference) = manifest.owner_reference()
+        if let Some(reference) = manifest.belonging.owner_reference()
             && !self.metadata().owner_references.iter().flatten().any(|found| *found == reference)
         {
             parts.push("owner".to_owned());

@@ -2,12 +2,10 @@
 
 use super::Belonging;
 use crate::account::KeyPair;
-use crate::api::{
-    APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, VERSION,
-};
+use crate::api::{APPLIED_ANNOTATION, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -113,18 +111,6 @@ impl SecretManifest {
         Self { at: layout.at.clone(), belonging, labels, annotations, data }
     }
 
-    /// The reference that lets the cluster collect the Secret with its resource; `None` where there is no cluster.
-    pub fn owner_reference(&self) -> Option<OwnerReference> {
-        Some(OwnerReference {
-            api_version: format!("{GROUP}/{VERSION}"),
-            kind: KIND.to_owned(),
-            name: self.belonging.owner.name.clone(),
-            uid: self.belonging.uid.clone()?,
-            controller: Some(true),
-            block_owner_deletion: None,
-        })
-    }
-
     /// The Kubernetes object.
     pub fn to_secret(&self) -> Secret {
         Secret {
@@ -133,7 +119,7 @@ impl SecretManifest {
                 namespace: Some(self.at.namespace.clone()),
                 labels: Some(self.labels.clone()),
                 annotations: Some(self.annotations.clone()),
-                owner_references: self.owner_reference().map(|reference| vec![reference]),
+                owner_references: self.belonging.owner_reference().map(|reference| vec![reference]),
                 ..ObjectMeta::default()
             },
             type_: Some("Opaque".to_owned()),

@@ -5,6 +5,7 @@ use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rehearses writes to a store.
@@ -17,11 +18,19 @@ pub struct Rehearsal {
 #[derive(Default)]
 struct Stage {
     /// What would be at each place that would be written to; `None`: nothing.
-    secrets: HashMap<SecretRef, Option<Secret>>,
-    /// The places written to for each owner.
+    secrets: HashMap<SecretRef, Option<Staged>>,
+    /// The places written to for each owner, since all was settled the last time.
     places: HashMap<Owner, Vec<SecretRef>>,
     /// Where nobody may look, and right Secrets are taken for granted.
     assumed: HashSet<SecretRef>,
+}
+
+/// A Secret that would be written.
+#[derive(Clone, PartialEq)]
+struct Staged {
+    belonging: Belonging,
+    /// All of it, until its owner has no more business with it.
+    secret: Option<Box<Secret>>,
 }
 
 /// What is there before anything would be written.
@@ -60,10 +69,22 @@ impl Rehearsal {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, at: &SecretRef, owner: &Owner, secret: Secret) {
+    /// Forgets of the Secrets so far all but whose each is: their owners must not ask for them again. So it takes little
+    /// memory to rehearse for many, one after another.
+    pub fn settle(&self) {
+        let Stage { secrets, places, .. } = &mut *self.stage();
+        for at in mem::take(places).values().flatten() {
+            if let Some(Some(staged)) = secrets.get_mut(at) {
+                staged.secret = None;
+            }
+        }
+    }
+
+    fn write(&self, at: &SecretRef, belonging: &Belonging, secret: Secret) {
         let mut stage = self.stage();
-        stage.places.entry(owner.clone()).or_default().push(at.clone());
-        stage.secrets.insert(at.clone(), Some(secret));
+        stage.places.entry(belonging.owner.clone()).or_default().push(at.clone());
+        let staged = Staged { belonging: belonging.clone(), secret: Some(Box::new(secret)) };
+        stage.secrets.insert(at.clone(), Some(staged));
     }
 }
 
@@ -75,7 +96,11 @@ impl SecretStore for Rehearsal {
             (stage.secrets.get(at).cloned(), stage.assumed.contains(at))
         };
         match (staged, &self.real) {
-            (Some(Some(secret)), _) => Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret)))),
+            (Some(Some(Staged { belonging, secret })), _) => {
+                let known_owner = || Secret { metadata: belonging.metadata(), ..Secret::default() };
+                let secret = secret.map_or_else(known_owner, |secret| *secret);
+                Ok(Sight::Found(Box::new(FoundSecret::new(at.clone(), secret))))
+            }
             (None, Real::Store(store)) => store.find(at, verified).await,
             (None, Real::Surveyed(survey)) => survey.find(at, verified).await,
             (None, Real::Unseen) if is_assumed => Ok(Sight::Unchanged),
@@ -100,7 +125,7 @@ impl SecretStore for Rehearsal {
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
         match self.find(&manifest.at, None).await? {
             Sight::Absent => {
-                self.write(&manifest.at, &manifest.belonging.owner, manifest.to_secret());
+                self.write(&manifest.at, &manifest.belonging, manifest.to_secret());
                 Ok(None)
             }
             Sight::Unchanged | Sight::Found(_) => Err(SecretError::Exists(manifest.at.clone())),
@@ -108,7 +133,7 @@ impl SecretStore for Rehearsal {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
-        self.write(&manifest.at, &manifest.belonging.owner, found.put_right(manifest));
+        self.write(&manifest.at, &manifest.belonging, found.put_right(manifest));
         Ok(None)
     }
 

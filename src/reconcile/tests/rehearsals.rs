@@ -1,11 +1,11 @@
 //! What a rehearsal says would be done is what is then done, and it does nothing itself.
 
 use super::memory::{Accounts, lock};
-use super::properties::{desired, everything, reconciler_at, run, world};
+use super::properties::{desired, everything, owner, reconciler_at, run, world};
 use crate::account::{Life, comparable_name};
 use crate::database;
-use crate::reconcile::{Outcome, Reconciler};
-use crate::secrets::{self, Belonging};
+use crate::reconcile::{Desired, Outcome, Reconciler};
+use crate::secrets::{self as stores, Belonging};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 fn rehearsing(reconciler: Reconciler) -> Reconciler {
     Reconciler {
         database: Arc::new(database::Rehearsal::new(Some(reconciler.database))),
-        secrets: Arc::new(secrets::Rehearsal::new(reconciler.secrets)),
+        secrets: Arc::new(stores::Rehearsal::new(reconciler.secrets)),
         ..reconciler
     }
 }
@@ -65,5 +65,33 @@ proptest! {
         let rehearsed = play(&rehearsing(reconciler_at(&accounts, &secrets, hours)));
         prop_assert_eq!(everything(&accounts, &secrets), before);
         prop_assert_eq!(rehearsed, play(&reconciler_at(&accounts, &secrets, hours)));
+    }
+
+    #[test]
+    fn what_is_settled_still_stands_in_the_way_of_others(
+        first in desired(),
+        second in desired(),
+        third in desired(),
+        (accounts, secrets) in world(),
+        hours in 0i64..5,
+    ) {
+        prop_assume!(names_are_unique(&accounts));
+        lock(&secrets.unseen).clear();
+        let named = |name: &str, desired| Desired { owner: owner(name), uid: Some(format!("of {name}")), ..desired };
+        let declared = [named("acme", first), named("other", second), named("third", third)];
+        let real = reconciler_at(&accounts, &secrets, hours);
+        let database = Arc::new(database::Rehearsal::new(Some(real.database)));
+        let store = Arc::new(stores::Rehearsal::new(real.secrets));
+        let rehearsing =
+            Reconciler { database: Arc::clone(&database) as _, secrets: Arc::clone(&store) as _, ..real };
+        let rehearsed: Vec<String> = declared.iter().map(|desired| {
+            let told = told(&run(rehearsing.reconcile(desired, None, None)));
+            database.settle();
+            store.settle();
+            told
+        }).collect();
+        let real = reconciler_at(&accounts, &secrets, hours);
+        let done: Vec<String> = declared.iter().map(|desired| told(&run(real.reconcile(desired, None, None)))).collect();
+        prop_assert_eq!(rehearsed, done);
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
 
+mod stage;
+
 use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, Life, Owner, Settings, StoredKey, Version,
-    comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use stage::Stage;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rehearses changes to a database, or to one that is yet to be made.
@@ -19,24 +21,6 @@ pub struct Rehearsal {
     /// Seals a worthless secret key in the place of each real one.
     mask: Option<Keyring>,
     stage: Mutex<Stage>,
-}
-
-/// What has been read and what would have become of it.
-#[derive(Debug, Default)]
-struct Stage {
-    /// The accounts that are no longer as the database has them, as they would be now.
-    changed: HashMap<AccountId, Account>,
-    /// Accounts that were given out as the database has them. Whoever changes one knows it from here; those of an earlier
-    /// bulk read are forgotten, and read again if need be, so that what stays as it is takes no memory.
-    given: HashMap<AccountId, Account>,
-    /// The changed ones, by owner.
-    by_owner: HashMap<Owner, AccountId>,
-    /// The changed ones that are not deleted, by comparable name.
-    by_name: HashMap<String, AccountId>,
-    /// The changed ones, by each API key that they had; they may have it no longer.
-    by_api_key: HashMap<String, AccountId>,
-    /// The affiliates that are known or would be; `None`: not yet read.
-    affiliates: Option<BTreeSet<String>>,
 }
 
 impl Rehearsal {
@@ -56,31 +40,33 @@ impl Rehearsal {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets what is nobody's business but that of the accounts that were changed so far: they must not be asked for again,
+    /// unless by somebody whom they stand in the way of. So it takes little memory to rehearse for many, one after another.
+    pub fn settle(&self) {
+        self.stage().settle();
+    }
+
     /// The account on the stage, or else the one that was read, unless that one is on the stage as another by now.
-    fn give_out(&self, staged: Option<AccountId>, read: Option<Account>) -> Option<Account> {
-        let mut stage = self.stage();
-        if let Some(staged) = staged {
-            return stage.changed.get(&staged).cloned();
+    fn give_out(&self, staged: Option<Account>, read: Option<Account>) -> Option<Account> {
+        if staged.is_some() {
+            return staged;
         }
-        let account = self.masked(read.filter(|account| !stage.changed.contains_key(&account.id))?);
-        stage.given.insert(account.id, account.clone());
+        let mut stage = self.stage();
+        let account = self.masked(read.filter(|account| !stage.is_changed(account.id))?);
+        stage.give(&account);
         Some(account)
     }
 
     /// Those that were read and are as they were, and those on the stage that are `wanted`.
     fn all(&self, read: Vec<Account>, wanted: impl Fn(&Account) -> bool) -> Vec<Account> {
         let mut accounts: Vec<Account> = read.into_iter().filter_map(|read| self.give_out(None, Some(read))).collect();
-        let stage = self.stage();
-        accounts.extend(stage.changed.values().filter(|account| wanted(account)).cloned());
+        accounts.extend(self.stage().all_changed().filter(|account| wanted(account)).cloned());
         accounts
     }
 
     /// The account that a change is made to, as it would be now.
     async fn before(&self, change: &Change) -> Result<Option<Account>, DatabaseError> {
-        let known = {
-            let stage = self.stage();
-            stage.changed.get(&change.account).or_else(|| stage.given.get(&change.account)).cloned()
-        };
+        let known = self.stage().known(change.account);
         match (known, &change.action) {
             // Its id is new.
             (None, Action::Create { .. } | Action::Import { .. }) => Ok(None),
@@ -160,34 +146,11 @@ impl Rehearsal {
     }
 }
 
-impl Stage {
-    fn put(&mut self, account: Account) {
-        let id = account.id;
-        self.given.remove(&id);
-        if let Some(before) = self.changed.get(&id) {
-            let owner = before.owner.as_ref().filter(|owner| self.by_owner.get(owner) == Some(&id));
-            owner.map(|owner| self.by_owner.remove(owner));
-            let name = comparable_name(&before.settings.name);
-            if self.by_name.get(&name) == Some(&id) {
-                self.by_name.remove(&name);
-            }
-        }
-        if let Some(owner) = &account.owner {
-            self.by_owner.insert(owner.clone(), id);
-        }
-        if !matches!(account.life, Life::Deleted { .. }) {
-            self.by_name.insert(comparable_name(&account.settings.name), id);
-        }
-        self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.as_str().to_owned(), id)));
-        self.changed.insert(id, account);
-    }
-}
-
 #[async_trait]
 impl AccountDatabase for Rehearsal {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().by_owner.get(owner).copied();
-        let read = match (&self.real, staged) {
+        let staged = self.stage().by_owner(owner);
+        let read = match (&self.real, &staged) {
             (Some(real), None) => real.find_by_owner(owner).await?,
             _ => None,
         };
@@ -199,14 +162,13 @@ impl AccountDatabase for Rehearsal {
             Some(real) => real.find_by_owners(owners).await?,
             None => Vec::new(),
         };
-        self.stage().given.clear();
         let owners: HashSet<&Owner> = owners.iter().collect();
         Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owners.contains(owner))))
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().by_name.get(&name.comparable()).copied();
-        let read = match (&self.real, staged) {
+        let staged = self.stage().by_name(&name.comparable());
+        let read = match (&self.real, &staged) {
             (Some(real), None) => real.find_by_name(name).await?,
             _ => None,
         };
@@ -214,8 +176,8 @@ impl AccountDatabase for Rehearsal {
     }
 
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().changed.contains_key(&id).then_some(id);
-        let read = match (&self.real, staged) {
+        let staged = self.stage().changed(id);
+        let read = match (&self.real, &staged) {
             (Some(real), None) => real.find_by_id(id).await?,
             _ => None,
         };
@@ -223,8 +185,8 @@ impl AccountDatabase for Rehearsal {
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().by_api_key.get(api_key.as_str()).copied();
-        let read = match (&self.real, staged) {
+        let staged = self.stage().by_api_key(api_key);
+        let read = match (&self.real, &staged) {
             (Some(real), None) => real.find_by_api_key(api_key).await?,
             _ => None,
         };
@@ -253,7 +215,7 @@ impl AccountDatabase for Rehearsal {
         if let (Some(known), Some(affiliate)) = (&mut stage.affiliates, change.registers()) {
             known.insert(affiliate.as_str().to_owned());
         }
-        stage.put(after.clone());
+        stage.put(before.as_ref(), after.clone());
         Ok(after)
     }
 
@@ -263,8 +225,8 @@ impl AccountDatabase for Rehearsal {
             None => Vec::new(),
         };
         let stage = self.stage();
-        owners.retain(|owner| !stage.by_owner.contains_key(owner));
-        let staged = stage.changed.values().filter(|account| account.life == Life::Live);
+        owners.retain(|owner| !stage.is_owner_of_changed(owner));
+        let staged = stage.all_changed().filter(|account| account.life == Life::Live);
         owners.extend(staged.filter_map(|live| live.owner.clone()).filter(|owner| owner.cluster == *cluster));
         Ok(owners)
     }

@@ -1,0 +1,146 @@
+//! What would have become of accounts, as far as anybody can still come upon it.
+
+use crate::account::{Account, AccountId, ApiKey, Life, Owner, SealedSecret, StoredSettings, comparable_name};
+use std::collections::{BTreeSet, HashMap};
+use std::mem::{self, Discriminant};
+
+/// The accounts of a rehearsal.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    /// Those that are no longer as the database has them.
+    changed: HashMap<AccountId, Staged>,
+    /// Those that were given out as the database has them: whoever changes one knows it from here.
+    given: HashMap<AccountId, Account>,
+    /// The changed ones, by owner.
+    by_owner: HashMap<Owner, AccountId>,
+    /// The changed ones that are not deleted, by comparable name.
+    by_name: HashMap<String, AccountId>,
+    /// The changed ones, by each API key that they had; they may have it no longer.
+    by_api_key: HashMap<ApiKey, AccountId>,
+    /// Those that were changed since all was settled the last time.
+    unsettled: Vec<AccountId>,
+    /// The affiliates that are known or would be; `None`: not yet read.
+    pub affiliates: Option<BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct Staged {
+    account: Account,
+    /// How it stands in the database, if it is there.
+    stood: Option<Standing>,
+}
+
+/// What of an account stands in the way of others, or not.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    name: String,
+    owner: Option<Owner>,
+    life: Discriminant<Life>,
+}
+
+impl Standing {
+    fn of(account: &Account) -> Self {
+        Self {
+            name: comparable_name(&account.settings.name),
+            owner: account.owner.clone(),
+            life: mem::discriminant(&account.life),
+        }
+    }
+}
+
+impl Stage {
+    pub fn by_owner(&self, owner: &Owner) -> Option<Account> {
+        self.changed(*self.by_owner.get(owner)?)
+    }
+
+    pub fn by_name(&self, comparable: &str) -> Option<Account> {
+        self.changed(*self.by_name.get(comparable)?)
+    }
+
+    pub fn by_api_key(&self, api_key: &ApiKey) -> Option<Account> {
+        self.changed(*self.by_api_key.get(api_key)?)
+    }
+
+    pub fn changed(&self, id: AccountId) -> Option<Account> {
+        self.changed.get(&id).map(|staged| staged.account.clone())
+    }
+
+    /// The account as it would be now, if it was changed or given out.
+    pub fn known(&self, id: AccountId) -> Option<Account> {
+        self.changed(id).or_else(|| self.given.get(&id).cloned())
+    }
+
+    pub fn all_changed(&self) -> impl Iterator<Item = &Account> {
+        self.changed.values().map(|staged| &staged.account)
+    }
+
+    pub fn is_changed(&self, id: AccountId) -> bool {
+        self.changed.contains_key(&id)
+    }
+
+    pub fn is_owner_of_changed(&self, owner: &Owner) -> bool {
+        self.by_owner.contains_key(owner)
+    }
+
+    /// Remembers an account that is as the database has it.
+    pub fn give(&mut self, account: &Account) {
+        self.given.insert(account.id, account.clone());
+    }
+
+    /// Remembers an account as it would be now; `before` as it was.
+    pub fn put(&mut self, before: Option<&Account>, account: Account) {
+        let id = account.id;
+        self.given.remove(&id);
+        let stood = match self.changed.remove(&id) {
+            Some(staged) => {
+                self.forget_where_it_stands(&staged.account);
+                staged.stood
+            }
+            None => before.map(Standing::of),
+        };
+        if let Some(owner) = &account.owner {
+            self.by_owner.insert(owner.clone(), id);
+        }
+        if !matches!(account.life, Life::Deleted { .. }) {
+            self.by_name.insert(comparable_name(&account.settings.name), id);
+        }
+        self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.clone(), id)));
+        self.changed.insert(id, Staged { account, stood });
+        self.unsettled.push(id);
+    }
+
+    /// Keeps of the accounts so far only what others can come upon.
+    pub fn settle(&mut self) {
+        self.given.clear();
+        for id in mem::take(&mut self.unsettled) {
+            let Some(Staged { account, stood }) = self.changed.remove(&id) else { continue };
+            if stood.as_ref() == Some(&Standing::of(&account)) {
+                self.forget_where_it_stands(&account);
+                account.keys.iter().for_each(|key| _ = self.by_api_key.remove(&key.api_key));
+            } else {
+                self.changed.insert(id, Staged { account: husk(account), stood });
+            }
+        }
+    }
+
+    fn forget_where_it_stands(&mut self, account: &Account) {
+        if let Some(owner) = &account.owner
+            && self.by_owner.get(owner) == Some(&account.id)
+        {
+            self.by_owner.remove(owner);
+        }
+        let name = comparable_name(&account.settings.name);
+        if self.by_name.get(&name) == Some(&account.id) {
+            self.by_name.remove(&name);
+        }
+    }
+}
+
+/// The account without what is nobody's business but its own.
+fn husk(mut account: Account) -> Account {
+    account.settings = StoredSettings { name: account.settings.name, ..StoredSettings::nothing() };
+    for key in &mut account.keys {
+        key.sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };
+    }
+    account
+}
