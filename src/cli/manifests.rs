@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::account::ClusterId;
-use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Problem, Skipped, Source};
+use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Place, Problem, Skipped, Source};
 use anstyle::Style;
 use clap::Args;
 
@@ -42,12 +42,12 @@ impl ManifestArgs {
         }
     }
 
-    /// Checks them all, and keeps and prints nothing.
+    /// Checks them all, and keeps and prints nothing; `right` is told where each account is that has no mistake of its own.
     ///
     /// # Errors
     /// [`Invalid`] with every problem.
-    pub fn check(&self, cluster: &ClusterId) -> Result<Checked, Invalid> {
-        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(DEFAULT_NAMESPACE, cluster))
+    pub fn check(&self, cluster: &ClusterId, right: &mut dyn FnMut(&Place)) -> Result<Checked, Invalid> {
+        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(DEFAULT_NAMESPACE, cluster), right)
     }
 
     fn options(&self, namespace: &str, cluster: &ClusterId) -> manifests::Options {

@@ -15,7 +15,7 @@ mod source;
 mod tree;
 mod yaml;
 
-pub use problem::{Counted, Invalid, Place, Position, Problem, Skipped};
+pub use problem::{Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
 use crate::account::ClusterId;
@@ -55,8 +55,6 @@ pub struct Checked {
     pub accounts: usize,
     /// What was left out.
     pub skipped: Vec<Skipped>,
-    /// Each file, in their order.
-    pub files: Vec<Counted>,
 }
 
 /// One account's manifest.
@@ -79,28 +77,31 @@ pub struct Manifest {
 /// account name or Secret, or a source without any `ApiAccount`, since applying nothing must not look like success.
 pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Manifests, Invalid> {
     let mut accounts = Vec::new();
-    let rest = walk(&Schema::of_api_account(), sources, stdin, options, &mut |manifest| accounts.push(manifest))?;
-    Ok(Manifests { accounts, skipped: rest.skipped })
+    let skipped = walk(&Schema::of_api_account(), sources, stdin, options, &mut |manifest| accounts.push(manifest))?;
+    Ok(Manifests { accounts, skipped })
 }
 
 /// Checks every manifest that the sources hold, as [`read`] does, and keeps none of them, so that memory does not grow with
-/// what they say.
+/// what they say. `right` is told where each account is that has no mistake of its own.
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Checked, Invalid> {
+pub fn check(
+    sources: &[Source],
+    stdin: impl Read,
+    options: &Options,
+    right: &mut dyn FnMut(&Place),
+) -> Result<Checked, Invalid> {
     let mut accounts = 0;
-    let LeftOver { skipped, files } = walk(&Schema::of_api_account(), sources, stdin, options, &mut |_| accounts += 1)?;
-    Ok(Checked { accounts, skipped, files })
+    let mut take = |manifest: Manifest| {
+        accounts += 1;
+        right(&manifest.place);
+    };
+    let skipped = walk(&Schema::of_api_account(), sources, stdin, options, &mut take)?;
+    Ok(Checked { accounts, skipped })
 }
 
-/// What there is to tell beside the accounts.
-struct LeftOver {
-    skipped: Vec<Skipped>,
-    files: Vec<Counted>,
-}
-
-/// Gives each manifest that is right to `take`, and answers with what else there was. What was given is void if there is an
+/// Gives each manifest that is right to `take`, and answers with what was left out. What was given is void if there is an
 /// error in the end.
 fn walk(
     schema: &Schema,
@@ -108,17 +109,9 @@ fn walk(
     stdin: impl Read,
     options: &Options,
     take: &mut dyn FnMut(Manifest),
-) -> Result<LeftOver, Invalid> {
-    let mut reader = Reader {
-        options,
-        schema,
-        take,
-        claims: Claims::default(),
-        skipped: Vec::new(),
-        files: Vec::new(),
-        problems: Vec::new(),
-        met: 0,
-    };
+) -> Result<Vec<Skipped>, Invalid> {
+    let mut reader =
+        Reader { options, schema, take, claims: Claims::default(), skipped: Vec::new(), problems: Vec::new(), met: 0 };
     let mut inputs = Inputs::new(stdin);
     for source in sources {
         let before = reader.met;
@@ -142,7 +135,6 @@ struct Reader<'a> {
     take: &'a mut dyn FnMut(Manifest),
     claims: Claims,
     skipped: Vec<Skipped>,
-    files: Vec<Counted>,
     problems: Vec<Problem>,
     /// How many accounts or problems there were.
     met: usize,
@@ -157,7 +149,6 @@ impl Reader<'_> {
                 return self.problems.push(problem);
             }
         };
-        self.files.push(Counted { file: Arc::clone(&file), accounts: 0 });
         for document in yaml::documents(&text) {
             match document {
                 Ok(root) => object::objects(&root, &file, &mut |found| self.found(&file, found)),
@@ -182,9 +173,6 @@ impl Reader<'_> {
 
     fn account(&mut self, file: &Arc<str>, root: &Node) {
         self.met += 1;
-        if let Some(file) = self.files.last_mut() {
-            file.accounts += 1;
-        }
         let place = Place { file: Arc::clone(file), position: Some(root.at) };
         let identity = account::identity(root, self.options);
         let twice = identity.as_ref().and_then(|identity| self.claims.resource(identity, root, &place));
@@ -222,9 +210,9 @@ impl Reader<'_> {
         self.problems.push(Problem { place, object: None, field: None, message: message.to_owned() });
     }
 
-    fn finish(self) -> Result<LeftOver, Invalid> {
-        let Self { skipped, files, problems, .. } = self;
-        if problems.is_empty() { Ok(LeftOver { skipped, files }) } else { Err(Invalid { problems, skipped, files }) }
+    fn finish(self) -> Result<Vec<Skipped>, Invalid> {
+        let Self { skipped, problems, .. } = self;
+        if problems.is_empty() { Ok(skipped) } else { Err(Invalid { problems, skipped }) }
     }
 }
 

@@ -78,15 +78,6 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// A file that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counted {
-    /// The file as it was asked for, or `<stdin>`.
-    pub file: Arc<str>,
-    /// How many accounts were found in it, right or wrong.
-    pub accounts: usize,
-}
-
 /// Manifests that cannot be used, with everything that is wrong with them, in the order of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}", lines(problems))]
@@ -95,8 +86,6 @@ pub struct Invalid {
     pub problems: Vec<Problem>,
     /// What was left out: the reason, at times, why something seems to be missing.
     pub skipped: Vec<Skipped>,
-    /// Each file, in their order.
-    pub files: Vec<Counted>,
 }
 
 fn lines(problems: &[Problem]) -> String {

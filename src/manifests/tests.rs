@@ -14,8 +14,8 @@ fn options() -> Options {
 fn read_text(text: impl AsRef<[u8]>) -> Result<Manifests, Invalid> {
     static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of_api_account);
     let mut accounts = Vec::new();
-    let rest = walk(&SCHEMA, &[Source::Stdin], text.as_ref(), &options(), &mut |manifest| accounts.push(manifest))?;
-    Ok(Manifests { accounts, skipped: rest.skipped })
+    let skipped = walk(&SCHEMA, &[Source::Stdin], text.as_ref(), &options(), &mut |manifest| accounts.push(manifest))?;
+    Ok(Manifests { accounts, skipped })
 }
 
 /// What is wrong with a text, a line for each problem, without the file's name.

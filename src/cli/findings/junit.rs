@@ -3,24 +3,25 @@
 
 use super::message;
 use crate::cli::output::is_harmless;
-use crate::manifests::{Counted, Problem};
+use crate::manifests::Problem;
 use anyhow::Result;
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 /// What the test cases are of. Jenkins takes what stands before the dot for a package.
 const CLASS: &str = "opsadmin.validate";
 
-/// The document. A file fails as a whole, with each of its mistakes in the text: who follows a test case from one run to the
+/// The document, of the files with an account that is right, and of all that is wrong. A file fails as a whole, with each of its mistakes in the text: who follows a test case from one run to the
 /// next knows it by its name.
-pub fn junit(files: &[Counted], problems: &[Problem]) -> Result<String> {
+pub fn junit(files: &[Arc<str>], problems: &[Problem]) -> Result<String> {
     let mut wrong: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
     for problem in problems {
         wrong.entry(&problem.place.file).or_default().push(problem);
     }
-    let cases = cases(files, problems, &wrong);
+    let cases = cases(files, problems);
     let (tests, failures) = (cases.len().to_string(), wrong.len().to_string());
     let totals = [("tests", tests.as_str()), ("failures", &failures), ("errors", "0"), ("skipped", "0")];
 
@@ -37,10 +38,9 @@ pub fn junit(files: &[Counted], problems: &[Problem]) -> Result<String> {
     Ok(String::from_utf8(xml.into_inner())?)
 }
 
-/// The files to tell of, each once: those that hold an account, and whatever else has a mistake.
-fn cases<'a>(files: &'a [Counted], problems: &'a [Problem], wrong: &BTreeMap<&str, Vec<&Problem>>) -> Vec<&'a str> {
-    let looked_at = files.iter().filter(|file| file.accounts > 0 || wrong.contains_key(&*file.file));
-    let all = looked_at.map(|file| &*file.file).chain(problems.iter().map(|problem| &*problem.place.file));
+/// The files to tell of, each once.
+fn cases<'a>(files: &'a [Arc<str>], problems: &'a [Problem]) -> Vec<&'a str> {
+    let all = files.iter().map(|file| &**file).chain(problems.iter().map(|problem| &*problem.place.file));
     let mut seen = BTreeSet::new();
     all.filter(|file| seen.insert(*file)).collect()
 }
@@ -89,9 +89,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_told_of_once_and_one_without_accounts_only_if_it_is_wrong() {
-        let checked = |file: &str, accounts| Counted { file: file.into(), accounts };
-        let files = [checked("a", 2), checked("kustomization", 0), checked("b", 1), checked("broken", 0)];
+    fn a_file_is_told_of_once_with_all_its_mistakes() {
+        let files = ["a".into(), "b".into()];
         let problems = [problem("broken", 1, "x", "1"), problem("a", 2, "x", "2"), problem("folder", 3, "x", "3")];
         let xml = junit(&files, &[problems.as_slice(), &[problem("a", 4, "y", "4")]].concat()).unwrap();
         let document = roxmltree::Document::parse(&xml).unwrap();
