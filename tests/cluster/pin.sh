@@ -1,5 +1,6 @@
 #!/bin/sh
 # Pins tests/cluster/newest or tests/cluster/oldest to a Kubernetes release: pin.sh newest|oldest vX.Y.Z
+# The programs of a node (tests/cluster/node) are of the newest release, and pinned with it.
 #
 # Kubernetes' own go.mod asks for its staging modules (k8s.io/api, k8s.io/client-go, ...) at v0.0.0 and means the copies
 # in its own repository. Every one of them is published as v0.Y.Z too, so each gets a requirement and a replacement of
@@ -8,13 +9,14 @@ set -eu
 
 which=${1:-} version=${2:-}
 case "$which:$version" in
-newest:v1.*.* | oldest:v1.*.*) ;;
+newest:v1.*.*) folders="newest node" ;;
+oldest:v1.*.*) folders=oldest ;;
 *)
     echo "usage: pin.sh newest|oldest vX.Y.Z (what is served: go list -m -versions k8s.io/kubernetes)" >&2
     exit 2
     ;;
 esac
-cd "$(dirname "$0")/$which"
+cd "$(dirname "$0")"
 
 GOWORK=off
 export GOWORK
@@ -24,25 +26,28 @@ upstream=$(cd / && go mod download -json "k8s.io/kubernetes@$version" |
 staging=$(sed -n 's/^\t\(k8s\.io\/[a-z-]*\) v0\.0\.0$/\1/p' "$upstream" | sort -u)
 etcd=$(sed -n 's/^\tgo\.etcd\.io\/etcd\/server\/v3 \(v[0-9.]*\).*/\1/p' "$upstream")
 
-{
-    echo "// Written by ../pin.sh $which $version"
-    echo
-    echo "module opsadmin-operator/tests/cluster/$which"
-    echo
-    grep -E '^go [0-9]' "$upstream"
-    echo
-    grep -E '^godebug default=' "$upstream"
-    echo
-    echo "require ("
-    echo "	k8s.io/kubernetes $version"
-    echo "	go.etcd.io/etcd/server/v3 $etcd"
-    for module in $staging; do echo "	$module v0.${version#v1.}"; done
-    echo ")"
-    echo
-    echo "replace ("
-    for module in $staging; do echo "	$module => $module v0.${version#v1.}"; done
-    echo ")"
-} >go.mod
-rm -f go.sum
-# Packages that only other modules' tests import cannot all be found, and no program needs them: so -e.
-go mod tidy -e
+for folder in $folders; do
+    {
+        echo "// Written by ../pin.sh $which $version"
+        echo
+        echo "module opsadmin-operator/tests/cluster/$folder"
+        echo
+        grep -E '^go [0-9]' "$upstream"
+        echo
+        grep -E '^godebug default=' "$upstream"
+        echo
+        echo "require ("
+        echo "	k8s.io/kubernetes $version"
+        echo "	go.etcd.io/etcd/server/v3 $etcd"
+        for module in $staging; do echo "	$module v0.${version#v1.}"; done
+        echo ")"
+        echo
+        echo "replace ("
+        for module in $staging; do echo "	$module => $module v0.${version#v1.}"; done
+        echo ")"
+    } >"$folder/go.mod"
+    rm -f "$folder/go.sum"
+    # Packages that only other modules' tests import cannot all be found, and no program needs them: so -e. Nor need the
+    # programs of a node etcd: what nobody imports is left out.
+    (cd "$folder" && go mod tidy -e)
+done

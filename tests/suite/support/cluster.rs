@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use kube::{Api, Client, Config};
 use tokio::sync::OnceCell;
 
 use super::audit::{self, AuditEvent};
-use super::control_plane::ControlPlane;
+use super::control_plane::{ControlPlane, Site};
 use super::namespace::TestNamespace;
 use super::process::Folder;
 use super::programs::{Programs, installed_kubectl};
@@ -33,7 +34,7 @@ const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
 const KUBECTL_WITHIN: Duration = Duration::from_mins(1);
 
-/// A Kubernetes API server and its controllers. There are no nodes, so no pod ever runs.
+/// A Kubernetes API server and its controllers. There are no nodes, so no pod ever runs, unless it was made for one.
 pub struct Cluster {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
@@ -59,13 +60,20 @@ impl Cluster {
     /// A cluster that only this test uses, without the project's definitions: for what concerns all namespaces or must
     /// see them missing. It is there until the test binary ends.
     pub async fn of_its_own() -> &'static Self {
-        match Self::start_bare().await {
+        match Self::start_bare(Programs::find, Site::Loopback).await {
             Ok(mut cluster) => {
                 cluster.start_controllers();
                 Box::leak(Box::new(cluster))
             }
             Err(problem) => panic!("no cluster of its own: {problem}"),
         }
+    }
+
+    /// A cluster of the newest release that a node at this address can join, without the project's definitions.
+    pub async fn for_a_node(address: Ipv4Addr) -> Result<Self, String> {
+        let mut cluster = Self::start_bare(|| Programs::of_release("newest"), Site::Node(address)).await?;
+        cluster.start_controllers();
+        Ok(cluster)
     }
 
     /// Gives it the project's definitions.
@@ -94,17 +102,19 @@ impl Cluster {
     }
 
     async fn start() -> Result<Self, String> {
-        let mut cluster = Self::start_bare().await?;
+        let mut cluster = Self::start_bare(Programs::find, Site::Loopback).await?;
         install_definitions(&client_of(&cluster.kubeconfig).await?).await?;
         cluster.start_controllers();
         Ok(cluster)
     }
 
-    async fn start_bare() -> Result<Self, String> {
-        let programs = tokio::task::spawn_blocking(Programs::find)
-            .await
-            .map_err(|error| format!("looking for the programs: {error}"))??;
-        let own = ControlPlane::start(&programs).await?;
+    async fn start_bare(
+        find: impl FnOnce() -> Result<Programs, String> + Send + 'static,
+        site: Site,
+    ) -> Result<Self, String> {
+        let programs =
+            tokio::task::spawn_blocking(find).await.map_err(|error| format!("looking for the programs: {error}"))??;
+        let own = ControlPlane::start(&programs, site).await?;
         let kubeconfig = own.kubeconfig_for("opsadmin-suite", Some("system:masters"));
         Ok(Self {
             kubeconfig,
@@ -119,6 +129,11 @@ impl Cluster {
         if let (Some(own), Some(controller_manager)) = (&mut self.own, &self.controller_manager) {
             own.start_controllers(controller_manager);
         }
+    }
+
+    /// Its control plane, unless it was there before the tests.
+    pub fn control_plane(&self) -> Option<&ControlPlane> {
+        self.own.as_ref()
     }
 
     /// A kubeconfig that may do everything.

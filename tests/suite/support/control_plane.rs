@@ -1,5 +1,6 @@
-//! Starts a Kubernetes control plane: etcd, the API server and the controllers that a cluster without nodes needs.
+//! Starts a Kubernetes control plane: etcd, the API server and the controllers that a cluster needs.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -44,6 +45,10 @@ rules:
 - level: Metadata
 "#;
 
+/// The addresses of Services, and the one of these that is the API server's.
+const SERVICES: &str = "10.96.0.0/16";
+const SERVICE_ADDRESS: &str = "10.96.0.1";
+
 /// What a cluster without nodes can make use of; the others would only cost time.
 const CONTROLLERS: [&str; 5] = [
     "clusterrole-aggregation-controller",
@@ -53,8 +58,18 @@ const CONTROLLERS: [&str; 5] = [
     "serviceaccount-controller",
 ];
 
+/// Where it is, and whether there is a node that runs pods.
+#[derive(Clone, Copy)]
+pub enum Site {
+    /// On the loopback interface, where no node can be.
+    Loopback,
+    /// At this address, which a node and its pods reach. It is the node's own.
+    Node(Ipv4Addr),
+}
+
 /// A running control plane; dropping it ends it.
 pub struct ControlPlane {
+    site: Site,
     folder: Arc<Folder>,
     authority: Authority,
     url: String,
@@ -64,10 +79,10 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Starts etcd and an API server, and waits until it is ready.
-    pub async fn start(programs: &Programs) -> Result<Self, String> {
+    pub async fn start(programs: &Programs, site: Site) -> Result<Self, String> {
         let mut problem = String::new();
         for _ in 0..ATTEMPTS {
-            let mut started = Self::launch(programs);
+            let mut started = Self::launch(programs, site);
             match started.wait_until_ready().await {
                 Ok(()) => return Ok(started),
                 Err(error) => problem = error,
@@ -79,7 +94,7 @@ impl ControlPlane {
         Err(problem)
     }
 
-    fn launch(programs: &Programs) -> Self {
+    fn launch(programs: &Programs, site: Site) -> Self {
         let folder = Folder::new("cluster");
         let authority = Authority::new();
         let port = free_port();
@@ -103,7 +118,12 @@ impl ControlPlane {
             ]),
         );
 
-        let server = authority.server(&["127.0.0.1", "localhost", "kubernetes.default.svc"]);
+        let address = match site {
+            Site::Loopback => Ipv4Addr::LOCALHOST,
+            Site::Node(address) => address,
+        };
+        let names = [&address.to_string(), "localhost", "kubernetes.default.svc", SERVICE_ADDRESS];
+        let server = authority.server(&names);
         folder.write("ca.crt", authority.certificate());
         folder.write("server.crt", server.certificate);
         folder.write("server.key", server.key);
@@ -116,19 +136,17 @@ impl ControlPlane {
             &folder,
             "kube-apiserver",
             "KILL",
-            Command::new(&programs.apiserver).current_dir(&path).args([
+            Command::new(&programs.apiserver).current_dir(&path).args(site.arguments(&folder, &authority)).args([
                 format!("--etcd-servers={etcd_url}"),
-                "--bind-address=127.0.0.1".into(),
-                "--advertise-address=127.0.0.1".into(),
-                // It refuses to tell others of a loopback address, and nobody here asks for it.
-                "--endpoint-reconciler-type=none".into(),
+                format!("--bind-address={address}"),
+                format!("--advertise-address={address}"),
                 format!("--secure-port={port}"),
                 format!("--cert-dir={}", path.display()),
                 format!("--tls-cert-file={}", at("server.crt")),
                 format!("--tls-private-key-file={}", at("server.key")),
                 format!("--client-ca-file={}", at("ca.crt")),
                 "--authorization-mode=Node,RBAC".into(),
-                "--service-cluster-ip-range=10.96.0.0/16".into(),
+                format!("--service-cluster-ip-range={SERVICES}"),
                 "--service-account-issuer=https://kubernetes.default.svc".into(),
                 format!("--service-account-key-file={}", at("service-accounts.pub")),
                 format!("--service-account-signing-key-file={}", at("service-accounts.key")),
@@ -140,9 +158,10 @@ impl ControlPlane {
             ]),
         );
         Self {
+            site,
             folder,
             authority,
-            url: format!("https://127.0.0.1:{port}"),
+            url: format!("https://{address}:{port}"),
             audit_log,
             processes: vec![etcd, apiserver],
         }
@@ -177,7 +196,7 @@ impl ControlPlane {
             "KILL",
             Command::new(program).current_dir(path).args([
                 format!("--kubeconfig={}", kubeconfig.display()),
-                format!("--controllers={}", CONTROLLERS.join(",")),
+                format!("--controllers={}", self.site.controllers()),
                 "--secure-port=0".into(),
                 "--leader-elect=false".into(),
                 "--use-service-account-credentials".into(),
@@ -215,9 +234,38 @@ impl ControlPlane {
         &self.audit_log
     }
 
-    /// Where its files are.
+    /// Where its files are; its authority's certificate is `ca.crt`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+impl Site {
+    /// What the API server is told because of it.
+    fn arguments(self, folder: &Folder, authority: &Authority) -> Vec<String> {
+        match self {
+            // It refuses to tell others of a loopback address, and nobody asks for it.
+            Self::Loopback => vec!["--endpoint-reconciler-type=none".into()],
+            Self::Node(_) => {
+                let pair = authority.client("kube-apiserver-kubelet-client", Some("system:masters"));
+                let certificate = folder.write("kubelet-client.crt", pair.certificate);
+                let key = folder.write("kubelet-client.key", pair.key);
+                vec![
+                    format!("--kubelet-client-certificate={}", certificate.display()),
+                    format!("--kubelet-client-key={}", key.display()),
+                    // Nobody resolves the names of nodes.
+                    "--kubelet-preferred-address-types=InternalIP".into(),
+                    "--enable-admission-plugins=NodeRestriction".into(),
+                ]
+            }
+        }
+    }
+
+    fn controllers(self) -> String {
+        match self {
+            Self::Loopback => CONTROLLERS.join(","),
+            Self::Node(_) => "*".into(),
+        }
     }
 }
 

@@ -20,10 +20,18 @@ impl Programs {
     /// Those in the folder that `KUBEBUILDER_ASSETS` names, or the pinned release that `tests/cluster/build.sh` builds,
     /// which takes minutes the first time.
     pub fn find() -> Result<Self, String> {
-        let folder = match env::var_os("KUBEBUILDER_ASSETS") {
-            Some(folder) => PathBuf::from(folder),
-            None => build()?,
-        };
+        match env::var_os("KUBEBUILDER_ASSETS") {
+            Some(folder) => Self::in_folder(&PathBuf::from(folder)),
+            None => Self::of_release(&env::var("OPSADMIN_TEST_KUBERNETES").unwrap_or_else(|_| String::from("newest"))),
+        }
+    }
+
+    /// Those of the pinned `newest` or `oldest` release, which are built the first time.
+    pub fn of_release(release: &str) -> Result<Self, String> {
+        Self::in_folder(&built("build.sh", &[release])?)
+    }
+
+    fn in_folder(folder: &Path) -> Result<Self, String> {
         let program = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
         let required = |name: &str| {
             program(name).ok_or_else(|| {
@@ -44,18 +52,19 @@ pub fn installed_kubectl() -> PathBuf {
     PathBuf::from("kubectl")
 }
 
-fn build() -> Result<PathBuf, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
-    let release = env::var("OPSADMIN_TEST_KUBERNETES").unwrap_or_else(|_| String::from("newest"));
+/// The folder that a script of `tests/cluster` has built, now or earlier.
+pub fn built(script: &str, arguments: &[&str]) -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster").join(script);
     let output = Command::new("sh")
         .arg(&script)
-        .arg(&release)
+        .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("{} does not start: {error}", script.display()))?;
     if !output.status.success() {
-        return Err(format!("{} {release}: {}; its own message is above", script.display(), output.status));
+        let arguments = arguments.join(" ");
+        return Err(format!("{} {arguments}: {}; its own message is above", script.display(), output.status));
     }
     let folder = String::from_utf8(output.stdout).map_err(|error| format!("{}: {error}", script.display()))?;
     Ok(PathBuf::from(folder.trim_end()))

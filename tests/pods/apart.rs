@@ -1,0 +1,90 @@
+//! The way into the namespaces that the tests run in, and what this machine has to have for it.
+
+use std::env;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::support::programs::{Programs, built};
+
+/// The node's address, which its pods and the API server have in common.
+pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+/// The network of the pods.
+pub const POD_NETWORK: &str = "10.200.0.0/24";
+/// Where distributions put the plugins that give pods a network.
+pub const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/// What makes the namespaces.
+pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pods/apart.sh");
+
+const CGROUP: &str = "OPSADMIN_PODS_CGROUP";
+const SETUP: &str = "tests/pods/setup.sh installs it on Debian and Ubuntu";
+
+/// The cgroup that everything of the node is to be below; none outside of the namespaces.
+pub fn cgroup() -> Option<String> {
+    env::var(CGROUP).ok()
+}
+
+/// Runs this program once more with the same arguments, in namespaces that end with it.
+pub fn run_again() -> Result<ExitCode, String> {
+    require_root()?;
+    for program in ["unshare", "ip", "iptables", "tar"] {
+        which(program)?;
+    }
+    runc()?;
+    busybox()?;
+    if !CNI_FOLDERS.iter().any(|folder| Path::new(folder).join("bridge").is_file()) {
+        return Err(format!("the CNI plugins are missing (none in {}); {SETUP}", CNI_FOLDERS.join(", ")));
+    }
+    // Both need the network, if they were never built, and there is none inside.
+    Programs::of_release("newest")?;
+    built("build-node.sh", &[])?;
+
+    let because = |error: io::Error| format!("tests/pods/apart.sh: {error}");
+    let mut apart = Command::new("sh")
+        .arg(SCRIPT)
+        .arg(env::current_exe().map_err(because)?)
+        .args(env::args_os().skip(1))
+        .env("OPSADMIN_PODS_NODE", format!("{NODE_ADDRESS}/24"))
+        // A group of its own, so that Ctrl-C in a terminal reaches this program alone, and the rest ends in order.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(because)?;
+    // `wait` would close it, and with it end the tests.
+    let owner = apart.stdin.take();
+    let status = apart.wait().map_err(because)?;
+    drop(owner);
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn require_root() -> Result<(), String> {
+    let id = Command::new("id").arg("-u").output().map_err(|error| format!("id: {error}"))?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Ok(());
+    }
+    Err("they need root, for namespaces, cgroups and containers. As another user: \
+         sudo --preserve-env=PATH,HOME cargo test --test pods"
+        .into())
+}
+
+/// What runs containers.
+pub fn runc() -> Result<PathBuf, String> {
+    which("runc")
+}
+
+/// What is in the partners' images.
+pub fn busybox() -> Result<PathBuf, String> {
+    which("busybox")
+}
+
+fn which(program: &str) -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+        .ok_or_else(|| format!("{program} is missing; {SETUP}"))
+}

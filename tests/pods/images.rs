@@ -1,0 +1,126 @@
+//! Images made by hand, as a registry or an OCI layout holds them: blobs by their digest, one layer each.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::apart::busybox;
+use crate::support::process::Folder;
+use crate::support::run::run;
+
+const WITHIN: Duration = Duration::from_mins(2);
+/// What busybox is to be called by.
+const APPLETS: [&str; 7] = ["cat", "grep", "readlink", "sh", "sleep", "tr", "true"];
+
+/// Blobs of images.
+pub struct Blobs {
+    folder: Arc<Folder>,
+}
+
+impl Blobs {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { folder: Folder::new("images") }
+    }
+
+    /// The file of a blob.
+    pub fn file(&self, digest: &str) -> PathBuf {
+        self.folder.path().join(digest)
+    }
+
+    /// An image with the debug build of the operator and the C library that it needs, and nothing else. Gives the
+    /// digest of its manifest.
+    pub async fn operator(&self) -> String {
+        let root = self.root("operator", "usr/local/bin");
+        let (built, program) = (env!("CARGO_BIN_EXE_opsadmin"), root.join("usr/local/bin/opsadmin"));
+        // Its debug information is three quarters of it, and nobody looks at that in a pod.
+        said("strip", [OsStr::new("--strip-debug"), built.as_ref(), "-o".as_ref(), program.as_ref()]).await;
+        copy_libraries(built.as_ref(), &root).await;
+        self.image(&root, &json!({ "Entrypoint": ["/usr/local/bin/opsadmin"], "Env": ["PATH=/usr/local/bin"] })).await
+    }
+
+    /// An image whose program does nothing until it is told to end, with a shell to look around. Gives the digest of
+    /// its manifest.
+    pub async fn idle(&self) -> String {
+        let root = self.root("idle", "bin");
+        let busybox = busybox().expect("it was there");
+        fs::copy(&busybox, root.join("bin/busybox")).expect("it can be read");
+        copy_libraries(&busybox, &root).await;
+        for applet in APPLETS {
+            symlink("busybox", root.join("bin").join(applet)).expect("a new link");
+        }
+        let idle = "trap 'exit 0' TERM; sleep 1000000 & wait";
+        self.image(&root, &json!({ "Entrypoint": ["/bin/sh", "-c", idle], "Env": ["PATH=/bin"] })).await
+    }
+
+    fn root(&self, name: &str, programs: &str) -> PathBuf {
+        let root = self.folder.path().join(name);
+        fs::create_dir_all(root.join(programs)).expect("a new folder");
+        root
+    }
+
+    async fn image(&self, root: &Path, config: &Value) -> String {
+        let layer = root.with_extension("tar");
+        let owner = ["--create", "--numeric-owner", "--owner=0", "--group=0"].map(OsStr::new);
+        let files = ["--file".as_ref(), layer.as_os_str(), "--directory".as_ref(), root.as_os_str(), ".".as_ref()];
+        said("tar", owner.into_iter().chain(files)).await;
+        let layer = self.add(&layer, "application/vnd.oci.image.layer.v1.tar").await;
+        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+        });
+        let config = self.add_json(root, &config, "application/vnd.oci.image.config.v1+json").await;
+        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+        let manifest = self.add_json(root, &manifest, MANIFEST).await;
+        manifest["digest"].as_str().expect("a text").to_owned()
+    }
+
+    async fn add_json(&self, root: &Path, contents: &Value, kind: &str) -> Value {
+        let file = root.with_extension("json");
+        fs::write(&file, contents.to_string()).expect("it can be written");
+        self.add(&file, kind).await
+    }
+
+    /// Takes a file in, and describes it as manifests do.
+    async fn add(&self, file: &Path, kind: &str) -> Value {
+        let sum = said("sha256sum", [file]).await;
+        let digest = format!("sha256:{}", sum.split(' ').next().expect("a checksum"));
+        let size = fs::metadata(file).expect("it is there").len();
+        fs::rename(file, self.file(&digest)).expect("it can be moved");
+        json!({ "mediaType": kind, "digest": digest, "size": size })
+    }
+}
+
+/// The kind of a manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Copies the libraries that a program is linked with, and what loads them, to where it looks for them in an image.
+async fn copy_libraries(program: &Path, root: &Path) {
+    let mut ldd = Command::new("ldd");
+    ldd.arg(program);
+    // It fails for a program that needs none.
+    let said = run(ldd, "", WITHIN).await.stdout;
+    let libraries: BTreeSet<_> = said.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    for library in libraries {
+        let copy = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("a folder");
+        fs::copy(library, copy).expect("a library can be read");
+    }
+}
+
+/// What a program prints that does its work.
+async fn said(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    run(command, "", WITHIN).await.succeeded()
+}

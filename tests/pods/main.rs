@@ -1,0 +1,56 @@
+//! Real pods on a real node: the operator and its partners' programs run as their manifests say.
+//!
+//! The node is this machine, so the tests run apart from the rest of it (`apart.sh`), which needs root.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod apart;
+mod harness;
+mod images;
+mod node;
+mod operator;
+mod partners;
+mod registry;
+mod scene;
+#[allow(unused_imports, reason = "it is the suite's, which uses all of it")]
+#[path = "../suite/support/mod.rs"]
+mod support;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use tokio::runtime::Runtime;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if arguments.list || apart::cgroup().is_some() {
+        return libtest_mimic::run(&arguments, trials()).exit_code();
+    }
+    match apart::run_again() {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("The tests of real pods cannot run: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The tests by their names; all of them share one runtime, as they share the cluster.
+fn trials() -> Vec<Trial> {
+    let runtime: &'static Runtime = Box::leak(Box::new(Runtime::new().expect("the system gives threads")));
+    macro_rules! trials {
+        ($($module:ident::$test:ident),* $(,)?) => {
+            vec![$(Trial::test(concat!(stringify!($module), "::", stringify!($test)), || {
+                runtime.block_on($module::$test());
+                Ok(())
+            })),*]
+        };
+    }
+    trials![
+        harness::nothing_outlives_its_owner,
+        operator::runs_as_its_manifests_say_and_is_replaced_without_a_key_changing,
+        partners::keys_as_files_change_while_the_program_runs,
+        partners::keys_as_variables_change_with_a_restart_within_the_overlap,
+        partners::a_suspended_and_a_deleted_account_no_longer_serve_a_pod,
+    ]
+}

@@ -1,0 +1,53 @@
+//! The operator as a pod: `deploy/` as it stands.
+
+use serde_json::json;
+
+use crate::scene::{Place, Scene, identity, name};
+use crate::world::OPERATOR;
+
+const PLACE: Place =
+    Place { secret: "steady-opsadmin", api_key: "OPSADMIN_API_KEY", secret_key: "OPSADMIN_SECRET_KEY" };
+
+/// An account that says this of itself.
+fn account(description: &str) -> String {
+    json!({
+        "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": "steady" },
+        "spec": { "roles": ["Customer"], "description": description },
+    })
+    .to_string()
+}
+
+/// Its pod is deleted: the next one goes on, and the Secret is not even written again.
+pub async fn runs_as_its_manifests_say_and_is_replaced_without_a_key_changing() {
+    let scene = Scene::set("steady").await;
+    scene.apply(&account("Before.")).await;
+    scene.ready("steady").await;
+    let (before, pair) = (scene.secret(PLACE).await, scene.in_secret(PLACE).await);
+    assert_eq!(pair, scene.in_database("steady").await);
+    assert!(scene.logs_in(&pair.api_key).await);
+
+    let operator = Scene { world: scene.world, namespace: OPERATOR };
+    let lax = operator.kubectl(&["run", "lax", "--image=registry.example.com/lax", "--dry-run=server"]).await;
+    assert!(lax.stderr.contains("violates PodSecurity"), "the namespace is strict: {lax:?}");
+    let pods = operator.pods("opsadmin-operator").await;
+    assert_eq!(pods.len(), 1, "{pods:?}");
+    let old = identity(&pods[0]);
+    assert_eq!(old.2, 0, "it was never restarted");
+    let metrics = format!("/api/v1/namespaces/{OPERATOR}/pods/{}:8080/proxy/metrics", name(&pods[0]));
+    let metrics = operator.kubectl(&["get", "--raw", &metrics]).await.succeeded();
+    assert!(metrics.contains("opsadmin_"), "{metrics}");
+    let log = operator.kubectl(&["logs", name(&pods[0])]).await.succeeded();
+    assert!(log.contains("the account database is ready") && !log.contains(&pair.secret_key), "{log}");
+
+    operator.kubectl(&["delete", "pod", "-l", "app.kubernetes.io/name=opsadmin-operator"]).await.succeeded();
+    scene.world.rolled_out(OPERATOR, "opsadmin-operator").await;
+    let pods = operator.pods("opsadmin-operator").await;
+    assert_ne!(identity(&pods[0]).0, old.0, "another pod");
+
+    scene.apply(&account("After.")).await;
+    scene.ready("steady").await;
+    let after = scene.secret(PLACE).await;
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "it was left alone");
+    assert_eq!(scene.in_database("steady").await, pair);
+    assert!(scene.logs_in(&pair.api_key).await);
+}

@@ -1,0 +1,86 @@
+//! A registry, from which the node pulls whatever image a manifest names.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use crate::images::{Blobs, MANIFEST};
+
+/// Images by the name of their repository, whatever their tag.
+pub struct Registry {
+    blobs: Blobs,
+    manifests: HashMap<String, String>,
+}
+
+impl Registry {
+    /// One with the operator's image, and an idle program under each name that the examples' Deployments have.
+    pub async fn filled() -> Self {
+        let blobs = Blobs::new();
+        let (operator, idle) = (blobs.operator().await, blobs.idle().await);
+        let mut manifests = HashMap::from([("library/opsadmin-operator".to_owned(), operator)]);
+        for name in ["halden/app", "kestrel/billing", "pause"] {
+            manifests.insert(name.to_owned(), idle.clone());
+        }
+        Self { blobs, manifests }
+    }
+
+    /// Serves it for as long as the tests run; gives the port on the loopback interface.
+    pub async fn serve(self) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("it has an address").port();
+        let registry = Arc::new(self);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("the listener works");
+                let registry = Arc::clone(&registry);
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let answer = registry.answer(request.method(), request.uri().path());
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                tokio::spawn(async move {
+                    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await {
+                        eprintln!("the registry: {error}");
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let Some((kind, file)) = self.find(path) else {
+            let missing = Response::builder().status(StatusCode::NOT_FOUND).body(Full::default());
+            return missing.expect("it is well-formed");
+        };
+        let size = fs::metadata(&file).expect("a blob is there").len();
+        let body = if method == Method::HEAD { Vec::new() } else { fs::read(&file).expect("a blob can be read") };
+        let digest = file.file_name().and_then(|name| name.to_str()).expect("a digest").to_owned();
+        let answer = Response::builder().header(CONTENT_TYPE, kind).header(CONTENT_LENGTH, size);
+        let answer = answer.header("Docker-Content-Digest", digest).body(Full::from(body));
+        answer.expect("it is well-formed")
+    }
+
+    /// The kind and the file of what is at a path of the registry.
+    fn find(&self, path: &str) -> Option<(&str, std::path::PathBuf)> {
+        let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
+        let (repository, kind) = rest.rsplit_once('/')?;
+        let (kind, digest) = match kind {
+            "blobs" => ("application/octet-stream", reference),
+            _ if reference.starts_with("sha256:") => (MANIFEST, reference),
+            _ => (MANIFEST, self.manifests.get(repository)?.as_str()),
+        };
+        Some((kind, self.blobs.file(digest))).filter(|(_, file)| file.is_file())
+    }
+}

@@ -1,0 +1,196 @@
+//! A namespace with partners' accounts and pods, and what a test sees of them.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
+use kube::Api;
+use kube::api::ListParams;
+use opsadmin_operator::api::{ApiAccount, condition};
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+
+use crate::support::run::Finished;
+use crate::support::wait::eventually;
+use crate::world::{SOON, World, repository, world};
+
+/// Both halves of an account's keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    pub api_key: String,
+    pub secret_key: String,
+}
+
+/// Where a Secret has them.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub secret: &'static str,
+    pub api_key: &'static str,
+    pub secret_key: &'static str,
+}
+
+/// A namespace where only restricted pods may run.
+pub struct Scene {
+    pub world: &'static World,
+    pub namespace: &'static str,
+}
+
+impl Scene {
+    /// Makes it.
+    pub async fn set(namespace: &'static str) -> Self {
+        let world = world().await;
+        world.cluster.kubectl("", &["create", "namespace", namespace]).await.succeeded();
+        world.restrict(namespace).await;
+        Self { world, namespace }
+    }
+
+    /// Runs `kubectl` in it.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Finished {
+        self.world.cluster.kubectl(self.namespace, arguments).await
+    }
+
+    /// Applies manifests.
+    pub async fn apply(&self, manifests: &str) {
+        let apply = ["apply", "--server-side", "-f", "-"];
+        self.world.cluster.kubectl_with(self.namespace, &apply, manifests).await.succeeded();
+    }
+
+    /// Applies a folder of the platform example, as `kubectl apply -k` does.
+    pub async fn apply_example(&self, folder: &str) {
+        let folder = repository("examples/platform").join(folder).display().to_string();
+        self.kubectl(&["apply", "--server-side", "-k", &folder]).await.succeeded();
+    }
+
+    /// Waits until the account is as its newest spec says.
+    pub async fn ready(&self, name: &str) -> ApiAccount {
+        let accounts = self.world.accounts(self.namespace);
+        eventually(&format!("the account {name} to be ready"), SOON, async || {
+            let account = accounts.get(name).await.map_err(|error| error.to_string())?;
+            let conditions = account.status.iter().flat_map(|status| &status.conditions);
+            let mut ready = conditions.filter(|c| c.type_ == condition::READY && c.status == "True");
+            if ready.any(|c| c.observed_generation == account.metadata.generation) {
+                Ok(account)
+            } else {
+                Err(format!("{:?}\n{}", account.status, self.world.operator_log().await))
+            }
+        })
+        .await
+    }
+
+    /// The Secret at a place.
+    pub async fn secret(&self, place: Place) -> Secret {
+        let secrets: Api<Secret> = Api::namespaced(self.world.client.clone(), self.namespace);
+        secrets.get(place.secret).await.unwrap_or_else(|error| panic!("the Secret {}: {error}", place.secret))
+    }
+
+    /// The keys that are in a Secret.
+    pub async fn in_secret(&self, place: Place) -> Pair {
+        let data = self.secret(place).await.data.unwrap_or_default();
+        let text = |key: &str| String::from_utf8(data[key].0.clone()).expect("a key is text");
+        Pair { api_key: text(place.api_key), secret_key: text(place.secret_key) }
+    }
+
+    /// Waits until a Secret has other keys than these, and gives them.
+    pub async fn rotated(&self, place: Place, before: &Pair) -> Pair {
+        eventually(&format!("other keys in the Secret {}", place.secret), SOON, async || {
+            let seen = self.in_secret(place).await;
+            if seen == *before { Err(self.world.operator_log().await) } else { Ok(seen) }
+        })
+        .await
+    }
+
+    /// The keys that the account database has for an account, opened.
+    pub async fn in_database(&self, account: &str) -> Pair {
+        let get = self.world.opsadmin_with_keyring(&["get", account, "--show-secret", "-o", "json"]);
+        let said = get.run_on_terminal().await.succeeded();
+        let said: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let keys = said["keys"].as_array().expect("a list of keys");
+        let active = keys.iter().find(|key| key["state"] == "Active").expect("one is to be used");
+        let text = |half: &str| active[half].as_str().expect("a text").to_owned();
+        Pair { api_key: text("apiKey"), secret_key: text("secretKey") }
+    }
+
+    /// Whether OpsAdmin's API servers would find an account for an API key, by the statement that they are given.
+    pub async fn logs_in(&self, api_key: &str) -> bool {
+        let page = fs::read_to_string(repository("docs/database.md")).expect("the page is there");
+        let (_, statement) = page.split_once("```sql\n-- Who logs in").expect("the page has the statement");
+        let (statement, _) = statement.split_once("```").expect("the statement ends");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_micros();
+        let query = sqlx::query(AssertSqlSafe(format!("-- Who logs in{statement}")));
+        let query = query.bind(api_key.to_owned()).bind(i64::try_from(now).expect("it fits"));
+        let rows = query.fetch_all(&self.world.sql().await).await.expect("the database answers");
+        !rows.is_empty()
+    }
+
+    /// The pods of a Deployment that nobody has asked to end, each with the status of its container.
+    pub async fn pods(&self, app: &str) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), self.namespace);
+        let params = ListParams::default().labels(&format!("app.kubernetes.io/name={app}"));
+        let pods = pods.list(&params).await.expect("the API server answers");
+        pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    /// Waits until the cluster tells that pods of a Deployment cannot start, with this in the reason.
+    pub async fn waits(&self, app: &str, reason: &str) {
+        eventually(&format!("{app} to wait: {reason}"), SOON, async || {
+            let ready = |pod: &Pod| container(pod).is_some_and(|container| container.ready);
+            assert!(!self.pods(app).await.iter().any(ready), "{app} runs, without {reason}");
+            let events =
+                ["get", "events", "-o", r#"jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}"#];
+            let events = self.kubectl(&events).await.succeeded();
+            let told = events.lines().any(|event| event.starts_with(app) && event.contains(reason));
+            if told { Ok(()) } else { Err(events) }
+        })
+        .await;
+    }
+
+    /// Runs a script in a pod, as the user that its program is.
+    pub async fn exec(&self, pod: &str, script: &str) -> Finished {
+        self.kubectl(&["exec", pod, "--", "sh", "-e", "-c", script]).await
+    }
+
+    /// The keys that a pod finds in the files of a folder, both of one moment: the kubelet changes the link `..data`.
+    pub async fn in_files(&self, pod: &str, folder: &str, place: Place) -> Result<Pair, String> {
+        let Place { api_key, secret_key, .. } = place;
+        let script = format!("cd {folder}/$(readlink {folder}/..data); cat {api_key}; echo; cat {secret_key}");
+        let said = self.exec(pod, &script).await;
+        match said.stdout.split_once('\n') {
+            Some((api_key, secret_key)) if said.status.success() => {
+                Ok(Pair { api_key: api_key.to_owned(), secret_key: secret_key.to_owned() })
+            }
+            _ => Err(format!("{said:?}")),
+        }
+    }
+
+    /// The keys that the program of a pod has as variables since it was started.
+    pub async fn in_variables(&self, pod: &str) -> Pair {
+        let environment = self.exec(pod, "tr '\\0' '\\n' </proc/1/environ").await.succeeded();
+        let value = |name: &str| {
+            let value = environment.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            value.unwrap_or_else(|| panic!("no {name} in {environment}")).to_owned()
+        };
+        Pair { api_key: value("OPSADMIN_API_KEY"), secret_key: value("OPSADMIN_SECRET_KEY") }
+    }
+}
+
+/// The status of a pod's only container, if it was made.
+pub fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.first()
+}
+
+/// A pod's name.
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().expect("a pod has a name")
+}
+
+/// What is another when a pod, or its container, is another.
+pub fn identity(pod: &Pod) -> (Option<&str>, Option<&str>, i32) {
+    let container = container(pod).expect("it has a container");
+    (pod.metadata.uid.as_deref(), container.container_id.as_deref(), container.restart_count)
+}
+
+/// How long it is until then.
+pub fn until(time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time) -> Duration {
+    let then = Duration::from_micros(u64::try_from(time.0.as_microsecond()).expect("it is after 1970"));
+    then.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970"))
+}

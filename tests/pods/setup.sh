@@ -1,0 +1,51 @@
+#!/bin/sh
+# Makes a machine ready for `cargo test --test pods`, on top of what tests/setup.sh does. Debian's and Ubuntu's packages are
+# installed by it; everything else it names, with what to do about it. Where nothing is missing it does nothing.
+#
+# The tests make namespaces, cgroups and containers, and take them away again: as root only.
+set -eu
+cd "$(dirname "$0")/../.."
+
+if [ "$(id -u)" != 0 ]; then
+    echo "The tests of real pods need root, for namespaces, cgroups and containers: run this and them as root," >&2
+    echo "or leave them out. All other tests run without: cargo test" >&2
+    exit 1
+fi
+
+has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1; }
+has_cni() { [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ]; }
+
+# The packages that would bring what is missing.
+packages=
+has runc || packages="$packages runc"
+has_cni || packages="$packages containernetworking-plugins"
+has iptables || packages="$packages iptables"
+has ip || packages="$packages iproute2"
+has busybox || packages="$packages busybox-static"
+has strip || packages="$packages binutils"
+has script || packages="$packages bsdutils"
+has unshare || packages="$packages util-linux"
+
+if [ -n "$packages" ] && has apt-get; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -q -y update
+    # Without quotes: each is a package.
+    # shellcheck disable=SC2086
+    apt-get -q -y install --no-install-recommends $packages
+fi
+
+problems=0
+problem() {
+    problems=$((problems + 1))
+    echo "Missing: $*" >&2
+}
+
+for program in runc iptables ip busybox strip script unshare; do
+    has "$program" || problem "$program"
+done
+has_cni || problem "the CNI plugins bridge, host-local and loopback, in /usr/lib/cni or /opt/cni/bin"
+go_wanted=$(sed -n 's/^go //p' tests/cluster/containerd/go.mod)
+(cd tests/cluster/containerd && GOWORK=off go env GOVERSION >/dev/null 2>&1) ||
+    problem "Go $go_wanted or newer, which builds the node: go.dev/dl, or let a Go of 1.21 or newer fetch it: GOTOOLCHAIN=auto"
+
+[ "$problems" = 0 ]
