@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 oldest_postgres=15
 rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-go_wanted=$(sed -n 's/^go //p' tests/cluster/newest/go.mod)
+go_wanted=$(sed -n 's/^go //p' tests/gitops/go.mod)
 
 has() { command -v "$1" >/dev/null 2>&1; }
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
@@ -70,14 +70,13 @@ elif ! at_least "$rust_wanted" "$(cargo --version | cut -d ' ' -f 2)"; then
     problem "Rust $rust_wanted or newer (found: $(cargo --version)): rustup update stable"
 fi
 
-if [ -z "${KUBEBUILDER_ASSETS:-}${OPSADMIN_TEST_KUBECONFIG:-}" ]; then
-    # A Go that may fetch a newer one counts as that one: so the question is asked where go.mod is.
-    if ! has go; then
-        problem "Go $go_wanted or newer, which builds the test cluster: go.dev/dl"
-    elif ! (cd tests/cluster/newest && GOWORK=off go env GOVERSION >/dev/null); then
-        problem "Go $go_wanted or newer, which builds the test cluster (found: $(cd / && go version)): go.dev/dl," \
-            "or let a Go of 1.21 or newer fetch it: GOTOOLCHAIN=auto"
-    fi
+# A Go that may fetch a newer one counts as that one: so the question is asked where go.mod is.
+what_for="builds the test cluster and fetches the definitions of Argo CD and Flux"
+if ! has go; then
+    problem "Go $go_wanted or newer, which $what_for: go.dev/dl"
+elif ! (cd tests/gitops && GOWORK=off go env GOVERSION >/dev/null); then
+    problem "Go $go_wanted or newer, which $what_for (found: $(cd / && go version)): go.dev/dl," \
+        "or let a Go of 1.21 or newer fetch it: GOTOOLCHAIN=auto"
 fi
 
 [ "$problems" = 0 ]

@@ -45,7 +45,7 @@ impl Applied {
         self.progress.iter_mut().for_each(Progress::hide);
         let Owner { namespace, name, .. } = owner;
         if self.format == Format::Text {
-            outcome.done.iter().try_for_each(|done| output.line(&format!("{namespace}/{name}: {done}")))?;
+            outcome.done.iter().try_for_each(|done| output.words(&format!("{namespace}/{name}: {done}")))?;
         }
         if let Some(refusal) = &outcome.refusal {
             output.complain(format!("{place}: {namespace}/{name}: {}: {refusal}", refusal.reason()));

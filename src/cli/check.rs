@@ -5,7 +5,7 @@ use super::database::DatabaseArgs;
 use super::output::{Format, FormatArgs, Output};
 use super::surroundings::Machine;
 use super::text::plain;
-use crate::account::{Access, Account, EndpointGroup, Plans, Reach, Role, Use, access};
+use crate::account::{Access, Account, EndpointGroup, Plans, Reach, Role, Use, Verdict, access};
 use crate::reconcile::Surroundings;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
@@ -129,10 +129,14 @@ fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> 
             .iter()
             .map(|judged| [judged.rule.as_str(), judged.verdict.as_str(), &judged.why].map(str::to_owned)),
     );
-    output.table(&rows)?;
+    output.painted_table(&rows, |row| match row.checked_sub(1).map(|rule| access.rules[rule].verdict) {
+        Some(Verdict::Fail) => AnsiColor::Red.on_default(),
+        Some(Verdict::NotAsked) => Style::new().dimmed(),
+        Some(Verdict::Pass) | None => Style::new(),
+    })?;
     output.line("")?;
     let name = plain(&account.settings.name);
-    let strong = |colour: AnsiColor| Style::new().fg_color(Some(colour.into())).bold();
+    let strong = |colour: AnsiColor| colour.on_default().bold();
     if access.is_let_in() {
         let style = strong(AnsiColor::Green);
         output.line(&format!("{name} is {style}let in{style:#}"))?;
@@ -143,7 +147,7 @@ fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> 
     } else {
         let style = strong(AnsiColor::Red);
         let why: Vec<&str> = access.refusals().map(|judged| judged.why.as_str()).collect();
-        output.line(&format!("{name} is {style}not let in{style:#}: {}", why.join("; ")))
+        output.words(&format!("{name} is {style}not let in{style:#}: {}", why.join("; ")))
     }
 }
 

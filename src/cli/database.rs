@@ -80,10 +80,7 @@ impl KeyringArgs {
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
         let (path, beside) = self.file(named)?;
         match Keyring::load(&path) {
-            Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed(database).await? => {
-                create(&path)?;
-                Ok(Keyring::load(&path)?)
-            }
+            Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed(database).await? => create(&path),
             other => Ok(other?),
         }
     }
@@ -148,7 +145,8 @@ async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {
 }
 
 /// Makes a new keyring file.
-pub fn create(path: &Path) -> Result<()> {
-    new_keyring()?.create(path)?;
-    Ok(())
+pub fn create(path: &Path) -> Result<Keyring> {
+    let keyring = new_keyring()?;
+    keyring.create(path)?;
+    Ok(keyring)
 }

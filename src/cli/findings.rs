@@ -1,5 +1,9 @@
 //! What is wrong with manifests, in the forms that continuous integration reads.
 
+mod junit;
+
+pub use junit::junit;
+
 use crate::manifests::{Place, Problem, Skipped};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;

@@ -8,6 +8,7 @@ use super::view::AccountView;
 use crate::account::{Account, Life};
 use crate::database::AccountRegister;
 use crate::reconcile::Surroundings;
+use anstyle::Style;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
@@ -101,7 +102,12 @@ impl Get {
         }
         output.table(&view.lines())?;
         output.line("")?;
-        output.table(&view.key_rows())?;
+        let keys = view.key_rows();
+        if output.has_room_for(&keys) {
+            output.table(&keys)?;
+        } else {
+            output.table(&view.key_lines())?;
+        }
         let mut secret_keys = view.secret_keys().peekable();
         if secret_keys.peek().is_some() {
             output.line("")?;
@@ -138,11 +144,22 @@ impl Get {
         if self.format.format != Format::Text {
             output.value(self.format.format, &json!({ "accounts": views }))?;
         } else if !views.is_empty() {
-            let rows = views.iter().map(AccountView::row);
-            output.table(&std::iter::once(AccountView::heading()).chain(rows).collect::<Vec<_>>())?;
+            self.print(&views, output)?;
         } else if is_whole {
             output.complain("there are no such accounts");
         }
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Prints a list for people.
+    fn print(&self, views: &[AccountView], output: &mut Output) -> Result<()> {
+        let rows: Vec<_> = std::iter::once(AccountView::heading()).chain(views.iter().map(AccountView::row)).collect();
+        let style = |row: usize| row.checked_sub(1).map_or_else(Style::new, |account| views[account].style());
+        if self.narrowed.deleted || output.has_room_for(&rows) {
+            return output.painted_table(&rows, style);
+        }
+        // Whoever has a name is found without an id.
+        let rows: Vec<_> = rows.into_iter().map(|[cells @ .., _]| cells).collect::<Vec<[String; 6]>>();
+        output.painted_table(&rows, style)
     }
 }

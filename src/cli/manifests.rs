@@ -2,7 +2,8 @@
 
 use super::output::Output;
 use crate::account::ClusterId;
-use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Skipped, Source};
+use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Place, Problem, Skipped, Source};
+use anstyle::Style;
 use clap::Args;
 
 /// The namespace of resources that name none, where nothing else says.
@@ -41,12 +42,12 @@ impl ManifestArgs {
         }
     }
 
-    /// Checks them all, and keeps and prints nothing.
+    /// Checks them all, and keeps and prints nothing; `right` is told where each account is that has no mistake of its own.
     ///
     /// # Errors
     /// [`Invalid`] with every problem.
-    pub fn check(&self, cluster: &ClusterId) -> Result<Checked, Invalid> {
-        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(DEFAULT_NAMESPACE, cluster))
+    pub fn check(&self, cluster: &ClusterId, right: &mut dyn FnMut(&Place)) -> Result<Checked, Invalid> {
+        manifests::check(&self.filenames, std::io::stdin().lock(), &self.options(DEFAULT_NAMESPACE, cluster), right)
     }
 
     fn options(&self, namespace: &str, cluster: &ClusterId) -> manifests::Options {
@@ -59,7 +60,16 @@ impl ManifestArgs {
 pub fn complain(invalid: &Invalid, output: &Output) {
     note(&invalid.skipped, output);
     for problem in &invalid.problems {
-        output.complain(problem);
+        output.complain(painted(problem));
+    }
+}
+
+/// A problem with its place in bold, by which the eye finds the next one.
+fn painted(problem: &Problem) -> String {
+    let (bold, text, place) = (Style::new().bold(), problem.to_string(), problem.place.to_string());
+    match text.strip_prefix(&place) {
+        Some(rest) => format!("{bold}{place}{bold:#}{rest}"),
+        None => text,
     }
 }
 

@@ -38,6 +38,7 @@ mod rotate;
 mod step_in;
 mod surroundings;
 mod suspend;
+mod terminal;
 mod text;
 mod validate;
 mod view;

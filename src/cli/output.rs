@@ -1,14 +1,15 @@
 //! Printing: results to standard output, notes and complaints to standard error.
 //!
 //! A reader that went away (`opsadmin apply | head -1`) ends the printing and not the work: half of it would be worse.
-//! Colours reach terminals only, and not those that ask for none (`NO_COLOR`).
+//! Colours reach terminals only, and not those that ask for none (`NO_COLOR`); only for a terminal anything is folded.
 
+use super::terminal::{breadth, columns, folded, width};
+use anstyle::Style;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
-use tabwriter::TabWriter;
 
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -71,18 +72,46 @@ impl Output {
     /// # Errors
     /// As [`Self::line`].
     pub fn table<const N: usize>(&mut self, rows: &[[String; N]]) -> Result<()> {
-        let mut columns = TabWriter::new(Vec::new()).padding(3);
-        for row in rows {
-            writeln!(columns, "{}", row.join("\t"))?;
+        self.painted_table(rows, |_| Style::new())
+    }
+
+    /// The same with a style for each row, by its number.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn painted_table<const N: usize>(
+        &mut self,
+        rows: &[[String; N]],
+        style: impl Fn(usize) -> Style,
+    ) -> Result<()> {
+        for (number, lines) in columns(rows, width(io::stdout())).iter().enumerate() {
+            let style = style(number);
+            lines.iter().try_for_each(|line| self.line(&format!("{style}{line}{style:#}")))?;
         }
-        let text = String::from_utf8(columns.into_inner()?)?;
-        text.lines().try_for_each(|line| self.line(line.trim_end()))
+        Ok(())
+    }
+
+    /// Whether no row of a table is wider than the terminal; anywhere else there is room for all.
+    #[expect(clippy::unused_self, reason = "all printing goes through one place")]
+    pub fn has_room_for<const N: usize>(&self, rows: &[[String; N]]) -> bool {
+        width(io::stdout()).is_none_or(|width| breadth(rows) <= width)
+    }
+
+    /// Prints a line of the result that is made of words.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn words(&mut self, text: &str) -> Result<()> {
+        folded(text, width(io::stdout())).iter().try_for_each(|line| self.line(line))
     }
 
     /// Prints a note or a complaint. If even that is impossible there is nobody left to tell.
     #[expect(clippy::unused_self, reason = "all printing goes through one place")]
     pub fn complain(&self, text: impl Display) {
-        drop(writeln!(io::stderr(), "{text}"));
+        let width = width(io::stderr());
+        for line in text.to_string().lines().flat_map(|line| folded(line, width)) {
+            drop(writeln!(anstream::stderr(), "{line}"));
+        }
     }
 }
 
@@ -105,7 +134,6 @@ pub fn as_yaml(value: &impl Serialize) -> Result<String> {
 /// JSON with the characters escaped that do something to a terminal and that JSON leaves as they are: they can stand in its
 /// texts only. YAML's own rules have them escaped.
 fn without_control(json: &str) -> String {
-    let is_harmless = |c: char| c == '\n' || !(c.is_control() || is_invisible(c));
     if json.chars().all(is_harmless) {
         return json.to_owned();
     }
@@ -119,6 +147,11 @@ fn without_control(json: &str) -> String {
         }
     }
     escaped
+}
+
+/// Whether a character may stand in the text that is printed: it is seen, and does nothing to a terminal.
+pub fn is_harmless(c: char) -> bool {
+    c == '\n' || !(c.is_control() || is_invisible(c))
 }
 
 /// Whether a character turns the direction of a text, ends a line or takes no room.

@@ -60,7 +60,7 @@ impl Planned {
             Form::Text => {
                 for line in coloured(account) {
                     progress.hide();
-                    output.line(&line)?;
+                    output.words(&line)?;
                 }
             }
             Form::Markdown(markdown) => markdown.push(account),

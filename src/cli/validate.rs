@@ -9,6 +9,7 @@ use crate::manifests::{Checked, Invalid};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Check manifests by the rules that a cluster enforces at admission, without one.
 ///
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 /// silence.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin validate -f accounts/\n  kustomize build overlays/prod | opsadmin validate -f -\n  opsadmin validate -f accounts/ -o github"
+    after_help = "Examples:\n  opsadmin validate -f accounts/\n  kustomize build overlays/prod | opsadmin validate -f -\n  opsadmin validate -f accounts/ -o github\n  opsadmin validate -f accounts/ -o junit > validate.xml"
 )]
 pub struct Validate {
     #[command(flatten)]
@@ -41,13 +42,21 @@ enum FindingsFormat {
     Github,
     /// For code scanning.
     Sarif,
+    /// A test case for each file, for GitLab, Jenkins and Azure.
+    Junit,
 }
 
 impl Validate {
     /// Checks them, and prints what is wrong.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let cluster = ClusterId::parse(LOCAL_CLUSTER)?;
-        let checked = self.manifests.check(&cluster);
+        let mut files: Vec<Arc<str>> = Vec::new();
+        let checked = self.manifests.check(&cluster, &mut |place| {
+            let is_listed = files.last().is_some_and(|last| *last == place.file);
+            if self.output == FindingsFormat::Junit && !is_listed {
+                files.push(Arc::clone(&place.file));
+            }
+        });
         if self.output == FindingsFormat::Text {
             return for_people(checked, output);
         }
@@ -62,6 +71,7 @@ impl Validate {
             FindingsFormat::Json => output.value(Format::Json, &findings())?,
             FindingsFormat::Yaml => output.value(Format::Yaml, &findings())?,
             FindingsFormat::Sarif => output.value(Format::Json, &findings::sarif(&problems))?,
+            FindingsFormat::Junit => output.line(&findings::junit(&files, &problems)?)?,
             FindingsFormat::Github => {
                 findings::github(&problems).iter().try_for_each(|command| output.line(command))?;
             }

@@ -2,6 +2,7 @@
 
 use super::text::{listed, plain};
 use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};
+use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -117,6 +118,15 @@ impl AccountView {
         ]
     }
 
+    /// How that line looks: who is let in as declared does not stand out.
+    pub fn style(&self) -> Style {
+        match self.state() {
+            "suspended" => AnsiColor::Yellow.on_default(),
+            "enabled" => Style::new(),
+            _ => Style::new().dimmed(),
+        }
+    }
+
     /// The heading of a list.
     pub fn heading() -> [String; 7] {
         ["NAME", "STATE", "ROLES", "AFFILIATE", "ADDRESSES", "OWNER", "ID"].map(str::to_owned)
@@ -161,6 +171,18 @@ impl AccountView {
             [key.id.clone(), key.api_key.clone(), key.state.to_owned(), format!("{:.0}", key.created), expires]
         }));
         rows
+    }
+
+    /// The same for a terminal without room for that: one thing a line.
+    pub fn key_lines(&self) -> Vec<[String; 2]> {
+        let lines = self.key_rows().into_iter().skip(1).flat_map(|[id, api_key, state, created, expires]| {
+            let state = match expires.as_str() {
+                "-" => format!("{state}, made {created}"),
+                expires => format!("{state}, made {created}, expires {expires}"),
+            };
+            [("Pair:", id), ("  API key:", api_key), ("  State:", state)].map(|(what, text)| [what.to_owned(), text])
+        });
+        lines.collect()
     }
 
     /// The secret keys that were added, each after its pair's id.

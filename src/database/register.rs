@@ -41,8 +41,9 @@ pub trait AccountRegister: AccountDatabase {
         limit: u16,
     ) -> Result<Vec<SealedPair>, DatabaseError>;
 
-    /// Stores secret keys that were sealed anew, all in one transaction. A pair that has changed since is left alone.
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError>;
+    /// Stores secret keys that were sealed anew, all in one transaction, and tells how many. A pair that has changed since is
+    /// left alone.
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<u64, DatabaseError>;
 }
 
 /// A pair of keys, and whose it is.

@@ -82,13 +82,22 @@ pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<M
 }
 
 /// Checks every manifest that the sources hold, as [`read`] does, and keeps none of them, so that memory does not grow with
-/// what they say.
+/// what they say. `right` is told where each account is that has no mistake of its own.
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Checked, Invalid> {
+pub fn check(
+    sources: &[Source],
+    stdin: impl Read,
+    options: &Options,
+    right: &mut dyn FnMut(&Place),
+) -> Result<Checked, Invalid> {
     let mut accounts = 0;
-    let skipped = walk(&Schema::of_api_account(), sources, stdin, options, &mut |_| accounts += 1)?;
+    let mut take = |manifest: Manifest| {
+        accounts += 1;
+        right(&manifest.place);
+    };
+    let skipped = walk(&Schema::of_api_account(), sources, stdin, options, &mut take)?;
     Ok(Checked { accounts, skipped })
 }
 

@@ -4,9 +4,10 @@ mod rotate;
 mod status;
 
 use super::database::create;
-use super::output::Output;
+use super::output::{Format, FormatArgs, Output};
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,6 +34,9 @@ struct Init {
     /// The file to make.
     #[arg(long, value_name = "FILE", env = "OPSADMIN_KEYRING", default_value = "opsadmin.keyring")]
     keyring: PathBuf,
+
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 impl KeyringCommand {
@@ -49,11 +53,14 @@ impl KeyringCommand {
 impl Init {
     /// Makes it.
     fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        create(&self.keyring)?;
-        output.line(&format!(
-            "made the keyring {}; back it up: without it, no secret key in the database can be read again",
-            self.keyring.display()
-        ))?;
+        let keyring = create(&self.keyring)?;
+        let file = self.keyring.display().to_string();
+        match self.format.format {
+            Format::Text => output.line(&format!(
+                "made the keyring {file}; back it up: without it, no secret key in the database can be read again"
+            ))?,
+            format => output.value(format, &json!({ "keyring": file, "seals": keyring.ids().next() }))?,
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

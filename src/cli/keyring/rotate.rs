@@ -1,13 +1,15 @@
 //! `opsadmin keyring rotate`: a new key seals from now on, and what older ones sealed is sealed anew.
 
 use crate::cli::database::{DatabaseArgs, KeyringArgs, new_key};
-use crate::cli::output::Output;
+use crate::cli::output::{Format, FormatArgs, Output};
 use crate::cli::surroundings::Machine;
 use crate::database::{AccountRegister, Keyring, Resealed, SealedPair};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use std::path::Path;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// How many pairs are sealed anew in one transaction, which others wait for.
@@ -33,6 +35,9 @@ pub(super) struct Rotate {
     /// Do one step. Default: all of them, one after the other.
     #[arg(long, value_name = "STEP")]
     only: Option<Step>,
+
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,112 +52,196 @@ enum Step {
     Remove,
 }
 
+/// What this run did, and how the keyring is after it; also of a run that failed on its way.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rotated {
+    /// The keyring's file.
+    keyring: String,
+    /// The key that was added, if one was.
+    added: Option<String>,
+    /// Whether another key seals since this run.
+    switched: bool,
+    /// How many secret keys were sealed anew.
+    resealed: u64,
+    /// How many secret keys cannot be opened, and were left as they are.
+    unreadable: u64,
+    /// The keys that were removed.
+    removed: Vec<String>,
+    /// The key that seals now.
+    seals: String,
+    /// The other keys that are still there: the rotation is under way as long as there are any.
+    opens: Vec<String>,
+}
+
 impl Rotate {
     /// Rotates, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let path = self.keyring.path(&self.database)?;
         let keyring = Keyring::load(&path)?;
         let database = self.database.open_existing().await?;
-        let rotated = self.rotate(keyring, &path, database.as_ref(), output).await;
+        let rotated = self.rotate(Rotation::of(keyring, path, self.format.format), database.as_ref(), output).await;
         database.close().await;
         rotated
     }
 
+    /// Goes on until something is in the way; what was done until then is told in either case.
     async fn rotate(
         &self,
-        mut keyring: Keyring,
-        path: &Path,
+        mut rotation: Rotation,
         database: &dyn AccountRegister,
         output: &mut Output,
     ) -> Result<ExitCode> {
         let in_use = database.sealing_keys_in_use().await?;
-        keyring.check(&in_use)?;
-        let whole = self.only.is_none();
-        let is_under_way = keyring.ids().count() > 1;
+        rotation.keyring.check(&in_use)?;
+        let ended = self.steps(&mut rotation, &in_use, database, output).await;
+        output.value(rotation.format, &rotation.told())?;
+        ended.map(|()| ExitCode::SUCCESS)
+    }
+
+    async fn steps(
+        &self,
+        rotation: &mut Rotation,
+        in_use: &BTreeSet<String>,
+        database: &dyn AccountRegister,
+        output: &mut Output,
+    ) -> Result<()> {
+        let does = |step: Step| self.only.is_none_or(|only| only == step);
+        let is_under_way = rotation.keyring.ids().count() > 1;
         match self.only {
-            None if is_under_way => output.complain("going on with the rotation that is under way"),
-            None | Some(Step::Add) if !is_under_way => {
-                keyring = keyring.with_another(new_key()?);
-                keyring.replace(path)?;
-                output.line(&format!("added a key to {}; back it up", path.display()))?;
-            }
-            Some(Step::Add) => bail!(
+            Some(Step::Add) if is_under_way => bail!(
                 "{} has more than one key already: a rotation is under way; go on with --only use, reseal or remove",
-                path.display()
+                rotation.path.display()
             ),
+            None if is_under_way => output.complain("going on with the rotation that is under way"),
+            _ if does(Step::Add) => rotation.add(output)?,
             _ => {}
         }
-        if whole || self.only == Some(Step::Use) {
-            // The key that was added last has sealed nothing until it is used; afterwards the last one is an old one.
-            let is_new = keyring.ids().last().is_some_and(|last| !in_use.contains(last));
-            if keyring.ids().count() > 1 && is_new {
-                keyring = keyring.sealing_with_the_last();
-                keyring.replace(path)?;
-            }
-            output.line(&format!("the key {} seals from now on", sealing(&keyring)))?;
+        if does(Step::Use) {
+            rotation.switch(in_use, output)?;
         }
-        if whole || self.only == Some(Step::Reseal) {
-            reseal(&keyring, database, output).await?;
+        if does(Step::Reseal) {
+            rotation.reseal(database, output).await?;
         }
-        if whole || self.only == Some(Step::Remove) {
-            remove(keyring, path, database, output).await?;
+        if does(Step::Remove) {
+            rotation.remove(database, output).await?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 
-/// Seals anew whatever another key has sealed.
-async fn reseal(keyring: &Keyring, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
-    let all: u64 =
-        database.sealed_pairs().await?.iter().filter(|(key, _)| *key != sealing(keyring)).map(|(_, n)| n).sum();
-    let (mut done, mut unread) = (0_u64, 0_u64);
-    let mut last: Option<SealedPair> = None;
-    loop {
-        let pairs = database.sealed_otherwise(sealing(keyring), last.as_ref(), BATCH).await?;
-        let Some(end) = pairs.last() else { break };
-        let mut resealed = Vec::new();
-        for SealedPair { account, key } in &pairs {
-            match keyring.open(*account, key.id, &key.sealed) {
-                Ok(secret_key) => {
-                    let mut nonce = [0; 12];
-                    Machine.fill(&mut nonce)?;
-                    let sealed = keyring.seal(*account, key.id, &secret_key, nonce);
-                    let before = key.sealed.sealed_with.clone();
-                    resealed.push(Resealed { account: *account, key: key.id, before, sealed });
-                }
-                Err(error) => {
-                    unread += 1;
-                    output.complain(error);
-                }
-            }
-        }
-        database.reseal(&resealed, Machine.now()).await?;
-        done += u64::try_from(resealed.len())?;
-        output.complain(format!("{done} of {all} secret keys sealed anew"));
-        last = Some(end.clone());
-    }
-    if unread > 0 {
-        bail!(
-            "secret keys that cannot be opened: {unread}; they were left as they are, and so was the key that they need"
-        );
-    }
-    output.line(&format!("every secret key is sealed with the key {}", sealing(keyring)))
+/// A rotation, with the keyring as it stands in its file, and what was done so far.
+struct Rotation {
+    keyring: Keyring,
+    path: PathBuf,
+    format: Format,
+    added: Option<String>,
+    switched: bool,
+    resealed: u64,
+    unreadable: u64,
+    removed: Vec<String>,
 }
 
-/// Removes the keys that nothing needs any more.
-async fn remove(keyring: Keyring, path: &Path, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
-    let in_use = database.sealing_keys_in_use().await?;
-    let before: Vec<String> = keyring.ids().map(str::to_owned).collect();
-    let keyring = keyring.without_unused(&in_use);
-    let kept: Vec<&str> = keyring.ids().collect();
-    keyring.replace(path)?;
-    for key in before.iter().filter(|key| !kept.contains(&key.as_str())) {
-        output.line(&format!("removed the key {key}, which nothing is sealed with"))?;
+impl Rotation {
+    /// One that has done nothing yet.
+    fn of(keyring: Keyring, path: PathBuf, format: Format) -> Self {
+        Self { keyring, path, format, added: None, switched: false, resealed: 0, unreadable: 0, removed: Vec::new() }
     }
-    for key in kept.iter().skip(1) {
-        output.complain(format!("kept the key {key}: secret keys are still sealed with it"));
+
+    /// Adds a key.
+    fn add(&mut self, output: &mut Output) -> Result<()> {
+        self.replace(self.keyring.clone().with_another(new_key()?))?;
+        self.added = self.keyring.ids().last().map(str::to_owned);
+        self.tell(output, &format!("added a key to {}; back it up", self.path.display()))
     }
-    Ok(())
+
+    /// Has the key seal that was added last: it has sealed nothing until then, and afterwards the last one is an old one.
+    fn switch(&mut self, in_use: &BTreeSet<String>, output: &mut Output) -> Result<()> {
+        let is_new = self.keyring.ids().last().is_some_and(|last| !in_use.contains(last));
+        if self.keyring.ids().count() > 1 && is_new {
+            self.replace(self.keyring.clone().sealing_with_the_last())?;
+            self.switched = true;
+        }
+        self.tell(output, &format!("the key {} seals from now on", sealing(&self.keyring)))
+    }
+
+    /// Seals anew whatever another key has sealed.
+    async fn reseal(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
+        let sealing = sealing(&self.keyring).to_owned();
+        let pairs = database.sealed_pairs().await?;
+        let all: u64 = pairs.iter().filter(|(key, _)| **key != sealing).map(|(_, pairs)| pairs).sum();
+        let mut last: Option<SealedPair> = None;
+        loop {
+            let pairs = database.sealed_otherwise(&sealing, last.as_ref(), BATCH).await?;
+            let Some(end) = pairs.last() else { break };
+            let mut resealed = Vec::new();
+            for SealedPair { account, key } in &pairs {
+                match self.keyring.open(*account, key.id, &key.sealed) {
+                    Ok(secret_key) => {
+                        let mut nonce = [0; 12];
+                        Machine.fill(&mut nonce)?;
+                        let sealed = self.keyring.seal(*account, key.id, &secret_key, nonce);
+                        let before = key.sealed.sealed_with.clone();
+                        resealed.push(Resealed { account: *account, key: key.id, before, sealed });
+                    }
+                    Err(error) => {
+                        self.unreadable += 1;
+                        output.complain(error);
+                    }
+                }
+            }
+            self.resealed += database.reseal(&resealed, Machine.now()).await?;
+            output.complain(format!("{} of {all} secret keys sealed anew", self.resealed));
+            last = Some(end.clone());
+        }
+        if self.unreadable > 0 {
+            bail!(
+                "secret keys that cannot be opened: {}; they were left as they are, and so was the key that they need",
+                self.unreadable
+            );
+        }
+        self.tell(output, &format!("every secret key is sealed with the key {sealing}"))
+    }
+
+    /// Removes the keys that nothing needs any more.
+    async fn remove(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
+        let in_use = database.sealing_keys_in_use().await?;
+        let before: Vec<String> = self.keyring.ids().map(str::to_owned).collect();
+        self.replace(self.keyring.clone().without_unused(&in_use))?;
+        self.removed = before.into_iter().filter(|key| self.keyring.ids().all(|kept| kept != key)).collect();
+        for key in &self.removed {
+            self.tell(output, &format!("removed the key {key}, which nothing is sealed with"))?;
+        }
+        for key in self.keyring.ids().skip(1) {
+            output.complain(format!("kept the key {key}: secret keys are still sealed with it"));
+        }
+        Ok(())
+    }
+
+    /// Takes another keyring, once it stands in the file.
+    fn replace(&mut self, keyring: Keyring) -> Result<()> {
+        keyring.replace(&self.path)?;
+        self.keyring = keyring;
+        Ok(())
+    }
+
+    /// Tells people at once; programs get it all at the end.
+    fn tell(&self, output: &mut Output, text: &str) -> Result<()> {
+        if self.format == Format::Text { output.line(text) } else { Ok(()) }
+    }
+
+    fn told(self) -> Rotated {
+        Rotated {
+            keyring: self.path.display().to_string(),
+            seals: sealing(&self.keyring).to_owned(),
+            opens: self.keyring.ids().skip(1).map(str::to_owned).collect(),
+            added: self.added,
+            switched: self.switched,
+            resealed: self.resealed,
+            unreadable: self.unreadable,
+            removed: self.removed,
+        }
+    }
 }
 
 /// The id of the key that seals.

@@ -1,8 +1,9 @@
 //! `opsadmin keyring status`: what the keyring's keys are used for.
 
 use crate::cli::database::{DatabaseArgs, KeyringArgs};
-use crate::cli::output::{Format, Output};
+use crate::cli::output::{Format, FormatArgs, Output};
 use crate::database::Keyring;
+use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -19,9 +20,8 @@ pub(super) struct Status {
     #[command(flatten)]
     keyring: KeyringArgs,
 
-    /// How to print it.
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 /// One key.
@@ -44,13 +44,17 @@ impl Status {
         let sealed = database.sealed_pairs().await;
         database.close().await;
         let keys = keys(&keyring, sealed?);
-        if self.output == Format::Text {
+        if self.format.format == Format::Text {
             let heading = ["KEY", "STATE", "SEALED SECRET KEYS"].map(str::to_owned);
             let rows =
                 keys.iter().map(|key| [key.id.clone(), key.state.to_owned(), key.sealed_secret_keys.to_string()]);
-            output.table(&[heading].into_iter().chain(rows).collect::<Vec<_>>())?;
+            let rows: Vec<_> = [heading].into_iter().chain(rows).collect();
+            output.painted_table(&rows, |row| match row.checked_sub(1).map(|key| keys[key].state) {
+                Some("missing") => AnsiColor::Red.on_default(),
+                _ => Style::new(),
+            })?;
         }
-        output.value(self.output, &keys)?;
+        output.value(self.format.format, &keys)?;
         let is_missing = keys.iter().any(|key| key.state == "missing");
         if is_missing {
             output.complain(

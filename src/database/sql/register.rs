@@ -74,12 +74,12 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
-    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<(), DatabaseError> {
+    async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<u64, DatabaseError> {
         let work = async {
             let mut session = self.dialect.write().await?;
-            reseal::reseal(&mut session, pairs, at).await?;
+            let stored = reseal::reseal(&mut session, pairs, at).await?;
             session.finish().await?;
-            Ok(())
+            Ok(stored)
         };
         self.answer(ANSWER_WITHIN, work).await
     }

@@ -16,8 +16,7 @@ const COUNT: &str = "SELECT sealed_with, count(*) FROM account_keys GROUP BY sea
 /// First the account's row, as in every change, so that two changes wait for each other in one place.
 const TAKE: &str = "UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1 RETURNING version";
 
-const RESEAL: &str =
-    "UPDATE account_keys SET secret_key_sealed = $3, sealed_with = $4 WHERE id = $1 AND sealed_with = $2";
+const RESEAL: &str = "UPDATE account_keys SET secret_key_sealed = $3, sealed_with = $4 WHERE id = $1 AND sealed_with = $2 RETURNING created_at";
 
 /// Up to this many pairs that another key sealed, after the last one of the batch before.
 pub(super) async fn sealed_otherwise<S: Session>(
@@ -47,8 +46,9 @@ pub(super) async fn count<S: Session>(session: &mut S) -> Result<Vec<(String, i6
     Ok(session.rows(COUNT, &[]).await?)
 }
 
-/// Stores the new seals; a pair that is gone or was sealed anew by somebody else is left alone.
-pub(super) async fn reseal<S: Session>(session: &mut S, pairs: &[Resealed], at: Timestamp) -> Result<(), Fault> {
+/// Stores the new seals, and tells of how many pairs; one that is gone or was sealed anew by somebody else is left alone.
+pub(super) async fn reseal<S: Session>(session: &mut S, pairs: &[Resealed], at: Timestamp) -> Result<u64, Fault> {
+    let mut stored = 0;
     for Resealed { account, key, before, sealed } in pairs {
         let (account, key) = (account.to_string(), key.to_string());
         let taken: Vec<(i64,)> = session.rows(TAKE, &[account.as_str().into(), at.as_microsecond().into()]).await?;
@@ -59,8 +59,9 @@ pub(super) async fn reseal<S: Session>(session: &mut S, pairs: &[Resealed], at: 
                 sealed.bytes.as_slice().into(),
                 sealed.sealed_with.as_str().into(),
             ];
-            session.run(RESEAL, &values).await?;
+            let rows: Vec<(i64,)> = session.rows(RESEAL, &values).await?;
+            stored += u64::from(!rows.is_empty());
         }
     }
-    Ok(())
+    Ok(stored)
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
@@ -13,6 +13,12 @@ impl Desk {
     async fn keyring(&self, arguments: &[&str]) -> Finished {
         let call = Opsadmin::new().args(["keyring"]).args(arguments).args(["--database", &self.database, "--keyring"]);
         call.args([self.path("opsadmin.keyring")]).run().await
+    }
+
+    /// What a run of `rotate` prints as JSON, whether it succeeds or not.
+    async fn rotate(&self, arguments: &[&str]) -> (Value, Finished) {
+        let out = self.keyring(&[&["rotate", "-o", "json"], arguments].concat()).await;
+        (serde_json::from_str(&out.stdout).unwrap_or_else(|error| panic!("{error}: {out:?}")), out)
     }
 
     /// Each key of the keyring with what it does and how much it has sealed.
@@ -99,6 +105,47 @@ async fn after_add_alone_the_whole_command_uses_what_was_added() {
     assert_eq!((end.len(), &end[0].0), (1, &added));
 }
 
+/// What is told of a run, without the keyring's file.
+fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
+    json!({
+        "added": added, "switched": switched, "resealed": resealed, "unreadable": 0, "removed": removed,
+        "seals": seals, "opens": opens,
+    })
+}
+
+#[tokio::test]
+async fn programs_are_told_what_each_run_did_and_how_the_keyring_is_then() {
+    let desk = desk_with(3).await;
+    let file = desk.path("opsadmin.keyring").display().to_string();
+    let run = async |arguments: &[&str]| {
+        let (mut value, out) = desk.rotate(arguments).await;
+        let keyring = value.as_object_mut().expect("an object").remove("keyring");
+        assert_eq!((keyring, out.status.code()), (Some(file.clone().into()), Some(0)), "{out:?}");
+        value
+    };
+    let old = desk.keys().await.remove(0).0;
+    let first = run(&["--only", "add"]).await;
+    let new = first["added"].as_str().expect("it is told").to_owned();
+    assert_eq!(first, told(&json!(new), false, 0, &[], &old, &[&new]));
+    let switched = run(&["--only", "use"]).await;
+    assert_eq!(switched, told(&Value::Null, true, 0, &[], &new, &[&old]));
+    let again = run(&["--only", "use"]).await;
+    assert_eq!(again, told(&Value::Null, false, 0, &[], &new, &[&old]), "nothing was done twice");
+    let early = run(&["--only", "remove"]).await;
+    assert_eq!(early, told(&Value::Null, false, 0, &[], &new, &[&old]), "it is needed");
+    // Going on, this run has added and switched nothing: that was an earlier one.
+    assert_eq!(run(&[]).await, told(&Value::Null, false, 3, &[&old], &new, &[]));
+
+    let whole = run(&[]).await;
+    let newest = whole["added"].as_str().expect("it is told").to_owned();
+    assert_eq!(whole, told(&json!(newest), true, 3, &[&new], &newest, &[]));
+    assert_eq!(desk.keys().await, [(newest, "seals".to_owned(), 3)]);
+
+    let made = Opsadmin::new().args(["keyring", "init", "--keyring", "k", "-o", "yaml"]).run().await.succeeded();
+    let made: Value = serde_saphyr::from_str(&made).expect("it is YAML");
+    assert!(made["keyring"] == "k" && made["seals"].as_str().is_some_and(|id| id.len() == 16), "{made}");
+}
+
 #[tokio::test]
 async fn a_key_that_is_still_needed_stays_and_the_rest_is_done() {
     let database = postgres().await.database("keyring").await;
@@ -112,8 +159,10 @@ async fn a_key_that_is_still_needed_stays_and_the_rest_is_done() {
     let sql = sqlx::postgres::PgPool::connect(database.url()).await.expect("the database answers");
     let spoil = "UPDATE account_keys SET secret_key_sealed = 'spoilt' WHERE account_id = (SELECT id FROM accounts WHERE name = 'a')";
     sqlx::query(spoil).execute(&sql).await.expect("it can be edited");
-    let rotated = desk.keyring(&["rotate"]).await;
+    let (value, rotated) = desk.rotate(&[]).await;
     assert_eq!(rotated.status.code(), Some(1));
+    assert_eq!((&value["switched"], &value["resealed"], &value["unreadable"]), (&true.into(), &1.into(), &1.into()));
+    assert_eq!((&value["removed"], value["opens"].as_array().map(Vec::len)), (&json!([]), Some(1)), "{value}");
     assert!(rotated.stderr.contains("secret keys that cannot be opened: 1; they were left as they are"), "{rotated:?}");
     let keys = desk.keys().await;
     assert_eq!(
@@ -128,6 +177,7 @@ async fn a_key_that_is_still_needed_stays_and_the_rest_is_done() {
     let wrong = desk.keyring(&["status"]).await;
     assert_eq!(wrong.status.code(), Some(1));
     assert_eq!(wrong.stdout.matches("missing").count(), 2, "{wrong:?}");
-    let refused = desk.keyring(&["rotate"]).await;
+    let refused = desk.keyring(&["rotate", "-o", "json"]).await;
     assert_eq!((refused.status.code(), fs::read(&keyring).ok()), (Some(1), fs::read(&other).ok()), "{refused:?}");
+    assert_eq!(refused.stdout, "", "nothing was begun");
 }

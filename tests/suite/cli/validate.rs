@@ -69,6 +69,44 @@ async fn code_scanning_gets_its_log() {
 }
 
 #[tokio::test]
+async fn systems_that_show_tests_get_one_for_each_file() {
+    let text = validate_as("junit").await;
+    let report = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let case = report.descendants().find(|node| node.has_tag_name("testcase")).expect("a test case");
+    assert_eq!((case.attribute("file"), case.attribute("line")), (Some("accounts, 100%/a b.yaml"), Some("6")));
+    let failure = case.first_element_child().expect("it failed");
+    let told = failure.text().unwrap_or_default();
+    assert!(told.starts_with("accounts, 100%/a b.yaml:6:11: default/a: spec.roles[0]: must be "), "{text}");
+    assert!(told.ends_with(failure.attribute("message").expect("a message")), "{text}");
+
+    let call = Opsadmin::new().args(["validate", "-f", &repository("examples/quickstart"), "-o", "junit"]);
+    let text = call.run().await.succeeded();
+    let report = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let cases: Vec<_> = report.descendants().filter(|node| node.has_tag_name("testcase")).collect();
+    assert!(cases.len() == 3 && cases.iter().all(|case| !case.has_children()), "{text}");
+    let suite = cases[0].parent().expect("a suite");
+    assert_eq!((suite.attribute("tests"), suite.attribute("failures")), (Some("3"), Some("0")));
+}
+
+#[tokio::test]
+async fn what_others_wrote_stays_a_text_in_the_report() {
+    let name = "\\u0001]]>\\u001b[31m\\uFFFF\\u202E<failure/>&amp;\\\"";
+    let manifests = format!(
+        "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec:\n  \"{name}\": 1\n  roles: [\"{name}\"]\n"
+    );
+    let call = Opsadmin::new();
+    let file = "a\u{1b}[31m\"><failure>&#0;]]>.yaml";
+    std::fs::write(call.folder().join(file), manifests).expect("it can be written");
+    let finished = call.args(["validate", "-f", file, "-o", "junit"]).run().await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert!(!finished.stdout.contains(|c: char| c != '\n' && c.is_control()), "{finished:?}");
+    let report = roxmltree::Document::parse(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"));
+    let failures: Vec<_> = report.descendants().filter(|node| node.has_tag_name("failure")).collect();
+    assert_eq!(failures.len(), 1, "{finished:?}");
+    assert!(failures[0].text().is_some_and(|text| text.contains("<failure/>&amp;") && text.contains("]]>")));
+}
+
+#[tokio::test]
 async fn programs_get_every_problem_with_its_place() {
     let found: serde_json::Value = serde_json::from_str(&validate_as("json").await).expect("it is JSON");
     assert_eq!(found["accounts"], 0);

@@ -194,6 +194,13 @@ async fn gitlab_tells_in_a_merge_request_what_is_wrong_and_what_would_change() {
     runner.edit("overlays/staging/accounts/sandbox.yaml", "203.0.113.128/28", "203.0.113.129/28");
     let validated = runner.gitlab("validate").await;
     assert!(!validated.status.success() && validated.stderr.contains("sandbox.yaml:11:7"), "{validated:?}");
+    let pipeline = documents(".gitlab-ci.yml").remove(0);
+    let report = runner.shell.path(text(&pipeline["validate"]["artifacts"]["reports"]["junit"]));
+    let report = fs::read_to_string(report).expect("the merge request gets a report");
+    let report = roxmltree::Document::parse(&report).expect("it is XML");
+    let failed: Vec<_> = report.descendants().filter(|node| node.has_tag_name("failure")).collect();
+    let file = failed[0].parent().and_then(|case| case.attribute("file"));
+    assert_eq!((failed.len(), file), (1, Some("overlays/staging/accounts/sandbox.yaml")));
     runner.edit("base/accounts/halden-app.yaml", "roles: [Customer]", "affiliate: Nobody");
     let planned = runner.gitlab("plan").await;
     assert!(!planned.status.success() && runner.comment().contains("UnknownAffiliate"), "{planned:?}");

@@ -15,9 +15,9 @@ const BESIDE: [(&str, &str); 7] = [
     (".pre-commit-config.yaml", "here"),
     (".github/workflows/api-accounts.yaml", "checks"),
     (".gitlab-ci.yml", "checks"),
-    ("argocd/health.yaml", "here"),
-    ("argocd/production.yaml", "here"),
-    ("flux/production.yaml", "here"),
+    ("argocd/health.yaml", "here and gitops"),
+    ("argocd/production.yaml", "here and gitops"),
+    ("flux/production.yaml", "here and gitops"),
 ];
 
 fn files(folder: &str, found: &mut BTreeSet<String>) {

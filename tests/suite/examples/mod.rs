@@ -2,6 +2,7 @@
 
 mod checks;
 mod environments;
+mod gitops;
 mod layout;
 
 use std::fs;

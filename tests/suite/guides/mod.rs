@@ -2,6 +2,7 @@
 
 mod commands;
 mod links;
+mod pictures;
 mod reference;
 mod schema;
 

@@ -1,0 +1,212 @@
+//! What the example tells Argo CD and Flux, held to their own definitions on a real API server, and the health script asked in
+//! the interpreter that Argo CD runs it in.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opsadmin_operator::account::{AccountName, AffiliateName};
+use opsadmin_operator::api::Reason;
+use opsadmin_operator::database::DatabaseError;
+use opsadmin_operator::reconcile::{FieldError, InvalidSpec, Outcome, Refusal, status};
+use opsadmin_operator::secrets::{SecretError, SecretRef};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::{documents, text};
+use crate::controller::scene::{SOON, Scene};
+use crate::guides::repository;
+use crate::support::cluster::Cluster;
+use crate::support::process::Folder;
+use crate::support::run::run;
+use crate::support::wait::eventually;
+
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// The folder that `tests/gitops/build.sh` makes, or the problem that kept it from doing so.
+async fn folder() -> &'static Path {
+    static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
+    let build = async || {
+        let mut build = Command::new("sh");
+        build.arg(repository("tests/gitops/build.sh")).stdin(Stdio::null()).stderr(Stdio::inherit());
+        let ended = tokio::task::spawn_blocking(move || build.output()).await.expect("it does not panic");
+        let ended = ended.expect("sh starts");
+        assert!(ended.status.success(), "tests/gitops/build.sh: {}; its own message is above", ended.status);
+        PathBuf::from(String::from_utf8(ended.stdout).expect("it is text").trim_end())
+    };
+    FOLDER.get_or_init(build).await
+}
+
+/// A cluster with the definitions of both. It is of its own: an existing cluster may have others, which are not ours to change.
+async fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceCell<&'static Cluster> = OnceCell::const_new();
+    let start = async || {
+        let (cluster, folder) = (Cluster::of_its_own().await, folder().await);
+        let definitions = folder.join("crds").display().to_string();
+        cluster.kubectl("", &["apply", "--server-side", "-f", &definitions]).await.succeeded();
+        cluster.kubectl("", &["wait", "--for=condition=Established", "crd", "--all"]).await.succeeded();
+        for namespace in ["argocd", "flux-system"] {
+            cluster.kubectl("", &["create", "namespace", namespace]).await.succeeded();
+        }
+        cluster
+    };
+    CLUSTER.get_or_init(start).await
+}
+
+/// The same object with a field that nobody knows in one of its mappings; once for each of them.
+fn misspelt(value: &Value) -> Vec<Value> {
+    let mut all = Vec::new();
+    match value {
+        Value::Object(fields) => {
+            let mut one = fields.clone();
+            one.insert("unheardOf".to_owned(), json!(true));
+            all.push(Value::Object(one));
+            for (name, field) in fields {
+                all.extend(misspelt(field).into_iter().map(|field| {
+                    let mut one = fields.clone();
+                    one.insert(name.clone(), field);
+                    Value::Object(one)
+                }));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                all.extend(misspelt(item).into_iter().map(|item| {
+                    let mut items = items.clone();
+                    items[index] = item;
+                    Value::Array(items)
+                }));
+            }
+        }
+        _ => {}
+    }
+    all
+}
+
+/// Every field of every object is one that the tool's own definition has; a field that it lacks would be refused.
+async fn every_field_is_known(file: &str, kinds: &[&str]) {
+    let cluster = cluster().await;
+    let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
+    let mut found = Vec::new();
+    for object in documents(file) {
+        cluster.kubectl_with("", &apply, &object.to_string()).await.succeeded();
+        for spec in misspelt(&object["spec"]) {
+            let mut wrong = object.clone();
+            wrong["spec"] = spec;
+            let refused = cluster.kubectl_with("", &apply, &wrong.to_string()).await;
+            assert!(!refused.status.success() && refused.stderr.contains("unheardOf"), "{wrong}: {refused:?}");
+        }
+        found.push(text(&object["kind"]).to_owned());
+    }
+    assert_eq!(found, kinds);
+}
+
+#[tokio::test]
+async fn argo_cd_s_own_definition_has_every_field_of_the_application() {
+    every_field_is_known("argocd/production.yaml", &["Application"]).await;
+}
+
+#[tokio::test]
+async fn flux_s_own_definitions_have_every_field_of_the_source_and_the_kustomizations() {
+    every_field_is_known("flux/production.yaml", &["GitRepository", "Kustomization", "Kustomization"]).await;
+}
+
+/// The health that Argo CD shows for a resource, and its message.
+async fn health(resource: &Value) -> (String, String) {
+    let config_map = documents("argocd/health.yaml").remove(0);
+    let script = text(&config_map["data"]["resource.customizations.health.ops-admin.com_ApiAccount"]).to_owned();
+    let desk = Folder::new("health");
+    let file = desk.path().join("health.lua");
+    fs::write(&file, script).expect("it can be written");
+    let mut ask = Command::new(folder().await.join("health"));
+    ask.arg(&file);
+    let answer = run(ask, resource.to_string(), ANSWERS_WITHIN).await.succeeded();
+    let answer: Value = serde_json::from_str(&answer).expect("it answers with JSON");
+    (text(&answer["status"]).to_owned(), answer["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What keeps an account from being as declared, of every reason that a condition may have.
+fn refusals() -> Vec<Refusal> {
+    let name = || AccountName::parse("Acme").expect("a name");
+    let at = || SecretRef { namespace: "partners".to_owned(), name: "acme-opsadmin".to_owned() };
+    let words = || "somebody".to_owned();
+    vec![
+        InvalidSpec { errors: vec![FieldError { field: "spec.roles".to_owned(), message: words() }] }.into(),
+        Refusal::NameTaken { name: name(), holder: words() },
+        Refusal::AdoptionRequired { name: name(), difference: String::new() },
+        Refusal::OwnedElsewhere { name: name(), holder: words() },
+        Refusal::UnknownAffiliate { affiliate: AffiliateName::parse("Bright").expect("a name") },
+        Refusal::SecretConflict { at: at(), holder: words() },
+        SecretError::Unavailable { at: at(), reason: words() }.into(),
+        SecretError::Refused { at: at(), reason: words() }.into(),
+        DatabaseError::Unavailable { reason: words() }.into(),
+        Refusal::DeletionHeld { limit: 5 },
+        Refusal::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
+        Refusal::Paused,
+        Refusal::Drifted { fields: vec!["roles".to_owned()] },
+    ]
+}
+
+/// A resource that was looked at, with this outcome.
+fn looked_at(outcome: &Outcome) -> Value {
+    let status = status(Some(2), "acme-opsadmin", outcome, None, Timestamp::UNIX_EPOCH);
+    let metadata = json!({ "name": "acme", "generation": 2 });
+    json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "status": status })
+}
+
+#[tokio::test]
+async fn argo_cd_shows_every_condition_as_it_is_meant() {
+    let well = health(&looked_at(&Outcome::default())).await;
+    assert_eq!(well, ("Healthy".to_owned(), "account and Secret are as declared".to_owned()));
+    let mut seen = BTreeSet::from([Reason::Reconciled.as_str()]);
+    for refusal in refusals() {
+        let (reason, message) = (refusal.reason(), refusal.to_string());
+        let expected = match refusal {
+            Refusal::Paused => "Suspended",
+            _ if refusal.needs_a_person() => "Degraded",
+            _ => "Progressing",
+        };
+        let mut resource = looked_at(&Outcome::refused(refusal));
+        let conditions = resource["status"]["conditions"].as_array().expect("conditions").clone();
+        assert_eq!(health(&resource).await, (expected.to_owned(), message.clone()), "{resource:#}");
+        resource["status"]["conditions"] = conditions.into_iter().rev().collect();
+        assert_eq!(health(&resource).await, (expected.to_owned(), message), "in another order: {resource:#}");
+        seen.insert(reason.as_str());
+    }
+    assert_eq!(seen, Reason::ALL.map(Reason::as_str).into());
+
+    // What was said of an earlier generation says nothing of this one.
+    let mut edited = looked_at(&Outcome::default());
+    edited["metadata"]["generation"] = json!(3);
+    let mut new = edited.clone();
+    new.as_object_mut().expect("an object").remove("status");
+    for resource in [edited, new] {
+        assert_eq!(health(&resource).await.0, "Progressing", "{resource:#}");
+    }
+}
+
+#[tokio::test]
+async fn argo_cd_s_health_follows_an_account_on_a_cluster() {
+    let mut scene = Scene::set("argo health").await;
+    scene.create("acme", json!({})).await;
+    scene.create("other", json!({ "affiliate": "Nobody" })).await;
+    assert_eq!(shown(&scene, "acme").await.0, "Progressing", "nobody has looked at it");
+    scene.start(&[]);
+    for (name, expected, told) in [("acme", "Healthy", "as declared"), ("other", "Degraded", "no affiliate \"Nobody\"")]
+    {
+        eventually(&format!("{name} to be {expected}"), SOON, async || {
+            let (health, message) = shown(&scene, name).await;
+            if health == expected && message.contains(told) { Ok(()) } else { Err(format!("{health}: {message}")) }
+        })
+        .await;
+    }
+}
+
+/// The health of an account of this scene.
+async fn shown(scene: &Scene, name: &str) -> (String, String) {
+    let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "apiaccount", name, "-o", "json"]).await;
+    health(&serde_json::from_str(&shown.succeeded()).expect("kubectl prints JSON")).await
+}
