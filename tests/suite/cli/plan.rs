@@ -93,6 +93,31 @@ async fn what_is_printed_is_what_is_then_done() {
     assert_eq!(planned["accounts"][0]["actions"], json!([{ "action": "update", "changes": [change] }]));
 }
 
+/// More accounts than are dealt with at a time, of which some get into each other's way.
+#[tokio::test]
+async fn what_is_printed_of_a_thousand_is_what_is_then_done() {
+    let desk = Desk::new();
+    let write = |spec_of: &dyn Fn(usize) -> Option<&'static str>| {
+        let accounts = (0..1_010).filter_map(|number| Some(account(&format!("a{number:04}"), spec_of(number)?)));
+        desk.write("all.yaml", &accounts.collect::<Vec<_>>().join("---\n"));
+    };
+    write(&|_| Some("{}"));
+    desk.apply(&["-o", "json"]).await.succeeded();
+    write(&|number| match number {
+        0 => Some("{ name: freed }"),
+        1 => Some("{ name: a1007 }"),
+        700 => Some("{ name: a1008 }"),
+        1_007 | 1_008 => None,
+        1_009 => Some("{ name: A0000 }"),
+        _ => Some("{}"),
+    });
+    let (planned, applied) = desk.plan_and_apply(&[]).await;
+    assert_eq!(planned, applied);
+    let of_note: Vec<String> = results(&planned).into_iter().filter(|result| !result.ends_with(" unchanged")).collect();
+    assert_eq!(of_note, ["a0000 change", "a0001 refuse", "a0700 refuse", "a1009 change"]);
+    assert_eq!(planned["summary"]["unchanged"], 1_004);
+}
+
 #[tokio::test]
 async fn the_detailed_exit_code_tells_nothing_changes_and_errors_apart() {
     let desk = Desk::new();
