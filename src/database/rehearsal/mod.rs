@@ -7,6 +7,7 @@ mod stage;
 use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, Life, Owner, Settings, StoredKey, Version,
+    comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -86,19 +87,19 @@ impl Rehearsal {
     }
 
     /// Whether the database as a whole allows this change.
-    async fn check(&self, change: &Change) -> Result<(), DatabaseError> {
+    async fn check(&self, change: &Change, before: Option<&Account>) -> Result<(), DatabaseError> {
         match &change.action {
             Action::Create { owner, settings, key, unknown_affiliate, .. } => {
                 self.check_owner(owner).await?;
-                self.check_settings(change.account, settings, *unknown_affiliate).await?;
+                self.check_settings(change.account, before, settings, *unknown_affiliate).await?;
                 self.check_key(key).await
             }
             Action::Import { settings, key, unknown_affiliate } => {
-                self.check_settings(change.account, settings, *unknown_affiliate).await?;
+                self.check_settings(change.account, before, settings, *unknown_affiliate).await?;
                 self.check_key(key).await
             }
             Action::Update { settings, unknown_affiliate, .. } => {
-                self.check_settings(change.account, settings, *unknown_affiliate).await
+                self.check_settings(change.account, before, settings, *unknown_affiliate).await
             }
             Action::Adopt { owner, .. } => self.check_owner(owner).await,
             Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => self.check_key(key).await,
@@ -120,10 +121,13 @@ impl Rehearsal {
     async fn check_settings(
         &self,
         account: AccountId,
+        before: Option<&Account>,
         settings: &Settings,
         unknown_affiliate: UnknownAffiliate,
     ) -> Result<(), DatabaseError> {
-        if self.find_by_name(&settings.name).await?.is_some_and(|holder| holder.id != account) {
+        // Who has the name already keeps everybody else from having it.
+        let has_name = before.is_some_and(|before| has_name(before, &settings.name));
+        if !has_name && self.find_by_name(&settings.name).await?.is_some_and(|holder| holder.id != account) {
             return Err(DatabaseError::NameTaken { name: settings.name.clone() });
         }
         let Some(affiliate) = &settings.affiliate else {
@@ -146,14 +150,25 @@ impl Rehearsal {
     }
 }
 
+/// Whether this name is the account's own; a deleted one has given its name up.
+fn has_name(account: &Account, name: &AccountName) -> bool {
+    !matches!(account.life, Life::Deleted { .. }) && comparable_name(&account.settings.name) == name.comparable()
+}
+
 #[async_trait]
 impl AccountDatabase for Rehearsal {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().by_owner(owner);
+        let (staged, is_without) = {
+            let stage = self.stage();
+            (stage.by_owner(owner), stage.owners_without.contains(owner))
+        };
         let read = match (&self.real, &staged) {
-            (Some(real), None) => real.find_by_owner(owner).await?,
+            (Some(real), None) if !is_without => real.find_by_owner(owner).await?,
             _ => None,
         };
+        if read.is_none() && staged.is_none() {
+            self.stage().owners_without.insert(owner.clone());
+        }
         Ok(self.give_out(staged, read))
     }
 
@@ -163,15 +178,24 @@ impl AccountDatabase for Rehearsal {
             None => Vec::new(),
         };
         let owners: HashSet<&Owner> = owners.iter().collect();
+        let with: HashSet<&Owner> = read.iter().filter_map(|account| account.owner.as_ref()).collect();
+        self.stage().owners_without.extend(owners.difference(&with).map(|owner| (*owner).clone()));
         Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owners.contains(owner))))
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().by_name(&name.comparable());
+        let comparable = name.comparable();
+        let (staged, is_free) = {
+            let stage = self.stage();
+            (stage.by_name(&comparable), stage.free_names.contains(&comparable))
+        };
         let read = match (&self.real, &staged) {
-            (Some(real), None) => real.find_by_name(name).await?,
+            (Some(real), None) if !is_free => real.find_by_name(name).await?,
             _ => None,
         };
+        if read.is_none() && staged.is_none() {
+            self.stage().free_names.insert(comparable);
+        }
         Ok(self.give_out(staged, read))
     }
 
@@ -210,7 +234,7 @@ impl AccountDatabase for Rehearsal {
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
         let before = self.before(change).await?;
         let after = change.effect(before.as_ref())?;
-        self.check(change).await?;
+        self.check(change, before.as_ref()).await?;
         let mut stage = self.stage();
         if let (Some(known), Some(affiliate)) = (&mut stage.affiliates, change.registers()) {
             known.insert(affiliate.as_str().to_owned());

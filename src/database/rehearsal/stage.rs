@@ -1,7 +1,7 @@
 //! What would have become of accounts, as far as anybody can still come upon it.
 
 use crate::account::{Account, AccountId, ApiKey, Life, Owner, SealedSecret, StoredSettings, comparable_name};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::{self, Discriminant};
 
 /// The accounts of a rehearsal.
@@ -11,6 +11,10 @@ pub(super) struct Stage {
     changed: HashMap<AccountId, Staged>,
     /// Those that were given out as the database has them: whoever changes one knows it from here.
     given: HashMap<AccountId, Account>,
+    /// Whom the database has no account of.
+    pub owners_without: HashSet<Owner>,
+    /// Comparable names that no account in the database has.
+    pub free_names: HashSet<String>,
     /// The changed ones, by owner.
     by_owner: HashMap<Owner, AccountId>,
     /// The changed ones that are not deleted, by comparable name.
@@ -112,6 +116,8 @@ impl Stage {
     /// Keeps of the accounts so far only what others can come upon.
     pub fn settle(&mut self) {
         self.given.clear();
+        self.owners_without.clear();
+        self.free_names.clear();
         for id in mem::take(&mut self.unsettled) {
             let Some(Staged { account, stood }) = self.changed.remove(&id) else { continue };
             if stood.as_ref() == Some(&Standing::of(&account)) {

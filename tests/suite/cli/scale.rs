@@ -44,3 +44,28 @@ async fn what_is_unchanged_is_read_in_bulk_however_many_they_are() {
         |statement: &&String| ["INSERT", "UPDATE", "DELETE"].iter().any(|write| statement.starts_with(write));
     assert_eq!(statements[1].iter().filter(is_write).count(), 0, "{:#?}", statements[1]);
 }
+
+#[tokio::test]
+async fn what_changes_is_planned_without_a_read_of_its_own_and_what_is_new_with_two() {
+    let mut selects = Vec::new();
+    for accounts in [5, 100] {
+        let (server, database) = talkative().await;
+        let (desk, _) = desk_with(accounts, database.url()).await;
+        let cluster = format!("of-{accounts}");
+        let plan = async |prefix: &str, expected: &str| {
+            let manifests: Vec<String> =
+                (0..accounts).map(|number| account(&format!("{prefix}{number}"), "{ description: new }")).collect();
+            desk.write("all.yaml", &manifests.join("---\n"));
+            let mark = server.log().len();
+            let call = Opsadmin::new().args(["plan", "--database", &desk.database, "--cluster-id", &cluster, "-f"]);
+            let said = call.args([desk.path("accounts")]).run().await.succeeded();
+            assert!(said.ends_with(&format!("{accounts} accounts: {accounts} to {expected}\n")), "{said}");
+            asked(&server, mark).iter().filter(|statement| statement.starts_with("SELECT")).count()
+        };
+        selects.push([plan("a", "change").await, plan("b", "create").await]);
+    }
+    let [[few_changed, few_new], [many_changed, many_new]] = selects[..] else { panic!("{selects:?}") };
+    assert_eq!(few_changed, many_changed);
+    // Whether somebody has the name, or the API key.
+    assert_eq!(many_new - few_new, 2 * (100 - 5));
+}
