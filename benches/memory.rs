@@ -42,7 +42,7 @@ const CASES: [Case; 8] = [
         bound: 3_000,
     },
     Case { name: "apply, unchanged", arguments: &["apply", "-f", "accounts", "--secrets", "secrets"], bound: 2_500 },
-    Case { name: "plan, all changed", arguments: &["plan", "-f", "changed"], bound: 4_000 },
+    Case { name: "plan, all changed", arguments: &["plan", "-f", "changed"], bound: 2_000 },
 ];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
