@@ -5,7 +5,8 @@ use super::confirm::ConfirmArgs;
 use super::manifests::count;
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
-use crate::api::{ApiAccount, CONFIRM_DELETION_ANNOTATION, Reason, condition};
+use crate::api::{ApiAccount, CONFIRM_DELETION_ANNOTATION};
+use crate::reconcile;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -160,10 +161,7 @@ impl Held {
 }
 
 fn is_held(account: &ApiAccount) -> bool {
-    let conditions = account.status.iter().flat_map(|status| &status.conditions);
-    let is_ready = |type_: &str| type_ == condition::READY;
-    account.metadata.deletion_timestamp.is_some()
-        && conditions.into_iter().any(|c| is_ready(&c.type_) && c.reason == Reason::DeletionHeld.as_str())
+    account.metadata.deletion_timestamp.is_some() && reconcile::is_held(account.status.as_ref())
 }
 
 /// The uid goes along, so that a resource that was made anew meanwhile is left alone.

@@ -8,11 +8,11 @@ use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
 use crate::account::{ClusterId, Owner};
-use crate::api::{
-    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, FINALIZER, MANAGER, ManagementPolicy, Reason, condition,
-};
+use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
-use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, status};
+use crate::reconcile::{
+    DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, deletion_policy, is_confirmed, is_held, status,
+};
 use crate::secrets::Belonging;
 use crate::secrets::cluster::reason;
 use crate::telemetry::Metrics;
@@ -114,11 +114,7 @@ impl Controlled {
         let Some(ready) = self.ready().await else {
             return Ok((Action::await_change(), None));
         };
-        let policy = match resource.spec.management_policy {
-            ManagementPolicy::Enforce => resource.spec.deletion_policy,
-            // Who only observes does not end an account's access.
-            ManagementPolicy::Observe => DeletionPolicy::Retain,
-        };
+        let policy = deletion_policy(&resource.spec);
         let outcome = match ready {
             // Its status says so, and is all that does after a restart: it is not overwritten.
             Err(_) if self.was_held(resource) && self.hold(resource, policy).is_some() => {
@@ -146,8 +142,7 @@ impl Controlled {
 
     /// Whether too many lose their access at once for this one to be let go unasked.
     fn hold(&self, resource: &ApiAccount, policy: DeletionPolicy) -> Option<Refusal> {
-        let is_confirmed = resource.annotations().get(CONFIRM_DELETION_ANNOTATION).is_some_and(|value| value == "true");
-        if policy == DeletionPolicy::Retain || is_confirmed {
+        if policy == DeletionPolicy::Retain || is_confirmed(resource) {
             return None;
         }
         let (accounts, was_held) = (self.versions.known(), self.was_held(resource));
@@ -156,8 +151,7 @@ impl Controlled {
     }
 
     fn was_held(&self, resource: &ApiAccount) -> bool {
-        let status = self.memory.status(resource);
-        ready_text(status.as_ref()).is_some_and(|(_, reason, _)| reason == Reason::DeletionHeld.as_str())
+        is_held(self.memory.status(resource).as_ref())
     }
 
     /// The resources there are, once all of them have been listed.

@@ -1,4 +1,7 @@
-//! How many accounts may lose their access at once before somebody has to confirm it. Pure.
+//! How many accounts may lose their access at once before somebody has to confirm it, and what says that one is held or
+//! confirmed. Pure.
+
+use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, Reason, condition};
 
 /// How many may always, however few accounts there are.
 const FLOOR: usize = 5;
@@ -6,4 +9,16 @@ const FLOOR: usize = 5;
 /// How many of this many accounts may lose their access at once, if this percentage may; `None`: all of them.
 pub fn deletion_limit(accounts: usize, percent: u8) -> Option<usize> {
     (percent < 100).then(|| FLOOR.max(accounts * usize::from(percent) / 100))
+}
+
+/// Whether this status says that the deletion is held.
+pub fn is_held(status: Option<&ApiAccountStatus>) -> bool {
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    conditions.any(|found| found.type_ == condition::READY && found.reason == Reason::DeletionHeld.as_str())
+}
+
+/// Whether somebody has confirmed that the account may go.
+pub fn is_confirmed(resource: &ApiAccount) -> bool {
+    let mut annotations = resource.metadata.annotations.iter().flatten();
+    annotations.any(|(name, value)| name == CONFIRM_DELETION_ANNOTATION && value == "true")
 }

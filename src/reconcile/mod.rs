@@ -21,13 +21,14 @@ mod status;
 
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
-pub use brake::deletion_limit;
+pub use brake::{deletion_limit, is_confirmed, is_held};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
 pub use observed::{Observed, ObservedSecret, Verified};
 pub use outcome::{Done, Drift, Outcome, Refusal};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};
+pub use release::deletion_policy;
 pub use status::status;
 
 #[cfg(test)]

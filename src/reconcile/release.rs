@@ -3,8 +3,18 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::{DeletionPolicy, Done, Outcome, Reconciler, Refusal};
 use crate::account::Life;
+use crate::api::{ApiAccountSpec, ManagementPolicy};
 use crate::database::Action;
 use crate::secrets::Belonging;
+
+/// What becomes of the account of a resource with this spec, once the resource goes.
+pub fn deletion_policy(spec: &ApiAccountSpec) -> DeletionPolicy {
+    match spec.management_policy {
+        ManagementPolicy::Enforce => spec.deletion_policy,
+        // Who only observes does not end an account's access.
+        ManagementPolicy::Observe => DeletionPolicy::Retain,
+    }
+}
 
 impl Reconciler {
     /// Does what the deletion policy says for a resource that is going. Once it is done, the resource may go.

@@ -2,14 +2,11 @@
 
 use super::outlives::outlives;
 use crate::account::{ApiKey, ClusterId, KeyId, KeyPair, Owner};
-use crate::api::{
-    ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, ManagementPolicy, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
-    Reason, condition,
-};
+use crate::api::{ApiAccount, ApiAccountStatus, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Verified, is_paused};
+use crate::reconcile::{DeletionPolicy, Desired, Verified, deletion_policy, is_confirmed, is_held, is_paused};
 use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// What a plan has to know of a resource.
 pub struct Resource {
@@ -37,6 +34,12 @@ pub enum End {
     Held,
 }
 
+impl End {
+    fn of(resource: &ApiAccount) -> Self {
+        if is_held(resource.status.as_ref()) && !is_confirmed(resource) { Self::Held } else { Self::Going }
+    }
+}
+
 impl Resource {
     /// Takes from the resource what matters to a plan of this manifest; `None`: no manifest declares it.
     pub fn of(resource: &ApiAccount, cluster: &ClusterId, manifest: Option<&Manifest>) -> Self {
@@ -51,12 +54,8 @@ impl Resource {
             paused: is_paused(resource) && outlives(metadata, PAUSED_ANNOTATION),
             verified: status.and_then(Verified::of),
             written: status.and_then(|status| written(resource, status)),
-            policy: match resource.spec.management_policy {
-                ManagementPolicy::Enforce => resource.spec.deletion_policy,
-                // Who only observes does not end an account's access.
-                ManagementPolicy::Observe => DeletionPolicy::Retain,
-            },
-            end: metadata.deletion_timestamp.as_ref().map(|_| if is_held(resource) { End::Held } else { End::Going }),
+            policy: deletion_policy(&resource.spec),
+            end: metadata.deletion_timestamp.as_ref().map(|_| End::of(resource)),
         }
     }
 
@@ -105,12 +104,4 @@ pub fn told_of(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef,
     let secret = SecretManifest::new(&desired.secret, desired.belonging(), &pair).to_secret();
     let metadata = ObjectMeta { resource_version: status.secret_resource_version.clone(), ..secret.metadata };
     Some((desired.secret.at, metadata))
-}
-
-fn is_held(resource: &ApiAccount) -> bool {
-    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    let says_so = |found: &Condition| found.type_ == condition::READY && found.reason == Reason::DeletionHeld.as_str();
-    let mut annotations = resource.metadata.annotations.iter().flatten();
-    let is_confirmed = annotations.any(|(name, value)| name == CONFIRM_DELETION_ANNOTATION && value == "true");
-    conditions.into_iter().any(says_so) && !is_confirmed
 }
