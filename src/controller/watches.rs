@@ -6,9 +6,10 @@ use super::queues::Queue;
 use super::scope::Scope;
 use super::trouble::refusal;
 use crate::api::{
-    ApiAccount, CONFIRM_DELETION_ANNOTATION, GROUP, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION,
-    PAUSED_ANNOTATION, ROTATE_ANNOTATION,
+    ApiAccount, CONFIRM_DELETION_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION,
+    ROTATE_ANNOTATION,
 };
+use crate::secrets::is_account;
 use crate::secrets::view::News;
 use futures::StreamExt;
 use futures::future::Either;
@@ -195,6 +196,5 @@ fn accounts_of(metadata: &ObjectMeta) -> Vec<ObjectRef<ApiAccount>> {
 
 /// The account that this owner is, if it is one.
 fn account_of(owner: &OwnerReference, namespace: &str) -> Option<ObjectRef<ApiAccount>> {
-    let is_account = owner.kind == KIND && owner.api_version.starts_with(GROUP);
-    is_account.then(|| ObjectRef::new(&owner.name).within(namespace))
+    is_account(owner).then(|| ObjectRef::new(&owner.name).within(namespace))
 }

@@ -28,7 +28,7 @@ impl Belonging {
     pub fn check(&self, metadata: &ObjectMeta) -> Result<(), String> {
         let noted = metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
         let noted_here = noted.is_some_and(|noted| *noted == self.owner.to_string());
-        let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let controller = controller(metadata);
         match (controller, noted) {
             (Some(controller), _) if self.is_controller(controller) => Ok(()),
             (Some(controller), _) if noted_here && self.is_namesake(controller) => Ok(()),
@@ -66,9 +66,19 @@ impl Belonging {
     }
 
     fn is_namesake(&self, reference: &OwnerReference) -> bool {
-        let group = reference.api_version.split_once('/').map(|(group, _)| group);
-        group == Some(GROUP) && reference.kind == KIND && reference.name == self.owner.name
+        is_account(reference) && reference.name == self.owner.name
     }
+}
+
+/// The reference to the one owner that controls an object, if it has such.
+pub(super) fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+/// Whether this reference is to an `ApiAccount`, whichever.
+pub fn is_account(reference: &OwnerReference) -> bool {
+    let group = reference.api_version.split_once('/').map(|(group, _)| group);
+    group == Some(GROUP) && reference.kind == KIND
 }
 
 /// A Secret that was read.

@@ -10,7 +10,7 @@ mod survey;
 pub mod view;
 
 pub use error::SecretError;
-pub use found::{Belonging, FoundSecret};
+pub use found::{Belonging, FoundSecret, is_account};
 pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
 pub use rehearsal::Rehearsal;
 pub use survey::{Survey, Written};

@@ -2,12 +2,13 @@
 //! with is known from that, and contents are read on request alone.
 
 use super::cluster::refused;
+use super::found::{controller, is_account};
 use super::manifest::Data;
 use super::{Belonging, FoundSecret, SecretError, SecretLayout, SecretRef, Sight};
 use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair};
-use crate::api::{GROUP, KIND, OWNER_ANNOTATION};
+use crate::api::OWNER_ANNOTATION;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -125,18 +126,12 @@ impl Written {
 fn some_keys() -> BTreeMap<String, Data> {
     let nothing = KeyEntropy { api_key: [0; 16], secret_key: Zeroizing::new([0; 32]) };
     let pair = KeyPair::from_entropy(KeyId::from_random([0; 16]), &nothing);
-    let fields = ["api key", "secret key"].map(str::to_owned);
-    let [api_key_field, secret_key_field] = fields;
+    let [api_key_field, secret_key_field] = ["api key", "secret key"].map(str::to_owned);
     Written { api_key_field, secret_key_field, id: pair.id, api_key: pair.api_key }.data()
-}
-
-fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
-    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 fn is_an_accounts(metadata: &ObjectMeta) -> bool {
     let is_noted = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OWNER_ANNOTATION));
-    let is_account = |owner: &OwnerReference| owner.kind == KIND && owner.api_version.starts_with(GROUP);
     is_noted || controller(metadata).is_some_and(is_account)
 }
 
@@ -144,6 +139,7 @@ fn is_an_accounts(metadata: &ObjectMeta) -> bool {
 mod tests {
     use super::*;
     use crate::account::{ClusterId, Owner};
+    use crate::api::GROUP;
     use crate::secrets::SecretManifest;
     use http::{Request, Response};
     use kube::client::Body;
@@ -220,10 +216,14 @@ mod tests {
         });
         let client = Client::new(service, "ns");
         let (_, metadata) = ours();
-        let foreign = ObjectMeta { annotations: None, owner_references: None, ..metadata.clone() };
-        let foreign = survey(foreign).with_contents(client.clone());
-        assert!(found(&foreign).await.data.is_empty());
-        assert_eq!(reads.load(Ordering::Relaxed), 0);
+        let mut namesake = metadata.owner_references.clone();
+        namesake.iter_mut().flatten().for_each(|owner| owner.api_version = format!("{GROUP}.example/v1"));
+        for owner_references in [None, namesake] {
+            let foreign = ObjectMeta { annotations: None, owner_references, ..metadata.clone() };
+            let foreign = survey(foreign).with_contents(client.clone());
+            assert!(found(&foreign).await.data.is_empty());
+            assert_eq!(reads.load(Ordering::Relaxed), 0);
+        }
         let ours = survey(metadata).with_contents(client);
         assert!(matches!(ours.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
         assert_eq!(reads.load(Ordering::Relaxed), 0);

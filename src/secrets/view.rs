@@ -3,6 +3,7 @@
 //! A watch lags behind our own writes; of two reports, the one of the later version counts.
 
 use super::SecretRef;
+use super::found::controller;
 use crate::api::{MANAGED_BY_LABEL, MANAGER, is_later_version as is_later};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -174,8 +175,7 @@ impl State {
             return false;
         }
         self.forget(at);
-        let mut owners = metadata.owner_references.iter().flatten();
-        let controller = owners.find(|owner| owner.controller == Some(true)).cloned();
+        let controller = controller(metadata).cloned();
         if let Some(controller) = &controller {
             self.by_controller.entry(controller.uid.clone()).or_default().insert(at.clone());
         }
