@@ -5,7 +5,6 @@ use super::manifests::count;
 use super::output::{Format, Output};
 use super::progress::Progress;
 use super::report::{ACCOUNTS, AccountReport, SUMMARY, Summary};
-use crate::account::Owner;
 use crate::reconcile::Outcome;
 use anyhow::Result;
 use std::process::ExitCode;
@@ -30,24 +29,18 @@ impl Applied {
         Self { all, format, summary: Summary::default(), listing: Listing::new(format, ACCOUNTS), progress }
     }
 
-    /// Tells what came of one more account; `place` says what asked for it.
+    /// Tells what came of one more account.
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn push(
-        &mut self,
-        owner: &Owner,
-        place: &str,
-        outcome: &Outcome,
-        report: &AccountReport,
-        output: &mut Output,
-    ) -> Result<()> {
+    pub fn push(&mut self, outcome: &Outcome, report: &AccountReport, output: &mut Output) -> Result<()> {
         self.progress.iter_mut().for_each(Progress::hide);
-        let Owner { namespace, name, .. } = owner;
+        let AccountReport { namespace, name, manifest, .. } = report;
         if self.format == Format::Text {
             outcome.done.iter().try_for_each(|done| output.words(&format!("{namespace}/{name}: {done}")))?;
         }
         if let Some(refusal) = &outcome.refusal {
+            let place = manifest.as_deref().unwrap_or("--prune");
             output.complain(format!("{place}: {namespace}/{name}: {}: {refusal}", refusal.reason()));
         }
         self.summary.count(report.result);

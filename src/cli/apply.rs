@@ -97,10 +97,9 @@ impl Apply {
                 if futures::poll!(interrupted.as_mut()).is_ready() {
                     return applied.interrupted(output);
                 }
-                let owner = &manifest.desired.owner;
-                let outcome = reconciler.reconcile(&manifest.desired, None, known.take(owner)).await;
-                let report = AccountReport::declared(manifest, &outcome);
-                applied.push(owner, &manifest.place.to_string(), &outcome, &report, output)?;
+                let known = known.take(&manifest.desired.owner);
+                let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
+                applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
             }
         }
         for owner in doomed.owners() {
@@ -108,7 +107,7 @@ impl Apply {
                 return applied.interrupted(output);
             }
             let outcome = doomed.prune(owner, &reconciler).await;
-            applied.push(owner, "--prune", &outcome, &AccountReport::undeclared(owner, &outcome), output)?;
+            applied.push(&outcome, &AccountReport::undeclared(owner, &outcome), output)?;
         }
         applied.finish(output)
     }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// What the test cases are of. Jenkins takes what stands before the dot for a package.
 const CLASS: &str = "opsadmin.validate";
 
-/// The document, of the files with an account that is right, and of all that is wrong. A file fails as a whole, with each of its mistakes in the text: who follows a test case from one run to the
-/// next knows it by its name.
+/// The document, of the files with an account that is right, and of all that is wrong. A file fails as a whole, with each of
+/// its mistakes in the text: who follows a test case from one run to the next knows it by its name.
 pub fn junit(files: &[Arc<str>], problems: &[Problem]) -> Result<String> {
     let mut wrong: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
     for problem in problems {

@@ -58,6 +58,17 @@ enum Step {
 struct Rotated {
     /// The keyring's file.
     keyring: String,
+    #[serde(flatten)]
+    done: Done,
+    /// The key that seals now.
+    seals: String,
+    /// The other keys that are still there: the rotation is under way as long as there are any.
+    opens: Vec<String>,
+}
+
+/// What was done so far.
+#[derive(Default, Serialize)]
+struct Done {
     /// The key that was added, if one was.
     added: Option<String>,
     /// Whether another key seals since this run.
@@ -68,10 +79,6 @@ struct Rotated {
     unreadable: u64,
     /// The keys that were removed.
     removed: Vec<String>,
-    /// The key that seals now.
-    seals: String,
-    /// The other keys that are still there: the rotation is under way as long as there are any.
-    opens: Vec<String>,
 }
 
 impl Rotate {
@@ -135,23 +142,19 @@ struct Rotation {
     keyring: Keyring,
     path: PathBuf,
     format: Format,
-    added: Option<String>,
-    switched: bool,
-    resealed: u64,
-    unreadable: u64,
-    removed: Vec<String>,
+    done: Done,
 }
 
 impl Rotation {
     /// One that has done nothing yet.
     fn of(keyring: Keyring, path: PathBuf, format: Format) -> Self {
-        Self { keyring, path, format, added: None, switched: false, resealed: 0, unreadable: 0, removed: Vec::new() }
+        Self { keyring, path, format, done: Done::default() }
     }
 
     /// Adds a key.
     fn add(&mut self, output: &mut Output) -> Result<()> {
         self.replace(self.keyring.clone().with_another(new_key()?))?;
-        self.added = self.keyring.ids().last().map(str::to_owned);
+        self.done.added = self.keyring.ids().last().map(str::to_owned);
         self.tell(output, &format!("added a key to {}; back it up", self.path.display()))
     }
 
@@ -160,7 +163,7 @@ impl Rotation {
         let is_new = self.keyring.ids().last().is_some_and(|last| !in_use.contains(last));
         if self.keyring.ids().count() > 1 && is_new {
             self.replace(self.keyring.clone().sealing_with_the_last())?;
-            self.switched = true;
+            self.done.switched = true;
         }
         self.tell(output, &format!("the key {} seals from now on", sealing(&self.keyring)))
     }
@@ -185,19 +188,19 @@ impl Rotation {
                         resealed.push(Resealed { account: *account, key: key.id, before, sealed });
                     }
                     Err(error) => {
-                        self.unreadable += 1;
+                        self.done.unreadable += 1;
                         output.complain(error);
                     }
                 }
             }
-            self.resealed += database.reseal(&resealed, Machine.now()).await?;
-            output.complain(format!("{} of {all} secret keys sealed anew", self.resealed));
+            self.done.resealed += database.reseal(&resealed, Machine.now()).await?;
+            output.complain(format!("{} of {all} secret keys sealed anew", self.done.resealed));
             last = Some(end.clone());
         }
-        if self.unreadable > 0 {
+        if self.done.unreadable > 0 {
             bail!(
                 "secret keys that cannot be opened: {}; they were left as they are, and so was the key that they need",
-                self.unreadable
+                self.done.unreadable
             );
         }
         self.tell(output, &format!("every secret key is sealed with the key {sealing}"))
@@ -208,8 +211,8 @@ impl Rotation {
         let in_use = database.sealing_keys_in_use().await?;
         let before: Vec<String> = self.keyring.ids().map(str::to_owned).collect();
         self.replace(self.keyring.clone().without_unused(&in_use))?;
-        self.removed = before.into_iter().filter(|key| self.keyring.ids().all(|kept| kept != key)).collect();
-        for key in &self.removed {
+        self.done.removed = before.into_iter().filter(|key| self.keyring.ids().all(|kept| kept != key)).collect();
+        for key in &self.done.removed {
             self.tell(output, &format!("removed the key {key}, which nothing is sealed with"))?;
         }
         for key in self.keyring.ids().skip(1) {
@@ -235,11 +238,7 @@ impl Rotation {
             keyring: self.path.display().to_string(),
             seals: sealing(&self.keyring).to_owned(),
             opens: self.keyring.ids().skip(1).map(str::to_owned).collect(),
-            added: self.added,
-            switched: self.switched,
-            resealed: self.resealed,
-            unreadable: self.unreadable,
-            removed: self.removed,
+            done: self.done,
         }
     }
 }
