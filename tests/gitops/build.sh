@@ -1,50 +1,18 @@
 #!/bin/sh
 # Fetches the definitions of Argo CD and Flux from their pinned Go modules, and builds a program that asks health scripts of
-# Argo CD; once. Prints the folder that holds them: build.sh
-#
-# Progress goes to stderr; the only line on stdout is a folder with crds/*.yaml and the program health. Its name is a hash of
-# all that decides its contents, and it appears by a rename, so whoever sees it sees it whole.
+# Argo CD; once. Prints a folder with crds/*.yaml and the program health.
 set -eu
 
-cache=${OPSADMIN_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/opsadmin-operator}
-mkdir -p "$cache"
-cache=$(cd "$cache" && pwd)
+what="definitions of Argo CD and Flux"
+. "$(dirname "$0")/../cached.sh"
 cd "$(dirname "$0")"
+cached gitops go.mod go.sum health/main.go
 
-say() { echo "definitions of Argo CD and Flux: $*" >&2; }
-fail() {
-    say "$@"
-    exit 1
-}
-
-hash=$({
-    uname -sm
-    cat build.sh go.mod go.sum health/main.go
-} | sha256sum | cut -c 1-16)
-[ -n "$hash" ] || fail "sha256sum is missing: install coreutils."
-target=$cache/gitops-$hash
-
-if [ -d "$target" ]; then
-    echo "$target"
-    exit 0
-fi
 command -v go >/dev/null ||
     fail "Go is not installed. Install Go $(sed -n 's/^go //p' go.mod) or newer (go.dev/dl) and put its bin folder on PATH."
 
-# As for the test cluster: two at once would only cost time, as the rename keeps them apart.
-if command -v flock >/dev/null; then
-    exec 9>"$cache/gitops.lock"
-    flock --nonblock 9 || { say "waiting for another download to finish" && flock 9; }
-    rm -rf "$cache"/gitops.building.*
-fi
-if [ -d "$target" ]; then
-    echo "$target"
-    exit 0
-fi
+begin_building
 
-building=$(mktemp -d "$cache/gitops.building.XXXXXX")
-trap 'rm -rf "$building"' EXIT
-trap 'exit 1' HUP INT TERM
 export GOWORK=off CGO_ENABLED=0 GOFLAGS=-mod=readonly
 mkdir "$building/crds"
 
@@ -62,7 +30,5 @@ take github.com/fluxcd/kustomize-controller config/crd/bases/kustomize.toolkit.f
 go build -buildvcs=false -trimpath -o "$building/health" ./health >&2 ||
     fail "building the program failed; Go's own message is above."
 
-chmod 755 "$building"
 chmod 644 "$building"/crds/*
-[ -d "$target" ] || mv "$building" "$target"
-echo "$target"
+finish_building

@@ -40,7 +40,7 @@ pub fn run_again() -> Result<ExitCode, String> {
     }
     // Both need the network, if they were never built, and there is none inside.
     Programs::of_release("newest")?;
-    built("build-node.sh", &[])?;
+    built("cluster/build-node.sh", &[])?;
 
     let because = |error: io::Error| format!("tests/pods/apart.sh: {error}");
     let mut apart = Command::new("sh")

@@ -31,7 +31,7 @@ pub struct Node {
 impl Node {
     /// Starts it, and waits until the cluster says that it is ready. It pulls images from the registry at this port.
     pub async fn join(cluster: &Cluster, registry: u16) -> Self {
-        let programs = built("build-node.sh", &[]).unwrap_or_else(|problem| panic!("{problem}"));
+        let programs = built("cluster/build-node.sh", &[]).unwrap_or_else(|problem| panic!("{problem}"));
         let mut node = Self { folder: Folder::new("node"), programs, processes: Vec::new() };
         let plane = cluster.control_plane().expect("the tests have started it");
         node.start_containerd(registry);

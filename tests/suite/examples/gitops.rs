@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,24 +18,20 @@ use tokio::sync::OnceCell;
 
 use super::{documents, text};
 use crate::controller::scene::{SOON, Scene};
-use crate::guides::repository;
 use crate::support::cluster::Cluster;
 use crate::support::process::Folder;
+use crate::support::programs::built;
 use crate::support::run::run;
 use crate::support::wait::eventually;
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// The folder that `tests/gitops/build.sh` makes, or the problem that kept it from doing so.
+/// The folder that `tests/gitops/build.sh` makes.
 async fn folder() -> &'static Path {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
     let build = async || {
-        let mut build = Command::new("sh");
-        build.arg(repository("tests/gitops/build.sh")).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let ended = tokio::task::spawn_blocking(move || build.output()).await.expect("it does not panic");
-        let ended = ended.expect("sh starts");
-        assert!(ended.status.success(), "tests/gitops/build.sh: {}; its own message is above", ended.status);
-        PathBuf::from(String::from_utf8(ended.stdout).expect("it is text").trim_end())
+        let built = tokio::task::spawn_blocking(|| built("gitops/build.sh", &[])).await.expect("it does not panic");
+        built.unwrap_or_else(|problem| panic!("{problem}"))
     };
     FOLDER.get_or_init(build).await
 }

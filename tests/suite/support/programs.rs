@@ -28,7 +28,7 @@ impl Programs {
 
     /// Those of the pinned `newest` or `oldest` release, which are built the first time.
     pub fn of_release(release: &str) -> Result<Self, String> {
-        Self::in_folder(&built("build.sh", &[release])?)
+        Self::in_folder(&built("cluster/build.sh", &[release])?)
     }
 
     fn in_folder(folder: &Path) -> Result<Self, String> {
@@ -52,9 +52,9 @@ pub fn installed_kubectl() -> PathBuf {
     PathBuf::from("kubectl")
 }
 
-/// The folder that a script of `tests/cluster` has built, now or earlier.
+/// The folder that a script below `tests` has built, now or earlier.
 pub fn built(script: &str, arguments: &[&str]) -> Result<PathBuf, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster").join(script);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
     let output = Command::new("sh")
         .arg(&script)
         .args(arguments)
