@@ -27,6 +27,10 @@ async fn execute(connection: &mut PgConnection, statement: &str) {
     connection.execute(AssertSqlSafe(statement)).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
+async fn session(stage: &Stage) -> PgConnection {
+    PgConnection::connect(stage.database_url()).await.expect("the database answers")
+}
+
 /// One account with one pair, made once and with what the Secret holds.
 async fn made_once(stage: &Stage) -> Keys {
     stage.scene.ready(ACME).await;
@@ -142,19 +146,31 @@ async fn a_server_that_falls_silent_is_said_and_waited_out() {
 #[tokio::test]
 async fn a_deadlock_is_said_and_tried_again() {
     let stage = Stage::with_controller("deadlock").await;
-    stage.scene.create(ACME, json!({ "roles": ["Customer"] })).await;
+    stage.scene.create(ACME, json!({ "roles": ["Customer"], "allowedIPs": ["192.0.2.0/24"] })).await;
     stage.scene.ready(ACME).await;
     stage.quiet().await;
     let (_, keys) = stage.look().await;
-    let mut theirs = PgConnection::connect(stage.database_url()).await.expect("the database answers");
-    execute(&mut theirs, "BEGIN").await;
-    execute(&mut theirs, "SELECT * FROM account_roles FOR UPDATE").await;
+    let (mut gate, mut theirs, mut watch) = (session(&stage).await, session(&stage).await, session(&stage).await);
+    execute(&mut gate, "BEGIN; SELECT * FROM account_roles FOR UPDATE").await;
+    // Whoever closes the circle finds the deadlock and gives way: the controller does, and nobody else looks as soon.
+    execute(&mut theirs, "SET deadlock_timeout = '10min'").await;
+    execute(&mut theirs, "BEGIN; SELECT * FROM account_allowed_ips FOR UPDATE").await;
     stage.proxy.trace.begin();
     stage.scene.change(ACME, json!({ "roles": [] })).await;
-    // The controller holds the account and waits for the role; whoever waited first finds the deadlock and gives way.
     let waits = |call: &Call| call.what.starts_with("DELETE FROM account_roles");
     assert!(stage.proxy.trace.seen(SOON, waits).await.is_some(), "{}", stage.calls());
-    execute(&mut theirs, "UPDATE accounts SET description = description").await;
+    let theirs = tokio::spawn(async move {
+        execute(&mut theirs, "UPDATE accounts SET description = description").await;
+        theirs
+    });
+    eventually("them to wait for the account that the controller holds", SOON, async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock' AND query LIKE 'UPDATE accounts SET description = description%'";
+        let count: i64 = sqlx::query_scalar(waiting).fetch_one(&mut watch).await.map_err(|error| error.to_string())?;
+        if count == 1 { Ok(()) } else { Err(format!("{count} are waiting")) }
+    })
+    .await;
+    execute(&mut gate, "COMMIT").await;
     let deadlock = |call: &Call| call.answer == "40P01";
     assert!(stage.proxy.trace.seen(SOON, deadlock).await.is_some(), "{}", stage.calls());
     eventually("it to be taken for what passes by itself", SOON, async || {
@@ -162,6 +178,7 @@ async fn a_deadlock_is_said_and_tried_again() {
         if log.contains("the account database is not available") { Ok(()) } else { Err(log) }
     })
     .await;
+    let mut theirs = theirs.await.expect("the controller gave way to them");
     execute(&mut theirs, "COMMIT").await;
     assert!(made_once(&stage).await == keys, "the keys stay");
     let (seen, _) = stage.look().await;
@@ -173,7 +190,7 @@ async fn a_row_that_somebody_holds_locked_is_said_and_waited_out() {
     let stage = Stage::with_controller("locked").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
-    let mut theirs = PgConnection::connect(stage.database_url()).await.expect("the database answers");
+    let mut theirs = session(&stage).await;
     execute(&mut theirs, "BEGIN").await;
     execute(&mut theirs, "SELECT * FROM accounts FOR UPDATE").await;
     stage.scene.change(ACME, json!({ "enabled": false })).await;
