@@ -1,35 +1,40 @@
-//! `opsadmin render`: everything that a cluster needs to run the controller, for people without Helm.
+//! `opsadmin render`: everything that a cluster needs to run the controller, for people without Helm, or to be planned for.
 
 use super::output::Output;
 use crate::api::definition;
 use crate::reconcile::is_dns_label;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use std::process::ExitCode;
 
 const EVERYWHERE: &str = include_str!("../../deploy/rbac.yaml");
 const IN_SOME_NAMESPACES: &str = include_str!("../../deploy/rbac-namespaced.yaml");
 const CONTROLLER: &str = include_str!("../../deploy/controller.yaml");
+const TO_PLAN: &str = include_str!("../../deploy/rbac-plan.yaml");
+
+const BETWEEN_OBJECTS: &str = "\n---\n";
 
 /// What the files say where a choice is to stand.
 const NAMESPACE: &str = "opsadmin-system";
 const WATCHED: &str = "partners";
+const RIGHT_TO_SECRETS: &str = "name: opsadmin-plan-secrets\n";
 const IMAGE: &str = "image: opsadmin-operator\n";
 const ARGUMENTS: &str = "        - --log-format=json\n";
 
 /// Print the manifests of the controller: CustomResourceDefinition, namespace, permissions and Deployment.
 ///
-/// Two Secrets are yours to make: `opsadmin-database` with the key `url`, and `opsadmin-keyring` with the key `keyring`.
+/// Two Secrets are yours to make: `opsadmin-database` with the key `url`, and `opsadmin-keyring` with the key `keyring`. With
+/// --plan-rights, print instead what a pipeline needs that only plans.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring --from-file=keyring=opsadmin.keyring\n  opsadmin render --image registry.example.com/opsadmin-operator:1.2.3 | kubectl apply --server-side -f -"
+    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring --from-file=keyring=opsadmin.keyring\n  opsadmin render --image registry.example.com/opsadmin-operator:1.2.3 | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets | kubectl apply -f -"
 )]
 pub struct Render {
     /// The controller's image.
-    #[arg(long, value_name = "IMAGE")]
-    image: String,
+    #[arg(long, value_name = "IMAGE", value_parser = image, required_unless_present = "planned")]
+    image: Option<String>,
 
-    /// The namespace to run the controller in.
+    /// The namespace of the controller; with --plan-rights, of the ServiceAccount that plans.
     #[arg(short, long, value_name = "NAMESPACE", default_value = NAMESPACE, value_parser = namespace)]
     namespace: String,
 
@@ -40,41 +45,66 @@ pub struct Render {
     /// A further argument for the controller, such as --controller-arg=--sweep-interval=1m; may be given more than once.
     #[arg(long = "controller-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
     arguments: Vec<String>,
+
+    /// Print only what `plan --on-cluster` may do for accounts in this namespace: look, and change nothing. A ServiceAccount
+    /// opsadmin-plan gets these rights; may be given more than once.
+    #[arg(long = "plan-rights", value_name = "NAMESPACE", value_parser = namespace, conflicts_with_all = ["image", "watched", "arguments"])]
+    planned: Vec<String>,
+
+    /// With --plan-rights: no right to Secrets, for plans with their own --without-secrets.
+    #[arg(long, requires = "planned")]
+    without_secrets: bool,
 }
 
 impl Render {
     /// Prints them.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        if self.image.trim().is_empty() || self.image.contains(char::is_whitespace) {
-            bail!("--image {:?} is no image", self.image);
-        }
-        let definition = serde_saphyr::to_string(&definition())?;
-        let permissions = if self.watched.is_empty() { without_heading(EVERYWHERE) } else { self.permissions() };
-        let texts = [definition, permissions, self.controller()];
-        let texts = texts.map(|text| text.trim().replace(NAMESPACE, &self.namespace));
-        output.line(&texts.join("\n---\n"))?;
+        let texts = match &self.image {
+            Some(image) => vec![serde_saphyr::to_string(&definition())?, self.permissions(), self.controller(image)],
+            None => vec![self.rights_to_plan()],
+        };
+        let texts: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
+        output.line(&texts.join(BETWEEN_OBJECTS))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What stands in one namespace is repeated for each that is watched.
     fn permissions(&self) -> String {
-        let text = without_heading(IN_SOME_NAMESPACES);
-        let (of_each, once): (Vec<&str>, Vec<&str>) =
-            text.split("\n---\n").partition(|object| object.contains(&format!("namespace: {WATCHED}\n")));
-        let each = self.watched.iter().flat_map(|namespace| {
-            let placed = format!("namespace: {namespace}\n");
-            of_each.iter().map(move |object| object.replace(&format!("namespace: {WATCHED}\n"), &placed))
-        });
-        once.iter().map(|object| (*object).to_owned()).chain(each).collect::<Vec<_>>().join("\n---\n")
+        let text = if self.watched.is_empty() { EVERYWHERE } else { IN_SOME_NAMESPACES };
+        self.in_each(&self.watched, without_heading(text).split(BETWEEN_OBJECTS))
     }
 
-    fn controller(&self) -> String {
+    fn rights_to_plan(&self) -> String {
+        let all = without_heading(TO_PLAN);
+        let is_granted = |object: &&str| !(self.without_secrets && object.contains(RIGHT_TO_SECRETS));
+        self.in_each(&self.planned, all.split(BETWEEN_OBJECTS).filter(is_granted))
+    }
+
+    /// The objects, with what stands in one namespace repeated for each of these.
+    fn in_each<'a>(&self, namespaces: &[String], objects: impl Iterator<Item = &'a str>) -> String {
+        let somewhere = format!("namespace: {WATCHED}\n");
+        let (of_each, once): (Vec<&str>, Vec<&str>) = objects.partition(|object| object.contains(&somewhere));
+        let once = once.iter().map(|object| self.placed(object));
+        let each = namespaces.iter().flat_map(|namespace| {
+            let there = format!("namespace: {namespace}\n");
+            let placed =
+                |object: &&str| object.split(&somewhere).map(|part| self.placed(part)).collect::<Vec<_>>().join(&there);
+            of_each.iter().map(placed).collect::<Vec<_>>()
+        });
+        once.chain(each).collect::<Vec<_>>().join(BETWEEN_OBJECTS)
+    }
+
+    /// A text of ours, before a user's own is in it, which may say the same.
+    fn placed(&self, text: &str) -> String {
+        text.replace(NAMESPACE, &self.namespace)
+    }
+
+    fn controller(&self, image: &str) -> String {
         let watched = self.watched.iter().map(|namespace| format!("--namespace={namespace}"));
         let arguments = watched.chain(self.arguments.iter().cloned());
         let arguments: Vec<String> = arguments.map(|argument| format!("        - {}\n", quoted(&argument))).collect();
-        without_heading(CONTROLLER)
+        self.placed(&without_heading(CONTROLLER))
             .replace(ARGUMENTS, &format!("{ARGUMENTS}{}", arguments.concat()))
-            .replace(IMAGE, &format!("image: {}\n", quoted(&self.image)))
+            .replace(IMAGE, &format!("image: {}\n", quoted(image)))
     }
 }
 
@@ -86,6 +116,11 @@ fn without_heading(text: &str) -> String {
 /// A text in double quotes, which JSON and YAML write alike.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+fn image(text: &str) -> Result<String, String> {
+    let is_one = !text.is_empty() && !text.contains(char::is_whitespace);
+    if is_one { Ok(text.to_owned()) } else { Err("no image can have this name".to_owned()) }
 }
 
 fn namespace(text: &str) -> Result<String, String> {

@@ -236,7 +236,7 @@ fn in_words(error: &kube::Error) -> String {
             "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
         }
         kube::Error::Api(status) if status.code == 403 => {
-            "; a plan needs the rights in deploy/rbac-plan.yaml, or with --without-secrets none to Secrets"
+            "; `opsadmin render --plan-rights NAMESPACE` prints the rights that a plan needs, with --without-secrets none to Secrets"
         }
         _ => "",
     };

@@ -96,7 +96,7 @@ async fn what_it_may_not_list_is_said_with_the_way_out() {
     }
     let refused = planner.plan(&scene, &plain(1), &[]).await;
     let place = format!("cannot list the Secrets of the namespace {}: ", scene.namespace.name());
-    for said in [place.as_str(), "secrets is forbidden", "deploy/rbac-plan.yaml", "--without-secrets"] {
+    for said in [place.as_str(), "secrets is forbidden", "opsadmin render --plan-rights", "--without-secrets"] {
         assert!(refused.stderr.contains(said), "{said}: {refused:?}");
     }
     assert_eq!((refused.status.code(), refused.stdout.as_str()), (Some(1), ""));

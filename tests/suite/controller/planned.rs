@@ -15,9 +15,7 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
 
-const RIGHTS: &str = include_str!("../../../deploy/rbac-plan.yaml");
-
-/// Somebody who has exactly the rights in `deploy/`; on an existing cluster, whose authority signs nothing for us, the one
+/// Somebody who has exactly the rights that `opsadmin render` prints; on an existing cluster, whose authority signs nothing for us, the one
 /// who may do everything.
 pub struct Planner {
     pub user: String,
@@ -26,17 +24,14 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// With the rights of the file in the scene's namespace, but for those to Secrets if they are not wanted.
+    /// With the rights to plan for the scene's namespace, but for those to Secrets if they are not wanted.
     pub async fn of(scene: &Scene, secrets: bool) -> Self {
         let (name, namespace) = (unique("planner"), scene.namespace.name());
         let user = format!("system:serviceaccount:{namespace}:{name}");
-        let text = RIGHTS.replace("name: opsadmin-plan", &format!("name: {name}"));
-        let text = text.replace("namespace: opsadmin-system", &format!("namespace: {namespace}"));
-        let text = text.replace("namespace: partners", &format!("namespace: {namespace}"));
-        let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("it is YAML");
-        for rules in objects.iter_mut().filter_map(|object| object["rules"].as_array_mut()) {
-            rules.retain(|rule| secrets || rule["resources"][0] != "secrets");
-        }
+        let call = Opsadmin::new().args(["render", "--plan-rights", namespace, "--namespace", namespace]);
+        let call = if secrets { call } else { call.args(["--without-secrets"]) };
+        let rights = call.run().await.succeeded().replace("name: opsadmin-plan", &format!("name: {name}"));
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&rights).expect("it is YAML");
         let granted = json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string();
         scene.cluster.kubectl_with("", &["apply", "-f", "-"], &granted).await.succeeded();
         let kubeconfig = scene.cluster.kubeconfig_for(&user, None);

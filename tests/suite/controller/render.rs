@@ -81,6 +81,46 @@ async fn a_controller_of_some_namespaces_gets_rights_in_those_alone() {
 }
 
 #[tokio::test]
+async fn whoever_plans_gets_rights_in_the_namespaces_named_alone() {
+    let cluster = cluster().await;
+    let namespace = TestNamespace::create(cluster.kubeconfig(), "render-plans").await;
+    let planned = TestNamespace::create(cluster.kubeconfig(), "render-planned").await;
+    let names = ["render", "--plan-rights", planned.name(), "--plan-rights", namespace.name()];
+    for (extra, to_secrets) in [(&[][..], 2), (&["--without-secrets"][..], 0)] {
+        let call = Opsadmin::new().args(names).args(["--namespace", namespace.name()]).args(extra);
+        let objects = dry_run(cluster, &call.run().await.succeeded()).await;
+        let rights = |resource: &str| {
+            let rules = objects.iter().filter_map(|object| object["rules"].as_array()).flatten();
+            rules.filter(|rule| rule["resources"][0] == resource).count()
+        };
+        assert_eq!((rights("apiaccounts"), rights("namespaces"), rights("secrets")), (2, 1, to_secrets), "{extra:?}");
+        let bindings = objects.iter().filter(|object| object["kind"] == "RoleBinding").count();
+        assert_eq!(bindings, 3 + to_secrets, "{extra:?}");
+        let others = objects
+            .iter()
+            .filter(|object| !["Role", "RoleBinding"].contains(&object["kind"].as_str().expect("a kind")));
+        assert_eq!(others.map(|object| &object["kind"]).collect::<Vec<_>>(), ["ServiceAccount"]);
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_is_the_one_that_was_named_whatever_the_files_call_theirs() {
+    let render = |extra: [&'static str; 6]| Opsadmin::new().args(["render"]).args(extra).run();
+    let out = render(["--plan-rights", "opsadmin-system", "--plan-rights", "mine", "--namespace", "partners"]).await;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&out.succeeded()).expect("it is YAML");
+    let place = |object: &Value| object["metadata"]["namespace"].as_str().expect("a namespace").to_owned();
+    let roles = objects.iter().filter(|object| object["kind"] == "Role").map(place).collect::<Vec<_>>();
+    assert_eq!(roles, ["kube-system", "opsadmin-system", "opsadmin-system", "mine", "mine"]);
+    let subjects = objects.iter().filter_map(|object| object["subjects"].as_array()).flatten();
+    assert!(subjects.map(|subject| &subject["namespace"]).all(|namespace| namespace == "partners"), "{objects:?}");
+
+    let out = render(["--image", "opsadmin-system/i", "--watch", "opsadmin-system", "--namespace", "mine"]).await;
+    let out = out.succeeded();
+    assert!(out.contains("image: \"opsadmin-system/i\"") && out.contains("--namespace=opsadmin-system\""), "{out}");
+    assert!(out.contains("  namespace: opsadmin-system\n") && out.contains("  namespace: mine\n"), "{out}");
+}
+
+#[tokio::test]
 async fn what_could_break_out_of_the_manifests_is_refused_or_quoted() {
     let call = |extra: [&'static str; 2]| Opsadmin::new().args(["render", "--image", "i"]).args(extra).run();
     for extra in [["--namespace", "a\nb"], ["--watch", "A"], ["--image", "a b"]] {
