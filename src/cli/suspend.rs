@@ -9,7 +9,7 @@ use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Life, SuspensionReason};
-use crate::database::{AccountRegister, Action};
+use crate::database::Action;
 use crate::reconcile::Surroundings;
 use anyhow::Result;
 use clap::Args;
@@ -26,21 +26,12 @@ use std::process::ExitCode;
     after_help = "Examples:\n  opsadmin suspend acme --reason \"calls from an unknown network, ticket 4711\"\n  opsadmin suspend -n partners acme-portal --reason unpaid"
 )]
 pub struct Suspend {
-    #[command(flatten)]
-    account: AccountArgs,
-
     /// Why, in a line. Whoever sees the account's resource sees it.
     #[arg(long, value_name = "TEXT", value_parser = SuspensionReason::parse)]
     reason: SuspensionReason,
 
     #[command(flatten)]
-    actor: ActorArgs,
-
-    #[command(flatten)]
-    database: DatabaseArgs,
-
-    #[command(flatten)]
-    format: FormatArgs,
+    target: Target,
 }
 
 /// End the suspension of an account.
@@ -49,6 +40,13 @@ pub struct Suspend {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  opsadmin resume acme\n  opsadmin resume -n partners acme-portal")]
 pub struct Resume {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Which account, in whose name, and how to tell it.
+#[derive(Debug, Args)]
+struct Target {
     #[command(flatten)]
     account: AccountArgs,
 
@@ -65,11 +63,12 @@ pub struct Resume {
 impl Suspend {
     /// Suspends it, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let actor = self.actor.in_journal()?;
-        let database = self.database.open_existing().await?;
-        let stepped_in = self.suspend(database.as_ref(), &actor).await;
-        database.close().await;
-        let SteppedIn { account, done, .. } = stepped_in?;
+        let decide = |account: &Account| {
+            let is_so = account.suspension.as_ref().is_some_and(|found| found.reason == self.reason.as_str());
+            let action = Action::Suspend { expected: account.version, reason: self.reason.clone() };
+            (!is_so).then_some(action)
+        };
+        let SteppedIn { account, done, .. } = self.target.step_in(decide).await?;
         let name = plain(&account.settings.name);
         let said = match &account.suspension {
             Some(found) if done.is_none() => {
@@ -79,28 +78,18 @@ impl Suspend {
             // Somebody resumed it in the same moment.
             None => format!("{name} is not suspended any more"),
         };
-        print(&said, &account, done.is_some(), self.format.format, output)
-    }
-
-    async fn suspend(&self, database: &dyn AccountRegister, actor: &str) -> Result<SteppedIn> {
-        let account = self.account.find(database).await?;
-        let decide = |account: &Account| {
-            let is_so = account.suspension.as_ref().is_some_and(|found| found.reason == self.reason.as_str());
-            let action = Action::Suspend { expected: account.version, reason: self.reason.clone() };
-            Ok((!is_so).then_some(action))
-        };
-        step_in(database, account, actor, decide).await
+        self.target.print(&said, &account, done.is_some(), output)
     }
 }
 
 impl Resume {
     /// Resumes it, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let actor = self.actor.in_journal()?;
-        let database = self.database.open_existing().await?;
-        let stepped_in = self.resume(database.as_ref(), &actor).await;
-        database.close().await;
-        let SteppedIn { account, done, .. } = stepped_in?;
+        let decide = |account: &Account| {
+            let action = Action::Resume { expected: account.version };
+            account.suspension.is_some().then_some(action)
+        };
+        let SteppedIn { account, done, .. } = self.target.step_in(decide).await?;
         let name = plain(&account.settings.name);
         let still = match (account.life, account.settings.enabled) {
             (Life::Deleted { .. }, _) => "; it is deleted, and does not authenticate",
@@ -111,25 +100,31 @@ impl Resume {
             Some(_) => format!("{name} is not suspended any more{still}"),
             None => format!("{name} is not suspended{still}"),
         };
-        print(&said, &account, done.is_some(), self.format.format, output)
-    }
-
-    async fn resume(&self, database: &dyn AccountRegister, actor: &str) -> Result<SteppedIn> {
-        let account = self.account.find(database).await?;
-        let decide = |account: &Account| {
-            let action = Action::Resume { expected: account.version };
-            Ok(account.suspension.is_some().then_some(action))
-        };
-        step_in(database, account, actor, decide).await
+        self.target.print(&said, &account, done.is_some(), output)
     }
 }
 
-fn print(said: &str, account: &Account, changed: bool, format: Format, output: &mut Output) -> Result<ExitCode> {
-    match format {
-        Format::Text => output.line(said)?,
-        format => {
-            output.value(format, &json!({ "account": AccountView::of(account, Machine.now()), "changed": changed }))?;
+impl Target {
+    async fn step_in(&self, decide: impl Fn(&Account) -> Option<Action>) -> Result<SteppedIn> {
+        let actor = self.actor.in_journal()?;
+        let database = self.database.open_existing().await?;
+        let stepped_in = async {
+            let account = self.account.find(database.as_ref()).await?;
+            step_in(database.as_ref(), account, &actor, |account| Ok(decide(account))).await
         }
+        .await;
+        database.close().await;
+        stepped_in
     }
-    Ok(ExitCode::SUCCESS)
+
+    fn print(&self, said: &str, account: &Account, changed: bool, output: &mut Output) -> Result<ExitCode> {
+        match self.format.format {
+            Format::Text => output.line(said)?,
+            format => {
+                let account = AccountView::of(account, Machine.now());
+                output.value(format, &json!({ "account": account, "changed": changed }))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
