@@ -2,7 +2,8 @@
 //! until a person says so.
 //!
 //! A deleted namespace, a pruned folder, a restored etcd: each looks like many deletions that somebody asked for. Once the
-//! brake has gripped it stays so while anything is held; time alone lets nothing go.
+//! brake has gripped it stays so while a deletion is held; time alone lets nothing go. An orphan that is held holds up
+//! nobody else: it has no resource on which a person could confirm it.
 
 use crate::api::ApiAccount;
 use crate::reconcile::deletion_limit;
@@ -27,6 +28,19 @@ pub(super) struct Brake {
 struct State {
     let_go: Vec<(Resource, Instant)>,
     held: HashSet<Resource>,
+    held_orphans: HashSet<Resource>,
+}
+
+/// Why an account is to lose its access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its resource is being deleted.
+    Deletion {
+        /// What the resource's own status says, so that a restart lets nothing go.
+        was_held: bool,
+    },
+    /// Its resource is gone without a deletion.
+    Orphan,
 }
 
 /// Why an account is held.
@@ -42,12 +56,11 @@ impl Brake {
         Self { percent, state: Mutex::default() }
     }
 
-    /// Whether an account may lose its access now. `accounts` is how many there are beside those let go already;
-    /// `was_held` is what the resource's own status says, so that a restart lets nothing go.
+    /// Whether an account may lose its access now. `accounts` is how many there are beside those let go already.
     ///
     /// # Errors
-    /// [`Held`] until somebody confirms it.
-    pub fn let_go(&self, who: &Resource, accounts: usize, was_held: bool, now: Instant) -> Result<(), Held> {
+    /// [`Held`] until somebody confirms it, or the orphan's resource is back.
+    pub fn let_go(&self, who: &Resource, end: End, accounts: usize, now: Instant) -> Result<(), Held> {
         let mut state = self.state();
         state.let_go.retain(|(_, at)| now.duration_since(*at) < WINDOW);
         if state.let_go.iter().any(|(resource, _)| resource == who) {
@@ -55,9 +68,12 @@ impl Brake {
         }
         let all = accounts + state.let_go.len();
         if let Some(limit) = deletion_limit(all, self.percent)
-            && (was_held || !state.held.is_empty() || state.let_go.len() >= limit)
+            && (state.holds(who, end) || !state.held.is_empty() || state.let_go.len() >= limit)
         {
-            state.held.insert(who.clone());
+            match end {
+                End::Deletion { .. } => state.held.insert(who.clone()),
+                End::Orphan => state.held_orphans.insert(who.clone()),
+            };
             return Err(Held { limit });
         }
         state.let_go.push((who.clone(), now));
@@ -69,12 +85,16 @@ impl Brake {
         self.state().held.remove(who);
     }
 
-    /// Forgets whom it holds of those that are no longer there to be held.
-    pub fn keep(&self, is_there: impl Fn(&Resource) -> bool) {
-        self.state().held.retain(|resource| is_there(resource));
+    /// Forgets whom it holds of those that are no longer there to be held. A deletion whose resource somebody made vanish is
+    /// that of an orphan.
+    pub fn keep(&self, is_going: impl Fn(&Resource) -> bool, is_orphan: impl Fn(&Resource) -> bool) {
+        let State { held, held_orphans, .. } = &mut *self.state();
+        held_orphans.extend(held.iter().cloned());
+        held.retain(&is_going);
+        held_orphans.retain(&is_orphan);
     }
 
-    /// How many it holds.
+    /// How many deletions it holds.
     pub fn held(&self) -> usize {
         self.state().held.len()
     }
@@ -85,9 +105,20 @@ impl Brake {
     }
 }
 
+impl State {
+    fn holds(&self, who: &Resource, end: End) -> bool {
+        match end {
+            End::Deletion { was_held } => was_held,
+            End::Orphan => self.held_orphans.contains(who),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DELETION: End = End::Deletion { was_held: false };
 
     fn named(number: usize) -> Resource {
         ObjectRef::new(&format!("a{number}")).within("ns")
@@ -95,7 +126,7 @@ mod tests {
 
     /// How many of this many are let go one after the other.
     fn let_go(brake: &Brake, all: usize, now: Instant) -> usize {
-        (0..all).filter(|number| brake.let_go(&named(*number), all - number, false, now).is_ok()).count()
+        (0..all).filter(|number| brake.let_go(&named(*number), DELETION, all - number, now).is_ok()).count()
     }
 
     #[test]
@@ -112,7 +143,7 @@ mod tests {
         let (brake, start) = (Brake::new(20), Instant::now());
         for number in 0..20 {
             let now = start + WINDOW * u32::try_from(number).unwrap();
-            assert!(brake.let_go(&named(number), 20 - number, false, now).is_ok());
+            assert!(brake.let_go(&named(number), DELETION, 20 - number, now).is_ok());
         }
     }
 
@@ -121,11 +152,11 @@ mod tests {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 6, start), 5);
         let later = start + WINDOW * 3;
-        assert!(brake.let_go(&named(5), 1, false, later).is_err());
-        assert!(brake.let_go(&named(9), 9, false, later).is_err(), "nor anything after it");
+        assert!(brake.let_go(&named(5), DELETION, 1, later).is_err());
+        assert!(brake.let_go(&named(9), DELETION, 9, later).is_err(), "nor anything after it");
         brake.release(&named(5));
         brake.release(&named(9));
-        assert!(brake.let_go(&named(7), 9, false, later).is_ok());
+        assert!(brake.let_go(&named(7), DELETION, 9, later).is_ok());
     }
 
     #[test]
@@ -133,18 +164,40 @@ mod tests {
         let (brake, now) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 7, now), 5);
         assert_eq!(brake.held(), 2);
-        brake.keep(|resource| *resource == named(6));
+        brake.keep(|resource| *resource == named(6), |_| false);
         assert_eq!(brake.held(), 1);
-        brake.keep(|_| false);
+        brake.keep(|_| false, |_| false);
         assert_eq!(brake.held(), 0);
-        assert!(brake.let_go(&named(8), 99, false, now).is_ok(), "it has let go of the rest");
+        assert!(brake.let_go(&named(8), DELETION, 99, now).is_ok(), "it has let go of the rest");
     }
 
     #[test]
     fn what_was_held_before_a_restart_stays_held_and_who_was_let_go_may_try_again() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert!(brake.let_go(&named(0), 9, false, now).is_ok());
-        assert_eq!(brake.let_go(&named(1), 9, true, now), Err(Held { limit: 5 }));
-        assert!(brake.let_go(&named(0), 9, false, now).is_ok());
+        assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
+        assert_eq!(brake.let_go(&named(1), End::Deletion { was_held: true }, 9, now), Err(Held { limit: 5 }));
+        assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
+    }
+    #[test]
+    fn an_orphan_that_is_held_stays_so_and_holds_up_nobody_else() {
+        let (brake, start) = (Brake::new(20), Instant::now());
+        assert_eq!(let_go(&brake, 5, start), 5);
+        assert!(brake.let_go(&named(5), End::Orphan, 9, start).is_err());
+        let later = start + WINDOW * 3;
+        assert!(brake.let_go(&named(5), End::Orphan, 9, later).is_err(), "time does not let it go");
+        assert!(brake.let_go(&named(6), DELETION, 9, later).is_ok());
+        assert!(brake.let_go(&named(7), End::Orphan, 9, later).is_ok());
+        assert_eq!(brake.held(), 0, "there is nothing that could be confirmed");
+        brake.keep(|_| false, |_| false);
+        assert!(brake.let_go(&named(5), DELETION, 9, later).is_ok(), "its resource was there again");
+    }
+
+    #[test]
+    fn a_held_deletion_whose_resource_was_made_to_vanish_is_that_of_a_held_orphan() {
+        let (brake, start) = (Brake::new(20), Instant::now());
+        assert_eq!(let_go(&brake, 6, start), 5);
+        brake.keep(|_| false, |resource| *resource == named(5));
+        assert_eq!(brake.held(), 0);
+        assert!(brake.let_go(&named(5), End::Orphan, 9, start + WINDOW * 3).is_err());
     }
 }

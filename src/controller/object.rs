@@ -1,6 +1,6 @@
 //! One resource: finalizer, reconcile, status, events and log lines.
 
-use super::brake::Brake;
+use super::brake::{Brake, End};
 use super::connect::{Connection, Ready};
 use super::events::Events;
 use super::memory::Memory;
@@ -145,8 +145,8 @@ impl Controlled {
         if policy == DeletionPolicy::Retain || is_confirmed(resource) {
             return None;
         }
-        let (accounts, was_held) = (self.versions.known(), self.was_held(resource));
-        let held = self.brake.let_go(&ObjectRef::from_obj(resource), accounts, was_held, Instant::now()).err()?;
+        let (accounts, end) = (self.versions.known(), End::Deletion { was_held: self.was_held(resource) });
+        let held = self.brake.let_go(&ObjectRef::from_obj(resource), end, accounts, Instant::now()).err()?;
         Some(Refusal::DeletionHeld { limit: held.limit })
     }
 

@@ -2,6 +2,7 @@
 //! finalizer away, or the cluster was restored from an older backup. They are told of at once, and disabled only after a
 //! grace, through the brake.
 
+use super::brake::End;
 use super::connect::Ready;
 use super::object::Controlled;
 use crate::account::Owner;
@@ -53,7 +54,7 @@ impl Orphans {
         self.seen.retain(|owner, _| missing.contains(owner));
         // An orphan whose resource came back, or a deletion whose end no watch has shown.
         let lost: HashSet<_> = missing.iter().map(resource).collect();
-        controlled.brake.keep(|held| lost.contains(held) || resources.is_going(held));
+        controlled.brake.keep(|held| resources.is_going(held), |held| lost.contains(held));
         let mut left = missing.len();
         for owner in missing {
             let orphan = self.seen.entry(owner.clone()).or_insert_with(|| {
@@ -78,14 +79,14 @@ impl Orphan {
     /// Answers whether its account is disabled now.
     async fn end(&mut self, owner: &Owner, controlled: &Controlled, ready: &Ready, now: Instant) -> bool {
         let (namespace, name) = (&owner.namespace, &owner.name);
-        if let Err(held) = controlled.brake.let_go(&resource(owner), controlled.versions.known(), false, now) {
+        if let Err(held) = controlled.brake.let_go(&resource(owner), End::Orphan, controlled.versions.known(), now) {
             if !self.held_told {
                 tracing::error!(
                     namespace,
                     name,
                     limit = held.limit,
                     "the account has lost its ApiAccount and is held: too many would lose their access at once; apply its \
-                     ApiAccount again, or suspend the account in the database"
+                     ApiAccount again, and delete it if that is meant"
                 );
             }
             self.held_told = true;

@@ -277,7 +277,7 @@ pub enum Refusal {
     },
     /// Too many accounts would lose their access at once.
     #[error(
-        "not deleted, and its account still works: more than {limit} accounts would lose their access within ten minutes. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
+        "not deleted, and its account still works: more than {limit} accounts were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
     )]
     DeletionHeld {
         /// How many may at once.

@@ -274,7 +274,7 @@ async fn an_orphan_that_is_held_is_let_go_of_when_its_resource_comes_back() {
         lose(&scene, &format!("a{number}")).await;
     }
     scene.start(&[&QUICK_SWEEPS[..], &["--orphan-grace", "1s"]].concat());
-    are(&scene, &[("opsadmin_deletions_held", 2.0), ("opsadmin_orphans", 2.0)]).await;
+    are(&scene, &[("opsadmin_deletions_held", 0.0), ("opsadmin_orphans", 2.0)]).await;
     assert_eq!(enabled(&sql).await, 3);
     for number in 0..LOST {
         scene.create(&format!("a{number}"), json!({})).await;
