@@ -113,11 +113,14 @@ impl Apply {
     }
 
     async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<Reconciler> {
-        database.migrate().await?;
+        // Whatever is wrong with keyring or folder is said before there is a table.
+        self.keyring.find(&self.database)?;
+        let secrets = Arc::new(Directory::open(&self.secrets)?);
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
+        database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok(Reconciler {
-            secrets: Arc::new(Directory::open(&self.secrets)?),
+            secrets,
             database,
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),

@@ -33,6 +33,19 @@ pub struct KeyringArgs {
     pub keyring: Option<PathBuf>,
 }
 
+/// A keyring that was looked for.
+pub enum Found {
+    /// It is there.
+    There(Keyring),
+    /// The one beside an SQLite file is not, and is made if nothing is sealed yet.
+    NotYet {
+        /// Its file.
+        path: PathBuf,
+        /// What to say if something is.
+        missing: KeyringError,
+    },
+}
+
 /// What to do about unknown affiliates, as the command line says it.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum OnUnknownAffiliate {
@@ -78,10 +91,22 @@ impl DatabaseArgs {
 impl KeyringArgs {
     /// The keyring for this database; the one beside an SQLite file is made if there is none and nothing is sealed yet.
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
+        match self.find(named)? {
+            Found::There(keyring) => Ok(keyring),
+            Found::NotYet { path, .. } if nothing_is_sealed(database).await? => create(&path),
+            Found::NotYet { missing, .. } => Err(missing.into()),
+        }
+    }
+
+    /// The keyring as it is before anybody asks the database.
+    ///
+    /// # Errors
+    /// None is named, or it cannot be read; one that is missing is an error only if it was named.
+    pub fn find(&self, named: &DatabaseArgs) -> Result<Found> {
         let (path, beside) = self.file(named)?;
         match Keyring::load(&path) {
-            Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed(database).await? => create(&path),
-            other => Ok(other?),
+            Err(missing @ KeyringError::Missing { .. }) if beside => Ok(Found::NotYet { path, missing }),
+            other => Ok(Found::There(other?)),
         }
     }
 
@@ -99,14 +124,12 @@ impl KeyringArgs {
         named: &DatabaseArgs,
         database: Option<&dyn AccountDatabase>,
     ) -> Result<Option<Keyring>> {
-        let (path, beside) = self.file(named)?;
-        let nothing_is_sealed = match database {
-            Some(database) => database.sealing_keys_in_use().await?.is_empty(),
-            None => true,
-        };
-        match Keyring::load(&path) {
-            Err(KeyringError::Missing { .. }) if beside && nothing_is_sealed => Ok(None),
-            other => Ok(Some(other?)),
+        match (self.find(named)?, database) {
+            (Found::There(keyring), _) => Ok(Some(keyring)),
+            (Found::NotYet { missing, .. }, Some(database)) if !database.sealing_keys_in_use().await?.is_empty() => {
+                Err(missing.into())
+            }
+            (Found::NotYet { .. }, _) => Ok(None),
         }
     }
 

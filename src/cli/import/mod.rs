@@ -103,8 +103,9 @@ impl Import {
     }
 
     async fn import(&self, lines: Vec<Line>, database: &Arc<dyn AccountRegister>) -> Result<Summary> {
-        database.migrate().await?;
+        // Whatever is wrong with the keyring is said before there is a table.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
+        database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         let rehearsal = Rehearsal::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
         let rehearsed = self.rehearse(lines, &rehearsal, &keyring).await?;

@@ -177,10 +177,27 @@ async fn it_does_the_same_on_postgresql() {
         "{}",
         without.stderr
     );
+    let unwritten = async || {
+        let status = Opsadmin::new().args(["migrate", "--status", "--database", database.url()]).run().await;
+        assert_eq!(status.status.code(), Some(2), "no table was made: {status:?}");
+        assert!(!desk.path("secrets").exists());
+    };
+    unwritten().await;
+    for (file, text) in [("nowhere", None), ("spoilt", Some("{"))] {
+        let file = desk.path(file);
+        text.map_or(Ok(()), |text| fs::write(&file, text)).expect("it can be written");
+        let file = file.to_str().expect("it is text");
+        assert_eq!(desk.apply(&["--keyring", file]).await.status.code(), Some(1));
+        unwritten().await;
+    }
 
     let keyring = desk.path("opsadmin.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
     let keyring = keyring.to_str().expect("it is text");
+    fs::write(desk.path("secrets"), "no folder").expect("it can be written");
+    assert_eq!(desk.apply(&["--keyring", keyring]).await.status.code(), Some(1));
+    fs::remove_file(desk.path("secrets")).expect("it is there");
+    unwritten().await;
     let extra = ["--keyring", keyring, "--unknown-affiliate", "register"];
     let out = desk.apply(&extra).await.succeeded();
     assert!(out.ends_with("4 accounts: 4 created, 0 changed, 0 unchanged\n"), "{out}");
