@@ -40,6 +40,7 @@ struct Standing {
     name: String,
     owner: Option<Owner>,
     life: Discriminant<Life>,
+    api_keys: BTreeSet<ApiKey>,
 }
 
 impl Standing {
@@ -48,6 +49,7 @@ impl Standing {
             name: comparable_name(&account.settings.name),
             owner: account.owner.clone(),
             life: mem::discriminant(&account.life),
+            api_keys: account.keys.iter().map(|key| key.api_key.clone()).collect(),
         }
     }
 }
@@ -124,7 +126,10 @@ impl Stage {
                 self.forget_where_it_stands(&account);
                 account.keys.iter().for_each(|key| _ = self.by_api_key.remove(&key.api_key));
             } else {
-                self.changed.insert(id, Staged { account: husk(account), stood });
+                // Whoever takes over what was let go of meets all of it.
+                let is_retained = matches!(account.life, Life::Retained { .. });
+                let account = if is_retained { account } else { husk(account) };
+                self.changed.insert(id, Staged { account, stood });
             }
         }
     }
