@@ -13,7 +13,7 @@ use super::surroundings::Machine;
 use crate::account::ClusterId;
 use crate::database::AccountRegister;
 use crate::manifests::Manifest;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, Turn, Turns};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
@@ -90,8 +90,20 @@ impl Apply {
         doomed.confirm(&self.confirm, output)?;
         let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-        for batch in manifests.chunks(BATCH) {
-            let mut known = Known::read(database.as_ref(), batch).await?;
+        let mut turns = Turns::new(manifests, BATCH);
+        while let Some(turn) = turns.next() {
+            let Turn::Declared(batch) = turn else {
+                for owner in doomed.owners() {
+                    if futures::poll!(interrupted.as_mut()).is_ready() {
+                        return applied.interrupted(output);
+                    }
+                    let outcome = doomed.prune(owner, &reconciler).await;
+                    turns.hear(&outcome);
+                    applied.push(&outcome, &AccountReport::undeclared(owner, &outcome), output)?;
+                }
+                continue;
+            };
+            let mut known = Known::read(database.as_ref(), &batch).await?;
             for manifest in batch {
                 // Heard between two accounts, never within one.
                 if futures::poll!(interrupted.as_mut()).is_ready() {
@@ -99,15 +111,10 @@ impl Apply {
                 }
                 let known = known.take(&manifest.desired.owner);
                 let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
-                applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
+                if turns.decides(manifest, &outcome) {
+                    applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
+                }
             }
-        }
-        for owner in doomed.owners() {
-            if futures::poll!(interrupted.as_mut()).is_ready() {
-                return applied.interrupted(output);
-            }
-            let outcome = doomed.prune(owner, &reconciler).await;
-            applied.push(&outcome, &AccountReport::undeclared(owner, &outcome), output)?;
         }
         applied.finish(output)
     }

@@ -14,7 +14,7 @@ pub struct Known(HashMap<Owner, Account>);
 
 impl Known {
     /// Reads them; if one of them cannot be read, none is known, and each is read by itself.
-    pub async fn read(database: &dyn AccountDatabase, batch: &[Manifest]) -> Result<Self> {
+    pub async fn read(database: &dyn AccountDatabase, batch: &[&Manifest]) -> Result<Self> {
         let owners: Vec<Owner> = batch.iter().map(|manifest| manifest.desired.owner.clone()).collect();
         let accounts = match database.find_by_owners(&owners).await {
             Err(DatabaseError::Inconsistent { .. }) => Vec::new(),

@@ -15,7 +15,7 @@ use super::surroundings::Machine;
 use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, Rehearsal};
 use crate::manifests::Manifest;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, Turn, Turns};
 use crate::secrets::{self, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::Args;
@@ -147,8 +147,20 @@ impl Plan {
         };
         let mut planned = Planned::new(self.output);
         let mut progress = Progress::new(manifests.len(), "accounts planned");
-        for batch in manifests.chunks(BATCH) {
-            let mut known = Known::read(database.as_ref(), batch).await?;
+        let mut turns = Turns::new(manifests, BATCH);
+        while let Some(turn) = turns.next() {
+            let Turn::Declared(batch) = turn else {
+                for owner in doomed.owners() {
+                    let outcome = match &on_cluster {
+                        Some(on_cluster) => on_cluster.prune(owner, &doomed, &reconciler).await,
+                        None => doomed.prune(owner, &reconciler).await,
+                    };
+                    turns.hear(&outcome);
+                    planned.push(&AccountReport::undeclared(owner, &outcome), &mut progress, output)?;
+                }
+                continue;
+            };
+            let mut known = Known::read(database.as_ref(), &batch).await?;
             let present = batch.iter().filter(|manifest| known.has(&manifest.desired.owner));
             secrets.assume(present.map(|manifest| manifest.desired.secret.at.clone()).collect());
             for manifest in batch {
@@ -157,19 +169,14 @@ impl Plan {
                     Some(on_cluster) => on_cluster.reconcile(manifest, known, &reconciler).await,
                     None => reconciler.reconcile(&manifest.desired, None, known).await,
                 };
-                planned.push(&AccountReport::declared(manifest, &outcome), &mut progress, output)?;
-                progress.step();
+                if turns.decides(manifest, &outcome) {
+                    planned.push(&AccountReport::declared(manifest, &outcome), &mut progress, output)?;
+                    progress.step();
+                }
             }
-            // Each is declared once, so nobody asks for these again.
+            // Each is declared once, so nobody asks for these again but those to whom nothing was done.
             database.settle();
             secrets.settle();
-        }
-        for owner in doomed.owners() {
-            let outcome = match &on_cluster {
-                Some(on_cluster) => on_cluster.prune(owner, &doomed, &reconciler).await,
-                None => doomed.prune(owner, &reconciler).await,
-            };
-            planned.push(&AccountReport::undeclared(owner, &outcome), &mut progress, output)?;
         }
         drop(progress);
         planned.finish(output)

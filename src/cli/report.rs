@@ -7,8 +7,8 @@ use crate::reconcile::{Desired, Done, Outcome};
 use serde::Serialize;
 use std::fmt;
 
-/// The field of a result that lists each account, in the order of the manifests, and after them those that no manifest
-/// declares.
+/// The field of a result that lists each account, in the order of the manifests, after them those that no manifest declares,
+/// and then those that had to wait for a name.
 pub const ACCOUNTS: &str = "accounts";
 /// The field of a result that says how many accounts come out which way.
 pub const SUMMARY: &str = "summary";

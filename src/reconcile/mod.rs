@@ -18,6 +18,7 @@ mod plan;
 mod reconciler;
 mod release;
 mod status;
+mod turns;
 
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
@@ -30,6 +31,7 @@ pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};
 pub use release::deletion_policy;
 pub use status::status;
+pub use turns::{Turn, Turns};
 
 #[cfg(test)]
 pub(crate) mod tests;

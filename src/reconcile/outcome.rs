@@ -249,7 +249,10 @@ pub enum Refusal {
     #[error("{0}")]
     InvalidSpec(#[from] InvalidSpec),
     /// Another account has the name.
-    #[error("{holder} has the account name {:?}; choose another spec.name, or rename or delete the holder", name.as_str())]
+    #[error(
+        "{holder} has the account name {:?}; choose another spec.name, or rename or delete the holder; two that swap their names need a name in between",
+        name.as_str()
+    )]
     NameTaken {
         /// The name asked for.
         name: AccountName,

@@ -2,10 +2,11 @@
 
 use super::memory::{Accounts, lock};
 use super::properties::{desired, everything, owner, reconciler_at, run, world};
-use crate::account::{Life, comparable_name};
+use crate::account::{Life, Owner, comparable_name};
 use crate::database;
-use crate::reconcile::{Desired, Outcome, Reconciler};
+use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Turn, Turns};
 use crate::secrets::{self as stores, Belonging};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -92,6 +93,63 @@ proptest! {
         }).collect();
         let real = reconciler_at(&accounts, &secrets, hours);
         let done: Vec<String> = declared.iter().map(|desired| told(&run(real.reconcile(desired, None, None)))).collect();
+        prop_assert_eq!(rehearsed, done);
+    }
+
+    #[test]
+    fn what_is_rehearsed_of_a_whole_run_is_what_is_then_done(
+        mut declared in vec(desired(), 1..5),
+        (accounts, secrets) in world(),
+        hours in 0i64..5,
+        at_a_time in 1usize..4,
+        first in 0usize..3,
+        retain: bool,
+    ) {
+        prop_assume!(names_are_unique(&accounts));
+        lock(&secrets.unseen).clear();
+        // The owners of before, some of whom are declared no more.
+        let names = ["acme", "other", "third", "fourth", "fifth", "sixth"];
+        for (desired, name) in declared.iter_mut().zip(&names[first..]) {
+            (desired.owner, desired.uid) = (owner(name), Some(format!("of {name}")));
+        }
+        let undeclared: Vec<Owner> = names[..first].iter().map(|name| owner(name)).collect();
+        let play = |reconciler: &Reconciler, settle: &dyn Fn()| {
+            let (mut turns, mut all) = (Turns::new(&declared, at_a_time), Vec::new());
+            while let Some(turn) = turns.next() {
+                let Turn::Declared(batch) = turn else {
+                    for owner in &undeclared {
+                        let resource = Belonging { uid: None, owner: owner.clone() };
+                        let outcome = if retain {
+                            run(reconciler.release(&resource, DeletionPolicy::Retain, None))
+                        } else {
+                            run(reconciler.prune(&resource))
+                        };
+                        turns.hear(&outcome);
+                        all.push(told(&outcome));
+                    }
+                    continue;
+                };
+                for desired in batch {
+                    let outcome = run(reconciler.reconcile(desired, None, None));
+                    if turns.decides(desired, &outcome) {
+                        all.push(told(&outcome));
+                    }
+                }
+                settle();
+            }
+            all
+        };
+        let real = reconciler_at(&accounts, &secrets, hours);
+        let database = Arc::new(database::Rehearsal::new(Some(real.database)));
+        let store = Arc::new(stores::Rehearsal::new(real.secrets));
+        let rehearsing =
+            Reconciler { database: Arc::clone(&database) as _, secrets: Arc::clone(&store) as _, ..real };
+        let rehearsed = play(&rehearsing, &|| {
+            database.settle();
+            store.settle();
+        });
+        prop_assert_eq!(rehearsed.len(), declared.len() + undeclared.len());
+        let done = play(&reconciler_at(&accounts, &secrets, hours), &|| ());
         prop_assert_eq!(rehearsed, done);
     }
 }

@@ -25,7 +25,8 @@ impl Desk {
         let before = self.written();
         let planned = self.plan(true, &extra).await;
         assert_eq!(self.written(), before, "a plan writes nothing");
-        (value(&planned), value(&self.apply(&extra).await))
+        let sure: &[&str] = if extra.contains(&"--prune") { &["--yes"] } else { &[] };
+        (value(&planned), value(&self.apply(&[&extra, sure].concat()).await))
     }
 }
 
@@ -83,11 +84,11 @@ async fn what_is_printed_is_what_is_then_done() {
             "bright-comparison change",
             "nightly-reports rotate",
             "old-import unchanged",
-            "taken refuse",
-            "zz create"
+            "zz create",
+            "taken refuse"
         ]
     );
-    let refused = &planned["accounts"][4]["condition"];
+    let refused = &planned["accounts"][5]["condition"];
     assert_eq!(refused["reason"], "NameTaken");
     let change = json!({ "field": "allowedIPs", "old": "[2001:db8:a::/48, 203.0.113.0/24]", "new": "[2001:db8:a::/48, 203.0.113.128/25]" });
     assert_eq!(planned["accounts"][0]["actions"], json!([{ "action": "update", "changes": [change] }]));
@@ -114,8 +115,57 @@ async fn what_is_printed_of_a_thousand_is_what_is_then_done() {
     let (planned, applied) = desk.plan_and_apply(&[]).await;
     assert_eq!(planned, applied);
     let of_note: Vec<String> = results(&planned).into_iter().filter(|result| !result.ends_with(" unchanged")).collect();
-    assert_eq!(of_note, ["a0000 change", "a0001 refuse", "a0700 refuse", "a1009 change"]);
+    assert_eq!(of_note, ["a0000 change", "a1009 change", "a0001 refuse", "a0700 refuse"]);
     assert_eq!(planned["summary"]["unchanged"], 1_004);
+}
+
+/// A name that somebody gives up later in the same run, whether by a rename or by going.
+#[tokio::test]
+async fn a_name_that_the_same_run_sets_free_is_had_in_it() {
+    let desk = Desk::new();
+    for (name, has) in
+        [("a", "Alpha"), ("b", "Beta"), ("c", "Gamma"), ("old", "Moved"), ("left", "Left"), ("right", "Right")]
+    {
+        desk.write(&format!("{name}.yaml"), &account(name, &format!("{{ name: {has} }}")));
+    }
+    desk.apply(&[]).await.succeeded();
+    desk.write("a.yaml", &account("a", "{ name: Beta }"));
+    desk.write("b.yaml", &account("b", "{ name: Gamma, adoptionPolicy: IfUnowned }"));
+    desk.write("c.yaml", &account("c", "{ name: Delta }"));
+    desk.write("d.yaml", &account("d", "{ name: Alpha }"));
+    desk.write("new.yaml", &account("new", "{ name: Moved }"));
+    desk.remove("old.yaml");
+    desk.write("left.yaml", &account("left", "{ name: Right }"));
+    desk.write("right.yaml", &account("right", "{ name: Left }"));
+
+    let (planned, applied) = desk.plan_and_apply(&["--prune"]).await;
+    assert_eq!(planned, applied);
+    let decided =
+        ["c change", "old delete", "new create", "b change", "a change", "d create", "left refuse", "right refuse"];
+    assert_eq!(results(&planned), decided);
+    let told = planned["accounts"][6]["condition"]["message"].as_str().expect("it is refused");
+    assert!(told.ends_with("two that swap their names need a name in between"), "{told}");
+
+    let (planned, applied) = desk.plan_and_apply(&["--prune"]).await;
+    assert_eq!(planned, applied);
+    assert_eq!(planned["summary"]["unchanged"], 5, "nothing was left for a second run: {planned}");
+}
+
+#[tokio::test]
+async fn what_the_brake_holds_sets_no_name_free() {
+    let desk = Desk::new();
+    for number in 0..6 {
+        desk.write(&format!("a{number}.yaml"), &account(&format!("a{number}"), "{}"));
+    }
+    desk.apply(&[]).await.succeeded();
+    for number in 0..6 {
+        desk.remove(&format!("a{number}.yaml"));
+    }
+    desk.write("new.yaml", &account("new", "{ name: a3 }"));
+    let (planned, applied) = desk.plan_and_apply(&["--prune"]).await;
+    assert_eq!(planned, applied);
+    assert_eq!(planned["summary"]["refuse"], 7);
+    assert_eq!(results(&planned)[6], "new refuse");
 }
 
 #[tokio::test]

@@ -1,0 +1,87 @@
+//! In which order many accounts are dealt with in one run: as they are declared, then what is declared no more, and then once
+//! more those that another account kept from having its name, for as long as that name may have become free.
+
+use super::{Outcome, Refusal};
+use std::mem;
+use std::slice::Chunks;
+
+/// What is next.
+#[derive(Debug)]
+pub enum Turn<'a, T> {
+    /// These are to be made as they are declared.
+    Declared(Vec<&'a T>),
+    /// What is declared no more is to go.
+    Undeclared,
+}
+
+/// The turns of one run. Of those that have to wait, only references are kept.
+#[derive(Debug)]
+pub struct Turns<'a, T> {
+    at_a_time: usize,
+    first: Chunks<'a, T>,
+    undeclared: bool,
+    /// Who is tried again in this round, the next one at the end.
+    again: Vec<&'a T>,
+    /// Who has to wait for the next round.
+    waiting: Vec<&'a T>,
+    /// Whether anything was done since this round began, which may have set a name free.
+    moved: bool,
+    /// Whether what comes of this round stays so.
+    is_last: bool,
+}
+
+impl<'a, T> Turns<'a, T> {
+    /// For all that is declared, so many at a time.
+    pub fn new(declared: &'a [T], at_a_time: usize) -> Self {
+        let first = declared.chunks(at_a_time);
+        Self {
+            at_a_time,
+            first,
+            undeclared: true,
+            again: Vec::new(),
+            waiting: Vec::new(),
+            moved: false,
+            is_last: false,
+        }
+    }
+
+    /// Whether this is what has come of it; otherwise it has another turn. To be asked after each try.
+    pub fn decides(&mut self, declared: &'a T, outcome: &Outcome) -> bool {
+        let has_done = !outcome.done.is_empty();
+        self.moved |= has_done;
+        let waits_for_a_name =
+            matches!(outcome.refusal, Some(Refusal::NameTaken { .. } | Refusal::OwnedElsewhere { .. }));
+        // What was done must be told with what came of it.
+        if self.is_last || has_done || !waits_for_a_name {
+            return true;
+        }
+        self.waiting.push(declared);
+        false
+    }
+
+    /// To be told what came of each that is declared no more.
+    pub fn hear(&mut self, outcome: &Outcome) {
+        self.moved |= !outcome.done.is_empty();
+    }
+}
+
+impl<'a, T> Iterator for Turns<'a, T> {
+    type Item = Turn<'a, T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(batch) = self.first.next() {
+            return Some(Turn::Declared(batch.iter().collect()));
+        }
+        if mem::take(&mut self.undeclared) {
+            return Some(Turn::Undeclared);
+        }
+        if self.again.is_empty() {
+            self.again = mem::take(&mut self.waiting);
+            self.is_last = !mem::take(&mut self.moved);
+        }
+        // From the end: where each waits for the one declared after it, one round then serves them all.
+        let rest = self.again.len().saturating_sub(self.at_a_time);
+        let batch: Vec<_> = self.again.drain(rest..).rev().collect();
+        (!batch.is_empty()).then_some(Turn::Declared(batch))
+    }
+}
