@@ -63,6 +63,13 @@ impl Sqlite {
         Ok(Self::with(path, options.clone(), options))
     }
 
+    /// Whether the file could be made, as far as can be told without making it.
+    pub fn check_missing(path: &Path) -> Result<(), DatabaseError> {
+        let folder = path.parent().unwrap_or(path).join(".").metadata();
+        let refused = |error| DatabaseError::File { path: path.to_owned(), reason: unmakeable(&error) };
+        folder.map(drop).map_err(refused)
+    }
+
     fn on(path: PathBuf, rights: SqliteConnectOptions) -> Self {
         let options = options(rights, &path);
         let (reading, writing) =
@@ -133,11 +140,16 @@ fn ensure_file(path: &Path) -> Result<(), String> {
                 Err(error) => Err(format!("this program must be able to read and write it: {error}")),
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err("there is no such folder to make the file in; make the folder first".to_owned())
-        }
-        Err(error) => Err(format!("there is no such file, and it cannot be made: {error}")),
+        Err(error) => Err(unmakeable(&error)),
     }
+}
+
+/// Why a file that is missing cannot be made.
+fn unmakeable(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return "there is no such folder to make the file in; make the folder first".to_owned();
+    }
+    format!("there is no such file, and it cannot be made: {error}")
 }
 
 /// The low byte of the extended result code: <https://www.sqlite.org/rescode.html>.

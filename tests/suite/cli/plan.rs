@@ -60,6 +60,19 @@ async fn before_there_is_anything_it_says_what_would_be_made_and_makes_nothing()
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_be_made_is_said_as_apply_says_it() {
+    let mut desk = Desk::with_quickstart();
+    fs::write(desk.path("file"), "").expect("it can be written");
+    for folder in ["nowhere", "file"] {
+        desk.database = format!("sqlite://{}", desk.path(folder).join("opsadmin.db").display());
+        let (planned, applied) = (desk.plan(false, &[]).await, desk.apply(&[]).await);
+        assert_eq!((planned.status.code(), &planned.stdout), (Some(1), &String::new()));
+        assert_eq!(planned.stderr, applied.stderr);
+        assert!(planned.stderr.contains("cannot use"), "{planned:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_printed_is_what_is_then_done() {
     let desk = Desk::with_quickstart();
     desk.write("gone.yaml", &account("gone", "{}"));
