@@ -5,18 +5,20 @@ use super::applied::Applied;
 use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::known::{BATCH, Known};
-use super::manifests::ManifestArgs;
+use super::manifests::{ManifestArgs, count};
 use super::output::{Format, Output};
 use super::prune::PruneArgs;
 use super::report::AccountReport;
+use super::retention::RetentionArgs;
 use super::surroundings::Machine;
-use crate::account::ClusterId;
-use crate::database::AccountRegister;
+use crate::account::{ClusterId, Life};
+use crate::database::{AccountDatabase, AccountRegister};
 use crate::manifests::Manifest;
-use crate::reconcile::{Reconciler, Turn, Turns};
+use crate::reconcile::{Outcome, Reconciler, Surroundings, Turn, Turns};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
+use jiff::Timestamp;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,6 +58,9 @@ pub struct Apply {
     prune: PruneArgs,
 
     #[command(flatten)]
+    retention: RetentionArgs,
+
+    #[command(flatten)]
     confirm: ConfirmArgs,
 
     /// How to print what was done.
@@ -85,12 +90,14 @@ impl Apply {
         cluster: &ClusterId,
         output: &mut Output,
     ) -> Result<ExitCode> {
+        let began = Timestamp::now();
         let reconciler = self.reconciler(Arc::clone(database)).await?;
         let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
         doomed.confirm(&self.confirm, output)?;
         let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         let mut turns = Turns::new(manifests, BATCH);
+        let mut may_be_wanted = false;
         while let Some(turn) = turns.next() {
             let Turn::Declared(batch) = turn else {
                 for owner in doomed.owners() {
@@ -112,11 +119,34 @@ impl Apply {
                 let known = known.take(&manifest.desired.owner);
                 let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
                 if turns.decides(manifest, &outcome) {
+                    may_be_wanted |= may_be_deleted(&outcome);
                     applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
                 }
             }
         }
-        applied.finish(output)
+        let code = applied.finish(output)?;
+        if !may_be_wanted {
+            self.purge(database.as_ref(), cluster, began, output).await;
+        }
+        Ok(code)
+    }
+
+    /// Purges what was deleted longer ago than it is kept; nothing that this run deleted. The accounts are as declared by now
+    /// and the next run purges too, so a failure is told and is none of this run's.
+    async fn purge(&self, database: &dyn AccountDatabase, cluster: &ClusterId, began: Timestamp, output: &Output) {
+        let Ok(before) = began.checked_sub(self.retention.deleted_account_retention) else {
+            return;
+        };
+        match database.purge(cluster, before, Machine.now()).await {
+            Ok(0) => {}
+            Ok(accounts) => output.complain(format!(
+                "purged {} that had been deleted for longer than --deleted-account-retention",
+                count(accounts)
+            )),
+            Err(error) => output.complain(format!(
+                "accounts that were deleted long ago could not be purged: {error}; the next run does it"
+            )),
+        }
     }
 
     async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<Reconciler> {
@@ -135,4 +165,10 @@ impl Apply {
             surroundings: Arc::new(Machine),
         })
     }
+}
+
+/// Whether what is declared here may be a deleted account that was not restored: it must keep its keys.
+fn may_be_deleted(outcome: &Outcome) -> bool {
+    let is_deleted = |life: &Life| matches!(life, Life::Deleted { .. });
+    outcome.refusal.is_some() && outcome.account.as_ref().is_none_or(|account| is_deleted(&account.life))
 }

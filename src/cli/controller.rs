@@ -2,13 +2,13 @@
 
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
+use super::retention::{RetentionArgs, at_least_a_second};
 use super::surroundings::Machine;
 use crate::controller::{Settings, run};
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{self, Listen, Telemetry};
 use anyhow::{Context, Result};
 use clap::Args;
-use jiff::{Span, SpanRelativeTo};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,9 +49,8 @@ pub struct Controller {
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = at_least_a_second)]
     sweep_interval: Duration,
 
-    /// How long a deleted account is kept, with its keys, for its resource to be applied again.
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
-    deleted_account_retention: Duration,
+    #[command(flatten)]
+    retention: RetentionArgs,
 
     /// How long an account whose resource vanished without a deletion goes on working. It is told of at once.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_second)]
@@ -110,7 +109,7 @@ impl Controller {
             unknown_affiliate: self.unknown_affiliate.into(),
             concurrency: self.concurrency,
             sweep_interval: self.sweep_interval,
-            deleted_account_retention: self.deleted_account_retention,
+            deleted_account_retention: self.retention.deleted_account_retention,
             orphan_grace: self.orphan_grace,
             deletion_brake: self.deletion_brake,
             surroundings: Arc::new(Machine),
@@ -119,19 +118,6 @@ impl Controller {
         run(settings, stopped()?).await?;
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// A time of a second or more.
-fn at_least_a_second(text: &str) -> Result<Duration, String> {
-    let example = "write it as 30s, 5m, 1h or 7d";
-    // A day is 24 hours here: nobody counts leap seconds or clock changes into a retention.
-    let span: Span = text.parse().map_err(|error: jiff::Error| format!("{error}; {example}"))?;
-    let interval =
-        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| format!("{error}; {example}"))?;
-    match Duration::try_from(interval) {
-        Ok(interval) if interval >= Duration::from_secs(1) => Ok(interval),
-        _ => Err(format!("it must be a second or more; {example}")),
     }
 }
 
@@ -148,20 +134,4 @@ fn stopped() -> Result<impl Future<Output = ()> + Send> {
         std::process::exit(code);
     });
     Ok(async move { drop(receiver.await) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_a_second_or_more() {
-        for (text, seconds) in [("1s", 1), ("90s", 90), ("5m", 300), ("1h 30m", 5400), ("7d", 604_800), ("PT5M", 300)] {
-            assert_eq!(at_least_a_second(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "5", "soon", "0s", "999ms", "-5m", "1 month"] {
-            let refusal = at_least_a_second(text).unwrap_err();
-            assert!(refusal.ends_with("write it as 30s, 5m, 1h or 7d"), "{text}: {refusal}");
-        }
-    }
 }

@@ -34,6 +34,7 @@ mod prune;
 mod release;
 mod render;
 mod report;
+mod retention;
 mod rotate;
 mod step_in;
 mod surroundings;

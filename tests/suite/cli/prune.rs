@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
 
@@ -89,4 +91,35 @@ async fn the_accounts_of_others_are_not_pruned() {
     let out = other.apply(&["--prune", "--yes", "--cluster-id", "other", "--keyring", keyring]).await.succeeded();
     assert!(out.ends_with("1 account: 1 created, 0 changed, 0 unchanged\n"), "{out}");
     assert_eq!(desk.enabled().await, ["a00", "b"]);
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_purged_after_its_time_unless_it_is_declared() {
+    let desk = desk_with(3).await;
+    let wanted = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
+    desk.take_away(0);
+    desk.take_away(1);
+    // Time passes between the two runs, or nothing would have been deleted for so long.
+    let ever: &[&str] = &["--prune", "--yes", "--deleted-account-retention", "1s"];
+    let first = desk.apply(ever).await;
+    assert!(!first.stderr.contains("purged"), "not what this run has deleted: {first:?}");
+    first.succeeded();
+    let long_ago = desk.path("opsadmin.db");
+    let sql = SqlitePool::connect_with(SqliteConnectOptions::new().filename(long_ago)).await.expect("it is there");
+    let hour = "UPDATE accounts SET deleted_at = deleted_at - 3600000000 WHERE deleted_at IS NOT NULL";
+    sqlx::query(hour).execute(&sql).await.expect("it is an hour ago");
+
+    let kept = desk.apply(&[]).await;
+    assert!(!kept.stderr.contains("purged"), "not before seven days: {kept:?}");
+    desk.write("01.yaml", &wanted.replace("spec: {}", "spec: { affiliate: Nowhere }"));
+    let refused = desk.apply(ever).await;
+    assert!(refused.stderr.contains("UnknownAffiliate") && !refused.stderr.contains("purged"), "{refused:?}");
+    desk.write("01.yaml", &wanted);
+    let purged = desk.apply(&[ever, &["-o", "json"]].concat()).await;
+    let told = "purged 1 account that had been deleted for longer than --deleted-account-retention\n";
+    assert!(purged.stderr.contains(told), "{purged:?}");
+    assert!(purged.succeeded().contains("\"restore\""));
+    assert_eq!(desk.enabled().await, ["a01", "a02"]);
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&sql).await.expect("a count");
+    assert_eq!(rows, 2);
 }

@@ -1,0 +1,42 @@
+//! How long deleted accounts are kept, and times as the command line takes them.
+
+use clap::Args;
+use jiff::{Span, SpanRelativeTo};
+use std::time::Duration;
+
+/// How long deleted accounts are kept.
+#[derive(Debug, Args)]
+pub struct RetentionArgs {
+    /// How long a deleted account is kept, with its keys, for its resource to be applied again.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
+    pub deleted_account_retention: Duration,
+}
+
+/// A time of a second or more.
+pub fn at_least_a_second(text: &str) -> Result<Duration, String> {
+    let example = "write it as 30s, 5m, 1h or 7d";
+    // A day is 24 hours here: nobody counts leap seconds or clock changes into a retention.
+    let span: Span = text.parse().map_err(|error: jiff::Error| format!("{error}; {example}"))?;
+    let interval =
+        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| format!("{error}; {example}"))?;
+    match Duration::try_from(interval) {
+        Ok(interval) if interval >= Duration::from_secs(1) => Ok(interval),
+        _ => Err(format!("it must be a second or more; {example}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_second_or_more() {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("5m", 300), ("1h 30m", 5400), ("7d", 604_800), ("PT5M", 300)] {
+            assert_eq!(at_least_a_second(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "soon", "0s", "999ms", "-5m", "1 month"] {
+            let refusal = at_least_a_second(text).unwrap_err();
+            assert!(refusal.ends_with("write it as 30s, 5m, 1h or 7d"), "{text}: {refusal}");
+        }
+    }
+}
