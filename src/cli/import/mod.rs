@@ -2,6 +2,7 @@
 
 mod file;
 mod record;
+mod secrecy;
 
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::manifests::count;
@@ -28,7 +29,8 @@ use zeroize::Zeroizing;
 /// it. All accounts are imported or, if one line is wrong, none; nothing that exists is overwritten.
 ///
 /// The fields are name, description, enabled, useRefreshToken, affiliate, roles, allowedIPs, apiKey and secretKey, as in
-/// `spec`; name and keys are required. Keys may have any form. In CSV, roles and addresses are separated by spaces.
+/// `spec`; name and keys are required. Keys may have any form, but what begins with `opsa_pk_` or `opsa_sk_` must be a whole key
+/// that OpsAdmin made. In CSV, roles and addresses are separated by spaces.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin import accounts.csv --dry-run\n  opsadmin import accounts.jsonl --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"allowedIPs\": [\"203.0.113.0/24\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"

@@ -1,5 +1,6 @@
 //! One account of an import file: from its fields to what it says, or to everything that is wrong with it.
 
+use super::secrecy::without_keys;
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings,
 };
@@ -32,7 +33,10 @@ impl Record {
         reader.no_others();
         match record {
             Some(record) if reader.wrong.is_empty() => Ok(record),
-            _ => Err(reader.wrong.iter().map(|message| without_keys(message, fields)).collect()),
+            _ => {
+                let own = fields.get("secretKey").and_then(Value::as_str);
+                Err(reader.wrong.iter().map(|message| without_keys(message, own)).collect())
+            }
         }
     }
 }
@@ -134,16 +138,6 @@ impl Reader<'_> {
     }
 }
 
-/// The message with every secret key in it hidden: the line's own, and whatever looks like one.
-fn without_keys(message: &str, fields: &Map<String, Value>) -> String {
-    let own = fields.get("secretKey").and_then(Value::as_str).filter(|key| !key.is_empty());
-    let hidden = own.map_or_else(|| message.to_owned(), |key| message.replace(key, "(hidden)"));
-    match hidden.find("opsa_sk_") {
-        None => hidden,
-        Some(at) => format!("{}(hidden)", &hidden[..at]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +168,27 @@ mod tests {
                        roles, allowedIPs, apiKey, secretKey";
         assert_eq!(fields, ["name", "enabled", "roles", "allowedIPs", "allowedIPs", "apiKey", unknown]);
         assert!(!wrong.join("\n").contains(SECRET), "{wrong:?}");
+    }
+
+    #[test]
+    fn hiding_a_key_leaves_the_rest_of_the_message() {
+        let wrong = |more: Value| {
+            let mut fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET });
+            fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(&fields).err().unwrap().join("\n")
+        };
+        let list = FIELDS.join(", ");
+        assert_eq!(
+            wrong(json!({ "opsa_sk_LEAKASFIELD": 1 })),
+            format!("unknown field \"(hidden)\"; the fields are {list}")
+        );
+        let cut = wrong(json!({ "secretKey": "opsa_sk_secret010123456789" }));
+        assert!(
+            cut.ends_with("what begins with opsa_sk_ must be one that OpsAdmin made, and such a one is 57 long"),
+            "{cut}"
+        );
+        let swapped = wrong(json!({ "apiKey": "opsa_sk_swapped00000000000000" }));
+        assert!(swapped.starts_with("apiKey: ") && swapped.ends_with("are the two keys swapped?"), "{swapped}");
     }
 
     #[test]
