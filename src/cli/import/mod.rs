@@ -1,6 +1,7 @@
 //! `opsadmin import`: accounts that exist elsewhere, with the keys that their partners have.
 
 mod file;
+mod json;
 mod record;
 mod secrecy;
 

@@ -5,7 +5,7 @@ use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings,
 };
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 
 /// The names of the fields, as `spec` has them, and the two keys.
@@ -60,6 +60,11 @@ impl Reader<'_> {
         }
         let api_key = self.required("apiKey", ApiKey::imported);
         let secret_key = self.required("secretKey", SecretKey::imported);
+        if let (Some(api_key), Some(secret_key)) = (&api_key, &secret_key)
+            && api_key.as_str() == secret_key.expose()
+        {
+            self.complain("secretKey", "is the same as apiKey, which everybody sees who sees a request");
+        }
         let settings = Settings {
             name: name?,
             description: description.unwrap_or_default(),
@@ -116,11 +121,13 @@ impl Reader<'_> {
 
     /// Every entry, or a complaint for each that is wrong. A list that is wrong is never taken for a shorter one.
     fn list<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        let mut seen = HashSet::new();
         let entries: Vec<Result<T, String>> = match self.given(field) {
             None => Vec::new(),
             Some(Value::Array(entries)) => entries
                 .iter()
                 .map(|entry| match entry {
+                    Value::String(text) if !seen.insert(text) => Err(format!("{text:?} is listed twice")),
                     Value::String(text) => parse(text).map_err(|error| error.to_string()),
                     _ => Err("each entry must be a text".to_owned()),
                 })
@@ -168,6 +175,20 @@ mod tests {
                        roles, allowedIPs, apiKey, secretKey";
         assert_eq!(fields, ["name", "enabled", "roles", "allowedIPs", "allowedIPs", "apiKey", unknown]);
         assert!(!wrong.join("\n").contains(SECRET), "{wrong:?}");
+    }
+
+    #[test]
+    fn an_entry_that_is_listed_twice_and_a_key_that_is_both_are_refused() {
+        let wrong = parse(&json!({
+            "name": "Acme", "roles": ["Customer", "Customer"], "allowedIPs": ["10.0.0.0/8", "192.0.2.1", "10.0.0.0/8"],
+            "apiKey": SECRET, "secretKey": SECRET,
+        }));
+        let expected = [
+            "roles: \"Customer\" is listed twice",
+            "allowedIPs: \"10.0.0.0/8\" is listed twice",
+            "secretKey: is the same as apiKey, which everybody sees who sees a request",
+        ];
+        assert_eq!(wrong.err().unwrap(), expected);
     }
 
     #[test]
