@@ -52,7 +52,8 @@ impl Reader<'_> {
         let name = self.required("name", AccountName::parse);
         let description = self.optional("description", Description::parse);
         let (enabled, use_refresh_token) = (self.flag("enabled", true), self.flag("useRefreshToken", false));
-        let affiliate = self.optional("affiliate", AffiliateName::parse);
+        let affiliate =
+            self.optional("affiliate", |text| AffiliateName::parse(text).map_err(|invalid| invalid.of_field()));
         let roles: BTreeSet<Role> = self.list("roles", Role::parse).into_iter().collect();
         let networks = self.list("allowedIPs", AllowedIp::parse);
         if networks.len() > AllowedIps::MAX_ENTRIES {
