@@ -4,6 +4,7 @@ mod file;
 mod json;
 mod record;
 mod secrecy;
+mod taken;
 
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::manifests::count;
@@ -22,7 +23,11 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use taken::Taken;
 use zeroize::Zeroizing;
+
+/// How many lines are looked up in one read.
+const AT_ONCE: usize = 500;
 
 /// Bring existing accounts into the account database, with their keys, so that partners keep theirs.
 ///
@@ -94,18 +99,18 @@ impl Import {
         if self.dry_run {
             let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
             let rehearsal = Rehearsal::without_keys(database, new_keyring()?);
-            let rehearsed = self.rehearse(lines, &rehearsal, &new_keyring()?).await;
+            let rehearsed = self.rehearse(&lines, &rehearsal, &new_keyring()?).await;
             rehearsal.close().await;
             return self.conclude(&Summary::of(&rehearsed?, false), output);
         }
         let database = self.database.open()?;
-        let imported = self.import(lines, &database).await;
+        let imported = self.import(&lines, &database).await;
         // Leaves an embedded database as one file.
         database.close().await;
         self.conclude(&imported?, output)
     }
 
-    async fn import(&self, lines: Vec<Line>, database: &Arc<dyn AccountRegister>) -> Result<Summary> {
+    async fn import(&self, lines: &[Line], database: &Arc<dyn AccountRegister>) -> Result<Summary> {
         database.migrate().await?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
@@ -120,30 +125,44 @@ impl Import {
     /// Every change that is needed, each tried on what the ones before leave; or what is wrong, if one cannot be made.
     async fn rehearse(
         &self,
-        lines: Vec<Line>,
+        lines: &[Line],
         rehearsal: &Rehearsal,
         keyring: &Keyring,
     ) -> Result<Result<Vec<Change>, Vec<Problem>>> {
         let (mut changes, mut problems) = (Vec::new(), Vec::new());
         let mut progress = Progress::new(lines.len(), "lines checked");
-        for Line { number: line, record } in lines {
-            let wrong = match record {
-                Err(wrong) => wrong,
-                Ok(record) => {
-                    let change = self.change(record, keyring)?;
-                    match rehearsal.commit(&change).await {
-                        Ok(_) => {
+        for lines in lines.chunks(AT_ONCE) {
+            let taken = Taken::of(lines, rehearsal).await?;
+            for Line { number: line, record } in lines {
+                let wrong = match record {
+                    Err(wrong) => wrong.clone(),
+                    Ok(record) => match self.rehearse_one(record, &taken, rehearsal, keyring).await? {
+                        Ok(change) => {
                             changes.push(change);
                             Vec::new()
                         }
                         Err(refusal) => vec![explained(refusal)?],
-                    }
-                }
-            };
-            progress.step();
-            problems.extend(wrong.into_iter().map(|message| Problem { line, message }));
+                    },
+                };
+                progress.step();
+                problems.extend(wrong.into_iter().map(|message| Problem { line: *line, message }));
+            }
         }
         Ok(if problems.is_empty() { Ok(changes) } else { Err(problems) })
+    }
+
+    async fn rehearse_one(
+        &self,
+        record: &Record,
+        taken: &Taken,
+        rehearsal: &Rehearsal,
+        keyring: &Keyring,
+    ) -> Result<Result<Change, DatabaseError>> {
+        if let Err(refusal) = taken.check(record) {
+            return Ok(Err(refusal));
+        }
+        let change = self.change(record, keyring)?;
+        Ok(rehearsal.commit(&change).await.map(|_| change))
     }
 
     fn conclude(&self, summary: &Summary, output: &mut Output) -> Result<ExitCode> {
@@ -166,8 +185,8 @@ impl Import {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn change(&self, record: Record, keyring: &Keyring) -> Result<Change> {
-        let Record { settings, api_key, secret_key } = record;
+    fn change(&self, record: &Record, keyring: &Keyring) -> Result<Change> {
+        let Record { settings, api_key, secret_key } = record.clone();
         let (account, at) = (AccountId::from_random(random()?), Machine.now());
         let pair = KeyPair { id: KeyId::from_random(random()?), api_key, secret_key };
         let sealed = keyring.seal(account, pair.id, &pair.secret_key, random()?);

@@ -13,6 +13,7 @@ pub const FIELDS: [&str; 9] =
     ["name", "description", "enabled", "useRefreshToken", "affiliate", "roles", "allowedIPs", "apiKey", "secretKey"];
 
 /// An account with the keys that it has.
+#[derive(Clone)]
 pub struct Record {
     /// What is set on it.
     pub settings: Settings,
