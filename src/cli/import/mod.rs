@@ -103,6 +103,13 @@ impl Import {
             rehearsal.close().await;
             return self.conclude(&Summary::of(&rehearsed?, false), output);
         }
+        // A database that is yet to be made is not made for lines that are wrong.
+        if self.database.is_missing_file() {
+            let rehearsed = self.rehearse(&lines, &Rehearsal::new(None), &new_keyring()?).await?;
+            if rehearsed.is_err() {
+                return self.conclude(&Summary::of(&rehearsed, false), output);
+            }
+        }
         let database = self.database.open()?;
         let imported = self.import(&lines, &database).await;
         // Leaves an embedded database as one file.
@@ -166,23 +173,24 @@ impl Import {
     }
 
     fn conclude(&self, summary: &Summary, output: &mut Output) -> Result<ExitCode> {
-        output.value(self.output, summary)?;
+        let code = if summary.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        if self.output != Format::Text {
+            output.value(self.output, summary)?;
+            return Ok(code);
+        }
         for Problem { line, message } in &summary.problems {
             output.complain(format!("{}:{line}: {message}", self.file.display()));
         }
+        let accounts = count(summary.accounts);
         if !summary.problems.is_empty() {
             output.complain("nothing was imported");
-            return Ok(ExitCode::FAILURE);
+        } else if summary.imported {
+            let manifests = if summary.accounts == 1 { "its manifest" } else { "their manifests" };
+            output.line(&format!("{accounts} imported; `opsadmin export` writes {manifests}"))?;
+        } else {
+            output.line(&format!("{accounts} can be imported"))?;
         }
-        if self.output == Format::Text {
-            let accounts = count(summary.accounts);
-            output.line(&if summary.imported {
-                format!("{accounts} imported; `opsadmin export` writes their manifests")
-            } else {
-                format!("{accounts} can be imported")
-            })?;
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     }
 
     fn change(&self, record: &Record, keyring: &Keyring) -> Result<Change> {
