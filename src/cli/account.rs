@@ -1,12 +1,12 @@
 //! One account, as the command line names it.
 
-use super::cluster::ClusterArgs;
+use super::cluster::{ClusterArgs, in_words};
 use super::output::Output;
 use super::text::plain;
 use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
 use crate::api::ApiAccount;
 use crate::database::{AccountRegister, DatabaseError};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use kube::Api;
 
@@ -55,8 +55,11 @@ impl AccountArgs {
         match (&self.by.namespace, self.by.cluster.given()?) {
             (Some(namespace), None) => {
                 let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client().await?, namespace);
-                let read = || format!("cannot read the ApiAccount {}/{}", plain(namespace), plain(&self.name));
-                accounts.get_opt(&self.name).await.with_context(read)
+                let found = accounts.get_opt(&self.name).await;
+                found.map_err(|error| {
+                    let said = in_words(&error, "it takes the right to get it, or --cluster-id instead of the cluster");
+                    anyhow!("cannot read the ApiAccount {}/{}: {said}", plain(namespace), plain(&self.name))
+                })
             }
             _ => Ok(None),
         }
@@ -86,7 +89,7 @@ impl NamedBy {
         }
         match database.find_by_name(&AccountName::parse(name.trim())?).await? {
             Some(account) => Ok(account),
-            None => bail!("there is no account {name:?}{}", near(database, name).await),
+            None => bail!("there is no account {name:?}{}; `opsadmin get` lists them", near(database, name).await),
         }
     }
 

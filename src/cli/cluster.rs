@@ -1,6 +1,7 @@
 //! A cluster, as the command line names it, and its id in the account database.
 
 use crate::account::ClusterId;
+use crate::secrets::cluster::reason;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
@@ -91,11 +92,42 @@ impl ClusterArgs {
     }
 }
 
+/// What went wrong with a call about ApiAccounts or their Secrets, and what to do about it; `rights`: where it takes a right
+/// that is missing.
+pub fn in_words(error: &kube::Error, rights: &str) -> String {
+    let way_out = match error {
+        kube::Error::Api(status) if status.code == 403 => rights,
+        kube::Error::Api(status) if status.code == 404 => {
+            "install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
+        }
+        other => return unanswered(other),
+    };
+    format!("{}; {way_out}", reason(error))
+}
+
+/// What went wrong with a call, whatever it was about.
+fn unanswered(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 401 => {
+            format!("{}; the cluster does not take the credentials of the kubeconfig", reason(error))
+        }
+        _ => reason(error),
+    }
+}
+
 async fn own_id(client: &Client) -> Result<ClusterId> {
-    let id = Api::<Namespace>::all(client.clone())
-        .get_metadata("kube-system")
-        .await
-        .context("cannot read the UID of the namespace kube-system, which names this cluster in the account database; give --cluster-id, or allow `get` on that namespace")?
+    let namespace = Api::<Namespace>::all(client.clone()).get_metadata("kube-system").await;
+    let id = namespace
+        .map_err(|error| {
+            let way_out = match &error {
+                kube::Error::Api(status) if status.code == 403 => "; give --cluster-id, or allow `get` on that namespace",
+                _ => "",
+            };
+            anyhow!(
+                "cannot read the UID of the namespace kube-system, which names this cluster in the account database: {}{way_out}",
+                unanswered(&error)
+            )
+        })?
         .metadata
         .uid
         .ok_or_else(|| anyhow!("the namespace kube-system has no UID; give --cluster-id"))?;

@@ -28,7 +28,8 @@ pub struct DatabaseArgs {
 #[derive(Debug, Args)]
 pub struct KeyringArgs {
     /// The keyring that seals secret keys in the database. Default: beside an SQLite file, with the ending .keyring, and
-    /// made with it. Back it up with the database: without it, no secret key can be read again.
+    /// made by whoever makes that; for PostgreSQL there is none. Back it up with the database: without it, no secret key can
+    /// be read again.
     #[arg(long, value_name = "FILE", env = "OPSADMIN_KEYRING")]
     pub keyring: Option<PathBuf>,
 }

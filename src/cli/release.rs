@@ -1,13 +1,13 @@
 //! `opsadmin release`: confirming deletions that the brake holds.
 
-use super::cluster::KubeArgs;
+use super::cluster::{KubeArgs, in_words};
 use super::confirm::ConfirmArgs;
 use super::manifests::count;
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
 use crate::api::{ApiAccount, CONFIRM_DELETION_ANNOTATION};
 use crate::reconcile;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -22,8 +22,7 @@ const FIELD_MANAGER: &str = "opsadmin-release";
 /// Confirm deletions that are held because there were too many at once.
 ///
 /// Lists the ApiAccounts whose deletion is held by the brake; those that are named, or --all of them, are let go once that is
-/// confirmed: their accounts stop authenticating, or are let go as their deletionPolicy says. Without either it only lists
-/// them. It sets the annotation ops-admin.com/confirm-deletion=true with the rights of the kubeconfig.
+/// confirmed: their accounts stop authenticating. Without either it only lists them. It sets the annotation ops-admin.com/confirm-deletion=true with the rights of the kubeconfig.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin release -n partners\n  opsadmin release -n partners acme-portal bright\n  opsadmin release -A --all --yes"
@@ -98,7 +97,9 @@ impl Release {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::default_namespaced(client.clone()),
         };
-        let accounts = accounts.list(&ListParams::default()).await.context("cannot list the ApiAccounts")?;
+        let listed = accounts.list(&ListParams::default()).await;
+        let rights = "it takes the right to list them";
+        let accounts = listed.map_err(|error| anyhow!("cannot list the ApiAccounts: {}", in_words(&error, rights)))?;
         let mut held: Vec<Held> = accounts.iter().filter(|account| is_held(account)).map(Held::of).collect();
         held.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(held)
@@ -119,10 +120,19 @@ impl Release {
         Ok(places)
     }
 
+    /// Where it was looked, if there is more to see elsewhere.
+    fn place(&self) -> String {
+        match &self.namespace {
+            _ if self.all_namespaces => String::new(),
+            Some(namespace) => format!(" in the namespace {}; -A looks in all", plain(namespace)),
+            None => " in the namespace of the kubeconfig's context; -A looks in all".to_owned(),
+        }
+    }
+
     /// On standard error if the result is for a program.
     fn list(&self, held: &[Held], output: &mut Output) -> Result<()> {
         let heading = match held.len() {
-            0 => "no deletion is held".to_owned(),
+            0 => format!("no deletion is held{}", self.place()),
             some => format!("{} held by the brake:", count(some)),
         };
         output.complain(heading);
@@ -171,5 +181,8 @@ async fn let_go(client: &Client, held: &Held) -> Result<()> {
     let patch = json!({ "metadata": { "uid": held.uid, "annotations": annotations } });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patched = accounts.patch_metadata(&held.name, &params, &Patch::Merge(patch)).await;
-    patched.map(|_| ()).with_context(|| format!("cannot annotate the ApiAccount {}", held.in_words()))
+    let rights = "it takes the right to patch it";
+    patched
+        .map(|_| ())
+        .map_err(|error| anyhow!("cannot annotate the ApiAccount {}: {}", held.in_words(), in_words(&error, rights)))
 }

@@ -11,7 +11,7 @@ use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, Succession, succession};
-use crate::api::{ApiAccount, DEFAULT_OVERLAP, ManagementPolicy};
+use crate::api::{ApiAccount, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition};
 use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Surroundings, is_paused, new_key};
 use anyhow::{Result, bail};
@@ -78,7 +78,7 @@ struct Waiting {
     /// The Secret's name, as far as the resource could be asked.
     secret: Option<String>,
     /// Why nobody writes it for now.
-    held: Option<&'static str>,
+    held: Option<String>,
 }
 
 impl Rotate {
@@ -88,7 +88,7 @@ impl Rotate {
         // Asked first: what cannot be told afterwards is better not begun.
         let resource = self.account.resource().await?;
         let database = self.database.open_existing().await?;
-        let rotated = self.rotate(database.as_ref(), &actor).await;
+        let rotated = self.rotate(database.as_ref(), &actor, resource.as_ref()).await;
         database.close().await;
         let (account, rotated) = rotated?;
         let waiting = Waiting::of(&account, resource.as_ref());
@@ -102,14 +102,21 @@ impl Rotate {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn rotate(&self, database: &dyn AccountRegister, actor: &str) -> Result<(Account, Rotated)> {
+    async fn rotate(
+        &self,
+        database: &dyn AccountRegister,
+        actor: &str,
+        resource: Option<&ApiAccount>,
+    ) -> Result<(Account, Rotated)> {
         let account = self.account.find(database).await?;
         refuse_what_has_no_successor(&account)?;
         let keyring = self.keyring.load_existing(&self.database, database).await?;
         if self.overlap.is_zero() {
+            let name = plain(&account.settings.name);
+            let held = resource.and_then(held).map(|held| format!("; its Secret is NOT written with it, since {held}"));
             self.confirm.ask(&format!(
-                "every pair of keys that {} has now stops working at once, before its user has the new one",
-                plain(&account.settings.name)
+                "every pair of keys that {name} has now stops working at once, before its user has the new one{}",
+                held.unwrap_or_default()
             ))?;
         }
         let stepped_in = step_in(database, account, actor, |account| self.decide(account, &keyring).map(Some)).await?;
@@ -158,17 +165,12 @@ impl Waiting {
             let written = resource.status.as_ref().and_then(|status| status.secret_name.clone());
             resource.spec.secret.name.clone().or(written).unwrap_or_else(|| format!("{name}-opsadmin"))
         };
-        let held = resource.and_then(|resource| match resource.spec.management_policy {
-            ManagementPolicy::Observe => Some("it is only observed (managementPolicy: Observe)"),
-            ManagementPolicy::Enforce if is_paused(resource) => Some("it is paused (ops-admin.com/paused)"),
-            ManagementPolicy::Enforce => None,
-        });
         Some(Self {
             cluster: cluster.as_str().to_owned(),
             namespace: namespace.clone(),
             resource: name.clone(),
             secret: resource.map(named),
-            held,
+            held: resource.and_then(held),
         })
     }
 
@@ -178,8 +180,8 @@ impl Waiting {
             Some(secret) => format!("The Secret {} of the ApiAccount {resource}", plain(secret)),
             None => format!("The Secret of the ApiAccount {resource}"),
         };
-        if let Some(held) = self.held {
-            return format!("{secret} is NOT written, since {held}: change that, or hand the keys over yourself.");
+        if let Some(held) = &self.held {
+            return format!("{secret} is NOT written, since {held}; change that, or hand the keys over yourself.");
         }
         if self.cluster == LOCAL_CLUSTER {
             return format!("{secret} is written by the next `opsadmin apply`.");
@@ -189,6 +191,19 @@ impl Waiting {
             plain(&self.cluster)
         )
     }
+}
+
+/// Why the controller does not write the Secret of this resource.
+fn held(resource: &ApiAccount) -> Option<String> {
+    if resource.spec.management_policy == ManagementPolicy::Observe {
+        return Some("it is only observed (managementPolicy: Observe)".to_owned());
+    }
+    if is_paused(resource) {
+        return Some("it is paused (ops-admin.com/paused)".to_owned());
+    }
+    let ready = resource.status.as_ref()?.conditions.iter().find(|found| found.type_ == condition::READY)?;
+    let is_refused = ready.status == "False" && ready.reason != Reason::Suspended.as_str();
+    is_refused.then(|| format!("its condition is {}: {}", plain(&ready.reason), plain(&ready.message)))
 }
 
 fn print(account: &Account, rotated: &Rotated, waiting: Option<&Waiting>, output: &mut Output) -> Result<()> {

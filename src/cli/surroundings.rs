@@ -10,7 +10,9 @@ pub struct Machine;
 
 impl Surroundings for Machine {
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        // As exact as the account database, so that what is told is what is kept.
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), Unrandom> {

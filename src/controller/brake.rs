@@ -80,6 +80,11 @@ impl Brake {
         Ok(())
     }
 
+    /// This one is held, as its status says.
+    pub fn hold(&self, who: &Resource) {
+        self.state().held.insert(who.clone());
+    }
+
     /// A person has confirmed it, or there is nothing to hold any more.
     pub fn release(&self, who: &Resource) {
         self.state().held.remove(who);
@@ -178,6 +183,13 @@ mod tests {
         assert_eq!(brake.let_go(&named(1), End::Deletion { was_held: true }, 9, now), Err(Held { limit: 5 }));
         assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
     }
+    #[test]
+    fn what_was_held_before_a_restart_holds_what_is_looked_at_before_it() {
+        let (brake, now) = (Brake::new(20), Instant::now());
+        brake.hold(&named(1));
+        assert!(brake.let_go(&named(0), DELETION, 9, now).is_err());
+    }
+
     #[test]
     fn an_orphan_that_is_held_stays_so_and_holds_up_nobody_else() {
         let (brake, start) = (Brake::new(20), Instant::now());

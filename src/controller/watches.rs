@@ -9,6 +9,7 @@ use crate::api::{
     ApiAccount, CONFIRM_DELETION_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION,
 };
+use crate::reconcile::awaits_confirmation;
 use crate::secrets::is_account;
 use crate::secrets::view::News;
 use futures::StreamExt;
@@ -76,13 +77,18 @@ async fn reconcile_accounts(
         .default_backoff()
         .modify(|account| account.managed_fields_mut().clear())
         .reflect(writer)
-        .inspect(move |event| {
-            if let Ok(Event::Delete(account)) = event {
+        .inspect(move |event| match event {
+            // Known before any deletion is looked at, so that a restart lets none go in its place.
+            Ok(Event::InitApply(account)) if awaits_confirmation(account) => {
+                memory.brake.hold(&ObjectRef::from_obj(account));
+            }
+            Ok(Event::Delete(account)) => {
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
                 memory.waiting.forget(&ObjectRef::from_obj(account));
                 memory.brake.release(&ObjectRef::from_obj(account));
             }
+            _ => {}
         })
         .applied_objects()
         .predicate_filter(

@@ -1,6 +1,7 @@
 //! How many accounts may lose their access at once before somebody has to confirm it, and what says that one is held or
 //! confirmed. Pure.
 
+use super::{DeletionPolicy, deletion_policy};
 use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, Reason, condition};
 
 /// How many may always, however few accounts there are.
@@ -21,4 +22,12 @@ pub fn is_held(status: Option<&ApiAccountStatus>) -> bool {
 pub fn is_confirmed(resource: &ApiAccount) -> bool {
     let mut annotations = resource.metadata.annotations.iter().flatten();
     annotations.any(|(name, value)| name == CONFIRM_DELETION_ANNOTATION && value == "true")
+}
+
+/// Whether the deletion of this resource is held until somebody confirms it, and with it every further one.
+pub fn awaits_confirmation(resource: &ApiAccount) -> bool {
+    resource.metadata.deletion_timestamp.is_some()
+        && deletion_policy(&resource.spec) == DeletionPolicy::Delete
+        && is_held(resource.status.as_ref())
+        && !is_confirmed(resource)
 }

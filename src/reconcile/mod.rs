@@ -21,7 +21,7 @@ mod status;
 
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
-pub use brake::{deletion_limit, is_confirmed, is_held};
+pub use brake::{awaits_confirmation, deletion_limit, is_confirmed, is_held};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
 pub use observed::{Observed, ObservedSecret, Verified};

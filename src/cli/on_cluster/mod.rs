@@ -5,6 +5,7 @@ mod lists;
 mod outlives;
 mod resource;
 
+use super::cluster;
 use super::prune::Doomed;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
@@ -12,7 +13,6 @@ use crate::database::DatabaseError;
 use crate::manifests::Manifest;
 use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, deletion_limit};
 use crate::secrets;
-use crate::secrets::cluster::reason;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::core::v1::Secret;
@@ -26,6 +26,8 @@ use tokio::sync::OnceCell;
 
 /// How many places are looked at one by one; for more, all Secrets of their namespaces are listed.
 const FEW: usize = 20;
+/// What a plan may also leave alone.
+const SECRETS: &str = "Secrets";
 /// The UID of a resource that is yet to be made: no other has it.
 const NEW_UID: &str = "new";
 
@@ -58,6 +60,8 @@ pub struct OnCluster {
     secrets: Arc<Survey>,
     /// The percentage of accounts that the controller's brake lets go.
     brake: u8,
+    /// The brake holds a deletion, and so every further one.
+    has_gripped: bool,
     /// How many accounts there are, once somebody has had to ask.
     live: OnceCell<usize>,
 }
@@ -74,8 +78,9 @@ impl OnCluster {
         let doomed: HashSet<&Owner> = doomed.iter().collect();
         let owners = declared.keys().chain(&doomed);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
-        let (mut resources, mut told) = (HashMap::new(), Survey::default());
+        let (mut resources, mut told, mut has_gripped) = (HashMap::new(), Survey::default(), false);
         let take = |resource: ApiAccount| {
+            has_gripped |= End::of(&resource) == Some(End::Held);
             let owner = Owner::of(&resource, cluster);
             let manifest = declared.get(&owner).copied();
             if manifest.is_some() || doomed.contains(&owner) {
@@ -92,7 +97,7 @@ impl OnCluster {
             Look::Metadata => list_secrets(&namespaces, places).await?,
             Look::Nothing => told,
         };
-        Ok(Self { resources, secrets: Arc::new(secrets), brake, live: OnceCell::new() })
+        Ok(Self { resources, secrets: Arc::new(secrets), brake, has_gripped, live: OnceCell::new() })
     }
 
     /// Its Secrets, of which none is written.
@@ -125,22 +130,34 @@ impl OnCluster {
                 delete(belonging, DeletionPolicy::Retain, reconciler).await
             }
             (_, Some(limit)) => Outcome::refused(Refusal::DeletionHeld { limit }),
-            (Some(resource), None) => delete(&resource.belonging, resource.policy, reconciler).await,
-            (None, None) => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+            (resource, None) => match self.hold(self.has_gripped, owner, reconciler).await {
+                Some(held) => Outcome::refused(held),
+                None => match resource {
+                    Some(resource) => delete(&resource.belonging, resource.policy, reconciler).await,
+                    None => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+                },
+            },
         }
     }
 
     /// What the controller does about a resource that is being deleted.
     async fn go_on_deleting(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
         let belonging = &resource.belonging;
-        if (resource.end, resource.policy) == (Some(End::Held), DeletionPolicy::Delete) {
-            match self.limit(&belonging.owner.cluster, reconciler).await {
-                Err(error) => return Outcome::refused(Refusal::Database(error)),
-                Ok(Some(limit)) => return Outcome::refused(Refusal::DeletionHeld { limit }),
-                Ok(None) => {}
-            }
+        match self.hold(resource.end == Some(End::Held), &belonging.owner, reconciler).await {
+            Some(held) => Outcome::refused(held),
+            None => delete(belonging, resource.policy, reconciler).await,
         }
-        delete(belonging, resource.policy, reconciler).await
+    }
+
+    /// Why the brake, if it grips, does not let this account go.
+    async fn hold(&self, grips: bool, owner: &Owner, reconciler: &Reconciler) -> Option<Refusal> {
+        if !grips {
+            return None;
+        }
+        match self.limit(&owner.cluster, reconciler).await {
+            Ok(limit) => limit.map(|limit| Refusal::DeletionHeld { limit }),
+            Err(error) => Some(Refusal::Database(error)),
+        }
     }
 
     /// How many accounts the controller's brake lets go at once; `None`: all of them.
@@ -192,20 +209,21 @@ async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &Sec
     let mut survey = Survey::default();
     let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
     let take = |secret| add(&mut survey, secret, |at| namespaces.names.contains(&at.namespace));
-    namespaces.list(Some(&ours), take).await.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
+    namespaces.list(Some(&ours), take).await.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
     let unseen: BTreeSet<&SecretRef> = places.filter(|place| !survey.has(place)).collect();
     let client = namespaces.client.clone();
     if unseen.len() > FEW {
         let names = unseen.iter().map(|place| place.namespace.clone()).collect();
         let take = |secret| add(&mut survey, secret, |at| unseen.contains(at));
         let listed = Namespaces { client, names }.list(None, take).await;
-        listed.map_err(|(place, error)| unlisted("Secrets", &place, &error))?;
+        listed.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
         return Ok(survey);
     }
     for place in unseen {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &place.namespace);
         let found = secrets.get_metadata_opt(&place.name).await;
-        let found = found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error)))?;
+        let found =
+            found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error, SECRETS)))?;
         if let Some(secret) = found {
             add(&mut survey, secret, |_| true);
         }
@@ -226,19 +244,15 @@ fn add(survey: &mut Survey, secret: PartialObjectMeta<Secret>, is_wanted: impl F
 }
 
 fn unlisted(kind: &str, place: &str, error: &kube::Error) -> anyhow::Error {
-    anyhow!("cannot list the {kind} of {place}: {}", in_words(error))
+    anyhow!("cannot list the {kind} of {place}: {}", in_words(error, kind))
 }
 
-/// What went wrong, and what to do if it is for whoever set up the cluster.
-fn in_words(error: &kube::Error) -> String {
-    let hint = match error {
-        kube::Error::Api(status) if status.code == 404 => {
-            "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
-        }
-        kube::Error::Api(status) if status.code == 403 => {
-            "; `opsadmin render --plan-rights NAMESPACE` prints the rights that a plan needs, with --without-secrets none to Secrets"
-        }
-        _ => "",
-    };
-    format!("{}{hint}", reason(error))
+/// Without the right to look, what to do is for whoever set up the cluster.
+fn in_words(error: &kube::Error, kind: &str) -> String {
+    let rights = "`opsadmin render --plan-rights NAMESPACE` prints the rights that a plan needs there";
+    if kind == SECRETS {
+        cluster::in_words(error, &format!("{rights}, and with --without-secrets it needs none to Secrets"))
+    } else {
+        cluster::in_words(error, rights)
+    }
 }

@@ -4,7 +4,7 @@ use super::outlives::outlives;
 use crate::account::{ApiKey, ClusterId, KeyId, KeyPair, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Verified, deletion_policy, is_confirmed, is_held, is_paused};
+use crate::reconcile::{DeletionPolicy, Desired, Verified, awaits_confirmation, deletion_policy, is_paused};
 use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -35,8 +35,10 @@ pub enum End {
 }
 
 impl End {
-    fn of(resource: &ApiAccount) -> Self {
-        if is_held(resource.status.as_ref()) && !is_confirmed(resource) { Self::Held } else { Self::Going }
+    /// `None`: it is not being deleted.
+    pub fn of(resource: &ApiAccount) -> Option<Self> {
+        resource.metadata.deletion_timestamp.as_ref()?;
+        Some(if awaits_confirmation(resource) { Self::Held } else { Self::Going })
     }
 }
 
@@ -55,7 +57,7 @@ impl Resource {
             verified: status.and_then(Verified::of),
             written: status.and_then(|status| written(resource, status)),
             policy: deletion_policy(&resource.spec),
-            end: metadata.deletion_timestamp.as_ref().map(|_| End::of(resource)),
+            end: End::of(resource),
         }
     }
 

@@ -85,6 +85,28 @@ async fn what_staff_do_is_heeded_at_once_and_nothing_is_done_twice() {
 }
 
 #[tokio::test]
+async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked() {
+    let scene = Scene::with_controller("staff refused", &NEVER).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    scene.create("other", json!({})).await;
+    scene.ready("other").await;
+    scene.change("acme", json!({ "secret": { "name": "other-opsadmin" } })).await;
+    scene.condition("acme", "False", "SecretConflict").await;
+    let rotate = async |more: &[&str]| {
+        let call = call(&scene, "rotate", &["acme", "--overlap", "0s", "--keyring"]).args([&scene.keyring]);
+        call.args(more).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await
+    };
+    let asked = rotate(&[]).await;
+    let warning = "its Secret is NOT written with it, since its condition is SecretConflict: ";
+    assert!(asked.stderr.contains(warning) && !asked.status.success(), "{asked:?}");
+    let said: Value = serde_json::from_str(&rotate(&["--yes", "-o", "json"]).await.succeeded()).expect("JSON");
+    let held = said["waiting"]["held"].as_str().expect("it is held");
+    assert!(held.starts_with("its condition is SecretConflict: "), "{said}");
+    assert_eq!(said["rotated"]["revoked"].as_array().map(Vec::len), Some(1), "{said}");
+}
+
+#[tokio::test]
 async fn deletions_that_are_held_go_on_once_they_are_released() {
     let scene = Scene::with_controller("release", &[]).await;
     for number in 0..8 {
@@ -95,7 +117,8 @@ async fn deletions_that_are_held_go_on_once_they_are_released() {
     }
     let release = async |arguments: &[&str]| call(&scene, "release", arguments).run().await;
     let none = release(&["--all"]).await;
-    assert!(none.stderr.contains("no deletion is held") && none.status.success(), "{none:?}");
+    let nowhere = format!("no deletion is held in the namespace {}; -A looks in all\n", scene.namespace.name());
+    assert!(none.stderr.contains(&nowhere) && none.status.success(), "{none:?}");
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
     deleted.expect("the API server takes the deletion");
     let names = held(&scene, 3).await;

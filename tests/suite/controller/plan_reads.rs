@@ -104,6 +104,12 @@ async fn what_it_may_not_list_is_said_with_the_way_out() {
     let elsewhere = plain(2).replacen(r#""name":"a1""#, r#""name":"a1","namespace":"default""#, 1);
     let refused = planner.plan(&scene, &elsewhere, &["--without-secrets"]).await;
     assert!(refused.stderr.contains("cannot list the ApiAccounts of the namespace default: "), "{refused:?}");
+    assert!(!refused.stderr.contains("Secrets"), "that is another right: {refused:?}");
+    let release = Opsadmin::new().args(["release", "-n", "default", "--kubeconfig"]).args([&planner.kubeconfig]);
+    let refused = release.run().await;
+    let words = refused.stderr.strip_prefix("opsadmin: cannot list the ApiAccounts: ").expect("it says what failed");
+    assert_eq!(words.matches("is forbidden").count(), 1, "once, and as the API server said it: {words}");
+    assert!(words.ends_with("; it takes the right to list them\n") && !words.contains("Status {"), "{words}");
     planner.leave(&scene).await;
 }
 
@@ -123,6 +129,38 @@ async fn what_names_no_namespace_is_planned_for_that_of_the_context() {
     let call = Opsadmin::new().args(["plan", "--on-cluster", "-f", "-", "--kubeconfig"]);
     let call = call.args([&file]).args(["--database", scene.database.url()]).stdin(plain(1));
     assert_eq!(call.run().await.succeeded(), "1 account: nothing to change\n");
+}
+
+#[tokio::test]
+async fn while_a_deletion_is_held_there_so_is_every_further_one() {
+    let mut scene = Scene::with_controller("plan gripped", &[]).await;
+    let planner = Planner::of(&scene, true).await;
+    scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &plain(8)).await.succeeded();
+    for number in 0..8 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    for number in 0..5 {
+        scene.delete(&format!("a{number}")).await;
+    }
+    let deleted = scene.accounts().delete("a5", &DeleteParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    scene.condition("a5", "False", "DeletionHeld").await;
+    scene.stop().await;
+    let kept = manifests(&[("a6", json!({}), json!({}))]);
+    let report = planner.plan_as_json(&scene, &kept, &["--prune"]).await;
+    let accounts = report["accounts"].as_array().expect("a list");
+    let pruned = accounts.iter().find(|account| account["name"] == "a7").expect("it is pruned");
+    assert_eq!(pruned["condition"]["reason"], "DeletionHeld", "{report}");
+    scene.start(&[]);
+    let deleted = scene.accounts().delete("a7", &DeleteParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    let refused = scene.condition("a7", "False", "DeletionHeld").await;
+    let message = &refused.status.expect("it has a status").conditions[0].message;
+    assert_eq!(pruned["condition"]["message"], **message);
+    for name in ["a5", "a7"] {
+        scene.strip_finalizers(name).await;
+    }
+    planner.leave(&scene).await;
 }
 
 #[tokio::test]
