@@ -69,6 +69,11 @@ impl DatabaseArgs {
         Ok(database::open_to_read(&self.database).await?)
     }
 
+    /// Whether it is a file that is not there yet.
+    pub fn is_missing_file(&self) -> bool {
+        self.sqlite_file().is_some_and(|file| !file.exists())
+    }
+
     fn sqlite_file(&self) -> Option<&Path> {
         let file = self.database.strip_prefix("sqlite:")?;
         let file = file.strip_prefix("//").unwrap_or(file);
