@@ -10,8 +10,15 @@ pub struct AffiliateName(String);
 
 /// The text cannot be an affiliate's name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("an affiliate {0}; leave the field out for an account that sees every affiliate's plans")]
+#[error("an affiliate {0}")]
 pub struct InvalidAffiliate(InvalidText);
+
+impl InvalidAffiliate {
+    /// The same for whoever may also leave the field out.
+    pub fn of_field(&self) -> String {
+        format!("{self}; leave the field out for an account that sees every affiliate's plans")
+    }
+}
 
 impl AffiliateName {
     /// The most characters (Unicode code points) in a name.

@@ -23,7 +23,7 @@ pub struct SecretKey(Zeroizing<String>);
 /// Why a text is no key. The text itself is never part of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidKey {
-    /// Another prefix, length or alphabet.
+    /// Another prefix or alphabet.
     #[error("this is no {kind}: one is written {prefix} and {chars} letters and digits")]
     Form {
         /// `API key` or `secret key`.
@@ -33,6 +33,30 @@ pub enum InvalidKey {
         /// How many characters follow.
         chars: usize,
     },
+    /// The prefix is right and the length is not.
+    #[error(
+        "this is no {kind}, since it is {length} characters long: what begins with {prefix} must be one that OpsAdmin made, and such a one is {expected} long"
+    )]
+    Length {
+        /// `API key` or `secret key`.
+        kind: &'static str,
+        /// What every such key begins with.
+        prefix: &'static str,
+        /// How many characters there are.
+        length: usize,
+        /// How many there must be.
+        expected: usize,
+    },
+    /// It begins as the other half of a pair does.
+    #[error("this is no {kind}: it begins with {prefix}, as {other} does; are the two keys swapped?")]
+    Swapped {
+        /// `API key` or `secret key`.
+        kind: &'static str,
+        /// `an API key` or `a secret key`, the other of the two.
+        other: &'static str,
+        /// What the other begins with.
+        prefix: &'static str,
+    },
     /// The form is right and the checksum is not: a character was lost or changed.
     #[error("this {kind} was mistyped or cut: its checksum is wrong")]
     Checksum {
@@ -40,7 +64,7 @@ pub enum InvalidKey {
         kind: &'static str,
     },
     /// No key that another program can have made.
-    #[error("a {kind} that was made elsewhere has {least} to {MAX_IMPORTED} letters, digits and signs, and no spaces")]
+    #[error("{kind}s that were made elsewhere have {least} to {MAX_IMPORTED} letters, digits and signs, and no spaces")]
     Imported {
         /// `API key` or `secret key`.
         kind: &'static str,
@@ -51,6 +75,8 @@ pub enum InvalidKey {
 
 struct KeyForm {
     kind: &'static str,
+    /// The same with its article.
+    a_kind: &'static str,
     prefix: &'static str,
     body_chars: usize,
     /// The fewest characters of one that was made elsewhere.
@@ -60,8 +86,10 @@ struct KeyForm {
 /// The most characters of a key that was made elsewhere.
 const MAX_IMPORTED: usize = 128;
 
-const API_KEY: KeyForm = KeyForm { kind: "API key", prefix: "opsa_pk_", body_chars: 22, least_imported: 8 };
-const SECRET_KEY: KeyForm = KeyForm { kind: "secret key", prefix: "opsa_sk_", body_chars: 43, least_imported: 16 };
+const API_KEY: KeyForm =
+    KeyForm { kind: "API key", a_kind: "an API key", prefix: "opsa_pk_", body_chars: 22, least_imported: 8 };
+const SECRET_KEY: KeyForm =
+    KeyForm { kind: "secret key", a_kind: "a secret key", prefix: "opsa_sk_", body_chars: 43, least_imported: 16 };
 
 impl ApiKey {
     /// Reads an API key.
@@ -76,9 +104,9 @@ impl ApiKey {
     /// Reads an API key that may have been made elsewhere, in whatever form.
     ///
     /// # Errors
-    /// No key can look like that; or it looks like one of this program's, and is none.
+    /// No key can look like that; or it looks like one of this program's, and is none, or is the other half of a pair.
     pub fn imported(text: &str) -> Result<Self, InvalidKey> {
-        API_KEY.check_imported(text)?;
+        API_KEY.check_imported(text, &SECRET_KEY)?;
         Ok(Self(text.to_owned()))
     }
 
@@ -106,9 +134,9 @@ impl SecretKey {
     /// Reads a secret key that may have been made elsewhere, in whatever form.
     ///
     /// # Errors
-    /// No key can look like that; or it looks like one of this program's, and is none.
+    /// No key can look like that; or it looks like one of this program's, and is none, or is the other half of a pair.
     pub fn imported(text: &str) -> Result<Self, InvalidKey> {
-        SECRET_KEY.check_imported(text)?;
+        SECRET_KEY.check_imported(text, &API_KEY)?;
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
@@ -197,23 +225,28 @@ impl KeyForm {
     }
 
     fn check(&self, text: &str) -> Result<(), InvalidKey> {
-        let chars = self.body_chars + CHECKSUM_CHARS;
-        let right_form = text
-            .strip_prefix(self.prefix)
-            .is_some_and(|rest| rest.len() == chars && rest.bytes().all(|b| b.is_ascii_alphanumeric()));
-        if !right_form {
-            return Err(InvalidKey::Form { kind: self.kind, prefix: self.prefix, chars });
+        let Self { kind, prefix, body_chars, .. } = *self;
+        let chars = body_chars + CHECKSUM_CHARS;
+        let rest = text.strip_prefix(prefix).filter(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let Some(rest) = rest else {
+            return Err(InvalidKey::Form { kind, prefix, chars });
+        };
+        if rest.len() != chars {
+            return Err(InvalidKey::Length { kind, prefix, length: text.len(), expected: prefix.len() + chars });
         }
         let (body, checksum) = text.split_at(text.len() - CHECKSUM_CHARS);
         let mut expected = String::with_capacity(CHECKSUM_CHARS);
         push_base62(&mut expected, &checksum_of(body), CHECKSUM_CHARS);
         if checksum != expected {
-            return Err(InvalidKey::Checksum { kind: self.kind });
+            return Err(InvalidKey::Checksum { kind });
         }
         Ok(())
     }
 
-    fn check_imported(&self, text: &str) -> Result<(), InvalidKey> {
+    fn check_imported(&self, text: &str, other: &Self) -> Result<(), InvalidKey> {
+        if text.starts_with(other.prefix) {
+            return Err(InvalidKey::Swapped { kind: self.kind, other: other.a_kind, prefix: other.prefix });
+        }
         if text.starts_with(self.prefix) {
             return self.check(text);
         }
@@ -287,6 +320,32 @@ mod tests {
         }
         assert!(SecretKey::imported("8f14e45f-ceea-467f").unwrap().is_imported());
         assert!(ApiKey::imported("legacy-1").unwrap().is_imported() && !ours.api_key.is_imported());
+    }
+
+    #[test]
+    fn swapped_keys_are_refused_whatever_follows_the_prefix() {
+        let ours = pair([7; 16], [7; 32]);
+        for text in [ours.secret_key.expose(), "opsa_sk_swapped00000000000000"] {
+            let error = ApiKey::imported(text).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "this is no API key: it begins with opsa_sk_, as a secret key does; are the two keys swapped?"
+            );
+        }
+        for text in [ours.api_key.as_str(), "opsa_pk_swapped000000000000"] {
+            assert!(matches!(SecretKey::imported(text), Err(InvalidKey::Swapped { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_cut_is_told_by_its_length_and_a_mistyped_one_by_its_checksum() {
+        let ours = pair([7; 16], [7; 32]);
+        let cut = SecretKey::imported("opsa_sk_secret010123456789").unwrap_err().to_string();
+        assert!(cut.contains("26 characters long") && cut.ends_with("such a one is 57 long"), "{cut}");
+        let mistyped = ours.api_key.as_str().replacen("opsa_pk_", "opsa_pk_x", 1);
+        assert_eq!(ApiKey::imported(&mistyped[..36]), Err(InvalidKey::Checksum { kind: "API key" }));
+        let error = ApiKey::imported("short").unwrap_err().to_string();
+        assert_eq!(error, "API keys that were made elsewhere have 8 to 128 letters, digits and signs, and no spaces");
     }
 
     proptest! {

@@ -123,7 +123,8 @@ pub struct ApiAccountSpec {
     pub management_policy: ManagementPolicy,
 
     /// What becomes of the account when the resource is deleted. Delete: it stops authenticating at once, before the
-    /// resource is gone. Retain: account and Secret stay as they are and nobody manages them.
+    /// resource is gone. Retain: account and Secret stay as they are and nobody manages them, as always with
+    /// managementPolicy: Observe.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

@@ -84,7 +84,7 @@ impl ApiAccountStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftStatus {
-    /// The field of the spec; or account, for all of it, or secret.
+    /// The field of the spec; or account, for all of it, or owner, or secret.
     pub field: String,
     /// What the spec declares.
     pub declared: String,

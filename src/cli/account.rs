@@ -89,7 +89,7 @@ impl NamedBy {
         }
         match database.find_by_name(&AccountName::parse(name.trim())?).await? {
             Some(account) => Ok(account),
-            None => bail!("there is no account {name:?}{}", near(database, name).await),
+            None => bail!("there is no account {name:?}{}; `opsadmin get` lists them", near(database, name).await),
         }
     }
 

@@ -5,7 +5,7 @@ use super::database::DatabaseArgs;
 use super::output::{Format, FormatArgs, Output};
 use super::surroundings::Machine;
 use super::text::plain;
-use crate::account::{Access, Account, EndpointGroup, Plans, Reach, Role, Use, Verdict, access};
+use crate::account::{Access, Account, AffiliateName, EndpointGroup, Plans, Reach, Role, Use, Verdict, access};
 use crate::reconcile::Surroundings;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
@@ -45,8 +45,8 @@ pub struct Check {
     endpoint: Option<Group>,
 
     /// To see the plans of this affiliate.
-    #[arg(long, value_name = "NAME")]
-    affiliate: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = AffiliateName::parse)]
+    affiliate: Option<AffiliateName>,
 
     #[command(flatten)]
     database: DatabaseArgs,
@@ -90,7 +90,11 @@ impl Check {
 
     fn asked(&self) -> Use {
         let endpoint = self.endpoint.map(|group| Reach::Endpoint(group.into()));
-        Use { ip: self.ip, reach: self.role.map(Reach::Role).or(endpoint), affiliate: self.affiliate.clone() }
+        Use {
+            ip: self.ip,
+            reach: self.role.map(Reach::Role).or(endpoint),
+            affiliate: self.affiliate.as_ref().map(ToString::to_string),
+        }
     }
 
     fn value(&self, account: &Account, access: &Access) -> Value {
@@ -104,7 +108,7 @@ impl Check {
                 "ip": self.ip.map(|ip| ip.to_string()),
                 "role": self.role.map(Role::as_str),
                 "endpoint": endpoint,
-                "affiliate": self.affiliate,
+                "affiliate": self.affiliate.as_ref().map(AffiliateName::as_str),
             },
             "letIn": access.is_let_in(),
             "rules": rules.collect::<Vec<_>>(),

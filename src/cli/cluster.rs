@@ -1,8 +1,8 @@
 //! A cluster, as the command line names it, and its id in the account database.
 
 use crate::account::ClusterId;
-use crate::secrets::cluster::reason;
-use anyhow::{Context, Result, anyhow};
+use crate::secrets::cluster::{reason, with_causes};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
@@ -48,16 +48,22 @@ impl KubeArgs {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let mut config = match (&self.kubeconfig, &self.context) {
             (Some(file), _) => {
-                let named = || format!("cannot use the kubeconfig {}", file.display());
-                let kubeconfig = Kubeconfig::read_from(file).with_context(named)?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(named)?
+                let unusable = |error| anyhow!("cannot use the kubeconfig {}: {}", file.display(), with_causes(&error));
+                let kubeconfig = Kubeconfig::read_from(file).map_err(unusable)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)?
             }
-            (None, Some(context)) => Config::from_kubeconfig(&options)
-                .await
-                .with_context(|| format!("cannot use the context {context} of the kubeconfig"))?,
-            (None, None) => Config::infer()
-                .await
-                .context("no cluster to connect to: give --kubeconfig FILE, or run inside a cluster")?,
+            (None, Some(context)) => Config::from_kubeconfig(&options).await.map_err(|error| {
+                anyhow!("cannot use the context {context} of the kubeconfig: {}", with_causes(&error))
+            })?,
+            // Who names one does not mean the cluster that this may run in.
+            (None, None) if std::env::var_os("KUBECONFIG").is_some_and(|files| !files.is_empty()) => {
+                let config = Config::from_kubeconfig(&options).await;
+                config.map_err(|error| anyhow!("cannot use the kubeconfig in $KUBECONFIG: {}", with_causes(&error)))?
+            }
+            (None, None) => Config::infer().await.map_err(|error| {
+                let way_out = "give --kubeconfig FILE, or run inside a cluster";
+                anyhow!("no cluster to connect to: {way_out}: {}", with_causes(&error))
+            })?,
         };
         config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
         Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())

@@ -1,5 +1,6 @@
 //! Asking before something that cannot be taken back.
 
+use super::terminal::{folded, width};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::{IsTerminal, Write, stderr, stdin};
@@ -24,7 +25,8 @@ impl ConfirmArgs {
         if !stdin().is_terminal() || !stderr().is_terminal() {
             bail!("{what}: there is no terminal to ask on, so nothing was done; if that is meant, say so with --yes");
         }
-        write!(stderr(), "{what}. Go on? [y/N] ").context("cannot ask")?;
+        let question = folded(&format!("{what}. Go on? [y/N]"), width(stderr())).join("\n");
+        write!(stderr(), "{question} ").context("cannot ask")?;
         stderr().flush().context("cannot ask")?;
         let mut answer = String::new();
         stdin().read_line(&mut answer).context("cannot read the answer")?;

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 pub struct DatabaseArgs {
     /// Its URL.
     #[arg(
-        help = "The account database: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE. `controller`, `apply` and `migrate` make a missing FILE, and no other command does",
+        help = "The account database: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE. `controller`, `apply`, `import` and `migrate` make a missing FILE, and no other command does",
         long,
         value_name = "URL",
         env = "OPSADMIN_DATABASE_URL",
@@ -28,7 +28,8 @@ pub struct DatabaseArgs {
 #[derive(Debug, Args)]
 pub struct KeyringArgs {
     /// The keyring that seals secret keys in the database. Default: beside an SQLite file, with the ending .keyring, and
-    /// made with it. Back it up with the database: without it, no secret key can be read again.
+    /// made by whoever makes that; for PostgreSQL there is none. Back it up with the database: without it, no secret key can
+    /// be read again.
     #[arg(long, value_name = "FILE", env = "OPSADMIN_KEYRING")]
     pub keyring: Option<PathBuf>,
 }
@@ -79,6 +80,11 @@ impl DatabaseArgs {
     /// The database for a command that changes nothing; `None`: it is yet to be made.
     pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
         Ok(database::open_to_read(&self.database).await?)
+    }
+
+    /// Whether it is a file that is not there yet.
+    pub fn is_missing_file(&self) -> bool {
+        self.sqlite_file().is_some_and(|file| !file.exists())
     }
 
     fn sqlite_file(&self) -> Option<&Path> {

@@ -115,7 +115,7 @@ impl Export {
             }
         }
         if accounts.is_empty() && are_readable {
-            output.complain("every account is declared by a resource: nothing to export");
+            output.complain("there is no account that no resource declares: nothing to export");
         }
         let is_whole = are_readable && manifests.len() == accounts.len();
         match &self.folder {
@@ -138,16 +138,22 @@ impl Export {
     /// Writes a file for each into the folder.
     fn write(&self, folder: &Path, manifests: &[Manifest], output: &mut Output) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let mut unchanged = 0;
         for manifest in manifests {
             let (ending, text) = match self.output {
                 ManifestFormat::Yaml => ("yaml", serde_saphyr::to_string(manifest)?),
                 ManifestFormat::Json => ("json", serde_json::to_string_pretty(manifest)? + "\n"),
             };
             let file = folder.join(format!("{}.{ending}", manifest.metadata.name));
-            if !is_there(&file, &text)? {
+            if is_there(&file, &text)? {
+                unchanged += 1;
+            } else {
                 std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
                 output.line(&format!("wrote {}", file.display()))?;
             }
+        }
+        if unchanged > 0 {
+            output.complain(format!("{unchanged} of {} were there already, with the same text", manifests.len()));
         }
         Ok(())
     }

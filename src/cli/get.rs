@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 /// Show one account, or list those there are.
 ///
 /// An account is shown with its owner, its state and its keys by id; never with a secret key, unless --show-secret asks for
-/// it on a terminal. A list has the accounts that are not deleted, and can be narrowed by the options. Nothing is changed,
-/// and rights to read are enough.
+/// it on a terminal. A list has the accounts that are not deleted, of all clusters and of none; --namespace, --cluster-id and
+/// the options below narrow it. Nothing is changed, and rights to read are enough.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin get acme\n  opsadmin get --unowned\n  opsadmin get -n partners acme-portal -o yaml\n  opsadmin get acme --show-secret"
@@ -146,7 +146,10 @@ impl Get {
         } else if !views.is_empty() {
             self.print(&views, output)?;
         } else if is_whole {
-            output.complain("there are no such accounts");
+            match cluster {
+                Some(cluster) => output.complain(format!("there are no such accounts of the cluster {cluster}")),
+                None => output.complain("there are no such accounts"),
+            }
         }
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

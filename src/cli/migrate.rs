@@ -13,8 +13,8 @@ const MISSING: u8 = 2;
 
 /// Bring the schema of the account database up to date.
 ///
-/// The controller and `apply` do this too when they start. Run it before them if they connect as a user that may not
-/// change the schema.
+/// The controller, `apply` and `import` do this too when they start. Run it before them if they connect as a user that may
+/// not change the schema.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin migrate --database postgres://opsadmin@db.example.com/opsadmin\n  opsadmin migrate --status --database postgres://reader@db.example.com/opsadmin"

@@ -15,8 +15,8 @@ use std::collections::HashSet;
 /// Whether accounts are deleted that no manifest declares, and how many.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Also delete the accounts of this --cluster-id that no manifest declares, as a deleted resource's account is. Name all
-    /// the manifests then: what is not among them goes.
+    /// Also delete the accounts of this --cluster-id that no manifest declares, and their Secrets, whatever deletionPolicy
+    /// their manifests had. Name all the manifests then: what is not among them goes.
     #[arg(long)]
     pub prune: bool,
 

@@ -22,8 +22,7 @@ const FIELD_MANAGER: &str = "opsadmin-release";
 /// Confirm deletions that are held because there were too many at once.
 ///
 /// Lists the ApiAccounts whose deletion is held by the brake; those that are named, or --all of them, are let go once that is
-/// confirmed: their accounts stop authenticating, or are let go as their deletionPolicy says. Without either it only lists
-/// them. It sets the annotation ops-admin.com/confirm-deletion=true with the rights of the kubeconfig.
+/// confirmed: their accounts stop authenticating. Without either it only lists them. It sets the annotation ops-admin.com/confirm-deletion=true with the rights of the kubeconfig.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin release -n partners\n  opsadmin release -n partners acme-portal bright\n  opsadmin release -A --all --yes"

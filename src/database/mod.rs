@@ -106,6 +106,13 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// expired.
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError>;
 
+    /// The accounts that keep others from one of these names or API keys, as [`Self::find_by_name`] and
+    /// [`Self::find_by_api_key`] have them, in one read and in no order.
+    ///
+    /// # Errors
+    /// As [`Self::list_by_cluster`].
+    async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError>;
+
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
     ///
     /// # Errors

@@ -85,9 +85,14 @@ impl<R: Read> Inputs<R> {
             let is_manifest = has_manifest_ending(&path);
             match fs::metadata(&path) {
                 Ok(found) if found.is_dir() => any |= self.folder(&path, take),
-                // Pipes and devices could keep the reader waiting for ever.
                 Ok(found) if found.is_file() && is_manifest => {
                     self.file(&path, take);
+                    any = true;
+                }
+                // Pipes and devices could keep the reader waiting for ever, and what is left out is taken for undeclared.
+                Ok(_) if is_manifest => {
+                    let error = io::Error::other("it is no file; name it with -f itself if it is to be read");
+                    take(Err(unreadable(shown(&path), &error)));
                     any = true;
                 }
                 Err(error) if is_manifest => {
@@ -172,6 +177,7 @@ pub(super) fn name(source: &Source) -> Arc<str> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
     use tempfile::TempDir;
 
     /// A folder with these files in it, each holding its own name.
@@ -242,6 +248,14 @@ mod tests {
         assert_eq!((a.as_str(), b.as_str()), ("a.yaml", "sub/b.yaml"));
         assert_eq!(link, "link.yaml: there is no such file or folder");
         assert!(loops.starts_with("self.yaml: cannot be read: "), "{loops}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_said_instead_of_waited_for() {
+        let folder = folder(&["a.yaml"]);
+        let _socket = UnixListener::bind(folder.path().join("b.yaml")).unwrap();
+        let said = "b.yaml: cannot be read: it is no file; name it with -f itself if it is to be read";
+        assert_eq!(read(&folder, &[""]), ["a.yaml", said]);
     }
 
     #[test]

@@ -137,7 +137,10 @@ fn parse_settings(spec: &ApiAccountSpec, owner: &Owner, found: &mut Errors) -> O
     };
     let description = found.take("spec.description", Description::parse(&spec.description));
     let affiliate = match &spec.affiliate {
-        Some(affiliate) => found.take("spec.affiliate", AffiliateName::parse(affiliate)).map(Some),
+        Some(affiliate) => {
+            let name = AffiliateName::parse(affiliate).map_err(|invalid| invalid.of_field());
+            found.take("spec.affiliate", name).map(Some)
+        }
         None => Some(None),
     };
     let roles = parse_roles(&spec.roles, found);

@@ -125,7 +125,7 @@ pub enum Done {
     KeyRestored(SecretRef),
     /// The account was disabled since its resource is gone.
     Disabled,
-    /// The account is nobody's now, since its resource is gone and asked for that.
+    /// The account is nobody's now, since its resource is gone, and asked for that or only observed it.
     Retained,
     /// The Secret was written.
     SecretWritten(SecretRef),
@@ -228,7 +228,9 @@ impl fmt::Display for Done {
                 write!(f, "gave the account the keys back that the Secret {} still holds", at.name)
             }
             Self::Disabled => f.write_str("disabled the account: its resource is gone"),
-            Self::Retained => f.write_str("left the account as it is: its resource is gone and asked for that"),
+            Self::Retained => {
+                f.write_str("left the account as it is: its resource is gone, and asked for that or only observed it")
+            }
             Self::SecretWritten(at) => write!(f, "wrote the keys to the Secret {}", at.name),
             Self::SecretUpdated { at, parts } => write!(f, "put the Secret {} right: {}", at.name, parts.join(", ")),
             Self::SecretPutBack { at, parts } => write!(f, "put the Secret {} back: {}", at.name, parts.join(", ")),
@@ -280,7 +282,7 @@ pub enum Refusal {
     },
     /// Too many accounts would lose their access at once.
     #[error(
-        "not deleted, and its account still works: more than {limit} accounts were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
+        "not deleted, and its account stays as it is: more than {limit} accounts were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
     )]
     DeletionHeld {
         /// How many may at once.
@@ -307,7 +309,7 @@ pub enum Refusal {
         reason: String,
     },
     /// The annotation says to leave everything as it is.
-    #[error("paused: the annotation {PAUSED_ANNOTATION} leaves everything as it is but a deletion; remove it to go on")]
+    #[error("the annotation {PAUSED_ANNOTATION} leaves everything as it is but a deletion; remove it to go on")]
     Paused,
     /// Something differs, and is only to be told.
     #[error("only observed (managementPolicy: Observe), and not as declared: {}", fields.join(", "))]

@@ -190,19 +190,22 @@ pub(crate) fn reason(error: &kube::Error) -> String {
             format!("its answer makes no sense at line {}, column {}", error.line(), error.column())
         }
         kube::Error::FromUtf8(_) => "its answer is not text".to_owned(),
-        other => {
-            let mut text = other.to_string();
-            let mut source = other.source().and_then(Error::source);
-            while let Some(cause) = source {
-                let cause_text = cause.to_string();
-                if !text.ends_with(&cause_text) {
-                    text = format!("{text}: {cause_text}");
-                }
-                source = cause.source();
-            }
-            text
-        }
+        other => with_causes(other),
     }
+}
+
+/// What an error says, and what its causes add to that: many repeat what caused them.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

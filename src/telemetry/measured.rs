@@ -47,6 +47,10 @@ impl AccountDatabase for Measured {
         self.count(self.database.find_by_api_key(api_key).await)
     }
 
+    async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
+        self.count(self.database.find_holders(names, api_keys).await)
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.count(self.database.list_by_cluster(cluster).await)
     }

@@ -1,8 +1,14 @@
 //! An import file: JSON Lines or CSV, each account with the number of its line.
 
+use super::json::Json;
 use super::record::{FIELDS, Record};
+use super::secrecy::without_keys;
 use clap::ValueEnum;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
+
+/// The most letters of a column's name that is repeated in a message: a secret key has more characters.
+const MAX_WORD: usize = 15;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,8 +37,13 @@ pub fn read(text: &str, format: FileFormat) -> Vec<Line> {
 
 fn read_json_lines(text: &str) -> Vec<Line> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-    let parse = |line: &str| match serde_json::from_str::<Value>(line) {
-        Ok(Value::Object(fields)) => Record::parse(&fields),
+    let parse = |line: &str| match serde_json::from_str(line) {
+        Ok(Json { value: Value::Object(fields), twice }) if twice.is_empty() => Record::parse(&fields),
+        Ok(Json { value: Value::Object(fields), twice }) => {
+            let own = fields.get("secretKey").and_then(Value::as_str);
+            let message = |field| format!("field {field:?} is here twice: keep one of the two");
+            Err(twice.iter().map(|field| without_keys(&message(field), own)).collect())
+        }
         Ok(_) => Err(vec!["must be a JSON object".to_owned()]),
         // Of the parser's own message only the place: it may quote what it read.
         Err(error) => Err(vec![format!("is not valid JSON (column {})", error.column())]),
@@ -46,10 +57,9 @@ fn read_csv(text: &str) -> Vec<Line> {
         Ok(headings) => headings.clone(),
         Err(_) => return vec![Line { number: 1, record: Err(vec!["is no heading in CSV".to_owned()]) }],
     };
-    if let Some(unknown) = headings.iter().find(|heading| !FIELDS.contains(heading)) {
-        let hint = if unknown.starts_with("opsa_") { "the heading is missing" } else { "unknown column" };
-        let message = format!("{hint}; the first line must name the columns: {}", FIELDS.join(","));
-        return vec![Line { number: 1, record: Err(vec![message]) }];
+    let wrong = wrong_with_heading(&headings);
+    if !wrong.is_empty() {
+        return vec![Line { number: 1, record: Err(wrong) }];
     }
     let mut lines = Vec::new();
     for row in reader.records() {
@@ -74,6 +84,32 @@ fn read_csv(text: &str) -> Vec<Line> {
         });
     }
     lines
+}
+
+/// What is wrong with the names of the columns. Where a key may stand for one, it is not repeated.
+fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
+    let columns = || (1..).zip(headings);
+    let mut wrong: Vec<String> = columns()
+        .filter(|(_, heading)| !FIELDS.contains(heading))
+        .map(|(number, heading)| {
+            let is_word = heading.len() <= MAX_WORD && heading.bytes().all(|byte| byte.is_ascii_alphabetic());
+            let name = if is_word && !heading.is_empty() { format!(" {heading:?}") } else { String::new() };
+            format!("unknown column{name}, number {number} of the heading")
+        })
+        .collect();
+    if !wrong.is_empty() {
+        let hint =
+            if headings.iter().any(|heading| heading.starts_with("opsa_")) { "the heading is missing; " } else { "" };
+        wrong = vec![format!("{hint}{}; the first line must name the columns: {}", wrong.join("; "), FIELDS.join(","))];
+    }
+    let mut seen = HashSet::new();
+    let twice = columns().filter(|(_, heading)| FIELDS.contains(heading) && !seen.insert(*heading));
+    wrong.extend(twice.map(|(number, heading)| {
+        format!(
+            "column {heading:?} is here twice, the second time as number {number} of the heading: keep one of the two"
+        )
+    }));
+    wrong
 }
 
 /// A cell as JSON would have it.
@@ -118,6 +154,32 @@ mod tests {
     fn a_file_without_its_heading_shows_no_key() {
         let told = names("Acme,opsa_pk_x,opsa_sk_y\n", FileFormat::Csv);
         assert!(matches!(&told[..], [(1, Err(wrong))] if !wrong[0].contains("opsa_sk")), "{told:?}");
+    }
+
+    #[test]
+    fn a_column_that_is_unknown_is_told_by_its_place_and_by_its_name_if_that_is_a_word() {
+        let told = names("name,colour,abcdefghijklmnop,apiKey,secretKey\n", FileFormat::Csv);
+        let [(1, Err(wrong))] = &told[..] else { panic!("{told:?}") };
+        assert!(
+            wrong[0].starts_with(
+                "unknown column \"colour\", number 2 of the heading; unknown column, number 3 of the heading; "
+            ),
+            "{wrong:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused_with_its_line() {
+        let csv = "name,apiKey,apiKey,secretKey\nAcme,legacy-1,legacy-2,0123456789abcdef\n";
+        let message =
+            "column \"apiKey\" is here twice, the second time as number 3 of the heading: keep one of the two";
+        assert_eq!(names(csv, FileFormat::Csv), [(1, Err(vec![message.to_owned()]))]);
+        let json = "\n{\"name\": \"a\", \"name\": \"b\", \"opsa_sk_x\": {\"y\": 1, \"y\": 2}, \"opsa_sk_x\": 1}\n";
+        let twice = |field: &str| format!("field \"{field}\" is here twice: keep one of the two");
+        assert_eq!(names(json, FileFormat::Jsonl), [(2, Err(vec![twice("name"), twice("y"), twice("(hidden)")]))]);
+        let csv = "name,roles,apiKey,secretKey\nAcme,Customer Customer,legacy-1,0123456789abcdef\n";
+        let twice = "roles: \"Customer\" is listed twice".to_owned();
+        assert_eq!(names(csv, FileFormat::Csv), [(2, Err(vec![twice]))]);
     }
 
     #[test]

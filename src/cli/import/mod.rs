@@ -1,7 +1,10 @@
 //! `opsadmin import`: accounts that exist elsewhere, with the keys that their partners have.
 
 mod file;
+mod json;
 mod record;
+mod secrecy;
+mod taken;
 
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::manifests::count;
@@ -20,7 +23,11 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use taken::Taken;
 use zeroize::Zeroizing;
+
+/// How many lines are looked up in one read.
+const AT_ONCE: usize = 500;
 
 /// Bring existing accounts into the account database, with their keys, so that partners keep theirs.
 ///
@@ -28,7 +35,8 @@ use zeroize::Zeroizing;
 /// it. All accounts are imported or, if one line is wrong, none; nothing that exists is overwritten.
 ///
 /// The fields are name, description, enabled, useRefreshToken, affiliate, roles, allowedIPs, apiKey and secretKey, as in
-/// `spec`; name and keys are required. Keys may have any form. In CSV, roles and addresses are separated by spaces.
+/// `spec`; name and keys are required. Keys may have any form, but what begins with `opsa_pk_` or `opsa_sk_` must be a whole key
+/// that OpsAdmin made. In CSV, roles and addresses are separated by spaces.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin import accounts.csv --dry-run\n  opsadmin import accounts.jsonl --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"allowedIPs\": [\"203.0.113.0/24\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
@@ -91,18 +99,25 @@ impl Import {
         if self.dry_run {
             let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
             let rehearsal = Rehearsal::without_keys(database, new_keyring()?);
-            let rehearsed = self.rehearse(lines, &rehearsal, &new_keyring()?).await;
+            let rehearsed = self.rehearse(&lines, &rehearsal, &new_keyring()?).await;
             rehearsal.close().await;
             return self.conclude(&Summary::of(&rehearsed?, false), output);
         }
+        // A database that is yet to be made is not made for lines that are wrong.
+        if self.database.is_missing_file() {
+            let rehearsed = self.rehearse(&lines, &Rehearsal::new(None), &new_keyring()?).await?;
+            if rehearsed.is_err() {
+                return self.conclude(&Summary::of(&rehearsed, false), output);
+            }
+        }
         let database = self.database.open()?;
-        let imported = self.import(lines, &database).await;
+        let imported = self.import(&lines, &database).await;
         // Leaves an embedded database as one file.
         database.close().await;
         self.conclude(&imported?, output)
     }
 
-    async fn import(&self, lines: Vec<Line>, database: &Arc<dyn AccountRegister>) -> Result<Summary> {
+    async fn import(&self, lines: &[Line], database: &Arc<dyn AccountRegister>) -> Result<Summary> {
         // Whatever is wrong with the keyring is said before there is a table.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         database.migrate().await?;
@@ -118,54 +133,69 @@ impl Import {
     /// Every change that is needed, each tried on what the ones before leave; or what is wrong, if one cannot be made.
     async fn rehearse(
         &self,
-        lines: Vec<Line>,
+        lines: &[Line],
         rehearsal: &Rehearsal,
         keyring: &Keyring,
     ) -> Result<Result<Vec<Change>, Vec<Problem>>> {
         let (mut changes, mut problems) = (Vec::new(), Vec::new());
         let mut progress = Progress::new(lines.len(), "lines checked");
-        for Line { number: line, record } in lines {
-            let wrong = match record {
-                Err(wrong) => wrong,
-                Ok(record) => {
-                    let change = self.change(record, keyring)?;
-                    match rehearsal.commit(&change).await {
-                        Ok(_) => {
+        for lines in lines.chunks(AT_ONCE) {
+            let taken = Taken::of(lines, rehearsal).await?;
+            for Line { number: line, record } in lines {
+                let wrong = match record {
+                    Err(wrong) => wrong.clone(),
+                    Ok(record) => match self.rehearse_one(record, &taken, rehearsal, keyring).await? {
+                        Ok(change) => {
                             changes.push(change);
                             Vec::new()
                         }
                         Err(refusal) => vec![explained(refusal)?],
-                    }
-                }
-            };
-            progress.step();
-            problems.extend(wrong.into_iter().map(|message| Problem { line, message }));
+                    },
+                };
+                progress.step();
+                problems.extend(wrong.into_iter().map(|message| Problem { line: *line, message }));
+            }
         }
         Ok(if problems.is_empty() { Ok(changes) } else { Err(problems) })
     }
 
+    async fn rehearse_one(
+        &self,
+        record: &Record,
+        taken: &Taken,
+        rehearsal: &Rehearsal,
+        keyring: &Keyring,
+    ) -> Result<Result<Change, DatabaseError>> {
+        if let Err(refusal) = taken.check(record) {
+            return Ok(Err(refusal));
+        }
+        let change = self.change(record, keyring)?;
+        Ok(rehearsal.commit(&change).await.map(|_| change))
+    }
+
     fn conclude(&self, summary: &Summary, output: &mut Output) -> Result<ExitCode> {
-        output.value(self.output, summary)?;
+        let code = if summary.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        if self.output != Format::Text {
+            output.value(self.output, summary)?;
+            return Ok(code);
+        }
         for Problem { line, message } in &summary.problems {
             output.complain(format!("{}:{line}: {message}", self.file.display()));
         }
+        let accounts = count(summary.accounts);
         if !summary.problems.is_empty() {
             output.complain("nothing was imported");
-            return Ok(ExitCode::FAILURE);
+        } else if summary.imported {
+            let manifests = if summary.accounts == 1 { "its manifest" } else { "their manifests" };
+            output.line(&format!("{accounts} imported; `opsadmin export` writes {manifests}"))?;
+        } else {
+            output.line(&format!("{accounts} can be imported"))?;
         }
-        if self.output == Format::Text {
-            let accounts = count(summary.accounts);
-            output.line(&if summary.imported {
-                format!("{accounts} imported; `opsadmin export` writes their manifests")
-            } else {
-                format!("{accounts} can be imported")
-            })?;
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     }
 
-    fn change(&self, record: Record, keyring: &Keyring) -> Result<Change> {
-        let Record { settings, api_key, secret_key } = record;
+    fn change(&self, record: &Record, keyring: &Keyring) -> Result<Change> {
+        let Record { settings, api_key, secret_key } = record.clone();
         let (account, at) = (AccountId::from_random(random()?), Machine.now());
         let pair = KeyPair { id: KeyId::from_random(random()?), api_key, secret_key };
         let sealed = keyring.seal(account, pair.id, &pair.secret_key, random()?);

@@ -1,10 +1,11 @@
 //! One account of an import file: from its fields to what it says, or to everything that is wrong with it.
 
+use super::secrecy::without_keys;
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings,
 };
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 
 /// The names of the fields, as `spec` has them, and the two keys.
@@ -12,6 +13,7 @@ pub const FIELDS: [&str; 9] =
     ["name", "description", "enabled", "useRefreshToken", "affiliate", "roles", "allowedIPs", "apiKey", "secretKey"];
 
 /// An account with the keys that it has.
+#[derive(Clone)]
 pub struct Record {
     /// What is set on it.
     pub settings: Settings,
@@ -32,7 +34,10 @@ impl Record {
         reader.no_others();
         match record {
             Some(record) if reader.wrong.is_empty() => Ok(record),
-            _ => Err(reader.wrong.iter().map(|message| without_keys(message, fields)).collect()),
+            _ => {
+                let own = fields.get("secretKey").and_then(Value::as_str);
+                Err(reader.wrong.iter().map(|message| without_keys(message, own)).collect())
+            }
         }
     }
 }
@@ -48,7 +53,8 @@ impl Reader<'_> {
         let name = self.required("name", AccountName::parse);
         let description = self.optional("description", Description::parse);
         let (enabled, use_refresh_token) = (self.flag("enabled", true), self.flag("useRefreshToken", false));
-        let affiliate = self.optional("affiliate", AffiliateName::parse);
+        let affiliate =
+            self.optional("affiliate", |text| AffiliateName::parse(text).map_err(|invalid| invalid.of_field()));
         let roles: BTreeSet<Role> = self.list("roles", Role::parse).into_iter().collect();
         let networks = self.list("allowedIPs", AllowedIp::parse);
         if networks.len() > AllowedIps::MAX_ENTRIES {
@@ -56,6 +62,11 @@ impl Reader<'_> {
         }
         let api_key = self.required("apiKey", ApiKey::imported);
         let secret_key = self.required("secretKey", SecretKey::imported);
+        if let (Some(api_key), Some(secret_key)) = (&api_key, &secret_key)
+            && api_key.as_str() == secret_key.expose()
+        {
+            self.complain("secretKey", "is the same as apiKey, which everybody sees who sees a request");
+        }
         let settings = Settings {
             name: name?,
             description: description.unwrap_or_default(),
@@ -112,11 +123,13 @@ impl Reader<'_> {
 
     /// Every entry, or a complaint for each that is wrong. A list that is wrong is never taken for a shorter one.
     fn list<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        let mut seen = HashSet::new();
         let entries: Vec<Result<T, String>> = match self.given(field) {
             None => Vec::new(),
             Some(Value::Array(entries)) => entries
                 .iter()
                 .map(|entry| match entry {
+                    Value::String(text) if !seen.insert(text) => Err(format!("{text:?} is listed twice")),
                     Value::String(text) => parse(text).map_err(|error| error.to_string()),
                     _ => Err("each entry must be a text".to_owned()),
                 })
@@ -131,16 +144,6 @@ impl Reader<'_> {
             }
         }
         values
-    }
-}
-
-/// The message with every secret key in it hidden: the line's own, and whatever looks like one.
-fn without_keys(message: &str, fields: &Map<String, Value>) -> String {
-    let own = fields.get("secretKey").and_then(Value::as_str).filter(|key| !key.is_empty());
-    let hidden = own.map_or_else(|| message.to_owned(), |key| message.replace(key, "(hidden)"));
-    match hidden.find("opsa_sk_") {
-        None => hidden,
-        Some(at) => format!("{}(hidden)", &hidden[..at]),
     }
 }
 
@@ -174,6 +177,41 @@ mod tests {
                        roles, allowedIPs, apiKey, secretKey";
         assert_eq!(fields, ["name", "enabled", "roles", "allowedIPs", "allowedIPs", "apiKey", unknown]);
         assert!(!wrong.join("\n").contains(SECRET), "{wrong:?}");
+    }
+
+    #[test]
+    fn an_entry_that_is_listed_twice_and_a_key_that_is_both_are_refused() {
+        let wrong = parse(&json!({
+            "name": "Acme", "roles": ["Customer", "Customer"], "allowedIPs": ["10.0.0.0/8", "192.0.2.1", "10.0.0.0/8"],
+            "apiKey": SECRET, "secretKey": SECRET,
+        }));
+        let expected = [
+            "roles: \"Customer\" is listed twice",
+            "allowedIPs: \"10.0.0.0/8\" is listed twice",
+            "secretKey: is the same as apiKey, which everybody sees who sees a request",
+        ];
+        assert_eq!(wrong.err().unwrap(), expected);
+    }
+
+    #[test]
+    fn hiding_a_key_leaves_the_rest_of_the_message() {
+        let wrong = |more: Value| {
+            let mut fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET });
+            fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(&fields).err().unwrap().join("\n")
+        };
+        let list = FIELDS.join(", ");
+        assert_eq!(
+            wrong(json!({ "opsa_sk_LEAKASFIELD": 1 })),
+            format!("unknown field \"(hidden)\"; the fields are {list}")
+        );
+        let cut = wrong(json!({ "secretKey": "opsa_sk_secret010123456789" }));
+        assert!(
+            cut.ends_with("what begins with opsa_sk_ must be one that OpsAdmin made, and such a one is 57 long"),
+            "{cut}"
+        );
+        let swapped = wrong(json!({ "apiKey": "opsa_sk_swapped00000000000000" }));
+        assert!(swapped.starts_with("apiKey: ") && swapped.ends_with("are the two keys swapped?"), "{swapped}");
     }
 
     #[test]

@@ -165,7 +165,8 @@ impl Rotation {
             self.replace(self.keyring.clone().sealing_with_the_last())?;
             self.done.switched = true;
         }
-        self.tell(output, &format!("the key {} seals from now on", sealing(&self.keyring)))
+        let since = if self.done.switched { "from now on" } else { "already" };
+        self.tell(output, &format!("the key {} seals {since}", sealing(&self.keyring)))
     }
 
     /// Seals anew whatever another key has sealed.
@@ -214,6 +215,9 @@ impl Rotation {
         self.done.removed = before.into_iter().filter(|key| self.keyring.ids().all(|kept| kept != key)).collect();
         for key in &self.done.removed {
             self.tell(output, &format!("removed the key {key}, which nothing is sealed with"))?;
+        }
+        if self.done.removed.is_empty() && self.keyring.ids().count() == 1 {
+            output.complain("there is no other key to remove");
         }
         for key in self.keyring.ids().skip(1) {
             output.complain(format!("kept the key {key}: secret keys are still sealed with it"));

@@ -92,6 +92,12 @@ impl Dialect for Postgres {
          (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_array_elements($1::json))"
     );
 
+    const HOLDERS: Which = which!(
+        "id IN (SELECT id FROM accounts WHERE deleted_at IS NULL \
+         AND name_key IN (SELECT json_array_elements_text($1::json)) UNION SELECT account_id FROM account_keys \
+         WHERE api_key IN (SELECT json_array_elements_text($2::json)))"
+    );
+
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }

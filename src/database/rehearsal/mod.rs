@@ -155,6 +155,12 @@ fn has_name(account: &Account, name: &AccountName) -> bool {
     !matches!(account.life, Life::Deleted { .. }) && comparable_name(&account.settings.name) == name.comparable()
 }
 
+/// The comparable names that these accounts keep from others.
+fn names_of(accounts: &[Account]) -> HashSet<String> {
+    let named = accounts.iter().filter(|account| !matches!(account.life, Life::Deleted { .. }));
+    named.map(|account| comparable_name(&account.settings.name)).collect()
+}
+
 #[async_trait]
 impl AccountDatabase for Rehearsal {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
@@ -209,13 +215,34 @@ impl AccountDatabase for Rehearsal {
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().by_api_key(api_key);
+        let (staged, is_free) = {
+            let stage = self.stage();
+            (stage.by_api_key(api_key), stage.free_keys.contains(api_key))
+        };
         let read = match (&self.real, &staged) {
-            (Some(real), None) => real.find_by_api_key(api_key).await?,
+            (Some(real), None) if !is_free => real.find_by_api_key(api_key).await?,
             _ => None,
         };
         // A pair that was revoked on the stage is nobody's any more.
         Ok(self.give_out(staged, read).filter(|account| account.keys.iter().any(|key| key.api_key == *api_key)))
+    }
+
+    async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
+        let read = match &self.real {
+            Some(real) => real.find_holders(names, api_keys).await?,
+            None => Vec::new(),
+        };
+        let names: HashSet<String> = names.iter().map(AccountName::comparable).collect();
+        let api_keys: HashSet<&ApiKey> = api_keys.iter().collect();
+        let mut stage = self.stage();
+        stage.free_names.extend(names.difference(&names_of(&read)).cloned());
+        let held: HashSet<&ApiKey> = read.iter().flat_map(|account| &account.keys).map(|key| &key.api_key).collect();
+        stage.free_keys.extend(api_keys.difference(&held).map(|key| (*key).clone()));
+        drop(stage);
+        Ok(self.all(read, |account| {
+            !matches!(account.life, Life::Deleted { .. }) && names.contains(&comparable_name(&account.settings.name))
+                || account.keys.iter().any(|key| api_keys.contains(&key.api_key))
+        }))
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {

@@ -15,6 +15,8 @@ pub(super) struct Stage {
     pub owners_without: HashSet<Owner>,
     /// Comparable names that no account in the database has.
     pub free_names: HashSet<String>,
+    /// API keys that no account in the database has.
+    pub free_keys: HashSet<ApiKey>,
     /// The changed ones, by owner.
     by_owner: HashMap<Owner, AccountId>,
     /// The changed ones that are not deleted, by comparable name.
@@ -120,6 +122,7 @@ impl Stage {
         self.given.clear();
         self.owners_without.clear();
         self.free_names.clear();
+        self.free_keys.clear();
         for id in mem::take(&mut self.unsettled) {
             let Some(Staged { account, stood }) = self.changed.remove(&id) else { continue };
             if stood.as_ref() == Some(&Standing::of(&account)) {

@@ -24,6 +24,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// its own to take one apart.
     const BY_OWNERS: Which;
 
+    /// The accounts that hold names or API keys; `$1`: a JSON list of comparable names, `$2`: one of API keys.
+    const HOLDERS: Which;
+
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
     async fn read(&self) -> Result<Self::Session, sqlx::Error>;
 

@@ -115,6 +115,13 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
+    async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
+        let names = names.iter().map(AccountName::comparable).collect::<serde_json::Value>().to_string();
+        let api_keys = api_keys.iter().map(ApiKey::as_str).collect::<serde_json::Value>().to_string();
+        let values = [names.as_str().into(), api_keys.as_str().into()];
+        self.answer(ANSWER_WITHIN, self.all(&D::HOLDERS, &values)).await
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
     }

@@ -174,6 +174,12 @@ impl Dialect for Sqlite {
          AND owned.owner_name = wanted.value ->> 2)"
     );
 
+    const HOLDERS: Which = which!(
+        "id IN (SELECT named.id FROM json_each($1) AS wanted CROSS JOIN accounts AS named \
+         WHERE named.name_key = wanted.value AND named.deleted_at IS NULL UNION SELECT account_id FROM json_each($2) AS wanted \
+         CROSS JOIN account_keys AS held WHERE held.api_key = wanted.value)"
+    );
+
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.readers.begin().await
     }

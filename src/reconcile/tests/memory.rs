@@ -130,6 +130,16 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().find(has_it).cloned())
     }
 
+    async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
+        let has_one = |row: &&Account| {
+            let name = comparable_name(&row.settings.name);
+            let is_named = names.iter().any(|wanted| wanted.comparable() == name);
+            is_named && !matches!(row.life, Life::Deleted { .. })
+                || row.keys.iter().any(|key| api_keys.contains(&key.api_key))
+        };
+        Ok(lock(&self.rows).iter().filter(has_one).cloned().collect())
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         let owned = |row: &&Account| row.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
         Ok(lock(&self.rows).iter().filter(owned).cloned().collect())

@@ -92,6 +92,19 @@ async fn a_mistyped_command_is_told_apart_from_a_failure() {
     assert!(finished.stderr.contains("similar subcommand exists: 'apply'"), "{}", finished.stderr);
 }
 
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_reason_once() {
+    let call = || Opsadmin::new().args(["release"]);
+    for (call, named) in [
+        (call().env("KUBECONFIG", "/no/such"), "the kubeconfig in $KUBECONFIG: "),
+        (call().args(["--kubeconfig", "/no/such"]), "the kubeconfig /no/such: "),
+    ] {
+        let said = call.run().await.stderr;
+        assert!(said.starts_with(&format!("opsadmin: cannot use {named}")), "{said}");
+        assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_opsadmin"))

@@ -150,12 +150,46 @@ async fn one_bad_line_and_nothing_is_imported() {
 }
 
 #[tokio::test]
+async fn bad_lines_leave_no_database_behind_and_are_told_once() {
+    let desk = Desk::new();
+    let lines = [line("Acme", 1, &json!({})), line("acme", 2, &json!({}))].concat();
+    let refused = desk.import("fleet.jsonl", &lines, &[]).await;
+    assert!(refused.stderr.contains(":2: the account name \"acme\" is taken"), "{refused:?}");
+    let refused = desk.import("fleet.jsonl", &lines, &["-o", "json"]).await;
+    assert_eq!((refused.status.code(), &*refused.stderr), (Some(1), ""));
+    let told: Value = serde_json::from_str(&refused.stdout).expect("it is JSON");
+    assert_eq!((&told["imported"], &told["problems"][0]["line"]), (&json!(false), &json!(2)));
+    for file in ["opsadmin.db", "opsadmin.keyring"] {
+        assert!(!desk.path(file).exists(), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_swapped_reach_no_column() {
+    let desk = Desk::new();
+    let swapped = r#"{"name":"o","apiKey":"opsa_sk_swapped00000000000000","secretKey":"opsa_pk_swapped000000000000"}"#;
+    let refused = desk.import("fleet.jsonl", swapped, &[]).await;
+    for expected in [
+        ":1: apiKey: this is no API key: it begins with opsa_sk_, as a secret key does; are the two keys swapped?\n",
+        ":1: secretKey: this is no secret key: it begins with opsa_pk_, as an API key does; are the two keys swapped?\n",
+    ] {
+        assert!(refused.stderr.contains(expected), "{refused:?}");
+    }
+    assert!(!format!("{refused:?}").contains("opsa_sk_swapped"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_spreadsheet_is_read_too() {
     let desk = Desk::new();
     let csv = format!(
         "name,roles,allowedIPs,enabled,apiKey,secretKey\n\"Acme, Inc.\",Customer PlansAndRates,10.0.0.0/8 192.0.2.1,,legacy-1,{LEGACY}\n"
     );
-    assert!(desk.import("fleet.csv", &csv, &[]).await.succeeded().starts_with("1 account imported; "));
+    assert!(
+        desk.import("fleet.csv", &csv, &[])
+            .await
+            .succeeded()
+            .ends_with("imported; `opsadmin export` writes its manifest\n")
+    );
     desk.export().await.succeeded();
     let text = fs::read_to_string(desk.path("accounts/acme-inc.yaml")).expect("it is there");
     for expected in ["name: Acme, Inc.\n", "- PlansAndRates\n", "- 192.0.2.1/32\n", "adoptionPolicy: IfUnowned\n"] {

@@ -235,6 +235,11 @@ async fn affiliates_are_listed_and_added_once() {
     assert_eq!(office.json(&["affiliates", "add", "South"]).await, json!({ "affiliate": "South", "added": true }));
     assert_eq!(office.json(&["affiliates", "list"]).await, json!({ "affiliates": ["Bright", "North", "South"] }));
     assert_eq!(office.run(&["affiliates", "add", " North"]).await.status.code(), Some(2));
+    for call in [&["affiliates", "add", ""][..], &["check", "bright", "--affiliate", ""]] {
+        let refused = office.run(call).await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(": an affiliate must not be blank\n"), "{refused:?}");
+    }
 }
 
 #[tokio::test]

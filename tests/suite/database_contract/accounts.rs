@@ -113,6 +113,34 @@ pub async fn the_accounts_of_many_owners_are_found_in_one_read(fresh: Fresh) {
     assert_eq!(database.find_by_owners(&[]).await.unwrap(), []);
 }
 
+pub async fn who_holds_one_of_many_names_or_keys_is_found_in_one_read(fresh: Fresh) {
+    let database = fresh.open().await;
+    let key = |account: &Account| account.keys[0].api_key.clone();
+    let mut made = Vec::new();
+    for name in ["0", "null", "\"", "\\", "[1,\"x\"]", "É 'x'; DROP TABLE accounts; --", "\u{1f511}", "gone", "another"]
+    {
+        made.push(create(&*database, owner(name), full_settings(name)).await);
+    }
+    made[7] = database.commit(&deletion(&made[7])).await.unwrap();
+    let names: Vec<_> = made[..6].iter().map(|account| name(&account.settings.name.to_lowercase())).collect();
+    let names = [&names[..], &[name("gone"), name("nobody")]].concat();
+    // One that is found by both, one by its key alone, and one that is nobody's.
+    let keys = [key(&made[0]), key(&made[6]), pair().api_key];
+
+    let mut found = database.find_holders(&names, &keys).await.unwrap();
+
+    found.sort_by_key(|account| account.id);
+    let mut expected = made[..7].to_vec();
+    expected.sort_by_key(|account| account.id);
+    assert_eq!(found, expected);
+    assert_eq!(
+        database.find_holders(&[], &[key(&made[7])]).await.unwrap(),
+        [made[7].clone()],
+        "a deleted one keeps its keys"
+    );
+    assert_eq!(database.find_holders(&[], &[]).await.unwrap(), []);
+}
+
 pub async fn as_many_addresses_as_allowed_read_back(fresh: Fresh) {
     let database = fresh.open().await;
     let addresses: Vec<String> = (1..=256).map(|number| format!("2001:db8::{number:x}")).collect();

@@ -4,7 +4,7 @@ use super::fixture::{
     Fresh, affiliate, change, creation, deletion, full_settings, now, owner, owner_in, pair, random, settings, stored,
     update,
 };
-use opsadmin_operator::account::{Account, Asked, ClusterId, KeyId, Owner, Settings};
+use opsadmin_operator::account::{Account, AccountName, Asked, ClusterId, KeyId, Owner, Settings};
 use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, Rehearsal, UnknownAffiliate};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -82,13 +82,20 @@ async fn seen(database: &dyn AccountDatabase) -> Vec<impl PartialEq + Debug> {
         let mut listed = database.list_by_cluster(&cluster).await.unwrap();
         let owners: Vec<Owner> = listed.iter().filter_map(|account| account.owner.clone()).collect();
         let mut found = database.find_by_owners(&owners).await.unwrap();
+        let (mut names, mut api_keys) = (Vec::new(), Vec::new());
+        for account in &listed {
+            names.push(AccountName::parse(&account.settings.name).unwrap());
+            api_keys.extend(account.keys.iter().map(|key| key.api_key.clone()));
+        }
+        let mut holders = database.find_holders(&names, &api_keys).await.unwrap();
+        holders.sort_by_key(|account| account.id);
         let mut versions = database.versions(&cluster).await.unwrap();
         let mut live = database.live(&cluster).await.unwrap();
         listed.sort_by_key(|account| account.id);
         found.sort_by_key(|account| account.id);
         versions.sort();
         live.sort();
-        seen.push((listed, found, versions, live));
+        seen.push((listed, found, holders, versions, live));
     }
     seen
 }

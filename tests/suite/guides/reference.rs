@@ -80,7 +80,10 @@ fn conditions() -> String {
     let types = [
         (condition::READY, "whether account and Secret are as declared; always there. Unknown: nobody could look"),
         (condition::RECONCILING, "true while work goes on by itself, and else not there"),
-        (condition::STALLED, "true while nothing changes until a person does something, and else not there"),
+        (
+            condition::STALLED,
+            "true while something is wrong that stays so until a person does something, and else not there",
+        ),
     ];
     let types = types.map(|(name, meaning)| format!("`{name}` | {meaning}"));
     let reasons = Reason::ALL.map(|reason| {
@@ -105,7 +108,7 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         ),
         Reason::NameTaken => (
             "False",
-            "another resource of this cluster has the account name",
+            "another account has the name: of another resource of this cluster, or of none if this resource has an account already",
             "choose another `spec.name`, or rename or delete the holder; goes on by itself when the name is free",
         ),
         Reason::AdoptionRequired => (
@@ -116,7 +119,7 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         ),
         Reason::OwnedElsewhere => (
             "False",
-            "another cluster declares the account",
+            "another cluster declares the account, or another resource of this one does and it was to be adopted",
             "let go of it there first: [moving](lifecycle.md#moving-an-account-to-another-cluster)",
         ),
         Reason::UnknownAffiliate => (
@@ -141,8 +144,9 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         ),
         Reason::DeletionHeld => (
             "False",
-            "too many accounts would lose their access at once; this one still works",
-            "find out who asked; confirm it or bring the resources back: [mass deletions](reliability.md#mass-deletions)",
+            "too many accounts would lose their access at once, or others wait for that to be confirmed; this one stays as it is",
+            "find out who asked; confirm it (of `apply --prune`: `--deletion-brake 100`) or bring the resources back: \
+             [mass deletions](reliability.md#mass-deletions)",
         ),
         Reason::Suspended => (
             "False",
@@ -176,12 +180,17 @@ fn done_in_words(reason: &str) -> &'static str {
         "Restored" => "the account was declared again after a deletion, and has its keys back",
         "Updated" => "fields of the account were changed as declared",
         "Adopted" => "an account that nobody declared was taken over with its keys",
-        "Rotated" => "the account has new keys; the note says why, and until when the old pair works",
+        "Rotated" => {
+            "the controller gave the account new keys; the note says why, and until when the old pair works. After `opsadmin rotate` \
+             there is `SecretUpdated` alone"
+        }
         "Revoked" => "pairs whose time was over were removed",
         "DriftCorrected" => "somebody had changed the account in the database; it was put back",
         "KeyRestored" => "somebody had deleted the account's keys in the database; those in its Secret were put back",
         "Disabled" => "the resource was deleted, and the account stopped authenticating",
-        "Retained" => "the resource was deleted with `deletionPolicy: Retain`; the account stays as it is",
+        "Retained" => {
+            "the resource was deleted with `deletionPolicy: Retain` or `managementPolicy: Observe`; the account stays as it is"
+        }
         "SecretWritten" => "the Secret was made",
         "SecretUpdated" => {
             "the Secret was made to hold what it now should: after a rotation, or a change of `spec.secret`"
@@ -222,7 +231,8 @@ fn variables() -> String {
         )
     });
     format!(
-        "## Variables\n\nAn option on the command line counts before its variable.\n\n{}",
+        "## Variables\n\nAn option on the command line counts before its variable. `RUST_LOG` narrows or widens what `controller` logs, \
+         as in `RUST_LOG=opsadmin_operator=debug`.\n\n{}",
         table("variable | option | commands", rows)
     )
 }
@@ -254,7 +264,10 @@ fn exit_codes() -> String {
               `migrate --status`",
         ),
         ("3", "not let in, for `check`"),
-        ("130", "interrupted"),
+        (
+            "130",
+            "interrupted; `controller` ends with 0 then, once what was in flight is finished, and at once at a second signal",
+        ),
     ];
     let rows = rows.map(|(code, meaning)| format!("{code} | {}", cell(meaning)));
     format!("## Exit codes\n\n{}", table("code | meaning", rows))

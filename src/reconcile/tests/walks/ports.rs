@@ -118,6 +118,10 @@ impl AccountDatabase for Ports {
         self.ask(self.accounts.find_by_api_key(api_key)).await
     }
 
+    async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
+        self.ask(self.accounts.find_holders(names, api_keys)).await
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.ask(self.accounts.list_by_cluster(cluster)).await
     }

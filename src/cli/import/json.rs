@@ -1,0 +1,99 @@
+//! JSON that says each thing once: a field that an object has twice is found, where other readers take the last.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// A value as it was written.
+pub struct Json {
+    /// The value.
+    pub value: Value,
+    /// The fields that an object in it has more than once, each time that they come again.
+    pub twice: Vec<String>,
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self { value, twice: Vec::new() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Value::Null.into())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Value::from(value).into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Value::from(value).into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Value::from(value).into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(Value::from(value).into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Value::from(value).into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+        let (mut list, mut twice) = (Vec::new(), Vec::new());
+        while let Some(entry) = entries.next_element::<Json>()? {
+            list.push(entry.value);
+            twice.extend(entry.twice);
+        }
+        Ok(Json { value: Value::Array(list), twice })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json, A::Error> {
+        let (mut map, mut twice) = (Map::new(), Vec::new());
+        while let Some((field, inner)) = fields.next_entry::<String, Json>()? {
+            twice.extend(inner.twice);
+            if map.contains_key(&field) {
+                twice.push(field.clone());
+            }
+            map.insert(field, inner.value);
+        }
+        Ok(Json { value: Value::Object(map), twice })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_each_thing_once_is_read_as_it_is() {
+        let text = r#"{"a": [1, -2, 0.5, true, null, "x\u00e9"], "b": {"a": {}}}"#;
+        let Json { value, twice } = serde_json::from_str(text).unwrap();
+        assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
+        assert!(twice.is_empty());
+    }
+
+    #[test]
+    fn a_field_that_comes_again_is_found_however_deep_and_however_written() {
+        let text = r#"{"a": {"b": 1, "b": 1}, "c": [{"d": 1, "\u0064": 2}], "a": 2}"#;
+        assert_eq!(serde_json::from_str::<Json>(text).unwrap().twice, ["b", "d", "a"]);
+    }
+}

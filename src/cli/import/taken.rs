@@ -1,0 +1,45 @@
+//! What of some lines others have already: asked for many at once, since each question is a way to the database and back.
+
+use super::file::Line;
+use super::record::Record;
+use crate::account::{ApiKey, Life, comparable_name};
+use crate::database::{AccountDatabase, DatabaseError};
+use std::collections::HashSet;
+
+/// The names and the keys that cannot be imported again.
+pub struct Taken {
+    names: HashSet<String>,
+    api_keys: HashSet<ApiKey>,
+}
+
+impl Taken {
+    /// Those of the accounts that stand in the way of these lines.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn of(lines: &[Line], database: &dyn AccountDatabase) -> Result<Self, DatabaseError> {
+        let records = || lines.iter().filter_map(|line| line.record.as_ref().ok());
+        let names: Vec<_> = records().map(|record| record.settings.name.clone()).collect();
+        let api_keys: Vec<_> = records().map(|record| record.api_key.clone()).collect();
+        let mut taken = Self { names: HashSet::new(), api_keys: HashSet::new() };
+        for account in database.find_holders(&names, &api_keys).await? {
+            if !matches!(account.life, Life::Deleted { .. }) {
+                taken.names.insert(comparable_name(&account.settings.name));
+            }
+            taken.api_keys.extend(account.keys.into_iter().map(|key| key.api_key));
+        }
+        Ok(taken)
+    }
+
+    /// Whether this can be imported, in the database's own words.
+    ///
+    /// # Errors
+    /// Its name or its key is taken.
+    pub fn check(&self, record: &Record) -> Result<(), DatabaseError> {
+        let name = &record.settings.name;
+        if self.names.contains(&name.comparable()) {
+            return Err(DatabaseError::NameTaken { name: name.clone() });
+        }
+        if self.api_keys.contains(&record.api_key) { Err(DatabaseError::KeyTaken) } else { Ok(()) }
+    }
+}
