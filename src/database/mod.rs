@@ -64,7 +64,8 @@ pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountRegister>, Databa
 /// The same database for a reader: a file that is missing is `None` instead of being made.
 ///
 /// # Errors
-/// As [`open`], also for a missing file without a folder to make it in; and [`DatabaseError::OlderSchema`] if it lacks migrations, which a reader does not make.
+/// As [`open`], also for a missing file without a folder to make it in; and [`DatabaseError::OlderSchema`] if it lacks
+/// migrations, which a reader does not make.
 pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountRegister>>, DatabaseError> {
     let database: Arc<dyn AccountRegister> = match url::Place::parse(url)? {
         url::Place::File(path) if !path.exists() => return sqlite::Sqlite::check_missing(&path).map(|()| None),
