@@ -150,6 +150,17 @@ async fn one_bad_line_and_nothing_is_imported() {
 }
 
 #[tokio::test]
+async fn without_a_keyring_an_import_makes_no_table() {
+    let database = postgres().await.database("import-keyless").await;
+    let mut desk = Desk::new();
+    desk.database = database.url().to_owned();
+    let refused = desk.import("fleet.jsonl", &line("Acme", 1, &json!({})), &[]).await;
+    assert!(refused.stderr.contains("a PostgreSQL database needs --keyring FILE"), "{refused:?}");
+    let status = Opsadmin::new().args(["migrate", "--status", "--database", database.url()]).run().await;
+    assert_eq!(status.status.code(), Some(2), "{status:?}");
+}
+
+#[tokio::test]
 async fn bad_lines_leave_no_database_behind_and_are_told_once() {
     let desk = Desk::new();
     let lines = [line("Acme", 1, &json!({})), line("acme", 2, &json!({}))].concat();
