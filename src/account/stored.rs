@@ -1,6 +1,6 @@
 //! An account as the database holds it.
 
-use super::{AccountId, ApiKey, Asked, KeyId, KeyState, Owner, StoredSettings};
+use super::{AccountId, ApiKey, Asked, KeyId, KeyState, Owner, StoredSettings, comparable_name};
 use jiff::Timestamp;
 use std::fmt;
 
@@ -42,6 +42,12 @@ impl Account {
     /// The pair to hand out: the newest that is not on its way out.
     pub fn active_key(&self) -> Option<&StoredKey> {
         self.keys.iter().find(|key| key.state == KeyState::Active)
+    }
+
+    /// The comparable name that it keeps from others; a deleted one has given its name up.
+    pub fn name_kept(&self) -> Option<String> {
+        let is_deleted = matches!(self.life, Life::Deleted { .. });
+        (!is_deleted).then(|| comparable_name(&self.settings.name))
     }
 }
 

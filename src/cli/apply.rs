@@ -90,7 +90,7 @@ impl Apply {
         cluster: &ClusterId,
         output: &mut Output,
     ) -> Result<ExitCode> {
-        let began = Timestamp::now();
+        let began = Machine.now();
         let reconciler = self.reconciler(Arc::clone(database)).await?;
         let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
         doomed.confirm(&self.confirm, output)?;
@@ -151,9 +151,8 @@ impl Apply {
 
     async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<Reconciler> {
         // Whatever is wrong with keyring or folder is said before there is a table.
-        self.keyring.find(&self.database)?;
-        let secrets = Arc::new(Directory::open(&self.secrets)?);
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
+        let secrets = Arc::new(Directory::open(&self.secrets)?);
         database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok(Reconciler {

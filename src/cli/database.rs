@@ -35,7 +35,7 @@ pub struct KeyringArgs {
 }
 
 /// A keyring that was looked for.
-pub enum Found {
+enum Found {
     /// It is there.
     There(Keyring),
     /// The one beside an SQLite file is not, and is made if nothing is sealed yet.
@@ -108,7 +108,7 @@ impl KeyringArgs {
     ///
     /// # Errors
     /// None is named, or it cannot be read; one that is missing is an error only if it was named.
-    pub fn find(&self, named: &DatabaseArgs) -> Result<Found> {
+    fn find(&self, named: &DatabaseArgs) -> Result<Found> {
         let (path, beside) = self.file(named)?;
         match Keyring::load(&path) {
             Err(missing @ KeyringError::Missing { .. }) if beside => Ok(Found::NotYet { path, missing }),

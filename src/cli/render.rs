@@ -1,4 +1,5 @@
-//! `opsadmin render`: everything that a cluster needs to run the controller, for people without Helm, or to be planned for.
+//! `opsadmin render`: everything that a cluster needs to run the controller, for people without Helm; or the rights to plan
+//! for it.
 
 use super::output::Output;
 use crate::api::definition;
@@ -48,7 +49,12 @@ pub struct Render {
 
     /// Print only what `plan --on-cluster` may do for accounts in this namespace: look, and change nothing. A ServiceAccount
     /// opsadmin-plan gets these rights; may be given more than once.
-    #[arg(long = "plan-rights", value_name = "NAMESPACE", value_parser = namespace, conflicts_with_all = ["image", "watched", "arguments"])]
+    #[arg(
+        long = "plan-rights",
+        value_name = "NAMESPACE",
+        value_parser = namespace,
+        conflicts_with_all = ["image", "watched", "arguments"]
+    )]
     planned: Vec<String>,
 
     /// With --plan-rights: no right to Secrets, for plans with their own --without-secrets.

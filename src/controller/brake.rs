@@ -183,6 +183,7 @@ mod tests {
         assert_eq!(brake.let_go(&named(1), End::Deletion { was_held: true }, 9, now), Err(Held { limit: 5 }));
         assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
     }
+
     #[test]
     fn what_was_held_before_a_restart_holds_what_is_looked_at_before_it() {
         let (brake, now) = (Brake::new(20), Instant::now());

@@ -81,7 +81,7 @@ struct Summary {
 }
 
 /// What is wrong with a line.
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 struct Problem {
     /// Its number, from 1.
     line: u64,
@@ -101,13 +101,13 @@ impl Import {
             let rehearsal = Rehearsal::without_keys(database, new_keyring()?);
             let rehearsed = self.rehearse(&lines, &rehearsal, &new_keyring()?).await;
             rehearsal.close().await;
-            return self.conclude(&Summary::of(&rehearsed?, false), output);
+            return self.conclude(&Summary::of(rehearsed?, false), output);
         }
         // A database that is yet to be made is not made for lines that are wrong.
         if self.database.is_missing_file() {
             let rehearsed = self.rehearse(&lines, &Rehearsal::new(None), &new_keyring()?).await?;
             if rehearsed.is_err() {
-                return self.conclude(&Summary::of(&rehearsed, false), output);
+                return self.conclude(&Summary::of(rehearsed, false), output);
             }
         }
         let database = self.database.open()?;
@@ -127,7 +127,7 @@ impl Import {
         if let Ok(changes) = &rehearsed {
             database.commit_all(changes).await.context("nothing was imported")?;
         }
-        Ok(Summary::of(&rehearsed, true))
+        Ok(Summary::of(rehearsed, true))
     }
 
     /// Every change that is needed, each tried on what the ones before leave; or what is wrong, if one cannot be made.
@@ -223,10 +223,10 @@ impl Import {
 
 impl Summary {
     /// What came of the lines; `committed`: unless one was wrong, they are in the database.
-    fn of(rehearsed: &Result<Vec<Change>, Vec<Problem>>, committed: bool) -> Self {
+    fn of(rehearsed: Result<Vec<Change>, Vec<Problem>>, committed: bool) -> Self {
         match rehearsed {
             Ok(changes) => Self { accounts: changes.len(), imported: committed, problems: Vec::new() },
-            Err(problems) => Self { accounts: 0, imported: false, problems: problems.clone() },
+            Err(problems) => Self { accounts: 0, imported: false, problems },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::file::Line;
 use super::record::Record;
-use crate::account::{ApiKey, Life, comparable_name};
+use crate::account::ApiKey;
 use crate::database::{AccountDatabase, DatabaseError};
 use std::collections::HashSet;
 
@@ -23,9 +23,7 @@ impl Taken {
         let api_keys: Vec<_> = records().map(|record| record.api_key.clone()).collect();
         let mut taken = Self { names: HashSet::new(), api_keys: HashSet::new() };
         for account in database.find_holders(&names, &api_keys).await? {
-            if !matches!(account.life, Life::Deleted { .. }) {
-                taken.names.insert(comparable_name(&account.settings.name));
-            }
+            taken.names.extend(account.name_kept());
             taken.api_keys.extend(account.keys.into_iter().map(|key| key.api_key));
         }
         Ok(taken)

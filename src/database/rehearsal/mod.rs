@@ -7,7 +7,6 @@ mod stage;
 use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, Life, Owner, Settings, StoredKey, Version,
-    comparable_name,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -150,15 +149,9 @@ impl Rehearsal {
     }
 }
 
-/// Whether this name is the account's own; a deleted one has given its name up.
+/// Whether this name is the account's own.
 fn has_name(account: &Account, name: &AccountName) -> bool {
-    !matches!(account.life, Life::Deleted { .. }) && comparable_name(&account.settings.name) == name.comparable()
-}
-
-/// The comparable names that these accounts keep from others.
-fn names_of(accounts: &[Account]) -> HashSet<String> {
-    let named = accounts.iter().filter(|account| !matches!(account.life, Life::Deleted { .. }));
-    named.map(|account| comparable_name(&account.settings.name)).collect()
+    account.name_kept().is_some_and(|kept| kept == name.comparable())
 }
 
 #[async_trait]
@@ -234,13 +227,14 @@ impl AccountDatabase for Rehearsal {
         };
         let names: HashSet<String> = names.iter().map(AccountName::comparable).collect();
         let api_keys: HashSet<&ApiKey> = api_keys.iter().collect();
-        let mut stage = self.stage();
-        stage.free_names.extend(names.difference(&names_of(&read)).cloned());
+        let kept: HashSet<String> = read.iter().filter_map(Account::name_kept).collect();
         let held: HashSet<&ApiKey> = read.iter().flat_map(|account| &account.keys).map(|key| &key.api_key).collect();
+        let mut stage = self.stage();
+        stage.free_names.extend(names.difference(&kept).cloned());
         stage.free_keys.extend(api_keys.difference(&held).map(|key| (*key).clone()));
         drop(stage);
         Ok(self.all(read, |account| {
-            !matches!(account.life, Life::Deleted { .. }) && names.contains(&comparable_name(&account.settings.name))
+            account.name_kept().is_some_and(|kept| names.contains(&kept))
                 || account.keys.iter().any(|key| api_keys.contains(&key.api_key))
         }))
     }

@@ -109,8 +109,8 @@ impl Stage {
         if let Some(owner) = &account.owner {
             self.by_owner.insert(owner.clone(), id);
         }
-        if !matches!(account.life, Life::Deleted { .. }) {
-            self.by_name.insert(comparable_name(&account.settings.name), id);
+        if let Some(name) = account.name_kept() {
+            self.by_name.insert(name, id);
         }
         self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.clone(), id)));
         self.changed.insert(id, Staged { account, stood });

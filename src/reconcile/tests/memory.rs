@@ -1,8 +1,6 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
-use crate::account::{
-    Account, AccountId, AccountName, ApiKey, ClusterId, Life, Owner, Settings, StoredKey, Version, comparable_name,
-};
+use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Life, Owner, Settings, StoredKey, Version};
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
@@ -76,11 +74,7 @@ impl Accounts {
         on: UnknownAffiliate,
     ) -> Result<(), DatabaseError> {
         let name = settings.name.comparable();
-        let taken = |row: &Account| {
-            row.id != change.account
-                && !matches!(row.life, Life::Deleted { .. })
-                && comparable_name(&row.settings.name) == name
-        };
+        let taken = |row: &Account| row.id != change.account && row.name_kept().is_some_and(|kept| kept == name);
         if rows.iter().any(taken) {
             return Err(DatabaseError::NameTaken { name: settings.name.clone() });
         }
@@ -115,9 +109,7 @@ impl AccountDatabase for Accounts {
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        let found = |row: &&Account| {
-            !matches!(row.life, Life::Deleted { .. }) && comparable_name(&row.settings.name) == name.comparable()
-        };
+        let found = |row: &&Account| row.name_kept().is_some_and(|kept| kept == name.comparable());
         Ok(lock(&self.rows).iter().find(found).cloned())
     }
 
@@ -132,10 +124,8 @@ impl AccountDatabase for Accounts {
 
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
         let has_one = |row: &&Account| {
-            let name = comparable_name(&row.settings.name);
-            let is_named = names.iter().any(|wanted| wanted.comparable() == name);
-            is_named && !matches!(row.life, Life::Deleted { .. })
-                || row.keys.iter().any(|key| api_keys.contains(&key.api_key))
+            let is_named = row.name_kept().is_some_and(|kept| names.iter().any(|name| name.comparable() == kept));
+            is_named || row.keys.iter().any(|key| api_keys.contains(&key.api_key))
         };
         Ok(lock(&self.rows).iter().filter(has_one).cloned().collect())
     }

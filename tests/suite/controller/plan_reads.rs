@@ -18,6 +18,13 @@ fn plain(accounts: usize) -> String {
     manifests(&names.iter().map(|name| (name.as_str(), json!({}), json!({ "enabled": true }))).collect::<Vec<_>>())
 }
 
+async fn apply_plain(scene: &Scene, accounts: usize) {
+    scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &plain(accounts)).await.succeeded();
+    for number in 0..accounts {
+        scene.ready(&format!("a{number}")).await;
+    }
+}
+
 fn in_short(calls: &[AuditEvent]) -> Vec<String> {
     let label = |uri: &str| if uri.contains("labelSelector") { " by label" } else { "" };
     calls.iter().map(|call| format!("{} {}{}", call.verb, call.resource, label(&call.uri))).collect()
@@ -45,10 +52,7 @@ async fn however_many_accounts_there_are_a_few_lists_show_them_all() {
     let lists = ["list apiaccounts", "list secrets by label", "list secrets"];
     assert_eq!(asked().await, lists[..if is_audited { 3 } else { 0 }]);
 
-    scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &plain(ACCOUNTS)).await.succeeded();
-    for number in 0..ACCOUNTS {
-        scene.ready(&format!("a{number}")).await;
-    }
+    apply_plain(&scene, ACCOUNTS).await;
     let keyring = scene.keyring.display().to_string();
     for extra in [&[][..], &["--keyring", &keyring]] {
         let out = planner.plan(&scene, &plain(ACCOUNTS), extra).await.succeeded();
@@ -135,10 +139,7 @@ async fn what_names_no_namespace_is_planned_for_that_of_the_context() {
 async fn while_a_deletion_is_held_there_so_is_every_further_one() {
     let mut scene = Scene::with_controller("plan gripped", &[]).await;
     let planner = Planner::of(&scene, true).await;
-    scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &plain(8)).await.succeeded();
-    for number in 0..8 {
-        scene.ready(&format!("a{number}")).await;
-    }
+    apply_plain(&scene, 8).await;
     for number in 0..5 {
         scene.delete(&format!("a{number}")).await;
     }
@@ -167,10 +168,7 @@ async fn while_a_deletion_is_held_there_so_is_every_further_one() {
 async fn what_is_being_deleted_there_goes_whatever_the_manifests_say() {
     let mut scene = Scene::with_controller("plan deletions", &[]).await;
     let planner = Planner::of(&scene, true).await;
-    scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &plain(8)).await.succeeded();
-    for number in 0..8 {
-        scene.ready(&format!("a{number}")).await;
-    }
+    apply_plain(&scene, 8).await;
     let pruned = planner.plan_as_json(&scene, &plain(2), &["--prune"]).await;
     assert_eq!((&pruned["summary"]["refuse"], &pruned["summary"]["unchanged"]), (&json!(6), &json!(2)));
     let held_back = &pruned["accounts"][7]["condition"];
