@@ -6,10 +6,10 @@ use super::Changed;
 use super::sql::{Dialect, Meaning, Which, apply_missing, session, which};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -18,6 +18,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/database/postgres/migrations")
 
 /// How long to wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to ask the server itself why there was none.
+const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 
 const CONNECTIONS: u32 = 8;
 
@@ -54,6 +57,22 @@ impl Postgres {
             })
             .connect_lazy_with(options.clone());
         Self { place, options, pool }
+    }
+
+    async fn begin(&self, begin: &'static str) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+        match self.pool.begin_with(begin).await {
+            Err(sqlx::Error::PoolTimedOut) => Err(self.why_none().await),
+            begun => begun,
+        }
+    }
+
+    /// Why there was no connection within the time allowed. The pool tries again while the server refuses, and then keeps
+    /// the server's reason to itself.
+    async fn why_none(&self) -> sqlx::Error {
+        match timeout(REASON_TIMEOUT, self.options.connect()).await {
+            Ok(Err(refused)) => refused,
+            Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+        }
     }
 }
 
@@ -99,12 +118,12 @@ impl Dialect for Postgres {
     );
 
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
-        self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+        self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
     async fn write(&self) -> Result<Self::Session, sqlx::Error> {
         // Not `READ WRITE`: a standby would refuse that as a feature it lacks, and not as what it is.
-        self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await
+        self.begin("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
 
     fn migrations(&self) -> &'static Migrator {

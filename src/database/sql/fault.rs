@@ -83,7 +83,7 @@ fn said(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
-        sqlx::Error::PoolTimedOut => "no connection within the time allowed: it is refused, or none is left".to_owned(),
+        sqlx::Error::PoolTimedOut => "no connection within the time allowed".to_owned(),
         sqlx::Error::PoolClosed => "the connections were closed".to_owned(),
         other => other.to_string(),
     }

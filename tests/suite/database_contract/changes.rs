@@ -145,7 +145,7 @@ async fn a_lost_connection_is_made_again_and_what_was_missed_is_anything() {
     let account = create(&*database, owner("heard"), settings("heard")).await;
     let mut ear = Ear::to(&database).await;
     for number in 0..3 {
-        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        let kill = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity \
                     WHERE datname = current_database() AND query LIKE 'LISTEN%'";
         assert_eq!(fresh.column(kill).await, ["1"]);
         assert_eq!(ear.hears().await, Changed::Anything);

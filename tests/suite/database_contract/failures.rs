@@ -37,7 +37,7 @@ async fn unavailable(url: &str, reasons: &[&str]) {
 async fn a_server_that_is_not_there_is_not_available() {
     let port = free_port();
     let reason = format!("127.0.0.1:{port}/accounts as ops");
-    unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &[&reason, "no connection"]).await;
+    unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &[&reason, "Connection refused"]).await;
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_server_that_comes_back_is_used_again_by_the_same_pool() {
 async fn connections_lost_while_idle_are_noticed_before_use() {
     let fresh = Fresh::postgres("idle").await;
     let database = fresh.open().await;
-    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+    let others = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity \
                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'opsadmin'";
     assert_ne!(fresh.column(others).await, ["0"]);
     create(&*database, owner("survives"), settings("survives")).await;
