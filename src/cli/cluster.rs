@@ -1,15 +1,15 @@
 //! A cluster, as the command line names it, and its id in the account database.
 
 use crate::account::ClusterId;
-use crate::secrets::cluster::{reason, with_causes};
+use crate::secrets::said::{reason, unusable, with_causes};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tower::timeout::TimeoutLayer;
 
@@ -46,28 +46,43 @@ impl KubeArgs {
     /// A client for the cluster.
     pub async fn client(&self) -> Result<Client> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match (&self.kubeconfig, &self.context) {
-            (Some(file), _) => {
-                let unusable = |error| anyhow!("cannot use the kubeconfig {}: {}", file.display(), with_causes(&error));
-                let kubeconfig = Kubeconfig::read_from(file).map_err(unusable)?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)?
+        let (used, config) = match (&self.kubeconfig, &self.context) {
+            (Some(file), _) => (format!("the kubeconfig {}", file.display()), config_in(file, &options).await),
+            (None, Some(context)) => {
+                (format!("the context {context} of the kubeconfig"), Config::from_kubeconfig(&options).await)
             }
-            (None, Some(context)) => Config::from_kubeconfig(&options).await.map_err(|error| {
-                anyhow!("cannot use the context {context} of the kubeconfig: {}", with_causes(&error))
-            })?,
             // Who names one does not mean the cluster that this may run in.
             (None, None) if std::env::var_os("KUBECONFIG").is_some_and(|files| !files.is_empty()) => {
-                let config = Config::from_kubeconfig(&options).await;
-                config.map_err(|error| anyhow!("cannot use the kubeconfig in $KUBECONFIG: {}", with_causes(&error)))?
+                ("the kubeconfig in $KUBECONFIG".to_owned(), Config::from_kubeconfig(&options).await)
             }
-            (None, None) => Config::infer().await.map_err(|error| {
-                let way_out = "give --kubeconfig FILE, or run inside a cluster";
-                anyhow!("no cluster to connect to: {way_out}: {}", with_causes(&error))
-            })?,
+            (None, None) => match Config::from_kubeconfig(&options).await {
+                Err(error) if !matches!(error, KubeconfigError::Parse(_)) => {
+                    ("the pod's service account".to_owned(), Ok(in_pod(&error)?))
+                }
+                config => ("the kubeconfig ~/.kube/config".to_owned(), config),
+            },
         };
+        let mut config = config.map_err(|error| anyhow!("cannot use {used}: {}", unusable(&error)))?;
         config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
-        Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
+        let client =
+            ClientBuilder::try_from(config).map_err(|error| anyhow!("cannot use {used}: {}", reason(&error)))?;
+        Ok(client.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
     }
+}
+
+async fn config_in(file: &Path, options: &KubeConfigOptions) -> Result<Config, KubeconfigError> {
+    Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, options).await
+}
+
+/// What a pod has, where there is no kubeconfig for this reason.
+fn in_pod(no_kubeconfig: &KubeconfigError) -> Result<Config> {
+    Config::incluster().map_err(|no_pod| {
+        anyhow!(
+            "no cluster to connect to: give --kubeconfig FILE, or run inside a cluster: {}; {}",
+            unusable(no_kubeconfig),
+            with_causes(&no_pod)
+        )
+    })
 }
 
 impl ClusterArgs {

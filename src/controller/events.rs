@@ -2,7 +2,7 @@
 
 use crate::api::{ApiAccount, MANAGER};
 use crate::reconcile::{Done, Refusal};
-use crate::secrets::cluster::reason as explained;
+use crate::secrets::said::reason as explained;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;

@@ -14,7 +14,7 @@ use crate::reconcile::{
     DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, deletion_policy, is_confirmed, is_held, status,
 };
 use crate::secrets::Belonging;
-use crate::secrets::cluster::reason;
+use crate::secrets::said::reason;
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};

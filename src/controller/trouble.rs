@@ -1,6 +1,6 @@
 //! Watches that fail are tried again for ever: this says why, once and not at every try, and when it is over.
 
-use crate::secrets::cluster::{is_for_a_person, reason};
+use crate::secrets::said::{is_for_a_person, reason};
 use crate::telemetry::Metrics;
 use kube::runtime::watcher::{Error, Event, Result};
 use std::sync::Arc;

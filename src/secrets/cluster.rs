@@ -1,6 +1,7 @@
 //! Secrets on a cluster, read as rarely as can be: [`View`] knows from a metadata watch which there are, so that a new
 //! account needs no read, and an unchanged Secret none either.
 
+use super::said::{is_for_a_person, reason};
 use super::view::{View, Views};
 use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use crate::api::MANAGER;
@@ -9,7 +10,6 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
-use std::error::Error;
 use std::sync::Arc;
 
 /// The Secrets of a cluster.
@@ -175,37 +175,6 @@ fn as_manager() -> PostParams {
 pub(super) fn refused(at: &SecretRef, error: &kube::Error) -> SecretError {
     let (at, reason) = (at.clone(), reason(error));
     if is_for_a_person(error) { SecretError::Refused { at, reason } } else { SecretError::Unavailable { at, reason } }
-}
-
-/// Whether the API server will say the same again until somebody does something.
-pub(crate) fn is_for_a_person(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code < 500 && !matches!(status.code, 408 | 409 | 410 | 429))
-}
-
-/// What went wrong, in words for a person. Nothing of an answer that could not be understood: it may hold a Secret.
-pub(crate) fn reason(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.trim_end().to_owned(),
-        kube::Error::SerdeError(error) => {
-            format!("its answer makes no sense at line {}, column {}", error.line(), error.column())
-        }
-        kube::Error::FromUtf8(_) => "its answer is not text".to_owned(),
-        other => with_causes(other),
-    }
-}
-
-/// What an error says, and what its causes add to that: many repeat what caused them.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

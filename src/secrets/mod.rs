@@ -6,6 +6,7 @@ mod error;
 mod found;
 mod manifest;
 mod rehearsal;
+pub(crate) mod said;
 mod survey;
 pub mod view;
 

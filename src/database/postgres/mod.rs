@@ -59,8 +59,8 @@ impl Postgres {
         Self { place, options, pool }
     }
 
-    async fn begin(&self, begin: &'static str) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-        match self.pool.begin_with(begin).await {
+    async fn begin(&self, how: &'static str) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+        match self.pool.begin_with(how).await {
             Err(sqlx::Error::PoolTimedOut) => Err(self.why_none().await),
             begun => begun,
         }

@@ -8,6 +8,7 @@ use opsadmin_operator::cli::Cli;
 
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
+use crate::support::process::Folder;
 
 const DEFINITION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/apiaccounts.ops-admin.com.yaml");
 
@@ -102,6 +103,43 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_reason_once() {
         let said = call.run().await.stderr;
         assert!(said.starts_with(&format!("opsadmin: cannot use {named}")), "{said}");
         assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_kubeconfig_or_of_its_login_program_is_shown_that_may_be_a_token() {
+    let folder = Folder::new("kubeconfig");
+    let kubeconfig = |user: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+             contexts: [{{name: here, context: {{cluster: here, user: me}}}}]\n\
+             clusters: [{{name: here, cluster: {{server: 'http://127.0.0.1:1'}}}}]\n\
+             users:\n- name: me\n  user: {user}\n"
+        );
+        let file = folder.path().join("config");
+        fs::write(&file, text).expect("it can be written");
+        file
+    };
+    let login = |script: &str| {
+        format!(
+            "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, args: [-c, \"{script}\"]}}}}"
+        )
+    };
+    let of_the_login = "the kubeconfig's login program failed with exit status: 1: log in first";
+    for (user, reason) in [
+        ("\n    token: hush\n   as: x", "it is no valid kubeconfig at line 10, column 4"),
+        ("hush", "it is no valid kubeconfig at line 8, column 9"),
+        ("{client-certificate-data: 'hush!'}", "failed to load client certificate: failed to decode base64 data"),
+        (&login("echo hush; echo log in first >&2; exit 1"), of_the_login),
+        (&login("echo hush: ["), "the answer of the kubeconfig's login program cannot be read"),
+    ] {
+        let file = kubeconfig(user);
+        let finished = Opsadmin::new().args(["release"]).args(["--kubeconfig".as_ref(), file.as_os_str()]).run().await;
+        let said = finished.stderr;
+        assert!(said.contains(reason), "{user}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(!said.contains("hush"), "{said}");
+        assert!(said.starts_with(&format!("opsadmin: cannot use the kubeconfig {}: ", file.display())), "{said}");
     }
 }
 

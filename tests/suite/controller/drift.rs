@@ -1,7 +1,7 @@
 //! Accounts that somebody else changed in the database: noticed, put back and told, at once on PostgreSQL and by a sweep on
 //! SQLite.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;

@@ -1,0 +1,63 @@
+//! What went wrong with a cluster's client, in words for a person.
+//!
+//! Nothing is quoted that may hold a Secret or a token: of a text that could not be read, only where.
+
+use kube::client::AuthError;
+use kube::config::KubeconfigError;
+use std::error::Error;
+use std::iter::successors;
+
+/// Whether the API server will say the same again until somebody does something.
+pub(crate) fn is_for_a_person(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code < 500 && !matches!(status.code, 408 | 409 | 410 | 429))
+}
+
+/// What went wrong with a call.
+pub(crate) fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.trim_end().to_owned(),
+        kube::Error::SerdeError(error) => {
+            format!("its answer makes no sense at line {}, column {}", error.line(), error.column())
+        }
+        kube::Error::FromUtf8(_) => "its answer is not text".to_owned(),
+        kube::Error::InferKubeconfig(error) => unusable(error),
+        other => login(other).unwrap_or_else(|| with_causes(other)),
+    }
+}
+
+/// Why a kubeconfig cannot be used.
+pub(crate) fn unusable(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => match error.location() {
+            Some(place) => format!("it is no valid kubeconfig at line {}, column {}", place.line(), place.column()),
+            None => "it is no valid kubeconfig".to_owned(),
+        },
+        other => with_causes(other),
+    }
+}
+
+/// Why the program that a kubeconfig names for logging in gave no token, if that is what went wrong.
+fn login(error: &(dyn Error + 'static)) -> Option<String> {
+    match successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref::<AuthError>())? {
+        AuthError::AuthExecRun { out, .. } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            Some(format!("the kubeconfig's login program failed with {}: {}", out.status, said.trim()))
+        }
+        AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_) => {
+            Some("the answer of the kubeconfig's login program cannot be read".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// What an error says, and what its causes add to that: many repeat what caused them.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    for cause in successors(error.source(), |&cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
