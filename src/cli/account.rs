@@ -35,6 +35,17 @@ pub struct AccountArgs {
     by: NamedBy,
 }
 
+/// What a cluster has of an account.
+#[derive(Debug)]
+pub enum OnCluster {
+    /// There is no cluster to ask.
+    NotAsked,
+    /// No such resource.
+    Absent,
+    /// The account's resource.
+    Found(Box<ApiAccount>),
+}
+
 impl AccountArgs {
     /// The account.
     pub async fn find(&self, database: &dyn AccountRegister) -> Result<Account> {
@@ -50,18 +61,18 @@ impl AccountArgs {
         }
     }
 
-    /// The resource on its cluster, if that is how the account was named; `None` if there is no cluster to ask.
-    pub async fn resource(&self) -> Result<Option<ApiAccount>> {
+    /// What its cluster has under the resource's name, if that is how the account was named.
+    pub async fn resource(&self) -> Result<OnCluster> {
         match (&self.by.namespace, self.by.cluster.given()?) {
             (Some(namespace), None) => {
                 let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client().await?, namespace);
-                let found = accounts.get_opt(&self.name).await;
-                found.map_err(|error| {
+                let found = accounts.get_opt(&self.name).await.map_err(|error| {
                     let said = in_words(&error, "it takes the right to get it, or --cluster-id instead of the cluster");
                     anyhow!("cannot read the ApiAccount {}/{}: {said}", plain(namespace), plain(&self.name))
-                })
+                });
+                Ok(found?.map_or(OnCluster::Absent, |found| OnCluster::Found(Box::new(found))))
             }
-            _ => Ok(None),
+            _ => Ok(OnCluster::NotAsked),
         }
     }
 }

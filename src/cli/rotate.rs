@@ -1,7 +1,7 @@
 //! `opsadmin rotate`: new keys for an account, now.
 
 use super::LOCAL_CLUSTER;
-use super::account::AccountArgs;
+use super::account::{AccountArgs, OnCluster};
 use super::actor::ActorArgs;
 use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs};
@@ -88,10 +88,10 @@ impl Rotate {
         // Asked first: what cannot be told afterwards is better not begun.
         let resource = self.account.resource().await?;
         let database = self.database.open_existing().await?;
-        let rotated = self.rotate(database.as_ref(), &actor, resource.as_ref()).await;
+        let rotated = self.rotate(database.as_ref(), &actor, &resource).await;
         database.close().await;
         let (account, rotated) = rotated?;
-        let waiting = Waiting::of(&account, resource.as_ref());
+        let waiting = Waiting::of(&account, &resource);
         match self.format.format {
             Format::Text => print(&account, &rotated, waiting.as_ref(), output)?,
             format => {
@@ -106,14 +106,14 @@ impl Rotate {
         &self,
         database: &dyn AccountRegister,
         actor: &str,
-        resource: Option<&ApiAccount>,
+        resource: &OnCluster,
     ) -> Result<(Account, Rotated)> {
         let account = self.account.find(database).await?;
         refuse_what_has_no_successor(&account)?;
         let keyring = self.keyring.load_existing(&self.database, database).await?;
         if self.overlap.is_zero() {
             let name = plain(&account.settings.name);
-            let held = resource.and_then(held).map(|held| format!("; its Secret is NOT written with it, since {held}"));
+            let held = held(resource).map(|held| format!("; its Secret is NOT written with it, since {held}"));
             self.confirm.ask(&format!(
                 "every pair of keys that {name} has now stops working at once, before its user has the new one{}",
                 held.unwrap_or_default()
@@ -159,18 +159,22 @@ fn refuse_what_has_no_successor(account: &Account) -> Result<()> {
 
 impl Waiting {
     /// Who is to write the account's Secret; `None`: nobody will.
-    fn of(account: &Account, resource: Option<&ApiAccount>) -> Option<Self> {
+    fn of(account: &Account, resource: &OnCluster) -> Option<Self> {
         let Owner { cluster, namespace, name } = account.owner.as_ref().filter(|_| account.life == Life::Live)?;
         let named = |resource: &ApiAccount| {
             let written = resource.status.as_ref().and_then(|status| status.secret_name.clone());
             resource.spec.secret.name.clone().or(written).unwrap_or_else(|| format!("{name}-opsadmin"))
         };
+        let secret = match resource {
+            OnCluster::Found(resource) => Some(named(resource)),
+            OnCluster::NotAsked | OnCluster::Absent => None,
+        };
         Some(Self {
             cluster: cluster.as_str().to_owned(),
             namespace: namespace.clone(),
             resource: name.clone(),
-            secret: resource.map(named),
-            held: resource.and_then(held),
+            secret,
+            held: held(resource),
         })
     }
 
@@ -193,8 +197,13 @@ impl Waiting {
     }
 }
 
-/// Why the controller does not write the Secret of this resource.
-fn held(resource: &ApiAccount) -> Option<String> {
+/// Why the controller does not write the account's Secret.
+fn held(resource: &OnCluster) -> Option<String> {
+    let resource = match resource {
+        OnCluster::NotAsked => return None,
+        OnCluster::Absent => return Some("the cluster has no such ApiAccount".to_owned()),
+        OnCluster::Found(resource) => resource,
+    };
     if resource.spec.management_policy == ManagementPolicy::Observe {
         return Some("it is only observed (managementPolicy: Observe)".to_owned());
     }

@@ -45,20 +45,13 @@ impl Waiting {
     /// Takes in what came of a resource: what it waits for now, and what others may no longer have to wait for.
     pub fn hear(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
         self.forget(resource);
-        match &outcome.refusal {
-            Some(Refusal::Database(DatabaseError::Unavailable { .. })) => {
-                self.state().database.insert(resource.clone());
-                self.began.notify_one();
-            }
-            Some(
-                Refusal::NameTaken { name, .. }
-                | Refusal::AdoptionRequired { name, .. }
-                | Refusal::OwnedElsewhere { name, .. },
-            ) => {
-                let waiting = key(&format!("{:?}", name.as_str()));
-                self.state().names.entry(waiting).or_default().insert(resource.clone());
-            }
-            _ => {}
+        if let Some(Refusal::Database(DatabaseError::Unavailable { .. })) = &outcome.refusal {
+            self.state().database.insert(resource.clone());
+            self.began.notify_one();
+        }
+        if let Some(name) = outcome.refusal.as_ref().and_then(Refusal::waits_for) {
+            let waiting = key(&format!("{:?}", name.as_str()));
+            self.state().names.entry(waiting).or_default().insert(resource.clone());
         }
         self.let_go(outcome);
         if outcome.account.is_some() && !matches!(outcome.refusal, Some(Refusal::Database(_))) {
@@ -91,7 +84,9 @@ impl Waiting {
         let holder = outcome.account.as_ref().map(|account| format!("{:?}", account.settings.name));
         let freed = outcome.done.iter().filter_map(|done| match done {
             Done::Disabled | Done::Retained => holder.as_deref(),
-            Done::Updated { changes } | Done::DriftCorrected { changes } => old_name(changes),
+            Done::Restored { changes } | Done::Updated { changes } | Done::DriftCorrected { changes } => {
+                old_name(changes)
+            }
             _ => None,
         });
         for name in freed {
@@ -216,6 +211,16 @@ mod tests {
         waiting.hear(&resource("holder"), &renamed("somebody"), now);
         assert_eq!(woken(&mut receiver), [""; 0]);
         waiting.hear(&resource("holder"), &renamed("ACME"), now);
+        assert_eq!(woken(&mut receiver), ["wants"]);
+        // A retained account kept its name until its resource came back with another.
+        let name = AccountName::parse("Acme").unwrap();
+        let required = Refusal::AdoptionRequired { name, difference: "it is retained".to_owned() };
+        waiting.hear(&resource("wants"), &Outcome::refused(required), now);
+        let restored = match renamed("Acme").done.remove(0) {
+            Done::Updated { changes } => Outcome { done: vec![Done::Restored { changes }], ..Outcome::default() },
+            other => panic!("{other:?}"),
+        };
+        waiting.hear(&resource("holder"), &restored, now);
         assert_eq!(woken(&mut receiver), ["wants"]);
     }
 }

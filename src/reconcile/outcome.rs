@@ -389,6 +389,16 @@ impl Refusal {
         }
     }
 
+    /// The account name that is in the way as long as another account has it.
+    pub fn waits_for(&self) -> Option<&AccountName> {
+        match self {
+            Self::NameTaken { name, .. } | Self::AdoptionRequired { name, .. } | Self::OwnedElsewhere { name, .. } => {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it is as somebody wanted it, rather than something that went wrong.
     pub fn is_wanted(&self) -> bool {
         matches!(self, Self::Suspended { .. } | Self::Paused | Self::Drifted { .. })

@@ -49,8 +49,7 @@ impl<'a, T> Turns<'a, T> {
     pub fn decides(&mut self, declared: &'a T, outcome: &Outcome) -> bool {
         let has_done = !outcome.done.is_empty();
         self.moved |= has_done;
-        let waits_for_a_name =
-            matches!(outcome.refusal, Some(Refusal::NameTaken { .. } | Refusal::OwnedElsewhere { .. }));
+        let waits_for_a_name = outcome.refusal.as_ref().and_then(Refusal::waits_for).is_some();
         // What was done must be told with what came of it.
         if self.is_last || has_done || !waits_for_a_name {
             return true;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
@@ -162,6 +163,25 @@ async fn a_name_that_the_same_run_sets_free_is_had_in_it() {
     let (planned, applied) = desk.plan_and_apply(&["--prune"]).await;
     assert_eq!(planned, applied);
     assert_eq!(planned["summary"]["unchanged"], 5, "nothing was left for a second run: {planned}");
+}
+
+/// A retained account keeps its name until its resource is back, and wants another.
+#[tokio::test]
+async fn a_name_that_a_restored_account_gives_up_is_had_in_the_same_run() {
+    let desk = Desk::new();
+    desk.write("kept.yaml", &account("kept", "{ name: Kept, deletionPolicy: Retain }"));
+    desk.write("z.yaml", &account("z", "{}"));
+    desk.apply(&[]).await.succeeded();
+    let file = SqliteConnectOptions::new().filename(desk.path("opsadmin.db"));
+    let sql = SqlitePool::connect_with(file).await.expect("it is there");
+    let retain = "UPDATE accounts SET retained_at = created_at WHERE name = 'Kept'";
+    sqlx::query(retain).execute(&sql).await.expect("as the controller does");
+    sql.close().await;
+    desk.write("a.yaml", &account("a", "{ name: Kept }"));
+    desk.write("kept.yaml", &account("kept", "{ name: Other, deletionPolicy: Retain }"));
+    let (planned, applied) = desk.plan_and_apply(&[]).await;
+    assert_eq!(planned, applied);
+    assert_eq!(results(&planned), ["kept restore", "z unchanged", "a create"]);
 }
 
 #[tokio::test]

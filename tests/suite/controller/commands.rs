@@ -86,24 +86,33 @@ async fn what_staff_do_is_heeded_at_once_and_nothing_is_done_twice() {
 
 #[tokio::test]
 async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked() {
-    let scene = Scene::with_controller("staff refused", &NEVER).await;
+    let mut scene = Scene::with_controller("staff refused", &NEVER).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
     scene.create("other", json!({})).await;
     scene.ready("other").await;
     scene.change("acme", json!({ "secret": { "name": "other-opsadmin" } })).await;
     scene.condition("acme", "False", "SecretConflict").await;
-    let rotate = async |more: &[&str]| {
-        let call = call(&scene, "rotate", &["acme", "--overlap", "0s", "--keyring"]).args([&scene.keyring]);
-        call.args(more).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await
-    };
-    let asked = rotate(&[]).await;
+    let asked = revoke(&scene, &[]).await;
     let warning = "its Secret is NOT written with it, since its condition is SecretConflict: ";
     assert!(asked.stderr.contains(warning) && !asked.status.success(), "{asked:?}");
-    let said: Value = serde_json::from_str(&rotate(&["--yes", "-o", "json"]).await.succeeded()).expect("JSON");
+    let said: Value = serde_json::from_str(&revoke(&scene, &["--yes", "-o", "json"]).await.succeeded()).expect("JSON");
     let held = said["waiting"]["held"].as_str().expect("it is held");
     assert!(held.starts_with("its condition is SecretConflict: "), "{said}");
     assert_eq!(said["rotated"]["revoked"].as_array().map(Vec::len), Some(1), "{said}");
+
+    scene.stop().await;
+    scene.strip_finalizers("acme").await;
+    scene.accounts().delete("acme", &DeleteParams::default()).await.expect("the API server takes the deletion");
+    let asked = revoke(&scene, &[]).await;
+    let warning = "its Secret is NOT written with it, since the cluster has no such ApiAccount: ";
+    assert!(asked.stderr.contains(warning) && !asked.status.success(), "{asked:?}");
+}
+
+/// Rotates acme's keys for a leak.
+async fn revoke(scene: &Scene, more: &[&str]) -> Finished {
+    let call = call(scene, "rotate", &["acme", "--overlap", "0s", "--keyring"]).args([&scene.keyring]);
+    call.args(more).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await
 }
 
 #[tokio::test]
