@@ -20,7 +20,7 @@ type Resource = ObjectRef<ApiAccount>;
 /// Counts who is let go.
 pub(super) struct Brake {
     /// The percentage of all accounts that may be let go within the window.
-    percent: u8,
+    pub percent: u8,
     state: Mutex<State>,
 }
 
@@ -43,12 +43,9 @@ pub(super) enum End {
     Orphan,
 }
 
-/// Why an account is held.
+/// The account keeps its access for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
-    /// How many may be let go within the window.
-    pub limit: usize,
-}
+pub(super) struct Held;
 
 impl Brake {
     /// A brake that grips above this percentage of all accounts; 100 never grips.
@@ -74,7 +71,7 @@ impl Brake {
                 End::Deletion { .. } => state.held.insert(who.clone()),
                 End::Orphan => state.held_orphans.insert(who.clone()),
             };
-            return Err(Held { limit });
+            return Err(Held);
         }
         state.let_go.push((who.clone(), now));
         Ok(())
@@ -180,7 +177,7 @@ mod tests {
     fn what_was_held_before_a_restart_stays_held_and_who_was_let_go_may_try_again() {
         let (brake, now) = (Brake::new(20), Instant::now());
         assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
-        assert_eq!(brake.let_go(&named(1), End::Deletion { was_held: true }, 9, now), Err(Held { limit: 5 }));
+        assert_eq!(brake.let_go(&named(1), End::Deletion { was_held: true }, 9, now), Err(Held));
         assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
     }
 

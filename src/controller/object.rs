@@ -146,8 +146,8 @@ impl Controlled {
             return None;
         }
         let (accounts, end) = (self.versions.known(), End::Deletion { was_held: self.was_held(resource) });
-        let held = self.brake.let_go(&ObjectRef::from_obj(resource), end, accounts, Instant::now()).err()?;
-        Some(Refusal::DeletionHeld { limit: held.limit })
+        self.brake.let_go(&ObjectRef::from_obj(resource), end, accounts, Instant::now()).err()?;
+        Some(Refusal::DeletionHeld { percent: self.brake.percent })
     }
 
     fn was_held(&self, resource: &ApiAccount) -> bool {

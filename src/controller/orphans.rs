@@ -79,12 +79,12 @@ impl Orphan {
     /// Answers whether its account is disabled now.
     async fn end(&mut self, owner: &Owner, controlled: &Controlled, ready: &Ready, now: Instant) -> bool {
         let (namespace, name) = (&owner.namespace, &owner.name);
-        if let Err(held) = controlled.brake.let_go(&resource(owner), End::Orphan, controlled.versions.known(), now) {
+        if controlled.brake.let_go(&resource(owner), End::Orphan, controlled.versions.known(), now).is_err() {
             if !self.held_told {
                 tracing::error!(
                     namespace,
                     name,
-                    limit = held.limit,
+                    percent = controlled.brake.percent,
                     "the account has lost its ApiAccount and is held: too many would lose their access at once; apply its \
                      ApiAccount again, and delete it if that is meant"
                 );

@@ -5,7 +5,7 @@ use super::{DeletionPolicy, deletion_policy};
 use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, Reason, condition};
 
 /// How many may always, however few accounts there are.
-const FLOOR: usize = 5;
+pub(super) const FLOOR: usize = 5;
 
 /// How many of this many accounts may lose their access at once, if this percentage may; `None`: all of them.
 pub fn deletion_limit(accounts: usize, percent: u8) -> Option<usize> {

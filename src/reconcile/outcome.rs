@@ -1,6 +1,7 @@
 //! What came of a reconcile: what was done, and why no more was.
 
 use super::InvalidSpec;
+use super::brake::FLOOR;
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
 use crate::api::{ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason, condition};
 use crate::database::{DatabaseError, KeyringError};
@@ -282,11 +283,11 @@ pub enum Refusal {
     },
     /// Too many accounts would lose their access at once.
     #[error(
-        "not deleted, and its account stays as it is: more than {limit} accounts were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
+        "not deleted, and its account stays as it is: more than {percent}% of all accounts, and more than {FLOOR}, were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
     )]
     DeletionHeld {
-        /// How many may at once.
-        limit: usize,
+        /// The percentage of all accounts that may at once: as configured, and so the same however many there are by now.
+        percent: u8,
     },
     /// Too many accounts would be pruned in one run.
     #[error(

@@ -11,7 +11,7 @@ use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
 use crate::database::DatabaseError;
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, deletion_limit};
+use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal};
 use crate::secrets;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};
 use anyhow::{Result, anyhow};
@@ -22,7 +22,6 @@ use lists::Namespaces;
 use resource::{End, Resource, told_of};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use tokio::sync::OnceCell;
 
 /// How many places are looked at one by one; for more, all Secrets of their namespaces are listed.
 const FEW: usize = 20;
@@ -62,8 +61,6 @@ pub struct OnCluster {
     brake: u8,
     /// The brake holds a deletion, and so every further one.
     has_gripped: bool,
-    /// How many accounts there are, once somebody has had to ask.
-    live: OnceCell<usize>,
 }
 
 impl OnCluster {
@@ -97,7 +94,7 @@ impl OnCluster {
             Look::Metadata => list_secrets(&namespaces, places).await?,
             Look::Nothing => told,
         };
-        Ok(Self { resources, secrets: Arc::new(secrets), brake, has_gripped, live: OnceCell::new() })
+        Ok(Self { resources, secrets: Arc::new(secrets), brake, has_gripped: has_gripped && brake < 100 })
     }
 
     /// Its Secrets, of which none is written.
@@ -129,41 +126,23 @@ impl OnCluster {
             (Some(Resource { policy: DeletionPolicy::Retain, belonging, .. }), _) => {
                 delete(belonging, DeletionPolicy::Retain, reconciler).await
             }
-            (_, Some(limit)) => Outcome::refused(Refusal::DeletionHeld { limit }),
-            (resource, None) => match self.hold(self.has_gripped, owner, reconciler).await {
-                Some(held) => Outcome::refused(held),
-                None => match resource {
-                    Some(resource) => delete(&resource.belonging, resource.policy, reconciler).await,
-                    None => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
-                },
-            },
+            (_, Some(_)) => self.held(),
+            _ if self.has_gripped => self.held(),
+            (Some(resource), None) => delete(&resource.belonging, resource.policy, reconciler).await,
+            (None, None) => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
         }
     }
 
     /// What the controller does about a resource that is being deleted.
     async fn go_on_deleting(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
-        let belonging = &resource.belonging;
-        match self.hold(resource.end == Some(End::Held), &belonging.owner, reconciler).await {
-            Some(held) => Outcome::refused(held),
-            None => delete(belonging, resource.policy, reconciler).await,
+        match resource.end {
+            Some(End::Held) if self.has_gripped => self.held(),
+            _ => delete(&resource.belonging, resource.policy, reconciler).await,
         }
     }
 
-    /// Why the brake, if it grips, does not let this account go.
-    async fn hold(&self, grips: bool, owner: &Owner, reconciler: &Reconciler) -> Option<Refusal> {
-        if !grips {
-            return None;
-        }
-        match self.limit(&owner.cluster, reconciler).await {
-            Ok(limit) => limit.map(|limit| Refusal::DeletionHeld { limit }),
-            Err(error) => Some(Refusal::Database(error)),
-        }
-    }
-
-    /// How many accounts the controller's brake lets go at once; `None`: all of them.
-    async fn limit(&self, cluster: &ClusterId, reconciler: &Reconciler) -> Result<Option<usize>, DatabaseError> {
-        let live = self.live.get_or_try_init(async || Ok(reconciler.database.live(cluster).await?.len())).await?;
-        Ok(deletion_limit(*live, self.brake))
+    fn held(&self) -> Outcome {
+        Outcome::refused(Refusal::DeletionHeld { percent: self.brake })
     }
 
     /// A Secret that is not read is taken to hold what it was written with: the pair that the status of its resource tells,

@@ -62,7 +62,7 @@ fn looks_are_counted_by_what_came_of_them() {
     metrics.reconciled(&Outcome::default(), took);
     metrics.reconciled(&Outcome { done: vec![Done::Adopted], ..Outcome::default() }, took);
     metrics.reconciled(&Outcome::refused(Refusal::Paused), took);
-    metrics.reconciled(&Outcome::refused(Refusal::DeletionHeld { limit: 5 }), took);
+    metrics.reconciled(&Outcome::refused(Refusal::DeletionHeld { percent: 20 }), took);
     let unavailable = DatabaseError::Unavailable { reason: "gone".to_owned() };
     metrics.reconciled(&Outcome::refused(Refusal::Database(unavailable)), took);
     metrics.not_taken(Duration::from_secs(3));

@@ -53,7 +53,7 @@ async fn are(scene: &Scene, wanted: &[(&str, f64)]) {
 }
 
 /// Waits until this series has counted so many, or more: a look is counted only after it was told of.
-async fn counted(scene: &Scene, series: &str, times: f64) {
+pub async fn counted(scene: &Scene, series: &str, times: f64) {
     eventually(&format!("{series} to be {times} or more"), SOON, async || {
         let metrics = scraped(scene).await;
         if value(&metrics, series).is_some_and(|count| count >= times) { Ok(()) } else { Err(metrics) }
@@ -69,7 +69,7 @@ async fn probe_is(scene: &Scene, path: &str, status: u16, body: &str) {
     .await;
 }
 
-async fn create(scene: &Scene, accounts: usize) {
+pub async fn create(scene: &Scene, accounts: usize) {
     for number in 0..accounts {
         scene.create(&format!("a{number}"), json!({})).await;
     }

@@ -1,10 +1,16 @@
 //! What it costs: 3 API writes for a new account, 0 for an unchanged one, counted from the API server's audit log.
 
-use kube::api::ListParams;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use opsadmin_operator::api::ApiAccount;
+use opsadmin_operator::reconcile::is_held;
 use serde_json::json;
 
-use super::scene::Scene;
+use super::metrics::{counted, create};
+use super::scene::{SOON, Scene};
 use crate::support::audit::AuditEvent;
+use crate::support::wait::eventually;
 
 /// What the controller asked the API server about this test's namespace, but for events.
 fn calls(scene: &Scene) -> Option<Vec<AuditEvent>> {
@@ -35,12 +41,7 @@ async fn versions(scene: &Scene) -> Vec<Option<String>> {
 async fn a_new_account_costs_three_writes_and_no_read_and_an_unchanged_one_nothing() {
     const ACCOUNTS: usize = 20;
     let mut scene = Scene::with_controller("writes", &[]).await;
-    for number in 0..ACCOUNTS {
-        scene.create(&format!("a{number}"), json!({})).await;
-    }
-    for number in 0..ACCOUNTS {
-        scene.ready(&format!("a{number}")).await;
-    }
+    create(&scene, ACCOUNTS).await;
     // Stopping finishes whatever the controller's own writes have set off.
     scene.stop().await;
     let Some(first) = calls(&scene) else {
@@ -94,4 +95,39 @@ async fn an_edit_costs_one_write_and_one_look_at_the_secret() {
     assert_eq!(writes(&calls)[3..], ["patch apiaccounts/status acme"]);
     // Another spec may want another Secret.
     assert_eq!(gets(&calls).len(), 1, "{:?}", gets(&calls));
+}
+
+#[tokio::test]
+async fn deletions_that_are_held_cost_nothing_after_a_restart() {
+    let mut scene = Scene::with_controller("held writes", &[]).await;
+    create(&scene, 40).await;
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    let held = eventually("every deletion that is left to be held", SOON, async || {
+        let accounts = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let is_held = |account: &ApiAccount| is_held(account.status.as_ref());
+        if accounts.items.iter().all(is_held) { Ok(accounts.items.len()) } else { Err(scene.log()) }
+    })
+    .await;
+    scene.stop().await;
+    let (first, before, told) = (calls(&scene), versions(&scene).await, told(&scene).await);
+    assert_eq!(told.len(), held, "each is told once");
+
+    scene.start(&[]);
+    let looks = u32::try_from(held).expect("they are few");
+    counted(&scene, r#"opsadmin_reconciles_total{result="refused",reason="DeletionHeld"}"#, looks.into()).await;
+    scene.stop().await;
+    if let (Some(first), Some(all)) = (first, calls(&scene)) {
+        assert_eq!(writes(&all[first.len()..]), Vec::<String>::new());
+    }
+    assert_eq!(versions(&scene).await, before);
+    assert_eq!(self::told(&scene).await, told);
+}
+
+/// The versions of the events that tell of held deletions.
+async fn told(scene: &Scene) -> Vec<Option<String>> {
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), scene.namespace.name());
+    let events = events.list(&ListParams::default()).await.expect("a list").items.into_iter();
+    let held = events.filter(|event| event.reason.as_deref() == Some("DeletionHeld"));
+    held.map(|event| event.metadata.resource_version).collect()
 }

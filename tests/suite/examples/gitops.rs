@@ -139,7 +139,7 @@ fn refusals() -> Vec<Refusal> {
         SecretError::Unavailable { at: at(), reason: words() }.into(),
         SecretError::Refused { at: at(), reason: words() }.into(),
         DatabaseError::Unavailable { reason: words() }.into(),
-        Refusal::DeletionHeld { limit: 5 },
+        Refusal::DeletionHeld { percent: 20 },
         Refusal::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
         Refusal::Paused,
         Refusal::Drifted { fields: vec!["roles".to_owned()] },
