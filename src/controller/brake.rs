@@ -5,10 +5,11 @@
 //! brake has gripped it stays so while a deletion is held; time alone lets nothing go. An orphan that is held holds up
 //! nobody else: it has no resource on which a person could confirm it.
 
+use crate::account::Owner;
 use crate::api::ApiAccount;
 use crate::reconcile::deletion_limit;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub(super) struct Brake {
 
 #[derive(Default)]
 struct State {
-    let_go: Vec<(Resource, Instant)>,
+    let_go: HashMap<Resource, Instant>,
     held: HashSet<Resource>,
     held_orphans: HashSet<Resource>,
 }
@@ -43,9 +44,16 @@ pub(super) enum End {
     Orphan,
 }
 
-/// The account keeps its access for now.
+/// Whether an account may lose its access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held;
+pub(super) enum Verdict {
+    /// Now.
+    LetGo,
+    /// Not until somebody confirms it, or the orphan's resource is back.
+    Held,
+    /// That depends on which accounts there are, which was not said.
+    Depends,
+}
 
 impl Brake {
     /// A brake that grips above this percentage of all accounts; 100 never grips.
@@ -53,28 +61,32 @@ impl Brake {
         Self { percent, state: Mutex::default() }
     }
 
-    /// Whether an account may lose its access now. `accounts` is how many there are beside those let go already.
-    ///
-    /// # Errors
-    /// [`Held`] until somebody confirms it, or the orphan's resource is back.
-    pub fn let_go(&self, who: &Resource, end: End, accounts: usize, now: Instant) -> Result<(), Held> {
+    /// Whether an account may lose its access now. `live` are the accounts that there are, by the database; most deletions
+    /// are decided without.
+    pub fn let_go(&self, who: &Resource, end: End, live: Option<&[Owner]>, now: Instant) -> Verdict {
         let mut state = self.state();
-        state.let_go.retain(|(_, at)| now.duration_since(*at) < WINDOW);
-        if state.let_go.iter().any(|(resource, _)| resource == who) {
-            return Ok(());
+        state.let_go.retain(|_, at| now.duration_since(*at) < WINDOW);
+        if state.let_go.contains_key(who) {
+            return Verdict::LetGo;
         }
-        let all = accounts + state.let_go.len();
-        if let Some(limit) = deletion_limit(all, self.percent)
-            && (state.holds(who, end) || !state.held.is_empty() || state.let_go.len() >= limit)
-        {
-            match end {
-                End::Deletion { .. } => state.held.insert(who.clone()),
-                End::Orphan => state.held_orphans.insert(who.clone()),
-            };
-            return Err(Held);
+        let is_held = match (deletion_limit(0, self.percent), live) {
+            (None, _) => false,
+            _ if state.holds(who, end) || !state.held.is_empty() => true,
+            (Some(always), _) if state.let_go.len() < always => false,
+            (_, None) => return Verdict::Depends,
+            (_, Some(live)) => {
+                deletion_limit(state.all(live), self.percent).is_some_and(|limit| state.let_go.len() >= limit)
+            }
+        };
+        if !is_held {
+            state.let_go.insert(who.clone(), now);
+            return Verdict::LetGo;
         }
-        state.let_go.push((who.clone(), now));
-        Ok(())
+        match end {
+            End::Deletion { .. } => state.held.insert(who.clone()),
+            End::Orphan => state.held_orphans.insert(who.clone()),
+        };
+        Verdict::Held
     }
 
     /// This one is held, as its status says.
@@ -114,11 +126,20 @@ impl State {
             End::Orphan => self.held_orphans.contains(who),
         }
     }
+
+    /// How many accounts there are with those let go. Who is let go may be live still, and counts once.
+    fn all(&self, live: &[Owner]) -> usize {
+        let gone: HashSet<_> = self.let_go.keys().map(|gone| (gone.namespace.as_deref(), gone.name.as_str())).collect();
+        let is_left = |owner: &&Owner| !gone.contains(&(Some(owner.namespace.as_str()), owner.name.as_str()));
+        gone.len() + live.iter().filter(is_left).count()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Verdict::{Depends, Held, LetGo};
     use super::*;
+    use crate::account::ClusterId;
 
     const DELETION: End = End::Deletion { was_held: false };
 
@@ -126,9 +147,26 @@ mod tests {
         ObjectRef::new(&format!("a{number}")).within("ns")
     }
 
-    /// How many of this many are let go one after the other.
+    fn live(numbers: impl IntoIterator<Item = usize>) -> Vec<Owner> {
+        let cluster = ClusterId::parse("here").unwrap();
+        let owner = |number| Owner { cluster: cluster.clone(), namespace: "ns".to_owned(), name: format!("a{number}") };
+        numbers.into_iter().map(owner).collect()
+    }
+
+    /// How many of this many are let go one after the other, if those who are disappear at once.
     fn let_go(brake: &Brake, all: usize, now: Instant) -> usize {
-        (0..all).filter(|number| brake.let_go(&named(*number), DELETION, all - number, now).is_ok()).count()
+        let mut left: Vec<usize> = (0..all).collect();
+        for number in 0..all {
+            if brake.let_go(&named(number), DELETION, Some(&live(left.clone())), now) == LetGo {
+                left.retain(|other| *other != number);
+            }
+        }
+        all - left.len()
+    }
+
+    /// What it says if nine are left.
+    fn ask(brake: &Brake, number: usize, end: End, now: Instant) -> Verdict {
+        brake.let_go(&named(number), end, Some(&live(10..19)), now)
     }
 
     #[test]
@@ -141,11 +179,30 @@ mod tests {
     }
 
     #[test]
+    fn who_is_let_go_and_live_still_counts_once_and_so_does_who_is_held() {
+        let (brake, now) = (Brake::new(20), Instant::now());
+        let all = live(0..50);
+        let verdicts: Vec<_> = (0..50).map(|number| brake.let_go(&named(number), DELETION, Some(&all), now)).collect();
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == LetGo).count(), 10);
+        assert_eq!(verdicts[10..], [Held; 40]);
+    }
+
+    #[test]
+    fn only_the_sixth_depends_on_how_many_there_are() {
+        let (brake, now) = (Brake::new(20), Instant::now());
+        let alone = |number| brake.let_go(&named(number), DELETION, None, now);
+        assert_eq!([0, 1, 2, 3, 4, 5, 4].map(alone), [LetGo, LetGo, LetGo, LetGo, LetGo, Depends, LetGo]);
+        assert_eq!(brake.held(), 0);
+        assert_eq!(ask(&brake, 5, DELETION, now), Held);
+        assert_eq!(alone(6), Held);
+    }
+
+    #[test]
     fn deletions_far_apart_do_not_count_together() {
         let (brake, start) = (Brake::new(20), Instant::now());
         for number in 0..20 {
             let now = start + WINDOW * u32::try_from(number).unwrap();
-            assert!(brake.let_go(&named(number), DELETION, 20 - number, now).is_ok());
+            assert_eq!(brake.let_go(&named(number), DELETION, Some(&live(number..20)), now), LetGo);
         }
     }
 
@@ -154,11 +211,11 @@ mod tests {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 6, start), 5);
         let later = start + WINDOW * 3;
-        assert!(brake.let_go(&named(5), DELETION, 1, later).is_err());
-        assert!(brake.let_go(&named(9), DELETION, 9, later).is_err(), "nor anything after it");
+        assert_eq!(ask(&brake, 5, DELETION, later), Held);
+        assert_eq!(ask(&brake, 9, DELETION, later), Held, "nor anything after it");
         brake.release(&named(5));
         brake.release(&named(9));
-        assert!(brake.let_go(&named(7), DELETION, 9, later).is_ok());
+        assert_eq!(ask(&brake, 7, DELETION, later), LetGo);
     }
 
     #[test]
@@ -170,36 +227,37 @@ mod tests {
         assert_eq!(brake.held(), 1);
         brake.keep(|_| false, |_| false);
         assert_eq!(brake.held(), 0);
-        assert!(brake.let_go(&named(8), DELETION, 99, now).is_ok(), "it has let go of the rest");
+        let rest = live(10..109);
+        assert_eq!(brake.let_go(&named(8), DELETION, Some(&rest), now), LetGo, "it has let go of the rest");
     }
 
     #[test]
     fn what_was_held_before_a_restart_stays_held_and_who_was_let_go_may_try_again() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
-        assert_eq!(brake.let_go(&named(1), End::Deletion { was_held: true }, 9, now), Err(Held));
-        assert!(brake.let_go(&named(0), DELETION, 9, now).is_ok());
+        assert_eq!(ask(&brake, 0, DELETION, now), LetGo);
+        assert_eq!(ask(&brake, 1, End::Deletion { was_held: true }, now), Held);
+        assert_eq!(ask(&brake, 0, DELETION, now), LetGo);
     }
 
     #[test]
     fn what_was_held_before_a_restart_holds_what_is_looked_at_before_it() {
         let (brake, now) = (Brake::new(20), Instant::now());
         brake.hold(&named(1));
-        assert!(brake.let_go(&named(0), DELETION, 9, now).is_err());
+        assert_eq!(ask(&brake, 0, DELETION, now), Held);
     }
 
     #[test]
     fn an_orphan_that_is_held_stays_so_and_holds_up_nobody_else() {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 5, start), 5);
-        assert!(brake.let_go(&named(5), End::Orphan, 9, start).is_err());
+        assert_eq!(ask(&brake, 5, End::Orphan, start), Held);
         let later = start + WINDOW * 3;
-        assert!(brake.let_go(&named(5), End::Orphan, 9, later).is_err(), "time does not let it go");
-        assert!(brake.let_go(&named(6), DELETION, 9, later).is_ok());
-        assert!(brake.let_go(&named(7), End::Orphan, 9, later).is_ok());
+        assert_eq!(ask(&brake, 5, End::Orphan, later), Held, "time does not let it go");
+        assert_eq!(ask(&brake, 6, DELETION, later), LetGo);
+        assert_eq!(ask(&brake, 7, End::Orphan, later), LetGo);
         assert_eq!(brake.held(), 0, "there is nothing that could be confirmed");
         brake.keep(|_| false, |_| false);
-        assert!(brake.let_go(&named(5), DELETION, 9, later).is_ok(), "its resource was there again");
+        assert_eq!(ask(&brake, 5, DELETION, later), LetGo, "its resource was there again");
     }
 
     #[test]
@@ -208,6 +266,6 @@ mod tests {
         assert_eq!(let_go(&brake, 6, start), 5);
         brake.keep(|_| false, |resource| *resource == named(5));
         assert_eq!(brake.held(), 0);
-        assert!(brake.let_go(&named(5), End::Orphan, 9, start + WINDOW * 3).is_err());
+        assert_eq!(ask(&brake, 5, End::Orphan, start + WINDOW * 3), Held);
     }
 }

@@ -1,6 +1,6 @@
 //! One resource: finalizer, reconcile, status, events and log lines.
 
-use super::brake::{Brake, End};
+use super::brake::{Brake, End, Verdict};
 use super::connect::{Connection, Ready};
 use super::events::Events;
 use super::memory::Memory;
@@ -117,11 +117,11 @@ impl Controlled {
         let policy = deletion_policy(&resource.spec);
         let outcome = match ready {
             // Its status says so, and is all that does after a restart: it is not overwritten.
-            Err(_) if self.was_held(resource) && self.hold(resource, policy).is_some() => {
+            Err(_) if self.was_held(resource) && self.judge(resource, policy, None) == Verdict::Held => {
                 return Ok((Action::await_change(), None));
             }
             Err(refusal) => Outcome::refused(refusal),
-            Ok(ready) => match self.hold(resource, policy) {
+            Ok(ready) => match self.hold(resource, policy, &ready).await {
                 Some(held) => Outcome::refused(held),
                 None => ready.reconciler.release(&belonging, policy, resource.metadata.generation).await,
             },
@@ -140,14 +140,24 @@ impl Controlled {
         Ok((Action::await_change(), Some(outcome)))
     }
 
-    /// Whether too many lose their access at once for this one to be let go unasked.
-    fn hold(&self, resource: &ApiAccount, policy: DeletionPolicy) -> Option<Refusal> {
+    /// Why this one is not let go unasked, if too many lose their access at once.
+    async fn hold(&self, resource: &ApiAccount, policy: DeletionPolicy, ready: &Ready) -> Option<Refusal> {
+        let verdict = match self.judge(resource, policy, None) {
+            Verdict::Depends => match ready.reconciler.database.live(&self.cluster).await {
+                Ok(live) => self.judge(resource, policy, Some(&live)),
+                Err(error) => return Some(Refusal::Database(error)),
+            },
+            verdict => verdict,
+        };
+        (verdict == Verdict::Held).then_some(Refusal::DeletionHeld { percent: self.brake.percent })
+    }
+
+    fn judge(&self, resource: &ApiAccount, policy: DeletionPolicy, live: Option<&[Owner]>) -> Verdict {
         if policy == DeletionPolicy::Retain || is_confirmed(resource) {
-            return None;
+            return Verdict::LetGo;
         }
-        let (accounts, end) = (self.versions.known(), End::Deletion { was_held: self.was_held(resource) });
-        self.brake.let_go(&ObjectRef::from_obj(resource), end, accounts, Instant::now()).err()?;
-        Some(Refusal::DeletionHeld { percent: self.brake.percent })
+        let end = End::Deletion { was_held: self.was_held(resource) };
+        self.brake.let_go(&ObjectRef::from_obj(resource), end, live, Instant::now())
     }
 
     fn was_held(&self, resource: &ApiAccount) -> bool {

@@ -2,7 +2,7 @@
 //! finalizer away, or the cluster was restored from an older backup. They are told of at once, and disabled only after a
 //! grace, through the brake.
 
-use super::brake::End;
+use super::brake::{End, Verdict};
 use super::connect::Ready;
 use super::object::Controlled;
 use crate::account::Owner;
@@ -37,7 +37,7 @@ impl Orphans {
         let Some(resources) = controlled.resources() else {
             return;
         };
-        let missing: Vec<Owner> = live.into_iter().filter(|owner| resources.lacks(&resource(owner))).collect();
+        let missing: Vec<&Owner> = live.iter().filter(|owner| resources.lacks(&resource(owner))).collect();
         controlled.metrics.orphans(missing.len());
         if resources.is_empty() && !missing.is_empty() {
             // More likely an accident of the cluster, or of this program, than the end of every account.
@@ -51,9 +51,9 @@ impl Orphans {
             return;
         }
         self.nothing_told = false;
-        self.seen.retain(|owner, _| missing.contains(owner));
+        self.seen.retain(|owner, _| missing.contains(&owner));
         // An orphan whose resource came back, or a deletion whose end no watch has shown.
-        let lost: HashSet<_> = missing.iter().map(resource).collect();
+        let lost: HashSet<_> = missing.iter().map(|owner| resource(owner)).collect();
         controlled.brake.keep(|held| resources.is_going(held), |held| lost.contains(held));
         let mut left = missing.len();
         for owner in missing {
@@ -68,7 +68,7 @@ impl Orphans {
                 Orphan { since: now, held_told: false }
             });
             if now.duration_since(orphan.since) >= self.grace {
-                left -= usize::from(orphan.end(&owner, controlled, ready, now).await);
+                left -= usize::from(orphan.end(owner, &live, controlled, ready, now).await);
                 controlled.metrics.orphans(left);
             }
         }
@@ -77,9 +77,16 @@ impl Orphans {
 
 impl Orphan {
     /// Answers whether its account is disabled now.
-    async fn end(&mut self, owner: &Owner, controlled: &Controlled, ready: &Ready, now: Instant) -> bool {
+    async fn end(
+        &mut self,
+        owner: &Owner,
+        live: &[Owner],
+        controlled: &Controlled,
+        ready: &Ready,
+        now: Instant,
+    ) -> bool {
         let (namespace, name) = (&owner.namespace, &owner.name);
-        if controlled.brake.let_go(&resource(owner), End::Orphan, controlled.versions.known(), now).is_err() {
+        if controlled.brake.let_go(&resource(owner), End::Orphan, Some(live), now) != Verdict::LetGo {
             if !self.held_told {
                 tracing::error!(
                     namespace,

@@ -92,14 +92,9 @@ impl Versions {
         changed
     }
 
-    /// How many accounts are known.
-    pub fn known(&self) -> usize {
-        self.entries().values().filter(|entry| entry.reconciled.is_some()).count()
-    }
-
-    /// Whether any account is known.
+    /// Whether no account is known.
     pub fn is_empty(&self) -> bool {
-        self.known() == 0
+        self.entries().values().all(|entry| entry.reconciled.is_none())
     }
 
     /// Forgets a resource that is gone.

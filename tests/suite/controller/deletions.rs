@@ -4,6 +4,7 @@ use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use sqlx::PgPool;
 
+use super::metrics::create;
 use super::scene::{SOON, Scene};
 use crate::support::wait::eventually;
 
@@ -62,6 +63,26 @@ async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them
     })
     .await;
     scene.ready("bystander").await;
+}
+
+#[tokio::test]
+async fn the_brake_knows_right_after_a_start_how_many_accounts_there_are() {
+    let mut scene = Scene::with_controller("brake at start", &[]).await;
+    create(&scene, 35).await;
+    scene.stop().await;
+    for number in 0..7 {
+        let deleted = scene.accounts().delete(&format!("a{number}"), &DeleteParams::default()).await;
+        deleted.expect("the API server takes the deletion");
+    }
+    scene.start(&[]);
+    eventually("a fifth to go", SOON, async || {
+        let left = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?.items.len();
+        if left == 28 { Ok(()) } else { Err(format!("{left} left\n{}", scene.log())) }
+    })
+    .await;
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    held(&scene, 28).await;
 }
 
 #[tokio::test]

@@ -3,14 +3,12 @@
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use opsadmin_operator::api::ApiAccount;
-use opsadmin_operator::reconcile::is_held;
 use serde_json::json;
 
+use super::deletions::held;
 use super::metrics::{counted, create};
-use super::scene::{SOON, Scene};
+use super::scene::Scene;
 use crate::support::audit::AuditEvent;
-use crate::support::wait::eventually;
 
 /// What the controller asked the API server about this test's namespace, but for events.
 fn calls(scene: &Scene) -> Option<Vec<AuditEvent>> {
@@ -103,12 +101,7 @@ async fn deletions_that_are_held_cost_nothing_after_a_restart() {
     create(&scene, 40).await;
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
     deleted.expect("the API server takes the deletion");
-    let held = eventually("every deletion that is left to be held", SOON, async || {
-        let accounts = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-        let is_held = |account: &ApiAccount| is_held(account.status.as_ref());
-        if accounts.items.iter().all(is_held) { Ok(accounts.items.len()) } else { Err(scene.log()) }
-    })
-    .await;
+    let held = held(&scene, 32).await.len();
     scene.stop().await;
     let (first, before, told) = (calls(&scene), versions(&scene).await, told(&scene).await);
     assert_eq!(told.len(), held, "each is told once");
