@@ -129,7 +129,7 @@ impl Plan {
         let on_cluster = match client {
             Some(client) => {
                 let asked = Asked { client, cluster, secrets: self.look(), brake: self.prune.deletion_brake };
-                Some(OnCluster::read(asked, manifests, doomed.owners()).await?)
+                Some(OnCluster::read(asked, manifests, &doomed).await?)
             }
             None => None,
         };
@@ -152,7 +152,7 @@ impl Plan {
             let Turn::Declared(batch) = turn else {
                 for owner in doomed.owners() {
                     let outcome = match &on_cluster {
-                        Some(on_cluster) => on_cluster.prune(owner, &doomed, &reconciler).await,
+                        Some(on_cluster) => on_cluster.prune(owner, &reconciler).await,
                         None => doomed.prune(owner, &reconciler).await,
                     };
                     turns.hear(&outcome);

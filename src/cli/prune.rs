@@ -28,8 +28,8 @@ pub struct PruneArgs {
 /// What is to be pruned.
 pub struct Doomed {
     owners: Vec<Owner>,
-    /// How many may go, if these are more.
-    held_above: Option<usize>,
+    /// How many accounts may go at once; `None`: all of them.
+    limit: Option<usize>,
 }
 
 impl PruneArgs {
@@ -41,15 +41,14 @@ impl PruneArgs {
         cluster: &ClusterId,
     ) -> Result<Doomed> {
         if !self.prune {
-            return Ok(Doomed { owners: Vec::new(), held_above: None });
+            return Ok(Doomed { owners: Vec::new(), limit: None });
         }
         let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
         let live = database.live(cluster).await?;
         let limit = deletion_limit(live.len(), self.deletion_brake);
         let mut owners: Vec<Owner> = live.into_iter().filter(|owner| !declared.contains(owner)).collect();
         owners.sort();
-        let held_above = limit.filter(|limit| owners.len() > *limit);
-        Ok(Doomed { owners, held_above })
+        Ok(Doomed { owners, limit })
     }
 }
 
@@ -64,14 +63,14 @@ impl Doomed {
         &self.owners
     }
 
-    /// How many may go, if these are more.
-    pub fn held_above(&self) -> Option<usize> {
-        self.held_above
+    /// How many accounts may go at once, if this many are more.
+    pub fn exceeded_by(&self, accounts: usize) -> Option<usize> {
+        self.limit.filter(|limit| accounts > *limit)
     }
 
     /// Deletes the account of one of them; or holds it, if they are too many.
     pub async fn prune(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
-        match self.held_above {
+        match self.exceeded_by(self.len()) {
             Some(limit) => Outcome::refused(Refusal::PruningHeld { accounts: self.len(), limit }),
             None => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
         }
@@ -82,7 +81,7 @@ impl Doomed {
     /// # Errors
     /// They said anything but yes, or there is nobody to ask.
     pub fn confirm(&self, confirm: &ConfirmArgs, output: &Output) -> Result<()> {
-        if self.owners.is_empty() || self.held_above.is_some() {
+        if self.owners.is_empty() || self.exceeded_by(self.len()).is_some() {
             return Ok(());
         }
         output.complain(format!("{} declared by no manifest, to be deleted:", count(self.len())));

@@ -11,7 +11,7 @@ use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
 use crate::database::DatabaseError;
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal};
+use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, awaits_confirmation};
 use crate::secrets;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};
 use anyhow::{Result, anyhow};
@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::{Api, Client};
 use lists::Namespaces;
-use resource::{End, Resource, told_of};
+use resource::{Resource, told_of};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ pub struct OnCluster {
     secrets: Arc<Survey>,
     /// The percentage of accounts that the controller's brake lets go.
     brake: u8,
-    /// The brake holds a deletion, and so every further one.
-    has_gripped: bool,
+    /// The brake holds a deletion, or more are to come than it lets go: any further one is held.
+    grips: bool,
 }
 
 impl OnCluster {
@@ -68,19 +68,19 @@ impl OnCluster {
     pub async fn read(
         Asked { client, cluster, secrets: look, brake }: Asked<'_>,
         manifests: &[Manifest],
-        doomed: &[Owner],
+        doomed: &Doomed,
     ) -> Result<Self> {
         let declared: HashMap<&Owner, &Manifest> =
             manifests.iter().map(|manifest| (&manifest.desired.owner, manifest)).collect();
-        let doomed: HashSet<&Owner> = doomed.iter().collect();
-        let owners = declared.keys().chain(&doomed);
+        let owners_doomed: HashSet<&Owner> = doomed.owners().iter().collect();
+        let owners = declared.keys().chain(&owners_doomed);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
         let (mut resources, mut told, mut has_gripped) = (HashMap::new(), Survey::default(), false);
         let take = |resource: ApiAccount| {
-            has_gripped |= End::of(&resource) == Some(End::Held);
+            has_gripped |= awaits_confirmation(&resource);
             let owner = Owner::of(&resource, cluster);
             let manifest = declared.get(&owner).copied();
-            if manifest.is_some() || doomed.contains(&owner) {
+            if manifest.is_some() || owners_doomed.contains(&owner) {
                 if let Some((at, metadata)) = told_of(&resource, cluster).filter(|_| look == Look::Nothing) {
                     told.add(at, metadata);
                 }
@@ -94,7 +94,13 @@ impl OnCluster {
             Look::Metadata => list_secrets(&namespaces, places).await?,
             Look::Nothing => told,
         };
-        Ok(Self { resources, secrets: Arc::new(secrets), brake, has_gripped: has_gripped && brake < 100 })
+        let without_resource = doomed.owners().iter().filter(|owner| !resources.contains_key(owner)).count();
+        let is_for_brake = |(owner, resource): &(&Owner, &Resource)| {
+            resource.is_for_brake && (resource.is_going || owners_doomed.contains(owner))
+        };
+        let ends = without_resource + resources.iter().filter(is_for_brake).count();
+        let grips = brake < 100 && (has_gripped || doomed.exceeded_by(ends).is_some());
+        Ok(Self { resources, secrets: Arc::new(secrets), brake, grips })
     }
 
     /// Its Secrets, of which none is written.
@@ -105,8 +111,8 @@ impl OnCluster {
     /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
     pub async fn reconcile(&self, manifest: &Manifest, known: Option<Account>, reconciler: &Reconciler) -> Outcome {
         let resource = self.resources.get(&manifest.desired.owner);
-        if let Some(going) = resource.filter(|resource| resource.end.is_some()) {
-            return self.go_on_deleting(going, reconciler).await;
+        if let Some(going) = resource.filter(|resource| resource.is_going) {
+            return self.delete(going, reconciler).await;
         }
         let desired = match resource {
             Some(resource) => resource.with(manifest),
@@ -120,24 +126,21 @@ impl OnCluster {
     }
 
     /// What the controller does once a resource is deleted that no manifest declares any more.
-    pub async fn prune(&self, owner: &Owner, doomed: &Doomed, reconciler: &Reconciler) -> Outcome {
-        match (self.resources.get(owner), doomed.held_above()) {
-            (Some(resource), _) if resource.end.is_some() => self.go_on_deleting(resource, reconciler).await,
-            (Some(Resource { policy: DeletionPolicy::Retain, belonging, .. }), _) => {
-                delete(belonging, DeletionPolicy::Retain, reconciler).await
-            }
-            (_, Some(_)) => self.held(),
-            _ if self.has_gripped => self.held(),
-            (Some(resource), None) => delete(&resource.belonging, resource.policy, reconciler).await,
-            (None, None) => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+    pub async fn prune(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
+        match self.resources.get(owner) {
+            Some(resource) => self.delete(resource, reconciler).await,
+            None if self.grips => self.held(),
+            None => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
         }
     }
 
-    /// What the controller does about a resource that is being deleted.
-    async fn go_on_deleting(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
-        match resource.end {
-            Some(End::Held) if self.has_gripped => self.held(),
-            _ => delete(&resource.belonging, resource.policy, reconciler).await,
+    /// What the controller does about a resource that is deleted.
+    async fn delete(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
+        match resource.policy {
+            _ if self.grips && resource.is_for_brake => self.held(),
+            // The cluster collects the Secrets.
+            DeletionPolicy::Delete => reconciler.prune(&resource.belonging).await,
+            DeletionPolicy::Retain => reconciler.release(&resource.belonging, resource.policy, None).await,
         }
     }
 
@@ -171,15 +174,6 @@ impl OnCluster {
             self.secrets.grant(at, written);
         }
         Ok(())
-    }
-}
-
-/// What becomes of the account of a resource that is deleted.
-async fn delete(resource: &Belonging, policy: DeletionPolicy, reconciler: &Reconciler) -> Outcome {
-    match policy {
-        // The cluster collects the Secrets.
-        DeletionPolicy::Delete => reconciler.prune(resource).await,
-        DeletionPolicy::Retain => reconciler.release(resource, policy, None).await,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::outlives::outlives;
 use crate::account::{ApiKey, ClusterId, KeyId, KeyPair, Owner};
-use crate::api::{ApiAccount, ApiAccountStatus, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
+use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Verified, awaits_confirmation, deletion_policy, is_paused};
+use crate::reconcile::{DeletionPolicy, Desired, Verified, deletion_policy, is_confirmed, is_paused};
 use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 
 /// What a plan has to know of a resource.
 pub struct Resource {
@@ -22,24 +23,10 @@ pub struct Resource {
     pub written: Option<Written>,
     /// What becomes of its account when it is deleted.
     pub policy: DeletionPolicy,
-    pub end: Option<End>,
-}
-
-/// A resource that is being deleted: applying its manifest does not stop that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It is under way.
-    Going,
-    /// The brake holds it, and nobody has confirmed it.
-    Held,
-}
-
-impl End {
-    /// `None`: it is not being deleted.
-    pub fn of(resource: &ApiAccount) -> Option<Self> {
-        resource.metadata.deletion_timestamp.as_ref()?;
-        Some(if awaits_confirmation(resource) { Self::Held } else { Self::Going })
-    }
+    /// It is being deleted: applying its manifest does not stop that.
+    pub is_going: bool,
+    /// Whether its deletion is for the controller's brake to decide.
+    pub is_for_brake: bool,
 }
 
 impl Resource {
@@ -57,7 +44,8 @@ impl Resource {
             verified: status.and_then(Verified::of),
             written: status.and_then(|status| written(resource, status)),
             policy: deletion_policy(&resource.spec),
-            end: End::of(resource),
+            is_going: metadata.deletion_timestamp.is_some(),
+            is_for_brake: is_for_brake(resource),
         }
     }
 
@@ -83,6 +71,13 @@ fn has_spec_of(resource: &ApiAccount, declared: &Desired) -> bool {
     found.paused = declared.paused;
     found.rotation.asked.annotation.clone_from(&declared.rotation.asked.annotation);
     found == *declared
+}
+
+/// Whether the account loses its access with the resource, unless somebody has confirmed that, or it is done.
+fn is_for_brake(resource: &ApiAccount) -> bool {
+    let is_done = resource.metadata.deletion_timestamp.is_some()
+        && !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    deletion_policy(&resource.spec) == DeletionPolicy::Delete && !is_confirmed(resource) && !is_done
 }
 
 fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<Written> {

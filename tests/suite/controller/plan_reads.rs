@@ -208,3 +208,46 @@ async fn what_is_being_deleted_there_goes_whatever_the_manifests_say() {
     }
     planner.leave(&scene).await;
 }
+
+#[tokio::test]
+async fn what_takes_no_access_away_or_is_confirmed_is_not_held() {
+    let mut scene = Scene::with_controller("plan brake", &[]).await;
+    let planner = Planner::of(&scene, true).await;
+    apply_plain(&scene, 7).await;
+    for name in ["retained", "retained-too"] {
+        scene.create(name, json!({ "deletionPolicy": "Retain" })).await;
+        scene.ready(name).await;
+    }
+    scene.create("confirmed", json!({})).await;
+    scene.ready("confirmed").await;
+    scene.annotate("confirmed", json!({ "ops-admin.com/confirm-deletion": "true" })).await;
+    scene.stop().await;
+    let results = async |manifests: &str| {
+        let report = planner.plan_as_json(&scene, manifests, &["--prune"]).await;
+        let accounts = report["accounts"].as_array().expect("a list").iter();
+        let in_short = |account: &Value| format!("{} {}", account["name"], account["result"]).replace('"', "");
+        accounts.map(in_short).collect::<Vec<_>>()
+    };
+    let unasked = ["confirmed delete", "retained change", "retained-too change"].map(str::to_owned);
+    let all = |result: &str| (2..7).map(|number| format!("a{number} {result}")).collect::<Vec<_>>();
+    let pruned = results(&plain(2)).await;
+    assert_eq!(pruned[..2], ["a0 unchanged", "a1 unchanged"]);
+    assert_eq!((&pruned[2..7], &pruned[7..]), (&*all("delete"), &unasked[..]));
+
+    // One that is going already is the sixth.
+    for name in ["a1", "retained", "confirmed"] {
+        scene.accounts().delete(name, &DeleteParams::default()).await.expect("the API server takes it");
+    }
+    let pruned = results(&plain(2)).await;
+    assert_eq!(pruned[..2], ["a0 unchanged", "a1 refuse"]);
+    assert_eq!((&pruned[2..7], &pruned[7..]), (&*all("refuse"), &unasked[..]));
+
+    scene.start(&[]);
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    for name in held(&scene, 2).await {
+        assert!(plain(7).contains(&format!("{name:?}")), "{name}");
+        scene.strip_finalizers(&name).await;
+    }
+    planner.leave(&scene).await;
+}
