@@ -2,13 +2,10 @@
 
 use super::json::Json;
 use super::record::{FIELDS, Record};
-use super::secrecy::without_keys;
+use super::secrecy::{self, word};
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
-
-/// The most letters of a column's name that is repeated in a message: a secret key has more characters.
-const MAX_WORD: usize = 15;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,10 +36,9 @@ fn read_json_lines(text: &str) -> Vec<Line> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let parse = |line: &str| match serde_json::from_str(line) {
         Ok(Json { value: Value::Object(fields), twice }) if twice.is_empty() => Record::parse(&fields),
-        Ok(Json { value: Value::Object(fields), twice }) => {
-            let own = fields.get("secretKey").and_then(Value::as_str);
-            let message = |field| format!("field {field:?} is here twice: keep one of the two");
-            Err(twice.iter().map(|field| without_keys(&message(field), own)).collect())
+        Ok(Json { value: Value::Object(_), twice }) => {
+            let message = |name: &String| format!("{} is here twice: keep one of the two", secrecy::field(name));
+            Err(twice.iter().map(message).collect())
         }
         Ok(_) => Err(vec!["must be a JSON object".to_owned()]),
         // Of the parser's own message only the place: it may quote what it read.
@@ -86,14 +82,13 @@ fn read_csv(text: &str) -> Vec<Line> {
     lines
 }
 
-/// What is wrong with the names of the columns. Where a key may stand for one, it is not repeated.
+/// What is wrong with the names of the columns.
 fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
     let columns = || (1..).zip(headings);
     let mut wrong: Vec<String> = columns()
         .filter(|(_, heading)| !FIELDS.contains(heading))
         .map(|(number, heading)| {
-            let is_word = heading.len() <= MAX_WORD && heading.bytes().all(|byte| byte.is_ascii_alphabetic());
-            let name = if is_word && !heading.is_empty() { format!(" {heading:?}") } else { String::new() };
+            let name = word(heading).map(|word| format!(" {word}")).unwrap_or_default();
             format!("unknown column{name}, number {number} of the heading")
         })
         .collect();
@@ -175,10 +170,13 @@ mod tests {
             "column \"apiKey\" is here twice, the second time as number 3 of the heading: keep one of the two";
         assert_eq!(names(csv, FileFormat::Csv), [(1, Err(vec![message.to_owned()]))]);
         let json = "\n{\"name\": \"a\", \"name\": \"b\", \"opsa_sk_x\": {\"y\": 1, \"y\": 2}, \"opsa_sk_x\": 1}\n";
-        let twice = |field: &str| format!("field \"{field}\" is here twice: keep one of the two");
-        assert_eq!(names(json, FileFormat::Jsonl), [(2, Err(vec![twice("name"), twice("y"), twice("(hidden)")]))]);
+        let twice = |field: &str| format!("field {field} is here twice: keep one of the two");
+        assert_eq!(
+            names(json, FileFormat::Jsonl),
+            [(2, Err(vec![twice("\"name\""), twice("\"y\""), twice("of 9 characters")]))]
+        );
         let csv = "name,roles,apiKey,secretKey\nAcme,Customer Customer,legacy-1,0123456789abcdef\n";
-        let twice = "roles: \"Customer\" is listed twice".to_owned();
+        let twice = "roles: entry 2 is the same as one before it".to_owned();
         assert_eq!(names(csv, FileFormat::Csv), [(2, Err(vec![twice]))]);
     }
 
