@@ -88,8 +88,13 @@ const MAX_IMPORTED: usize = 128;
 
 const API_KEY: KeyForm =
     KeyForm { kind: "API key", a_kind: "an API key", prefix: "opsa_pk_", body_chars: 22, least_imported: 8 };
-const SECRET_KEY: KeyForm =
-    KeyForm { kind: "secret key", a_kind: "a secret key", prefix: "opsa_sk_", body_chars: 43, least_imported: 16 };
+const SECRET_KEY: KeyForm = KeyForm {
+    kind: "secret key",
+    a_kind: "a secret key",
+    prefix: SecretKey::PREFIX,
+    body_chars: 43,
+    least_imported: 16,
+};
 
 impl ApiKey {
     /// Reads an API key.
@@ -122,6 +127,9 @@ impl ApiKey {
 }
 
 impl SecretKey {
+    /// What every one begins with that this program makes.
+    pub const PREFIX: &'static str = "opsa_sk_";
+
     /// Reads a secret key.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ use std::fmt::Display;
 pub const FIELDS: [&str; 9] =
     ["name", "description", "enabled", "useRefreshToken", "affiliate", "roles", "allowedIPs", "apiKey", "secretKey"];
 
+/// What is wrong with a field that has a secret key in it.
+const NOT_HERE: &str = "has a secret key in it, which everybody sees here; it belongs into secretKey alone";
+
 /// An account with the keys that it has.
 #[derive(Clone)]
 pub struct Record {
@@ -27,9 +30,12 @@ impl Record {
     /// Reads the fields.
     ///
     /// # Errors
-    /// Each thing that is wrong with them, with its field. No message repeats a value, which may be a key in a wrong field.
+    /// Each thing that is wrong with them, with its field; a secret key in another field is. No message repeats a value,
+    /// which may be a key in a wrong field.
     pub fn parse(fields: &Map<String, Value>) -> Result<Self, Vec<String>> {
-        let mut reader = Reader { fields, wrong: Vec::new() };
+        let secret_key =
+            fields.get("secretKey").and_then(Value::as_str).filter(|text| SecretKey::imported(text).is_ok());
+        let mut reader = Reader { fields, secret_key, wrong: Vec::new() };
         let record = reader.record();
         reader.no_others();
         match record {
@@ -41,6 +47,8 @@ impl Record {
 
 struct Reader<'a> {
     fields: &'a Map<String, Value>,
+    /// The secret key, if it is one.
+    secret_key: Option<&'a str>,
     wrong: Vec<String>,
 }
 
@@ -60,11 +68,6 @@ impl Reader<'_> {
         }
         let api_key = self.required("apiKey", ApiKey::imported);
         let secret_key = self.required("secretKey", SecretKey::imported);
-        if let (Some(api_key), Some(secret_key)) = (&api_key, &secret_key)
-            && api_key.as_str() == secret_key.expose()
-        {
-            self.complain("secretKey", "is the same as apiKey, which everybody sees who sees a request");
-        }
         let settings = Settings {
             name: name?,
             description: description.unwrap_or_default(),
@@ -102,10 +105,17 @@ impl Reader<'_> {
 
     fn optional<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
         let parsed = match self.given(field)? {
-            Value::String(text) => parse(text).map_err(|error| error.to_string()),
+            Value::String(text) => parse(text).map_err(|error| error.to_string()).and_then(|value| {
+                let is_in_place = field == "secretKey" || !self.has_secret_key(text);
+                is_in_place.then_some(value).ok_or_else(|| NOT_HERE.to_owned())
+            }),
             _ => Err("must be a text".to_owned()),
         };
         parsed.map_err(|message| self.complain(field, message)).ok()
+    }
+
+    fn has_secret_key(&self, text: &str) -> bool {
+        text.contains(SecretKey::PREFIX) || self.secret_key.is_some_and(|secret_key| text.contains(secret_key))
     }
 
     fn flag(&mut self, field: &str, default: bool) -> bool {
@@ -130,6 +140,7 @@ impl Reader<'_> {
                     Value::String(text) if !seen.insert(text) => {
                         Err(format!("entry {number} is the same as one before it"))
                     }
+                    Value::String(text) if self.has_secret_key(text) => Err(format!("entry {number} {NOT_HERE}")),
                     Value::String(text) => parse(text).map_err(|fault| format!("entry {number} {fault}")),
                     _ => Err(format!("entry {number} must be a text")),
                 })
@@ -188,7 +199,7 @@ mod tests {
         let expected = [
             "roles: entry 2 is the same as one before it",
             "allowedIPs: entry 3 is the same as one before it",
-            "secretKey: is the same as apiKey, which everybody sees who sees a request",
+            "apiKey: has a secret key in it, which everybody sees here; it belongs into secretKey alone",
         ];
         assert_eq!(wrong.err().unwrap(), expected);
     }
@@ -213,6 +224,30 @@ mod tests {
         assert!(host_bits[0].ends_with("write 10.0.0.0/8 for the network or 10.0.0.1 for the one address"));
         let swapped = wrong(json!({ "apiKey": "opsa_sk_swapped00000000000000" })).concat();
         assert!(swapped.starts_with("apiKey: ") && swapped.ends_with("are the two keys swapped?"), "{swapped}");
+    }
+
+    #[test]
+    fn a_secret_key_in_another_field_is_refused_and_not_repeated() {
+        let with = |field: &str, value: Value, secret_key: &str| {
+            let mut fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": secret_key });
+            fields.as_object_mut().unwrap().insert(field.to_owned(), value);
+            parse(&fields).err()
+        };
+        for slipped in [SECRET, "opsa_sk_", "opsa_sk_0123"] {
+            for field in ["name", "description", "affiliate", "apiKey"] {
+                let told = with(field, json!(format!("x-{slipped}")), SECRET);
+                assert_eq!(told, Some(vec![format!("{field}: {NOT_HERE}")]), "{slipped}");
+            }
+            let told = with("roles", json!(["Customer", slipped]), SECRET);
+            assert_eq!(told, Some(vec![format!("roles: entry 2 {NOT_HERE}")]), "{slipped}");
+        }
+        let told = with("name", json!("opsa_sk_\u{e9}0123"), SECRET);
+        assert_eq!(told, Some(vec![format!("name: {NOT_HERE}")]));
+        let address = "2001:db8:0:1::/64";
+        let told = with("allowedIPs", json!([address]), address);
+        assert_eq!(told, Some(vec![format!("allowedIPs: entry 1 {NOT_HERE}")]));
+        // A text too short for a key may be a part of any.
+        assert_eq!(with("description", json!("any"), ""), with("description", json!(null), ""));
     }
 
     #[test]

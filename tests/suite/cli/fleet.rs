@@ -207,6 +207,17 @@ async fn what_the_database_refuses_is_told_without_the_keys_in_it() {
 }
 
 #[tokio::test]
+async fn a_secret_key_that_everybody_would_see_reaches_no_column() {
+    let desk = Desk::new();
+    for field in ["name", "description", "affiliate"] {
+        let text = line("Acme", 1, &json!({ field: format!("{LEGACY}-1") }));
+        let refused = desk.import("fleet.jsonl", &text, &["--unknown-affiliate", "register"]).await;
+        assert!(refused.stderr.contains(&format!(":1: {field}: has a secret key in it")), "{refused:?}");
+        assert!(!format!("{refused:?}").contains(LEGACY), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_spreadsheet_is_read_too() {
     let desk = Desk::new();
     let csv = format!(
