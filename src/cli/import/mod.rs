@@ -84,7 +84,7 @@ struct Summary {
 #[derive(Serialize)]
 struct Problem {
     /// Its number, from 1.
-    line: u64,
+    line: usize,
     /// What is wrong; never with a value of the line, which may be a key in a wrong field.
     message: String,
 }
