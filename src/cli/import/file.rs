@@ -26,6 +26,8 @@ pub struct Line {
 
 /// Reads every line that has something on it.
 pub fn read(text: &str, format: FileFormat) -> Vec<Line> {
+    // The mark that some programs put before UTF-8.
+    let text = text.trim_start_matches('\u{feff}');
     match format {
         FileFormat::Jsonl => read_json_lines(text),
         FileFormat::Csv => read_csv(text),
@@ -48,7 +50,6 @@ fn read_json_lines(text: &str) -> Vec<Line> {
 }
 
 fn read_csv(text: &str) -> Vec<Line> {
-    let text = text.trim_start_matches('\u{feff}');
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let mut counter = LineCounter { text, at: 0, number: 1 };
     let Ok(headings) = reader.headers().cloned() else {
@@ -217,6 +218,15 @@ mod tests {
             let told = names(&format!("{end}{end}name,colour{end}"), FileFormat::Csv);
             assert_eq!(told[0].0, 3, "{end:?}: {told:?}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_either_form() {
+        let json = "{\"name\": \"Acme\", \"apiKey\": \"legacy-1\", \"secretKey\": \"0123456789abcdef\"}\n";
+        let csv = "name,apiKey,secretKey\nAcme,legacy-1,0123456789abcdef\n";
+        let acme = Ok("Acme".to_owned());
+        assert_eq!(names(&format!("\u{feff}{json}"), FileFormat::Jsonl), [(1, acme.clone())]);
+        assert_eq!(names(&format!("\u{feff}{csv}"), FileFormat::Csv), [(2, acme)]);
     }
 
     #[test]
