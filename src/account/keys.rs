@@ -12,8 +12,11 @@ use zeroize::{Zeroize, Zeroizing};
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const CHECKSUM_CHARS: usize = 6;
 
+/// What stands in the place of a key that nobody may see.
+pub const HIDDEN_KEY: &str = "(hidden)";
+
 /// The public half: it identifies the account and travels with each request.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApiKey(String);
 
 /// The private half: it proves and never travels. It shows itself to nobody; [`SecretKey::expose`] is the one way out.
@@ -115,6 +118,16 @@ impl ApiKey {
         Ok(Self(text.to_owned()))
     }
 
+    /// Reads an API key that is in use, even if it looks like the other half of a pair: whoever has such a one must be
+    /// found, to be stopped or to get another.
+    ///
+    /// # Errors
+    /// No key can look like that, or it begins as this program's do and is none.
+    pub fn stored(text: &str) -> Result<Self, InvalidKey> {
+        API_KEY.check_stored(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
     /// Whether it was made elsewhere.
     pub fn is_imported(&self) -> bool {
         !self.0.starts_with(API_KEY.prefix)
@@ -123,6 +136,17 @@ impl ApiKey {
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The key for people to see; [`HIDDEN_KEY`] for one that has a secret key in it.
+    pub fn shown(&self) -> &str {
+        if self.0.contains(SecretKey::PREFIX) { HIDDEN_KEY } else { &self.0 }
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ApiKey").field(&self.shown()).finish()
     }
 }
 
@@ -148,6 +172,15 @@ impl SecretKey {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
+    /// Reads a secret key that is in use, even if it looks like the other half of a pair.
+    ///
+    /// # Errors
+    /// No key can look like that, or it begins as this program's do and is none.
+    pub fn stored(text: &str) -> Result<Self, InvalidKey> {
+        SECRET_KEY.check_stored(text)?;
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
     /// Whether it was made elsewhere.
     pub fn is_imported(&self) -> bool {
         !self.0.starts_with(SECRET_KEY.prefix)
@@ -167,7 +200,7 @@ impl fmt::Debug for SecretKey {
 
 impl fmt::Display for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        f.write_str(HIDDEN_KEY)
     }
 }
 
@@ -255,6 +288,10 @@ impl KeyForm {
         if text.starts_with(other.prefix) {
             return Err(InvalidKey::Swapped { kind: self.kind, other: other.a_kind, prefix: other.prefix });
         }
+        self.check_stored(text)
+    }
+
+    fn check_stored(&self, text: &str) -> Result<(), InvalidKey> {
         if text.starts_with(self.prefix) {
             return self.check(text);
         }
@@ -343,6 +380,19 @@ mod tests {
         for text in [ours.api_key.as_str(), "opsa_pk_swapped000000000000"] {
             assert!(matches!(SecretKey::imported(text), Err(InvalidKey::Swapped { .. })), "{text}");
         }
+    }
+
+    #[test]
+    fn swapped_keys_that_are_in_use_are_read_and_not_shown() {
+        let ours = pair([7; 16], [7; 32]);
+        for text in [ours.secret_key.expose(), "opsa_sk_swapped00000000000000", "id-opsa_sk_swapped00000000"] {
+            let key = ApiKey::stored(text).unwrap();
+            assert_eq!((key.as_str(), key.shown()), (text, "(hidden)"));
+            assert_eq!(format!("{key:?}"), "ApiKey(\"(hidden)\")");
+        }
+        assert_eq!(SecretKey::stored("opsa_pk_swapped000000000000").unwrap().expose(), "opsa_pk_swapped000000000000");
+        assert_eq!(ours.api_key.shown(), ours.api_key.as_str());
+        assert!(ApiKey::stored("opsa_pk_hush").is_err() && ApiKey::stored("hush").is_err());
     }
 
     #[test]

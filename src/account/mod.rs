@@ -26,7 +26,7 @@ pub use affiliate::{AffiliateName, InvalidAffiliate};
 pub use diff::{Field, FieldChange, changes};
 pub use id::{AccountId, KeyId};
 pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};
-pub use keys::{ApiKey, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
+pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
 pub use name::{AccountName, InvalidName, comparable_name};
 pub use owner::{ClusterId, InvalidClusterId, Owner};
 pub use period::{InvalidPeriod, Period};
