@@ -141,6 +141,22 @@ async fn a_rotation_that_cannot_be_told_says_that_it_was_made() {
 }
 
 #[tokio::test]
+async fn whoever_has_swapped_keys_is_shown_without_them_stopped_and_given_others() {
+    let office = one().await;
+    office.by_hand("UPDATE account_keys SET api_key = 'opsa_sk_swapped00000000000000'").await;
+    for format in ["text", "json"] {
+        let shown = office.run(&["get", "acme", "-o", format]).await.succeeded();
+        assert!(shown.contains("(hidden)") && !shown.contains("opsa_sk_"), "{shown}");
+    }
+    office.run(&["suspend", "acme", "--reason", "leaked"]).await.succeeded();
+    office.call_with_keyring(&["keyring", "rotate"]).run().await.succeeded();
+    let rotated = office.call_with_keyring(&["rotate", "acme", "-o", "json"]).run().await.succeeded();
+    let rotated: Value = serde_json::from_str(&rotated).expect("it is JSON");
+    assert_eq!(pairs(&rotated["account"]).len(), 2, "{rotated}");
+    assert!(!rotated.to_string().contains("opsa_sk_"), "{rotated}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_rotated_says_the_way_out() {
     let office = one().await;
     office.apply(&[("deleted", json!({})), ("keyless", json!({})), ("unowned", json!({}))]).await;
