@@ -133,10 +133,11 @@ impl Controlled {
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
         self.tell(resource, &outcome, false).await;
         self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
+        // Before the watch shows that it is gone: what is held then was let go by nobody.
+        self.brake.release(&ObjectRef::from_obj(resource));
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
         self.versions.forget(&ObjectRef::from_obj(resource));
-        self.brake.release(&ObjectRef::from_obj(resource));
         Ok((Action::await_change(), Some(outcome)))
     }
 

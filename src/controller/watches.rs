@@ -86,7 +86,7 @@ async fn reconcile_accounts(
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
                 memory.waiting.forget(&ObjectRef::from_obj(account));
-                memory.brake.release(&ObjectRef::from_obj(account));
+                memory.brake.vanished(&ObjectRef::from_obj(account));
             }
             _ => {}
         })

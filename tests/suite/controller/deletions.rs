@@ -65,6 +65,44 @@ async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them
 }
 
 #[tokio::test]
+async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() {
+    let mut scene = Scene::with_controller("held and stripped", &[]).await;
+    let sql = scene.sql().await;
+    for number in 0..8 {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..8 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    let names = held(&scene, 3).await;
+    // A restart forgets who was let go, as ten minutes would, so that the number alone holds nobody up any more.
+    scene.stop().await;
+    scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
+    scene.create("bystander", json!({})).await;
+    scene.ready("bystander").await;
+    scene.annotate(&names[0], json!({ "ops-admin.com/confirm-deletion": "true" })).await;
+    scene.delete(&names[0]).await;
+    for name in &names[1..] {
+        scene.strip_finalizers(name).await;
+    }
+    eventually("those that are held to be told of", SOON, async || {
+        let log = scene.log();
+        if log.matches("the account has lost its ApiAccount and is held").count() == 2 { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(enabled(&sql).await, 3, "and the one that has its resource");
+
+    // They hold up nobody else, and are let go once a person says so.
+    scene.delete("bystander").await;
+    scene.create(&names[1], json!({})).await;
+    scene.ready(&names[1]).await;
+    scene.delete(&names[1]).await;
+    assert_eq!(enabled(&sql).await, 1);
+}
+
+#[tokio::test]
 async fn an_account_that_lost_its_resource_is_told_of_and_disabled_after_a_grace() {
     let arguments = ["--sweep-interval", "1s", "--orphan-grace", "3s"];
     let mut scene = Scene::with_controller("orphan", &arguments).await;
