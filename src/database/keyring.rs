@@ -182,7 +182,7 @@ impl Keyring {
             .map(Zeroizing::new)
             .map_err(|_| altered())?;
         let text = std::str::from_utf8(&opened).map_err(|_| altered())?;
-        SecretKey::imported(text).map_err(|_| altered())
+        SecretKey::stored(text).map_err(|_| altered())
     }
 
     /// Whether this keyring opens everything that is sealed with these keys.
@@ -324,6 +324,14 @@ mod tests {
         assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
         altered.bytes.truncate(5);
         assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
+    }
+
+    #[test]
+    fn a_secret_key_that_looks_like_an_api_key_opens_too() {
+        let account = AccountId::from_random([4; 16]);
+        let swapped = SecretKey::stored(pair().api_key.as_str()).unwrap();
+        let sealed = ring(1).seal(account, pair().id, &swapped, [6; 12]);
+        assert_eq!(ring(1).open(account, pair().id, &sealed).unwrap(), swapped);
     }
 
     #[test]
