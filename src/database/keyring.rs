@@ -53,12 +53,12 @@ pub enum KeyringError {
         path: PathBuf,
     },
     /// The file cannot be read or written.
-    #[error("cannot use the keyring {}: {source}", path.display())]
+    #[error("cannot use the keyring {}: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Not a source: whoever shows those would say it twice.
+        reason: io::Error,
     },
     /// The file is there and is no keyring.
     #[error("{} is no keyring: {reason}", path.display())]
@@ -113,9 +113,9 @@ impl Keyring {
     /// # Errors
     /// The file is missing, cannot be read or is no keyring.
     pub fn load(path: &Path) -> Result<Self, KeyringError> {
-        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        let text = std::fs::read_to_string(path).map_err(|reason| match reason.kind() {
             io::ErrorKind::NotFound => KeyringError::Missing { path: path.to_owned() },
-            _ => KeyringError::File { path: path.to_owned(), source },
+            _ => KeyringError::File { path: path.to_owned(), reason },
         })?;
         let text = Zeroizing::new(text);
         Self::parse(&text).map_err(|reason| KeyringError::Form { path: path.to_owned(), reason })
@@ -127,9 +127,9 @@ impl Keyring {
     /// # Errors
     /// The file exists already, or cannot be written.
     pub fn create(&self, path: &Path) -> Result<(), KeyringError> {
-        let at = |source: io::Error| match source.kind() {
+        let at = |reason: io::Error| match reason.kind() {
             io::ErrorKind::AlreadyExists => KeyringError::Exists { path: path.to_owned() },
-            _ => KeyringError::File { path: path.to_owned(), source },
+            _ => KeyringError::File { path: path.to_owned(), reason },
         };
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(at)?;
         file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all()).map_err(at)
@@ -212,7 +212,7 @@ impl Keyring {
     /// # Errors
     /// The file cannot be written.
     pub fn replace(&self, path: &Path) -> Result<(), KeyringError> {
-        let at = |source: io::Error| KeyringError::File { path: path.to_owned(), source };
+        let at = |reason: io::Error| KeyringError::File { path: path.to_owned(), reason };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Made for its owner only, as all of these are.
         let mut file = NamedTempFile::with_prefix_in(".opsadmin-", folder).map_err(at)?;
