@@ -13,38 +13,38 @@ pub struct AllowedIps(BTreeSet<IpNet>);
 
 /// Why a text is no IP address or network in canonical form (RFC 5952 for IPv6).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidIp {
+#[error("{text:?} {fault}")]
+pub struct InvalidIp {
+    text: String,
+    /// The same without the text.
+    pub fault: IpFault,
+}
+
+/// What is wrong with a text that is no IP address or network in canonical form.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IpFault {
     /// Neither an address nor a network. IPv4 octets with leading zeros end here too: some programs read them as octal.
     #[error(
-        "{text:?} is no IP address or CIDR; write it like 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32, without leading zeros or a zone"
+        "is no IP address or CIDR; write it like 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32, without leading zeros or a zone"
     )]
-    Malformed {
-        /// The text given.
-        text: String,
-    },
+    Malformed,
     /// An IPv4 address in IPv6 clothes, which a dual-stack server may or may not match.
-    #[error("{text:?} is an IPv4-mapped IPv6 address; write the IPv4 address itself, {ipv4}")]
+    #[error("is an IPv4-mapped IPv6 address; write the IPv4 address itself, {ipv4}")]
     Ipv4Mapped {
-        /// The text given.
-        text: String,
         /// What to write instead.
         ipv4: String,
     },
     /// Bits are set behind the prefix: one address or the whole network?
-    #[error("{text:?} has bits set after its prefix; write {network} for the network or {address} for the one address")]
+    #[error("has bits set after its prefix; write {network} for the network or {address} for the one address")]
     HostBits {
-        /// The text given.
-        text: String,
         /// The network.
         network: String,
         /// The single address.
         address: String,
     },
     /// The right address, in another spelling than the canonical one.
-    #[error("{text:?} is not in canonical form; write {canonical}")]
+    #[error("is not in canonical form; write {canonical}")]
     NotCanonical {
-        /// The text given.
-        text: String,
         /// What to write instead.
         canonical: String,
     },
@@ -91,18 +91,19 @@ impl AllowedIp {
     /// # Errors
     /// The text is malformed, ambiguous or not canonical; the error says what to write instead.
     pub fn parse(text: &str) -> Result<Self, InvalidIp> {
-        let malformed = || InvalidIp::Malformed { text: text.to_owned() };
+        Self::read(text).map_err(|fault| InvalidIp { text: text.to_owned(), fault })
+    }
+
+    fn read(text: &str) -> Result<Self, IpFault> {
+        let address = |text: &str| text.parse::<IpAddr>().map_err(|_| IpFault::Malformed);
         let (address, prefix) = match text.split_once('/') {
-            None => (text.parse::<IpAddr>().map_err(|_| malformed())?, None),
-            Some((address, prefix)) => {
-                (address.parse::<IpAddr>().map_err(|_| malformed())?, Some(parse_prefix(prefix).ok_or_else(malformed)?))
-            }
+            None => (address(text)?, None),
+            Some((text, prefix)) => (address(text)?, Some(parse_prefix(prefix).ok_or(IpFault::Malformed)?)),
         };
         if let IpAddr::V6(v6) = address
             && let Some(v4) = v6.to_ipv4_mapped()
         {
-            return Err(InvalidIp::Ipv4Mapped {
-                text: text.to_owned(),
+            return Err(IpFault::Ipv4Mapped {
                 ipv4: match prefix {
                     Some(bits) if (96..128).contains(&bits) => format!("{v4}/{}", bits - 96),
                     _ => v4.to_string(),
@@ -111,21 +112,17 @@ impl AllowedIp {
         }
         let network = match prefix {
             None => IpNet::from(address),
-            Some(bits) => IpNet::new(address, bits).map_err(|_| malformed())?,
+            Some(bits) => IpNet::new(address, bits).map_err(|_| IpFault::Malformed)?,
         };
         if network.trunc() != network {
-            return Err(InvalidIp::HostBits {
-                text: text.to_owned(),
-                network: network.trunc().to_string(),
-                address: address.to_string(),
-            });
+            return Err(IpFault::HostBits { network: network.trunc().to_string(), address: address.to_string() });
         }
         let canonical = match prefix {
             None => address.to_string(),
             Some(_) => network.to_string(),
         };
         if canonical != text {
-            return Err(InvalidIp::NotCanonical { text: text.to_owned(), canonical });
+            return Err(IpFault::NotCanonical { canonical });
         }
         Ok(Self(network))
     }

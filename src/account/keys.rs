@@ -12,8 +12,11 @@ use zeroize::{Zeroize, Zeroizing};
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const CHECKSUM_CHARS: usize = 6;
 
+/// What stands in the place of a key that nobody may see.
+pub const HIDDEN_KEY: &str = "(hidden)";
+
 /// The public half: it identifies the account and travels with each request.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApiKey(String);
 
 /// The private half: it proves and never travels. It shows itself to nobody; [`SecretKey::expose`] is the one way out.
@@ -88,8 +91,13 @@ const MAX_IMPORTED: usize = 128;
 
 const API_KEY: KeyForm =
     KeyForm { kind: "API key", a_kind: "an API key", prefix: "opsa_pk_", body_chars: 22, least_imported: 8 };
-const SECRET_KEY: KeyForm =
-    KeyForm { kind: "secret key", a_kind: "a secret key", prefix: "opsa_sk_", body_chars: 43, least_imported: 16 };
+const SECRET_KEY: KeyForm = KeyForm {
+    kind: "secret key",
+    a_kind: "a secret key",
+    prefix: SecretKey::PREFIX,
+    body_chars: 43,
+    least_imported: 16,
+};
 
 impl ApiKey {
     /// Reads an API key.
@@ -110,6 +118,16 @@ impl ApiKey {
         Ok(Self(text.to_owned()))
     }
 
+    /// Reads an API key that is in use, even if it looks like the other half of a pair: whoever has such a one must be
+    /// found, to be stopped or to get another.
+    ///
+    /// # Errors
+    /// No key can look like that, or it begins as this program's do and is none.
+    pub fn stored(text: &str) -> Result<Self, InvalidKey> {
+        API_KEY.check_stored(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
     /// Whether it was made elsewhere.
     pub fn is_imported(&self) -> bool {
         !self.0.starts_with(API_KEY.prefix)
@@ -119,9 +137,23 @@ impl ApiKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The key for people to see; [`HIDDEN_KEY`] for one that has a secret key in it.
+    pub fn shown(&self) -> &str {
+        if self.0.contains(SecretKey::PREFIX) { HIDDEN_KEY } else { &self.0 }
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ApiKey").field(&self.shown()).finish()
+    }
 }
 
 impl SecretKey {
+    /// What every one begins with that this program makes.
+    pub const PREFIX: &'static str = "opsa_sk_";
+
     /// Reads a secret key.
     ///
     /// # Errors
@@ -137,6 +169,15 @@ impl SecretKey {
     /// No key can look like that; or it looks like one of this program's, and is none, or is the other half of a pair.
     pub fn imported(text: &str) -> Result<Self, InvalidKey> {
         SECRET_KEY.check_imported(text, &API_KEY)?;
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// Reads a secret key that is in use, even if it looks like the other half of a pair.
+    ///
+    /// # Errors
+    /// No key can look like that, or it begins as this program's do and is none.
+    pub fn stored(text: &str) -> Result<Self, InvalidKey> {
+        SECRET_KEY.check_stored(text)?;
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
@@ -159,7 +200,7 @@ impl fmt::Debug for SecretKey {
 
 impl fmt::Display for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        f.write_str(HIDDEN_KEY)
     }
 }
 
@@ -247,6 +288,10 @@ impl KeyForm {
         if text.starts_with(other.prefix) {
             return Err(InvalidKey::Swapped { kind: self.kind, other: other.a_kind, prefix: other.prefix });
         }
+        self.check_stored(text)
+    }
+
+    fn check_stored(&self, text: &str) -> Result<(), InvalidKey> {
         if text.starts_with(self.prefix) {
             return self.check(text);
         }
@@ -279,97 +324,4 @@ fn push_base62(text: &mut String, number: &[u8], width: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn pair(api_key: [u8; 16], secret_key: [u8; 32]) -> KeyPair {
-        let entropy = KeyEntropy { api_key, secret_key: Zeroizing::new(secret_key) };
-        KeyPair::from_entropy(KeyId::from_random([0; 16]), &entropy)
-    }
-
-    /// Fixed for ever: a key handed to a partner must stay valid.
-    #[test]
-    fn the_text_form_is_fixed() {
-        let lowest = pair([0; 16], [0; 32]);
-        assert!(lowest.api_key.as_str().starts_with("opsa_pk_0000000000000000000000"));
-        assert_eq!(lowest.api_key.as_str().len(), 8 + 22 + 6);
-        let highest = pair([0xff; 16], [0xff; 32]);
-        // 2^128 - 1 in base62, computed independently of this code.
-        assert!(highest.api_key.as_str().starts_with("opsa_pk_7n42DGM5Tflk9n8mt7Fhc7"), "{}", highest.api_key.as_str());
-        assert_eq!(highest.secret_key.expose().len(), 8 + 43 + 6);
-    }
-
-    #[test]
-    fn a_secret_key_shows_itself_to_nobody() {
-        let pair = pair([7; 16], [7; 32]);
-        let shown = format!("{pair:?} {} {:?}", pair.secret_key, pair.secret_key);
-        assert!(!shown.contains(pair.secret_key.expose()));
-        assert!(!shown.contains("opsa_sk_"));
-    }
-
-    #[test]
-    fn a_key_from_elsewhere_is_taken_as_it_is_and_a_mistyped_one_of_ours_is_not() {
-        let ours = pair([7; 16], [7; 32]);
-        for text in [ours.secret_key.expose(), "8f14e45f-ceea-467f", "p/4Zr+Q==p/4Zr+Q=="] {
-            assert_eq!(SecretKey::imported(text).unwrap().expose(), text);
-        }
-        let mistyped = ours.secret_key.expose().replacen('0', "1", 1);
-        for text in ["", "changeme", "with a space in it", "sch\u{f6}n-und-lang-genug", &mistyped, &"x".repeat(129)] {
-            assert!(SecretKey::imported(text).is_err(), "{text}");
-        }
-        assert!(SecretKey::imported("8f14e45f-ceea-467f").unwrap().is_imported());
-        assert!(ApiKey::imported("legacy-1").unwrap().is_imported() && !ours.api_key.is_imported());
-    }
-
-    #[test]
-    fn swapped_keys_are_refused_whatever_follows_the_prefix() {
-        let ours = pair([7; 16], [7; 32]);
-        for text in [ours.secret_key.expose(), "opsa_sk_swapped00000000000000"] {
-            let error = ApiKey::imported(text).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "this is no API key: it begins with opsa_sk_, as a secret key does; are the two keys swapped?"
-            );
-        }
-        for text in [ours.api_key.as_str(), "opsa_pk_swapped000000000000"] {
-            assert!(matches!(SecretKey::imported(text), Err(InvalidKey::Swapped { .. })), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_key_that_is_cut_is_told_by_its_length_and_a_mistyped_one_by_its_checksum() {
-        let ours = pair([7; 16], [7; 32]);
-        let cut = SecretKey::imported("opsa_sk_secret010123456789").unwrap_err().to_string();
-        assert!(cut.contains("26 characters long") && cut.ends_with("such a one is 57 long"), "{cut}");
-        let mistyped = ours.api_key.as_str().replacen("opsa_pk_", "opsa_pk_x", 1);
-        assert_eq!(ApiKey::imported(&mistyped[..36]), Err(InvalidKey::Checksum { kind: "API key" }));
-        let error = ApiKey::imported("short").unwrap_err().to_string();
-        assert_eq!(error, "API keys that were made elsewhere have 8 to 128 letters, digits and signs, and no spaces");
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_made_can_be_read(api_key: [u8; 16], secret_key: [u8; 32]) {
-            let pair = pair(api_key, secret_key);
-            prop_assert_eq!(ApiKey::parse(pair.api_key.as_str()), Ok(pair.api_key.clone()));
-            prop_assert_eq!(SecretKey::parse(pair.secret_key.expose()), Ok(pair.secret_key.clone()));
-        }
-
-        #[test]
-        fn one_wrong_character_is_noticed(seed: [u8; 16], at in 8usize..36, to in "[0-9A-Za-z]") {
-            let key = pair(seed, [0; 32]).api_key;
-            let mut typo = key.as_str().to_owned();
-            typo.replace_range(at..=at, &to);
-            prop_assume!(typo != key.as_str());
-            prop_assert_eq!(ApiKey::parse(&typo), Err(InvalidKey::Checksum { kind: "API key" }));
-        }
-
-        #[test]
-        fn no_text_makes_it_panic(text in "\\PC*") {
-            prop_assert!(ApiKey::parse(&text).is_err());
-            let prefixed = format!("opsa_sk_{text}");
-            prop_assert!(SecretKey::parse(&prefixed).is_err());
-        }
-    }
-}
+mod tests;

@@ -25,8 +25,8 @@ pub use access::{Access, EndpointGroup, Judged, Plans, Reach, Rule, Use, Verdict
 pub use affiliate::{AffiliateName, InvalidAffiliate};
 pub use diff::{Field, FieldChange, changes};
 pub use id::{AccountId, KeyId};
-pub use ips::{AllowedIp, AllowedIps, InvalidIp};
-pub use keys::{ApiKey, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
+pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};
+pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
 pub use name::{AccountName, InvalidName, comparable_name};
 pub use owner::{ClusterId, InvalidClusterId, Owner};
 pub use period::{InvalidPeriod, Period};

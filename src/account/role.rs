@@ -16,9 +16,14 @@ pub enum Role {
 
 /// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{text:?} is no role; the roles are Customer, PlansAndRates and Administrator")]
+#[error("{text:?} {}", Self::FAULT)]
 pub struct UnknownRole {
     text: String,
+}
+
+impl UnknownRole {
+    /// The same without the text.
+    pub const FAULT: &'static str = "is no role; the roles are Customer, PlansAndRates and Administrator";
 }
 
 impl Role {

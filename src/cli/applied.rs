@@ -12,6 +12,15 @@ use std::process::ExitCode;
 /// The exit code of a program that Ctrl-C ended, as shells count it.
 const INTERRUPTED: u8 = 130;
 
+/// Why the rest is left for another run.
+#[derive(Debug, Clone, Copy)]
+pub enum Stop {
+    /// Ctrl-C.
+    Interrupted,
+    /// One account after another found no database.
+    Away,
+}
+
 /// An `apply` under way.
 pub struct Applied {
     all: usize,
@@ -62,15 +71,19 @@ impl Applied {
         Ok(if summary.refuse == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Tells what was done before Ctrl-C, and answers with the exit code.
+    /// Tells what was done so far, and answers with the exit code.
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn interrupted(self, output: &mut Output) -> Result<ExitCode> {
+    pub fn stop(self, stop: Stop, output: &mut Output) -> Result<ExitCode> {
         self.listing.end(SUMMARY, &self.summary, output)?;
+        let (why, code) = match stop {
+            Stop::Interrupted => ("interrupted", ExitCode::from(INTERRUPTED)),
+            Stop::Away => ("stopped, since the account database does not answer", ExitCode::FAILURE),
+        };
         let left = count(self.all - self.summary.total());
-        output.complain(format!("interrupted; {left} not looked at: run the same command to go on"));
-        Ok(ExitCode::from(INTERRUPTED))
+        output.complain(format!("{why}; {left} not looked at: run the same command to go on"));
+        Ok(code)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `opsadmin apply`: the main job without a cluster.
 
 use super::LOCAL_CLUSTER;
-use super::applied::Applied;
+use super::applied::{Applied, Stop};
 use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::known::{BATCH, Known};
@@ -12,9 +12,9 @@ use super::report::AccountReport;
 use super::retention::RetentionArgs;
 use super::surroundings::Machine;
 use crate::account::{ClusterId, Life};
-use crate::database::{AccountDatabase, AccountRegister};
+use crate::database::{AccountDatabase, AccountRegister, DatabaseError};
 use crate::manifests::Manifest;
-use crate::reconcile::{Outcome, Reconciler, Surroundings, Turn, Turns};
+use crate::reconcile::{Outcome, Reconciler, Refusal, Surroundings, Turn, Turns};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
@@ -22,6 +22,9 @@ use jiff::Timestamp;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// How many accounts in a row may find no database before the rest is left: each of them waits until it gives up.
+const IN_VAIN: usize = 3;
 
 /// Make accounts as manifests declare them, without a cluster, and write their keys to Secret manifests.
 ///
@@ -98,11 +101,12 @@ impl Apply {
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         let mut turns = Turns::new(manifests, BATCH);
         let mut may_be_wanted = false;
+        let mut in_vain = 0;
         while let Some(turn) = turns.next() {
             let Turn::Declared(batch) = turn else {
                 for owner in doomed.owners() {
                     if futures::poll!(interrupted.as_mut()).is_ready() {
-                        return applied.interrupted(output);
+                        return applied.stop(Stop::Interrupted, output);
                     }
                     let outcome = doomed.prune(owner, &reconciler).await;
                     turns.hear(&outcome);
@@ -114,13 +118,17 @@ impl Apply {
             for manifest in batch {
                 // Heard between two accounts, never within one.
                 if futures::poll!(interrupted.as_mut()).is_ready() {
-                    return applied.interrupted(output);
+                    return applied.stop(Stop::Interrupted, output);
                 }
                 let known = known.take(&manifest.desired.owner);
                 let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
+                in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
                 if turns.decides(manifest, &outcome) {
                     may_be_wanted |= may_be_deleted(&outcome);
                     applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
+                }
+                if in_vain == IN_VAIN {
+                    return applied.stop(Stop::Away, output);
                 }
             }
         }
@@ -164,6 +172,10 @@ impl Apply {
             surroundings: Arc::new(Machine),
         })
     }
+}
+
+fn is_away(outcome: &Outcome) -> bool {
+    matches!(outcome.refusal, Some(Refusal::Database(DatabaseError::Unavailable { .. })))
 }
 
 /// Whether what is declared here may be a deleted account that was not restored: it must keep its keys.

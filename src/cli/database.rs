@@ -99,7 +99,14 @@ impl KeyringArgs {
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
         match self.find(named)? {
             Found::There(keyring) => Ok(keyring),
-            Found::NotYet { path, .. } if nothing_is_sealed(database).await? => create(&path),
+            Found::NotYet { path, .. } if nothing_is_sealed(database).await? => {
+                let keyring = new_keyring()?;
+                match keyring.create(&path) {
+                    // Somebody else came first.
+                    Err(KeyringError::Exists { .. }) => Ok(Keyring::load(&path)?),
+                    made => Ok(made.map(|()| keyring)?),
+                }
+            }
             Found::NotYet { missing, .. } => Err(missing.into()),
         }
     }

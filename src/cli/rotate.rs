@@ -14,7 +14,7 @@ use crate::account::{Account, Life, Owner, Period, Succession, succession};
 use crate::api::{ApiAccount, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition};
 use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Surroundings, is_paused, new_key};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -92,13 +92,14 @@ impl Rotate {
         database.close().await;
         let (account, rotated) = rotated?;
         let waiting = Waiting::of(&account, &resource);
-        match self.format.format {
-            Format::Text => print(&account, &rotated, waiting.as_ref(), output)?,
+        let told = match self.format.format {
+            Format::Text => print(&account, &rotated, waiting.as_ref(), output),
             format => {
                 let account = AccountView::of(&account, Machine.now());
-                output.value(format, &json!({ "account": account, "rotated": rotated, "waiting": waiting }))?;
+                output.value(format, &json!({ "account": account, "rotated": rotated, "waiting": waiting }))
             }
-        }
+        };
+        told.context("the keys WERE rotated, and what came of it could not be told: do not run this again for that")?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -204,6 +205,9 @@ fn held(resource: &OnCluster) -> Option<String> {
         OnCluster::Absent => return Some("the cluster has no such ApiAccount".to_owned()),
         OnCluster::Found(resource) => resource,
     };
+    if resource.metadata.deletion_timestamp.is_some() {
+        return Some("its ApiAccount is being deleted".to_owned());
+    }
     if resource.spec.management_policy == ManagementPolicy::Observe {
         return Some("it is only observed (managementPolicy: Observe)".to_owned());
     }

@@ -259,7 +259,7 @@ impl KeyView {
         };
         Self {
             id: key.id.to_string(),
-            api_key: key.api_key.as_str().to_owned(),
+            api_key: key.api_key.shown().to_owned(),
             state,
             created: key.created,
             expires,

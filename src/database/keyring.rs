@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use thiserror::Error;
@@ -52,6 +51,18 @@ pub enum KeyringError {
         /// The file.
         path: PathBuf,
     },
+    /// Another program is changing the file.
+    #[error("another program is changing the keyring {}; wait until it is done, and run this again", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something has put another keyring into the file.
+    #[error("the keyring {} was changed by another program meanwhile, and is left as it is; run this again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file cannot be read or written.
     #[error("cannot use the keyring {}: {reason}", path.display())]
     File {
@@ -70,7 +81,7 @@ pub enum KeyringError {
     },
     /// Sealed under a key that this keyring lacks.
     #[error(
-        "the keyring lacks the key {} that secret keys in this database are sealed with; use the keyring they were written with, or restore the missing key from its backup",
+        "the keyring lacks the key {} that secret keys in this database are sealed with; if the keyring was rotated since this program read it, start it again with the keyring as it is now, and otherwise use the one they were written with, or restore the missing key from its backup",
         missing.join(", ")
     )]
     LacksKey {
@@ -131,8 +142,12 @@ impl Keyring {
             io::ErrorKind::AlreadyExists => KeyringError::Exists { path: path.to_owned() },
             _ => KeyringError::File { path: path.to_owned(), reason },
         };
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(at)?;
-        file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all()).map_err(at)
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Made for its owner only, as all of these are, and seen by others once it is whole.
+        let mut file = NamedTempFile::with_prefix_in(".opsadmin-", folder).map_err(at)?;
+        file.write_all(self.to_json().as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(at)?;
+        file.persist_noclobber(path).map_err(|error| at(error.error))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)
     }
 
     /// Seals a secret key for its place in the database. The nonce must be random, and new for each call.
@@ -167,7 +182,7 @@ impl Keyring {
             .map(Zeroizing::new)
             .map_err(|_| altered())?;
         let text = std::str::from_utf8(&opened).map_err(|_| altered())?;
-        SecretKey::imported(text).map_err(|_| altered())
+        SecretKey::stored(text).map_err(|_| altered())
     }
 
     /// Whether this keyring opens everything that is sealed with these keys.
@@ -199,26 +214,12 @@ impl Keyring {
         self
     }
 
-    /// The same without the keys that neither seal nor are in use.
+    /// The same without these keys; the one that seals stays.
     #[must_use]
-    pub fn without_unused(mut self, in_use: &BTreeSet<String>) -> Self {
+    pub fn without(mut self, ids: &BTreeSet<String>) -> Self {
         let sealing = self.keys[0].id.clone();
-        self.keys.retain(|key| key.id == sealing || in_use.contains(&key.id));
+        self.keys.retain(|key| key.id == sealing || !ids.contains(&key.id));
         self
-    }
-
-    /// Writes the keyring over its file, in one step that a crash leaves undone or done.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn replace(&self, path: &Path) -> Result<(), KeyringError> {
-        let at = |reason: io::Error| KeyringError::File { path: path.to_owned(), reason };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Made for its owner only, as all of these are.
-        let mut file = NamedTempFile::with_prefix_in(".opsadmin-", folder).map_err(at)?;
-        file.write_all(self.to_json().as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(at)?;
-        file.persist(path).map_err(|error| at(error.error))?;
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -237,7 +238,7 @@ impl Keyring {
         Ok(Self { keys })
     }
 
-    fn to_json(&self) -> Zeroizing<String> {
+    pub(super) fn to_json(&self) -> Zeroizing<String> {
         let keys = self.keys.iter().map(KeyringKey::to_file).collect();
         #[expect(clippy::expect_used, reason = "strings always serialize")]
         let json = serde_json::to_string_pretty(&KeyringFile { keys }).expect("strings serialize");
@@ -323,6 +324,14 @@ mod tests {
         assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
         altered.bytes.truncate(5);
         assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
+    }
+
+    #[test]
+    fn a_secret_key_that_looks_like_an_api_key_opens_too() {
+        let account = AccountId::from_random([4; 16]);
+        let swapped = SecretKey::stored(pair().api_key.as_str()).unwrap();
+        let sealed = ring(1).seal(account, pair().id, &swapped, [6; 12]);
+        assert_eq!(ring(1).open(account, pair().id, &sealed).unwrap(), swapped);
     }
 
     #[test]

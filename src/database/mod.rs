@@ -7,6 +7,7 @@
 mod changes;
 mod effect;
 mod error;
+mod held_keyring;
 mod journal;
 mod keyring;
 mod postgres;
@@ -18,6 +19,7 @@ mod url;
 
 pub use changes::Changed;
 pub use error::DatabaseError;
+pub use held_keyring::HeldKeyring;
 pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use keyring::{Keyring, KeyringError};
 pub use register::{AccountRegister, Resealed, SealedPair};

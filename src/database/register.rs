@@ -4,7 +4,7 @@ use super::{AccountDatabase, Change, DatabaseError, JournalEntry};
 use crate::account::{Account, AccountId, AffiliateName, KeyId, SealedSecret, StoredKey};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The whole of an account database, for whoever looks through it or steps in. The same rules hold as for
 /// [`AccountDatabase`].
@@ -44,6 +44,16 @@ pub trait AccountRegister: AccountDatabase {
     /// Stores secret keys that were sealed anew, all in one transaction, and tells how many. A pair that has changed since is
     /// left alone.
     async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<u64, DatabaseError>;
+
+    /// Takes down that this key of the keyring is to seal no more, now that another will.
+    async fn supersede(&self, key: &str, at: Timestamp) -> Result<(), DatabaseError>;
+
+    /// The keys that were superseded, retired or not.
+    async fn outgoing_keys(&self) -> Result<BTreeSet<String>, DatabaseError>;
+
+    /// Retires those of these keys that nothing is sealed with, and tells which: from then on, every write of something that is
+    /// sealed with one of them is refused, whoever makes it. A write that is under way is waited for, and counts.
+    async fn retire(&self, keys: &BTreeSet<String>, at: Timestamp) -> Result<BTreeSet<String>, DatabaseError>;
 }
 
 /// A pair of keys, and whose it is.

@@ -56,7 +56,7 @@ fn key_status(key: &StoredKey) -> KeyStatus {
     };
     KeyStatus {
         id: key.id.to_string(),
-        api_key: key.api_key.as_str().to_owned(),
+        api_key: key.api_key.shown().to_owned(),
         state: state.to_owned(),
         created: whole_seconds(key.created),
         expires,

@@ -15,6 +15,7 @@ mod page;
 mod rehearsals;
 mod rules;
 mod schema;
+mod sealing;
 mod staff;
 mod versions;
 
@@ -71,6 +72,9 @@ for_each_adapter!(
         what_nobody_declares_can_be_adopted_and_nothing_else,
         a_suspension_is_read_with_its_reason_and_outlives_changes,
         what_was_deleted_long_ago_is_purged_and_its_history_kept,
+    },
+    sealing::{
+        what_is_sealed_with_a_retired_key_is_refused,
     },
     rules::{
         a_taken_name_is_refused_and_leaves_nothing,

@@ -2,13 +2,10 @@
 
 use super::json::Json;
 use super::record::{FIELDS, Record};
-use super::secrecy::without_keys;
+use super::secrecy::{self, word};
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
-
-/// The most letters of a column's name that is repeated in a message: a secret key has more characters.
-const MAX_WORD: usize = 15;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,13 +19,15 @@ pub enum FileFormat {
 /// What a line says, or everything that is wrong with it.
 pub struct Line {
     /// Its number, counted from 1.
-    pub number: u64,
+    pub number: usize,
     /// The account.
     pub record: Result<Record, Vec<String>>,
 }
 
 /// Reads every line that has something on it.
 pub fn read(text: &str, format: FileFormat) -> Vec<Line> {
+    // The mark that some programs put before UTF-8.
+    let text = text.trim_start_matches('\u{feff}');
     match format {
         FileFormat::Jsonl => read_json_lines(text),
         FileFormat::Csv => read_csv(text),
@@ -39,10 +38,9 @@ fn read_json_lines(text: &str) -> Vec<Line> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let parse = |line: &str| match serde_json::from_str(line) {
         Ok(Json { value: Value::Object(fields), twice }) if twice.is_empty() => Record::parse(&fields),
-        Ok(Json { value: Value::Object(fields), twice }) => {
-            let own = fields.get("secretKey").and_then(Value::as_str);
-            let message = |field| format!("field {field:?} is here twice: keep one of the two");
-            Err(twice.iter().map(|field| without_keys(&message(field), own)).collect())
+        Ok(Json { value: Value::Object(_), twice }) => {
+            let message = |name: &String| format!("{} is here twice: keep one of the two", secrecy::field(name));
+            Err(twice.iter().map(message).collect())
         }
         Ok(_) => Err(vec!["must be a JSON object".to_owned()]),
         // Of the parser's own message only the place: it may quote what it read.
@@ -52,27 +50,29 @@ fn read_json_lines(text: &str) -> Vec<Line> {
 }
 
 fn read_csv(text: &str) -> Vec<Line> {
-    let mut reader = csv::ReaderBuilder::new().from_reader(text.trim_start_matches('\u{feff}').as_bytes());
-    let headings = match reader.headers() {
-        Ok(headings) => headings.clone(),
-        Err(_) => return vec![Line { number: 1, record: Err(vec!["is no heading in CSV".to_owned()]) }],
+    let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
+    let mut counter = LineCounter { text, at: 0, number: 1 };
+    let Ok(headings) = reader.headers().cloned() else {
+        let number = counter.line_after(None);
+        return vec![Line { number, record: Err(vec!["is no heading in CSV".to_owned()]) }];
     };
+    let number = counter.line_after(headings.position());
     let wrong = wrong_with_heading(&headings);
     if !wrong.is_empty() {
-        return vec![Line { number: 1, record: Err(wrong) }];
+        return vec![Line { number, record: Err(wrong) }];
     }
     let mut lines = Vec::new();
     for row in reader.records() {
         lines.push(match row {
             Ok(row) => {
-                let number = row.position().map_or(0, csv::Position::line);
+                let number = counter.line_after(row.position());
                 let fields = headings.iter().zip(row.iter()).filter(|(_, cell)| !cell.is_empty());
                 let fields: Map<String, Value> =
                     fields.map(|(heading, cell)| (heading.to_owned(), value(heading, cell))).collect();
                 Line { number, record: Record::parse(&fields) }
             }
             Err(error) => {
-                let number = error.position().map_or(0, csv::Position::line);
+                let number = counter.line_after(error.position());
                 let message = match error.kind() {
                     csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                         format!("has {len} cells and the heading {expected_len}; quote cells that have commas")
@@ -86,14 +86,36 @@ fn read_csv(text: &str) -> Vec<Line> {
     lines
 }
 
-/// What is wrong with the names of the columns. Where a key may stand for one, it is not repeated.
+/// Counts lines on the way through a text: the reader of CSV knows where a row was looked for, not where it was found.
+struct LineCounter<'a> {
+    text: &'a str,
+    /// Where the row began that was asked for last.
+    at: usize,
+    /// On which line that was.
+    number: usize,
+}
+
+impl LineCounter<'_> {
+    /// The line of the row that was looked for from here on; rows are asked for in their order.
+    fn line_after(&mut self, position: Option<&csv::Position>) -> usize {
+        let from = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(self.at);
+        let rest = self.text.get(from..).unwrap_or_default().trim_start_matches(['\r', '\n']);
+        let start = self.text.len() - rest.len();
+        let passed = self.text.get(self.at..start).unwrap_or_default();
+        let ends = |end: &str| passed.matches(end).count();
+        self.number += ends("\n") + ends("\r") - ends("\r\n");
+        self.at = start;
+        self.number
+    }
+}
+
+/// What is wrong with the names of the columns.
 fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
     let columns = || (1..).zip(headings);
     let mut wrong: Vec<String> = columns()
         .filter(|(_, heading)| !FIELDS.contains(heading))
         .map(|(number, heading)| {
-            let is_word = heading.len() <= MAX_WORD && heading.bytes().all(|byte| byte.is_ascii_alphabetic());
-            let name = if is_word && !heading.is_empty() { format!(" {heading:?}") } else { String::new() };
+            let name = word(heading).map(|word| format!(" {word}")).unwrap_or_default();
             format!("unknown column{name}, number {number} of the heading")
         })
         .collect();
@@ -126,7 +148,7 @@ fn value(heading: &str, cell: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn names(text: &str, format: FileFormat) -> Vec<(u64, Result<String, Vec<String>>)> {
+    fn names(text: &str, format: FileFormat) -> Vec<(usize, Result<String, Vec<String>>)> {
         let told = |line: Line| (line.number, line.record.map(|record| record.settings.name.as_str().to_owned()));
         read(text, format).into_iter().map(told).collect()
     }
@@ -175,11 +197,36 @@ mod tests {
             "column \"apiKey\" is here twice, the second time as number 3 of the heading: keep one of the two";
         assert_eq!(names(csv, FileFormat::Csv), [(1, Err(vec![message.to_owned()]))]);
         let json = "\n{\"name\": \"a\", \"name\": \"b\", \"opsa_sk_x\": {\"y\": 1, \"y\": 2}, \"opsa_sk_x\": 1}\n";
-        let twice = |field: &str| format!("field \"{field}\" is here twice: keep one of the two");
-        assert_eq!(names(json, FileFormat::Jsonl), [(2, Err(vec![twice("name"), twice("y"), twice("(hidden)")]))]);
+        let twice = |field: &str| format!("field {field} is here twice: keep one of the two");
+        assert_eq!(
+            names(json, FileFormat::Jsonl),
+            [(2, Err(vec![twice("\"name\""), twice("\"y\""), twice("of 9 characters")]))]
+        );
         let csv = "name,roles,apiKey,secretKey\nAcme,Customer Customer,legacy-1,0123456789abcdef\n";
-        let twice = "roles: \"Customer\" is listed twice".to_owned();
+        let twice = "roles: entry 2 is the same as one before it".to_owned();
         assert_eq!(names(csv, FileFormat::Csv), [(2, Err(vec![twice]))]);
+    }
+
+    #[test]
+    fn a_row_of_csv_has_the_number_of_the_line_that_it_begins_on() {
+        let text = "\n\nname,description,apiKey,secretKey\n\n\n\
+                    Acme,\"two\nlines\",legacy-1,0123456789abcdef\na,b\n\n\nCedar,,short,0123456789abcdef";
+        for end in ["\n", "\r\n", "\r"] {
+            let told = names(&text.replace('\n', end), FileFormat::Csv);
+            let numbers: Vec<_> = told.iter().map(|(number, record)| (*number, record.is_ok())).collect();
+            assert_eq!(numbers, [(6, true), (8, false), (11, false)], "{end:?}: {told:?}");
+            let told = names(&format!("{end}{end}name,colour{end}"), FileFormat::Csv);
+            assert_eq!(told[0].0, 3, "{end:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_either_form() {
+        let json = "{\"name\": \"Acme\", \"apiKey\": \"legacy-1\", \"secretKey\": \"0123456789abcdef\"}\n";
+        let csv = "name,apiKey,secretKey\nAcme,legacy-1,0123456789abcdef\n";
+        let acme = Ok("Acme".to_owned());
+        assert_eq!(names(&format!("\u{feff}{json}"), FileFormat::Jsonl), [(1, acme.clone())]);
+        assert_eq!(names(&format!("\u{feff}{csv}"), FileFormat::Csv), [(2, acme)]);
     }
 
     #[test]

@@ -84,8 +84,8 @@ struct Summary {
 #[derive(Serialize)]
 struct Problem {
     /// Its number, from 1.
-    line: u64,
-    /// What is wrong; never with a key.
+    line: usize,
+    /// What is wrong; never with a value of the line, which may be a key in a wrong field.
     message: String,
 }
 
@@ -237,10 +237,13 @@ impl Summary {
 /// The database itself failed, whatever the line says.
 fn explained(refusal: DatabaseError) -> Result<String> {
     match refusal {
-        DatabaseError::NameTaken { .. } => Ok(format!("{refusal}, and nothing that exists is overwritten")),
+        DatabaseError::NameTaken { .. } => {
+            Ok("name: another account has this name, and nothing that exists is overwritten".to_owned())
+        }
         DatabaseError::KeyTaken => Ok("apiKey: another account has this API key".to_owned()),
         DatabaseError::UnknownAffiliate { .. } => {
-            Ok(format!("{refusal}; register it there, or import with --unknown-affiliate register"))
+            let hint = "register it there, or import with --unknown-affiliate register";
+            Ok(format!("affiliate: OpsAdmin knows no affiliate of this name; {hint}"))
         }
         other => Err(other.into()),
     }

@@ -1,8 +1,8 @@
 //! One account of an import file: from its fields to what it says, or to everything that is wrong with it.
 
-use super::secrecy::without_keys;
+use super::secrecy;
 use crate::account::{
-    AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings,
+    AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings, UnknownRole,
 };
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashSet};
@@ -11,6 +11,9 @@ use std::fmt::Display;
 /// The names of the fields, as `spec` has them, and the two keys.
 pub const FIELDS: [&str; 9] =
     ["name", "description", "enabled", "useRefreshToken", "affiliate", "roles", "allowedIPs", "apiKey", "secretKey"];
+
+/// What is wrong with a field that has a secret key in it.
+const NOT_HERE: &str = "has a secret key in it, which everybody sees here; it belongs into secretKey alone";
 
 /// An account with the keys that it has.
 #[derive(Clone)]
@@ -27,23 +30,25 @@ impl Record {
     /// Reads the fields.
     ///
     /// # Errors
-    /// Each thing that is wrong with them, with its field. No message has a secret key, whichever field it was put into.
+    /// Each thing that is wrong with them, with its field; a secret key in another field is. No message repeats a value,
+    /// which may be a key in a wrong field.
     pub fn parse(fields: &Map<String, Value>) -> Result<Self, Vec<String>> {
-        let mut reader = Reader { fields, wrong: Vec::new() };
+        let secret_key =
+            fields.get("secretKey").and_then(Value::as_str).filter(|text| SecretKey::imported(text).is_ok());
+        let mut reader = Reader { fields, secret_key, wrong: Vec::new() };
         let record = reader.record();
         reader.no_others();
         match record {
             Some(record) if reader.wrong.is_empty() => Ok(record),
-            _ => {
-                let own = fields.get("secretKey").and_then(Value::as_str);
-                Err(reader.wrong.iter().map(|message| without_keys(message, own)).collect())
-            }
+            _ => Err(reader.wrong),
         }
     }
 }
 
 struct Reader<'a> {
     fields: &'a Map<String, Value>,
+    /// The secret key, if it is one.
+    secret_key: Option<&'a str>,
     wrong: Vec<String>,
 }
 
@@ -55,18 +60,14 @@ impl Reader<'_> {
         let (enabled, use_refresh_token) = (self.flag("enabled", true), self.flag("useRefreshToken", false));
         let affiliate =
             self.optional("affiliate", |text| AffiliateName::parse(text).map_err(|invalid| invalid.of_field()));
-        let roles: BTreeSet<Role> = self.list("roles", Role::parse).into_iter().collect();
-        let networks = self.list("allowedIPs", AllowedIp::parse);
+        let roles: BTreeSet<Role> =
+            self.list("roles", |text| Role::parse(text).map_err(|_| UnknownRole::FAULT)).into_iter().collect();
+        let networks = self.list("allowedIPs", |text| AllowedIp::parse(text).map_err(|invalid| invalid.fault));
         if networks.len() > AllowedIps::MAX_ENTRIES {
             self.complain("allowedIPs", format!("has more than {} entries", AllowedIps::MAX_ENTRIES));
         }
         let api_key = self.required("apiKey", ApiKey::imported);
         let secret_key = self.required("secretKey", SecretKey::imported);
-        if let (Some(api_key), Some(secret_key)) = (&api_key, &secret_key)
-            && api_key.as_str() == secret_key.expose()
-        {
-            self.complain("secretKey", "is the same as apiKey, which everybody sees who sees a request");
-        }
         let settings = Settings {
             name: name?,
             description: description.unwrap_or_default(),
@@ -82,7 +83,7 @@ impl Reader<'_> {
     fn no_others(&mut self) {
         let others: Vec<&String> = self.fields.keys().filter(|field| !FIELDS.contains(&field.as_str())).collect();
         for field in others {
-            self.wrong.push(format!("unknown field {field:?}; the fields are {}", FIELDS.join(", ")));
+            self.wrong.push(format!("unknown {}; the fields are {}", secrecy::field(field), FIELDS.join(", ")));
         }
     }
 
@@ -104,10 +105,17 @@ impl Reader<'_> {
 
     fn optional<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
         let parsed = match self.given(field)? {
-            Value::String(text) => parse(text).map_err(|error| error.to_string()),
+            Value::String(text) => parse(text).map_err(|error| error.to_string()).and_then(|value| {
+                let is_in_place = field == "secretKey" || !self.has_secret_key(text);
+                is_in_place.then_some(value).ok_or_else(|| NOT_HERE.to_owned())
+            }),
             _ => Err("must be a text".to_owned()),
         };
         parsed.map_err(|message| self.complain(field, message)).ok()
+    }
+
+    fn has_secret_key(&self, text: &str) -> bool {
+        text.contains(SecretKey::PREFIX) || self.secret_key.is_some_and(|secret_key| text.contains(secret_key))
     }
 
     fn flag(&mut self, field: &str, default: bool) -> bool {
@@ -126,12 +134,15 @@ impl Reader<'_> {
         let mut seen = HashSet::new();
         let entries: Vec<Result<T, String>> = match self.given(field) {
             None => Vec::new(),
-            Some(Value::Array(entries)) => entries
-                .iter()
-                .map(|entry| match entry {
-                    Value::String(text) if !seen.insert(text) => Err(format!("{text:?} is listed twice")),
-                    Value::String(text) => parse(text).map_err(|error| error.to_string()),
-                    _ => Err("each entry must be a text".to_owned()),
+            Some(Value::Array(entries)) => (1..)
+                .zip(entries)
+                .map(|(number, entry)| match entry {
+                    Value::String(text) if !seen.insert(text) => {
+                        Err(format!("entry {number} is the same as one before it"))
+                    }
+                    Value::String(text) if self.has_secret_key(text) => Err(format!("entry {number} {NOT_HERE}")),
+                    Value::String(text) => parse(text).map_err(|fault| format!("entry {number} {fault}")),
+                    _ => Err(format!("entry {number} must be a text")),
                 })
                 .collect(),
             Some(_) => vec![Err("must be a list of texts".to_owned())],
@@ -186,32 +197,57 @@ mod tests {
             "apiKey": SECRET, "secretKey": SECRET,
         }));
         let expected = [
-            "roles: \"Customer\" is listed twice",
-            "allowedIPs: \"10.0.0.0/8\" is listed twice",
-            "secretKey: is the same as apiKey, which everybody sees who sees a request",
+            "roles: entry 2 is the same as one before it",
+            "allowedIPs: entry 3 is the same as one before it",
+            "apiKey: has a secret key in it, which everybody sees here; it belongs into secretKey alone",
         ];
         assert_eq!(wrong.err().unwrap(), expected);
     }
 
     #[test]
-    fn hiding_a_key_leaves_the_rest_of_the_message() {
+    fn what_is_wrong_is_told_by_its_place_wherever_a_key_slipped_to() {
         let wrong = |more: Value| {
             let mut fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET });
             fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            parse(&fields).err().unwrap().join("\n")
+            parse(&fields).err().unwrap()
         };
         let list = FIELDS.join(", ");
-        assert_eq!(
-            wrong(json!({ "opsa_sk_LEAKASFIELD": 1 })),
-            format!("unknown field \"(hidden)\"; the fields are {list}")
-        );
-        let cut = wrong(json!({ "secretKey": "opsa_sk_secret010123456789" }));
-        assert!(
-            cut.ends_with("what begins with opsa_sk_ must be one that OpsAdmin made, and such a one is 57 long"),
-            "{cut}"
-        );
-        let swapped = wrong(json!({ "apiKey": "opsa_sk_swapped00000000000000" }));
+        assert_eq!(wrong(json!({ SECRET: 1 })), [format!("unknown field of 24 characters; the fields are {list}")]);
+        // The column before took the key's place, or the key is no text.
+        for secret_key in [json!("0123456789abcdef"), json!([SECRET]), json!(null), json!("short")] {
+            let shifted = wrong(json!({ "secretKey": secret_key, "allowedIPs": ["::", SECRET], "roles": [SECRET] }));
+            assert!(shifted[0].starts_with("roles: entry 1 is no role; the roles are Customer"), "{shifted:?}");
+            assert!(shifted[1].starts_with("allowedIPs: entry 2 is no IP address or CIDR; write it"), "{shifted:?}");
+            assert!(!shifted.concat().contains(SECRET), "{shifted:?}");
+        }
+        let host_bits = wrong(json!({ "allowedIPs": ["10.0.0.1/8"] }));
+        assert!(host_bits[0].ends_with("write 10.0.0.0/8 for the network or 10.0.0.1 for the one address"));
+        let swapped = wrong(json!({ "apiKey": "opsa_sk_swapped00000000000000" })).concat();
         assert!(swapped.starts_with("apiKey: ") && swapped.ends_with("are the two keys swapped?"), "{swapped}");
+    }
+
+    #[test]
+    fn a_secret_key_in_another_field_is_refused_and_not_repeated() {
+        let with = |field: &str, value: Value, secret_key: &str| {
+            let mut fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": secret_key });
+            fields.as_object_mut().unwrap().insert(field.to_owned(), value);
+            parse(&fields).err()
+        };
+        for slipped in [SECRET, "opsa_sk_", "opsa_sk_0123"] {
+            for field in ["name", "description", "affiliate", "apiKey"] {
+                let told = with(field, json!(format!("x-{slipped}")), SECRET);
+                assert_eq!(told, Some(vec![format!("{field}: {NOT_HERE}")]), "{slipped}");
+            }
+            let told = with("roles", json!(["Customer", slipped]), SECRET);
+            assert_eq!(told, Some(vec![format!("roles: entry 2 {NOT_HERE}")]), "{slipped}");
+        }
+        let told = with("name", json!("opsa_sk_\u{e9}0123"), SECRET);
+        assert_eq!(told, Some(vec![format!("name: {NOT_HERE}")]));
+        let address = "2001:db8:0:1::/64";
+        let told = with("allowedIPs", json!([address]), address);
+        assert_eq!(told, Some(vec![format!("allowedIPs: entry 1 {NOT_HERE}")]));
+        // A text too short for a key may be a part of any.
+        assert_eq!(with("description", json!("any"), ""), with("description", json!(null), ""));
     }
 
     #[test]

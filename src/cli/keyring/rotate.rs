@@ -3,7 +3,7 @@
 use crate::cli::database::{DatabaseArgs, KeyringArgs, new_key};
 use crate::cli::output::{Format, FormatArgs, Output};
 use crate::cli::surroundings::Machine;
-use crate::database::{AccountRegister, Keyring, Resealed, SealedPair};
+use crate::database::{AccountRegister, HeldKeyring, Keyring, Resealed, SealedPair};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -18,9 +18,11 @@ const BATCH: u16 = 100;
 /// Put a new key into the keyring, seal every secret key in the database with it, and remove the old key once nothing is
 /// sealed with it any more. Partners notice nothing: their keys stay as they are.
 ///
-/// Whatever interrupts it, the same command goes on where it was. Programs that hold a copy of the keyring, such as a
-/// running controller and OpsAdmin's API servers, must have each new file before the next step: run it step by step then,
-/// with --only add, use, reseal and remove, and hand the file out after each of the first two and after the last.
+/// Whatever interrupts it, the same command goes on where it was, and two never run at once on one file. Programs that hold a
+/// copy of the keyring, such as a running controller and OpsAdmin's API servers, must have each new file before the next step:
+/// run it step by step then, with --only add, use, reseal and remove, and hand the file out after each of the first two and
+/// after the last. What an `apply`, an `import` or a `rotate` that began before is still to seal with a key that is gone is
+/// refused; run it again then.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin keyring rotate --database sqlite://opsadmin.db\n  opsadmin keyring rotate --only add --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring"
@@ -85,9 +87,9 @@ impl Rotate {
     /// Rotates, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let path = self.keyring.path(&self.database)?;
-        let keyring = Keyring::load(&path)?;
+        let held = HeldKeyring::take(&path)?;
         let database = self.database.open_existing().await?;
-        let rotated = self.rotate(Rotation::of(keyring, path, self.format.format), database.as_ref(), output).await;
+        let rotated = self.rotate(Rotation::of(held, path, self.format.format), database.as_ref(), output).await;
         database.close().await;
         rotated
     }
@@ -99,33 +101,31 @@ impl Rotate {
         database: &dyn AccountRegister,
         output: &mut Output,
     ) -> Result<ExitCode> {
-        let in_use = database.sealing_keys_in_use().await?;
-        rotation.keyring.check(&in_use)?;
-        let ended = self.steps(&mut rotation, &in_use, database, output).await;
+        rotation.keyring().check(&database.sealing_keys_in_use().await?)?;
+        let ended = self.steps(&mut rotation, database, output).await;
         output.value(rotation.format, &rotation.told())?;
         ended.map(|()| ExitCode::SUCCESS)
     }
 
-    async fn steps(
-        &self,
-        rotation: &mut Rotation,
-        in_use: &BTreeSet<String>,
-        database: &dyn AccountRegister,
-        output: &mut Output,
-    ) -> Result<()> {
+    async fn steps(&self, rotation: &mut Rotation, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         let does = |step: Step| self.only.is_none_or(|only| only == step);
-        let is_under_way = rotation.keyring.ids().count() > 1;
+        let is_under_way = rotation.keyring().ids().count() > 1;
         match self.only {
             Some(Step::Add) if is_under_way => bail!(
                 "{} has more than one key already: a rotation is under way; go on with --only use, reseal or remove",
                 rotation.path.display()
             ),
             None if is_under_way => output.complain("going on with the rotation that is under way"),
-            _ if does(Step::Add) => rotation.add(output)?,
-            _ => {}
+            None => {
+                // Before anything is done to the file: this is the first that takes the right to write.
+                rotation.supersede(database).await?;
+                rotation.add(output)?;
+            }
+            Some(Step::Add) => rotation.add(output)?,
+            Some(_) => {}
         }
         if does(Step::Use) {
-            rotation.switch(in_use, output)?;
+            rotation.switch(database, output).await?;
         }
         if does(Step::Reseal) {
             rotation.reseal(database, output).await?;
@@ -137,9 +137,9 @@ impl Rotate {
     }
 }
 
-/// A rotation, with the keyring as it stands in its file, and what was done so far.
+/// A rotation, with the keyring's file, and what was done so far.
 struct Rotation {
-    keyring: Keyring,
+    held: HeldKeyring,
     path: PathBuf,
     format: Format,
     done: Done,
@@ -147,31 +147,42 @@ struct Rotation {
 
 impl Rotation {
     /// One that has done nothing yet.
-    fn of(keyring: Keyring, path: PathBuf, format: Format) -> Self {
-        Self { keyring, path, format, done: Done::default() }
+    fn of(held: HeldKeyring, path: PathBuf, format: Format) -> Self {
+        Self { held, path, format, done: Done::default() }
+    }
+
+    fn keyring(&self) -> &Keyring {
+        self.held.keyring()
     }
 
     /// Adds a key.
     fn add(&mut self, output: &mut Output) -> Result<()> {
-        self.replace(self.keyring.clone().with_another(new_key()?))?;
-        self.done.added = self.keyring.ids().last().map(str::to_owned);
+        self.held.replace(self.keyring().clone().with_another(new_key()?))?;
+        self.done.added = self.keyring().ids().last().map(str::to_owned);
         self.tell(output, &format!("added a key to {}; back it up", self.path.display()))
     }
 
-    /// Has the key seal that was added last: it has sealed nothing until then, and afterwards the last one is an old one.
-    fn switch(&mut self, in_use: &BTreeSet<String>, output: &mut Output) -> Result<()> {
-        let is_new = self.keyring.ids().last().is_some_and(|last| !in_use.contains(last));
-        if self.keyring.ids().count() > 1 && is_new {
-            self.replace(self.keyring.clone().sealing_with_the_last())?;
+    /// Takes down that the key that seals now is about to be an old one.
+    async fn supersede(&self, database: &dyn AccountRegister) -> Result<()> {
+        Ok(database.supersede(sealing(self.keyring()), Machine.now()).await?)
+    }
+
+    /// Has the key seal that was added last. Afterwards the last one is an old one, which the database knows.
+    async fn switch(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
+        let (in_use, outgoing) = (database.sealing_keys_in_use().await?, database.outgoing_keys().await?);
+        let is_new = |key: &str| !in_use.contains(key) && !outgoing.contains(key);
+        if self.keyring().ids().count() > 1 && self.keyring().ids().last().is_some_and(is_new) {
+            self.supersede(database).await?;
+            self.held.replace(self.keyring().clone().sealing_with_the_last())?;
             self.done.switched = true;
         }
         let since = if self.done.switched { "from now on" } else { "already" };
-        self.tell(output, &format!("the key {} seals {since}", sealing(&self.keyring)))
+        self.tell(output, &format!("the key {} seals {since}", sealing(self.keyring())))
     }
 
     /// Seals anew whatever another key has sealed.
     async fn reseal(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
-        let sealing = sealing(&self.keyring).to_owned();
+        let sealing = sealing(self.keyring()).to_owned();
         let pairs = database.sealed_pairs().await?;
         let all: u64 = pairs.iter().filter(|(key, _)| **key != sealing).map(|(_, pairs)| pairs).sum();
         let mut last: Option<SealedPair> = None;
@@ -180,11 +191,11 @@ impl Rotation {
             let Some(end) = pairs.last() else { break };
             let mut resealed = Vec::new();
             for SealedPair { account, key } in &pairs {
-                match self.keyring.open(*account, key.id, &key.sealed) {
+                match self.keyring().open(*account, key.id, &key.sealed) {
                     Ok(secret_key) => {
                         let mut nonce = [0; 12];
                         Machine.fill(&mut nonce)?;
-                        let sealed = self.keyring.seal(*account, key.id, &secret_key, nonce);
+                        let sealed = self.keyring().seal(*account, key.id, &secret_key, nonce);
                         let before = key.sealed.sealed_with.clone();
                         resealed.push(Resealed { account: *account, key: key.id, before, sealed });
                     }
@@ -204,31 +215,34 @@ impl Rotation {
                 self.done.unreadable
             );
         }
-        self.tell(output, &format!("every secret key is sealed with the key {sealing}"))
+        let pairs = database.sealed_pairs().await?;
+        match pairs.iter().filter(|(key, _)| **key != sealing).map(|(_, pairs)| pairs).sum() {
+            0 => self.tell(output, &format!("every secret key is sealed with the key {sealing}")),
+            meanwhile => {
+                output.complain(format!("secret keys that were sealed with another key meanwhile: {meanwhile}"));
+                Ok(())
+            }
+        }
     }
 
-    /// Removes the keys that nothing needs any more.
+    /// Removes the keys that nothing needs any more, once nobody can seal with them any more.
     async fn remove(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
-        let in_use = database.sealing_keys_in_use().await?;
-        let before: Vec<String> = self.keyring.ids().map(str::to_owned).collect();
-        self.replace(self.keyring.clone().without_unused(&in_use))?;
-        self.done.removed = before.into_iter().filter(|key| self.keyring.ids().all(|kept| kept != key)).collect();
+        self.keyring().check(&database.sealing_keys_in_use().await?)?;
+        let others: BTreeSet<String> = self.keyring().ids().skip(1).map(str::to_owned).collect();
+        let retired = database.retire(&others, Machine.now()).await?;
+        if !retired.is_empty() {
+            self.held.replace(self.keyring().clone().without(&retired))?;
+        }
+        self.done.removed.extend(retired);
         for key in &self.done.removed {
             self.tell(output, &format!("removed the key {key}, which nothing is sealed with"))?;
         }
-        if self.done.removed.is_empty() && self.keyring.ids().count() == 1 {
+        if others.is_empty() {
             output.complain("there is no other key to remove");
         }
-        for key in self.keyring.ids().skip(1) {
-            output.complain(format!("kept the key {key}: secret keys are still sealed with it"));
+        for key in self.keyring().ids().skip(1) {
+            output.complain(format!("kept the key {key}: secret keys are still sealed with it, and `keyring rotate --only reseal` seals them anew"));
         }
-        Ok(())
-    }
-
-    /// Takes another keyring, once it stands in the file.
-    fn replace(&mut self, keyring: Keyring) -> Result<()> {
-        keyring.replace(&self.path)?;
-        self.keyring = keyring;
         Ok(())
     }
 
@@ -240,8 +254,8 @@ impl Rotation {
     fn told(self) -> Rotated {
         Rotated {
             keyring: self.path.display().to_string(),
-            seals: sealing(&self.keyring).to_owned(),
-            opens: self.keyring.ids().skip(1).map(str::to_owned).collect(),
+            seals: sealing(self.keyring()).to_owned(),
+            opens: self.keyring().ids().skip(1).map(str::to_owned).collect(),
             done: self.done,
         }
     }

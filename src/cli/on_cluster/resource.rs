@@ -1,7 +1,7 @@
 //! An ApiAccount as it is on the cluster, and what of it outlives that its manifest is applied.
 
 use super::outlives::outlives;
-use crate::account::{ApiKey, ClusterId, KeyId, KeyPair, Owner};
+use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
 use crate::reconcile::{DeletionPolicy, Desired, Verified, awaits_confirmation, deletion_policy, is_paused};
@@ -92,7 +92,7 @@ fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<Written> 
         api_key_field: fields.api_key.clone(),
         secret_key_field: fields.secret_key.clone(),
         id: KeyId::parse(&key.id)?,
-        api_key: ApiKey::imported(&key.api_key).ok()?,
+        api_key: Some(&key.api_key).filter(|key| *key != HIDDEN_KEY).and_then(|key| ApiKey::stored(key).ok())?,
     })
 }
 

@@ -106,6 +106,8 @@ impl Dialect for Postgres {
 
     const COUNTS_EACH_ROW: bool = false;
 
+    const LOCK_KEYS: Option<&'static str> = Some("LOCK TABLE account_keys IN SHARE ROW EXCLUSIVE MODE");
+
     const BY_OWNERS: Which = which!(
         "(owner_cluster, owner_namespace, owner_name) IN \
          (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_array_elements($1::json))"

@@ -20,6 +20,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Whether the triggers that count an account's version up do so for each row, and not once for a transaction.
     const COUNTS_EACH_ROW: bool;
 
+    /// Waits until nobody else is writing pairs of keys, and lets nobody begin; `None`: whoever writes is alone anyway.
+    const LOCK_KEYS: Option<&'static str>;
+
     /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has a way of
     /// its own to take one apart.
     const BY_OWNERS: Which;

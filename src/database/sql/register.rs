@@ -5,7 +5,7 @@ use crate::account::{Account, AccountId, AffiliateName};
 use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Resealed, SealedPair};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[async_trait]
 impl<D: Dialect> AccountRegister for SqlAccounts<D> {
@@ -80,6 +80,33 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             let stored = reseal::reseal(&mut session, pairs, at).await?;
             session.finish().await?;
             Ok(stored)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn supersede(&self, key: &str, at: Timestamp) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            reseal::supersede(&mut session, key, at).await?;
+            session.finish().await?;
+            Ok(())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn outgoing_keys(&self) -> Result<BTreeSet<String>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.texts("SELECT id FROM outgoing_sealing_keys")).await
+    }
+
+    async fn retire(&self, keys: &BTreeSet<String>, at: Timestamp) -> Result<BTreeSet<String>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.write().await?;
+            if let Some(lock) = D::LOCK_KEYS {
+                session.run(lock, &[]).await?;
+            }
+            let retired = reseal::retire(&mut session, keys, at).await?;
+            session.finish().await?;
+            Ok(retired)
         };
         self.answer(ANSWER_WITHIN, work).await
     }

@@ -6,6 +6,7 @@ use super::{Session, Value};
 use crate::account::AccountId;
 use crate::database::{DatabaseError, Resealed, SealedPair};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 const SEALED_OTHERWISE: &str = "SELECT id, account_id, api_key, secret_key_sealed, sealed_with, created_at, expires_at \
      FROM account_keys WHERE sealed_with <> $1 AND (account_id > $2 OR (account_id = $2 AND id > $3)) \
@@ -17,6 +18,12 @@ const COUNT: &str = "SELECT sealed_with, count(*) FROM account_keys GROUP BY sea
 const TAKE: &str = "UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1 RETURNING version";
 
 const RESEAL: &str = "UPDATE account_keys SET secret_key_sealed = $3, sealed_with = $4 WHERE id = $1 AND sealed_with = $2 RETURNING created_at";
+
+const SUPERSEDE: &str =
+    "INSERT INTO outgoing_sealing_keys (id, outgoing_since) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+
+const RETIRE: &str = "INSERT INTO outgoing_sealing_keys (id, outgoing_since, retired_at) VALUES ($1, $2, $2) \
+     ON CONFLICT (id) DO UPDATE SET retired_at = excluded.retired_at WHERE outgoing_sealing_keys.retired_at IS NULL";
 
 /// Up to this many pairs that another key sealed, after the last one of the batch before.
 pub(super) async fn sealed_otherwise<S: Session>(
@@ -64,4 +71,23 @@ pub(super) async fn reseal<S: Session>(session: &mut S, pairs: &[Resealed], at: 
         }
     }
     Ok(stored)
+}
+
+/// Takes down that a key is to seal no more.
+pub(super) async fn supersede<S: Session>(session: &mut S, key: &str, at: Timestamp) -> Result<(), Fault> {
+    Ok(session.run(SUPERSEDE, &[key.into(), at.as_microsecond().into()]).await?)
+}
+
+/// Retires those that nothing is sealed with. Nobody else may write pairs meanwhile.
+pub(super) async fn retire<S: Session>(
+    session: &mut S,
+    keys: &BTreeSet<String>,
+    at: Timestamp,
+) -> Result<BTreeSet<String>, Fault> {
+    let in_use: BTreeSet<String> = count(session).await?.into_iter().map(|(key, _)| key).collect();
+    let unused: BTreeSet<String> = keys.difference(&in_use).cloned().collect();
+    for key in &unused {
+        session.run(RETIRE, &[key.as_str().into(), at.as_microsecond().into()]).await?;
+    }
+    Ok(unused)
 }

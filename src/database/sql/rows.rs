@@ -149,7 +149,7 @@ impl KeyRow {
         let cell = |column| Cell { table: "account_keys", column, row: &self.id };
         Ok(StoredKey {
             id: cell("id").id(KeyId::parse(&self.id))?,
-            api_key: ApiKey::imported(&self.api_key).map_err(|error| cell("api_key").unreadable(error.to_string()))?,
+            api_key: ApiKey::stored(&self.api_key).map_err(|error| cell("api_key").unreadable(error.to_string()))?,
             state: match self.expires_at {
                 Some(expires) => KeyState::Retiring { expires: cell("expires_at").time(expires)? },
                 None => KeyState::Active,

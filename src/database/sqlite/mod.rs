@@ -167,6 +167,8 @@ impl Dialect for Sqlite {
 
     const COUNTS_EACH_ROW: bool = true;
 
+    const LOCK_KEYS: Option<&'static str> = None;
+
     /// The order of a CROSS JOIN is kept: each owner is looked up by the index, which a scan would otherwise be preferred to.
     const BY_OWNERS: Which = which!(
         "id IN (SELECT owned.id FROM json_each($1) AS wanted CROSS JOIN accounts AS owned \

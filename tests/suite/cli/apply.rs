@@ -218,6 +218,36 @@ async fn it_does_the_same_on_postgresql() {
 }
 
 #[tokio::test]
+async fn a_database_that_answers_nobody_any_more_ends_the_run_after_a_few_accounts() {
+    let database = postgres().await.database("away").await;
+    let mut desk = Desk::new();
+    desk.database = database.url().to_owned();
+    let keyring = desk.path("opsadmin.keyring");
+    Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    let extra = ["--keyring", keyring.to_str().expect("it is text")];
+    let declare = |spec: &str| {
+        let all: Vec<_> = (0..6).map(|number| account(&format!("a{number}"), spec)).collect();
+        desk.write("all.yaml", &all.join("---\n"));
+    };
+    declare("{}");
+    desk.apply(&extra).await.succeeded();
+    declare("{ description: another }");
+    let sql = PgPool::connect(database.url()).await.expect("the database answers");
+    let mut theirs = sql.begin().await.expect("a transaction");
+    let lock = "LOCK TABLE accounts IN SHARE MODE";
+    sqlx::query(lock).execute(&mut *theirs).await.expect("it can be locked");
+    let stopped = desk.apply(&extra).await;
+    assert_eq!(stopped.status.code(), Some(1));
+    assert_eq!(stopped.stderr.matches("DatabaseUnavailable").count(), 3, "{stopped:?}");
+    let told =
+        "stopped, since the account database does not answer; 3 accounts not looked at: run the same command to go on";
+    assert!(stopped.stderr.contains(told), "{stopped:?}");
+    theirs.rollback().await.expect("it is let go");
+    let out = desk.apply(&extra).await.succeeded();
+    assert!(out.ends_with("6 accounts: 0 created, 6 changed, 0 unchanged\n"), "{out}");
+}
+
+#[tokio::test]
 async fn a_database_that_is_away_is_said_without_its_password() {
     let mut desk = Desk::with_quickstart();
     desk.database = format!("postgres://u:hunter2@127.0.0.1:{}/none", crate::support::ports::free_port());

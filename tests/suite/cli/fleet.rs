@@ -134,10 +134,10 @@ async fn one_bad_line_and_nothing_is_imported() {
         for expected in [
             ":1: roles: ",
             ":1: allowedIPs: ",
-            ":2: the account name \"ACME\" is taken, and nothing that exists is overwritten",
+            ":2: name: another account has this name, and nothing that exists is overwritten",
             ":3: apiKey: another account has this API key",
-            ":5: the account name \"douglas\" is taken",
-            ":6: OpsAdmin knows no affiliate \"Nowhere\"; register it",
+            ":5: name: another account has this name",
+            ":6: affiliate: OpsAdmin knows no affiliate of this name; register it",
             ":7: is not valid JSON",
         ] {
             assert!(refused.stderr.contains(&format!("{file}{expected}")), "{expected} in {}", refused.stderr);
@@ -165,7 +165,7 @@ async fn bad_lines_leave_no_database_behind_and_are_told_once() {
     let desk = Desk::new();
     let lines = [line("Acme", 1, &json!({})), line("acme", 2, &json!({}))].concat();
     let refused = desk.import("fleet.jsonl", &lines, &[]).await;
-    assert!(refused.stderr.contains(":2: the account name \"acme\" is taken"), "{refused:?}");
+    assert!(refused.stderr.contains(":2: name: another account has this name"), "{refused:?}");
     let refused = desk.import("fleet.jsonl", &lines, &["-o", "json"]).await;
     assert_eq!((refused.status.code(), &*refused.stderr), (Some(1), ""));
     let told: Value = serde_json::from_str(&refused.stdout).expect("it is JSON");
@@ -187,6 +187,34 @@ async fn keys_that_are_swapped_reach_no_column() {
         assert!(refused.stderr.contains(expected), "{refused:?}");
     }
     assert!(!format!("{refused:?}").contains("opsa_sk_swapped"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_is_told_without_the_keys_in_it() {
+    let desk = Desk::new();
+    desk.import("first.jsonl", &line("Acme", 1, &json!({})), &[]).await.succeeded();
+    // The cells of this line stand one column too far, so that nothing says which of them is its secret key.
+    let shifted = format!("apiKey,secretKey,affiliate,name\nAcme-Inc,legacy-api-key-0001,{LEGACY},Birch\n");
+    let taken = "apiKey,secretKey,name\nlegacy-9,0123456789abcdef,acme\n";
+    for (text, said) in [(&*shifted, ":2: affiliate: OpsAdmin knows no"), (taken, ":2: name: another account has")] {
+        for extra in [&[][..], &["--dry-run"], &["-o", "json"]] {
+            let refused = desk.import("fleet.csv", text, extra).await;
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert!(extra.contains(&"json") || refused.stderr.contains(said), "{refused:?}");
+            assert!(!format!("{refused:?}").contains(LEGACY), "{refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_key_that_everybody_would_see_reaches_no_column() {
+    let desk = Desk::new();
+    for field in ["name", "description", "affiliate"] {
+        let text = line("Acme", 1, &json!({ field: format!("{LEGACY}-1") }));
+        let refused = desk.import("fleet.jsonl", &text, &["--unknown-affiliate", "register"]).await;
+        assert!(refused.stderr.contains(&format!(":1: {field}: has a secret key in it")), "{refused:?}");
+        assert!(!format!("{refused:?}").contains(LEGACY), "{refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -105,6 +105,57 @@ async fn after_add_alone_the_whole_command_uses_what_was_added() {
     assert_eq!((end.len(), &end[0].0), (1, &added));
 }
 
+#[tokio::test]
+async fn what_was_left_before_the_last_step_does_not_bring_the_old_key_back() {
+    let desk = desk_with(2).await;
+    let old = desk.keys().await.remove(0).0;
+    for step in ["add", "use", "reseal"] {
+        desk.keyring(&["rotate", "--only", step]).await.succeeded();
+    }
+    let new = desk.keys().await.remove(0).0;
+    let (rest, _) = desk.rotate(&[]).await;
+    let keyring = &rest["keyring"].clone();
+    let mut expected = told(&Value::Null, false, 0, &[&old], &new, &[]);
+    expected["keyring"] = keyring.clone();
+    assert_eq!(rest, expected);
+    assert_eq!(desk.keys().await, [(new, "seals".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn one_at_a_time_changes_the_keyring() {
+    let desk = desk_with(1).await;
+    let path = desk.path("opsadmin.keyring");
+    let before = fs::read(&path).expect("it is there");
+    let held = fs::File::open(&path).expect("it is there");
+    held.lock().expect("nobody else has it");
+    let refused = desk.keyring(&["rotate"]).await;
+    assert_eq!((refused.status.code(), fs::read(&path).ok()), (Some(1), Some(before)), "{refused:?}");
+    assert!(refused.stderr.contains("another program is changing the keyring"), "{refused:?}");
+    drop(held);
+    desk.keyring(&["rotate"]).await.succeeded();
+}
+
+/// Whoever comes first, and whatever is refused.
+#[tokio::test]
+async fn many_at_once_lose_no_key() {
+    let desk = desk_with(40).await;
+    for round in 0..4 {
+        let new = (0..40).map(|number| account(&format!("r{round}-{number}"), "{}")).collect::<Vec<_>>();
+        desk.write(&format!("round{round}.yaml"), &new.join("---\n"));
+        let rotate = || desk.keyring(&["rotate"]);
+        let (apply, one, other) = tokio::join!(desk.apply(&[]), rotate(), rotate());
+        for finished in [one, other] {
+            let is_busy = finished.stderr.contains("another program is changing the keyring");
+            assert!(finished.status.success() || is_busy, "{finished:?}");
+        }
+        assert!(apply.status.success() || apply.stderr.contains("the keyring was rotated since"), "{apply:?}");
+        desk.apply(&[]).await.succeeded();
+        let keys = desk.keys().await;
+        assert!(keys.iter().all(|(_, state, _)| state != "missing"), "{keys:?}");
+    }
+    desk.secrets_come_back(&[]).await;
+}
+
 /// What is told of a run, without the keyring's file.
 fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
     json!({

@@ -1,5 +1,8 @@
 //! The commands that step in: `suspend`, `resume`, `rotate`; and what holds for all commands as a plugin and in a shell.
 
+use std::fs::OpenOptions;
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::office::{Office, refused};
@@ -122,6 +125,35 @@ async fn a_leak_ends_every_older_pair_and_is_asked_about() {
     let json: Value = serde_json::from_str(&json).expect("it is JSON");
     assert_eq!(json["rotated"]["revoked"], json!([pairs(&after)[0].0]));
     assert_eq!(json["waiting"]["resource"], "acme");
+}
+
+/// Otherwise a script would rotate again, and end the pair before the one that it was not told of.
+#[tokio::test]
+async fn a_rotation_that_cannot_be_told_says_that_it_was_made() {
+    let office = one().await;
+    let mut rotate = Command::new(env!("CARGO_BIN_EXE_opsadmin"));
+    rotate.env_clear().args(["rotate", "acme", "--database", office.database.url(), "--keyring"]).arg(office.keyring());
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let finished = rotate.stdout(full).output().expect("it starts");
+    let said = String::from_utf8_lossy(&finished.stderr);
+    assert!(said.contains("the keys WERE rotated, and what came of it could not be told"), "{said}");
+    assert_eq!(pairs(&office.json(&["get", "acme"]).await).len(), 2);
+}
+
+#[tokio::test]
+async fn whoever_has_swapped_keys_is_shown_without_them_stopped_and_given_others() {
+    let office = one().await;
+    office.by_hand("UPDATE account_keys SET api_key = 'opsa_sk_swapped00000000000000'").await;
+    for format in ["text", "json"] {
+        let shown = office.run(&["get", "acme", "-o", format]).await.succeeded();
+        assert!(shown.contains("(hidden)") && !shown.contains("opsa_sk_"), "{shown}");
+    }
+    office.run(&["suspend", "acme", "--reason", "leaked"]).await.succeeded();
+    office.call_with_keyring(&["keyring", "rotate"]).run().await.succeeded();
+    let rotated = office.call_with_keyring(&["rotate", "acme", "-o", "json"]).run().await.succeeded();
+    let rotated: Value = serde_json::from_str(&rotated).expect("it is JSON");
+    assert_eq!(pairs(&rotated["account"]).len(), 2, "{rotated}");
+    assert!(!rotated.to_string().contains("opsa_sk_"), "{rotated}");
 }
 
 #[tokio::test]

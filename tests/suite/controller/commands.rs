@@ -102,11 +102,14 @@ async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked
     assert_eq!(said["rotated"]["revoked"].as_array().map(Vec::len), Some(1), "{said}");
 
     scene.stop().await;
-    scene.strip_finalizers("acme").await;
     scene.accounts().delete("acme", &DeleteParams::default()).await.expect("the API server takes the deletion");
-    let asked = revoke(&scene, &[]).await;
+    let going = revoke(&scene, &[]).await;
+    let warning = "its Secret is NOT written with it, since its ApiAccount is being deleted: ";
+    assert!(going.stderr.contains(warning) && !going.status.success(), "{going:?}");
+    scene.strip_finalizers("acme").await;
+    let gone = revoke(&scene, &[]).await;
     let warning = "its Secret is NOT written with it, since the cluster has no such ApiAccount: ";
-    assert!(asked.stderr.contains(warning) && !asked.status.success(), "{asked:?}");
+    assert!(gone.stderr.contains(warning) && !gone.status.success(), "{gone:?}");
 }
 
 /// Rotates acme's keys for a leak.

@@ -5,6 +5,7 @@ use crate::support::ports::free_port;
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::wait::eventually;
 use opsadmin_operator::database::{AccountRegister, DatabaseError, open, open_existing};
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
 use std::fs::{self, File, Permissions};
@@ -155,6 +156,19 @@ async fn connections_lost_while_idle_are_noticed_before_use() {
                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'opsadmin'";
     assert_ne!(fresh.column(others).await, ["0"]);
     create(&*database, owner("survives"), settings("survives")).await;
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused_before_anything_is_made() {
+    let server = Postgres::new().await;
+    let mut admin = PgConnection::connect(&server.url("postgres")).await.unwrap();
+    let create = "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    sqlx::query(create).execute(&mut admin).await.unwrap();
+    let database = open(&server.url("latin")).unwrap();
+    let refused = database.migrate().await.unwrap_err();
+    assert!(matches!(refused, DatabaseError::Refused { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("the encoding of this database is LATIN1, and it must be UTF8"), "{refused}");
+    assert_eq!(database.pending_migrations().await.unwrap().len(), 3);
 }
 
 #[tokio::test]

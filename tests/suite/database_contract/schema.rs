@@ -5,7 +5,7 @@ use futures::future::join_all;
 use opsadmin_operator::account::AccountId;
 use opsadmin_operator::database::{DatabaseError, open};
 
-const MIGRATIONS: [&str; 2] = ["0001_accounts", "0002_versions"];
+const MIGRATIONS: [&str; 3] = ["0001_accounts", "0002_versions", "0003_sealing_keys"];
 
 pub async fn migrating_twice_changes_nothing(fresh: Fresh) {
     let database = open(fresh.url()).unwrap();
