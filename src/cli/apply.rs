@@ -11,14 +11,15 @@ use super::prune::PruneArgs;
 use super::report::AccountReport;
 use super::retention::RetentionArgs;
 use super::surroundings::Machine;
-use crate::account::{ClusterId, Life};
-use crate::database::{AccountDatabase, AccountRegister, DatabaseError};
+use crate::account::{ClusterId, Owner};
+use crate::database::{AccountDatabase, AccountRegister, DatabaseError, IsDeclared};
 use crate::manifests::Manifest;
 use crate::reconcile::{Outcome, Reconciler, Refusal, Surroundings, Turn, Turns};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -100,7 +101,6 @@ impl Apply {
         let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         let mut turns = Turns::new(manifests, BATCH);
-        let mut may_be_wanted = false;
         let mut in_vain = 0;
         while let Some(turn) = turns.next() {
             let Turn::Declared(batch) = turn else {
@@ -124,7 +124,6 @@ impl Apply {
                 let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
                 in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
                 if turns.decides(manifest, &outcome) {
-                    may_be_wanted |= may_be_deleted(&outcome);
                     applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
                 }
                 if in_vain == IN_VAIN {
@@ -133,19 +132,25 @@ impl Apply {
             }
         }
         let code = applied.finish(output)?;
-        if !may_be_wanted {
-            self.purge(database.as_ref(), cluster, began, output).await;
-        }
+        let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
+        self.purge(database.as_ref(), cluster, &|owner| declared.contains(owner), began, output).await;
         Ok(code)
     }
 
     /// Purges what was deleted longer ago than it is kept; nothing that this run deleted. The accounts are as declared by now
     /// and the next run purges too, so a failure is told and is none of this run's.
-    async fn purge(&self, database: &dyn AccountDatabase, cluster: &ClusterId, began: Timestamp, output: &Output) {
+    async fn purge(
+        &self,
+        database: &dyn AccountDatabase,
+        cluster: &ClusterId,
+        is_declared: IsDeclared<'_>,
+        began: Timestamp,
+        output: &Output,
+    ) {
         let Ok(before) = began.checked_sub(self.retention.deleted_account_retention) else {
             return;
         };
-        match database.purge(cluster, before, Machine.now()).await {
+        match database.purge(cluster, is_declared, before, Machine.now()).await {
             Ok(0) => {}
             Ok(accounts) => output.complain(format!(
                 "purged {} that had been deleted for longer than --deleted-account-retention",
@@ -176,10 +181,4 @@ impl Apply {
 
 fn is_away(outcome: &Outcome) -> bool {
     matches!(outcome.refusal, Some(Refusal::Database(DatabaseError::Unavailable { .. })))
-}
-
-/// Whether what is declared here may be a deleted account that was not restored: it must keep its keys.
-fn may_be_deleted(outcome: &Outcome) -> bool {
-    let is_deleted = |life: &Life| matches!(life, Life::Deleted { .. });
-    outcome.refusal.is_some() && outcome.account.as_ref().is_none_or(|account| is_deleted(&account.life))
 }

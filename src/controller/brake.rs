@@ -90,8 +90,14 @@ impl Brake {
         self.state().held.remove(who);
     }
 
-    /// Forgets whom it holds of those that are no longer there to be held. A deletion whose resource somebody made vanish is
-    /// that of an orphan.
+    /// The resource is gone. A deletion that is held still was let go by nobody: it is that of an orphan.
+    pub fn vanished(&self, who: &Resource) {
+        let State { held, held_orphans, .. } = &mut *self.state();
+        held_orphans.extend(held.take(who));
+    }
+
+    /// Forgets whom it holds of those that are no longer there to be held, as [`Self::vanished`] does for what no watch has
+    /// shown.
     pub fn keep(&self, is_going: impl Fn(&Resource) -> bool, is_orphan: impl Fn(&Resource) -> bool) {
         let State { held, held_orphans, .. } = &mut *self.state();
         held_orphans.extend(held.iter().cloned());
@@ -212,5 +218,18 @@ mod tests {
         brake.keep(|_| false, |resource| *resource == named(5));
         assert_eq!(brake.held(), 0);
         assert!(brake.let_go(&named(5), End::Orphan, 9, start + WINDOW * 3).is_err());
+    }
+
+    #[test]
+    fn a_deletion_that_was_let_go_leaves_no_held_orphan_behind() {
+        let (brake, start) = (Brake::new(20), Instant::now());
+        assert_eq!(let_go(&brake, 7, start), 5);
+        brake.release(&named(5));
+        brake.vanished(&named(5));
+        brake.vanished(&named(6));
+        assert_eq!(brake.held(), 0);
+        let later = start + WINDOW * 3;
+        assert!(brake.let_go(&named(5), End::Orphan, 9, later).is_ok(), "it has a new resource, which vanished too");
+        assert!(brake.let_go(&named(6), End::Orphan, 9, later).is_err());
     }
 }

@@ -11,6 +11,7 @@ mod memory;
 mod object;
 mod orphans;
 mod queues;
+mod release;
 mod resources;
 mod scope;
 mod sweep;

@@ -1,19 +1,16 @@
 //! One resource: finalizer, reconcile, status, events and log lines.
 
-use super::brake::{Brake, End};
+use super::brake::Brake;
 use super::connect::{Connection, Ready};
 use super::events::Events;
 use super::memory::Memory;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
-use crate::account::{ClusterId, Owner};
+use crate::account::ClusterId;
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
-use crate::reconcile::{
-    DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, deletion_policy, is_confirmed, is_held, status,
-};
-use crate::secrets::Belonging;
+use crate::reconcile::{Desired, Done, Outcome, Refusal, Verified, status};
 use crate::secrets::said::reason;
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
@@ -46,7 +43,7 @@ pub(super) struct Controlled {
 }
 
 /// When to look again, and what came of this look; no outcome if there was no look at all.
-type Looked = Result<(Action, Option<Outcome>), kube::Error>;
+pub(super) type Looked = Result<(Action, Option<Outcome>), kube::Error>;
 
 /// Reconciles one resource and answers when to look again.
 ///
@@ -108,52 +105,6 @@ impl Controlled {
         self.report(resource, &desired.secret.at.name, outcome, previous).await
     }
 
-    /// The finalizer goes only when the account no longer authenticates, or was left as it is on request.
-    async fn release(&self, resource: &ApiAccount) -> Looked {
-        let belonging = Belonging { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
-        let Some(ready) = self.ready().await else {
-            return Ok((Action::await_change(), None));
-        };
-        let policy = deletion_policy(&resource.spec);
-        let outcome = match ready {
-            // Its status says so, and is all that does after a restart: it is not overwritten.
-            Err(_) if self.was_held(resource) && self.hold(resource, policy).is_some() => {
-                return Ok((Action::await_change(), None));
-            }
-            Err(refusal) => Outcome::refused(refusal),
-            Ok(ready) => match self.hold(resource, policy) {
-                Some(held) => Outcome::refused(held),
-                None => ready.reconciler.release(&belonging, policy, resource.metadata.generation).await,
-            },
-        };
-        if outcome.refusal.is_some() {
-            let previous = self.memory.status(resource);
-            return self.report(resource, "", outcome, previous).await;
-        }
-        self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
-        self.tell(resource, &outcome, false).await;
-        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
-        self.patch_finalizers(resource, false).await?;
-        self.memory.forget(resource);
-        self.versions.forget(&ObjectRef::from_obj(resource));
-        self.brake.release(&ObjectRef::from_obj(resource));
-        Ok((Action::await_change(), Some(outcome)))
-    }
-
-    /// Whether too many lose their access at once for this one to be let go unasked.
-    fn hold(&self, resource: &ApiAccount, policy: DeletionPolicy) -> Option<Refusal> {
-        if policy == DeletionPolicy::Retain || is_confirmed(resource) {
-            return None;
-        }
-        let (accounts, end) = (self.versions.known(), End::Deletion { was_held: self.was_held(resource) });
-        let held = self.brake.let_go(&ObjectRef::from_obj(resource), end, accounts, Instant::now()).err()?;
-        Some(Refusal::DeletionHeld { limit: held.limit })
-    }
-
-    fn was_held(&self, resource: &ApiAccount) -> bool {
-        is_held(self.memory.status(resource).as_ref())
-    }
-
     /// The resources there are, once all of them have been listed.
     pub fn resources(&self) -> Option<Resources> {
         self.stores.complete(self.scopes)
@@ -161,7 +112,7 @@ impl Controlled {
 
     /// Waits for the end of the first try, which is soon, so that a start does not look like an outage. `None` when the
     /// controller is ending.
-    async fn ready(&self) -> Option<Result<Arc<Ready>, Refusal>> {
+    pub(super) async fn ready(&self) -> Option<Result<Arc<Ready>, Refusal>> {
         let mut connection = self.connection.clone();
         let tried = connection.wait_for(|connection| !matches!(connection, Connection::Trying)).await;
         match tried.as_deref().ok()? {
@@ -174,7 +125,7 @@ impl Controlled {
     }
 
     /// Writes the status if it says anything new, tells what happened, and answers when to look again.
-    async fn report(
+    pub(super) async fn report(
         &self,
         resource: &ApiAccount,
         secret_name: &str,
@@ -218,7 +169,7 @@ impl Controlled {
         }
     }
 
-    async fn tell(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
+    pub(super) async fn tell(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         for done in &outcome.done {
             self.events.done(resource, done).await;
@@ -240,7 +191,7 @@ impl Controlled {
     }
 
     /// The version that was seen goes along: if anything changed since, nothing is patched and the next look decides.
-    async fn patch_finalizers(&self, resource: &ApiAccount, wanted: bool) -> Result<(), kube::Error> {
+    pub(super) async fn patch_finalizers(&self, resource: &ApiAccount, wanted: bool) -> Result<(), kube::Error> {
         let mut finalizers = resource.finalizers().to_vec();
         finalizers.retain(|finalizer| finalizer != FINALIZER);
         if wanted {

@@ -37,6 +37,7 @@ impl Orphans {
         let Some(resources) = controlled.resources() else {
             return;
         };
+        let alive: HashSet<_> = live.iter().map(resource).collect();
         let missing: Vec<Owner> = live.into_iter().filter(|owner| resources.lacks(&resource(owner))).collect();
         controlled.metrics.orphans(missing.len());
         if resources.is_empty() && !missing.is_empty() {
@@ -52,9 +53,10 @@ impl Orphans {
         }
         self.nothing_told = false;
         self.seen.retain(|owner, _| missing.contains(owner));
-        // An orphan whose resource came back, or a deletion whose end no watch has shown.
-        let lost: HashSet<_> = missing.iter().map(resource).collect();
-        controlled.brake.keep(|held| resources.is_going(held), |held| lost.contains(held));
+        // An orphan whose resource came back, or a deletion whose end no watch has shown. Asked anew, since one whose resource
+        // goes at this moment would be neither.
+        let is_orphan = |held: &ObjectRef<ApiAccount>| alive.contains(held) && resources.lacks(held);
+        controlled.brake.keep(|held| resources.is_going(held), is_orphan);
         let mut left = missing.len();
         for owner in missing {
             let orphan = self.seen.entry(owner.clone()).or_insert_with(|| {

@@ -143,10 +143,12 @@ impl Sweeper {
             Err(error) => tracing::debug!(%error, "the live accounts could not be read"),
         }
         let now = Timestamp::now();
-        let Ok(before) = now.checked_sub(self.retention) else {
+        let (Ok(before), Some(resources)) = (now.checked_sub(self.retention), self.controlled.resources()) else {
             return;
         };
-        match self.database.purge(cluster, before, now).await {
+        // One that is refused or paused may yet be healed, and one in a namespace that is not watched may be there.
+        let is_declared = |owner: &Owner| !resources.lacks(&resource(owner));
+        match self.database.purge(cluster, &is_declared, before, now).await {
             Ok(0) => {}
             Ok(accounts) => tracing::info!(accounts, "purged what was deleted longer ago than it is kept"),
             Err(error) => tracing::debug!(%error, "nothing could be purged"),

@@ -1,5 +1,5 @@
-//! Resources that wait for what others have to bring about: the database's return, or a name. Each is looked at when that
-//! has come, however long its pause after so many failures would last.
+//! Resources that wait for what others have to bring about: the database's return, a name, or the lists of all namespaces.
+//! Each is looked at when that has come, however long its pause after so many failures would last.
 //!
 //! Looking is all that this asks for: the work queue bounds how many do so at a time.
 
@@ -32,6 +32,7 @@ pub(super) struct Waiting {
 struct State {
     database: HashSet<Resource>,
     names: HashMap<String, HashSet<Resource>>,
+    lists: HashSet<Resource>,
     /// When those that waited for the database were woken, and how long not to do so again.
     woken: Option<(Instant, Duration)>,
 }
@@ -97,6 +98,19 @@ impl Waiting {
         }
     }
 
+    /// This one waits until every namespace has been listed.
+    pub fn for_lists(&self, resource: &Resource) {
+        self.state().lists.insert(resource.clone());
+    }
+
+    /// Takes in that every namespace has been listed.
+    pub fn listed(&self) {
+        let woken = std::mem::take(&mut self.state().lists);
+        for resource in &woken {
+            self.queues.send(resource);
+        }
+    }
+
     /// Done when a resource begins to wait for the database, or did so since the last time.
     pub async fn began(&self) {
         self.began.notified().await;
@@ -111,6 +125,7 @@ impl Waiting {
     pub fn forget(&self, resource: &Resource) {
         let mut state = self.state();
         state.database.remove(resource);
+        state.lists.remove(resource);
         state.names.retain(|_, waiting| {
             waiting.remove(resource);
             !waiting.is_empty()

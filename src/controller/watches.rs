@@ -82,11 +82,12 @@ async fn reconcile_accounts(
             Ok(Event::InitApply(account)) if awaits_confirmation(account) => {
                 memory.brake.hold(&ObjectRef::from_obj(account));
             }
+            Ok(Event::InitDone) if memory.resources().is_some() => memory.waiting.listed(),
             Ok(Event::Delete(account)) => {
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
                 memory.waiting.forget(&ObjectRef::from_obj(account));
-                memory.brake.release(&ObjectRef::from_obj(account));
+                memory.brake.vanished(&ObjectRef::from_obj(account));
             }
             _ => {}
         })

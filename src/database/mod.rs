@@ -36,6 +36,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+/// Whether there is a declaration of this owner's account, whatever state it is in.
+pub type IsDeclared<'a> = &'a (dyn Fn(&Owner) -> bool + Sync);
+
 /// The account database that the URL names: `sqlite://FILE`, where a missing file is made, or `postgres://...`.
 ///
 /// The server need not be there yet: each call connects if need be, and [`DatabaseError::Unavailable`] says that it could
@@ -145,11 +148,13 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The affiliates that OpsAdmin knows, by name.
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
-    /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Answers
-    /// with how many.
+    /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Leaves out
+    /// those whose owner is declared, which may yet be restored: with the same keys, however long that takes. Answers with how
+    /// many.
     async fn purge(
         &self,
         cluster: &ClusterId,
+        is_declared: IsDeclared<'_>,
         deleted_before: Timestamp,
         at: Timestamp,
     ) -> Result<usize, DatabaseError>;

@@ -2,7 +2,7 @@
 
 use super::Metrics;
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError, IsDeclared};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -78,10 +78,11 @@ impl AccountDatabase for Measured {
     async fn purge(
         &self,
         cluster: &ClusterId,
+        is_declared: IsDeclared<'_>,
         deleted_before: Timestamp,
         at: Timestamp,
     ) -> Result<usize, DatabaseError> {
-        self.count(self.database.purge(cluster, deleted_before, at).await)
+        self.count(self.database.purge(cluster, is_declared, deleted_before, at).await)
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

@@ -4,7 +4,7 @@
 
 mod stage;
 
-use super::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
+use super::{AccountDatabase, Action, Change, DatabaseError, IsDeclared, Keyring, UnknownAffiliate};
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, Life, Owner, Settings, StoredKey, Version,
 };
@@ -288,7 +288,13 @@ impl AccountDatabase for Rehearsal {
     }
 
     /// Nothing is purged in a rehearsal: it is over long before anything's time is.
-    async fn purge(&self, _: &ClusterId, _: Timestamp, _: Timestamp) -> Result<usize, DatabaseError> {
+    async fn purge(
+        &self,
+        _: &ClusterId,
+        _: IsDeclared<'_>,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<usize, DatabaseError> {
         Ok(0)
     }
 

@@ -15,7 +15,7 @@ pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use migrations::apply_missing;
 pub(super) use read::{Which, which};
 
-use super::{AccountDatabase, Change, Changed, DatabaseError};
+use super::{AccountDatabase, Change, Changed, DatabaseError, IsDeclared};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use fault::Fault;
@@ -169,12 +169,13 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     async fn purge(
         &self,
         cluster: &ClusterId,
+        is_declared: IsDeclared<'_>,
         deleted_before: Timestamp,
         at: Timestamp,
     ) -> Result<usize, DatabaseError> {
         let work = async {
             let mut session = self.dialect.read().await?;
-            let due = purge::due(&mut session, cluster, deleted_before).await?;
+            let due = purge::due(&mut session, cluster, is_declared, deleted_before).await?;
             session.finish().await?;
             if due.is_empty() {
                 return Ok(0);

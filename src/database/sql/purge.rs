@@ -2,13 +2,15 @@
 
 use super::fault::Fault;
 use super::{Session, Value};
-use crate::account::ClusterId;
+use crate::account::{ClusterId, Owner};
+use crate::database::IsDeclared;
 use jiff::Timestamp;
 
 /// The most accounts purged in one transaction: others wait for it.
-const BATCH: i64 = 500;
+const BATCH: usize = 500;
 
-const DUE: &str = "SELECT id FROM accounts WHERE owner_cluster = $1 AND deleted_at < $2 ORDER BY deleted_at LIMIT $3";
+const DUE: &str = "SELECT id, owner_namespace, owner_name FROM accounts \
+     WHERE owner_cluster = $1 AND deleted_at < $2 ORDER BY deleted_at";
 
 /// Takes the row for this transaction, if it is still due: its resource may be coming back at this moment.
 const TAKE: &str = "UPDATE accounts SET version = version + 1 WHERE id = $1 AND deleted_at < $2 RETURNING id";
@@ -27,11 +29,16 @@ const REMOVE: [&str; 4] = [
 pub(super) async fn due<S: Session>(
     session: &mut S,
     cluster: &ClusterId,
+    is_declared: IsDeclared<'_>,
     deleted_before: Timestamp,
 ) -> Result<Vec<String>, Fault> {
-    let values = [cluster.as_str().into(), deleted_before.as_microsecond().into(), BATCH.into()];
-    let ids: Vec<(String,)> = session.rows(DUE, &values).await?;
-    Ok(ids.into_iter().map(|(id,)| id).collect())
+    let values = [cluster.as_str().into(), deleted_before.as_microsecond().into()];
+    let deleted: Vec<(String, String, String)> = session.rows(DUE, &values).await?;
+    let due = deleted.into_iter().filter_map(|(id, namespace, name)| {
+        let owner = Owner { cluster: cluster.clone(), namespace, name };
+        (!is_declared(&owner)).then_some(id)
+    });
+    Ok(due.take(BATCH).collect())
 }
 
 /// Purges these if they are still due, and answers with how many were.

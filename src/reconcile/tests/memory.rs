@@ -1,7 +1,7 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Life, Owner, Settings, StoredKey, Version};
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, UnknownAffiliate};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, IsDeclared, UnknownAffiliate};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
@@ -155,10 +155,17 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().filter_map(live).collect())
     }
 
-    async fn purge(&self, _: &ClusterId, deleted_before: Timestamp, _: Timestamp) -> Result<usize, DatabaseError> {
+    async fn purge(
+        &self,
+        _: &ClusterId,
+        is_declared: IsDeclared<'_>,
+        deleted_before: Timestamp,
+        _: Timestamp,
+    ) -> Result<usize, DatabaseError> {
         let mut rows = lock(&self.rows);
         let before = rows.len();
-        rows.retain(|row| !matches!(row.life, Life::Deleted { since } if since < deleted_before));
+        let is_due = |row: &Account| matches!(row.life, Life::Deleted { since } if since < deleted_before);
+        rows.retain(|row| !is_due(row) || row.owner.as_ref().is_some_and(is_declared));
         Ok(before - rows.len())
     }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::scene::{SOON, Scene};
+use crate::support::proxy::{Call, Fault, Proxy};
 use crate::support::wait::eventually;
 
 async fn enabled(sql: &PgPool) -> i64 {
@@ -62,6 +63,83 @@ async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them
     })
     .await;
     scene.ready("bystander").await;
+}
+
+#[tokio::test]
+async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() {
+    let mut scene = Scene::with_controller("held and stripped", &[]).await;
+    let sql = scene.sql().await;
+    for number in 0..8 {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..8 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    let names = held(&scene, 3).await;
+    // A restart forgets who was let go, as ten minutes would, so that the number alone holds nobody up any more.
+    scene.stop().await;
+    scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
+    scene.create("bystander", json!({})).await;
+    scene.ready("bystander").await;
+    scene.annotate(&names[0], json!({ "ops-admin.com/confirm-deletion": "true" })).await;
+    scene.delete(&names[0]).await;
+    for name in &names[1..] {
+        scene.strip_finalizers(name).await;
+    }
+    eventually("those that are held to be told of", SOON, async || {
+        let log = scene.log();
+        if log.matches("the account has lost its ApiAccount and is held").count() == 2 { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(enabled(&sql).await, 3, "and the one that has its resource");
+
+    // They hold up nobody else, and are let go once a person says so.
+    scene.delete("bystander").await;
+    scene.create(&names[1], json!({})).await;
+    scene.ready(&names[1]).await;
+    scene.delete(&names[1]).await;
+    assert_eq!(enabled(&sql).await, 1);
+}
+
+#[tokio::test]
+async fn a_restart_lets_no_deletion_go_in_the_place_of_those_held_in_another_namespace() {
+    let mut scene = Scene::set("held in one namespace").await;
+    let other = scene.cluster.namespace("deleted in another").await;
+    let namespaces = [scene.namespace.name().to_owned(), other.name().to_owned()];
+    let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
+    scene.start_as(scene.cluster.kubeconfig(), &namespaces, &[]);
+    for number in 0..6 {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..6 {
+        scene.ready(&format!("a{number}")).await;
+    }
+    let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+    deleted.expect("the API server takes the deletion");
+    held(&scene, 1).await;
+    let full = std::mem::replace(&mut scene.namespace, other);
+    scene.create("lone", json!({})).await;
+    scene.ready("lone").await;
+    scene.stop().await;
+    scene.accounts().delete("lone", &DeleteParams::default()).await.expect("the API server takes the deletion");
+
+    let proxy = Proxy::new(scene.cluster.kubeconfig(), scene.database.url()).await;
+    let hidden = full.name().to_owned();
+    let is_hidden = move |call: &Call| call.what == "LIST apiaccounts" && call.name == hidden;
+    proxy.trace.meet_all(is_hidden, Fault::refuse(403, "Forbidden"));
+    scene.start_as(proxy.kubeconfig(), &namespaces, &[]);
+    eventually("the deletion to wait", SOON, async || {
+        let log = scene.log();
+        if log.contains("waits until every namespace has been listed") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    scene.create("bystander", json!({})).await;
+    scene.ready("bystander").await;
+    proxy.trace.heal();
+    scene.event("lone", "DeletionHeld").await;
+    assert_eq!(enabled(&scene.sql().await).await, 3, "{}", scene.log());
 }
 
 #[tokio::test]

@@ -202,3 +202,41 @@ async fn what_was_deleted_is_purged_after_its_time() {
     assert_eq!(actions, ["created", "deleted", "purged"]);
     scene.stop().await;
 }
+
+#[tokio::test]
+async fn a_deleted_account_whose_resource_is_back_keeps_its_keys_however_long_it_is_refused_or_paused() {
+    let mut scene = Scene::with_controller("back and refused", &[]).await;
+    let sql = scene.sql().await;
+    for name in ["gone", "paused", "refused"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    let mut keys = Vec::new();
+    for name in ["paused", "refused", "gone"] {
+        keys.push(scene.data(&format!("{name}-opsadmin")).await);
+        scene.delete(name).await;
+        scene.no_secret(&format!("{name}-opsadmin")).await;
+    }
+    scene.stop().await;
+    scene.create("paused", json!({})).await;
+    scene.annotate("paused", json!({ "ops-admin.com/paused": "true" })).await;
+    scene.create("refused", json!({ "affiliate": "Nowhere" })).await;
+
+    // It was deleted last: when it is purged, the time of the others is over too.
+    scene.start(&["--deleted-account-retention", "1s", "--sweep-interval", "1s"]);
+    eventually("the account without a resource to be purged", SOON, async || {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts WHERE name = 'gone'")
+            .fetch_one(&sql)
+            .await
+            .expect("a count");
+        if left == 0 { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+    scene.annotate("paused", json!({ "ops-admin.com/paused": null })).await;
+    scene.change("refused", json!({ "affiliate": null })).await;
+    for (name, keys) in ["paused", "refused"].iter().zip(keys) {
+        scene.ready(name).await;
+        assert_eq!(scene.data(&format!("{name}-opsadmin")).await, keys, "{name}");
+    }
+    scene.stop().await;
+}

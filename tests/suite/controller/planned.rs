@@ -325,12 +325,12 @@ async fn what_is_planned_is_what_then_happens(test_name: &str, apply: &[&str]) {
             "observed unchanged Drifted",
             "fresh create",
             "blocked refuse SecretConflict",
-            "wants refuse AdoptionRequired",
             "adopts adopt",
             "stranger refuse UnknownAffiliate",
             "gone delete",
             "retained change",
             "taken refuse OwnedElsewhere",
+            "wants refuse AdoptionRequired",
         ]
     );
     // Only what lies in the Secrets themselves is not seen by whoever may not look at them.

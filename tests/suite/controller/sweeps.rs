@@ -87,7 +87,9 @@ async fn a_sweep_over_unchanged_accounts_does_nothing() {
     let is_idle = |asked: &&String| {
         // Versions; live accounts, for orphans; deleted ones, to purge. One of each, however many accounts.
         asked.starts_with("SELECT owner_namespace, owner_name")
-            || asked.starts_with("SELECT id FROM accounts WHERE owner_cluster = $1 AND deleted_at < $2")
+            || asked.starts_with(
+                "SELECT id, owner_namespace, owner_name FROM accounts WHERE owner_cluster = $1 AND deleted_at <",
+            )
             || asked.starts_with("BEGIN")
             || ["COMMIT", "ROLLBACK", "SELECT 1", "UNLISTEN *"].contains(&asked.as_str())
     };

@@ -148,7 +148,7 @@ pub async fn what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_a
     }
     let later = now() + 1.hour();
     let purging = Arc::clone(&programs[1]);
-    let purging = tokio::spawn(async move { purging.purge(&owner("x").cluster, later, later).await });
+    let purging = tokio::spawn(async move { purging.purge(&owner("x").cluster, &|_| false, later, later).await });
     let restoring = deleted.iter().cloned().enumerate().map(|(number, account)| {
         let database = Arc::clone(&programs[number % programs.len()]);
         let change = update(&account, &settings(&account.settings.name));

@@ -14,7 +14,7 @@ pub async fn an_account_is_found_by_its_id_wherever_it_is_in_its_life(fresh: Fre
     let deleted = database.commit(&deletion(&made)).await.unwrap();
     assert_eq!(database.find_by_id(made.id).await.unwrap(), Some(deleted));
     let later = now() + 1.second();
-    database.purge(&owner("any").cluster, later, later).await.unwrap();
+    database.purge(&owner("any").cluster, &|_| false, later, later).await.unwrap();
     assert_eq!(database.find_by_id(made.id).await.unwrap(), None);
 }
 
@@ -76,7 +76,7 @@ pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {
     let updated = database.commit(&update).await.unwrap();
     let deleted = database.commit(&deletion(&updated)).await.unwrap();
     let later = now() + 2.seconds();
-    database.purge(&owner("any").cluster, later, later).await.unwrap();
+    database.purge(&owner("any").cluster, &|_| false, later, later).await.unwrap();
 
     let told = database.journal(deleted.id).await.unwrap();
 

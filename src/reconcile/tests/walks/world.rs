@@ -9,7 +9,7 @@ use super::edits::Target;
 use super::ports::Ports;
 use super::promises::{Acting, Witness};
 use super::steps::{Declare, SLOTS, Slot, Step, Trouble};
-use crate::account::{Account, ClusterId, Life};
+use crate::account::{Account, ClusterId, Life, Owner};
 use crate::api::{
     ApiAccount, ApiAccountSpec, ApiAccountStatus, DeletionPolicy, ManagementPolicy, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION, RotationSpec,
@@ -101,7 +101,10 @@ impl World {
             Step::Collect => self.collect(),
             Step::Purge => {
                 let before = self.now() - RETENTION;
-                run(self.ports.accounts.purge(&here(), before, self.now())).unwrap();
+                let declared: Vec<Owner> =
+                    (0..SLOTS).filter(|slot| self.resources[*slot].is_some()).map(|slot| owner(NAMES[slot])).collect();
+                let is_declared = |owner: &Owner| declared.contains(owner);
+                run(self.ports.accounts.purge(&here(), &is_declared, before, self.now())).unwrap();
             }
             Step::Restart => self.at_start = run(self.ports.accounts.list_by_cluster(&here())).unwrap(),
             Step::Clock(seconds) => self.set_clock(*seconds),

@@ -201,9 +201,9 @@ impl Asked {
             ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
             other => other,
         };
-        let parts = match parts {
-            ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
-            other => other,
+        let (namespace, parts) = match parts {
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
+            other => ("", other),
         };
         let resource = parts.iter().enumerate().filter(|(place, _)| *place != 1).map(|(_, part)| *part);
         let resource = resource.collect::<Vec<_>>().join("/");
@@ -214,6 +214,7 @@ impl Asked {
             "GET" if name.is_empty() => "LIST",
             other => other,
         };
+        let name = if verb == "LIST" { namespace.to_owned() } else { name };
         Self { verb: verb.to_owned(), resource, name }
     }
 }

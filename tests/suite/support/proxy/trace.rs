@@ -29,7 +29,7 @@ pub struct Call {
     pub to: To,
     /// What it asks, such as `POST secrets` or the statement: the same in each run of the same thing.
     pub what: String,
-    /// The object that it names, if it does.
+    /// The object that it names, if it does; of a list, the namespace.
     pub name: String,
     /// Which of the calls that ask the same, from 1.
     pub number: usize,

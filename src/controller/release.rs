@@ -1,0 +1,85 @@
+//! A resource that is being deleted: its account loses its access before it goes, unless the brake holds it.
+
+use super::brake::End;
+use super::object::{Controlled, Looked};
+use crate::account::Owner;
+use crate::api::ApiAccount;
+use crate::reconcile::{DeletionPolicy, Outcome, Refusal, deletion_policy, is_confirmed, is_held};
+use crate::secrets::Belonging;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use std::time::Instant;
+
+impl Controlled {
+    /// The finalizer goes only when the account no longer authenticates, or was left as it is on request.
+    pub(super) async fn release(&self, resource: &ApiAccount) -> Looked {
+        let belonging = Belonging { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
+        let Some(ready) = self.ready().await else {
+            return Ok((Action::await_change(), None));
+        };
+        if may_be_held(resource) && !self.knows_whom_it_holds(resource) {
+            return Ok((Action::await_change(), None));
+        }
+        let policy = deletion_policy(&resource.spec);
+        let outcome = match ready {
+            // Its status says so, and is all that does after a restart: it is not overwritten.
+            Err(_) if self.was_held(resource) && self.hold(resource).is_some() => {
+                return Ok((Action::await_change(), None));
+            }
+            Err(refusal) => Outcome::refused(refusal),
+            Ok(ready) => match self.hold(resource) {
+                Some(held) => Outcome::refused(held),
+                None => ready.reconciler.release(&belonging, policy, resource.metadata.generation).await,
+            },
+        };
+        if outcome.refusal.is_some() {
+            let previous = self.memory.status(resource);
+            return self.report(resource, "", outcome, previous).await;
+        }
+        self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.tell(resource, &outcome, false).await;
+        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
+        // Before the watch shows that it is gone: what is held then was let go by nobody.
+        self.brake.release(&ObjectRef::from_obj(resource));
+        self.patch_finalizers(resource, false).await?;
+        self.memory.forget(resource);
+        self.versions.forget(&ObjectRef::from_obj(resource));
+        Ok((Action::await_change(), Some(outcome)))
+    }
+
+    /// Whether the brake knows of every deletion that was held before a restart: whoever is held in one namespace holds up the
+    /// deletions in all of them. If not, the resource is looked at again once it does.
+    fn knows_whom_it_holds(&self, resource: &ApiAccount) -> bool {
+        if self.resources().is_some() {
+            return true;
+        }
+        self.waiting.for_lists(&ObjectRef::from_obj(resource));
+        // The last list may have come before it waited.
+        let is_known = self.resources().is_some();
+        if !is_known {
+            let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+            tracing::info!(namespace, name, "the deletion waits until every namespace has been listed");
+        }
+        is_known
+    }
+
+    /// Whether too many lose their access at once for this one to be let go unasked.
+    fn hold(&self, resource: &ApiAccount) -> Option<Refusal> {
+        if !may_be_held(resource) {
+            return None;
+        }
+        let (accounts, end) = (self.versions.known(), End::Deletion { was_held: self.was_held(resource) });
+        let held = self.brake.let_go(&ObjectRef::from_obj(resource), end, accounts, Instant::now()).err()?;
+        Some(Refusal::DeletionHeld { limit: held.limit })
+    }
+
+    fn was_held(&self, resource: &ApiAccount) -> bool {
+        is_held(self.memory.status(resource).as_ref())
+    }
+}
+
+/// Whether the brake has a say in its deletion.
+fn may_be_held(resource: &ApiAccount) -> bool {
+    deletion_policy(&resource.spec) == DeletionPolicy::Delete && !is_confirmed(resource)
+}
