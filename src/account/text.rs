@@ -14,6 +14,9 @@ pub enum InvalidText {
     /// A character that a terminal or a database would not show as it is.
     #[error("must not contain control characters, such as a tab or a line break")]
     Control,
+    /// The same in a text that may have several lines.
+    #[error("must not contain control characters other than tabs and line breaks")]
+    ControlInProse,
     /// More code points than the field holds.
     #[error("must have at most {most} characters, and this has {length}")]
     TooLong {
@@ -41,7 +44,7 @@ pub(super) fn check_line(text: &str, most: usize) -> Result<(), InvalidText> {
 /// Checks a text that may have several lines: tabs and line breaks are fine, other control characters are not.
 pub(super) fn check_prose(text: &str, most: usize) -> Result<(), InvalidText> {
     if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-        return Err(InvalidText::Control);
+        return Err(InvalidText::ControlInProse);
     }
     check_length(text, most)
 }

@@ -1,26 +1,44 @@
-//! Parts of the schema that say more than a Rust type can: sets, enumerations in lists, bounds for CEL's cost.
+//! Parts of the schema that say more than a Rust type can: lists that are one value, enumerations in lists, bounds for CEL's
+//! cost.
 
 use crate::account::{AllowedIps, Role};
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
 
-/// A set of role names.
+/// Who applies such a list applies all of it. In a set, what somebody else added would stay: a sync must not leave a role or
+/// an address that its manifest does not have.
+const AS_ONE: &str = "atomic";
+
+/// The rule that no entry is listed twice, in the words that a spec is refused with elsewhere too.
+fn each_once() -> Value {
+    json!({
+        "rule": "self.all(entry, self.indexOf(entry) == self.lastIndexOf(entry))",
+        "message": "must not list an entry twice",
+        "messageExpression":
+            "self.filter(entry, self.indexOf(entry) != self.lastIndexOf(entry))[0] + ' is listed twice'",
+    })
+}
+
+/// Role names.
 pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "default": [],
         "maxItems": Role::ALL.len(),
-        "x-kubernetes-list-type": "set",
+        "x-kubernetes-list-type": AS_ONE,
+        "x-kubernetes-validations": [each_once()],
         "items": { "type": "string", "enum": Role::ALL.map(Role::as_str) },
     })
 }
 
-/// A set of addresses and networks in canonical text.
+/// Addresses and networks in canonical text.
 pub(super) fn allowed_ips(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "default": [],
         "maxItems": AllowedIps::MAX_ENTRIES,
-        "x-kubernetes-list-type": "set",
+        "x-kubernetes-list-type": AS_ONE,
+        "x-kubernetes-validations": [each_once()],
         "items": {
             "type": "string",
             "maxLength": 64,

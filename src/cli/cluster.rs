@@ -19,6 +19,10 @@ use tower::timeout::TimeoutLayer;
 /// also less than the 30 seconds that Kubernetes gives a pod to end, in which a call that is under way must end too.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
+/// The way out for a command that asks a cluster for nothing but its id.
+const WITHOUT_CLUSTER: &str =
+    "; --cluster-id ID spares asking the cluster, and so does the account's own name without --namespace";
+
 /// How to reach a cluster.
 #[derive(Debug, Args)]
 pub struct KubeArgs {
@@ -100,7 +104,7 @@ impl ClusterArgs {
     pub async fn id(&self, client: &Client) -> Result<ClusterId> {
         match self.given()? {
             Some(id) => Ok(id),
-            None => own_id(client).await,
+            None => own_id(client, "").await,
         }
     }
 
@@ -108,7 +112,7 @@ impl ClusterArgs {
     pub async fn id_alone(&self) -> Result<ClusterId> {
         match self.given()? {
             Some(id) => Ok(id),
-            None => own_id(&self.client().await?).await,
+            None => own_id(&self.client().await?, WITHOUT_CLUSTER).await,
         }
     }
 }
@@ -136,13 +140,14 @@ fn unanswered(error: &kube::Error) -> String {
     }
 }
 
-async fn own_id(client: &Client) -> Result<ClusterId> {
+/// `otherwise`: what to do where no right is missing.
+async fn own_id(client: &Client, otherwise: &str) -> Result<ClusterId> {
     let namespace = Api::<Namespace>::all(client.clone()).get_metadata("kube-system").await;
     let id = namespace
         .map_err(|error| {
             let way_out = match &error {
                 kube::Error::Api(status) if status.code == 403 => "; give --cluster-id, or allow `get` on that namespace",
-                _ => "",
+                _ => otherwise,
             };
             anyhow!(
                 "cannot read the UID of the namespace kube-system, which names this cluster in the account database: {}{way_out}",

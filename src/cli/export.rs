@@ -2,6 +2,7 @@
 
 use super::account::readable;
 use super::database::DatabaseArgs;
+use super::manifests::namespace;
 use super::output::{Format, Output};
 use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Role};
 use crate::api::{GROUP, KIND, VERSION};
@@ -29,7 +30,7 @@ pub struct Export {
     folder: Option<PathBuf>,
 
     /// The namespace to name in the manifests. Default: none.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
     #[command(flatten)]

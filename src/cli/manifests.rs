@@ -3,6 +3,7 @@
 use super::output::Output;
 use crate::account::ClusterId;
 use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Place, Problem, Skipped, Source};
+use crate::reconcile::is_dns_label;
 use anstyle::Style;
 use clap::Args;
 
@@ -54,6 +55,14 @@ impl ManifestArgs {
         let default_namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
         manifests::Options { cluster: cluster.clone(), default_namespace }
     }
+}
+
+/// A namespace's name, as an argument.
+///
+/// # Errors
+/// No namespace can have it.
+pub fn namespace(text: &str) -> Result<String, String> {
+    if is_dns_label(text) { Ok(text.to_owned()) } else { Err("no namespace can have this name".to_owned()) }
 }
 
 /// Prints everything that is wrong.

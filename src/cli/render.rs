@@ -1,9 +1,9 @@
 //! `opsadmin render`: everything that a cluster needs to run the controller, for people without Helm; or the rights to plan
 //! for it.
 
+use super::manifests::namespace;
 use super::output::Output;
 use crate::api::definition;
-use crate::reconcile::is_dns_label;
 use anyhow::Result;
 use clap::Args;
 use std::process::ExitCode;
@@ -127,8 +127,4 @@ fn quoted(text: &str) -> String {
 fn image(text: &str) -> Result<String, String> {
     let is_one = !text.is_empty() && !text.contains(char::is_whitespace);
     if is_one { Ok(text.to_owned()) } else { Err("no image can have this name".to_owned()) }
-}
-
-fn namespace(text: &str) -> Result<String, String> {
-    if is_dns_label(text) { Ok(text.to_owned()) } else { Err("no namespace can have this name".to_owned()) }
 }

@@ -204,7 +204,12 @@ impl AccountView {
     }
 
     fn affiliate_in_words(&self) -> String {
-        self.affiliate.as_deref().map_or_else(|| "every".to_owned(), plain)
+        match self.affiliate.as_deref() {
+            None => "every".to_owned(),
+            // One that is called so is not to be taken for all of them.
+            Some(name) if name.eq_ignore_ascii_case("every") => format!("{name:?}"),
+            Some(name) => plain(name),
+        }
     }
 
     fn addresses_in_words(&self) -> String {

@@ -24,9 +24,9 @@ impl HeldKeyring {
     /// # Errors
     /// As [`Keyring::load`]; [`KeyringError::Busy`] if another program is changing it.
     pub fn take(path: &Path) -> Result<Self, KeyringError> {
-        let at = |source: io::Error| match source.kind() {
+        let at = |reason: io::Error| match reason.kind() {
             io::ErrorKind::NotFound => KeyringError::Missing { path: path.to_owned() },
-            _ => KeyringError::File { path: path.to_owned(), source },
+            _ => KeyringError::File { path: path.to_owned(), reason },
         };
         let busy = || KeyringError::Busy { path: path.to_owned() };
         let path = path.canonicalize().map_err(at)?;
@@ -56,7 +56,7 @@ impl HeldKeyring {
         if !Keyring::load(&self.path)?.ids().eq(self.keyring.ids()) {
             return Err(KeyringError::Changed { path: self.path.clone() });
         }
-        self.file = self.write(&keyring).map_err(|source| KeyringError::File { path: self.path.clone(), source })?;
+        self.file = self.write(&keyring).map_err(|reason| KeyringError::File { path: self.path.clone(), reason })?;
         self.keyring = keyring;
         Ok(())
     }

@@ -64,12 +64,12 @@ pub enum KeyringError {
         path: PathBuf,
     },
     /// The file cannot be read or written.
-    #[error("cannot use the keyring {}: {source}", path.display())]
+    #[error("cannot use the keyring {}: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Not a source: whoever shows those would say it twice.
+        reason: io::Error,
     },
     /// The file is there and is no keyring.
     #[error("{} is no keyring: {reason}", path.display())]
@@ -124,9 +124,9 @@ impl Keyring {
     /// # Errors
     /// The file is missing, cannot be read or is no keyring.
     pub fn load(path: &Path) -> Result<Self, KeyringError> {
-        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        let text = std::fs::read_to_string(path).map_err(|reason| match reason.kind() {
             io::ErrorKind::NotFound => KeyringError::Missing { path: path.to_owned() },
-            _ => KeyringError::File { path: path.to_owned(), source },
+            _ => KeyringError::File { path: path.to_owned(), reason },
         })?;
         let text = Zeroizing::new(text);
         Self::parse(&text).map_err(|reason| KeyringError::Form { path: path.to_owned(), reason })
@@ -138,9 +138,9 @@ impl Keyring {
     /// # Errors
     /// The file exists already, or cannot be written.
     pub fn create(&self, path: &Path) -> Result<(), KeyringError> {
-        let at = |source: io::Error| match source.kind() {
+        let at = |reason: io::Error| match reason.kind() {
             io::ErrorKind::AlreadyExists => KeyringError::Exists { path: path.to_owned() },
-            _ => KeyringError::File { path: path.to_owned(), source },
+            _ => KeyringError::File { path: path.to_owned(), reason },
         };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Made for its owner only, as all of these are, and seen by others once it is whole.

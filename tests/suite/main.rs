@@ -10,4 +10,5 @@ mod guides;
 mod harness;
 mod secrecy;
 mod support;
+mod syncs;
 mod validation;

@@ -83,6 +83,11 @@ fn said(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Protocol(text) => {
+            // The driver ends it with the place in its own source.
+            let place = text.rfind(" (sqlx_").unwrap_or(text.len());
+            format!("it does not answer as a PostgreSQL server does: {}", &text[..place])
+        }
         sqlx::Error::PoolTimedOut => "no connection within the time allowed".to_owned(),
         sqlx::Error::PoolClosed => "the connections were closed".to_owned(),
         other => other.to_string(),

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use clap::CommandFactory as _;
 use opsadmin_operator::cli::Cli;
 
+use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
+use crate::support::ports::free_port;
 use crate::support::postgres::postgres;
 use crate::support::process::Folder;
 
@@ -140,6 +142,32 @@ async fn nothing_of_a_kubeconfig_or_of_its_login_program_is_shown_that_may_be_a_
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(!said.contains("hush"), "{said}");
         assert!(said.starts_with(&format!("opsadmin: cannot use the kubeconfig {}: ", file.display())), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn who_needs_of_a_cluster_only_its_id_is_told_how_to_do_without_when_it_does_not_answer() {
+    let folder = Folder::new("away");
+    let kubeconfig = folder.path().join("config");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+         contexts: [{{name: here, context: {{cluster: here, user: me}}}}]\n\
+         clusters: [{{name: here, cluster: {{server: 'http://127.0.0.1:{}'}}}}]\n\
+         users: [{{name: me, user: {{}}}}]\n",
+        free_port()
+    );
+    fs::write(&kubeconfig, text).expect("it can be written");
+    let desk = Desk::new();
+    desk.write("acme.yaml", &account("acme", "{}"));
+    desk.apply(&[]).await.succeeded();
+    for command in [&["get", "-n", "default"][..], &["suspend", "-n", "default", "acme", "--reason", "unpaid"]] {
+        let call = || Opsadmin::new().args(command).args(["--database", &desk.database]);
+        let refused = call().args(["--kubeconfig"]).args([&kubeconfig]).run().await;
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        for said in ["Connection refused", "; --cluster-id ID spares", "the account's own name without --namespace"] {
+            assert!(refused.stderr.contains(said), "{said}: {refused:?}");
+        }
+        call().args(["--cluster-id", "local"]).run().await.succeeded();
     }
 }
 

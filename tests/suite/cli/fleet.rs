@@ -250,6 +250,10 @@ async fn what_cannot_be_declared_as_it_is_is_named_and_left_out() {
     assert!(exported.stderr.contains("from no address at all, and an empty list means any"), "{exported:?}");
     assert!(desk.path("accounts/good.yaml").exists() && !desk.path("accounts/nobody.yaml").exists());
 
+    let nowhere = Opsadmin::new().args(["export", "-n", "Bad_NS", "--database", &desk.database]).run().await;
+    assert_eq!((nowhere.status.code(), nowhere.stdout.as_str()), (Some(2), ""), "{nowhere:?}");
+    assert!(nowhere.stderr.contains("no namespace can have this name"), "{nowhere:?}");
+
     fs::write(desk.path("accounts/good.yaml"), "somebody's work").expect("it can be written");
     let again = desk.export().await;
     assert!(again.stderr.contains("exists and says something else"), "{again:?}");

@@ -232,3 +232,11 @@ async fn a_key_that_is_still_needed_stays_and_the_rest_is_done() {
     assert_eq!((refused.status.code(), fs::read(&keyring).ok()), (Some(1), fs::read(&other).ok()), "{refused:?}");
     assert_eq!(refused.stdout, "", "nothing was begun");
 }
+
+#[tokio::test]
+async fn what_the_system_said_of_a_keyring_is_told_once() {
+    let refused = Opsadmin::new().args(["keyring", "init", "--keyring", "/dev/null/opsadmin.keyring"]).run().await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("cannot use the keyring /dev/null/opsadmin.keyring: "), "{refused:?}");
+    assert_eq!(refused.stderr.matches("os error").count(), 1, "{refused:?}");
+}

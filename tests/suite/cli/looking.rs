@@ -115,6 +115,17 @@ async fn one_account_is_found_by_name_id_or_resource_and_shown_whole() {
 }
 
 #[tokio::test]
+async fn an_affiliate_that_is_called_every_is_told_from_all_of_them() {
+    let office = Office::sqlite().await;
+    office.apply(&[("free", json!({})), ("tied", json!({ "affiliate": "every" }))]).await;
+    let listed = office.run(&["get"]).await.succeeded();
+    let shown = |account: &str| listed.lines().find(|line| line.starts_with(account)).expect("it is listed").to_owned();
+    assert!(shown("free").contains(" every ") && shown("tied").contains(r#" "every" "#), "{listed}");
+    let text = office.run(&["get", "tied"]).await.succeeded();
+    assert!(text.contains("Affiliate:       \"every\"\n"), "{text}");
+}
+
+#[tokio::test]
 async fn an_id_is_one_accounts_for_ever_whatever_another_is_called() {
     let office = full().await;
     let id = id_of(&office, "bright").await;

@@ -192,24 +192,27 @@ async fn what_is_applied_again_is_unchanged() {
 }
 
 #[tokio::test]
-async fn two_managers_share_the_sets() {
-    let scene = Scene::with_controller("server-side apply", &[]).await;
-    let as_manager = async |manager: &str, role: &str, ips: &[&str]| {
-        let acme = manifest("acme", &json!({ "roles": [role], "allowedIPs": ips }));
+async fn a_list_has_one_manager_and_another_is_told_whose_it_is() {
+    let scene = Scene::set("server-side apply").await;
+    let as_manager = async |manager: &str, extra: &[&str], role: &str, ip: &str| {
+        let acme = manifest("acme", &json!({ "roles": [role], "allowedIPs": [ip] }));
         let manager = format!("--field-manager={manager}");
-        apply(&scene, &["--server-side", &manager], &acme).await.succeeded();
-        let spec = scene.ready("acme").await.spec;
+        apply(&scene, &[&["--server-side", &manager], extra].concat(), &acme).await
+    };
+    let lists = async || {
+        let spec = scene.accounts().get("acme").await.expect("it is there").spec;
         (spec.roles, spec.allowed_ips)
     };
-    as_manager("security", "Customer", &["203.0.113.7"]).await;
-    let (roles, ips) = as_manager("partners", "PlansAndRates", &["10.0.0.0/8"]).await;
-    assert_eq!(roles, ["Customer", "PlansAndRates"]);
-    assert_eq!(ips, ["203.0.113.7", "10.0.0.0/8"]);
-    // Each takes back only what it said itself.
-    let (roles, ips) = as_manager("security", "Customer", &["192.0.2.1"]).await;
-    assert_eq!(roles, ["Customer", "PlansAndRates"]);
-    assert!(ips.iter().all(|ip| ip != "203.0.113.7"), "{ips:?}");
-    assert!(ips.iter().any(|ip| ip == "10.0.0.0/8"), "{ips:?}");
+    let list = |entry: &str| vec![entry.to_owned()];
+    as_manager("security", &[], "Customer", "203.0.113.7").await.succeeded();
+    let refused = as_manager("partners", &[], "PlansAndRates", "10.0.0.0/8").await;
+    assert!(!refused.status.success(), "{refused:?}");
+    for said in [r#"conflicts with "security""#, ".spec.roles", ".spec.allowedIPs"] {
+        assert!(refused.stderr.contains(said), "{said}: {refused:?}");
+    }
+    assert_eq!(lists().await, (list("Customer"), list("203.0.113.7")));
+    as_manager("partners", &["--force-conflicts"], "PlansAndRates", "10.0.0.0/8").await.succeeded();
+    assert_eq!(lists().await, (list("PlansAndRates"), list("10.0.0.0/8")));
 }
 
 #[tokio::test]

@@ -74,6 +74,32 @@ async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
 }
 
 #[tokio::test]
+async fn a_rebuilt_cluster_has_its_accounts_under_its_old_id_and_ends_none_under_another() {
+    let mut scene = Scene::set("rebuilt").await;
+    scene.start(&["--cluster-id", "old"]);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let keys = scene.data("acme-opsadmin").await;
+    scene.stop().await;
+
+    scene.start(&["--cluster-id", "new"]);
+    scene.condition("acme", "False", "OwnedElsewhere").await;
+    scene.delete("acme").await;
+    scene.no_secret("acme-opsadmin").await;
+    let still: (bool, Option<i64>) = sqlx::query_as("SELECT enabled, deleted_at FROM accounts")
+        .fetch_one(&scene.sql().await)
+        .await
+        .expect("it is there");
+    assert_eq!(still, (true, None));
+    scene.stop().await;
+
+    scene.start(&["--cluster-id", "old"]);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    assert_eq!(scene.data("acme-opsadmin").await, keys);
+}
+
+#[tokio::test]
 async fn what_is_only_observed_is_told_and_not_changed() {
     let scene = Scene::with_controller("observe", &[]).await;
     let sql = scene.sql().await;

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
 use std::fs::{self, File, Permissions};
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -46,6 +47,26 @@ async fn a_server_that_takes_the_call_and_never_speaks_is_not_available() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &["no connection"]).await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_no_postgresql_is_told_without_a_place_in_the_drivers_source() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for call in other.incoming() {
+            let mut call = call.unwrap();
+            call.read_exact(&mut [0; 8]).unwrap();
+            call.write_all(&[0]).unwrap();
+        }
+    });
+    let database = open(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts")).unwrap();
+    let error = database.find_by_owner(&owner("x")).await.unwrap_err();
+    let said = said(&error, None);
+    let reason =
+        "accounts as ops: it does not answer as a PostgreSQL server does: unexpected response from SSLRequest: 0x00";
+    assert!(said.contains(reason) && !said.contains("sqlx"), "{said}");
+    assert!(error.is_retryable());
 }
 
 #[tokio::test]

@@ -53,7 +53,6 @@ fn type_of(property: &Value) -> String {
     }
     let format = property["format"].as_str();
     match property["type"].as_str().expect("each field has a type") {
-        "array" if property["x-kubernetes-list-type"] == "set" => format!("set of {}", type_of(&property["items"])),
         "array" => format!("list of {}", type_of(&property["items"])),
         "object" if property["additionalProperties"].is_object() => {
             format!("map of {}", type_of(&property["additionalProperties"]))
