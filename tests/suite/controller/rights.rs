@@ -64,14 +64,6 @@ fn refused(cluster: &Cluster, user: &str, namespaces: &[&str]) -> Vec<AuditEvent
     log.filter(|call| call.username == user && call.code == 403).collect()
 }
 
-async fn logged(scene: &Scene, text: &str) {
-    eventually(&format!("the log to say {text:?}"), SOON, async || {
-        let log = scene.log();
-        if log.contains(text) { Ok(()) } else { Err(log) }
-    })
-    .await;
-}
-
 /// Waits until this user was refused the list of this often enough, so that a flood would be seen.
 async fn refused_often(scene: &Scene, user: &str, resource: &str) {
     eventually(&format!("{user} to be refused {resource} again and again"), SOON, async || {
@@ -90,7 +82,7 @@ async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
     let kubeconfig = cluster.kubeconfig_for(&user, None).expect("it has an authority");
     apply(cluster, EVERYWHERE).await;
     scene.start_as(&kubeconfig, &[], &[]);
-    logged(&scene, "opsadmin crd | kubectl apply --server-side -f -").await;
+    scene.logged("opsadmin crd | kubectl apply --server-side -f -").await;
     let lists = || {
         let calls = cluster.audit("").unwrap_or_default();
         calls.into_iter().filter(|call| call.resource == "apiaccounts" && call.verb == "list").count()
@@ -167,13 +159,13 @@ async fn a_namespace_that_is_listed_later_makes_none_forget_its_secrets() {
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
     apply(scene.cluster, &list(&roles(&name, namespaces[0], &namespaces[..1]))).await;
     scene.start_as(&kubeconfig, &namespaces, &[]);
-    logged(&scene, &format!("cannot watch Secrets in the namespace {}", later.name())).await;
+    scene.logged(&format!("cannot watch Secrets in the namespace {}", later.name())).await;
     scene.create("acme", json!({ "deletionPolicy": "Retain" })).await;
     scene.ready("acme").await;
 
     let granted = list(&roles(&name, namespaces[0], &namespaces));
     apply(scene.cluster, &granted).await;
-    logged(&scene, &format!("watching Secrets in the namespace {} again", later.name())).await;
+    scene.logged(&format!("watching Secrets in the namespace {} again", later.name())).await;
     // Forgotten, it would not be found to be left to itself, and would go with its account.
     scene.delete("acme").await;
     let secret = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
@@ -206,7 +198,7 @@ async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
     let lost: Vec<_> = everything.iter().filter(is_hidden).cloned().collect();
     scene.cluster.kubectl_with("", &["delete", "-f", "-"], &list(&lost)).await.succeeded();
     scene.start_as(&kubeconfig, &namespaces, &arguments);
-    logged(&scene, &format!("in the namespace {}", hidden.name())).await;
+    scene.logged(&format!("in the namespace {}", hidden.name())).await;
     let sql = scene.sql().await;
     // Each of these is found by a later sweep than the one before; the grace is over after the third at the latest.
     for number in 0..8 {
@@ -258,6 +250,8 @@ async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
     let message = &conditions[0].message;
     assert!(message.contains("secrets is forbidden") && message.contains("`list` and `watch`"), "{message}");
     assert!(conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True"), "{conditions:?}");
+    // The log tells it after the status.
+    scene.logged("SecretUnavailable").await;
     let log = scene.log();
     assert_eq!(log.matches("cannot watch Secrets in the namespace").count(), 1, "{log}");
     assert!(log.matches("cannot watch ApiAccounts in the namespace").count() <= 1, "{log}");
@@ -268,7 +262,7 @@ async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
     scene.condition("acme", "False", "SecretUnavailable").await;
     apply(scene.cluster, &list(std::slice::from_ref(&role))).await;
     scene.ready("acme").await;
-    logged(&scene, "watching Secrets in the namespace").await;
+    scene.logged("watching Secrets in the namespace").await;
 
     // Secrets that may be listed and not be read: who may use the keys does not depend on that.
     let mut unreadable = role.clone();

@@ -211,6 +211,15 @@ impl Scene {
         .await;
     }
 
+    /// Waits until the controller's log has this text in it: it tells what became of a resource after its status does.
+    pub async fn logged(&self, text: &str) {
+        eventually(&format!("the log to say {text:?}"), SOON, async || {
+            let log = self.log();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+
     /// Waits until there is an event with this reason about the account, and gives its note.
     pub async fn event(&self, account: &str, reason: &str) -> String {
         self.event_with(account, reason, "").await

@@ -120,7 +120,9 @@ async fn made_immutable_it_is_put_back_all_the_same() {
     assert_eq!((labels["team"].as_str(), labels["theirs"].as_str()), ("partners", "1"));
     assert_eq!(remade.metadata.annotations.expect("it has annotations")["example.com/theirs"], "1");
     scene.ready("acme").await;
-    assert!(scene.log().matches("put the Secret acme-opsadmin back: data.OPSADMIN_SECRET_KEY").count() == 1);
+    let told = "put the Secret acme-opsadmin back: data.OPSADMIN_SECRET_KEY";
+    scene.logged(told).await;
+    assert_eq!(scene.log().matches(told).count(), 1);
 }
 
 #[tokio::test]
