@@ -3,6 +3,7 @@
 mod commands;
 mod links;
 mod pictures;
+mod readme;
 mod reference;
 mod schema;
 

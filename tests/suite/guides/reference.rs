@@ -266,7 +266,8 @@ fn exit_codes() -> String {
         ("3", "not let in, for `check`"),
         (
             "130",
-            "interrupted; `controller` ends with 0 then, once what was in flight is finished, and at once at a second signal",
+            "interrupted; `controller` ends with 0 then, once what was in flight is finished, and at once at a second signal \
+              (130, or 143 for SIGTERM)",
         ),
     ];
     let rows = rows.map(|(code, meaning)| format!("{code} | {}", cell(meaning)));

@@ -1,0 +1,65 @@
+//! The README's commands, typed one after the other in one folder, as a newcomer does.
+
+use super::{page, repository};
+use crate::support::cluster::Cluster;
+use crate::support::opsadmin::{Opsadmin, RunningController};
+use std::os::unix::fs::symlink;
+
+/// The program that is built, and the one that is installed.
+const BUILT: &str = "cargo run --release --";
+const INSTALLED: &str = "opsadmin";
+
+/// What stands after a heading, to the next one.
+fn section<'a>(readme: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = readme.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    rest.split("\n## ").next().unwrap_or(rest)
+}
+
+/// The indented lines: what is typed.
+fn typed(section: &str) -> impl Iterator<Item = String> {
+    section.lines().filter_map(|line| line.strip_prefix("    ")).map(|line| line.replace(BUILT, INSTALLED))
+}
+
+/// A table of kubectl without its last column, the age.
+fn without_ages(table: &str) -> Vec<String> {
+    table
+        .lines()
+        .filter_map(|line| line.rsplit_once(char::is_whitespace))
+        .map(|(row, _)| row.trim_end().into())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_readme_has_typed_works_one_after_the_other() {
+    let readme = page("README.md");
+    let on_a_cluster = section(&readme, "On a cluster");
+    let shown = on_a_cluster.split("```\n").nth(1).expect("it shows a table");
+    let is_controller = |line: &String| line.starts_with("opsadmin controller");
+    let controller = typed(on_a_cluster).find(is_controller).expect("it starts a controller");
+
+    let cluster = Cluster::of_its_own().await;
+    let desk = Opsadmin::new().env("KUBECONFIG", cluster.kubeconfig());
+    let desk = desk.args(controller.split_whitespace().skip(1)).args(["--metrics-address", "127.0.0.1:0"]);
+    desk.shell(&format!("mkdir examples && cp -r '{}' examples", repository("examples/quickstart").display())).await;
+    symlink(cluster.kubectl_program(), desk.folder().join("bin/kubectl")).expect("a new link");
+
+    let mut running: Option<RunningController> = None;
+    let commands = typed(section(&readme, "Two commands")).chain(typed(on_a_cluster));
+    // The suite is what runs this, and the database for production is not there.
+    for command in commands.filter(|line| !line.starts_with("tests/setup.sh") && !line.contains("postgres://")) {
+        if is_controller(&command) {
+            running = Some(desk.spawn());
+            continue;
+        }
+        let patience = if command.starts_with("kubectl wait") { " --timeout=55s" } else { "" };
+        let kubeconfig = cluster.kubeconfig().display();
+        let said = desk.shell(&format!("export KUBECONFIG='{kubeconfig}'; {command}{patience} && echo done")).await;
+        let log = running.as_ref().map(RunningController::log).unwrap_or_default();
+        let table = said.strip_suffix("done\n").unwrap_or_else(|| panic!("$ {command}\n{said}\n{log}"));
+        if command.starts_with("kubectl get") {
+            assert_eq!(without_ages(table), without_ages(shown));
+        }
+    }
+    let (code, log) = running.expect("a controller runs").terminate(std::time::Duration::from_mins(1)).await;
+    assert_eq!(code, 0, "{log}");
+}
