@@ -72,6 +72,7 @@ for_each_adapter!(
         what_nobody_declares_can_be_adopted_and_nothing_else,
         a_suspension_is_read_with_its_reason_and_outlives_changes,
         what_was_deleted_long_ago_is_purged_and_its_history_kept,
+        all_that_is_due_is_purged_however_much_it_is,
     },
     sealing::{
         what_is_sealed_with_a_retired_key_is_refused,

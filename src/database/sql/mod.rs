@@ -173,19 +173,23 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         deleted_before: Timestamp,
         at: Timestamp,
     ) -> Result<usize, DatabaseError> {
-        let work = async {
+        let due = async {
             let mut session = self.dialect.read().await?;
             let due = purge::due(&mut session, cluster, is_declared, deleted_before).await?;
             session.finish().await?;
-            if due.is_empty() {
-                return Ok(0);
-            }
-            let mut session = self.dialect.write().await?;
-            let purged = purge::purge(&mut session, &due, deleted_before, at).await?;
-            session.finish().await?;
-            Ok(purged)
+            Ok(due)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        let mut purged = 0;
+        for batch in self.answer(ANSWER_WITHIN, due).await?.chunks(purge::BATCH) {
+            let work = async {
+                let mut session = self.dialect.write().await?;
+                let purged = purge::purge(&mut session, batch, deleted_before, at).await?;
+                session.finish().await?;
+                Ok(purged)
+            };
+            purged += self.answer(ANSWER_WITHIN, work).await?;
+        }
+        Ok(purged)
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {

@@ -6,8 +6,9 @@ use crate::account::{ClusterId, Owner};
 use crate::database::IsDeclared;
 use jiff::Timestamp;
 
-/// The most accounts purged in one transaction: others wait for it.
-const BATCH: usize = 500;
+/// The most accounts purged in one transaction: others wait for it, and far from the database each of its statements takes
+/// a while.
+pub(super) const BATCH: usize = 50;
 
 const DUE: &str = "SELECT id, owner_namespace, owner_name FROM accounts \
      WHERE owner_cluster = $1 AND deleted_at < $2 ORDER BY deleted_at";
@@ -25,7 +26,7 @@ const REMOVE: [&str; 4] = [
     "DELETE FROM accounts WHERE id = $1",
 ];
 
-/// The ids of one batch of accounts to purge.
+/// The ids of the accounts to purge, those first that were deleted first.
 pub(super) async fn due<S: Session>(
     session: &mut S,
     cluster: &ClusterId,
@@ -38,7 +39,7 @@ pub(super) async fn due<S: Session>(
         let owner = Owner { cluster: cluster.clone(), namespace, name };
         (!is_declared(&owner)).then_some(id)
     });
-    Ok(due.take(BATCH).collect())
+    Ok(due.collect())
 }
 
 /// Purges these if they are still due, and answers with how many were.

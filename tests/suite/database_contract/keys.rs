@@ -157,3 +157,16 @@ pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fre
     assert_eq!(database.purge(&cluster, &|_| false, later, later).await.unwrap(), 0);
     assert_ne!(create(&*database, owner("gone"), settings("gone")).await.id, AccountId::from_random([0; 16]));
 }
+
+/// Purging goes batch by batch, so that others need not wait for all of it.
+pub async fn all_that_is_due_is_purged_however_much_it_is(fresh: Fresh) {
+    let database = fresh.open().await;
+    for number in 0..101 {
+        let name = format!("gone-{number}");
+        let gone = create(&*database, owner(&name), settings(&name)).await;
+        database.commit(&deletion(&gone)).await.unwrap();
+    }
+    let later = now() + 1.second();
+    assert_eq!(database.purge(&owner("any").cluster, &|_| false, later, later).await.unwrap(), 101);
+    assert_eq!(fresh.by_hand("SELECT count(*) FROM accounts").await.unwrap()[0], [Some("0".to_owned())]);
+}
