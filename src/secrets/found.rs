@@ -8,6 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
+/// The most characters of a holder's name that are shown, which is more than any has that the API server made sure of.
+const SHOWN: usize = 400;
+
 /// The resource that a Secret belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Belonging {
@@ -32,9 +35,11 @@ impl Belonging {
         match (controller, noted) {
             (Some(controller), _) if self.is_controller(controller) => Ok(()),
             (Some(controller), _) if noted_here && self.is_namesake(controller) => Ok(()),
-            (Some(controller), _) => Err(format!("it belongs to the {} {}", controller.kind, controller.name)),
+            (Some(controller), _) => {
+                Err(format!("it belongs to the {} {}", shown(&controller.kind), shown(&controller.name)))
+            }
             (None, Some(_)) if noted_here => Ok(()),
-            (None, Some(noted)) => Err(format!("it belongs to the ApiAccount {noted}")),
+            (None, Some(noted)) => Err(format!("it belongs to the ApiAccount {}", shown(noted))),
             (None, None) => Err("it was not made by opsadmin-operator".to_owned()),
         }
     }
@@ -68,6 +73,11 @@ impl Belonging {
     fn is_namesake(&self, reference: &OwnerReference) -> bool {
         is_account(reference) && reference.name == self.owner.name
     }
+}
+
+/// What anybody may have written into a Secret, for a line of a message: of any length, with line breaks, it would forge others.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
 
 /// The reference to the one owner that controls an object, if it has such.
@@ -261,6 +271,16 @@ mod tests {
             (here, Some(("Deployment", "acme", "old"))),
         ] {
             assert!(belonging().check(&metadata(noted, controller)).is_err(), "{noted:?} {controller:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_secret_says_of_its_holder_is_one_line_and_not_a_long_one() {
+        let forged = format!("x\n+ default/forged\u{1b}[2K{}", "x".repeat(100_000));
+        for metadata in [metadata(Some(&forged), None), metadata(None, Some((&forged, &forged, "u")))] {
+            let said = belonging().check(&metadata).unwrap_err();
+            assert!(said.contains(r"x\n+ default/forged\u{1b}[2K") && said.len() < 1000, "{said}");
+            assert!(!said.contains(char::is_control), "{said}");
         }
     }
 }
