@@ -1,10 +1,15 @@
 //! When keys are rotated, and why: small checks in order, with the time passed in.
 
+use super::text::{InvalidText, check_prose};
 use super::{Account, KeyId, KeyState, Period, StoredKey};
 use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
 
 /// The most pairs of an account that may authenticate at a time: the active one and those on their way out.
 pub const MAX_LIVE_PAIRS: usize = 3;
+
+/// The most characters (Unicode code points) in a text that asks for a rotation.
+const MAX_TRIGGER: usize = 256;
 
 /// A scheduled rotation comes up to this part of the interval early, a different one for each pair, so that a fleet that
 /// was created together does not rotate together.
@@ -38,6 +43,19 @@ impl Asked {
         let later = |now: &Option<String>, before: &Option<String>| now.clone().or_else(|| before.clone());
         Self { trigger: later(&self.trigger, &before.trigger), annotation: later(&self.annotation, &before.annotation) }
     }
+}
+
+/// The text cannot ask for a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("a trigger {0}")]
+pub struct InvalidTrigger(InvalidText);
+
+/// Checks a text that asks for a rotation. Which one it is makes no difference, but it is kept in the database.
+///
+/// # Errors
+/// The text has more than 256 characters, or control characters other than tabs and line breaks.
+pub fn check_trigger(text: &str) -> Result<(), InvalidTrigger> {
+    check_prose(text, MAX_TRIGGER).map_err(InvalidTrigger)
 }
 
 /// Why keys are to be rotated now.

@@ -198,24 +198,25 @@ impl Default for SecretKeysSpec {
 /// When the account's keys are replaced by new ones.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.interval) || !self.interval.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || size(self.interval) == 0 || size(self.overlap) == 0 || duration(self.overlap) < duration(self.interval)").message("overlap must be shorter than interval, or old pairs would pile up"))]
+#[x_kube(validation = Rule::new("!has(self.interval) || !self.interval.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || size(self.interval) == 0 || size(self.overlap) == 0 || duration(self.overlap) < duration(self.interval)").message("overlap must be shorter than interval, or old pairs would pile up"))]
 pub struct RotationSpec {
     /// New keys whenever the present ones are this old: hours, minutes and seconds, like 720h. Each pair is replaced up to
     /// a tenth of that early, so that accounts created together are not all rotated together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && size(self) > 0 && duration(self) > duration('0s') && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 720h or 1h30m, more than 0s and at most 87600h"))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') && size(self) > 0 && duration(self) > duration('0s') && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 720h or 1h30m, more than 0s and at most 87600h"))]
     pub interval: Option<String>,
 
     /// How long the old pair goes on working after a rotation, like 24h. 0s: it is revoked at once, for a leak.
     #[serde(default = "default_overlap")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && size(self) > 0 && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 24h, 1h30m or 0s, at most 87600h"))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') && size(self) > 0 && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 24h, 1h30m or 0s, at most 87600h"))]
     pub overlap: String,
 
     /// Any text. New keys whenever it changes to another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]')").message("a trigger must not contain control characters other than tabs and line breaks"))]
     pub trigger: Option<String>,
 }
 

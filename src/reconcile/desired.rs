@@ -6,7 +6,7 @@
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, Owner, Period, Role,
-    RotationPolicy, Settings,
+    RotationPolicy, Settings, check_trigger,
 };
 pub use crate::api::DeletionPolicy;
 use crate::api::{
@@ -20,8 +20,6 @@ use thiserror::Error;
 
 /// The most labels, and the most annotations, that `spec.secret` may ask for.
 const MAX_LABELS: usize = 32;
-/// The longest `spec.rotation.trigger`.
-const MAX_TRIGGER: usize = 256;
 
 /// What one resource declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,8 +222,13 @@ fn parse_rotation(
         None => Some(None),
     };
     let trigger = spec.and_then(|spec| spec.trigger.clone());
-    if trigger.as_ref().is_some_and(|trigger| trigger.chars().count() > MAX_TRIGGER) {
-        found.add("spec.rotation.trigger", format!("must have at most {MAX_TRIGGER} characters"));
+    for (field, text) in [
+        ("spec.rotation.trigger", trigger.as_ref()),
+        (&format!("metadata.annotations[{ROTATE_ANNOTATION:?}]"), annotation),
+    ] {
+        if let Some(text) = text {
+            found.take(field, check_trigger(text));
+        }
     }
     let (interval, overlap) = (interval?, overlap?);
     if interval.is_some_and(Period::is_zero) {
