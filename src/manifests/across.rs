@@ -16,6 +16,7 @@ use std::collections::hash_map::Entry;
 #[derive(Default)]
 pub(super) struct Claims {
     claimed: HashMap<Digest, Claimant>,
+    /// The manifests, each with its resource.
     claimants: Vec<First>,
 }
 
@@ -39,15 +40,16 @@ struct First {
 impl Claims {
     /// The mistake, if there was a manifest for this resource before.
     pub fn resource(&mut self, resource: &str, root: &Node, place: &Place) -> Option<Mistake> {
-        let first = self.first(&Claim::Resource(resource), resource, place)?;
+        self.claimants.push(First { resource: resource.into(), place: place.clone() });
+        let first = self.first(&Claim::Resource(resource))?;
         let message = format!("this resource is declared twice; the first time at {}", first.place);
         Some(Mistake { at: root.at, field: String::new(), message })
     }
 
-    /// The mistakes, if this resource declares what another declares already.
-    pub fn declared(&mut self, desired: &Desired, resource: &str, root: &Node, place: &Place) -> Vec<Mistake> {
+    /// The mistakes, if the manifest whose resource was looked at last declares what another declares already.
+    pub fn declared(&mut self, desired: &Desired, root: &Node) -> Vec<Mistake> {
         let name = desired.settings.name.comparable();
-        let name = self.first(&Claim::AccountName(&name), resource, place).map(|First { resource: other, place }| Mistake {
+        let name = self.first(&Claim::AccountName(&name)).map(|First { resource: other, place }| Mistake {
             at: nearest(root, &["spec", "name"]),
             field: "spec.name".to_owned(),
             message: format!(
@@ -55,7 +57,7 @@ impl Claims {
                 desired.settings.name.as_str()
             ),
         });
-        let secret = self.first(&Claim::Secret(&desired.secret.at), resource, place).map(|First { resource: other, place }| Mistake {
+        let secret = self.first(&Claim::Secret(&desired.secret.at)).map(|First { resource: other, place }| Mistake {
             at: nearest(root, &["spec", "secret", "name"]),
             field: "spec.secret.name".to_owned(),
             message: format!(
@@ -66,20 +68,15 @@ impl Claims {
         name.into_iter().chain(secret).collect()
     }
 
-    /// Who claimed it before, unless it was this very resource.
-    fn first(&mut self, claim: &Claim, resource: &str, place: &Place) -> Option<&First> {
-        let index = match self.claimed.entry(claim.digest()) {
-            Entry::Occupied(claimed) => *claimed.get(),
+    /// Who claimed it before the newest manifest, which claims it otherwise.
+    fn first(&mut self, claim: &Claim) -> Option<&First> {
+        match self.claimed.entry(claim.digest()) {
+            Entry::Occupied(claimed) => self.claimants.get(*claimed.get()),
             Entry::Vacant(unclaimed) => {
-                // What a manifest claims, it claims in one go.
-                if self.claimants.last().is_none_or(|last| last.place != *place) {
-                    self.claimants.push(First { resource: resource.into(), place: place.clone() });
-                }
-                unclaimed.insert(self.claimants.len() - 1);
-                return None;
+                unclaimed.insert(self.claimants.len().saturating_sub(1));
+                None
             }
-        };
-        self.claimants.get(index).filter(|first| first.place != *place)
+        }
     }
 }
 

@@ -180,8 +180,8 @@ impl Reader<'_> {
         let mut mistakes: Vec<Mistake> = twice.into_iter().collect();
         match account::read(root, self.schema, self.options) {
             Ok(desired) => {
-                if let (Some(identity), true) = (&identity, is_first) {
-                    mistakes.extend(self.claims.declared(&desired, identity, root, &place));
+                if identity.is_some() && is_first {
+                    mistakes.extend(self.claims.declared(&desired, root));
                 }
                 (self.take)(Manifest { desired, names_paused: names_paused(root), place });
             }

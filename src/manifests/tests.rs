@@ -3,7 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 
 fn options() -> Options {
@@ -200,6 +202,19 @@ fn a_resource_that_is_declared_twice_names_both_places() {
     );
     let twice = [Source::Path(first), Source::Path(path("c.yaml")), Source::Path(path("a.yaml"))];
     assert_eq!(read(&twice, &b""[..], &options()).unwrap().accounts.len(), 2, "one file named twice is one manifest");
+}
+
+#[test]
+fn places_that_look_alike_hide_no_second_declaration() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [b"\xe8.yaml", b"\xe9.yaml"] {
+        fs::write(folder.path().join(OsStr::from_bytes(name)), account("acme", "{}")).unwrap();
+    }
+    let invalid = read(&[Source::Path(folder.path().into())], &b""[..], &options()).unwrap_err();
+    assert!(invalid.to_string().contains("declared twice"), "{invalid}");
+    let item = "&a { apiVersion: ops-admin.com/v1, kind: ApiAccount, metadata: { name: acme }, spec: {} }";
+    let found = problems(&format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n- *a\n"));
+    assert!(found.len() == 1 && found[0].contains("declared twice"), "{found:?}");
 }
 
 #[test]
