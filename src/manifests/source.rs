@@ -95,21 +95,22 @@ impl<R: Read> Inputs<R> {
                     take(Err(unreadable(shown(&path), &error)));
                     any = true;
                 }
-                Err(error) if is_manifest => {
-                    take(Err(unreadable(shown(&path), &error)));
+                Ok(_) => {}
+                // Whatever its name: it may lead to a folder of manifests.
+                Err(error) => {
+                    take(Err(unreachable(shown(&path), &error)));
                     any = true;
                 }
-                _ => {}
             }
         }
         any
     }
 
     fn file(&mut self, path: &Path, take: &mut impl FnMut(Input)) {
-        match fs::canonicalize(path) {
-            Ok(real) if !self.seen.insert(real.clone()) => {}
-            Ok(_) => take(text(shown(path), fs::read(path))),
-            Err(error) => take(Err(unreadable(shown(path), &error))),
+        // A pipe, such as a shell's <(command), leads nowhere and can be read all the same.
+        let is_new = fs::canonicalize(path).map_or(true, |real| self.seen.insert(real));
+        if is_new {
+            take(text(shown(path), fs::read(path)));
         }
     }
 }
@@ -135,7 +136,12 @@ fn has_manifest_ending(path: &Path) -> bool {
 /// A path as messages show it. The `./` of the current folder says nothing.
 fn shown(path: &Path) -> Arc<str> {
     let text = path.to_string_lossy();
-    let short = text.strip_prefix("./").filter(|short| !short.is_empty()).unwrap_or(&text);
+    let mut short = &*text;
+    while let Some(rest) =
+        short.strip_prefix("./").map(|rest| rest.trim_start_matches('/')).filter(|rest| !rest.is_empty())
+    {
+        short = rest;
+    }
     short.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect::<String>().into()
 }
 
@@ -150,6 +156,17 @@ fn text(name: Arc<str>, bytes: io::Result<Vec<u8>>) -> Input {
             let position = Some(Position { line: valid.matches('\n').count() + 1, column });
             Err(problem(Place { file: name, position }, "is not UTF-8 text: save it as UTF-8".to_owned()))
         }
+    }
+}
+
+/// Why what a folder names cannot be reached.
+fn unreachable(name: Arc<str>, error: &io::Error) -> Problem {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            let message = "is a link that leads nowhere: mend it, or remove it if nothing is declared there";
+            problem(Place { file: name, position: None }, message.to_owned())
+        }
+        _ => unreadable(name, error),
     }
 }
 
@@ -176,6 +193,8 @@ pub(super) fn name(source: &Source) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
     use tempfile::TempDir;
@@ -246,8 +265,45 @@ mod tests {
         let read = read(&folder, &[""]);
         let [a, link, loops, b] = &read[..] else { panic!("{read:#?}") };
         assert_eq!((a.as_str(), b.as_str()), ("a.yaml", "sub/b.yaml"));
-        assert_eq!(link, "link.yaml: there is no such file or folder");
+        assert_eq!(link, "link.yaml: is a link that leads nowhere: mend it, or remove it if nothing is declared there");
         assert!(loops.starts_with("self.yaml: cannot be read: "), "{loops}");
+    }
+
+    /// What is left out is taken for undeclared, and deleted when pruning.
+    #[test]
+    fn a_linked_folder_that_is_gone_is_said() {
+        let folder = folder(&["a.yaml"]);
+        symlink("../gone", folder.path().join("team")).unwrap();
+        let said = "team: is a link that leads nowhere: mend it, or remove it if nothing is declared there";
+        assert_eq!(read(&folder, &[""]), ["a.yaml", said]);
+    }
+
+    #[test]
+    fn a_pipe_is_read() {
+        let (mut writer, reader) = {
+            let (reader, writer) = io::pipe().unwrap();
+            (writer, reader)
+        };
+        writer.write_all(b"kind: X\n").unwrap();
+        drop(writer);
+        let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+        let mut texts = Vec::new();
+        Inputs::new(io::empty()).read(&Source::Path(path), &mut |input| texts.push(input.unwrap().1));
+        assert_eq!(texts, ["kind: X\n"]);
+    }
+
+    #[test]
+    fn the_current_folder_is_not_shown() {
+        for (path, expected) in [
+            ("./a.yaml", "a.yaml"),
+            (".//a.yaml", "a.yaml"),
+            ("././/./a.yaml", "a.yaml"),
+            ("./", "./"),
+            ("/a", "/a"),
+            (".a", ".a"),
+        ] {
+            assert_eq!(&*shown(Path::new(path)), expected, "{path}");
+        }
     }
 
     #[test]
