@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Float,
     /// Text in YAML 1.2, and in YAML 1.1 what is said here.
     Contested(&'static str),
+    /// The key `<<`, whose value's entries are taken into the mapping.
+    Merge,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             "" | "~" | "null" | "Null" | "NULL" => Self::Null,
             "true" | "True" | "TRUE" => Self::Bool(true),
             "false" | "False" | "FALSE" => Self::Bool(false),
+            "<<" => Self::Merge,
             "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Self::Contested("true"),
             "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Self::Contested("false"),
             _ if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) => Self::Text,
@@ -100,6 +103,7 @@ mod tests {
             (Kind::Bool(false), &["false"]),
             (Kind::Integer, &["0", "-5", "+5", "007", "0x1F", "0o17"]),
             (Kind::Float, &["1.5", "10.0", ".5", "1.", "1e3", "-1.5E-3", ".inf", "-.INF", ".nan"]),
+            (Kind::Merge, &["<<"]),
             (Kind::Contested("true"), &["yes", "on", "Y"]),
             (Kind::Contested("false"), &["NO", "off", "n"]),
             (Kind::Contested("a number"), &["1_000", "0b101", "-0x1F", "0X1F", "1_0.5"]),

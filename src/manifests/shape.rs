@@ -233,6 +233,7 @@ pub(super) fn describe(node: &Node) -> String {
         Value::Scalar(Scalar { text, kind }) => match kind {
             Kind::Text => format!("the text {}", quoted(text)),
             Kind::Contested(meaning) => format!("the plain word {text}, which kubectl reads as {meaning}"),
+            Kind::Merge => format!("the plain word {text}, which takes in a mapping"),
             Kind::Null => "nothing".to_owned(),
             Kind::Bool(value) => value.to_string(),
             Kind::Integer | Kind::Float => format!("the number {text}"),

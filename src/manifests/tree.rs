@@ -192,27 +192,45 @@ impl Tree {
     }
 }
 
-/// Puts in place of each `<<` the entries of the mappings it names. What stands there already stays.
+/// Puts in place of each `<<` the entries of the mappings it names, without those that stand below it, which count instead.
+/// What stands above it, or in another `<<`, is in the mapping twice then: programs differ on which counts.
 fn merged(entries: Vec<Entry>) -> Vec<Entry> {
-    let is_merge = |entry: &Entry| {
-        let sources = sources(&entry.value);
-        entry.key.text() == Some("<<")
-            && !sources.is_empty()
-            && sources.iter().all(|s| matches!(s.value, Value::Map(_)))
-    };
     if !entries.iter().any(is_merge) {
         return entries;
     }
-    let (merges, mut own): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_merge);
-    let mut keys: HashSet<String> = own.iter().filter_map(|entry| entry.key.text().map(str::to_owned)).collect();
-    for source in merges.iter().flat_map(|merge| sources(&merge.value)) {
-        for entry in source.entries() {
-            if entry.key.text().is_none_or(|key| keys.insert(key.to_owned())) {
-                own.push(entry.clone());
-            }
+    let mut below = HashSet::new();
+    let mut whole = Vec::new();
+    for entry in entries.into_iter().rev() {
+        if is_merge(&entry) {
+            let mut brought = brought(&entry, &below);
+            brought.reverse();
+            whole.append(&mut brought);
+        } else {
+            below.extend(entry.key.text().map(str::to_owned));
+            whole.push(entry);
         }
     }
-    own
+    whole.reverse();
+    whole
+}
+
+fn is_merge(entry: &Entry) -> bool {
+    let sources = sources(&entry.value);
+    matches!(&entry.key.value, Value::Scalar(Scalar { kind: Kind::Merge, .. }))
+        && !sources.is_empty()
+        && sources.iter().all(|source| matches!(source.value, Value::Map(_)))
+}
+
+/// What a `<<` brings; of two mappings with the same key, the first counts.
+fn brought(merge: &Entry, but: &HashSet<String>) -> Vec<Entry> {
+    let mut brought = Vec::new();
+    let mut keys: HashSet<&str> = HashSet::new();
+    for source in sources(&merge.value) {
+        let is_new = |entry: &&Entry| entry.key.text().is_none_or(|key| !but.contains(key) && !keys.contains(key));
+        brought.extend(source.entries().iter().filter(is_new).cloned());
+        keys.extend(source.entries().iter().filter_map(|entry| entry.key.text()));
+    }
+    brought
 }
 
 /// What `<<` may name: one mapping or a list of them.

@@ -12,9 +12,12 @@ use std::rc::Rc;
 /// Where a file begins.
 const START: Position = Position { line: 1, column: 1 };
 
+/// Of a document that only the `...` before it sets apart.
+const UNMARKED: &str = "a document begins here without a --- above it, and kubectl leaves it out: put one there";
+
 /// Reads a text's documents; empty ones are left out.
 pub(super) fn documents(text: &str) -> Documents<'_> {
-    Documents { parser: parser(text), text, start: START, pending: None, ended: false }
+    Documents { parser: parser(text), text, start: START, begun: false, pending: None, ended: false }
 }
 
 fn parser(text: &str) -> Parser<'_, StrInput<'_>> {
@@ -32,6 +35,8 @@ pub(super) struct Documents<'text> {
     text: &'text str,
     /// Where that begins in the file.
     start: Position,
+    /// Whether there was a document in it already.
+    begun: bool,
     /// An error that came behind a whole document.
     pending: Option<Broken>,
     ended: bool,
@@ -75,6 +80,12 @@ impl Documents<'_> {
             };
             let at = self.place(&span.start);
             match event {
+                Event::DocumentStart(marked, _) => {
+                    if self.begun && !marked {
+                        return Err(Broken { at, message: UNMARKED.to_owned() });
+                    }
+                    self.begun = true;
+                }
                 Event::DocumentEnd => return Ok(tree.root),
                 Event::Alias(anchor) => tree.alias(anchor, at)?,
                 Event::Scalar(text, style, anchor, tag) => {
@@ -108,6 +119,7 @@ impl Documents<'_> {
                 self.start = self.place(marker);
                 self.text = rest;
                 self.parser = parser(rest);
+                self.begun = false;
                 true
             }
             _ => false,
@@ -253,8 +265,29 @@ mod tests {
             let entries = node.get(key).unwrap().entries().iter();
             entries.map(|entry| format!("{}={}", text(&entry.key), text(&entry.value))).collect()
         };
-        assert_eq!(texts("own"), ["b=3", "a=1"]);
+        assert_eq!(texts("own"), ["a=1", "b=3"]);
         assert_eq!(texts("both"), ["a=4", "b=2"]);
+    }
+
+    /// kubectl lets the lower one count, kustomize the one that is written out.
+    #[test]
+    fn what_stands_above_a_merge_key_or_in_two_of_them_is_there_twice() {
+        let keys = |text: &str| -> Vec<String> {
+            let node = documents(text).next().unwrap().unwrap();
+            node.entries().iter().filter_map(|entry| entry.key.text().map(str::to_owned)).collect()
+        };
+        assert_eq!(keys("a: 1\n<<: {a: 2, b: 3}\n"), ["a", "a", "b"]);
+        assert_eq!(keys("<<: {a: 2}\n<<: {a: 3, b: 4}\nb: 5\n"), ["a", "a", "b"]);
+        assert_eq!(keys("<<: {a: 2, a: 3}\n"), ["a", "a"]);
+        assert_eq!(keys("{\"<<\": {a: 2}}"), ["<<"]);
+    }
+
+    #[test]
+    fn a_document_that_only_three_dots_set_apart_is_refused() {
+        let read = read("a: 1\n...\nb: 2\n---\nc: 3\n...\n");
+        assert_eq!(read.len(), 3, "{read:#?}");
+        assert!(read[1].starts_with("3:1 a document begins here without a ---"), "{read:#?}");
+        assert!(read[2].contains("\"c\""), "{read:#?}");
     }
 
     #[test]
