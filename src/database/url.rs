@@ -94,6 +94,10 @@ fn parse_server(url: &str) -> Result<PgConnectOptions, String> {
 fn without_password(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        // Not a URL at all, and in what other programs take for one a password may stand anywhere.
+        None if url.contains(['=', '@', ':', ';', ' ']) => {
+            return "(not shown, since a password may be in it)".to_owned();
+        }
         None => (String::new(), url),
     };
     let (login, rest) = match rest.rsplit_once('@') {
@@ -166,6 +170,10 @@ mod tests {
             "postgres://u:h ush@h:p/d",
             "postgre://u:hush@h/d",
             "u:hush@h/d",
+            "u/hush@h",
+            "host=h user=u password=hush",
+            "Server=h;User Id=u;Password=hush;",
+            "jdbc:postgresql://h/d?user=u&password=hush",
         ] {
             let said = refusal(url);
             assert!(!said.contains("hush") && !said.contains("ush@"), "{url}: {said}");
