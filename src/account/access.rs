@@ -254,7 +254,7 @@ fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> Judged {
         return judged(Verdict::Pass, "the account may be used from any address".to_owned());
     }
     let (networks, unread): (Vec<_>, Vec<_>) =
-        settings.allowed_ips.iter().partition(|text| AllowedIp::parse(text).is_ok());
+        settings.allowed_ips.iter().partition(|text| AllowedIp::from_cidr(text).is_some());
     let aside = match unread.as_slice() {
         [] => String::new(),
         unread => format!("; {} cannot be read and matches nothing", listed(unread)),
@@ -267,7 +267,7 @@ fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> Judged {
     };
     // Dual-stack sockets show an IPv4 address as `::ffff:a.b.c.d`.
     let ip = ip.to_canonical();
-    let holds = |text: &&&String| AllowedIp::parse(text).is_ok_and(|network| network.contains(ip));
+    let holds = |text: &&&String| AllowedIp::from_cidr(text).is_some_and(|network| network.contains(ip));
     match networks.iter().find(holds) {
         Some(network) => judged(Verdict::Pass, format!("{ip} lies in {network}")),
         None => {

@@ -94,6 +94,11 @@ impl AllowedIp {
         Self::read(text).map_err(|fault| InvalidIp { text: text.to_owned(), fault })
     }
 
+    /// Reads what [`AllowedIps::cidrs`] writes, and nothing else: `None` for an address without its prefix length.
+    pub fn from_cidr(text: &str) -> Option<Self> {
+        Self::read(text).ok().filter(|network| network.0.to_string() == text)
+    }
+
     fn read(text: &str) -> Result<Self, IpFault> {
         let address = |text: &str| text.parse::<IpAddr>().map_err(|_| IpFault::Malformed);
         let (address, prefix) = match text.split_once('/') {
@@ -138,6 +143,19 @@ fn parse_prefix(text: &str) -> Option<u8> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_database_holds_networks_with_their_length_and_no_other_form() {
+        for (text, is_one) in [
+            ("203.0.113.7/32", true),
+            ("2001:db8::/32", true),
+            ("203.0.113.7", false),
+            ("::1", false),
+            ("10.0.0.1/8", false),
+        ] {
+            assert_eq!(AllowedIp::from_cidr(text).is_some(), is_one, "{text}");
+        }
+    }
 
     #[test]
     fn addresses_and_networks_become_cidrs() {

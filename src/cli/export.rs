@@ -195,7 +195,8 @@ fn spec(account: &Account) -> Result<Spec, String> {
         Role::parse(role).map_err(|error| error.to_string())?;
     }
     for address in &settings.allowed_ips {
-        AllowedIp::parse(address).map_err(|error| error.to_string())?;
+        AllowedIp::from_cidr(address)
+            .ok_or_else(|| format!("{address:?} is no network as the database has them, such as 203.0.113.7/32"))?;
     }
     match (settings.any_ip, settings.allowed_ips.is_empty()) {
         (false, true) => return Err("it may be used from no address at all, and an empty list means any".to_owned()),
