@@ -14,15 +14,28 @@ pub fn visible(text: &str) -> String {
     if escapes == text.chars().filter(|c| is_quote(*c)).count() { text.to_owned() } else { format!("{text:?}") }
 }
 
-/// Several texts in a row.
-pub fn listed<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
-    texts.into_iter().map(|text| plain(text)).collect::<Vec<_>>().join(", ")
+/// The words for all that there is, and for nothing.
+const WORDS: [&str; 3] = ["any", "every", "none"];
+
+/// What an account has, each by its name, in one line. What is called like a word for all or for nothing is not to be taken
+/// for it, and is quoted.
+pub fn named<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
+    let named = |name: T| match name.as_ref() {
+        name if WORDS.iter().any(|word| name.eq_ignore_ascii_case(word)) => format!("{name:?}"),
+        name => plain(name),
+    };
+    names.into_iter().map(named).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_called_like_a_word_for_all_is_told_from_it() {
+        assert_eq!(named(["any", "Every", "NONE", "anyone", " "]), r#""any", "Every", "NONE", anyone, " ""#);
+    }
 
     #[test]
     fn what_can_be_seen_stays_and_what_hides_is_escaped() {

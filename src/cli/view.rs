@@ -1,6 +1,6 @@
 //! An account as the commands show it: to programs by fields that stay, to people in words.
 
-use super::text::{listed, plain};
+use super::text::{named, plain};
 use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -200,15 +200,13 @@ impl AccountView {
     }
 
     fn roles_in_words(&self) -> String {
-        if self.roles.is_empty() { "none".to_owned() } else { listed(&self.roles) }
+        if self.roles.is_empty() { "none".to_owned() } else { named(&self.roles) }
     }
 
     fn affiliate_in_words(&self) -> String {
         match self.affiliate.as_deref() {
             None => "every".to_owned(),
-            // One that is called so is not to be taken for all of them.
-            Some(name) if name.eq_ignore_ascii_case("every") => format!("{name:?}"),
-            Some(name) => plain(name),
+            Some(name) => named([name]),
         }
     }
 
@@ -216,7 +214,7 @@ impl AccountView {
         match (self.any_ip, self.allowed_ips.is_empty()) {
             (true, _) => "any".to_owned(),
             (false, true) => "none".to_owned(),
-            (false, false) => listed(&self.allowed_ips),
+            (false, false) => named(&self.allowed_ips),
         }
     }
 
