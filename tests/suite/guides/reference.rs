@@ -205,7 +205,11 @@ fn done_in_words(reason: &str) -> &'static str {
 fn annotations() -> String {
     let managed = format!("{MANAGED_BY_LABEL}={MANAGER}");
     let rows = [
-        (ROTATE_ANNOTATION, "ApiAccount, by you", "any text of up to 256 characters; the keys are replaced whenever it changes to another one"),
+        (
+            ROTATE_ANNOTATION,
+            "ApiAccount, by you",
+            "any text of up to 256 characters; the keys are replaced whenever it changes to another one",
+        ),
         (PAUSED_ANNOTATION, "ApiAccount, by you", "`true`: everything stays as it is, but for a deletion"),
         (CONFIRM_DELETION_ANNOTATION, "ApiAccount, by you", "`true`: lets a deletion go that the brake holds"),
         (FINALIZER, "ApiAccount, a finalizer", "keeps the resource until its account no longer authenticates"),
