@@ -2,6 +2,7 @@
 
 mod file;
 mod json;
+mod quotes;
 mod record;
 mod secrecy;
 mod taken;
