@@ -27,9 +27,9 @@ pub struct DatabaseArgs {
 /// Which keyring.
 #[derive(Debug, Args)]
 pub struct KeyringArgs {
-    /// The keyring that seals secret keys in the database. Default: beside an SQLite file, with the ending .keyring, and
-    /// made by whoever makes that; for PostgreSQL there is none. Back it up with the database: without it, no secret key can
-    /// be read again.
+    /// The keyring that seals secret keys in the database, and in no other. Default: beside an SQLite file, with the ending
+    /// .keyring, and made by whoever makes that; for PostgreSQL there is none. Back it up with the database: without it, no
+    /// secret key can be read again.
     #[arg(long, value_name = "FILE", env = "OPSADMIN_KEYRING")]
     pub keyring: Option<PathBuf>,
 }

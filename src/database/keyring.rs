@@ -81,7 +81,7 @@ pub enum KeyringError {
     },
     /// Sealed under a key that this keyring lacks.
     #[error(
-        "the keyring lacks the key {} that secret keys in this database are sealed with; if the keyring was rotated since this program read it, start it again with the keyring as it is now, and otherwise use the one they were written with, or restore the missing key from its backup",
+        "the keyring lacks the key {} that secret keys in this database are sealed with; if the keyring was rotated since this program read it, start it again with the keyring as it is now, and otherwise use the one they were written with, or put the missing key back: from a backup, or from FILE.removed beside the keyring FILE if `opsadmin keyring rotate` removed it for another database",
         missing.join(", ")
     )]
     LacksKey {
@@ -214,11 +214,23 @@ impl Keyring {
         self
     }
 
-    /// The same without these keys; the one that seals stays.
+    /// The same without these keys, and a keyring of those that went, if any did; the one that seals stays.
     #[must_use]
-    pub fn without(mut self, ids: &BTreeSet<String>) -> Self {
+    pub(super) fn split(self, ids: &BTreeSet<String>) -> (Self, Option<Self>) {
         let sealing = self.keys[0].id.clone();
-        self.keys.retain(|key| key.id == sealing || !ids.contains(&key.id));
+        let (went, stay): (Vec<_>, Vec<_>) =
+            self.keys.into_iter().partition(|key| key.id != sealing && ids.contains(&key.id));
+        (Self { keys: stay }, (!went.is_empty()).then_some(Self { keys: went }))
+    }
+
+    /// The same with those keys of another that it lacks, which open and do not seal.
+    #[must_use]
+    pub(super) fn with_those_of(mut self, other: Self) -> Self {
+        for key in other.keys {
+            if self.ids().all(|id| id != key.id) {
+                self.keys.push(key);
+            }
+        }
         self
     }
 

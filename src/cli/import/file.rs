@@ -1,6 +1,7 @@
 //! An import file: JSON Lines or CSV, each account with the number of its line.
 
 use super::json::Json;
+use super::quotes::{self, Misquoted};
 use super::record::{FIELDS, Record};
 use super::secrecy::{self, word};
 use clap::ValueEnum;
@@ -50,6 +51,10 @@ fn read_json_lines(text: &str) -> Vec<Line> {
 }
 
 fn read_csv(text: &str) -> Vec<Line> {
+    // Where the rows are that come after it, nobody can tell.
+    if let Err(Misquoted { line, message }) = quotes::check(text) {
+        return vec![Line { number: line, record: Err(vec![message]) }];
+    }
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let mut counter = LineCounter { text, at: 0, number: 1 };
     let Ok(headings) = reader.headers().cloned() else {
@@ -218,6 +223,19 @@ mod tests {
             let told = names(&format!("{end}{end}name,colour{end}"), FileFormat::Csv);
             assert_eq!(told[0].0, 3, "{end:?}: {told:?}");
         }
+    }
+
+    #[test]
+    fn a_row_that_would_swallow_the_next_is_refused_without_its_cells() {
+        let acme = "Acme,ak12345678,sk1234567890123456,\"Acme portal\nBright,ak87654321,sk6543210987654321,Bright\n";
+        let told = names(&format!("\u{feff}name,apiKey,secretKey,description\n{acme}"), FileFormat::Csv);
+        let unclosed = "cell 4 begins with a quote and has none that closes it".to_owned();
+        assert_eq!(told, [(2, Err(vec![unclosed]))]);
+        let acme = "Acme,\"portal,ak12345678,sk1234567890123456\nBright,\"desc,ak87654321,sk6543210987654321\n";
+        let told = names(&format!("name,description,apiKey,secretKey\n{acme}Cedar,x,ak,sk\n"), FileFormat::Csv);
+        let [(2, Err(wrong))] = &told[..] else { panic!("{told:?}") };
+        assert!(wrong[0].starts_with("cell 2 goes on after its closing quote on line 3; "), "{wrong:?}");
+        assert!(!wrong.concat().contains("desc"), "{wrong:?}");
     }
 
     #[test]

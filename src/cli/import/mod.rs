@@ -2,6 +2,7 @@
 
 mod file;
 mod json;
+mod quotes;
 mod record;
 mod secrecy;
 mod taken;
@@ -125,7 +126,7 @@ impl Import {
         let rehearsal = Rehearsal::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
         let rehearsed = self.rehearse(lines, &rehearsal, &keyring).await?;
         if let Ok(changes) = &rehearsed {
-            database.commit_all(changes).await.context("nothing was imported")?;
+            commit(changes, database.as_ref()).await?;
         }
         Ok(Summary::of(rehearsed, true))
     }
@@ -229,6 +230,19 @@ impl Summary {
             Err(problems) => Self { accounts: 0, imported: false, problems },
         }
     }
+}
+
+/// Makes them all, or none. An answer that got lost is found by reading: they are there together, or none of them is.
+async fn commit(changes: &[Change], database: &dyn AccountRegister) -> Result<()> {
+    let committed = database.commit_all(changes).await;
+    if let (Err(error @ DatabaseError::Unavailable { .. }), Some(first)) = (&committed, changes.first()) {
+        let unknown =
+            || format!("{error}; whether they were imported is not known: look with `opsadmin get --unowned`");
+        if database.find_by_id(first.account).await.with_context(unknown)?.is_some() {
+            return Ok(());
+        }
+    }
+    committed.context("nothing was imported")
 }
 
 /// What a person can do about a line that was refused.

@@ -18,6 +18,10 @@ const BATCH: u16 = 100;
 /// Put a new key into the keyring, seal every secret key in the database with it, and remove the old key once nothing is
 /// sealed with it any more. Partners notice nothing: their keys stay as they are.
 ///
+/// Only this database is asked, so each needs a keyring of its own. A key that is removed goes into FILE.removed beside the
+/// keyring FILE, from where it can be put back; delete that file once no other database and no backup is sealed with it, after a
+/// leak as soon as you can.
+///
 /// Whatever interrupts it, the same command goes on where it was, and two never run at once on one file. Programs that hold a
 /// copy of the keyring, such as a running controller and OpsAdmin's API servers, must have each new file before the next step:
 /// run it step by step then, with --only add, use, reseal and remove, and hand the file out after each of the first two and
@@ -70,6 +74,7 @@ struct Rotated {
 
 /// What was done so far.
 #[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Done {
     /// The key that was added, if one was.
     added: Option<String>,
@@ -81,6 +86,8 @@ struct Done {
     unreadable: u64,
     /// The keys that were removed.
     removed: Vec<String>,
+    /// The file that has them now, if any were removed.
+    removed_to: Option<String>,
 }
 
 impl Rotate {
@@ -231,11 +238,18 @@ impl Rotation {
         let others: BTreeSet<String> = self.keyring().ids().skip(1).map(str::to_owned).collect();
         let retired = database.retire(&others, Machine.now()).await?;
         if !retired.is_empty() {
-            self.held.replace(self.keyring().clone().without(&retired))?;
+            self.held.remove(&retired)?;
+            self.done.removed_to = Some(self.held.removed().display().to_string());
         }
         self.done.removed.extend(retired);
         for key in &self.done.removed {
-            self.tell(output, &format!("removed the key {key}, which nothing is sealed with"))?;
+            self.tell(output, &format!("removed the key {key}, which nothing in this database is sealed with"))?;
+        }
+        if let Some(file) = &self.done.removed_to {
+            self.tell(
+                output,
+                &format!("removed keys are in {file}; delete it once no other database and no backup needs them"),
+            )?;
         }
         if others.is_empty() {
             output.complain("there is no other key to remove");

@@ -237,6 +237,21 @@ async fn a_spreadsheet_is_read_too() {
 }
 
 #[tokio::test]
+async fn a_row_that_would_swallow_the_next_is_refused_with_all_others() {
+    let desk = Desk::new();
+    let csv = format!(
+        "name,apiKey,secretKey,description\nCedar,legacy-0,{LEGACY}-0,\nAcme,legacy-1,{LEGACY}-1,\"Acme portal\nBright,legacy-2,{LEGACY}-2,\n"
+    );
+    for extra in [&[][..], &["--dry-run"]] {
+        let refused = desk.import("fleet.csv", &csv, extra).await;
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let said = "fleet.csv:3: cell 4 begins with a quote and has none that closes it\nnothing was imported\n";
+        assert!(refused.stderr.ends_with(said) && !refused.stderr.contains("portal"), "{refused:?}");
+        assert!(!desk.path("opsadmin.db").exists());
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_declared_as_it_is_is_named_and_left_out() {
     let desk = Desk::new();
     let lines = [line("Good", 1, &json!({})), line("Nobody", 2, &json!({ "allowedIPs": ["10.0.0.0/8"] }))];

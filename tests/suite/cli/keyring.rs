@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::desk::{Desk, account};
+use super::desk::{Desk, account, mode};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 use crate::support::run::Finished;
@@ -114,10 +114,8 @@ async fn what_was_left_before_the_last_step_does_not_bring_the_old_key_back() {
     }
     let new = desk.keys().await.remove(0).0;
     let (rest, _) = desk.rotate(&[]).await;
-    let keyring = &rest["keyring"].clone();
-    let mut expected = told(&Value::Null, false, 0, &[&old], &new, &[]);
-    expected["keyring"] = keyring.clone();
-    assert_eq!(rest, expected);
+    let keyring = desk.path("opsadmin.keyring").display().to_string();
+    assert_eq!(without_files(rest, &keyring), told(&Value::Null, false, 0, &[&old], &new, &[]));
     assert_eq!(desk.keys().await, [(new, "seals".to_owned(), 2)]);
 }
 
@@ -133,6 +131,40 @@ async fn one_at_a_time_changes_the_keyring() {
     assert!(refused.stderr.contains("another program is changing the keyring"), "{refused:?}");
     drop(held);
     desk.keyring(&["rotate"]).await.succeeded();
+}
+
+/// By their names, these two have one keyring.
+#[tokio::test]
+async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
+    let desk = desk_with(1).await;
+    let mut other = Desk::new();
+    other.database = format!("sqlite://{}", desk.path("opsadmin.sqlite").display());
+    other.write("all.yaml", &account("other", "{}"));
+    other.apply(&[]).await.succeeded();
+    let (keyring, removed) = (desk.path("opsadmin.keyring"), desk.path("opsadmin.keyring.removed"));
+    let key = desk.keys().await.remove(0).0;
+    let read = |path| -> Value { serde_json::from_slice(&fs::read(path).expect("it is there")).expect("it is JSON") };
+    let before = read(&keyring);
+    let said = desk.keyring(&["rotate"]).await.succeeded();
+    assert!(
+        said.contains(&format!("removed the key {key}, which nothing in this database is sealed with\n")),
+        "{said}"
+    );
+    assert!(said.ends_with("keyring.removed; delete it once no other database and no backup needs them\n"), "{said}");
+    assert_eq!((read(&removed), mode(&removed)), (before, 0o600));
+
+    let refused = other.apply(&[]).await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains(&key) && refused.stderr.contains("from FILE.removed beside"), "{refused:?}");
+
+    // As docs/database.md says.
+    let mut both = read(&keyring);
+    both["keys"].as_array_mut().expect("a list").push(read(&removed)["keys"][0].clone());
+    fs::write(&keyring, both.to_string()).expect("it can be written");
+    Opsadmin::new().args(["keyring", "rotate", "--database", &other.database]).run().await.succeeded();
+    other.secrets_come_back(&[]).await;
+    desk.secrets_come_back(&[]).await;
+    assert_eq!(desk.keys().await.len(), 1);
 }
 
 /// Whoever comes first, and whatever is refused.
@@ -155,7 +187,7 @@ async fn many_at_once_lose_no_key() {
     desk.secrets_come_back(&[]).await;
 }
 
-/// What is told of a run, without the keyring's file.
+/// What is told of a run, without the keyring's file and the one beside it.
 fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
     json!({
         "added": added, "switched": switched, "resealed": resealed, "unreadable": 0, "removed": removed,
@@ -163,15 +195,22 @@ fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &
     })
 }
 
+/// The same of a run as it was told, after a look at the two files.
+fn without_files(mut rotated: Value, keyring: &str) -> Value {
+    let told = rotated.as_object_mut().expect("an object");
+    let removed_to = (told["removed"] != json!([])).then(|| format!("{keyring}.removed"));
+    assert_eq!((told.remove("keyring"), told.remove("removedTo")), (Some(json!(keyring)), Some(json!(removed_to))));
+    rotated
+}
+
 #[tokio::test]
 async fn programs_are_told_what_each_run_did_and_how_the_keyring_is_then() {
     let desk = desk_with(3).await;
     let file = desk.path("opsadmin.keyring").display().to_string();
     let run = async |arguments: &[&str]| {
-        let (mut value, out) = desk.rotate(arguments).await;
-        let keyring = value.as_object_mut().expect("an object").remove("keyring");
-        assert_eq!((keyring, out.status.code()), (Some(file.clone().into()), Some(0)), "{out:?}");
-        value
+        let (value, out) = desk.rotate(arguments).await;
+        assert_eq!(out.status.code(), Some(0), "{out:?}");
+        without_files(value, &file)
     };
     let old = desk.keys().await.remove(0).0;
     let first = run(&["--only", "add"]).await;

@@ -5,6 +5,7 @@
 
 mod crash;
 mod databases;
+mod imports;
 mod operations;
 mod processes;
 mod refusals;

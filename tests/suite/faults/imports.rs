@@ -1,0 +1,59 @@
+//! The answer to an import's one transaction is lost: what came of it is found by looking, or said not to be known.
+
+use crate::cli::office::{Office, refused};
+use crate::support::cluster::cluster;
+use crate::support::opsadmin::Opsadmin;
+use crate::support::proxy::{Call, Fault, Proxy, To, listed};
+use crate::support::run::Finished;
+
+const LINES: &str = r#"{"name": "Acme", "apiKey": "legacy-1", "secretKey": "0123456789abcdef-1"}
+{"name": "Birch", "apiKey": "legacy-2", "secretKey": "0123456789abcdef-2"}
+"#;
+
+fn is_commit(call: &Call) -> bool {
+    call.to == To::Database && call.what == "COMMIT"
+}
+
+fn is_look(call: &Call) -> bool {
+    call.what.contains("FROM accounts WHERE id = $1")
+}
+
+/// Imports two accounts, with these faults of the database; says what was told, and whose accounts are there then.
+async fn import(test_name: &str, faults: impl FnOnce(&Proxy)) -> (Finished, Vec<String>) {
+    let office = Office::postgres(test_name).await;
+    let proxy = Proxy::new(cluster().await.kubeconfig(), office.database.url()).await;
+    faults(&proxy);
+    let call = Opsadmin::new().args(["import", "-", "--database", proxy.database_url(), "--keyring"]);
+    let finished = call.args([office.keyring()]).stdin(LINES).run().await;
+    assert!(!proxy.trace.is_waiting(), "each fault was met\n{}", listed(&proxy.trace.calls()));
+    (finished, office.database.column("SELECT name FROM accounts ORDER BY name").await)
+}
+
+#[tokio::test]
+async fn what_was_imported_is_found_although_the_answer_is_lost() {
+    let (finished, there) = import("import lost", |proxy| proxy.trace.meet(is_commit, [Fault::LoseAnswer])).await;
+    assert_eq!(finished.succeeded(), "2 accounts imported; `opsadmin export` writes their manifests\n");
+    assert_eq!(there, ["Acme", "Birch"]);
+}
+
+#[tokio::test]
+async fn what_was_not_imported_is_said_not_to_be() {
+    let (finished, there) = import("import fails", |proxy| proxy.trace.meet(is_commit, [Fault::Disconnect])).await;
+    refused(&finished, 1, "nothing was imported: the account database is not available: ");
+    assert_eq!((finished.stdout.as_str(), there.len()), ("", 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_for_is_said_not_to_be_known() {
+    for fault in [Fault::LoseAnswer, Fault::Disconnect] {
+        let is_done = matches!(fault, Fault::LoseAnswer);
+        let (finished, there) = import("import unknown", |proxy| {
+            proxy.trace.meet(is_commit, [fault]);
+            proxy.trace.meet(is_look, [Fault::Disconnect]);
+        })
+        .await;
+        refused(&finished, 1, "whether they were imported is not known: look with `opsadmin get --unowned`");
+        assert!(!finished.stderr.contains("nothing was imported"), "{finished:?}");
+        assert_eq!((finished.stdout.as_str(), there.is_empty()), ("", !is_done));
+    }
+}
