@@ -14,7 +14,7 @@ use super::surroundings::Machine;
 use crate::account::{ClusterId, Owner};
 use crate::database::{AccountDatabase, AccountRegister, DatabaseError, IsDeclared};
 use crate::manifests::Manifest;
-use crate::reconcile::{Outcome, Reconciler, Refusal, Surroundings, Turn, Turns};
+use crate::reconcile::{AsRead, Outcome, Reconciler, Refusal, Surroundings, Turn, Turns};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
@@ -175,6 +175,7 @@ impl Apply {
             unknown_affiliate: self.unknown_affiliate.into(),
             actor: "apply".to_owned(),
             surroundings: Arc::new(Machine),
+            declarations: Arc::new(AsRead),
         })
     }
 }

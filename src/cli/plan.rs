@@ -15,7 +15,7 @@ use super::surroundings::Machine;
 use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, Rehearsal};
 use crate::manifests::Manifest;
-use crate::reconcile::{Reconciler, Turn, Turns};
+use crate::reconcile::{AsRead, Reconciler, Turn, Turns};
 use crate::secrets::{self, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::Args;
@@ -144,6 +144,7 @@ impl Plan {
             unknown_affiliate: self.unknown_affiliate.into(),
             actor: "plan".to_owned(),
             surroundings: Arc::new(Machine),
+            declarations: Arc::new(AsRead),
         };
         let mut planned = Planned::new(self.output);
         let mut progress = Progress::new(manifests.len(), "accounts planned");

@@ -3,7 +3,7 @@
 use super::error::ControllerError;
 use crate::account::{Account, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
-use crate::reconcile::{Reconciler, Surroundings};
+use crate::reconcile::{Declarations, Reconciler, Surroundings};
 use crate::secrets::SecretStore;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +78,8 @@ pub struct Parts {
     pub unknown_affiliate: UnknownAffiliate,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
+    /// Where to ask whether what was read is still declared.
+    pub declarations: Arc<dyn Declarations>,
 }
 
 /// Tries until the database is up, migrated and known to open with the keyring, and tells it through `connection`.
@@ -117,6 +119,7 @@ pub async fn connect(
         unknown_affiliate: parts.unknown_affiliate,
         actor: "controller".to_owned(),
         surroundings: parts.surroundings,
+        declarations: parts.declarations,
     };
     connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, at_start })));
     Ok(())

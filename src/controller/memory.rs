@@ -1,5 +1,7 @@
-//! What the controller remembers of each resource between two looks: the status it wrote last, and how often it failed.
+//! What the controller remembers of each resource between two looks: the status it wrote last, how often it failed, and what
+//! was looked at.
 
+use super::declared::Declaration;
 use crate::api::{ApiAccount, ApiAccountStatus, is_later_version};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
@@ -17,6 +19,7 @@ pub(super) struct Memory(Mutex<HashMap<ObjectRef<ApiAccount>, Entry>>);
 struct Entry {
     written: Option<Written>,
     failures: u32,
+    looked: Option<Declaration>,
 }
 
 struct Written {
@@ -63,6 +66,17 @@ impl Memory {
         if let Some(entry) = self.entries().get_mut(&ObjectRef::from_obj(resource)) {
             entry.failures = 0;
         }
+    }
+
+    /// The state of the resource that was looked at last, if any was.
+    pub fn looked(&self, resource: &ObjectRef<ApiAccount>) -> Option<Declaration> {
+        self.entries().get(resource)?.looked.clone()
+    }
+
+    /// Takes in that the resource, as it is here, was looked at.
+    pub fn looks(&self, resource: &ApiAccount) {
+        let looked = Declaration::of(&resource.metadata);
+        self.entries().entry(ObjectRef::from_obj(resource)).or_default().looked = Some(looked);
     }
 
     /// Forgets a resource that is gone.

@@ -5,6 +5,7 @@
 
 mod brake;
 mod connect;
+mod declared;
 mod error;
 mod events;
 mod memory;
@@ -30,6 +31,7 @@ use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::{Measured, Telemetry, Vitals};
 use brake::Brake;
+use declared::Declared;
 use events::Events;
 use futures::future::{join_all, select};
 use kube::Client;
@@ -91,12 +93,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let database: Arc<dyn AccountDatabase> =
         Arc::new(Measured { database: settings.database, metrics: Arc::clone(&metrics) });
+    let memory = Arc::new(Memory::default());
     let controlled = Arc::new(Controlled {
         client: settings.client.clone(),
         cluster: settings.cluster.clone(),
         connection,
         events: Events::new(settings.client.clone()),
-        memory: Memory::default(),
+        memory: Arc::clone(&memory),
         versions: Versions::default(),
         brake: Brake::new(settings.deletion_brake),
         waiting: Waiting::new(Queues::of(&queues)),
@@ -122,6 +125,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
             secrets: Arc::new(Cluster::new(settings.client.clone(), views)),
             unknown_affiliate: settings.unknown_affiliate,
             surroundings: settings.surroundings,
+            declarations: Arc::new(Declared { client: settings.client.clone(), memory }),
         },
         connection_sender,
     );

@@ -32,7 +32,7 @@ pub(super) struct Controlled {
     pub cluster: ClusterId,
     pub connection: watch::Receiver<Connection>,
     pub events: Events,
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     pub versions: Versions,
     pub brake: Brake,
     pub waiting: Waiting,
@@ -132,6 +132,15 @@ impl Controlled {
         outcome: Outcome,
         previous: Option<ApiAccountStatus>,
     ) -> Looked {
+        if let Some(Refusal::Unconfirmed(why)) = &outcome.refusal {
+            // Its status is for whoever sees the resource as it is now.
+            let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+            tracing::debug!(namespace, name, "{why}; nothing more is done for now");
+            self.note(&namespace, &name, &outcome.done);
+            self.tell(resource, &outcome, false).await;
+            return Ok((self.later(resource), None));
+        }
+        self.memory.looks(resource);
         let now = Timestamp::now();
         let status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));

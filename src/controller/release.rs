@@ -38,6 +38,7 @@ impl Controlled {
             let previous = self.memory.status(resource);
             return self.report(resource, "", outcome, previous).await;
         }
+        self.memory.looks(resource);
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
         self.tell(resource, &outcome, false).await;
         self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());

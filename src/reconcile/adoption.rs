@@ -34,6 +34,7 @@ impl Reconciler {
             None if may_adopt => {
                 let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
                 let adopt = Action::Adopt { expected: taken.version, owner, answered };
+                self.declarations.still(desired).await?;
                 self.commit(taken.id, adopt, desired.generation).await?;
                 outcome.done.push(Done::Adopted);
                 Halt::LookAgain

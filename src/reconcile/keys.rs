@@ -37,6 +37,7 @@ impl Reconciler {
                 (Action::Rotate { expected, key, old_expires, revoke, answered }, done)
             }
         };
+        self.declarations.still(desired).await?;
         outcome.account = match self.commit(account.id, action, desired.generation).await {
             Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
             account => Some(account?),

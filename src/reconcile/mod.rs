@@ -7,6 +7,7 @@
 
 mod adoption;
 mod brake;
+mod declarations;
 mod desired;
 mod drift;
 mod halt;
@@ -23,6 +24,7 @@ mod turns;
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
 pub use brake::{awaits_confirmation, deletion_limit, is_confirmed, is_held};
+pub use declarations::{AsRead, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
 pub use observed::{Observed, ObservedSecret, Verified};

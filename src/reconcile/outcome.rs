@@ -1,7 +1,7 @@
 //! What came of a reconcile: what was done, and why no more was.
 
-use super::InvalidSpec;
 use super::brake::FLOOR;
+use super::{InvalidSpec, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
 use crate::api::{ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason, condition};
 use crate::database::{DatabaseError, KeyringError};
@@ -367,6 +367,9 @@ pub enum Refusal {
     /// Others kept changing the same account.
     #[error("others keep changing this account or its Secret; trying again")]
     Contended,
+    /// The resource may no longer be as it was read.
+    #[error("{0}; trying again")]
+    Unconfirmed(#[from] Unconfirmed),
 }
 
 impl Refusal {
@@ -384,9 +387,12 @@ impl Refusal {
             Self::Drifted { .. } => Reason::Drifted,
             Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
             Self::Secret(_) => Reason::SecretUnavailable,
-            Self::Database(_) | Self::Keyring(_) | Self::NoKeys { .. } | Self::NoRandomness(_) | Self::Contended => {
-                Reason::DatabaseUnavailable
-            }
+            Self::Database(_)
+            | Self::Keyring(_)
+            | Self::NoKeys { .. }
+            | Self::NoRandomness(_)
+            | Self::Contended
+            | Self::Unconfirmed(_) => Reason::DatabaseUnavailable,
         }
     }
 
@@ -426,7 +432,7 @@ impl Refusal {
                 matches!(error, SecretError::Refused { .. } | SecretError::Unlisted { .. } | SecretError::File { .. })
             }
             Self::Database(error) => !error.is_retryable(),
-            Self::NoRandomness(_) | Self::Contended => false,
+            Self::NoRandomness(_) | Self::Contended | Self::Unconfirmed(_) => false,
         }
     }
 }

@@ -6,7 +6,8 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::keys::random;
 use super::{
-    AccountPlan, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan, Verified, plan,
+    AccountPlan, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan,
+    Verified, plan,
 };
 use crate::account::{Account, AccountId, Suspension, next_look, next_rotation, why_rotate};
 use crate::api::ManagementPolicy;
@@ -53,6 +54,8 @@ pub struct Reconciler {
     pub actor: String,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
+    /// Where to ask whether what was read is still declared.
+    pub declarations: Arc<dyn Declarations>,
 }
 
 impl Reconciler {
@@ -165,11 +168,13 @@ impl Reconciler {
             (SecretPlan::Keep, ObservedSecret::Own { found, .. }) => found.version().map(str::to_owned),
             (SecretPlan::Keep, _) => verified.map(|verified| verified.version.clone()),
             (SecretPlan::Create | SecretPlan::Replace { .. }, secret) => {
+                self.declarations.still(desired).await?;
                 let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
                 self.execute_secret(&manifest, secret, &plan.secret, outcome).await?
             }
         };
         for stray in &plan.remove {
+            self.declarations.still(desired).await?;
             self.secrets.remove(stray, &desired.belonging()).await?;
             outcome.done.push(Done::SecretRemoved(stray.clone()));
         }
@@ -203,6 +208,7 @@ impl Reconciler {
                 (account, create, Done::Created { recovered })
             }
         };
+        self.declarations.still(desired).await?;
         let account = self.commit(account, action, desired.generation).await;
         let account = match account {
             Err(DatabaseError::NameTaken { name }) => {

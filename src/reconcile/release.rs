@@ -56,6 +56,7 @@ impl Reconciler {
             return Ok(());
         };
         if matches!(account.life, Life::Live | Life::Retained { .. }) {
+            self.declarations.still_going(resource).await?;
             let action = Action::Delete { expected: account.version };
             outcome.account = Some(self.commit(account.id, action, generation).await?);
             outcome.done.push(Done::Disabled);
@@ -66,6 +67,7 @@ impl Reconciler {
     /// The Secret first: while it belongs to the resource, it would be collected with it.
     async fn retain(&self, resource: &Belonging, generation: Option<i64>, outcome: &mut Outcome) -> Result<(), Halt> {
         for at in self.secrets.belonging_to(resource).await? {
+            self.declarations.still_going(resource).await?;
             self.secrets.release(&at, resource).await?;
             outcome.done.push(Done::SecretReleased(at));
         }
@@ -73,6 +75,7 @@ impl Reconciler {
             return Ok(());
         };
         if account.life == Life::Live {
+            self.declarations.still_going(resource).await?;
             let action = Action::Retain { expected: account.version };
             outcome.account = Some(self.commit(account.id, action, generation).await?);
             outcome.done.push(Done::Retained);

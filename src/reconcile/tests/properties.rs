@@ -9,7 +9,7 @@ use crate::account::{
 use crate::api::{AdoptionPolicy, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
 use crate::reconcile::{
-    Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Verified, plan, status,
+    AsRead, Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Verified, plan, status,
 };
 use crate::secrets::{Belonging, SecretLayout, SecretManifest, SecretRef};
 use jiff::Timestamp;
@@ -252,6 +252,7 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
         unknown_affiliate: UnknownAffiliate::Refuse,
         actor: "test".to_owned(),
         surroundings: Arc::new(Counting::default()),
+        declarations: Arc::new(AsRead),
     }
 }
 

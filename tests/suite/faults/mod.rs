@@ -7,6 +7,7 @@ mod crash;
 mod databases;
 mod imports;
 mod operations;
+mod overtaken;
 mod processes;
 mod refusals;
 mod runs;

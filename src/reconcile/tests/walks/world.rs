@@ -15,7 +15,7 @@ use crate::api::{
     ROTATE_ANNOTATION, RotationSpec,
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
-use crate::reconcile::{Desired, Outcome, Reconciler, Refusal, Verified, status};
+use crate::reconcile::{AsRead, Desired, Outcome, Reconciler, Refusal, Verified, status};
 use crate::secrets::Belonging;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -57,6 +57,7 @@ impl World {
             unknown_affiliate: UnknownAffiliate::Refuse,
             actor: "walk".to_owned(),
             surroundings: Arc::clone(&clock) as _,
+            declarations: Arc::new(AsRead),
         };
         let declared = NAMES.map(|name| {
             let mut resource = ApiAccount::new(name, ApiAccountSpec { enabled: true, ..ApiAccountSpec::default() });

@@ -194,7 +194,7 @@ async fn pump(
 
 impl Asked {
     /// Paths are `/api/v1/...` or `/apis/GROUP/VERSION/...`, then `namespaces/NAME/` for what is in one, then the plural,
-    /// the name and the subresource.
+    /// the name and the subresource. A list has the name of its namespace, or that of the one object which it asks for.
     fn of(method: &str, uri: &Uri) -> Self {
         let parts: Vec<&str> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
         let parts = match parts.as_slice() {
@@ -214,7 +214,8 @@ impl Asked {
             "GET" if name.is_empty() => "LIST",
             other => other,
         };
-        let name = if verb == "LIST" { namespace.to_owned() } else { name };
+        let selected = query.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
+        let name = if verb == "LIST" { selected.unwrap_or(namespace).to_owned() } else { name };
         Self { verb: verb.to_owned(), resource, name }
     }
 }

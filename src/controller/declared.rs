@@ -1,0 +1,105 @@
+//! Whether a resource is still as a look took it: asked of the API server where the look came long after the watch showed it.
+
+use super::memory::Memory;
+use crate::account::Owner;
+use crate::api::{ApiAccount, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
+use crate::reconcile::{Declarations, Desired, Unconfirmed};
+use crate::secrets::Belonging;
+use crate::secrets::said::reason;
+use async_trait::async_trait;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client};
+use std::sync::Arc;
+
+/// All that a look goes by, as far as it tells one state of a resource from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declaration {
+    uid: Option<String>,
+    generation: Option<i64>,
+    rotate: Option<String>,
+    paused: bool,
+    going: bool,
+}
+
+impl Declaration {
+    /// What an object with this metadata declares.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        let annotation = |name| metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
+        Self {
+            uid: metadata.uid.clone(),
+            generation: metadata.generation,
+            rotate: annotation(ROTATE_ANNOTATION).cloned(),
+            paused: annotation(PAUSED_ANNOTATION).is_some_and(|value| value == "true"),
+            going: metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    fn wanted(desired: &Desired) -> Self {
+        Self {
+            uid: desired.uid.clone(),
+            generation: desired.generation,
+            rotate: desired.rotation.asked.annotation.clone(),
+            paused: desired.paused,
+            going: false,
+        }
+    }
+
+    fn is_end_of(&self, resource: &Belonging) -> bool {
+        self.going && self.uid == resource.uid
+    }
+}
+
+/// The resources on the cluster.
+///
+/// The first look at a state of a resource follows the watch that showed it, and needs no asking. Later ones follow the clock,
+/// the database or a Secret, and the watch may have been silent ever since.
+pub(super) struct Declared {
+    pub client: Client,
+    pub memory: Arc<Memory>,
+}
+
+impl Declared {
+    /// By its name alone, which takes no other right than to list.
+    async fn ask(&self, owner: &Owner) -> Result<Option<Declaration>, Unconfirmed> {
+        let resources: Api<ApiAccount> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let params = ListParams::default().fields(&format!("metadata.name={}", owner.name));
+        match resources.list_metadata(&params).await {
+            Ok(found) => Ok(found.items.first().map(|found| Declaration::of(&found.metadata))),
+            Err(error) => Err(Unconfirmed(format!(
+                "the API server does not say whether the ApiAccount is still as it was seen: {}",
+                reason(&error)
+            ))),
+        }
+    }
+
+    fn looked(&self, owner: &Owner) -> Option<Declaration> {
+        self.memory.looked(&ObjectRef::new(&owner.name).within(&owner.namespace))
+    }
+}
+
+#[async_trait]
+impl Declarations for Declared {
+    async fn still(&self, desired: &Desired) -> Result<(), Unconfirmed> {
+        let wanted = Declaration::wanted(desired);
+        let is_first = self.looked(&desired.owner).is_none_or(|looked| looked != wanted);
+        if is_first || self.ask(&desired.owner).await? == Some(wanted) {
+            return Ok(());
+        }
+        Err(Unconfirmed("the ApiAccount has changed since it was seen".to_owned()))
+    }
+
+    async fn still_going(&self, resource: &Belonging) -> Result<(), Unconfirmed> {
+        let is_first = || self.looked(&resource.owner).is_none_or(|looked| !looked.is_end_of(resource));
+        if resource.uid.is_some() && is_first() {
+            return Ok(());
+        }
+        match self.ask(&resource.owner).await? {
+            None if resource.uid.is_none() => Ok(()),
+            Some(found) if found.is_end_of(resource) => Ok(()),
+            None => Err(Unconfirmed("the ApiAccount is gone since it was seen".to_owned())),
+            Some(_) => Err(Unconfirmed("an ApiAccount of this name is there".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Whether what was read of a resource still holds, asked before anything is changed for it.
+//!
+//! Who is cut off from the API server goes on with what was true then, while another controller does what is declared now.
+//! Without asking, each would undo what the other did: a revocation, a rotation, a new account.
+
+use super::Desired;
+use crate::secrets::Belonging;
+use async_trait::async_trait;
+use thiserror::Error;
+
+/// Where resources are declared.
+#[async_trait]
+pub trait Declarations: Send + Sync {
+    /// Whether the resource still declares this.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`] if it does not, or if there is no telling.
+    async fn still(&self, desired: &Desired) -> Result<(), Unconfirmed>;
+
+    /// Whether the resource is still being deleted; without a UID, whether there is still none.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`] if it is not so, or if there is no telling.
+    async fn still_going(&self, resource: &Belonging) -> Result<(), Unconfirmed>;
+}
+
+/// What was read may no longer be so: nothing may be changed for it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Unconfirmed(pub String);
+
+/// Manifests that one run reads and applies: what was read is what is declared.
+#[derive(Debug, Clone, Copy)]
+pub struct AsRead;
+
+#[async_trait]
+impl Declarations for AsRead {
+    async fn still(&self, _: &Desired) -> Result<(), Unconfirmed> {
+        Ok(())
+    }
+
+    async fn still_going(&self, _: &Belonging) -> Result<(), Unconfirmed> {
+        Ok(())
+    }
+}

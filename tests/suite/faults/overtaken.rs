@@ -1,0 +1,70 @@
+//! Two controllers of which one no longer sees what is declared: it undoes nothing of what the other does.
+
+use serde_json::json;
+
+use super::stage::{ACME, CLUSTER, Stage};
+use crate::controller::scene::SOON;
+use crate::support::opsadmin::{RunningController, spawn_controller};
+use crate::support::proxy::Call;
+use crate::support::wait::eventually;
+
+/// Another controller beside the stage's, with nothing between it and the world.
+fn second(stage: &Stage) -> RunningController {
+    let (scene, extra) = (&stage.scene, ["--cluster-id", CLUSTER, "--deletion-brake", "100"]);
+    let namespace = scene.namespace.name();
+    spawn_controller(scene.cluster.kubeconfig(), &[namespace], stage.database_url(), &scene.keyring, &extra)
+}
+
+/// Waits until the stage's controller has asked what is declared there, this often.
+async fn asked(stage: &Stage, name: &str, times: usize) {
+    let is_ask = |call: &&Call| call.what == "LIST apiaccounts" && call.name == name && call.answer == "200";
+    eventually("it to ask", SOON, async || {
+        let asked = stage.proxy.trace.calls().iter().filter(is_ask).count();
+        if asked >= times { Ok(()) } else { Err(format!("{}\n{}", stage.calls(), stage.scene.log())) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_sees_what_was_declared_before_leaves_what_is_declared_now() {
+    let mut stage = Stage::set("overtaken").await;
+    stage.launch(&["--sweep-interval", "1s"]);
+    stage.watching().await;
+    let rotation = |trigger: &str| json!({ "trigger": trigger, "overlap": "1h" });
+    stage.scene.create(ACME, json!({ "rotation": rotation("1") })).await;
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+
+    stage.proxy.views.freeze("apiaccounts");
+    let _second = second(&stage);
+    stage.scene.change(ACME, json!({ "enabled": false, "rotation": rotation("2") })).await;
+    stage.scene.ready(ACME).await;
+    let (seen, keys) = stage.look().await;
+    asked(&stage, ACME, 3).await;
+    let (now, keys_now) = stage.look().await;
+    assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
+    assert!(keys_now == keys, "the keys were rotated back and forth");
+
+    stage.proxy.views.thaw("apiaccounts");
+    stage.scene.change(ACME, json!({ "enabled": true })).await;
+    stage.scene.ready(ACME).await;
+    stage.scene.kill().await;
+}
+
+#[tokio::test]
+async fn an_account_whose_resource_one_of_them_does_not_see_is_no_orphan() {
+    let mut stage = Stage::set("unseen").await;
+    stage.launch(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
+    stage.watching().await;
+    stage.scene.create("seen", json!({})).await;
+    stage.scene.ready("seen").await;
+
+    stage.proxy.views.freeze("apiaccounts");
+    let _second = second(&stage);
+    stage.scene.create(ACME, json!({})).await;
+    stage.scene.ready(ACME).await;
+    let (seen, _) = stage.look().await;
+    asked(&stage, ACME, 2).await;
+    let (now, _) = stage.look().await;
+    assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
+}
