@@ -170,8 +170,9 @@ impl Reconciler {
             }
         };
         for stray in &plan.remove {
-            self.secrets.remove(stray, &desired.belonging()).await?;
-            outcome.done.push(Done::SecretRemoved(stray.clone()));
+            if self.secrets.remove(stray, &desired.belonging()).await? {
+                outcome.done.push(Done::SecretRemoved(stray.clone()));
+            }
         }
         Ok(())
     }

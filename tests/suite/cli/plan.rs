@@ -184,6 +184,25 @@ async fn a_name_that_a_restored_account_gives_up_is_had_in_the_same_run() {
     assert_eq!(results(&planned), ["kept restore", "z unchanged", "a create"]);
 }
 
+/// It says that it is the account's, but a controller reference decides.
+#[tokio::test]
+async fn a_secret_that_somebody_elses_object_controls_is_never_told_to_go() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("a", "{}"));
+    desk.apply(&[]).await.succeeded();
+    let text = fs::read_to_string(desk.path("secrets/default.a-opsadmin.yaml")).expect("it is there");
+    let theirs = "{ apiVersion: apps/v1, kind: Deployment, name: web, uid: x, controller: true }";
+    let theirs = text.replace("metadata:\n", &format!("metadata:\n  ownerReferences:\n  - {theirs}\n"));
+    fs::write(desk.path("secrets/default.old.yaml"), &theirs).expect("it can be written");
+    let (planned, applied) = desk.plan_and_apply(&[]).await;
+    assert_eq!(planned, applied);
+    assert_eq!(results(&planned), ["a unchanged"]);
+    let left = fs::read_to_string(desk.path("secrets/default.old.yaml")).expect("it is there");
+    assert_eq!(left, theirs);
+    desk.write("a.yaml", &account("a", "{ managementPolicy: Observe }"));
+    assert_eq!(desk.plan(true, &[]).await.succeeded(), "1 account: nothing to change\n", "nor to be too many");
+}
+
 #[tokio::test]
 async fn what_the_brake_holds_sets_no_name_free() {
     let desk = Desk::new();
