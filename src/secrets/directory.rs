@@ -83,7 +83,7 @@ impl SecretStore for Directory {
     async fn find(&self, place: &SecretRef, _verified: Option<&str>) -> Result<Sight, SecretError> {
         let file = self.file(place);
         match std::fs::read_to_string(&file).map(Zeroizing::new) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sight::Absent),
+            Err(error) if error.kind() == ErrorKind::NotFound && !file.is_symlink() => Ok(Sight::Absent),
             Err(error) => Err(at(&file, &error)),
             Ok(text) => Ok(Sight::Found(Box::new(FoundSecret::new(place.clone(), parse(&file, &text)?)))),
         }
@@ -130,14 +130,17 @@ impl SecretStore for Directory {
     }
 }
 
-/// Whose Secret a file holds, if it holds one of this program's under the name such a file has.
+/// Whose Secret a file holds, if it holds one of this program's under the name such a file has. Somebody's other file is
+/// passed over; if it is in an account's way, [`SecretStore::find`] says so.
 fn owner_of(file: &Path) -> Result<Option<(Owner, SecretRef)>, SecretError> {
-    let Some(at) = place_of(file) else {
+    let Some(at) = place_of(file).filter(|_| file.is_file()) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|error| self::at(file, &error))?;
+    let text = match std::fs::read_to_string(file).map(Zeroizing::new) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(None),
+        text => text.map_err(|error| self::at(file, &error))?,
+    };
     let Ok(secret) = serde_saphyr::from_str::<Secret>(&text) else {
-        // Somebody's other file; if it is in an account's way, `find` says so.
         return Ok(None);
     };
     let noted = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
