@@ -95,8 +95,8 @@ impl Apply {
         output: &mut Output,
     ) -> Result<ExitCode> {
         let began = Machine.now();
-        let reconciler = self.reconciler(Arc::clone(database)).await?;
-        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
+        let (reconciler, folder) = self.reconciler(Arc::clone(database)).await?;
+        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, Some(&folder)).await?;
         doomed.confirm(&self.confirm, output)?;
         let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
@@ -162,20 +162,21 @@ impl Apply {
         }
     }
 
-    async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<Reconciler> {
+    async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<(Reconciler, Arc<Directory>)> {
         // Whatever is wrong with keyring or folder is said before there is a table.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
-        let secrets = Arc::new(Directory::open(&self.secrets)?);
+        let folder = Arc::new(Directory::open(&self.secrets)?);
         database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
-        Ok(Reconciler {
-            secrets,
+        let reconciler = Reconciler {
+            secrets: Arc::clone(&folder) as _,
             database,
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
             actor: "apply".to_owned(),
             surroundings: Arc::new(Machine),
-        })
+        };
+        Ok((reconciler, folder))
     }
 }
 

@@ -125,7 +125,8 @@ impl Plan {
     ) -> Result<Summary> {
         let (database, keyring) = self.rehearsal(database).await?;
         let database = Arc::new(database);
-        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
+        let folder = self.secrets.as_deref().map(Directory::open_to_read).transpose()?.map(Arc::new);
+        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, folder.as_deref()).await?;
         let on_cluster = match client {
             Some(client) => {
                 let asked = Asked { client, cluster, secrets: self.look(), brake: self.prune.deletion_brake };
@@ -133,9 +134,10 @@ impl Plan {
             }
             None => None,
         };
-        let secrets = Arc::new(match &on_cluster {
-            Some(on_cluster) => on_cluster.secrets(),
-            None => self.secrets()?,
+        let secrets = Arc::new(match (&on_cluster, folder) {
+            (Some(on_cluster), _) => on_cluster.secrets(),
+            (None, Some(folder)) => secrets::Rehearsal::new(folder),
+            (None, None) => secrets::Rehearsal::unseen(),
         });
         let reconciler = Reconciler {
             database: Arc::clone(&database) as Arc<dyn AccountDatabase>,
@@ -203,13 +205,5 @@ impl Plan {
         let database = Rehearsal::new(database);
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok((database, keyring))
-    }
-
-    /// The Secrets, read only, or not looked at.
-    fn secrets(&self) -> Result<secrets::Rehearsal> {
-        Ok(match &self.secrets {
-            Some(folder) => secrets::Rehearsal::new(Arc::new(Directory::open_to_read(folder)?)),
-            None => secrets::Rehearsal::unseen(),
-        })
     }
 }

@@ -56,6 +56,13 @@ impl Directory {
         Ok(directory)
     }
 
+    /// The owners of Secrets that are here, those that are wanted.
+    pub fn owners_of_secrets(&self, is_wanted: impl Fn(&Owner) -> bool) -> Vec<Owner> {
+        let owners = self.owners();
+        let with = owners.iter().filter(|(owner, secrets)| !secrets.is_empty() && is_wanted(owner));
+        with.map(|(owner, _)| owner.clone()).collect()
+    }
+
     fn file(&self, at: &SecretRef) -> PathBuf {
         self.path.join(format!("{}.{}.yaml", at.namespace, at.name))
     }
