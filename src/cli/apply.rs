@@ -109,12 +109,19 @@ impl Apply {
                         return applied.stop(Stop::Interrupted, output);
                     }
                     let outcome = doomed.prune(owner, &reconciler).await;
+                    in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
                     turns.hear(&outcome);
                     applied.push(&outcome, &AccountReport::undeclared(owner, &outcome), output)?;
+                    if in_vain == IN_VAIN {
+                        return applied.stop(Stop::Away, output);
+                    }
                 }
                 continue;
             };
-            let mut known = Known::read(database.as_ref(), &batch).await?;
+            let mut known = match Known::read(database.as_ref(), &batch).await {
+                Ok(known) => known,
+                Err(error) => return applied.stop(Stop::Unread(error), output),
+            };
             for manifest in batch {
                 // Heard between two accounts, never within one.
                 if futures::poll!(interrupted.as_mut()).is_ready() {

@@ -162,7 +162,14 @@ impl Plan {
                 }
                 continue;
             };
-            let mut known = Known::read(database.as_ref(), &batch).await?;
+            let mut known = match Known::read(database.as_ref(), &batch).await {
+                Ok(known) => known,
+                Err(error) => {
+                    drop(progress);
+                    planned.give_up(output)?;
+                    return Err(error.into());
+                }
+            };
             let present = batch.iter().filter(|manifest| known.has(&manifest.desired.owner));
             secrets.assume(present.map(|manifest| manifest.desired.secret.at.clone()).collect());
             for manifest in batch {
