@@ -1,6 +1,6 @@
 //! The accounts that there are already, in one read for many of them instead of one for each.
 
-use crate::account::{Account, Owner};
+use crate::account::{Account, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
 use std::collections::HashMap;
@@ -25,9 +25,9 @@ impl Known {
         Ok(Self(accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account))).collect()))
     }
 
-    /// Whether this owner has one.
+    /// Whether this owner has one with its Secret, which goes when an account is deleted.
     pub fn has(&self, owner: &Owner) -> bool {
-        self.0.contains_key(owner)
+        self.0.get(owner).is_some_and(|account| !matches!(account.life, Life::Deleted { .. }))
     }
 
     /// This owner's.

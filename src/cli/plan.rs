@@ -37,7 +37,8 @@ const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id tha
 ///
 /// The same code runs that would do it, over a database and Secrets that are only read; rights to read are enough. For
 /// accounts that a controller looks after, add --on-cluster: its resources and Secrets are then looked at too. For those of
-/// `apply`, --secrets. Without either no Secret is looked at, and those of accounts that exist are taken to be right.
+/// `apply`, --secrets. Without either no Secret is looked at, and those of accounts that exist are taken to be right; that of a
+/// deleted account went with it.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("namespace", |namespace| namespace.help(NAMESPACE_HELP)),
