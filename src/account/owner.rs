@@ -58,6 +58,17 @@ pub struct Owner {
     pub name: String,
 }
 
+impl Owner {
+    /// Reads what [`Display`](fmt::Display) has written; `None` if it is nothing of the kind.
+    pub fn parse(text: &str) -> Option<Self> {
+        let [cluster, namespace, name] = text.split('/').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let cluster = ClusterId::parse(cluster).ok()?;
+        Some(Self { cluster, namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.cluster, self.namespace, self.name)

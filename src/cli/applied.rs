@@ -5,6 +5,7 @@ use super::manifests::count;
 use super::output::{Format, Output};
 use super::progress::Progress;
 use super::report::{ACCOUNTS, AccountReport, SUMMARY, Summary};
+use crate::database::DatabaseError;
 use crate::reconcile::Outcome;
 use anyhow::Result;
 use std::process::ExitCode;
@@ -13,12 +14,14 @@ use std::process::ExitCode;
 const INTERRUPTED: u8 = 130;
 
 /// Why the rest is left for another run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Stop {
     /// Ctrl-C.
     Interrupted,
     /// One account after another found no database.
     Away,
+    /// The accounts of more manifests could not be read.
+    Unread(DatabaseError),
 }
 
 /// An `apply` under way.
@@ -78,8 +81,9 @@ impl Applied {
     pub fn stop(self, stop: Stop, output: &mut Output) -> Result<ExitCode> {
         self.listing.end(SUMMARY, &self.summary, output)?;
         let (why, code) = match stop {
-            Stop::Interrupted => ("interrupted", ExitCode::from(INTERRUPTED)),
-            Stop::Away => ("stopped, since the account database does not answer", ExitCode::FAILURE),
+            Stop::Interrupted => ("interrupted".to_owned(), ExitCode::from(INTERRUPTED)),
+            Stop::Away => ("stopped, since the account database does not answer".to_owned(), ExitCode::FAILURE),
+            Stop::Unread(error) => (format!("stopped: {error}"), ExitCode::FAILURE),
         };
         let left = count(self.all - self.summary.total());
         output.complain(format!("{why}; {left} not looked at: run the same command to go on"));

@@ -95,8 +95,8 @@ impl Apply {
         output: &mut Output,
     ) -> Result<ExitCode> {
         let began = Machine.now();
-        let reconciler = self.reconciler(Arc::clone(database)).await?;
-        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
+        let (reconciler, folder) = self.reconciler(Arc::clone(database)).await?;
+        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, Some(&folder)).await?;
         doomed.confirm(&self.confirm, output)?;
         let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
@@ -109,12 +109,19 @@ impl Apply {
                         return applied.stop(Stop::Interrupted, output);
                     }
                     let outcome = doomed.prune(owner, &reconciler).await;
+                    in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
                     turns.hear(&outcome);
                     applied.push(&outcome, &AccountReport::undeclared(owner, &outcome), output)?;
+                    if in_vain == IN_VAIN {
+                        return applied.stop(Stop::Away, output);
+                    }
                 }
                 continue;
             };
-            let mut known = Known::read(database.as_ref(), &batch).await?;
+            let mut known = match Known::read(database.as_ref(), &batch).await {
+                Ok(known) => known,
+                Err(error) => return applied.stop(Stop::Unread(error), output),
+            };
             for manifest in batch {
                 // Heard between two accounts, never within one.
                 if futures::poll!(interrupted.as_mut()).is_ready() {
@@ -162,21 +169,22 @@ impl Apply {
         }
     }
 
-    async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<Reconciler> {
+    async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<(Reconciler, Arc<Directory>)> {
         // Whatever is wrong with keyring or folder is said before there is a table.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
-        let secrets = Arc::new(Directory::open(&self.secrets)?);
+        let folder = Arc::new(Directory::open(&self.secrets)?);
         database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
-        Ok(Reconciler {
-            secrets,
+        let reconciler = Reconciler {
+            secrets: Arc::clone(&folder) as _,
             database,
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
             actor: "apply".to_owned(),
             surroundings: Arc::new(Machine),
             declarations: Arc::new(AsRead),
-        })
+        };
+        Ok((reconciler, folder))
     }
 }
 

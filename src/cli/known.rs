@@ -1,9 +1,8 @@
 //! The accounts that there are already, in one read for many of them instead of one for each.
 
-use crate::account::{Account, Owner};
+use crate::account::{Account, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
-use anyhow::Result;
 use std::collections::HashMap;
 
 /// How many manifests are dealt with at a time: enough to make few reads of many, and few enough to fit into memory.
@@ -14,7 +13,10 @@ pub struct Known(HashMap<Owner, Account>);
 
 impl Known {
     /// Reads them; if one of them cannot be read, none is known, and each is read by itself.
-    pub async fn read(database: &dyn AccountDatabase, batch: &[&Manifest]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// As [`AccountDatabase::find_by_owners`], but for that.
+    pub async fn read(database: &dyn AccountDatabase, batch: &[&Manifest]) -> Result<Self, DatabaseError> {
         let owners: Vec<Owner> = batch.iter().map(|manifest| manifest.desired.owner.clone()).collect();
         let accounts = match database.find_by_owners(&owners).await {
             Err(DatabaseError::Inconsistent { .. }) => Vec::new(),
@@ -23,9 +25,9 @@ impl Known {
         Ok(Self(accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account))).collect()))
     }
 
-    /// Whether this owner has one.
+    /// Whether this owner has one with its Secret, which goes when an account is deleted.
     pub fn has(&self, owner: &Owner) -> bool {
-        self.0.contains_key(owner)
+        self.0.get(owner).is_some_and(|account| !matches!(account.life, Life::Deleted { .. }))
     }
 
     /// This owner's.

@@ -37,7 +37,8 @@ const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id tha
 ///
 /// The same code runs that would do it, over a database and Secrets that are only read; rights to read are enough. For
 /// accounts that a controller looks after, add --on-cluster: its resources and Secrets are then looked at too. For those of
-/// `apply`, --secrets. Without either no Secret is looked at, and those of accounts that exist are taken to be right.
+/// `apply`, --secrets. Without either no Secret is looked at, and those of accounts that exist are taken to be right; that of a
+/// deleted account went with it.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("namespace", |namespace| namespace.help(NAMESPACE_HELP)),
@@ -125,7 +126,8 @@ impl Plan {
     ) -> Result<Summary> {
         let (database, keyring) = self.rehearsal(database).await?;
         let database = Arc::new(database);
-        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster).await?;
+        let folder = self.secrets.as_deref().map(Directory::open_to_read).transpose()?.map(Arc::new);
+        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, folder.as_deref()).await?;
         let on_cluster = match client {
             Some(client) => {
                 let asked = Asked { client, cluster, secrets: self.look(), brake: self.prune.deletion_brake };
@@ -133,9 +135,10 @@ impl Plan {
             }
             None => None,
         };
-        let secrets = Arc::new(match &on_cluster {
-            Some(on_cluster) => on_cluster.secrets(),
-            None => self.secrets()?,
+        let secrets = Arc::new(match (&on_cluster, folder) {
+            (Some(on_cluster), _) => on_cluster.secrets(),
+            (None, Some(folder)) => secrets::Rehearsal::new(folder),
+            (None, None) => secrets::Rehearsal::unseen(),
         });
         let reconciler = Reconciler {
             database: Arc::clone(&database) as Arc<dyn AccountDatabase>,
@@ -161,7 +164,14 @@ impl Plan {
                 }
                 continue;
             };
-            let mut known = Known::read(database.as_ref(), &batch).await?;
+            let mut known = match Known::read(database.as_ref(), &batch).await {
+                Ok(known) => known,
+                Err(error) => {
+                    drop(progress);
+                    planned.give_up(output)?;
+                    return Err(error.into());
+                }
+            };
             let present = batch.iter().filter(|manifest| known.has(&manifest.desired.owner));
             secrets.assume(present.map(|manifest| manifest.desired.secret.at.clone()).collect());
             for manifest in batch {
@@ -204,13 +214,5 @@ impl Plan {
         let database = Rehearsal::new(database);
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok((database, keyring))
-    }
-
-    /// The Secrets, read only, or not looked at.
-    fn secrets(&self) -> Result<secrets::Rehearsal> {
-        Ok(match &self.secrets {
-            Some(folder) => secrets::Rehearsal::new(Arc::new(Directory::open_to_read(folder)?)),
-            None => secrets::Rehearsal::unseen(),
-        })
     }
 }

@@ -72,6 +72,18 @@ impl Planned {
         Ok(())
     }
 
+    /// Ends what is printed of one that comes to nothing more, so that a program can read as far as it came. For people there
+    /// is nothing to end: a summary would look like that of the whole.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn give_up(self, output: &mut Output) -> Result<()> {
+        match self.form {
+            Form::Text | Form::Markdown(_) => Ok(()),
+            Form::Value(listing) => listing.end(SUMMARY, &self.summary, output),
+        }
+    }
+
     /// Prints the rest, and answers with the summary.
     ///
     /// # Errors

@@ -3,14 +3,14 @@
 use super::confirm::ConfirmArgs;
 use super::manifests::count;
 use super::output::Output;
-use crate::account::{ClusterId, Owner};
-use crate::database::AccountDatabase;
+use crate::account::{Account, ClusterId, Life, Owner};
+use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
 use crate::reconcile::{Outcome, Reconciler, Refusal, deletion_limit};
-use crate::secrets::Belonging;
+use crate::secrets::{Belonging, directory::Directory};
 use anyhow::Result;
 use clap::Args;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Whether accounts are deleted that no manifest declares, and how many.
 #[derive(Debug, Args)]
@@ -28,39 +28,61 @@ pub struct PruneArgs {
 /// What is to be pruned.
 pub struct Doomed {
     owners: Vec<Owner>,
+    /// Those whose accounts are deleted already, but not their Secrets: an earlier run came only so far.
+    half_gone: BTreeSet<Owner>,
     /// How many accounts may go at once; `None`: all of them.
     limit: Option<usize>,
 }
 
 impl PruneArgs {
-    /// The accounts that no manifest declares; none without `--prune`.
+    /// The accounts that no manifest declares, also those of which only Secrets are left in the folder; none without
+    /// `--prune`.
     pub async fn doomed(
         &self,
         manifests: &[Manifest],
         database: &dyn AccountDatabase,
         cluster: &ClusterId,
+        folder: Option<&Directory>,
     ) -> Result<Doomed> {
         if !self.prune {
-            return Ok(Doomed { owners: Vec::new(), limit: None });
+            return Ok(Doomed { owners: Vec::new(), half_gone: BTreeSet::new(), limit: None });
         }
         let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
         let live = database.live(cluster).await?;
         let limit = deletion_limit(live.len(), self.deletion_brake);
         let mut owners: Vec<Owner> = live.into_iter().filter(|owner| !declared.contains(owner)).collect();
         owners.sort();
-        Ok(Doomed { owners, limit })
+        let is_left = |owner: &Owner| {
+            owner.cluster == *cluster && !declared.contains(owner) && owners.binary_search(owner).is_err()
+        };
+        let mut half_gone = BTreeSet::new();
+        for owner in folder.map(|folder| folder.owners_of_secrets(is_left)).unwrap_or_default() {
+            // Of an account that was let go, or that this database has never had, the Secret stays.
+            if is_deleted(database.find_by_owner(&owner).await)? {
+                half_gone.insert(owner);
+            }
+        }
+        Ok(Doomed { owners, half_gone, limit })
+    }
+}
+
+/// One that cannot be read counts as deleted: nothing can be done to it then, and that is told when its turn comes.
+fn is_deleted(found: Result<Option<Account>, DatabaseError>) -> Result<bool, DatabaseError> {
+    match found {
+        Err(DatabaseError::Inconsistent { .. }) => Ok(true),
+        found => Ok(found?.is_some_and(|account| matches!(account.life, Life::Deleted { .. }))),
     }
 }
 
 impl Doomed {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.owners.len()
+        self.owners.len() + self.half_gone.len()
     }
 
     /// Whose they are.
-    pub fn owners(&self) -> &[Owner] {
-        &self.owners
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.owners.iter().chain(&self.half_gone)
     }
 
     /// How many accounts may go at once, if this many are more.
@@ -68,26 +90,31 @@ impl Doomed {
         self.limit.filter(|limit| accounts > *limit)
     }
 
-    /// Deletes the account of one of them; or holds it, if they are too many.
+    /// Deletes the account of one of them; or holds it, if they are too many. One that is deleted already loses nothing by
+    /// going all the way.
     pub async fn prune(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
-        match self.exceeded_by(self.len()) {
-            Some(limit) => Outcome::refused(Refusal::PruningHeld { accounts: self.len(), limit }),
-            None => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+        let accounts = self.owners.len();
+        match self.exceeded_by(accounts) {
+            Some(limit) if !self.half_gone.contains(owner) => {
+                Outcome::refused(Refusal::PruningHeld { accounts, limit })
+            }
+            _ => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
         }
     }
 
-    /// Lists them, and asks whether to delete them.
+    /// Lists those that still authenticate, and asks whether to delete them.
     ///
     /// # Errors
     /// They said anything but yes, or there is nobody to ask.
     pub fn confirm(&self, confirm: &ConfirmArgs, output: &Output) -> Result<()> {
-        if self.owners.is_empty() || self.exceeded_by(self.len()).is_some() {
+        let accounts = self.owners.len();
+        if accounts == 0 || self.exceeded_by(accounts).is_some() {
             return Ok(());
         }
-        output.complain(format!("{} declared by no manifest, to be deleted:", count(self.len())));
+        output.complain(format!("{} declared by no manifest, to be deleted:", count(accounts)));
         for owner in &self.owners {
             output.complain(format!("  {}/{}", owner.namespace, owner.name));
         }
-        confirm.ask(&format!("deleting {}, which stop authenticating at once", count(self.len())))
+        confirm.ask(&format!("deleting {}, which stop authenticating at once", count(accounts)))
     }
 }

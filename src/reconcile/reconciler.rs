@@ -175,8 +175,9 @@ impl Reconciler {
         };
         for stray in &plan.remove {
             self.declarations.still(desired).await?;
-            self.secrets.remove(stray, &desired.belonging()).await?;
-            outcome.done.push(Done::SecretRemoved(stray.clone()));
+            if self.secrets.remove(stray, &desired.belonging()).await? {
+                outcome.done.push(Done::SecretRemoved(stray.clone()));
+            }
         }
         Ok(())
     }

@@ -45,8 +45,9 @@ impl Reconciler {
 
     async fn remove_secrets(&self, resource: &Belonging, outcome: &mut Outcome) -> Result<(), Halt> {
         for at in self.secrets.belonging_to(resource).await? {
-            self.secrets.remove(&at, resource).await?;
-            outcome.done.push(Done::SecretRemoved(at));
+            if self.secrets.remove(&at, resource).await? {
+                outcome.done.push(Done::SecretRemoved(at));
+            }
         }
         Ok(())
     }

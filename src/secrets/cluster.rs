@@ -122,15 +122,15 @@ impl SecretStore for Cluster {
         }
     }
 
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
         let view = self.view(&at.namespace)?;
         let Some(metadata) = self.api(at).get_metadata_opt(&at.name).await.map_err(|error| refused(at, &error))? else {
             view.forget(at);
-            return Ok(());
+            return Ok(false);
         };
         if of.check(&metadata.metadata).is_err() {
             view.note(at, &metadata.metadata);
-            return Ok(());
+            return Ok(false);
         }
         let exactly_this =
             Preconditions { resource_version: metadata.metadata.resource_version, uid: metadata.metadata.uid };
@@ -138,12 +138,12 @@ impl SecretStore for Cluster {
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(SecretError::Changed(at.clone())),
             Err(kube::Error::Api(status)) if status.is_not_found() => {
                 view.forget(at);
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(refused(at, &error)),
             Ok(_) => {
                 view.forget(at);
-                Ok(())
+                Ok(true)
             }
         }
     }

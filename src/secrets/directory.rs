@@ -4,6 +4,7 @@
 //! the old or the new one. Everything is small and local; the file system is used directly.
 
 use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use crate::account::Owner;
 use crate::api::OWNER_ANNOTATION;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -20,8 +21,8 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Which Secrets say they belong to whom, read once: a directory may hold thousands.
-    owners: Mutex<HashMap<String, Vec<SecretRef>>>,
+    /// Which Secrets belong to whom, read once: a directory may hold thousands.
+    owners: Mutex<HashMap<Owner, Vec<SecretRef>>>,
 }
 
 impl Directory {
@@ -40,7 +41,7 @@ impl Directory {
     /// [`SecretError::File`] if it cannot be read.
     pub fn open_to_read(path: &Path) -> Result<Self, SecretError> {
         let directory = Self { path: path.to_owned(), owners: Mutex::default() };
-        let mut owners: HashMap<String, Vec<SecretRef>> = HashMap::new();
+        let mut owners: HashMap<Owner, Vec<SecretRef>> = HashMap::new();
         let entries = match path.read_dir() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(directory),
             entries => entries.map_err(|error| at(path, &error))?,
@@ -55,12 +56,19 @@ impl Directory {
         Ok(directory)
     }
 
+    /// The owners of Secrets that are here, those that are wanted.
+    pub fn owners_of_secrets(&self, is_wanted: impl Fn(&Owner) -> bool) -> Vec<Owner> {
+        let owners = self.owners();
+        let with = owners.iter().filter(|(owner, secrets)| !secrets.is_empty() && is_wanted(owner));
+        with.map(|(owner, _)| owner.clone()).collect()
+    }
+
     fn file(&self, at: &SecretRef) -> PathBuf {
         self.path.join(format!("{}.{}.yaml", at.namespace, at.name))
     }
 
     /// A panic elsewhere cannot leave the map half changed.
-    fn owners(&self) -> MutexGuard<'_, HashMap<String, Vec<SecretRef>>> {
+    fn owners(&self) -> MutexGuard<'_, HashMap<Owner, Vec<SecretRef>>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,14 +90,14 @@ impl SecretStore for Directory {
     async fn find(&self, place: &SecretRef, _verified: Option<&str>) -> Result<Sight, SecretError> {
         let file = self.file(place);
         match std::fs::read_to_string(&file).map(Zeroizing::new) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sight::Absent),
+            Err(error) if error.kind() == ErrorKind::NotFound && !file.is_symlink() => Ok(Sight::Absent),
             Err(error) => Err(at(&file, &error)),
             Ok(text) => Ok(Sight::Found(Box::new(FoundSecret::new(place.clone(), parse(&file, &text)?)))),
         }
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
-        Ok(self.owners().get(&wanted.owner.to_string()).cloned().unwrap_or_default())
+        Ok(self.owners().get(&wanted.owner).cloned().unwrap_or_default())
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
@@ -98,7 +106,7 @@ impl SecretStore for Directory {
             ErrorKind::AlreadyExists => SecretError::Exists(manifest.at.clone()),
             _ => at(&file, &error.error),
         })?;
-        self.owners().entry(manifest.belonging.owner.to_string()).or_default().push(manifest.at.clone());
+        self.owners().entry(manifest.belonging.owner.clone()).or_default().push(manifest.at.clone());
         Ok(None)
     }
 
@@ -108,18 +116,19 @@ impl SecretStore for Directory {
         Ok(None)
     }
 
-    async fn remove(&self, place: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
-        let Sight::Found(found) = self.find(place, None).await? else {
-            return Ok(());
+    async fn remove(&self, place: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+        let is_own = match self.find(place, None).await? {
+            Sight::Found(found) => of.check(found.metadata()).is_ok(),
+            Sight::Absent | Sight::Unchanged => false,
         };
-        if of.check(found.metadata()).is_ok() {
+        if is_own {
             let file = self.file(place);
             std::fs::remove_file(&file).map_err(|error| at(&file, &error))?;
         }
-        if let Some(secrets) = self.owners().get_mut(&of.owner.to_string()) {
+        if let Some(secrets) = self.owners().get_mut(&of.owner) {
             secrets.retain(|secret| secret != place);
         }
-        Ok(())
+        Ok(is_own)
     }
 
     /// Without a cluster nothing collects a manifest: there is no ownership to take off.
@@ -128,21 +137,33 @@ impl SecretStore for Directory {
     }
 }
 
-/// Whose Secret a file holds, if it holds one of this program's under the name such a file has.
-fn owner_of(file: &Path) -> Result<Option<(String, SecretRef)>, SecretError> {
-    let stem = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".yaml"));
-    let Some((namespace, name)) =
-        stem.and_then(|stem| stem.split_once('.')).filter(|(namespace, _)| !namespace.is_empty())
-    else {
+/// Whose Secret a file holds, if it holds one of this program's under the name such a file has. Somebody's other file is
+/// passed over; if it is in an account's way, [`SecretStore::find`] says so.
+fn owner_of(file: &Path) -> Result<Option<(Owner, SecretRef)>, SecretError> {
+    let Some(at) = place_of(file).filter(|_| file.is_file()) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|error| at(file, &error))?;
+    let text = match std::fs::read_to_string(file).map(Zeroizing::new) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(None),
+        text => text.map_err(|error| self::at(file, &error))?,
+    };
     let Ok(secret) = serde_saphyr::from_str::<Secret>(&text) else {
-        // Somebody's other file; if it is in an account's way, `find` says so.
         return Ok(None);
     };
-    let owner = secret.metadata.annotations.unwrap_or_default().remove(OWNER_ANNOTATION);
-    Ok(owner.map(|owner| (owner, SecretRef { namespace: namespace.to_owned(), name: name.to_owned() })))
+    let noted = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
+    let Some(owner) = noted.and_then(|noted| Owner::parse(noted)) else {
+        return Ok(None);
+    };
+    let belonging = Belonging { owner, uid: None };
+    let is_own = belonging.check(&secret.metadata).is_ok();
+    Ok(is_own.then_some((belonging.owner, at)))
+}
+
+/// The place of the Secret that a file of this name would hold.
+fn place_of(file: &Path) -> Option<SecretRef> {
+    let stem = file.file_name()?.to_str()?.strip_suffix(".yaml")?;
+    let (namespace, name) = stem.split_once('.').filter(|(namespace, _)| !namespace.is_empty())?;
+    Some(SecretRef { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
 /// The parser's own message could quote the data, so only the place is told.

@@ -41,8 +41,9 @@ pub trait SecretStore: Send + Sync {
     /// [`SecretError::Changed`] if it is no longer what was found.
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError>;
 
-    /// Deletes a Secret of this resource; one that is gone already is fine, one that is somebody else's is left.
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError>;
+    /// Deletes a Secret of this resource, and answers whether it did: one that is gone already is fine, one that is somebody
+    /// else's is left.
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError>;
 
     /// Takes the resource's ownership off its Secret, so that the Secret outlives it.
     async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError>;

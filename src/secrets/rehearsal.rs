@@ -137,13 +137,15 @@ impl SecretStore for Rehearsal {
         Ok(None)
     }
 
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
-        if let Sight::Found(found) = self.find(at, None).await?
-            && of.check(found.metadata()).is_ok()
-        {
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+        let found = match self.find(at, None).await? {
+            Sight::Found(found) => of.check(found.metadata()).is_ok(),
+            Sight::Absent | Sight::Unchanged => false,
+        };
+        if found {
             self.stage().secrets.insert(at.clone(), None);
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Who owns a Secret that stays makes no difference to anything that a rehearsal goes on to do.

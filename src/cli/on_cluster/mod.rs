@@ -72,7 +72,7 @@ impl OnCluster {
     ) -> Result<Self> {
         let declared: HashMap<&Owner, &Manifest> =
             manifests.iter().map(|manifest| (&manifest.desired.owner, manifest)).collect();
-        let owners_doomed: HashSet<&Owner> = doomed.owners().iter().collect();
+        let owners_doomed: HashSet<&Owner> = doomed.owners().collect();
         let owners = declared.keys().chain(&owners_doomed);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
         let (mut resources, mut told, mut has_gripped) = (HashMap::new(), Survey::default(), false);
@@ -94,7 +94,7 @@ impl OnCluster {
             Look::Metadata => list_secrets(&namespaces, places).await?,
             Look::Nothing => told,
         };
-        let without_resource = doomed.owners().iter().filter(|owner| !resources.contains_key(owner)).count();
+        let without_resource = doomed.owners().filter(|owner| !resources.contains_key(owner)).count();
         let is_for_brake = |(owner, resource): &(&Owner, &Resource)| {
             resource.is_for_brake && (resource.is_going || owners_doomed.contains(owner))
         };

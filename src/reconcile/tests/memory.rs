@@ -250,13 +250,14 @@ impl SecretStore for Secrets {
         Ok(Some(self.put(&manifest.at, right)))
     }
 
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
         let mut objects = lock(&self.objects);
-        if objects.get(at).is_some_and(|secret| of.check(&secret.metadata).is_ok()) {
+        let is_own = objects.get(at).is_some_and(|secret| of.check(&secret.metadata).is_ok());
+        if is_own {
             *lock(&self.writes) += 1;
             objects.remove(at);
         }
-        Ok(())
+        Ok(is_own)
     }
 
     async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {

@@ -5,7 +5,8 @@ use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
 use crate::account::{AccountName, AllowedIps, Asked, Description, KeyState, Life, Period, RotationPolicy, Settings};
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
-use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Refusal, Verified, status};
+use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Reconciler, Refusal, Verified, status};
+use crate::secrets::directory::Directory;
 use crate::secrets::{Belonging, SecretLayout, SecretRef};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -297,4 +298,20 @@ fn what_was_verified_for_another_spec_is_not_verified_for_this_one() {
     assert_eq!(same.secret_resource_version.as_deref(), Some("7"));
     let next = status(Some(2), "s", &refused(), Some(&before), now);
     assert_eq!(next.secret_resource_version, None);
+}
+
+#[test]
+fn a_secret_that_somebody_else_deleted_is_not_told_to_be() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let folder = tempfile::tempdir().unwrap();
+    let directory = Arc::new(Directory::open(folder.path()).unwrap());
+    let reconciler = Reconciler { secrets: directory, ..reconciler(&accounts, &secrets) };
+    let mut moved = Desired { uid: None, ..desired() };
+    run(reconciler.reconcile(&moved, None, None));
+    moved.secret.at.name = "t".to_owned();
+    std::fs::remove_file(folder.path().join("ns.s.yaml")).unwrap();
+    let outcome = run(reconciler.reconcile(&moved, None, None));
+    assert_eq!(outcome.done, [Done::SecretWritten(moved.secret.at.clone())]);
+    std::fs::remove_file(folder.path().join("ns.t.yaml")).unwrap();
+    assert_eq!(run(reconciler.prune(&moved.belonging())).done, [Done::Disabled]);
 }

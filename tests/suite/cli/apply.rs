@@ -1,6 +1,7 @@
 //! `opsadmin apply`: the main job without a cluster, on SQLite and on PostgreSQL.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use opsadmin_operator::account::{ApiKey, SecretKey};
 use serde_json::json;
@@ -136,6 +137,32 @@ async fn somebody_elses_file_is_left_alone() {
     }
     fs::remove_file(&file).expect("it can be removed");
     desk.apply(&[]).await.succeeded();
+}
+
+#[tokio::test]
+async fn what_is_no_secret_manifest_stops_only_the_account_in_whose_way_it_is() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("acme", "{}"));
+    desk.write("b.yaml", &account("bright", "{}"));
+    let folder = desk.path("secrets");
+    fs::create_dir(&folder).expect("a new folder");
+    let others = ["latin", "folder", "link"].map(|kind| folder.join(format!("s.{kind}.yaml")));
+    fs::write(&others[0], b"\xff").expect("it can be written");
+    fs::create_dir(&others[1]).expect("a new folder");
+    symlink("nowhere", &others[2]).expect("a link can be made");
+    desk.apply(&[]).await.succeeded();
+
+    let file = folder.join("default.acme-opsadmin.yaml");
+    let told = format!("default/acme: SecretUnavailable: cannot use the Secret manifest {}: ", file.display());
+    for other in others {
+        fs::remove_file(&file).expect("it is there");
+        fs::rename(&other, &file).expect("it can be moved");
+        let finished = desk.apply(&[]).await;
+        assert!(finished.stderr.contains(&told), "{finished:?}");
+        assert!(finished.stdout.ends_with("1 unchanged, 1 refused\n"), "{finished:?}");
+        fs::rename(&file, &other).expect("it can be moved");
+        desk.apply(&[]).await.succeeded();
+    }
 }
 
 #[tokio::test]

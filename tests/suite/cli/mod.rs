@@ -8,6 +8,7 @@ mod fleet;
 mod keyring;
 mod looking;
 pub mod office;
+mod outages;
 mod plan;
 mod prune;
 mod rights;

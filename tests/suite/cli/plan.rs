@@ -133,6 +133,23 @@ async fn what_is_printed_of_a_thousand_is_what_is_then_done() {
     assert_eq!(planned["summary"]["unchanged"], 1_004);
 }
 
+/// Its Secret went with it, which nobody need look at to know.
+#[tokio::test]
+async fn an_account_that_comes_back_has_its_secret_written_also_in_a_plan_that_looks_at_none() {
+    let desk = Desk::new();
+    for name in ["a", "b"] {
+        desk.write(&format!("{name}.yaml"), &account(name, "{}"));
+    }
+    desk.apply(&[]).await.succeeded();
+    desk.remove("b.yaml");
+    desk.apply(&["--prune", "--yes"]).await.succeeded();
+    desk.write("b.yaml", &account("b", "{}"));
+    let unseen = value(&desk.plan(false, &["-o", "json"]).await);
+    let (planned, applied) = desk.plan_and_apply(&[]).await;
+    assert_eq!((&unseen, &planned), (&planned, &applied));
+    assert_eq!(planned["accounts"][1]["actions"][1], json!({ "action": "write-secret", "secret": "b-opsadmin" }));
+}
+
 /// A name that somebody gives up later in the same run, whether by a rename or by going.
 #[tokio::test]
 async fn a_name_that_the_same_run_sets_free_is_had_in_it() {
@@ -182,6 +199,25 @@ async fn a_name_that_a_restored_account_gives_up_is_had_in_the_same_run() {
     let (planned, applied) = desk.plan_and_apply(&[]).await;
     assert_eq!(planned, applied);
     assert_eq!(results(&planned), ["kept restore", "z unchanged", "a create"]);
+}
+
+/// It says that it is the account's, but a controller reference decides.
+#[tokio::test]
+async fn a_secret_that_somebody_elses_object_controls_is_never_told_to_go() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &account("a", "{}"));
+    desk.apply(&[]).await.succeeded();
+    let text = fs::read_to_string(desk.path("secrets/default.a-opsadmin.yaml")).expect("it is there");
+    let theirs = "{ apiVersion: apps/v1, kind: Deployment, name: web, uid: x, controller: true }";
+    let theirs = text.replace("metadata:\n", &format!("metadata:\n  ownerReferences:\n  - {theirs}\n"));
+    fs::write(desk.path("secrets/default.old.yaml"), &theirs).expect("it can be written");
+    let (planned, applied) = desk.plan_and_apply(&[]).await;
+    assert_eq!(planned, applied);
+    assert_eq!(results(&planned), ["a unchanged"]);
+    let left = fs::read_to_string(desk.path("secrets/default.old.yaml")).expect("it is there");
+    assert_eq!(left, theirs);
+    desk.write("a.yaml", &account("a", "{ managementPolicy: Observe }"));
+    assert_eq!(desk.plan(true, &[]).await.succeeded(), "1 account: nothing to change\n", "nor to be too many");
 }
 
 #[tokio::test]

@@ -6,6 +6,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
+use crate::support::run::Finished;
+
+const REMOVED: &str = "default/a01: deleted the Secret a01-opsadmin, which held the keys before\n";
 
 /// A desk with this many accounts, applied, in a file each.
 async fn desk_with(accounts: usize) -> Desk {
@@ -20,6 +23,20 @@ async fn desk_with(accounts: usize) -> Desk {
 impl Desk {
     fn take_away(&self, number: usize) {
         self.remove(&format!("{number:02}.yaml"));
+    }
+
+    /// Has the account's end be as that of one that is let go.
+    async fn retain(&self, name: &str) {
+        let file = SqliteConnectOptions::new().filename(self.path("opsadmin.db"));
+        let sql = SqlitePool::connect_with(file).await.expect("it is there");
+        let retain = "UPDATE accounts SET retained_at = deleted_at, deleted_at = NULL WHERE owner_name = $1";
+        sqlx::query(retain).bind(name).execute(&sql).await.expect("as the controller does");
+        sql.close().await;
+    }
+
+    async fn plan_to_prune(&self) -> Finished {
+        let call = Opsadmin::new().args(["plan", "--prune", "--database", &self.database, "-f"]);
+        call.args([self.path("accounts")]).args(["--secrets"]).args([self.path("secrets")]).run().await
     }
 
     async fn enabled(&self) -> Vec<String> {
@@ -78,6 +95,42 @@ async fn a_folder_that_lost_most_of_its_files_deletes_nothing() {
     desk.write("11.yaml", &account("a11", "{}"));
     desk.apply(&["--prune", "--yes", "--deletion-brake", "100"]).await.succeeded();
     assert_eq!(desk.enabled().await, ["a11"]);
+}
+
+/// As a run leaves it that ended between database and folder.
+#[tokio::test]
+async fn a_secret_that_outlived_its_account_goes_with_the_next_run_whatever_the_brake_holds() {
+    let desk = desk_with(9).await;
+    let files = [1, 2].map(|number| desk.path(&format!("secrets/default.a{number:02}-opsadmin.yaml")));
+    let texts = files.each_ref().map(|file| fs::read_to_string(file).expect("it is there"));
+    let put_back =
+        || files.iter().zip(&texts).for_each(|(file, text)| fs::write(file, text).expect("it can be written"));
+    desk.take_away(1);
+    desk.take_away(2);
+    desk.apply(&["--prune", "--yes"]).await.succeeded();
+    put_back();
+    desk.retain("a02").await;
+    assert_eq!(desk.apply(&[]).await.succeeded(), "7 accounts: nothing to change\n", "not without --prune");
+
+    let planned = desk.plan_to_prune().await;
+    let lines = "~ default/a01  no manifest declares it\n    remove the Secret a01-opsadmin\n";
+    assert_eq!(planned.succeeded(), format!("{lines}8 accounts: 1 to change, 7 unchanged\n"));
+    let out = desk.apply(&["--prune"]).await.succeeded();
+    assert_eq!(out, format!("{REMOVED}8 accounts: 0 created, 1 changed, 7 unchanged\n"), "nobody is asked");
+    assert_eq!(files.each_ref().map(|file| file.exists()), [false, true], "what was retained keeps its Secret");
+    assert_eq!(desk.apply(&["--prune"]).await.succeeded(), "7 accounts: nothing to change\n");
+
+    put_back();
+    (3..9).for_each(|number| desk.take_away(number));
+    let held = desk.apply(&["--prune"]).await;
+    assert!(held.stderr.contains("default/a03: DeletionHeld: not deleted: 6 accounts are declared by no manifest"));
+    let ends = format!("{REMOVED}8 accounts: 0 created, 1 changed, 1 unchanged, 6 refused\n");
+    assert_eq!(held.stdout, ends, "{held:?}");
+
+    put_back();
+    fs::rename(desk.path("opsadmin.db"), desk.path("other.db")).expect("it is there");
+    desk.apply(&["--prune", "--yes"]).await.succeeded();
+    assert!(files[0].exists(), "the only keys of an account that this database has never had");
 }
 
 #[tokio::test]

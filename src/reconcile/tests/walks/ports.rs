@@ -197,7 +197,7 @@ impl SecretStore for Ports {
         self.call(&manifest.at, self.secrets.replace(found, manifest)).await
     }
 
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
         self.call(at, self.secrets.remove(at, of)).await
     }
 

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use super::cluster::bare_client_of;
+use super::postgres::TestDatabase;
 use super::process::Folder;
 
 pub use trace::{Call, Fault, Refusal, To, Trace, listed};
@@ -32,6 +33,29 @@ pub struct Proxy {
     _tasks: JoinSet<()>,
 }
 
+/// A way to a database alone, for whoever knows no cluster. Both end when it is dropped.
+pub struct DatabaseProxy {
+    /// The calls, and the faults they meet.
+    pub trace: Arc<Trace>,
+    url: String,
+    _tasks: JoinSet<()>,
+    _database: TestDatabase,
+}
+
+impl DatabaseProxy {
+    /// Stands before this database.
+    pub async fn new(database: TestDatabase) -> Self {
+        let (trace, mut tasks) = (Arc::new(Trace::new()), JoinSet::new());
+        let url = stand_before(database.url(), &trace, &mut tasks).await;
+        Self { trace, url, _tasks: tasks, _database: database }
+    }
+
+    /// What a program is to be given instead of the database's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 impl Proxy {
     /// Stands before the API server of this kubeconfig and the database of this URL, if that is a server's.
     pub async fn new(kubeconfig: &Path, database_url: &str) -> Self {
@@ -44,15 +68,8 @@ impl Proxy {
         let folder = Folder::new("proxy");
         let kubeconfig = folder.write("kubeconfig", self::kubeconfig(port));
 
-        let mut url = Url::parse(database_url).expect("the database has a URL");
-        if url.scheme() == "postgres" {
-            let (listener, port) = listen().await;
-            let server = format!("127.0.0.1:{}", url.port().expect("the test server's URL names its port"));
-            tasks.spawn(sql::serve(listener, server, Arc::clone(&trace)));
-            url.set_port(Some(port)).expect("the URL has a host");
-            url.set_query(Some("sslmode=disable"));
-        }
-        Self { trace, views, kubeconfig, database_url: url.into(), _folder: folder, _tasks: tasks }
+        let database_url = stand_before(database_url, &trace, &mut tasks).await;
+        Self { trace, views, kubeconfig, database_url, _folder: folder, _tasks: tasks }
     }
 
     /// What the controller is to be given instead of the cluster's kubeconfig.
@@ -64,6 +81,19 @@ impl Proxy {
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
+}
+
+/// The way to the database of this URL, if that is a server's, and otherwise the URL as it is.
+async fn stand_before(database_url: &str, trace: &Arc<Trace>, tasks: &mut JoinSet<()>) -> String {
+    let mut url = Url::parse(database_url).expect("the database has a URL");
+    if url.scheme() == "postgres" {
+        let (listener, port) = listen().await;
+        let server = format!("127.0.0.1:{}", url.port().expect("the test server's URL names its port"));
+        tasks.spawn(sql::serve(listener, server, Arc::clone(trace)));
+        url.set_port(Some(port)).expect("the URL has a host");
+        url.set_query(Some("sslmode=disable"));
+    }
+    url.into()
 }
 
 async fn listen() -> (TcpListener, u16) {

@@ -1,0 +1,88 @@
+//! A database that goes away in the middle of a run: what was done is told all the same, and how to go on.
+
+use serde_json::Value;
+
+use super::desk::{Desk, account};
+use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::postgres;
+use crate::support::proxy::{Call, DatabaseProxy, Fault};
+use crate::support::run::Finished;
+
+/// One more than is read at a time.
+const MANY: usize = 501;
+
+/// A desk whose way to its database can be cut, and its keyring.
+async fn desk(name: &str, accounts: usize) -> (Desk, DatabaseProxy, String) {
+    let proxy = DatabaseProxy::new(postgres().await.database(name).await).await;
+    let mut desk = Desk::new();
+    desk.database = proxy.url().to_owned();
+    let keyring = desk.path("opsadmin.keyring");
+    Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    declare(&desk, accounts);
+    (desk, proxy, keyring.display().to_string())
+}
+
+fn declare(desk: &Desk, accounts: usize) {
+    let all: Vec<_> = (0..accounts).map(|number| account(&format!("a{number:03}"), "{}")).collect();
+    desk.write("all.yaml", &all.join("---\n"));
+}
+
+fn reads_more_of_many(call: &Call) -> bool {
+    call.what.contains("json_array_elements") && call.number > 1
+}
+
+/// How many accounts are in a result that was cut short, and yet can be read.
+fn told(finished: &Finished) -> usize {
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let value: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"));
+    assert!(value["summary"].is_object(), "{value}");
+    value["accounts"].as_array().expect("a list").len()
+}
+
+#[tokio::test]
+async fn a_run_that_can_read_no_more_accounts_tells_of_those_before_and_how_to_go_on() {
+    let (desk, proxy, keyring) = desk("no_more", MANY).await;
+    let extra = ["--keyring", &keyring];
+    let plan = |extra: &[&str]| {
+        let call = Opsadmin::new().args(["plan", "--database", &desk.database, "-f"]).args([desk.path("accounts")]);
+        call.args(extra).run()
+    };
+    Opsadmin::new().args(["migrate", "--database", &desk.database]).run().await.succeeded();
+    proxy.trace.meet_all(reads_more_of_many, Fault::Disconnect);
+    proxy.trace.begin();
+    let planned = plan(&["-o", "json"]).await;
+    assert_eq!(told(&planned), MANY - 1);
+    assert!(planned.stderr.contains("opsadmin: the account database is not available: "), "{planned:?}");
+
+    let on = "1 account not looked at: run the same command to go on\n";
+    proxy.trace.begin();
+    let applied = desk.apply(&[&extra[..], &["-o", "json"]].concat()).await;
+    assert_eq!(told(&applied), MANY - 1);
+    assert!(applied.stderr.contains("stopped: the account database is not available: "), "{applied:?}");
+    assert!(applied.stderr.ends_with(on), "{applied:?}");
+    proxy.trace.begin();
+    let applied = desk.apply(&extra).await;
+    assert!(applied.stderr.ends_with(on), "{applied:?}");
+    proxy.trace.begin();
+    assert_eq!(plan(&[]).await.stdout, "", "not that there is nothing to change");
+
+    proxy.trace.heal();
+    let out = desk.apply(&extra).await.succeeded();
+    assert!(out.ends_with("501 accounts: 1 created, 0 changed, 500 unchanged\n"), "{out}");
+}
+
+#[tokio::test]
+async fn pruning_ends_too_after_a_few_accounts_that_the_database_does_not_answer() {
+    let (desk, proxy, keyring) = desk("no_prune", 6).await;
+    desk.apply(&["--keyring", &keyring]).await.succeeded();
+    declare(&desk, 1);
+    let extra = ["--keyring", &keyring, "--prune", "--yes"];
+    proxy.trace.meet_all(|call| call.what.starts_with("UPDATE accounts"), Fault::Disconnect);
+    let stopped = desk.apply(&extra).await;
+    assert_eq!(stopped.status.code(), Some(1));
+    assert_eq!(stopped.stderr.matches("DatabaseUnavailable").count(), 3, "{stopped:?}");
+    assert!(stopped.stderr.contains("2 accounts not looked at: run the same command to go on"), "{stopped:?}");
+    proxy.trace.heal();
+    let out = desk.apply(&extra).await.succeeded();
+    assert!(out.ends_with("6 accounts: 0 created, 0 changed, 1 unchanged, 5 deleted\n"), "{out}");
+}
