@@ -22,7 +22,7 @@ const LONGEST_NAME: usize = 50;
 /// each, and no change. An account that cannot be declared as it is, such as one with an unknown role, is named and left out.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin export --namespace partners > partners.yaml\n  opsadmin export --folder accounts/ --database postgres://reader@db.example.com/opsadmin"
+    after_help = "Examples:\n  opsadmin export --namespace partners > partners.yaml\n  opsadmin export --folder accounts/ \\\n    --database postgres://reader@db.example.com/opsadmin"
 )]
 pub struct Export {
     /// Write a file for each account into this folder, instead of all to standard output.

@@ -5,6 +5,7 @@ mod commands;
 mod desk;
 mod documented;
 mod fleet;
+mod help;
 mod keyring;
 mod looking;
 pub mod office;
