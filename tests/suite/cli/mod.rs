@@ -3,7 +3,7 @@
 mod apply;
 mod commands;
 mod desk;
-mod documented;
+pub mod documented;
 mod fleet;
 mod help;
 mod keyring;
