@@ -33,7 +33,7 @@ const IN_VAIN: usize = 3;
 /// differ, and keep their keys. The Secret manifests are readable by their owner only and ready for `kubectl apply`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin apply -f accounts/ --secrets ./secrets\n  opsadmin apply -f acme.yaml --secrets ./secrets --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring"
+    after_help = "Examples:\n  opsadmin apply -f accounts/ --secrets ./secrets\n  opsadmin apply -f acme.yaml --secrets ./secrets \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring"
 )]
 pub struct Apply {
     #[command(flatten)]

@@ -26,7 +26,7 @@ const NOT_LET_IN: u8 = 3;
 /// Exit codes: 0 let in, 3 not let in, 1 an error.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin check acme --ip 203.0.113.7 --endpoint plans --affiliate Bright\n  opsadmin check -n partners acme-portal --role Customer"
+    after_help = "Examples:\n  opsadmin check acme --ip 203.0.113.7 --endpoint plans \\\n    --affiliate Bright\n  opsadmin check -n partners acme-portal --role Customer"
 )]
 pub struct Check {
     #[command(flatten)]

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// so in statuses and events. On SIGTERM or Ctrl-C it finishes what is in flight; a second signal ends it at once.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin controller --database sqlite://opsadmin.db\n  opsadmin controller --namespace partners --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring"
+    after_help = "Examples:\n  opsadmin controller --database sqlite://opsadmin.db\n  opsadmin controller --namespace partners \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring"
 )]
 pub struct Controller {
     /// A namespace to watch; may be given more than once. Default: all of them.

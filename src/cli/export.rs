@@ -4,12 +4,12 @@ use super::account::readable;
 use super::database::DatabaseArgs;
 use super::manifests::namespace;
 use super::output::{Format, Output};
-use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Role};
+use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Owner, Role};
 use crate::api::{GROUP, KIND, VERSION};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ const LONGEST_NAME: usize = 50;
 /// each, and no change. An account that cannot be declared as it is, such as one with an unknown role, is named and left out.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin export --namespace partners > partners.yaml\n  opsadmin export --folder accounts/ --database postgres://reader@db.example.com/opsadmin"
+    after_help = "Examples:\n  opsadmin export --namespace partners > partners.yaml\n  opsadmin export --folder accounts/ \\\n    --database postgres://reader@db.example.com/opsadmin"
 )]
 pub struct Export {
     /// Write a file for each account into this folder, instead of all to standard output.
@@ -100,11 +100,11 @@ impl Export {
     /// Writes them all.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let database = self.database.open_existing().await?;
-        let listed = database.list_undeclared().await;
+        let (listed, owners) = (database.list_undeclared().await, database.owners().await);
         database.close().await;
         let (mut accounts, are_readable) = readable(listed?, output);
         accounts.sort_by_cached_key(|account| (account.settings.name.to_lowercase(), account.id.to_string()));
-        let mut names = HashSet::new();
+        let mut names = Names::of(owners?, self.namespace.as_deref());
         let mut manifests = Vec::new();
         for account in &accounts {
             match spec(account) {
@@ -159,8 +159,8 @@ impl Export {
         Ok(())
     }
 
-    fn manifest(&self, account: &Account, mut spec: Spec, names: &mut HashSet<String>) -> Manifest {
-        let name = resource_name(account, names);
+    fn manifest(&self, account: &Account, mut spec: Spec, names: &mut Names) -> Manifest {
+        let name = names.give(account);
         spec.name = Some(account.settings.name.clone()).filter(|account| *account != name);
         let metadata = Metadata { name, namespace: self.namespace.clone() };
         Manifest { api_version: format!("{GROUP}/{VERSION}"), kind: KIND, metadata, spec }
@@ -215,17 +215,48 @@ fn spec(account: &Account) -> Result<Spec, String> {
     })
 }
 
-/// A name for the account's resource that no other has yet: the account's, in the letters that Kubernetes takes.
-fn resource_name(account: &Account, names: &mut HashSet<String>) -> String {
+/// The names that are taken: by resources in the namespace that the export names, or in any, since one that names none may be
+/// applied to each; and by the manifests before.
+struct Names {
+    owners: HashMap<String, Vec<Owner>>,
+    given: HashSet<String>,
+}
+
+impl Names {
+    fn of(owners: Vec<Owner>, namespace: Option<&str>) -> Self {
+        let mut names: HashMap<String, Vec<Owner>> = HashMap::new();
+        for owner in owners {
+            if namespace.is_none_or(|namespace| namespace == owner.namespace) {
+                names.entry(owner.name.clone()).or_default().push(owner);
+            }
+        }
+        Self { owners: names, given: HashSet::new() }
+    }
+
+    /// A name for the account's resource that no other has: the account's, in the letters that Kubernetes takes.
+    fn give(&mut self, account: &Account) -> String {
+        let base = base_name(account);
+        let numbered = (2..).map(|number| format!("{base}-{number}"));
+        let name = [base.clone()].into_iter().chain(numbered).find(|name| self.is_free(name, account)).unwrap_or(base);
+        self.given.insert(name.clone());
+        name
+    }
+
+    /// Whether a resource of this name declares this account and no other, not even one that was deleted, which it would
+    /// restore.
+    fn is_free(&self, name: &str, account: &Account) -> bool {
+        let is_its_own = |owner: &Owner| account.owner.as_ref() == Some(owner);
+        !self.given.contains(name) && self.owners.get(name).is_none_or(|owners| owners.iter().all(is_its_own))
+    }
+}
+
+/// The account's name in the letters that Kubernetes takes.
+fn base_name(account: &Account) -> String {
     let lower = account.settings.name.to_lowercase();
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()).filter(|word| !word.is_empty()).collect();
     let mut base = words.join("-");
     base.truncate(LONGEST_NAME);
     let base = base.trim_end_matches('-');
-    let base = if base.is_empty() { format!("account-{}", &account.id.to_string()[..8]) } else { base.to_owned() };
-    let numbered = (2..).map(|number| format!("{base}-{number}"));
-    let name = [base.clone()].into_iter().chain(numbered).find(|name| !names.contains(name)).unwrap_or(base);
-    names.insert(name.clone());
-    name
+    if base.is_empty() { format!("account-{}", &account.id.to_string()[..8]) } else { base.to_owned() }
 }

@@ -82,20 +82,24 @@ pub fn github(problems: &[Problem]) -> Vec<String> {
 /// What a path may have as it is in a URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
-/// A log in the Static Analysis Results Interchange Format, version 2.1.0 (OASIS).
+/// The most results of a run that code scanning takes: of more, it refuses them all.
+/// <https://docs.github.com/code-security/reference/code-scanning/sarif-files/troubleshoot-sarif-uploads/results-exceed-limit>
+pub const MOST_RESULTS: usize = 25_000;
+
+/// A log in the Static Analysis Results Interchange Format, version 2.1.0 (OASIS), of the first [`MOST_RESULTS`].
 pub fn sarif(problems: &[Problem]) -> Value {
     let result = |problem: &Problem| {
-        let region = problem.place.position.map(|at| json!({ "startLine": at.line, "startColumn": at.column }));
+        // Code scanning takes no result without a line, also of a file that is wrong as a whole.
+        let region = match problem.place.position {
+            Some(at) => json!({ "startLine": at.line, "startColumn": at.column }),
+            None => json!({ "startLine": 1 }),
+        };
         let uri = utf8_percent_encode(problem.place.file.trim_start_matches("./"), PATH).to_string();
-        let mut place = json!({ "artifactLocation": { "uri": uri } });
-        if let Some(region) = region {
-            place["region"] = region;
-        }
         json!({
             "ruleId": "invalid-api-account",
             "level": "error",
             "message": { "text": message(problem) },
-            "locations": [{ "physicalLocation": place }],
+            "locations": [{ "physicalLocation": { "artifactLocation": { "uri": uri }, "region": region } }],
         })
     };
     let rule = json!({
@@ -108,7 +112,34 @@ pub fn sarif(problems: &[Problem]) -> Value {
         "runs": [{
             "tool": { "driver": { "name": "opsadmin", "version": env!("CARGO_PKG_VERSION"), "rules": [rule] } },
             "columnKind": "unicodeCodePoints",
-            "results": problems.iter().map(result).collect::<Vec<_>>(),
+            "results": problems.iter().take(MOST_RESULTS).map(result).collect::<Vec<_>>(),
         }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifests::Position;
+
+    fn problem(position: Option<Position>) -> Problem {
+        let place = Place { file: "accounts/a.yaml".into(), position };
+        Problem { place, object: None, field: None, message: "is wrong".to_owned() }
+    }
+
+    #[test]
+    fn code_scanning_finds_each_mistake_at_a_line_also_one_of_a_whole_file() {
+        let log = sarif(&[problem(Some(Position { line: 6, column: 11 })), problem(None)]);
+        let region = |at: usize| log["runs"][0]["results"][at]["locations"][0]["physicalLocation"]["region"].clone();
+        assert_eq!([region(0), region(1)], [json!({ "startLine": 6, "startColumn": 11 }), json!({ "startLine": 1 })]);
+    }
+
+    #[test]
+    fn code_scanning_gets_no_more_results_than_it_takes() {
+        let results = |problems: usize| {
+            let log = sarif(&vec![problem(None); problems]);
+            log["runs"][0]["results"].as_array().unwrap().len()
+        };
+        assert_eq!([MOST_RESULTS, MOST_RESULTS + 1].map(results), [MOST_RESULTS; 2]);
+    }
 }

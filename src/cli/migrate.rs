@@ -17,7 +17,7 @@ const MISSING: u8 = 2;
 /// not change the schema.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin migrate --database postgres://opsadmin@db.example.com/opsadmin\n  opsadmin migrate --status --database postgres://reader@db.example.com/opsadmin"
+    after_help = "Examples:\n  opsadmin migrate \\\n    --database postgres://opsadmin@db.example.com/opsadmin\n  opsadmin migrate --status \\\n    --database postgres://reader@db.example.com/opsadmin"
 )]
 pub struct Migrate {
     #[command(flatten)]

@@ -47,7 +47,7 @@ const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id tha
     mut_arg("context", |name| name.requires("on_cluster")),
     mut_arg("keyring", |file| file.help(KEYRING_HELP)),
     mut_arg("prune", |prune| prune.help(PRUNE_HELP)),
-    after_help = "Examples:\n  opsadmin plan -f accounts/ --on-cluster --database postgres://reader@db.example.com/opsadmin -o markdown > comment.md\n  opsadmin plan -f accounts/ --secrets ./secrets\n  opsadmin plan -f accounts/ --database postgres://reader@db.example.com/opsadmin --cluster-id production --detailed-exitcode"
+    after_help = "Examples:\n  opsadmin plan -f accounts/ --on-cluster -o markdown \\\n    --database postgres://reader@db.example.com/opsadmin > comment.md\n  opsadmin plan -f accounts/ --secrets ./secrets\n  opsadmin plan -f accounts/ --detailed-exitcode \\\n    --cluster-id production \\\n    --database postgres://reader@db.example.com/opsadmin"
 )]
 pub struct Plan {
     #[command(flatten)]

@@ -28,7 +28,7 @@ const ARGUMENTS: &str = "        - --log-format=json\n";
 /// --plan-rights, print instead what a pipeline needs that only plans.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring --from-file=keyring=opsadmin.keyring\n  opsadmin render --image registry.example.com/opsadmin-operator:1.2.3 | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets | kubectl apply -f -"
+    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
 )]
 pub struct Render {
     /// The controller's image.

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 /// the reason.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin suspend acme --reason \"calls from an unknown network, ticket 4711\"\n  opsadmin suspend -n partners acme-portal --reason unpaid"
+    after_help = "Examples:\n  opsadmin suspend acme \\\n    --reason \"calls from an unknown network, ticket 4711\"\n  opsadmin suspend -n partners acme-portal --reason unpaid"
 )]
 pub struct Suspend {
     /// Why, in a line. Whoever sees the account's resource sees it.

@@ -1,7 +1,7 @@
 //! `opsadmin validate`: are these manifests right, as far as can be known without a cluster or a database?
 
 use super::LOCAL_CLUSTER;
-use super::findings::{self, Finding, Findings};
+use super::findings::{self, Finding, Findings, MOST_RESULTS};
 use super::manifests::{ManifestArgs, complain, count, note};
 use super::output::{Format, Output};
 use crate::account::ClusterId;
@@ -70,7 +70,16 @@ impl Validate {
             FindingsFormat::Text => {}
             FindingsFormat::Json => output.value(Format::Json, &findings())?,
             FindingsFormat::Yaml => output.value(Format::Yaml, &findings())?,
-            FindingsFormat::Sarif => output.value(Format::Json, &findings::sarif(&problems))?,
+            FindingsFormat::Sarif => {
+                output.value(Format::Json, &findings::sarif(&problems))?;
+                if let Some(left_out @ 1..) = problems.len().checked_sub(MOST_RESULTS) {
+                    let (all, most) = (problems.len(), MOST_RESULTS);
+                    output.complain(format!(
+                        "left out {left_out} of {all} problems: code scanning takes no more than {most} in one log; `-o text` \
+                         lists them all"
+                    ));
+                }
+            }
             FindingsFormat::Junit => output.line(&findings::junit(&files, &problems)?)?,
             FindingsFormat::Github => {
                 findings::github(&problems).iter().try_for_each(|command| output.line(command))?;

@@ -1,7 +1,7 @@
 //! What people ask of the account database at the command line, beyond what keeping accounts true needs.
 
 use super::{AccountDatabase, Change, DatabaseError, JournalEntry};
-use crate::account::{Account, AccountId, AffiliateName, KeyId, SealedSecret, StoredKey};
+use crate::account::{Account, AccountId, AffiliateName, KeyId, Owner, SealedSecret, StoredKey};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,9 @@ pub trait AccountRegister: AccountDatabase {
     /// The accounts that no resource declares: those made by hand or imported, and those that were let go; as
     /// [`Self::list`] has them.
     async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError>;
+
+    /// Every resource that declares or declared an account, wherever that is in its life and whether or not it can be read.
+    async fn owners(&self) -> Result<Vec<Owner>, DatabaseError>;
 
     /// Makes OpsAdmin know an affiliate, and answers whether that is new.
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;

@@ -113,6 +113,7 @@ for_each_adapter!(
     looking::{
         an_account_is_found_by_its_id_wherever_it_is_in_its_life,
         a_list_of_all_has_every_account_of_every_cluster_and_of_nobody,
+        the_owners_are_those_of_every_cluster_whatever_became_of_their_accounts,
         a_list_has_what_can_be_read_and_names_the_rest,
         the_journal_reads_back_as_it_was_written,
         what_hands_wrote_into_the_journal_is_told_as_it_stands,

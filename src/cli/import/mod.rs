@@ -40,7 +40,7 @@ const AT_ONCE: usize = 500;
 /// that OpsAdmin made. In CSV, roles and addresses are separated by spaces.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin import accounts.csv --dry-run\n  opsadmin import accounts.jsonl --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"allowedIPs\": [\"203.0.113.0/24\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
+    after_help = "Examples:\n  opsadmin import accounts.csv --dry-run\n  opsadmin import accounts.jsonl \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
 )]
 pub struct Import {
     /// The file, or - for standard input.

@@ -28,7 +28,7 @@ enum Command {
 /// Make a new keyring, readable by its owner only. An existing file is never overwritten.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  opsadmin keyring init --keyring opsadmin.keyring\n  kubectl create secret generic opsadmin-keyring --from-file=keyring=opsadmin.keyring"
+    after_help = "Example:\n  opsadmin keyring init --keyring opsadmin.keyring\n  kubectl create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring"
 )]
 struct Init {
     /// The file to make.

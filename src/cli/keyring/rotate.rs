@@ -29,7 +29,7 @@ const BATCH: u16 = 100;
 /// refused; run it again then.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin keyring rotate --database sqlite://opsadmin.db\n  opsadmin keyring rotate --only add --database postgres://opsadmin@db.example.com/opsadmin --keyring opsadmin.keyring"
+    after_help = "Examples:\n  opsadmin keyring rotate --database sqlite://opsadmin.db\n  opsadmin keyring rotate --only add \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring"
 )]
 pub(super) struct Rotate {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! The register over SQL.
 
 use super::{ANSWER_WITHIN, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
-use crate::account::{Account, AccountId, AffiliateName};
+use crate::account::{Account, AccountId, AffiliateName, ClusterId, Owner};
 use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Resealed, SealedPair};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -37,6 +37,22 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
 
     async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.each(&read::UNDECLARED, &[])).await
+    }
+
+    async fn owners(&self) -> Result<Vec<Owner>, DatabaseError> {
+        const OWNERS: &str = "SELECT owner_cluster, owner_namespace, owner_name FROM accounts \
+             WHERE owner_cluster IS NOT NULL";
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let rows: Vec<(String, String, String)> = session.rows(OWNERS, &[]).await?;
+            session.finish().await?;
+            // No resource is in a cluster without an id.
+            let owner = |(cluster, namespace, name): (String, String, String)| {
+                Some(Owner { cluster: ClusterId::parse(&cluster).ok()?, namespace, name })
+            };
+            Ok(rows.into_iter().filter_map(owner).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {

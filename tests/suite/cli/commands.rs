@@ -1,10 +1,7 @@
-//! The smaller commands, help, and what holds for all of them.
+//! The smaller commands, and what holds for all of them.
 
 use std::fs;
 use std::process::{Command, Stdio};
-
-use clap::CommandFactory as _;
-use opsadmin_operator::cli::Cli;
 
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
@@ -62,30 +59,6 @@ async fn a_keyring_is_made_once_and_never_overwritten() {
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stderr.contains("exists already; it is left as it is"), "{}", finished.stderr);
     assert_eq!(fs::read(&keyring).expect("it is there"), before);
-}
-
-/// The words of every command, those that only hold others too.
-fn commands(command: &clap::Command, words: &[String], found: &mut Vec<(Vec<String>, bool)>) {
-    found.push((words.to_vec(), command.has_subcommands()));
-    for below in command.get_subcommands() {
-        commands(below, &[words, &[below.get_name().to_owned()]].concat(), found);
-    }
-}
-
-#[tokio::test]
-async fn every_command_explains_itself() {
-    let mut found = Vec::new();
-    commands(&Cli::command(), &[], &mut found);
-    assert!(found.len() > 20, "{found:?}");
-    for (command, has_commands) in found {
-        let call =
-            Opsadmin::new().args(&command).args(["--help"]).env("OPSADMIN_DATABASE_URL", "postgres://u:hunter2@h/d");
-        let help = call.run().await.succeeded();
-        let usage = ["Usage: opsadmin"].into_iter().chain(command.iter().map(String::as_str));
-        assert!(help.contains(&usage.collect::<Vec<_>>().join(" ")), "{help}");
-        assert!(!help.contains("hunter2"), "{help}");
-        assert!(has_commands || help.contains("Example"), "{command:?}: {help}");
-    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::support::opsadmin::Opsadmin;
 const PAGE: &str = include_str!("../../../docs/commands.md");
 
 /// The fields in a command's section.
-fn documented(command: &str) -> BTreeSet<String> {
+pub fn documented(command: &str) -> BTreeSet<String> {
     let heading = format!("\n## `{command}`\n");
     let (_, section) = PAGE.split_once(&heading).unwrap_or_else(|| panic!("no section {heading:?}"));
     let section = section.split("\n## ").next().expect("there is a first");
@@ -19,7 +19,7 @@ fn documented(command: &str) -> BTreeSet<String> {
 }
 
 /// The fields that a value has; what stands at one of the `whole` is documented elsewhere.
-fn fields(value: &Value, whole: &[&str]) -> BTreeSet<String> {
+pub fn fields(value: &Value, whole: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     collect(value, "", whole, &mut found);
     found

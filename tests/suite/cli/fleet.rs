@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::desk::Desk;
+use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 use crate::support::run::Finished;
@@ -106,6 +106,51 @@ async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
     let text = fs::read_to_string(desk.path("secrets/default.1e3-opsadmin.yaml")).expect("it is there");
     assert!(!text.contains("ops-admin.com/imported"), "{text}");
     assert!(desk.secret("1e3-opsadmin")["OPSADMIN_SECRET_KEY"].starts_with("opsa_sk_"));
+}
+
+#[tokio::test]
+async fn an_exported_manifest_never_has_the_name_of_a_resource_that_there_is_or_was() {
+    let desk = Desk::new();
+    desk.write("last.yaml", &account("last", "{}"));
+    desk.import("first.jsonl", &line("Acme Portal", 1, &json!({})), &[]).await.succeeded();
+    desk.export().await.succeeded();
+    desk.apply(&[]).await.succeeded();
+    desk.import("second.jsonl", &line("Acme_Portal", 2, &json!({})), &[]).await.succeeded();
+    let export = async |arguments: &[&str]| {
+        Opsadmin::new().args(["export", "--database", &desk.database]).args(arguments).run().await.succeeded()
+    };
+    for is_deleted in [false, true] {
+        if is_deleted {
+            desk.remove("acme-portal.yaml");
+            desk.apply(&["--prune", "--yes"]).await.succeeded();
+        }
+        for (arguments, name) in
+            [(&[][..], "acme-portal-2"), (&["-n", "default"], "acme-portal-2"), (&["-n", "elsewhere"], "acme-portal")]
+        {
+            let manifest = export(arguments).await;
+            assert!(manifest.contains(&format!("  name: {name}\n")), "{arguments:?}: {manifest}");
+            let plan =
+                Opsadmin::new().args(["plan", "-f", "-", "--database", &desk.database]).stdin(manifest).run().await;
+            assert!(plan.stdout.ends_with("1 account: 1 to adopt\n") && plan.status.success(), "{plan:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_was_let_go_is_exported_under_its_name_and_keeps_it_from_others() {
+    let desk = Desk::new();
+    desk.write("acme-portal.yaml", &account("acme-portal", "{ name: Acme_Portal }"));
+    desk.apply(&[]).await.succeeded();
+    let sql = sqlx::sqlite::SqlitePool::connect(&desk.database).await.expect("it is there");
+    sqlx::query("UPDATE accounts SET retained_at = 5").execute(&sql).await.expect("it can be edited");
+    sql.close().await;
+    desk.import("fleet.jsonl", &line("Acme Portal", 1, &json!({})), &[]).await.succeeded();
+    let exported = Opsadmin::new().args(["export", "-o", "json", "--database", &desk.database]).run().await.succeeded();
+    let list: Value = serde_json::from_str(&exported).expect("it is JSON");
+    let names =
+        list["items"].as_array().expect("a list").iter().map(|item| (&item["spec"]["name"], &item["metadata"]["name"]));
+    let expected = [(json!("Acme Portal"), json!("acme-portal-2")), (json!("Acme_Portal"), json!("acme-portal"))];
+    assert_eq!(names.map(|(account, resource)| (account.clone(), resource.clone())).collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 mod apply;
 mod commands;
 mod desk;
-mod documented;
+pub mod documented;
 mod fleet;
+mod help;
 mod keyring;
 mod looking;
 pub mod office;

@@ -69,6 +69,19 @@ async fn code_scanning_gets_its_log() {
 }
 
 #[tokio::test]
+async fn more_than_code_scanning_takes_is_left_out_and_told() {
+    let mistakes =
+        (0..25_002).map(|_| "---\nkind: ApiAccount\napiVersion: ops-admin.com/v1\nspec: {}\n").collect::<String>();
+    let finished = Opsadmin::new().args(["validate", "-f", "-", "-o", "sarif"]).stdin(mistakes).run().await;
+    assert_eq!(finished.status.code(), Some(1));
+    let said =
+        "left out 2 of 25002 problems: code scanning takes no more than 25000 in one log; `-o text` lists them all\n";
+    assert_eq!(finished.stderr, said);
+    let log: serde_json::Value = serde_json::from_str(&finished.stdout).expect("it is JSON");
+    assert_eq!(log["runs"][0]["results"].as_array().map(Vec::len), Some(25_000));
+}
+
+#[tokio::test]
 async fn systems_that_show_tests_get_one_for_each_file() {
     let text = validate_as("junit").await;
     let report = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));

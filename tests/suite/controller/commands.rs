@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::deletions::held;
 use super::drift::NEVER;
 use super::scene::{SOON, Scene, texts};
+use crate::cli::documented::{documented, fields};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
@@ -148,6 +149,7 @@ async fn deletions_that_are_held_go_on_once_they_are_released() {
     assert_eq!(held(&scene, 2).await, [names[0].clone(), names[2].clone()]);
     let rest = release(&["--all", "--yes", "-o", "json"]).await.succeeded();
     let rest: Value = serde_json::from_str(&rest).expect("it is JSON");
+    assert_eq!(fields(&rest, &[]), documented("release"));
     assert_eq!((&rest["held"][1]["name"], &rest["held"][1]["released"]), (&json!(names[2]), &json!(true)));
     eventually("all of them to go", SOON, async || {
         let left = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?;

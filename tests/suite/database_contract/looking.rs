@@ -38,6 +38,27 @@ pub async fn a_list_of_all_has_every_account_of_every_cluster_and_of_nobody(fres
     assert_eq!(readable(database.list().await), made, "the oldest first");
 }
 
+pub async fn the_owners_are_those_of_every_cluster_whatever_became_of_their_accounts(fresh: Fresh) {
+    let database = fresh.open().await;
+    assert_eq!(database.owners().await.unwrap(), []);
+    let owners =
+        ["live", "deleted", "retained", "unreadable"].map(|name| owner_in(&format!("cluster of {name}"), name));
+    let mut made = Vec::new();
+    for owner in &owners {
+        made.push(create(&*database, owner.clone(), settings(&owner.name)).await);
+    }
+    database.commit(&deletion(&made[1])).await.unwrap();
+    database.commit(&change(made[2].id, Action::Retain { expected: made[2].version })).await.unwrap();
+    let unreadable = format!("UPDATE accounts SET retained_at = {} WHERE id = '{}'", i64::MAX, made[3].id);
+    fresh.by_hand(&unreadable).await.unwrap();
+    database.commit(&import(settings("nobody's"))).await.unwrap();
+
+    let found = database.owners().await.unwrap();
+
+    assert_eq!(found.len(), owners.len());
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(owners));
+}
+
 pub async fn a_list_has_what_can_be_read_and_names_the_rest(fresh: Fresh) {
     let database = fresh.open().await;
     let mut made = Vec::new();

@@ -1,0 +1,85 @@
+//! What `--help` says, of every command: how it is called, and examples that work as they stand there.
+
+use clap::{Command, CommandFactory as _};
+use opsadmin_operator::cli::Cli;
+
+use crate::support::opsadmin::Opsadmin;
+
+/// Room for an example on the narrowest terminal that is usual.
+const WIDTH: usize = 78;
+
+/// Every command with the words that call it, those that only hold others too.
+fn commands() -> Vec<(Vec<String>, Command)> {
+    let mut found = Vec::new();
+    collect(&Cli::command(), &[], &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    found
+}
+
+fn collect(command: &Command, words: &[String], found: &mut Vec<(Vec<String>, Command)>) {
+    found.push((words.to_vec(), command.clone()));
+    for below in command.get_subcommands() {
+        collect(below, &[words, &[below.get_name().to_owned()]].concat(), found);
+    }
+}
+
+/// Its examples, as they are written.
+fn examples(command: &Command) -> String {
+    command.get_after_help().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The help as a program gets it that reads it through a pipe.
+async fn help(program: &str, words: &[String]) -> String {
+    let call = Opsadmin::new().under_the_name(program).args(words).args(["--help"]);
+    call.env("OPSADMIN_DATABASE_URL", "postgres://u:hunter2@h/d").run().await.succeeded()
+}
+
+#[tokio::test]
+async fn every_command_explains_itself() {
+    for (words, command) in commands() {
+        let help = help("opsadmin", &words).await;
+        let usage = ["Usage: opsadmin"].into_iter().chain(words.iter().map(String::as_str));
+        assert!(help.contains(&usage.collect::<Vec<_>>().join(" ")), "{help}");
+        assert!(!help.contains("hunter2"), "{help}");
+        assert!(command.has_subcommands() || help.contains("\nExample"), "{words:?}: {help}");
+    }
+}
+
+#[tokio::test]
+async fn every_example_is_printed_in_lines_that_can_be_copied() {
+    for (words, command) in commands() {
+        let written = examples(&command);
+        for program in ["opsadmin", "kubectl-opsadmin"] {
+            let help = help(program, &words).await;
+            let printed: Vec<&str> = help.lines().skip_while(|line| !line.starts_with("Example")).collect();
+            assert_eq!(printed.len(), written.lines().count(), "a line was folded: {help}");
+            assert!(printed.iter().all(|line| line.chars().count() <= WIDTH), "too wide: {help}");
+            let is_continued = |line: &&str| line.ends_with(" \\");
+            assert!(!printed.last().is_some_and(is_continued), "{help}");
+            for lines in printed.windows(2) {
+                assert_eq!(lines[1].starts_with("    "), is_continued(&lines[0]), "{lines:?} in {help}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_example_is_understood() {
+    for (words, command) in commands() {
+        let lines = examples(&command).replace("\\\n", "");
+        let pieces = lines.lines().flat_map(|line| line.split(['|', '>', '&'])).map(str::trim);
+        let calls: Vec<&str> = pieces.filter(|piece| piece.starts_with("opsadmin ")).collect();
+        let own = format!("opsadmin {}", words.join(" "));
+        assert!(command.has_subcommands() || calls.iter().any(|call| call.starts_with(&own)), "{own}: {lines}");
+        for call in calls {
+            let understood = Cli::command().try_get_matches_from(shell_words(call));
+            understood.unwrap_or_else(|error| panic!("{call}\n{error}"));
+        }
+    }
+}
+
+/// The words of a line, of which some are in double quotes.
+fn shell_words(line: &str) -> Vec<&str> {
+    let parts = line.split('"').enumerate();
+    parts.flat_map(|(at, part)| if at % 2 == 0 { part.split_whitespace().collect() } else { vec![part] }).collect()
+}
