@@ -93,9 +93,11 @@ async fn crashed_in_a_commit(is_done: bool) {
     assert!(met.is_some(), "{}", stage.calls());
     server.crash().await;
     stage.scene.condition(ACME, "Unknown", "DatabaseUnavailable").await;
+    stage.proxy.trace.meet_all(is_commit, Fault::Disconnect);
     server.start().await;
     let (_, keys) = stage.look().await;
     assert_eq!(keys.len(), usize::from(is_done), "before the next try");
+    stage.proxy.trace.heal();
     let after = made_once(&stage).await;
     assert!(!is_done || keys == after, "the keys that were committed are the ones that count");
     stage.scene.kill().await;
