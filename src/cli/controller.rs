@@ -2,6 +2,7 @@
 
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
+use super::manifests::namespace;
 use super::retention::{RetentionArgs, at_least_a_second};
 use super::surroundings::Machine;
 use crate::controller::{Settings, run};
@@ -24,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 )]
 pub struct Controller {
     /// A namespace to watch; may be given more than once. Default: all of them.
-    #[arg(short, long = "namespace", value_name = "NAMESPACE")]
+    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = namespace)]
     namespaces: Vec<String>,
 
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use super::cluster::{KubeArgs, in_words};
 use super::confirm::ConfirmArgs;
-use super::manifests::count;
+use super::manifests::{count, namespace};
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
 use crate::api::{ApiAccount, CONFIRM_DELETION_ANNOTATION};
@@ -37,7 +37,7 @@ pub struct Release {
     all: bool,
 
     /// Their namespace. Default: the one of the kubeconfig's context.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
     /// In all namespaces.
