@@ -9,11 +9,13 @@ mod choice;
 mod definition;
 mod reading;
 mod schema;
+mod shown;
 mod spec;
 mod status;
 
 pub use choice::Choice;
 pub use definition::definition;
+pub use shown::Shown;
 pub use spec::{
     AdoptionPolicy, ApiAccount, ApiAccountSpec, DeletionPolicy, ManagementPolicy, RotationSpec, SecretKeysSpec,
     SecretSpec,

@@ -102,3 +102,52 @@ async fn a_policy_of_a_newer_definition_is_told_of_and_nothing_is_deleted_by_it(
     })
     .await;
 }
+
+/// Adds to the managed fields of an object, as anybody may who may write it.
+async fn write_managed_fields(scene: &Scene, kind: &str, name: &str, version: &str, time: &str, fields: &str) {
+    let entry = format!(
+        r#"{{"manager":"somebody","operation":"Update","apiVersion":"{version}","time":"{time}","fieldsType":"FieldsV1","fieldsV1":{fields}}}"#
+    );
+    let patch = format!(r#"[{{"op":"add","path":"/metadata/managedFields/-","value":{entry}}}]"#);
+    let arguments = ["patch", kind, name, "--type=json", "-p", &patch];
+    scene.cluster.kubectl(scene.namespace.name(), &arguments).await.succeeded();
+}
+
+#[tokio::test]
+async fn managed_fields_that_nobody_can_read_stop_nobody() {
+    // Of its own, since nobody else can list what is there.
+    let cluster = Cluster::of_its_own().await;
+    cluster.install_definitions().await;
+    let mut scene = Scene::set_on(cluster, "managed fields").await;
+    let sql = scene.sql().await;
+    scene.start(&[]);
+    for name in ["late", "deep", "acme"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    scene.stop().await;
+    let deep = format!("{}{{}}{}", r#"{"f:data":"#.repeat(200), "}".repeat(200));
+    // To the API server this is a time of the year 9999, which it then shows as one of the year 10000.
+    write_managed_fields(&scene, "secret", "late-opsadmin", "v1", "9999-12-31T23:59:59-23:59", "{}").await;
+    write_managed_fields(&scene, "secret", "deep-opsadmin", "v1", "2026-11-27T09:00:00Z", &deep).await;
+    write_managed_fields(&scene, "apiaccount", "acme", "ops-admin.com/v1", "2026-11-27T09:00:00Z", &deep).await;
+    assert!(scene.accounts().get("acme").await.is_err(), "whoever reads all of it cannot");
+
+    let listed = Opsadmin::new().args(["release", "-A"]);
+    let listed = listed.args(["--kubeconfig".as_ref(), cluster.kubeconfig().as_os_str()]);
+    listed.run().await.succeeded();
+    scene.start(&[]);
+    scene.create("other", json!({})).await;
+    scene.ready("other").await;
+    let disable = ["patch", "apiaccount", "acme", "--type=merge", "-p", r#"{"spec":{"enabled":false}}"#];
+    cluster.kubectl(scene.namespace.name(), &disable).await.succeeded();
+    eventually("it to be disabled", SOON, async || {
+        let enabled = "SELECT name FROM accounts WHERE enabled ORDER BY name";
+        let names: Vec<String> =
+            sqlx::query_scalar(enabled).fetch_all(&sql).await.map_err(|error| error.to_string())?;
+        if names == ["deep", "late", "other"] { Ok(()) } else { Err(format!("{names:?}\n{}", scene.log())) }
+    })
+    .await;
+    let log = scene.stop().await;
+    assert!(!log.contains("cannot watch"), "{log}");
+}
