@@ -53,14 +53,13 @@ impl Fields {
     /// A list without those entries that can neither be read nor mended.
     fn list<T: DeserializeOwned>(&mut self, name: &str, mended: fn(Value) -> Option<T>) -> Vec<T> {
         let entries: Vec<Value> = self.field(name);
-        let read = entries.into_iter().filter_map(|entry| match T::deserialize(&entry) {
-            Ok(read) => Some(read),
-            Err(_) => {
+        let read = |entry| {
+            T::deserialize(&entry).ok().or_else(|| {
                 self.is_partial = true;
                 mended(entry)
-            }
-        });
-        read.collect()
+            })
+        };
+        entries.into_iter().filter_map(read).collect()
     }
 }
 

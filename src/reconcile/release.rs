@@ -19,13 +19,11 @@ pub fn deletion_policy(spec: &ApiAccountSpec) -> Result<DeletionPolicy, InvalidS
         // Who only observes does not end an account's access.
         return Ok(DeletionPolicy::Retain);
     }
-    match (management, parse_deletion(spec, &mut found)) {
-        (Some(_), Some(policy)) => Ok(policy),
-        _ => {
-            found.0.iter_mut().for_each(|error| error.message.push_str("; until then nothing is deleted"));
-            Err(InvalidSpec { errors: found.0 })
-        }
+    if let (Some(_), Some(policy)) = (management, parse_deletion(spec, &mut found)) {
+        return Ok(policy);
     }
+    found.0.iter_mut().for_each(|error| error.message.push_str("; until then nothing is deleted"));
+    Err(InvalidSpec { errors: found.0 })
 }
 
 impl Reconciler {

@@ -6,7 +6,7 @@ use crate::reconcile::{DeletionPolicy, Desired, Outcome, deletion_policy, is_hel
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-fn resource(spec: Value, status: Value) -> ApiAccount {
+fn resource(spec: &Value, status: &Value) -> ApiAccount {
     let resource = json!({
         "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": "acme" },
         "spec": spec, "status": status,
@@ -17,7 +17,7 @@ fn resource(spec: Value, status: Value) -> ApiAccount {
 #[test]
 fn a_policy_of_a_newer_definition_is_refused_by_its_field() {
     let spec = json!({ "adoptionPolicy": "Ask", "managementPolicy": "Watch", "deletionPolicy": "Archive" });
-    let invalid = Desired::parse(&resource(spec, Value::Null), &owner("acme").cluster).unwrap_err();
+    let invalid = Desired::parse(&resource(&spec, &Value::Null), &owner("acme").cluster).unwrap_err();
     let fields: Vec<_> = invalid.errors.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(fields, ["spec.adoptionPolicy", "spec.managementPolicy", "spec.deletionPolicy"]);
     let said = invalid.to_string();
@@ -29,7 +29,7 @@ fn only_what_is_known_to_be_meant_becomes_of_an_account() {
     let policy = |management: &str, deletion: &str| {
         let spec = json!({ "managementPolicy": management, "deletionPolicy": deletion });
         let fields = |error: &crate::reconcile::FieldError| error.field.clone();
-        deletion_policy(&resource(spec, Value::Null).spec)
+        deletion_policy(&resource(&spec, &Value::Null).spec)
             .map_err(|invalid| invalid.errors.iter().map(fields).collect::<Vec<_>>())
     };
     assert_eq!(policy("Enforce", "Delete"), Ok(DeletionPolicy::Delete));
@@ -46,7 +46,7 @@ fn a_status_that_cannot_be_read_is_made_anew_and_lets_no_held_deletion_go() {
         "type": "Ready", "status": "True", "reason": "DeletionHeld", "message": "held",
         "lastTransitionTime": "2026-11-27T09:00:00+99:00",
     });
-    let found = resource(json!({}), json!({ "conditions": [held], "accountId": "id" })).status.unwrap();
+    let found = resource(&json!({}), &json!({ "conditions": [held], "accountId": "id" })).status.unwrap();
     assert!(is_held(Some(&found)));
     let now = Timestamp::from_second(60).unwrap();
     let made = status(Some(1), "s", &Outcome::default(), Some(&found), now);
