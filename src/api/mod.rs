@@ -2,14 +2,20 @@
 //!
 //! Spec fields are as loose as their JSON types, on purpose: the schema and the CEL rules refuse what is wrong at
 //! admission, and a resource that got past them all the same must still be readable, or one bad object would stop
-//! the watch of all the others. [`crate::reconcile::Desired`] is where text becomes values that cannot be wrong.
+//! the watch of all the others. [`crate::reconcile::Desired`] is where text becomes values that cannot be wrong. A status
+//! is read as far as it can be, for the same reason.
 
+mod choice;
 mod definition;
+mod reading;
 mod schema;
+mod shown;
 mod spec;
 mod status;
 
+pub use choice::Choice;
 pub use definition::definition;
+pub use shown::Shown;
 pub use spec::{
     AdoptionPolicy, ApiAccount, ApiAccountSpec, DeletionPolicy, ManagementPolicy, RotationSpec, SecretKeysSpec,
     SecretSpec,

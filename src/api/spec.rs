@@ -2,6 +2,7 @@
 //!
 //! The doc comments of the fields are what `kubectl explain` prints.
 
+use super::choice::Choice;
 use super::schema::{allowed_ips, annotations, labels, roles};
 use super::status::ApiAccountStatus;
 use super::{DEFAULT_API_KEY_FIELD, DEFAULT_OVERLAP, DEFAULT_SECRET_KEY_FIELD};
@@ -116,17 +117,20 @@ pub struct ApiAccountSpec {
     /// Whether an account of the same name that no resource declares may be taken over, with the keys it has. Never: it
     /// is left alone, and a condition says how it differs. IfUnowned: it is taken over and made as declared.
     #[serde(default)]
-    pub adoption_policy: AdoptionPolicy,
+    #[schemars(with = "AdoptionPolicy")]
+    pub adoption_policy: Choice<AdoptionPolicy>,
 
     /// Enforce: account and Secret are made as declared. Observe: nothing is changed, and status.drift lists what differs.
     #[serde(default)]
-    pub management_policy: ManagementPolicy,
+    #[schemars(with = "ManagementPolicy")]
+    pub management_policy: Choice<ManagementPolicy>,
 
     /// What becomes of the account when the resource is deleted. Delete: it stops authenticating at once, before the
     /// resource is gone. Retain: account and Secret stay as they are and nobody manages them, as always with
     /// managementPolicy: Observe.
     #[serde(default)]
-    pub deletion_policy: DeletionPolicy,
+    #[schemars(with = "DeletionPolicy")]
+    pub deletion_policy: Choice<DeletionPolicy>,
 }
 
 fn enabled_by_default() -> bool {

@@ -1,5 +1,7 @@
 //! `status`: what the controller says of an account, for people, `kubectl wait` and `GitOps` tools (kstatus).
 
+#![expect(dead_code, reason = "`KubeSchema` copies each struct, and nobody reads of the copy what is not serialized")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +11,8 @@ use std::fmt;
 const NOT_YET_OBSERVED: i64 = -1;
 
 /// What the controller last saw and did. It is made anew from the account database whenever it is missing.
-// The default is for kstatus, to which an object without a status is current: a new account is not, until it was seen.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+// Read by `reading`, which no status stops. The default is for kstatus, to which an object without a status is current: a new account is not, until it was seen.
+#[derive(KubeSchema, Serialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = { "observedGeneration": NOT_YET_OBSERVED }))]
 pub struct ApiAccountStatus {
@@ -46,6 +48,10 @@ pub struct ApiAccountStatus {
     /// The key pairs that authenticate, the newest first. Never a secret key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyStatus>,
+
+    /// Something else is written there that could not be read, so it has to be written anew.
+    #[serde(skip)]
+    pub is_partial: bool,
 }
 
 /// A key pair, without its secret half.

@@ -1,6 +1,7 @@
 //! One account, as the command line names it.
 
 use super::cluster::{ClusterArgs, in_words};
+use super::manifests::namespace;
 use super::output::Output;
 use super::text::plain;
 use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
@@ -17,7 +18,7 @@ const NEAR: usize = 3;
 #[derive(Debug, Args)]
 pub struct NamedBy {
     /// The namespace of an ApiAccount: NAME is then the resource's, on the cluster of the kubeconfig or --cluster-id.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     pub namespace: Option<String>,
 
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
+use super::manifests::namespace;
 use super::retention::{RetentionArgs, at_least_a_second};
 use super::surroundings::Machine;
 use crate::controller::{Settings, run};
@@ -24,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 )]
 pub struct Controller {
     /// A namespace to watch; may be given more than once. Default: all of them.
-    #[arg(short, long = "namespace", value_name = "NAMESPACE")]
+    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = namespace)]
     namespaces: Vec<String>,
 
     #[command(flatten)]
@@ -75,8 +76,10 @@ impl Controller {
     /// Runs until a signal.
     pub async fn run(self) -> Result<ExitCode> {
         logs::start(self.log_format)?;
+        // First of all: as the first process of a container, the program is sent no signal that it does not expect.
+        let stop = stopped()?;
         let (telemetry, pulse) = Telemetry::new();
-        // First of all, so that a start that takes its time can be seen from outside.
+        // Before anything is asked, so that a start that takes its time can be seen from outside.
         let address = telemetry::serve(self.metrics_address, Arc::clone(&telemetry)).await;
         if let Some(address) = address.with_context(|| {
             format!(
@@ -86,10 +89,24 @@ impl Controller {
         })? {
             tracing::info!(%address, "serving metrics and probes");
         }
-        pulse.during(self.control(telemetry)).await
+        pulse.during(self.control(telemetry, stop)).await
     }
 
-    async fn control(self, telemetry: Arc<Telemetry>) -> Result<ExitCode> {
+    async fn control(self, telemetry: Arc<Telemetry>, stop: impl Future<Output = ()> + Send) -> Result<ExitCode> {
+        let mut stop = std::pin::pin!(stop);
+        let started = tokio::select! {
+            settings = self.settings(telemetry) => Some(settings?),
+            () = &mut stop => None,
+        };
+        if let Some(settings) = started {
+            run(settings, stop).await?;
+        }
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Asks the cluster and the database for what the controller has to know before it begins.
+    async fn settings(self, telemetry: Arc<Telemetry>) -> Result<Settings> {
         let client = self.cluster.client().await?;
         let cluster = self.cluster.id(&client).await?;
         let database = self.database.open()?;
@@ -100,7 +117,7 @@ impl Controller {
             namespaces = if self.namespaces.is_empty() { "all".to_owned() } else { self.namespaces.join(",") },
             "starting"
         );
-        let settings = Settings {
+        Ok(Settings {
             client,
             cluster,
             namespaces: self.namespaces,
@@ -114,10 +131,7 @@ impl Controller {
             deletion_brake: self.deletion_brake,
             surroundings: Arc::new(Machine),
             telemetry,
-        };
-        run(settings, stopped()?).await?;
-        tracing::info!("stopped");
-        Ok(ExitCode::SUCCESS)
+        })
     }
 }
 

@@ -19,7 +19,7 @@ pub struct ManifestArgs {
     filenames: Vec<Source>,
 
     /// The namespace of resources that name none. Default: default.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 }
 

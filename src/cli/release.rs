@@ -2,10 +2,10 @@
 
 use super::cluster::{KubeArgs, in_words};
 use super::confirm::ConfirmArgs;
-use super::manifests::count;
+use super::manifests::{count, namespace};
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
-use crate::api::{ApiAccount, CONFIRM_DELETION_ANNOTATION};
+use crate::api::{ApiAccount, CONFIRM_DELETION_ANNOTATION, Shown};
 use crate::reconcile;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -37,7 +37,7 @@ pub struct Release {
     all: bool,
 
     /// Their namespace. Default: the one of the kubeconfig's context.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
     /// In all namespaces.
@@ -92,7 +92,7 @@ impl Release {
     }
 
     async fn held(&self, client: &Client) -> Result<Vec<Held>> {
-        let accounts: Api<ApiAccount> = match &self.namespace {
+        let accounts: Api<Shown<ApiAccount>> = match &self.namespace {
             _ if self.all_namespaces => Api::all(client.clone()),
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::default_namespaced(client.clone()),
@@ -100,7 +100,8 @@ impl Release {
         let listed = accounts.list(&ListParams::default()).await;
         let rights = "it takes the right to list them";
         let accounts = listed.map_err(|error| anyhow!("cannot list the ApiAccounts: {}", in_words(&error, rights)))?;
-        let mut held: Vec<Held> = accounts.iter().filter(|account| is_held(account)).map(Held::of).collect();
+        let mut held: Vec<Held> =
+            accounts.iter().map(|Shown(account)| account).filter(|account| is_held(account)).map(Held::of).collect();
         held.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(held)
     }

@@ -11,7 +11,7 @@ use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, Succession, succession};
-use crate::api::{ApiAccount, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition};
+use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition};
 use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Surroundings, is_paused, new_key};
 use anyhow::{Context, Result, bail};
@@ -208,7 +208,7 @@ fn held(resource: &OnCluster) -> Option<String> {
     if resource.metadata.deletion_timestamp.is_some() {
         return Some("its ApiAccount is being deleted".to_owned());
     }
-    if resource.spec.management_policy == ManagementPolicy::Observe {
+    if resource.spec.management_policy == Choice::Known(ManagementPolicy::Observe) {
         return Some("it is only observed (managementPolicy: Observe)".to_owned());
     }
     if is_paused(resource) {

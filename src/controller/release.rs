@@ -16,13 +16,19 @@ impl Controlled {
     /// The finalizer goes only when the account no longer authenticates, or was left as it is on request.
     pub(super) async fn release(&self, resource: &ApiAccount) -> Looked {
         let belonging = Belonging { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
+        let policy = match deletion_policy(&resource.spec) {
+            Ok(policy) => policy,
+            Err(invalid) => {
+                let outcome = Outcome::refused(Refusal::InvalidSpec(invalid));
+                return self.report(resource, "", outcome, self.memory.status(resource)).await;
+            }
+        };
         let Some(ready) = self.ready().await else {
             return Ok((Action::await_change(), None));
         };
         if may_be_held(resource) && !self.knows_whom_it_holds(resource) {
             return Ok((Action::await_change(), None));
         }
-        let policy = deletion_policy(&resource.spec);
         let outcome = match ready {
             // Its status says so, and is all that does after a restart: it is not overwritten.
             Err(_) if self.was_held(resource) && self.judge(resource, None) == Verdict::Held => {
@@ -93,5 +99,5 @@ impl Controlled {
 
 /// Whether the brake has a say in its deletion.
 fn may_be_held(resource: &ApiAccount) -> bool {
-    deletion_policy(&resource.spec) == DeletionPolicy::Delete && !is_confirmed(resource)
+    deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete) && !is_confirmed(resource)
 }

@@ -7,7 +7,7 @@ use super::scope::Scope;
 use super::trouble::refusal;
 use crate::api::{
     ApiAccount, CONFIRM_DELETION_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION,
-    ROTATE_ANNOTATION,
+    ROTATE_ANNOTATION, Shown,
 };
 use crate::reconcile::awaits_confirmation;
 use crate::secrets::is_account;
@@ -72,7 +72,8 @@ async fn reconcile_accounts(
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
     let memory = Arc::clone(&controlled);
     let mut trouble = scope.trouble("ApiAccount", Arc::clone(&controlled.metrics));
-    let accounts = watcher(scope.api::<ApiAccount>(&controlled.client), watcher::Config::default())
+    let accounts = watcher(scope.api::<Shown<ApiAccount>>(&controlled.client), watcher::Config::default())
+        .map(Shown::of)
         .inspect(move |event| trouble.tell(event))
         .default_backoff()
         .modify(|account| account.managed_fields_mut().clear())
@@ -151,9 +152,9 @@ async fn watch_secrets(
     listing: &watch::Sender<Listing>,
 ) {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let api: Api<PartialObjectMeta<Secret>> = scope.api(&controlled.client);
+    let api: Api<Shown<PartialObjectMeta<Secret>>> = scope.api(&controlled.client);
     let mut trouble = scope.trouble("Secret", Arc::clone(&controlled.metrics));
-    let events = watcher(api, config).inspect(move |event| trouble.tell(event)).default_backoff();
+    let events = watcher(api, config).map(Shown::of).inspect(move |event| trouble.tell(event)).default_backoff();
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let event = match event {

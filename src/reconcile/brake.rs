@@ -27,7 +27,7 @@ pub fn is_confirmed(resource: &ApiAccount) -> bool {
 /// Whether the deletion of this resource is held until somebody confirms it, and with it every further one.
 pub fn awaits_confirmation(resource: &ApiAccount) -> bool {
     resource.metadata.deletion_timestamp.is_some()
-        && deletion_policy(&resource.spec) == DeletionPolicy::Delete
+        && deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete)
         && is_held(resource.status.as_ref())
         && !is_confirmed(resource)
 }

@@ -10,7 +10,7 @@ use crate::account::{
 };
 pub use crate::api::DeletionPolicy;
 use crate::api::{
-    AdoptionPolicy, ApiAccount, ApiAccountSpec, DEFAULT_OVERLAP, ManagementPolicy, PAUSED_ANNOTATION,
+    AdoptionPolicy, ApiAccount, ApiAccountSpec, Choice, DEFAULT_OVERLAP, ManagementPolicy, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION, RotationSpec, SecretSpec,
 };
 use crate::secrets::{SecretLayout, SecretRef};
@@ -94,11 +94,15 @@ impl Desired {
         let secret = parse_secret(&resource.spec.secret, &owner, &mut found);
         let annotation = |name| resource.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
         let rotation = parse_rotation(resource.spec.rotation.as_ref(), annotation(ROTATE_ANNOTATION), &mut found);
-        match (settings, rotation, found.0.is_empty()) {
-            (Some(settings), Some(rotation), true) => Ok(Self {
+        let adoption = parse_adoption(&resource.spec, &mut found);
+        let management = parse_management(&resource.spec, &mut found);
+        // Its word counts only at the end, and is better corrected before.
+        parse_deletion(&resource.spec, &mut found);
+        match (settings, rotation, adoption, management, found.0.is_empty()) {
+            (Some(settings), Some(rotation), Some(adoption), Some(management), true) => Ok(Self {
                 rotation,
-                adoption: resource.spec.adoption_policy,
-                management: resource.spec.management_policy,
+                adoption,
+                management,
                 paused: is_paused(resource),
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
@@ -113,7 +117,7 @@ impl Desired {
 
 /// Collects what is wrong, so that a user is told everything at once.
 #[derive(Default)]
-struct Errors(Vec<FieldError>);
+pub(super) struct Errors(pub Vec<FieldError>);
 
 impl Errors {
     fn add(&mut self, field: impl Into<String>, message: impl fmt::Display) {
@@ -241,6 +245,33 @@ fn parse_rotation(
     }
     let asked = Asked { trigger, annotation: annotation.cloned() };
     Some(RotationPolicy { interval, overlap, asked })
+}
+
+fn parse_adoption(spec: &ApiAccountSpec, found: &mut Errors) -> Option<AdoptionPolicy> {
+    parse_choice("spec.adoptionPolicy", &spec.adoption_policy, "Never or IfUnowned", found)
+}
+
+pub(super) fn parse_management(spec: &ApiAccountSpec, found: &mut Errors) -> Option<ManagementPolicy> {
+    parse_choice("spec.managementPolicy", &spec.management_policy, "Enforce or Observe", found)
+}
+
+pub(super) fn parse_deletion(spec: &ApiAccountSpec, found: &mut Errors) -> Option<DeletionPolicy> {
+    parse_choice("spec.deletionPolicy", &spec.deletion_policy, "Delete or Retain", found)
+}
+
+fn parse_choice<T: Copy>(field: &str, choice: &Choice<T>, known: &str, found: &mut Errors) -> Option<T> {
+    match choice {
+        Choice::Known(word) => Some(*word),
+        Choice::Unknown(text) => {
+            let version = env!("CARGO_PKG_VERSION");
+            let message = format!(
+                "must be {known}, and this is {text:?}, which opsadmin {version} does not know; correct it, or run the \
+                 version that the definition on the cluster is of"
+            );
+            found.add(field, message);
+            None
+        }
+    }
 }
 
 fn parse_secret(spec: &SecretSpec, owner: &Owner, found: &mut Errors) -> SecretLayout {

@@ -1,19 +1,29 @@
 //! The end of a resource: what becomes of its account and Secret. Needs neither the Secret nor a valid spec.
 
+use super::desired::{Errors, parse_deletion, parse_management};
 use super::halt::{ATTEMPTS, Halt};
-use super::{DeletionPolicy, Done, Outcome, Reconciler, Refusal};
+use super::{DeletionPolicy, Done, InvalidSpec, Outcome, Reconciler, Refusal};
 use crate::account::Life;
 use crate::api::{ApiAccountSpec, ManagementPolicy};
 use crate::database::Action;
 use crate::secrets::Belonging;
 
 /// What becomes of the account of a resource with this spec, once the resource goes.
-pub fn deletion_policy(spec: &ApiAccountSpec) -> DeletionPolicy {
-    match spec.management_policy {
-        ManagementPolicy::Enforce => spec.deletion_policy,
+///
+/// # Errors
+/// [`InvalidSpec`] if that cannot be told: the resource then has to stay.
+pub fn deletion_policy(spec: &ApiAccountSpec) -> Result<DeletionPolicy, InvalidSpec> {
+    let mut found = Errors::default();
+    let management = parse_management(spec, &mut found);
+    if management == Some(ManagementPolicy::Observe) {
         // Who only observes does not end an account's access.
-        ManagementPolicy::Observe => DeletionPolicy::Retain,
+        return Ok(DeletionPolicy::Retain);
     }
+    if let (Some(_), Some(policy)) = (management, parse_deletion(spec, &mut found)) {
+        return Ok(policy);
+    }
+    found.0.iter_mut().for_each(|error| error.message.push_str("; until then nothing is deleted"));
+    Err(InvalidSpec { errors: found.0 })
 }
 
 impl Reconciler {

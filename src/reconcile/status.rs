@@ -18,10 +18,13 @@ pub fn status(
     now: Timestamp,
 ) -> ApiAccountStatus {
     let before = previous.cloned().unwrap_or_default();
+    // Of what could not be read, nobody knows since when it is so.
+    let known = if before.is_partial { &[] } else { before.conditions.as_slice() };
     let mut status = ApiAccountStatus {
         observed_generation: generation,
-        conditions: conditions(generation, outcome, &before.conditions, now),
-        ..before
+        conditions: conditions(generation, outcome, known, now),
+        is_partial: false,
+        ..before.clone()
     };
     status.drift = outcome.drift.iter().map(drift_status).collect();
     if outcome.refusal.is_none() || outcome.next_rotation.is_some() {

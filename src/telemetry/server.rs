@@ -9,20 +9,22 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-/// How many may be connected at a time; more wait for their turn.
+/// How many may be connected at a time; who is one more takes the place of whoever came first, or a few who ask slowly would
+/// keep a probe waiting.
 const CONNECTIONS: usize = 64;
 
 /// How long somebody may take to ask something, also the next thing.
-const ASKED_WITHIN: Duration = Duration::from_secs(30);
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The system has no room for a connection now, and there is no use in asking again at once.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -44,16 +46,17 @@ pub async fn serve(listen: Listen, telemetry: Arc<Telemetry>) -> io::Result<Opti
 }
 
 async fn accept(listener: TcpListener, telemetry: Arc<Telemetry>) {
-    let turns = Arc::new(Semaphore::new(CONNECTIONS));
-    // The semaphore is never closed.
-    while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
+    let mut connected: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let telemetry = Arc::clone(&telemetry);
-                tokio::spawn(async move {
-                    answer_all(stream, telemetry).await;
-                    drop(turn);
-                });
+                connected.retain(|connection| !connection.is_finished());
+                if connected.len() >= CONNECTIONS
+                    && let Some(first) = connected.pop_front()
+                {
+                    first.abort();
+                }
+                connected.push_back(tokio::spawn(answer_all(stream, Arc::clone(&telemetry))).abort_handle());
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection for metrics or probes could not be taken");

@@ -136,11 +136,12 @@ impl OnCluster {
 
     /// What the controller does about a resource that is deleted.
     async fn delete(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
-        match resource.policy {
-            _ if self.grips && resource.is_for_brake => self.held(),
+        match &resource.policy {
+            Err(invalid) => Outcome::refused(Refusal::InvalidSpec(invalid.clone())),
+            Ok(_) if self.grips && resource.is_for_brake => self.held(),
             // The cluster collects the Secrets.
-            DeletionPolicy::Delete => reconciler.prune(&resource.belonging).await,
-            DeletionPolicy::Retain => reconciler.release(&resource.belonging, resource.policy, None).await,
+            Ok(DeletionPolicy::Delete) => reconciler.prune(&resource.belonging).await,
+            Ok(DeletionPolicy::Retain) => reconciler.release(&resource.belonging, DeletionPolicy::Retain, None).await,
         }
     }
 

@@ -4,7 +4,7 @@ use super::outlives::outlives;
 use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Verified, deletion_policy, is_confirmed, is_paused};
+use crate::reconcile::{DeletionPolicy, Desired, InvalidSpec, Verified, deletion_policy, is_confirmed, is_paused};
 use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -21,8 +21,8 @@ pub struct Resource {
     pub verified: Option<Verified>,
     /// What its Secret was written with last.
     pub written: Option<Written>,
-    /// What becomes of its account when it is deleted.
-    pub policy: DeletionPolicy,
+    /// What becomes of its account when it is deleted, if that can be told.
+    pub policy: Result<DeletionPolicy, InvalidSpec>,
     /// It is being deleted: applying its manifest does not stop that.
     pub is_going: bool,
     /// Whether its deletion is for the controller's brake to decide.
@@ -77,7 +77,7 @@ fn has_spec_of(resource: &ApiAccount, declared: &Desired) -> bool {
 fn is_for_brake(resource: &ApiAccount) -> bool {
     let is_done = resource.metadata.deletion_timestamp.is_some()
         && !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    deletion_policy(&resource.spec) == DeletionPolicy::Delete && !is_confirmed(resource) && !is_done
+    deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete) && !is_confirmed(resource) && !is_done
 }
 
 fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<Written> {

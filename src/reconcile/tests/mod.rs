@@ -3,6 +3,7 @@
 
 pub mod memory;
 mod properties;
+mod readings;
 mod rehearsals;
 mod scenarios;
 mod time;

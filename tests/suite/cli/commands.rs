@@ -69,6 +69,28 @@ async fn a_mistyped_command_is_told_apart_from_a_failure() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_cannot_be_is_refused_wherever_one_is_named() {
+    let mut found = Vec::new();
+    commands(&Cli::command(), &[], &mut found);
+    let mut asked = Vec::new();
+    for (command, _) in found {
+        let root = Cli::command();
+        let takes = command.iter().try_fold(&root, |above, word| above.find_subcommand(word)).expect("it was found");
+        for option in takes.get_arguments().filter(|option| option.get_long() == Some("namespace")) {
+            let long = option.get_long().expect("it has one");
+            let finished = Opsadmin::new().args(&command).args([&format!("--{long}"), "a,b"]).run().await;
+            assert_eq!(finished.status.code(), Some(2), "{command:?}: {finished:?}");
+            let said = "invalid value 'a,b' for '--namespace <NAMESPACE>': no namespace can have this name";
+            assert!(finished.stderr.contains(said), "{command:?}: {finished:?}");
+            asked.push(command.join(" "));
+        }
+    }
+    for command in ["controller", "apply", "plan", "get", "release", "render", "export"] {
+        assert!(asked.iter().any(|asked| asked == command), "{command}: {asked:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_reason_once() {
     let call = || Opsadmin::new().args(["release"]);
     for (call, named) in [

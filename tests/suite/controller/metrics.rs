@@ -6,7 +6,9 @@ use std::time::Duration;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::scene::{SOON, Scene};
 use crate::support::cluster::cluster;
@@ -351,9 +353,27 @@ async fn each_client_gets_its_format_and_nothing_else_is_served() {
         assert_eq!(answer.status, status, "{what}: {answer:?}");
     }
     // Somebody who says nothing keeps nobody waiting.
-    let silent = tokio::net::TcpStream::connect(&address).await.expect("it listens");
+    let silent = TcpStream::connect(&address).await.expect("it listens");
     assert_eq!(get(&address, "/livez").await.expect("an answer").status, 200);
     drop(silent);
+}
+
+#[tokio::test]
+async fn many_who_ask_slowly_keep_no_probe_waiting() {
+    // Shorter than each of them may take, if they are many.
+    const SOON_ENOUGH: Duration = Duration::from_secs(20);
+    let scene = Scene::with_controller("slow", &[]).await;
+    let address = scene.controller.as_ref().expect("a controller is running").address().await;
+    let mut slow = Vec::new();
+    for _ in 0..64 {
+        let mut connection = TcpStream::connect(&address).await.expect("it listens");
+        connection.write_all(b"GET /metrics HTTP/1.1\r\n").await.expect("it is taken");
+        slow.push(connection);
+    }
+    for path in ["/livez", "/metrics"] {
+        let answer = timeout(SOON_ENOUGH, get(&address, path)).await;
+        assert_eq!(answer.expect("in time").expect("an answer").status, 200, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -19,5 +19,6 @@ mod rights;
 pub mod scene;
 mod secrets;
 mod sweeps;
+mod unreadable;
 mod walks;
 mod writes;

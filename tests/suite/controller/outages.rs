@@ -6,11 +6,14 @@ use kube::api::DeleteParams;
 use kube::config::Kubeconfig;
 use opsadmin_operator::api::FINALIZER;
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::scene::{SOON, Scene};
 use crate::support::opsadmin::{Opsadmin, spawn_controller};
 use crate::support::ports::free_port;
 use crate::support::postgres::Postgres;
+use crate::support::process::Folder;
 use crate::support::wait::eventually;
 
 #[tokio::test]
@@ -30,6 +33,29 @@ async fn away_at_the_start_is_said_and_heals_by_itself() {
     server.start().await;
     scene.ready("acme").await;
     scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_answers_ends_when_it_is_asked_to() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let folder = Folder::new("silent");
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+         contexts: [{{name: here, context: {{cluster: here, user: me}}}}]\n\
+         clusters: [{{name: here, cluster: {{server: 'http://{}'}}}}]\n\
+         users: [{{name: me, user: {{}}}}]\n",
+        silent.local_addr().expect("it has an address")
+    );
+    let kubeconfig = folder.write("config", kubeconfig);
+    let keyring = folder.path().join("keyring");
+    Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
+    let controller = spawn_controller(&kubeconfig, &[], "sqlite://none.db", &keyring, &[]);
+    // It asks for the cluster's id, and waits for an answer.
+    let asked = timeout(SOON, silent.accept()).await.expect("in time").expect("it is asked");
+    let (code, log) = controller.terminate(SOON).await;
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains("ERROR") && log.contains("stopped"), "{log}");
+    drop(asked);
 }
 
 #[tokio::test]

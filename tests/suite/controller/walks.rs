@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use opsadmin_operator::api::{ApiAccount, ManagementPolicy, condition};
+use opsadmin_operator::api::{ApiAccount, Choice, ManagementPolicy, condition};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -89,7 +89,7 @@ impl Stage {
     /// Changes the spec, and tells what was reached once the controller has seen it.
     async fn step(&self, resource: &str, patch: &Value) -> Reached {
         let changed = self.scene.change(resource, patch.clone()).await;
-        let is_observed = changed.spec.management_policy == ManagementPolicy::Observe;
+        let is_observed = changed.spec.management_policy == Choice::Known(ManagementPolicy::Observe);
         let account = self.seen(resource, |reason| reason == "Reconciled" || is_observed && reason == "Drifted").await;
         let reached = self.reached(&account).await;
         if !is_observed {

@@ -2,7 +2,9 @@
 
 use super::super::properties::owner;
 use crate::account::{Asked, Owner, StoredSettings};
-use crate::api::{ApiAccount, GROUP, KIND, ManagementPolicy, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
+use crate::api::{
+    ApiAccount, Choice, GROUP, KIND, ManagementPolicy, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
+};
 use crate::secrets::SecretRef;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -59,7 +61,7 @@ impl Declared {
     }
 
     pub fn is_observed(&self) -> bool {
-        self.resource.spec.management_policy == ManagementPolicy::Observe
+        self.resource.spec.management_policy == Choice::Known(ManagementPolicy::Observe)
     }
 
     /// What shall be set on the account.

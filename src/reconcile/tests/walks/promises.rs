@@ -4,7 +4,7 @@
 use super::super::properties::keyring;
 use super::declared::Declared;
 use crate::account::{Account, AccountId, ApiKey, Asked, KeyState, Life, SecretKey, StoredKey, comparable_name};
-use crate::api::{AdoptionPolicy, DeletionPolicy};
+use crate::api::{AdoptionPolicy, Choice, DeletionPolicy};
 use crate::secrets::{SecretRef, Sight};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -125,7 +125,7 @@ impl Witness {
         let is_unowned = old.owner.is_none() && old.life == Life::Live || matches!(old.life, Life::Retained { .. });
         let may = acting.going.is_none()
             && is_unowned
-            && declared.resource.spec.adoption_policy == AdoptionPolicy::IfUnowned
+            && declared.resource.spec.adoption_policy == Choice::Known(AdoptionPolicy::IfUnowned)
             && comparable_name(&old.settings.name) == comparable_name(declared.name());
         self.promise(may, || format!("an account of somebody else was touched for {declared:?}: {old:?} → {new:?}"));
         let as_it_was = (&new.settings, &new.keys, &new.suspension) == (&old.settings, &old.keys, &old.suspension);

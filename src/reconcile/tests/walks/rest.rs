@@ -8,7 +8,7 @@ use super::promises::{Witness, data, opened, texts};
 use super::world::World;
 use super::world::here;
 use crate::account::{Account, KeyState, Life, comparable_name};
-use crate::api::{AdoptionPolicy, ApiAccount, condition};
+use crate::api::{AdoptionPolicy, ApiAccount, Choice, condition};
 use crate::database::AccountDatabase;
 use crate::reconcile::{Desired, Observed, ObservedSecret, plan};
 use crate::secrets::{FoundSecret, SecretRef, SecretStore};
@@ -143,7 +143,7 @@ impl Found {
                 && comparable_name(&row.settings.name) == comparable_name(declared.name())
         };
         let other = self.rows.iter().find(has_the_name)?;
-        let adopts = declared.resource.spec.adoption_policy == AdoptionPolicy::IfUnowned;
+        let adopts = declared.resource.spec.adoption_policy == Choice::Known(AdoptionPolicy::IfUnowned);
         match other.owner.as_ref().filter(|_| other.life == Life::Live) {
             Some(owner) if adopts || owner.cluster != here() => Some("OwnedElsewhere"),
             Some(_) => Some("NameTaken"),

@@ -11,7 +11,7 @@ use super::promises::{Acting, Witness};
 use super::steps::{Declare, SLOTS, Slot, Step, Trouble};
 use crate::account::{Account, ClusterId, Life, Owner};
 use crate::api::{
-    ApiAccount, ApiAccountSpec, ApiAccountStatus, DeletionPolicy, ManagementPolicy, PAUSED_ANNOTATION,
+    ApiAccount, ApiAccountSpec, ApiAccountStatus, Choice, DeletionPolicy, ManagementPolicy, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION, RotationSpec,
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
@@ -181,9 +181,9 @@ impl World {
             return;
         };
         let object = &mut resource.object;
-        let policy = match object.spec.management_policy {
-            ManagementPolicy::Enforce => object.spec.deletion_policy,
-            ManagementPolicy::Observe => DeletionPolicy::Retain,
+        let policy = match (&object.spec.management_policy, &object.spec.deletion_policy) {
+            (Choice::Known(ManagementPolicy::Enforce), Choice::Known(policy)) => *policy,
+            _ => DeletionPolicy::Retain,
         };
         let going = resource.going.then_some(policy);
         lock(&self.ports.witness).begin(Acting { declared: Declared::of(object), going }, known.clone());
@@ -334,9 +334,9 @@ fn make(resource: &mut ApiAccount, change: &Declare) {
         Declare::Trigger(trigger) => rotation.trigger = text(*trigger),
         Declare::Rotate(trigger) => annotate(resource, ROTATE_ANNOTATION, *trigger),
         Declare::Paused(paused) => annotate(resource, PAUSED_ANNOTATION, paused.then_some("true")),
-        Declare::Adoption(policy) => spec.adoption_policy = *policy,
-        Declare::Management(policy) => spec.management_policy = *policy,
-        Declare::Deletion(policy) => spec.deletion_policy = *policy,
+        Declare::Adoption(policy) => spec.adoption_policy = Choice::Known(*policy),
+        Declare::Management(policy) => spec.management_policy = Choice::Known(*policy),
+        Declare::Deletion(policy) => spec.deletion_policy = Choice::Known(*policy),
     }
 }
 

@@ -1,0 +1,153 @@
+//! One resource that is not as this program knows it, in a status that somebody wrote or by a newer definition: it is told
+//! of, and keeps nobody else waiting.
+
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use super::scene::{SOON, Scene};
+use crate::support::cluster::Cluster;
+use crate::support::opsadmin::Opsadmin;
+use crate::support::wait::eventually;
+
+/// The API server takes it for a time.
+const NO_TIME: &str = "2026-11-27T09:00:00+99:00";
+
+/// Writes into the status of an account, as somebody does who has the rights in its namespace.
+async fn write_status(scene: &Scene, name: &str, status: Value) {
+    let patch = json!({ "status": status }).to_string();
+    let arguments = ["patch", "apiaccount", name, "--subresource=status", "--type=merge", "-p", &patch];
+    scene.cluster.kubectl(scene.namespace.name(), &arguments).await.succeeded();
+}
+
+async fn next_rotation(scene: &Scene, name: &str) -> String {
+    let arguments = ["get", "apiaccount", name, "-o", "jsonpath={.status.nextRotation}"];
+    scene.cluster.kubectl(scene.namespace.name(), &arguments).await.succeeded()
+}
+
+async fn is_written_anew(scene: &Scene, name: &str) {
+    eventually("the status to be written anew", SOON, async || match next_rotation(scene, name).await {
+        found if found.is_empty() => Ok(()),
+        found => Err(format!("{found}\n{}", scene.log())),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_status_that_nobody_can_read_stops_nobody_and_is_written_anew() {
+    let mut scene = Scene::with_controller("unreadable status", &[]).await;
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+
+    // While it runs: what is declared next is done all the same.
+    write_status(&scene, "acme", json!({ "nextRotation": NO_TIME })).await;
+    scene.change("acme", json!({ "enabled": false })).await;
+    scene.ready("acme").await;
+    is_written_anew(&scene, "acme").await;
+
+    // And at a start, for which everything is listed.
+    scene.stop().await;
+    write_status(&scene, "acme", json!({ "nextRotation": NO_TIME })).await;
+    assert_eq!(next_rotation(&scene, "acme").await, NO_TIME, "the API server takes it");
+    let listed = Opsadmin::new().args(["release", "-n", scene.namespace.name()]);
+    let listed = listed.args(["--kubeconfig".as_ref(), scene.cluster.kubeconfig().as_os_str()]);
+    listed.run().await.succeeded();
+    scene.create("other", json!({})).await;
+    scene.start(&[]);
+    scene.ready("other").await;
+    is_written_anew(&scene, "acme").await;
+    scene.ready("acme").await;
+}
+
+#[tokio::test]
+async fn a_policy_of_a_newer_definition_is_told_of_and_nothing_is_deleted_by_it() {
+    let cluster = Cluster::of_its_own().await;
+    cluster.install_definitions().await;
+    let at = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/deletionPolicy/enum/-";
+    let newer = json!([{ "op": "add", "path": at, "value": "Archive" }]).to_string();
+    let definition = ["patch", "crd", "apiaccounts.ops-admin.com", "--type=json", "-p", &newer];
+    cluster.kubectl("", &definition).await.succeeded();
+    let mut scene = Scene::set_on(cluster, "newer definition").await;
+    let sql = scene.sql().await;
+    scene.start(&[]);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let archive = r#"{"spec":{"deletionPolicy":"Archive"}}"#;
+    eventually("the newer definition to be served", SOON, async || {
+        let patch = ["patch", "apiaccount", "acme", "--type=merge", "-p", archive];
+        let patched = cluster.kubectl(scene.namespace.name(), &patch).await;
+        if patched.status.success() { Ok(()) } else { Err(patched.stderr) }
+    })
+    .await;
+    scene.condition("acme", "False", "InvalidSpec").await;
+
+    scene.accounts().delete("acme", &DeleteParams::default()).await.expect("the API server takes the deletion");
+    scene.event_with("acme", "InvalidSpec", "until then nothing is deleted").await;
+    let kept = scene.condition("acme", "False", "InvalidSpec").await;
+    let message = &kept.status.as_ref().expect("it has a status").conditions[0].message;
+    assert!(message.starts_with("spec.deletionPolicy: must be Delete or Retain"), "{message}");
+    scene.stop().await;
+    scene.start(&[]);
+    scene.create("other", json!({})).await;
+    scene.ready("other").await;
+    let enabled = "SELECT name FROM accounts WHERE enabled ORDER BY name";
+    let names: Vec<String> = sqlx::query_scalar(enabled).fetch_all(&sql).await.expect("an answer");
+    assert_eq!(names, ["acme", "other"]);
+
+    scene.change("acme", json!({ "deletionPolicy": "Delete" })).await;
+    eventually("it to go", SOON, async || {
+        let names: Vec<String> =
+            sqlx::query_scalar(enabled).fetch_all(&sql).await.map_err(|error| error.to_string())?;
+        let left = scene.accounts().get_opt("acme").await.map_err(|error| error.to_string())?;
+        if names == ["other"] && left.is_none() { Ok(()) } else { Err(format!("{names:?}\n{}", scene.log())) }
+    })
+    .await;
+}
+
+/// Adds to the managed fields of an object, as anybody may who may write it.
+async fn write_managed_fields(scene: &Scene, kind: &str, name: &str, version: &str, time: &str, fields: &str) {
+    let entry = format!(
+        r#"{{"manager":"somebody","operation":"Update","apiVersion":"{version}","time":"{time}","fieldsType":"FieldsV1","fieldsV1":{fields}}}"#
+    );
+    let patch = format!(r#"[{{"op":"add","path":"/metadata/managedFields/-","value":{entry}}}]"#);
+    let arguments = ["patch", kind, name, "--type=json", "-p", &patch];
+    scene.cluster.kubectl(scene.namespace.name(), &arguments).await.succeeded();
+}
+
+#[tokio::test]
+async fn managed_fields_that_nobody_can_read_stop_nobody() {
+    // Of its own, since nobody else can list what is there.
+    let cluster = Cluster::of_its_own().await;
+    cluster.install_definitions().await;
+    let mut scene = Scene::set_on(cluster, "managed fields").await;
+    let sql = scene.sql().await;
+    scene.start(&[]);
+    for name in ["late", "deep", "acme"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    scene.stop().await;
+    let deep = format!("{}{{}}{}", r#"{"f:data":"#.repeat(200), "}".repeat(200));
+    // To the API server this is a time of the year 9999, which it then shows as one of the year 10000.
+    write_managed_fields(&scene, "secret", "late-opsadmin", "v1", "9999-12-31T23:59:59-23:59", "{}").await;
+    write_managed_fields(&scene, "secret", "deep-opsadmin", "v1", "2026-11-27T09:00:00Z", &deep).await;
+    write_managed_fields(&scene, "apiaccount", "acme", "ops-admin.com/v1", "2026-11-27T09:00:00Z", &deep).await;
+    assert!(scene.accounts().get("acme").await.is_err(), "whoever reads all of it cannot");
+
+    let listed = Opsadmin::new().args(["release", "-A"]);
+    let listed = listed.args(["--kubeconfig".as_ref(), cluster.kubeconfig().as_os_str()]);
+    listed.run().await.succeeded();
+    scene.start(&[]);
+    scene.create("other", json!({})).await;
+    scene.ready("other").await;
+    let disable = ["patch", "apiaccount", "acme", "--type=merge", "-p", r#"{"spec":{"enabled":false}}"#];
+    cluster.kubectl(scene.namespace.name(), &disable).await.succeeded();
+    eventually("it to be disabled", SOON, async || {
+        let enabled = "SELECT name FROM accounts WHERE enabled ORDER BY name";
+        let names: Vec<String> =
+            sqlx::query_scalar(enabled).fetch_all(&sql).await.map_err(|error| error.to_string())?;
+        if names == ["deep", "late", "other"] { Ok(()) } else { Err(format!("{names:?}\n{}", scene.log())) }
+    })
+    .await;
+    let log = scene.stop().await;
+    assert!(!log.contains("cannot watch"), "{log}");
+}
