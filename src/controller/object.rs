@@ -149,6 +149,7 @@ impl Controlled {
                 Action::await_change()
             }
             Some(refusal) if !refusal.is_wanted() => self.later(resource),
+            _ if !changed_again && is_left_undone(&outcome, now) => self.later(resource),
             _ => {
                 self.memory.succeeded(resource);
                 match outcome.next_look {
@@ -227,6 +228,11 @@ fn until(then: Timestamp, now: Timestamp) -> Duration {
     pause.clamp(Duration::from_millis(100), LONGEST_PAUSE)
 }
 
+/// Whether it is time for something, and nothing was done: the next look will hardly do it either.
+fn is_left_undone(outcome: &Outcome, now: Timestamp) -> bool {
+    outcome.done.is_empty() && outcome.next_look.is_some_and(|at| at <= now)
+}
+
 /// What the Ready condition says, but for when.
 pub(super) fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
     let ready = status?.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
@@ -244,5 +250,14 @@ mod tests {
         assert_eq!(until(at(60), at(90)), Duration::from_millis(100));
         assert_eq!(until(at(60), at(60)), Duration::from_millis(100));
         assert_eq!(until(at(1_000_000), at(0)), Duration::from_hours(1));
+    }
+
+    #[test]
+    fn what_is_due_and_was_not_done_is_no_reason_to_look_at_once() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let next = |seconds| Outcome { next_look: Some(at(seconds)), ..Outcome::default() };
+        assert!(is_left_undone(&next(59), at(60)) && is_left_undone(&next(60), at(60)));
+        assert!(!is_left_undone(&next(61), at(60)) && !is_left_undone(&Outcome::default(), at(60)));
+        assert!(!is_left_undone(&Outcome { done: vec![Done::Adopted], ..next(59) }, at(60)));
     }
 }

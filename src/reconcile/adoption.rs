@@ -3,11 +3,12 @@
 use super::drift::{difference, drift};
 use super::halt::Halt;
 use super::outcome::holder;
-use super::reconciler::look_ahead;
+use super::reconciler::heed_suspension;
 use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal};
-use crate::account::{Account, AccountName, Life};
+use crate::account::{Account, AccountName, Life, next_expiry};
 use crate::api::AdoptionPolicy;
 use crate::database::Action;
+use jiff::Timestamp;
 
 impl Reconciler {
     /// What to do about an account that has the name already: take it over if that is asked for and nobody declares it.
@@ -46,14 +47,22 @@ impl Reconciler {
     }
 
     /// Tells what differs, and changes nothing.
-    pub(super) async fn tell_drift(&self, plan: &Plan, desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
+    pub(super) async fn tell_drift(
+        &self,
+        plan: &Plan,
+        desired: &Desired,
+        now: Timestamp,
+        outcome: &mut Outcome,
+    ) -> Result<(), Halt> {
         let unowned = match plan.account {
             AccountPlan::Create { .. } => self.database.find_by_name(&desired.settings.name).await?,
             _ => None,
         };
         outcome.drift = drift(plan, desired, unowned.as_ref());
+        // A rotation that is due, or a pair that has expired, is left to others: looking again would be for nothing.
+        outcome.next_look = outcome.account.as_ref().and_then(|account| next_expiry(account, now));
         if outcome.drift.is_empty() {
-            return look_ahead(desired, outcome);
+            return outcome.account.as_ref().map_or(Ok(()), heed_suspension);
         }
         let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
         Err(Halt::Refused(Refusal::Drifted { fields }))

@@ -95,7 +95,10 @@ impl Reconciler {
             Ok(observed) => {
                 let plan = plan(desired, &observed, now);
                 if desired.management == ManagementPolicy::Observe {
-                    return self.tell_drift(&plan, desired, outcome).await;
+                    if plan.secret == SecretPlan::Keep {
+                        outcome.secret_version = observed.secret.version(verified);
+                    }
+                    return self.tell_drift(&plan, desired, now, outcome).await;
                 }
                 self.execute(&plan, desired, &observed, verified, outcome).await?;
                 match &outcome.account {
@@ -162,8 +165,7 @@ impl Reconciler {
                 let refusal = Refusal::SecretConflict { at: desired.secret.at.clone(), holder: holder.clone() };
                 return Err(Halt::Refused(refusal));
             }
-            (SecretPlan::Keep, ObservedSecret::Own { found, .. }) => found.version().map(str::to_owned),
-            (SecretPlan::Keep, _) => verified.map(|verified| verified.version.clone()),
+            (SecretPlan::Keep, secret) => secret.version(verified),
             (SecretPlan::Create | SecretPlan::Replace { .. }, secret) => {
                 let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
                 self.execute_secret(&manifest, secret, &plan.secret, outcome).await?
@@ -265,6 +267,11 @@ pub(super) fn look_ahead(desired: &Desired, outcome: &mut Outcome) -> Result<(),
     };
     outcome.next_rotation = next_rotation(&desired.rotation, account);
     outcome.next_look = next_look(&desired.rotation, account);
+    heed_suspension(account)
+}
+
+/// Whether somebody else has the last word.
+pub(super) fn heed_suspension(account: &Account) -> Result<(), Halt> {
     match &account.suspension {
         Some(Suspension { since, reason }) => {
             Err(Halt::Refused(Refusal::Suspended { since: *since, reason: reason.clone() }))
