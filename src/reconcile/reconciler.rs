@@ -127,7 +127,12 @@ impl Reconciler {
         let active = account.as_ref().and_then(Account::active_key).map(|key| key.id);
         let verified = verified.filter(|verified| active.is_some_and(|active| verified.holds_for(desired, active)));
         let at = &desired.secret.at;
-        let secret = match self.secrets.find(at, verified.map(|verified| verified.version.as_str())).await? {
+        let mut sight = self.secrets.find(at, verified.map(|verified| verified.version.as_str())).await?;
+        if matches!(sight, Sight::Absent) && desired.management == ManagementPolicy::Observe {
+            // No write will show what is there.
+            sight = self.secrets.confirm(at).await?;
+        }
+        let secret = match sight {
             Sight::Absent => ObservedSecret::Absent,
             Sight::Unchanged => ObservedSecret::Verified,
             Sight::Found(found) => {

@@ -223,6 +223,11 @@ impl SecretStore for Secrets {
         })
     }
 
+    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+        lock(&self.unseen).remove(at);
+        self.find(at, None).await
+    }
+
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let is_own = |secret: &Secret| {
             secret.metadata.owner_references.iter().flatten().any(|owner| wanted.is_controller(owner))

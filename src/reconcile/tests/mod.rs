@@ -6,4 +6,5 @@ mod properties;
 mod rehearsals;
 mod scenarios;
 mod time;
+mod unseen;
 mod walks;
