@@ -4,9 +4,11 @@ use super::memory::{Accounts, Counting, Secrets, lock};
 use super::properties::{owner, reconciler_with_clock, run};
 use super::scenarios::desired;
 use crate::account::{Life, Version};
-use crate::api::ManagementPolicy;
-use crate::reconcile::{Desired, Outcome, Reconciler};
+use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy};
+use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Reconciler, secret_places};
+use crate::secrets::SecretRef;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::sync::Arc;
 
 struct Stage {
@@ -86,4 +88,40 @@ fn a_secret_that_nothing_shows_is_found_by_whoever_only_observes() {
     let own = Stage::made();
     lock(&own.secrets.unseen).insert(own.desired.secret.at.clone());
     assert_eq!(own.told(), (Vec::new(), None));
+}
+
+#[test]
+fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
+    let stage = Stage::made();
+    let at = stage.desired.secret.at.clone();
+    let end = |places: &[SecretRef]| {
+        lock(&stage.secrets.unseen).insert(at.clone());
+        run(stage.reconciler.release_at(places, &stage.desired.belonging(), DeletionPolicy::Retain, None)).done
+    };
+    assert_eq!(end(std::slice::from_ref(&at)), [Done::SecretReleased(at.clone()), Done::Retained]);
+    let owners = lock(&stage.secrets.objects)[&at].metadata.owner_references.clone();
+    assert_eq!(owners, Some(Vec::new()));
+    assert_eq!(end(std::slice::from_ref(&at)), [], "there is nothing to let go of");
+    // Somebody else's goes as he wants it to.
+    let Some(reference) = stage.desired.belonging().owner_reference() else { panic!("it is on a cluster") };
+    let mut theirs = Secret::default();
+    theirs.metadata.owner_references = Some(vec![OwnerReference { controller: None, ..reference }]);
+    stage.secrets.put(&at, theirs.clone());
+    assert_eq!(end(std::slice::from_ref(&at)), []);
+    assert_eq!(lock(&stage.secrets.objects)[&at].metadata.owner_references, theirs.metadata.owner_references);
+}
+
+#[test]
+fn a_secret_is_looked_for_where_status_and_spec_say_and_no_name_can_lead_elsewhere() {
+    let owner = owner("acme");
+    let names = |declared: Option<&str>, told: Option<&str>| -> Vec<String> {
+        let mut spec = ApiAccountSpec::default();
+        spec.secret.name = declared.map(str::to_owned);
+        let status = ApiAccountStatus { secret_name: told.map(str::to_owned), ..ApiAccountStatus::default() };
+        secret_places(&owner, &spec, Some(&status)).into_iter().map(|at| at.name).collect()
+    };
+    assert_eq!(names(None, None), ["acme-opsadmin"]);
+    assert_eq!(names(Some("new"), Some("old")), ["new", "old"]);
+    assert_eq!(names(Some("same"), Some("same")), ["same"]);
+    assert_eq!(names(Some("Upper"), Some("../configmaps/x")), [""; 0]);
 }
