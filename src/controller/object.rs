@@ -7,7 +7,7 @@ use super::memory::Memory;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
-use crate::account::ClusterId;
+use crate::account::{ClusterId, Life};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
 use crate::reconcile::{Desired, Done, Outcome, Refusal, Verified, status};
@@ -93,12 +93,19 @@ impl Controlled {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => {
                 // Before the account is made: without it, a deletion would leave the account behind, enabled.
-                if !has_finalizer && !desired.paused && desired.management == ManagementPolicy::Enforce {
+                let is_made = !desired.paused && desired.management == ManagementPolicy::Enforce;
+                if is_made && !has_finalizer {
                     self.patch_finalizers(resource, true).await?;
                 }
                 let known = ready.at_start.take(&desired.owner);
                 let verified = previous.as_ref().and_then(Verified::of);
                 let outcome = ready.reconciler.reconcile(&desired, verified.as_ref(), known).await;
+                // It was there before: without it, a deletion would do to the account whatever becomes of one that has lost
+                // its resource.
+                let is_live = outcome.account.as_ref().is_some_and(|account| account.life == Life::Live);
+                if !is_made && is_live && !has_finalizer {
+                    self.patch_finalizers(resource, true).await?;
+                }
                 outcome.since(previous.as_ref(), desired.generation)
             }
         };

@@ -82,14 +82,14 @@ impl Reconciler {
     ) -> Result<(), Halt> {
         // Of an attempt before, it may speak of keys that were rotated since.
         outcome.secret_version = None;
-        if desired.paused {
-            return Err(Halt::Refused(Refusal::Paused));
-        }
         let account = match known {
             Some(account) => Some(account),
             None => self.database.find_by_owner(&desired.owner).await?,
         };
         outcome.account.clone_from(&account);
+        if desired.paused {
+            return Err(Halt::Refused(Refusal::Paused));
+        }
         let now = self.surroundings.now();
         match self.observe(desired, verified, account.clone()).await {
             Ok(observed) => {
