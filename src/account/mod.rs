@@ -33,7 +33,7 @@ pub use period::{InvalidPeriod, Period};
 pub use role::{Role, UnknownRole};
 pub use rotation::{
     Asked, InvalidTrigger, MAX_LIVE_PAIRS, RotationPolicy, RotationReason, Succession, check_trigger, crowded_out,
-    expired, next_look, next_rotation, succession, why_rotate,
+    expired, next_expiry, next_look, next_rotation, succession, why_rotate,
 };
 pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
 pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Version};

@@ -150,11 +150,19 @@ pub fn succession(account: &Account, overlap: Period, now: Timestamp) -> Success
 
 /// When next to look at the account though nothing changes: a rotation or an expiry.
 pub fn next_look(policy: &RotationPolicy, account: &Account) -> Option<Timestamp> {
-    let expiries = account.keys.iter().filter_map(|key| match key.state {
+    expiries(account).chain(next_rotation(policy, account)).min()
+}
+
+/// When next, after this time, a pair of the account expires by itself.
+pub fn next_expiry(account: &Account, now: Timestamp) -> Option<Timestamp> {
+    expiries(account).filter(|expires| *expires > now).min()
+}
+
+fn expiries(account: &Account) -> impl Iterator<Item = Timestamp> {
+    account.keys.iter().filter_map(|key| match key.state {
         KeyState::Active => None,
         KeyState::Retiring { expires } => Some(expires),
-    });
-    expiries.chain(next_rotation(policy, account)).min()
+    })
 }
 
 #[cfg(test)]

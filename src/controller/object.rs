@@ -7,7 +7,7 @@ use super::memory::Memory;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
-use crate::account::ClusterId;
+use crate::account::{ClusterId, Life};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
 use crate::reconcile::{Desired, Done, Outcome, Refusal, Verified, status};
@@ -93,12 +93,19 @@ impl Controlled {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => {
                 // Before the account is made: without it, a deletion would leave the account behind, enabled.
-                if !has_finalizer && !desired.paused && desired.management == ManagementPolicy::Enforce {
+                let is_made = !desired.paused && desired.management == ManagementPolicy::Enforce;
+                if is_made && !has_finalizer {
                     self.patch_finalizers(resource, true).await?;
                 }
                 let known = ready.at_start.take(&desired.owner);
                 let verified = previous.as_ref().and_then(Verified::of);
                 let outcome = ready.reconciler.reconcile(&desired, verified.as_ref(), known).await;
+                // It was there before: without it, a deletion would do to the account whatever becomes of one that has lost
+                // its resource.
+                let is_live = outcome.account.as_ref().is_some_and(|account| account.life == Life::Live);
+                if !is_made && is_live && !has_finalizer {
+                    self.patch_finalizers(resource, true).await?;
+                }
                 outcome.since(previous.as_ref(), desired.generation)
             }
         };
@@ -158,6 +165,7 @@ impl Controlled {
                 Action::await_change()
             }
             Some(refusal) if !refusal.is_wanted() => self.later(resource),
+            _ if !changed_again && is_left_undone(&outcome, now) => self.later(resource),
             _ => {
                 self.memory.succeeded(resource);
                 match outcome.next_look {
@@ -236,6 +244,11 @@ fn until(then: Timestamp, now: Timestamp) -> Duration {
     pause.clamp(Duration::from_millis(100), LONGEST_PAUSE)
 }
 
+/// Whether it is time for something, and nothing was done: the next look will hardly do it either.
+fn is_left_undone(outcome: &Outcome, now: Timestamp) -> bool {
+    outcome.done.is_empty() && outcome.next_look.is_some_and(|at| at <= now)
+}
+
 /// What the Ready condition says, but for when.
 pub(super) fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
     let ready = status?.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
@@ -253,5 +266,14 @@ mod tests {
         assert_eq!(until(at(60), at(90)), Duration::from_millis(100));
         assert_eq!(until(at(60), at(60)), Duration::from_millis(100));
         assert_eq!(until(at(1_000_000), at(0)), Duration::from_hours(1));
+    }
+
+    #[test]
+    fn what_is_due_and_was_not_done_is_no_reason_to_look_at_once() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let next = |seconds| Outcome { next_look: Some(at(seconds)), ..Outcome::default() };
+        assert!(is_left_undone(&next(59), at(60)) && is_left_undone(&next(60), at(60)));
+        assert!(!is_left_undone(&next(61), at(60)) && !is_left_undone(&Outcome::default(), at(60)));
+        assert!(!is_left_undone(&Outcome { done: vec![Done::Adopted], ..next(59) }, at(60)));
     }
 }

@@ -5,7 +5,7 @@ use super::connect::Ready;
 use super::object::{Controlled, Looked};
 use crate::account::Owner;
 use crate::api::ApiAccount;
-use crate::reconcile::{DeletionPolicy, Outcome, Refusal, deletion_policy, is_confirmed, is_held};
+use crate::reconcile::{DeletionPolicy, Outcome, Refusal, deletion_policy, is_confirmed, is_held, secret_places};
 use crate::secrets::Belonging;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -37,7 +37,11 @@ impl Controlled {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => match self.hold(resource, &ready).await {
                 Some(held) => Outcome::refused(held),
-                None => ready.reconciler.release(&belonging, policy, resource.metadata.generation).await,
+                None => {
+                    let status = self.memory.status(resource);
+                    let places = secret_places(&belonging.owner, &resource.spec, status.as_ref());
+                    ready.reconciler.release_at(&places, &belonging, policy, resource.metadata.generation).await
+                }
             },
         };
         if outcome.refusal.is_some() {

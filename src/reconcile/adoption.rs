@@ -3,11 +3,15 @@
 use super::drift::{difference, drift};
 use super::halt::Halt;
 use super::outcome::holder;
-use super::reconciler::look_ahead;
-use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal};
-use crate::account::{Account, AccountName, Life};
-use crate::api::AdoptionPolicy;
+use super::reconciler::heed_suspension;
+use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal, SecretPlan};
+use crate::account::{Account, AccountName, Life, next_expiry};
+use crate::api::{AdoptionPolicy, MANAGED_BY_LABEL};
 use crate::database::Action;
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a difference stands of which nobody will tell that it has gone.
+const UNTOLD: SignedDuration = SignedDuration::from_mins(1);
 
 impl Reconciler {
     /// What to do about an account that has the name already: take it over if that is asked for and nobody declares it.
@@ -47,16 +51,38 @@ impl Reconciler {
     }
 
     /// Tells what differs, and changes nothing.
-    pub(super) async fn tell_drift(&self, plan: &Plan, desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
+    pub(super) async fn tell_drift(
+        &self,
+        plan: &Plan,
+        desired: &Desired,
+        now: Timestamp,
+        outcome: &mut Outcome,
+    ) -> Result<(), Halt> {
         let unowned = match plan.account {
             AccountPlan::Create { .. } => self.database.find_by_name(&desired.settings.name).await?,
             _ => None,
         };
         outcome.drift = drift(plan, desired, unowned.as_ref());
+        // A rotation that is due, or a pair that has expired, is left to others: looking again would be for nothing.
+        outcome.next_look = outcome.account.as_ref().and_then(|account| next_expiry(account, now));
         if outcome.drift.is_empty() {
-            return look_ahead(desired, outcome);
+            return outcome.account.as_ref().map_or(Ok(()), heed_suspension);
+        }
+        if is_untold(plan) {
+            let soon = now.checked_add(UNTOLD).ok();
+            outcome.next_look = outcome.next_look.into_iter().chain(soon).min();
         }
         let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
         Err(Halt::Refused(Refusal::Drifted { fields }))
     }
+}
+
+/// Whether what differs is an account that is not this resource's own, or a Secret that no watch shows.
+fn is_untold(plan: &Plan) -> bool {
+    let is_unwatched = match &plan.secret {
+        SecretPlan::Keep => false,
+        SecretPlan::Create | SecretPlan::Refuse { .. } => true,
+        SecretPlan::Replace { parts } => parts.contains(&format!("label {MANAGED_BY_LABEL}")),
+    };
+    is_unwatched || matches!(plan.account, AccountPlan::Create { .. })
 }

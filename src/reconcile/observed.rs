@@ -38,6 +38,14 @@ pub enum ObservedSecret {
 }
 
 impl ObservedSecret {
+    /// The version of a Secret that is right as it is, if versions are kept.
+    pub fn version(&self, verified: Option<&Verified>) -> Option<String> {
+        match self {
+            Self::Own { found, .. } => found.version().map(str::to_owned),
+            _ => verified.map(|verified| verified.version.clone()),
+        }
+    }
+
     /// The keys to recover an account with that lost its row: those in the resource's own Secret.
     pub fn recoverable_keys(&self) -> Option<(ApiKey, SecretKey)> {
         match self {

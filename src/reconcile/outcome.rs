@@ -23,7 +23,7 @@ pub struct Outcome {
     pub drift: Vec<Drift>,
     /// When the keys will be rotated by themselves.
     pub next_rotation: Option<Timestamp>,
-    /// When to look again though nothing changes: a rotation or an expiry.
+    /// When to look again though nothing is told: at a rotation or an expiry, or for what others may do unseen.
     pub next_look: Option<Timestamp>,
     /// Why not everything is as declared; `None` if it is.
     pub refusal: Option<Refusal>,

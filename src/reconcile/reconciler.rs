@@ -85,20 +85,23 @@ impl Reconciler {
     ) -> Result<(), Halt> {
         // Of an attempt before, it may speak of keys that were rotated since.
         outcome.secret_version = None;
-        if desired.paused {
-            return Err(Halt::Refused(Refusal::Paused));
-        }
         let account = match known {
             Some(account) => Some(account),
             None => self.database.find_by_owner(&desired.owner).await?,
         };
         outcome.account.clone_from(&account);
+        if desired.paused {
+            return Err(Halt::Refused(Refusal::Paused));
+        }
         let now = self.surroundings.now();
         match self.observe(desired, verified, account.clone()).await {
             Ok(observed) => {
                 let plan = plan(desired, &observed, now);
                 if desired.management == ManagementPolicy::Observe {
-                    return self.tell_drift(&plan, desired, outcome).await;
+                    if plan.secret == SecretPlan::Keep {
+                        outcome.secret_version = observed.secret.version(verified);
+                    }
+                    return self.tell_drift(&plan, desired, now, outcome).await;
                 }
                 self.execute(&plan, desired, &observed, verified, outcome).await?;
                 match &outcome.account {
@@ -127,7 +130,12 @@ impl Reconciler {
         let active = account.as_ref().and_then(Account::active_key).map(|key| key.id);
         let verified = verified.filter(|verified| active.is_some_and(|active| verified.holds_for(desired, active)));
         let at = &desired.secret.at;
-        let secret = match self.secrets.find(at, verified.map(|verified| verified.version.as_str())).await? {
+        let mut sight = self.secrets.find(at, verified.map(|verified| verified.version.as_str())).await?;
+        if matches!(sight, Sight::Absent) && desired.management == ManagementPolicy::Observe {
+            // No write will show what is there.
+            sight = self.secrets.confirm(at).await?;
+        }
+        let secret = match sight {
             Sight::Absent => ObservedSecret::Absent,
             Sight::Unchanged => ObservedSecret::Verified,
             Sight::Found(found) => {
@@ -165,8 +173,7 @@ impl Reconciler {
                 let refusal = Refusal::SecretConflict { at: desired.secret.at.clone(), holder: holder.clone() };
                 return Err(Halt::Refused(refusal));
             }
-            (SecretPlan::Keep, ObservedSecret::Own { found, .. }) => found.version().map(str::to_owned),
-            (SecretPlan::Keep, _) => verified.map(|verified| verified.version.clone()),
+            (SecretPlan::Keep, secret) => secret.version(verified),
             (SecretPlan::Create | SecretPlan::Replace { .. }, secret) => {
                 self.declarations.still(desired).await?;
                 let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
@@ -272,6 +279,11 @@ pub(super) fn look_ahead(desired: &Desired, outcome: &mut Outcome) -> Result<(),
     };
     outcome.next_rotation = next_rotation(&desired.rotation, account);
     outcome.next_look = next_look(&desired.rotation, account);
+    heed_suspension(account)
+}
+
+/// Whether somebody else has the last word.
+pub(super) fn heed_suspension(account: &Account) -> Result<(), Halt> {
     match &account.suspension {
         Some(Suspension { since, reason }) => {
             Err(Halt::Refused(Refusal::Suspended { since: *since, reason: reason.clone() }))

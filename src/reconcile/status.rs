@@ -1,7 +1,7 @@
 //! From an outcome to a status: pure, and the same text for the same outcome, so that nothing new is written for nothing new.
 
 use super::{Drift, Outcome, Refusal};
-use crate::account::{Account, KeyState, StoredKey};
+use crate::account::{Account, KeyState, StoredKey, expired};
 use crate::api::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -27,12 +27,13 @@ pub fn status(
         ..before.clone()
     };
     status.drift = outcome.drift.iter().map(drift_status).collect();
-    if outcome.refusal.is_none() || outcome.next_rotation.is_some() {
+    if is_told_in_full(outcome) {
         status.next_rotation = outcome.next_rotation.map(whole_seconds);
     }
     if let Some(account) = &outcome.account {
         status.account_id = Some(account.id.to_string());
-        status.keys = account.keys.iter().map(key_status).collect();
+        let expired: Vec<_> = expired(account, now).into_iter().map(|key| key.id).collect();
+        status.keys = account.keys.iter().filter(|key| !expired.contains(&key.id)).map(key_status).collect();
     }
     if outcome.refusal.is_none() || outcome.secret_version.is_some() {
         status.secret_name = Some(secret_name.to_owned());
@@ -42,6 +43,11 @@ pub fn status(
         status.secret_resource_version = None;
     }
     status
+}
+
+/// Whether nothing kept the look from its end.
+fn is_told_in_full(outcome: &Outcome) -> bool {
+    matches!(outcome.refusal, None | Some(Refusal::Suspended { .. } | Refusal::Drifted { .. }))
 }
 
 fn verified_against(status: &ApiAccountStatus) -> (Option<i64>, Option<&str>) {

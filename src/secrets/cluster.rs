@@ -90,8 +90,12 @@ impl SecretStore for Cluster {
         match self.view(&at.namespace)?.look(at) {
             Some(None) => Ok(Sight::Absent),
             Some(Some(version)) if Some(version.as_str()) == verified => Ok(Sight::Unchanged),
-            _ => Ok(self.read(at).await?.map_or(Sight::Absent, |found| Sight::Found(Box::new(found)))),
+            _ => self.confirm(at).await,
         }
+    }
+
+    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+        Ok(self.read(at).await?.map_or(Sight::Absent, |found| Sight::Found(Box::new(found))))
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {

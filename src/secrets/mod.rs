@@ -25,6 +25,12 @@ pub trait SecretStore: Send + Sync {
     /// an unchanged Secret need not be read.
     async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError>;
 
+    /// What is at a place where [`SecretStore::find`] sees nothing, for whoever will not write there: `find` is not told of
+    /// everything that others put there.
+    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+        self.find(at, None).await
+    }
+
     /// The Secrets that say they belong to this resource, wherever they are.
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError>;
 

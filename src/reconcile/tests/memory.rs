@@ -223,11 +223,18 @@ impl SecretStore for Secrets {
         })
     }
 
+    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+        lock(&self.unseen).remove(at);
+        self.find(at, None).await
+    }
+
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let is_own = |secret: &Secret| {
             secret.metadata.owner_references.iter().flatten().any(|owner| wanted.is_controller(owner))
         };
-        Ok(lock(&self.objects).iter().filter(|(_, secret)| is_own(secret)).map(|(at, _)| at.clone()).collect())
+        let unseen = lock(&self.unseen);
+        let own = |(at, secret): (&SecretRef, &Secret)| (is_own(secret) && !unseen.contains(at)).then(|| at.clone());
+        Ok(lock(&self.objects).iter().filter_map(own).collect())
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {

@@ -7,4 +7,5 @@ mod readings;
 mod rehearsals;
 mod scenarios;
 mod time;
+mod unseen;
 mod walks;

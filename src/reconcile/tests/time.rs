@@ -3,8 +3,10 @@
 use super::memory::{Accounts, Counting, Secrets, lock};
 use super::properties::{reconciler_with_clock, run};
 use super::scenarios::desired;
-use crate::account::{Account, KeyId, KeyState, Period};
-use crate::reconcile::{Desired, Done, Reconciler};
+use crate::account::{Account, KeyId, KeyState, Period, Suspension};
+use crate::api::ManagementPolicy;
+use crate::reconcile::{Desired, Done, Reconciler, status};
+use jiff::Timestamp;
 use std::sync::Arc;
 
 /// One account, made at the beginning of time, and what is declared of it.
@@ -160,5 +162,29 @@ fn rotations_on_request_while_the_clock_jumps_leave_three_pairs_and_the_last_one
         assert_eq!(stage.look(), ROTATED);
         assert!(stage.retiring().iter().any(|(id, _)| *id == before), "{trigger}");
         assert!(stage.account().keys.len() <= 3, "{trigger}");
+    }
+}
+
+/// Drift and a suspension are told, and change nothing about when.
+#[test]
+fn who_only_observes_waits_for_an_expiry_and_for_nothing_that_is_overdue() {
+    for (is_drifted, is_suspended) in [(false, false), (true, false), (false, true)] {
+        let mut stage = Stage::set(Some("100h"), "10h");
+        stage.ask("one");
+        assert_eq!(stage.look(), ROTATED);
+        stage.desired.management = ManagementPolicy::Observe;
+        stage.desired.settings.enabled = !is_drifted;
+        let suspension = Suspension { since: Timestamp::UNIX_EPOCH, reason: "unpaid".to_owned() };
+        lock(&stage.accounts.rows)[0].suspension = is_suspended.then_some(suspension);
+        for (hours, next, keys) in [(0, Some(10), 2), (9, Some(10), 2), (1, None, 1), (490, None, 1)] {
+            let now = stage.clock.move_by(hours);
+            let outcome = run(stage.reconciler.reconcile(&stage.desired, None, None));
+            assert_eq!(outcome.refusal.is_some(), is_drifted || is_suspended);
+            assert_eq!((outcome.done.len(), outcome.next_rotation), (0, None));
+            assert_eq!(outcome.next_look.map(|next| next.as_second() / 3600), next, "at {now}");
+            assert!(outcome.secret_version.is_some(), "the Secret is as declared");
+            let told = status(Some(1), "s", &outcome, None, now);
+            assert_eq!(told.keys.len(), keys, "those that authenticate at {now}");
+        }
     }
 }

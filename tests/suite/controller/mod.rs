@@ -3,6 +3,7 @@
 mod commands;
 mod deletions;
 mod drift;
+mod endings;
 mod keys;
 mod kstatus;
 mod kubectl;

@@ -1,6 +1,6 @@
 //! Whose an account is, and who has the last word on it: adopted, only observed, paused, suspended, purged.
 
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
 
@@ -109,6 +109,13 @@ async fn what_is_only_observed_is_told_and_not_changed() {
     let drift = absent.status.expect("it has a status").drift;
     assert_eq!((drift[0].field.as_str(), drift[0].actual.as_str()), ("account", "absent"));
     assert_eq!(scene.secrets().get_opt("absent-opsadmin").await.expect("an answer"), None);
+
+    let theirs = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "taken-opsadmin" } });
+    let theirs = serde_json::from_value(theirs).expect("it is a Secret");
+    scene.secrets().create(&PostParams::default(), &theirs).await.expect("the API server takes the Secret");
+    scene.create("taken", json!({ "managementPolicy": "Observe" })).await;
+    let taken = scene.condition("taken", "False", "Drifted").await.status.expect("it has a status").drift;
+    assert_eq!((taken[1].field.as_str(), taken[1].actual.as_str()), ("secret", "it was not made by opsadmin-operator"));
 
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;

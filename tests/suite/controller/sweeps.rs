@@ -103,6 +103,48 @@ async fn a_sweep_over_unchanged_accounts_does_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_overdue_under_observation_is_looked_at_no_more_often_than_anything_else() {
+    let mut scene = Scene::set("observed overdue").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &SWEEPING);
+    let rotation = |trigger| json!({ "rotation": { "interval": "1h", "overlap": "30m", "trigger": trigger } });
+    scene.create("acme", rotation("first")).await;
+    scene.ready("acme").await;
+    scene.change("acme", rotation("second")).await;
+    scene.ready("acme").await;
+    scene.change("acme", json!({ "managementPolicy": "Observe" })).await;
+    scene.ready("acme").await;
+    // The active pair has been due for ages, and the one before has expired.
+    let ages_ago = "UPDATE account_keys SET created_at = 1000000, expires_at = expires_at - expires_at + 2000000";
+    by_hand(&database, ages_ago).await;
+    eventually("the expired pair to be told no longer", SOON, async || {
+        let status = scene.accounts().get("acme").await.map_err(|error| error.to_string())?.status;
+        if status.is_some_and(|status| status.keys.len() == 1) { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+    let pass = async |mark: usize| {
+        eventually("sweeps", SOON, async || if sweeps(&asked(&server, mark)) >= 3 { Ok(()) } else { Err(scene.log()) })
+            .await;
+    };
+    pass(server.log().len()).await;
+    let (mark, calls) = (server.log().len(), scene.cluster.audit(scene.namespace.name()));
+    pass(mark).await;
+    scene.stop().await;
+    let statements = asked(&server, mark);
+    assert_eq!(looks(&statements, "acme"), 0, "{}", statements.join("\n"));
+
+    scene.start_on(database.url(), &SWEEPING);
+    scene.create("last", json!({})).await;
+    scene.ready("last").await;
+    scene.stop().await;
+    if let (Some(before), Some(after)) = (calls, scene.cluster.audit(scene.namespace.name())) {
+        let calls = after[before.len()..].iter().filter(|call| call.user_agent.starts_with("opsadmin/"));
+        let reads: Vec<_> = calls.filter(|call| call.resource == "secrets" && call.verb == "get").collect();
+        assert!(reads.is_empty(), "a Secret that was found right is not read again: {reads:#?}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_deleted_lately_outlives_the_sweeps_and_comes_back() {
     let mut scene = Scene::set("kept").await;
     let (server, database) = talkative().await;

@@ -212,7 +212,11 @@ fn annotations() -> String {
         ),
         (PAUSED_ANNOTATION, "ApiAccount, by you", "`true`: everything stays as it is, but for a deletion"),
         (CONFIRM_DELETION_ANNOTATION, "ApiAccount, by you", "`true`: lets a deletion go that the brake holds"),
-        (FINALIZER, "ApiAccount, a finalizer", "keeps the resource until its account no longer authenticates"),
+        (
+            FINALIZER,
+            "ApiAccount, a finalizer",
+            "keeps a resource that has a live account until that no longer authenticates, or is left as it is",
+        ),
         (OWNER_ANNOTATION, "Secret", "whose it is: `CLUSTER/NAMESPACE/NAME`"),
         (APPLIED_ANNOTATION, "Secret", "which labels and annotations came from `spec.secret`"),
         (IMPORTED_ANNOTATION, "Secret", "that its keys were made elsewhere, and under which data keys they stand"),

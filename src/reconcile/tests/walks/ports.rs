@@ -184,6 +184,12 @@ impl SecretStore for Ports {
         Ok(sight)
     }
 
+    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+        let sight = self.call(at, self.secrets.confirm(at)).await?;
+        lock(&self.witness).saw_sight(at, &sight);
+        Ok(sight)
+    }
+
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
         let nowhere = SecretRef { namespace: wanted.owner.namespace.clone(), name: String::new() };
         self.call(&nowhere, self.secrets.belonging_to(wanted)).await

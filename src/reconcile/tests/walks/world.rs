@@ -15,7 +15,7 @@ use crate::api::{
     ROTATE_ANNOTATION, RotationSpec,
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
-use crate::reconcile::{AsRead, Desired, Outcome, Reconciler, Refusal, Verified, status};
+use crate::reconcile::{AsRead, Desired, Outcome, Reconciler, Refusal, Verified, secret_places, status};
 use crate::secrets::Belonging;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -191,7 +191,8 @@ impl World {
         let generation = object.metadata.generation;
         if resource.going {
             let belonging = Belonging { owner: owner(NAMES[slot]), uid: object.metadata.uid.clone() };
-            let outcome = run(self.reconciler.release(&belonging, policy, generation));
+            let places = secret_places(&belonging.owner, &object.spec, object.status.as_ref());
+            let outcome = run(self.reconciler.release_at(&places, &belonging, policy, generation));
             self.told(&outcome);
             if outcome.refusal.is_none() {
                 self.is_released(slot, policy);
