@@ -20,11 +20,11 @@ const WORDS: [&str; 3] = ["any", "every", "none"];
 /// What an account has, each by its name, in one line. What is called like a word for all or for nothing is not to be taken
 /// for it, and is quoted.
 pub fn named<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
-    let named = |name: T| match name.as_ref() {
+    let shown = |name: T| match name.as_ref() {
         name if WORDS.iter().any(|word| name.eq_ignore_ascii_case(word)) => format!("{name:?}"),
         name => plain(name),
     };
-    names.into_iter().map(named).collect::<Vec<_>>().join(", ")
+    names.into_iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

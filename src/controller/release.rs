@@ -35,14 +35,15 @@ impl Controlled {
                 return Ok((Action::await_change(), None));
             }
             Err(refusal) => Outcome::refused(refusal),
-            Ok(ready) => match self.hold(resource, &ready).await {
-                Some(held) => Outcome::refused(held),
-                None => {
+            Ok(ready) => {
+                if let Some(held) = self.hold(resource, &ready).await {
+                    Outcome::refused(held)
+                } else {
                     let status = self.memory.status(resource);
                     let places = secret_places(&belonging.owner, &resource.spec, status.as_ref());
                     ready.reconciler.release_at(&places, &belonging, policy, resource.metadata.generation).await
                 }
-            },
+            }
         };
         if outcome.refusal.is_some() {
             let previous = self.memory.status(resource);

@@ -9,7 +9,7 @@ use crate::support::opsadmin::Opsadmin;
 const WIDTH: usize = 78;
 
 /// Every command with the words that call it, those that only hold others too.
-fn commands() -> Vec<(Vec<String>, Command)> {
+pub fn commands() -> Vec<(Vec<String>, Command)> {
     let mut found = Vec::new();
     collect(&Cli::command(), &[], &mut found);
     assert!(found.len() > 20, "{found:?}");
