@@ -23,6 +23,7 @@ impl Controlled {
             return Ok((Action::await_change(), None));
         }
         let policy = deletion_policy(&resource.spec);
+        let places = secret_places(&belonging.owner, &resource.spec, self.memory.status(resource).as_ref());
         let outcome = match ready {
             // Its status says so, and is all that does after a restart: it is not overwritten.
             Err(_) if self.was_held(resource) && self.judge(resource, None) == Verdict::Held => {
@@ -31,11 +32,7 @@ impl Controlled {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => match self.hold(resource, &ready).await {
                 Some(held) => Outcome::refused(held),
-                None => {
-                    let status = self.memory.status(resource);
-                    let places = secret_places(&belonging.owner, &resource.spec, status.as_ref());
-                    ready.reconciler.release_at(&places, &belonging, policy, resource.metadata.generation).await
-                }
+                None => ready.reconciler.release_at(&places, &belonging, policy, resource.metadata.generation).await,
             },
         };
         if outcome.refusal.is_some() {
