@@ -59,6 +59,11 @@ pub const DEFAULT_API_KEY_FIELD: &str = "OPSADMIN_API_KEY";
 /// The data key that holds the secret key, unless the spec names another.
 pub const DEFAULT_SECRET_KEY_FIELD: &str = "OPSADMIN_SECRET_KEY";
 
+/// The name of the Secret of the resource of this name, unless the spec names another.
+pub fn default_secret_name(resource: &str) -> String {
+    format!("{resource}-opsadmin")
+}
+
 /// Whether the resource version `a` is later than `b`: versions of one kind of object only grow (KEP-5504). Two that
 /// cannot be compared count as later, so that a change is looked at rather than missed.
 pub fn is_later_version(a: &str, b: &str) -> bool {

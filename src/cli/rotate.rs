@@ -11,7 +11,7 @@ use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, Succession, succession};
-use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition};
+use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition, default_secret_name};
 use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Surroundings, is_paused, new_key};
 use anyhow::{Context, Result, bail};
@@ -164,7 +164,7 @@ impl Waiting {
         let Owner { cluster, namespace, name } = account.owner.as_ref().filter(|_| account.life == Life::Live)?;
         let named = |resource: &ApiAccount| {
             let written = resource.status.as_ref().and_then(|status| status.secret_name.clone());
-            resource.spec.secret.name.clone().or(written).unwrap_or_else(|| format!("{name}-opsadmin"))
+            resource.spec.secret.name.clone().or(written).unwrap_or_else(|| default_secret_name(name))
         };
         let secret = match resource {
             OnCluster::Found(resource) => Some(named(resource)),
@@ -211,7 +211,7 @@ fn held(resource: &OnCluster) -> Option<String> {
     if resource.spec.management_policy == Choice::Known(ManagementPolicy::Observe) {
         return Some("it is only observed (managementPolicy: Observe)".to_owned());
     }
-    if is_paused(resource) {
+    if is_paused(&resource.metadata) {
         return Some("it is paused (ops-admin.com/paused)".to_owned());
     }
     let ready = resource.status.as_ref()?.conditions.iter().find(|found| found.type_ == condition::READY)?;

@@ -2,8 +2,8 @@
 
 use super::memory::Memory;
 use crate::account::Owner;
-use crate::api::{ApiAccount, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
-use crate::reconcile::{Declarations, Desired, Unconfirmed};
+use crate::api::{ApiAccount, ROTATE_ANNOTATION};
+use crate::reconcile::{Declarations, Desired, Unconfirmed, is_paused};
 use crate::secrets::Belonging;
 use crate::secrets::said::reason;
 use async_trait::async_trait;
@@ -26,12 +26,11 @@ pub(super) struct Declaration {
 impl Declaration {
     /// What an object with this metadata declares.
     pub fn of(metadata: &ObjectMeta) -> Self {
-        let annotation = |name| metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
         Self {
             uid: metadata.uid.clone(),
             generation: metadata.generation,
-            rotate: annotation(ROTATE_ANNOTATION).cloned(),
-            paused: annotation(PAUSED_ANNOTATION).is_some_and(|value| value == "true"),
+            rotate: metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_ANNOTATION)).cloned(),
+            paused: is_paused(metadata),
             going: metadata.deletion_timestamp.is_some(),
         }
     }

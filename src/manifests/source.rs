@@ -280,10 +280,7 @@ mod tests {
 
     #[test]
     fn a_pipe_is_read() {
-        let (mut writer, reader) = {
-            let (reader, writer) = io::pipe().unwrap();
-            (writer, reader)
-        };
+        let (reader, mut writer) = io::pipe().unwrap();
         writer.write_all(b"kind: X\n").unwrap();
         drop(writer);
         let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));

@@ -11,9 +11,10 @@ use crate::account::{
 pub use crate::api::DeletionPolicy;
 use crate::api::{
     AdoptionPolicy, ApiAccount, ApiAccountSpec, Choice, DEFAULT_OVERLAP, ManagementPolicy, PAUSED_ANNOTATION,
-    ROTATE_ANNOTATION, RotationSpec, SecretSpec,
+    ROTATE_ANNOTATION, RotationSpec, SecretSpec, default_secret_name,
 };
 use crate::secrets::{SecretLayout, SecretRef};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 use std::fmt;
 use thiserror::Error;
@@ -103,7 +104,7 @@ impl Desired {
                 rotation,
                 adoption,
                 management,
-                paused: is_paused(resource),
+                paused: is_paused(&resource.metadata),
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
                 settings,
@@ -208,9 +209,9 @@ fn parse_allowed_ips(texts: &[String], found: &mut Errors) -> Option<AllowedIps>
     valid.then(|| AllowedIps::from_networks(networks))
 }
 
-/// Whether the resource's annotation stops everything but its deletion.
-pub fn is_paused(resource: &ApiAccount) -> bool {
-    let annotations = resource.metadata.annotations.iter().flatten();
+/// Whether an annotation of a resource with this metadata stops everything but its deletion.
+pub fn is_paused(metadata: &ObjectMeta) -> bool {
+    let annotations = metadata.annotations.iter().flatten();
     annotations.into_iter().any(|(name, value)| name == PAUSED_ANNOTATION && value == "true")
 }
 
@@ -275,7 +276,7 @@ fn parse_choice<T: Copy>(field: &str, choice: &Choice<T>, known: &str, found: &m
 }
 
 fn parse_secret(spec: &SecretSpec, owner: &Owner, found: &mut Errors) -> SecretLayout {
-    let name = spec.name.clone().unwrap_or_else(|| format!("{}-opsadmin", owner.name));
+    let name = spec.name.clone().unwrap_or_else(|| default_secret_name(&owner.name));
     let name_field = if spec.name.is_some() { "spec.secret.name" } else { "metadata.name" };
     found.take(name_field, check_secret_name(&name));
     found.take("spec.secret.keys.apiKey", check_data_key(&spec.keys.api_key));

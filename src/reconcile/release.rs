@@ -4,7 +4,7 @@ use super::desired::{Errors, parse_deletion, parse_management};
 use super::halt::{ATTEMPTS, Halt};
 use super::{DeletionPolicy, Done, InvalidSpec, Outcome, Reconciler, Refusal, is_dns_subdomain};
 use crate::account::{Life, Owner};
-use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy};
+use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy, default_secret_name};
 use crate::database::Action;
 use crate::secrets::{Belonging, SecretRef, Sight};
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ pub fn deletion_policy(spec: &ApiAccountSpec) -> Result<DeletionPolicy, InvalidS
 
 /// Where the Secret of a resource may be: where its status says that it is, and where its spec wants it.
 pub fn secret_places(owner: &Owner, spec: &ApiAccountSpec, status: Option<&ApiAccountStatus>) -> Vec<SecretRef> {
-    let declared = spec.secret.name.clone().unwrap_or_else(|| format!("{}-opsadmin", owner.name));
+    let declared = spec.secret.name.clone().unwrap_or_else(|| default_secret_name(&owner.name));
     let told = status.and_then(|status| status.secret_name.clone());
     // A status, and a spec that is refused, may say anything.
     let names: BTreeSet<_> = told.into_iter().chain([declared]).filter(|name| is_dns_subdomain(name)).collect();

@@ -40,7 +40,7 @@ impl Resource {
             belonging: Belonging { owner: Owner::of(resource, cluster), uid: metadata.uid.clone() },
             generation: metadata.generation.filter(|_| is_as_declared),
             rotate: annotation(ROTATE_ANNOTATION).cloned(),
-            paused: is_paused(resource) && outlives(metadata, PAUSED_ANNOTATION),
+            paused: is_paused(metadata) && outlives(metadata, PAUSED_ANNOTATION),
             verified: status.and_then(Verified::of),
             written: status.and_then(|status| written(resource, status)),
             policy: deletion_policy(&resource.spec),
