@@ -77,6 +77,11 @@ impl DatabaseArgs {
         Ok(database::open_existing(&self.database).await?)
     }
 
+    /// The database that is there, whatever its schema.
+    pub fn open_as_found(&self) -> Result<Arc<dyn AccountRegister>> {
+        Ok(database::open_as_found(&self.database)?)
+    }
+
     /// The database for a command that changes nothing; `None`: it is yet to be made.
     pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
         Ok(database::open_to_read(&self.database).await?)

@@ -2,7 +2,7 @@
 
 use super::database::DatabaseArgs;
 use super::output::{Format, Output};
-use crate::database::DatabaseError;
+use crate::database::Schema;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -34,18 +34,24 @@ pub struct Migrate {
 
 /// What there was to migrate.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Migrated {
     /// The migrations that were missing, oldest first, by name.
     missing: Vec<String>,
     /// Whether they have been made.
     applied: bool,
+    /// The migrations of a newer program, oldest first, by name.
+    newer: Vec<String>,
+    /// The newest migration that a program must know to work with the database.
+    least_version: Option<i64>,
+    /// The newest migration that this program knows.
+    known_version: i64,
 }
 
 impl Migrate {
     /// Migrates, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let pending = if self.status { self.missing().await? } else { self.migrate().await? };
-        let migrated = Migrated { applied: !self.status && !pending.is_empty(), missing: pending };
+        let migrated = if self.status { self.look().await? } else { self.migrate().await? };
         if self.output == Format::Text {
             self.tell(&migrated, output)?;
         }
@@ -54,26 +60,23 @@ impl Migrate {
         Ok(if is_missing { ExitCode::from(MISSING) } else { ExitCode::SUCCESS })
     }
 
-    async fn migrate(&self) -> Result<Vec<String>> {
+    async fn migrate(&self) -> Result<Migrated> {
         let database = self.database.open()?;
-        let pending = database.pending_migrations().await?;
+        let missing = database.pending_migrations().await?;
         database.migrate().await?;
+        let schema = database.schema().await?;
         database.close().await;
-        Ok(pending)
+        Ok(Migrated::new(!missing.is_empty(), missing, schema))
     }
 
     /// What is missing in the database that there is.
-    async fn missing(&self) -> Result<Vec<String>> {
-        match self.database.open_existing().await {
-            Ok(database) => {
-                database.close().await;
-                Ok(Vec::new())
-            }
-            Err(error) => match error.downcast()? {
-                DatabaseError::OlderSchema { pending } => Ok(pending),
-                other => Err(other.into()),
-            },
-        }
+    async fn look(&self) -> Result<Migrated> {
+        let database = self.database.open_as_found()?;
+        // An error if this program cannot work with what is there.
+        let missing = database.pending_migrations().await?;
+        let schema = database.schema().await?;
+        database.close().await;
+        Ok(Migrated::new(false, missing, schema))
     }
 
     fn tell(&self, migrated: &Migrated, output: &mut Output) -> Result<()> {
@@ -81,9 +84,24 @@ impl Migrate {
         for migration in &migrated.missing {
             output.line(&format!("{word} {migration}"))?;
         }
+        for migration in &migrated.newer {
+            output.line(&format!("{migration} was made by a newer program"))?;
+        }
         if migrated.missing.is_empty() {
             output.line("the database is up to date")?;
         }
+        if let (true, Some(least)) = (self.status, migrated.least_version) {
+            let known = migrated.known_version;
+            output.line(&format!(
+                "programs that know migration {least:04} can work with it; this one knows those up to {known:04}"
+            ))?;
+        }
         Ok(())
+    }
+}
+
+impl Migrated {
+    fn new(applied: bool, missing: Vec<String>, schema: Schema) -> Self {
+        Self { missing, applied, newer: schema.newer, least_version: schema.least, known_version: schema.known }
     }
 }

@@ -49,13 +49,17 @@ pub enum DatabaseError {
         /// Their names.
         pending: Vec<String>,
     },
-    /// The schema is newer than this program.
+    /// The schema needs a newer program.
     #[error(
-        "the account database was migrated by a newer program ({migration}); use that version of opsadmin or a later one"
+        "the account database was migrated by a newer program ({migration}): it needs a program that knows migration {least:04}, and this one knows those up to {known:04}; use that version of opsadmin or a later one"
     )]
     NewerSchema {
         /// The first migration that this program does not know.
         migration: String,
+        /// The newest migration that a program must know.
+        least: i64,
+        /// The newest migration that this program knows.
+        known: i64,
     },
     /// The URL names no database this program can use.
     #[error("{url} is no database URL: {reason}; write sqlite://FILE or postgres://USER@HOST/DATABASE")]

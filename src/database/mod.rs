@@ -13,6 +13,7 @@ mod keyring;
 mod postgres;
 mod register;
 mod rehearsal;
+mod schema;
 mod sql;
 mod sqlite;
 mod url;
@@ -24,6 +25,7 @@ pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use keyring::{Keyring, KeyringError};
 pub use register::{AccountRegister, Resealed, SealedPair};
 pub use rehearsal::Rehearsal;
+pub use schema::Schema;
 
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey,
@@ -59,11 +61,18 @@ pub fn open(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
 /// # Errors
 /// As [`open`]; [`DatabaseError::File`] if there is no such file, and [`DatabaseError::OlderSchema`] if it lacks migrations.
 pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
-    up_to_date(match url::Place::parse(url)? {
+    up_to_date(open_as_found(url)?).await
+}
+
+/// The same, whatever its schema: for whoever asks about that.
+///
+/// # Errors
+/// As [`open`]; [`DatabaseError::File`] if there is no such file.
+pub fn open_as_found(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
+    Ok(match url::Place::parse(url)? {
         url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?)),
         url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
     })
-    .await
 }
 
 /// The same database for a reader: a file that is missing is `None` instead of being made.
@@ -165,7 +174,7 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The migrations this program has and the database has not, oldest first, by name.
     ///
     /// # Errors
-    /// [`DatabaseError::NewerSchema`] if the database has been migrated by a newer program.
+    /// [`DatabaseError::NewerSchema`] if the database has been migrated by a newer program and needs one.
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError>;
 
     /// Brings the schema up to date, and writes nothing if it is.

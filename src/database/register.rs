@@ -1,6 +1,6 @@
 //! What people ask of the account database at the command line, beyond what keeping accounts true needs.
 
-use super::{AccountDatabase, Change, DatabaseError, JournalEntry};
+use super::{AccountDatabase, Change, DatabaseError, JournalEntry, Schema};
 use crate::account::{Account, AccountId, AffiliateName, KeyId, Owner, SealedSecret, StoredKey};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -57,6 +57,9 @@ pub trait AccountRegister: AccountDatabase {
     /// Retires those of these keys that nothing is sealed with, and tells which: from then on, every write of something that is
     /// sealed with one of them is refused, whoever makes it. A write that is under way is waited for, and counts.
     async fn retire(&self, keys: &BTreeSet<String>, at: Timestamp) -> Result<BTreeSet<String>, DatabaseError>;
+
+    /// Which migrations the database has, whether or not this program can work with it.
+    async fn schema(&self) -> Result<Schema, DatabaseError>;
 }
 
 /// A pair of keys, and whose it is.

@@ -11,6 +11,7 @@ mod hand_edits;
 mod keys;
 mod life;
 mod looking;
+mod migrating;
 mod page;
 mod rehearsals;
 mod rules;
@@ -129,7 +130,9 @@ for_each_adapter!(
         migrating_twice_changes_nothing,
         many_migrate_at_once,
         an_older_schema_is_named,
-        a_newer_schema_is_left_alone,
+        a_newer_schema_that_only_adds_is_worked_with,
+        a_newer_schema_that_needs_a_newer_program_is_left_alone,
+        an_older_schema_is_brought_up_to_date,
         an_altered_migration_is_noticed,
     },
     rehearsals::{

@@ -1,13 +1,14 @@
 //! PostgreSQL: for production, and for several replicas.
 
 mod changes;
+mod migrate;
 
 use super::Changed;
-use super::sql::{Dialect, Meaning, Which, apply_missing, session, which};
+use super::sql::{Dialect, Fault, Meaning, Which, session, which};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use sqlx::error::DatabaseError as ServerError;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use std::fmt;
@@ -23,9 +24,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 
 const CONNECTIONS: u32 = 8;
-
-/// Those who migrate take turns by this lock: the letters `opsa`.
-const TAKE_TURNS: &str = "SELECT pg_advisory_xact_lock(1869640545)";
 
 /// A database on a PostgreSQL server.
 pub(super) struct Postgres {
@@ -132,12 +130,8 @@ impl Dialect for Postgres {
         &MIGRATIONS
     }
 
-    async fn migrate(&self) -> Result<(), MigrateError> {
-        let mut transaction = self.write().await?;
-        sqlx::query("SET LOCAL statement_timeout = '5min'").execute(&mut *transaction).await?;
-        sqlx::query(TAKE_TURNS).execute(&mut *transaction).await?;
-        apply_missing(&mut *transaction, &MIGRATIONS).await?;
-        Ok(transaction.commit().await?)
+    async fn migrate(&self) -> Result<(), Fault> {
+        self.migrate_between_others().await
     }
 
     fn meaning(&self, error: &dyn ServerError) -> Meaning {

@@ -1,12 +1,13 @@
 //! What a database does in its own way: how a transaction begins, and what its error codes mean.
 
+use super::fault::Fault;
 use super::read::Which;
 use crate::database::Changed;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use sqlx::FromRow;
 use sqlx::error::DatabaseError as ServerError;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use std::fmt;
@@ -40,7 +41,7 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     fn migrations(&self) -> &'static Migrator;
 
     /// Makes those migrations that are missing, in one transaction that other programs wait for.
-    async fn migrate(&self) -> Result<(), MigrateError>;
+    async fn migrate(&self) -> Result<(), Fault>;
 
     /// What the database's error code says.
     fn meaning(&self, error: &dyn ServerError) -> Meaning;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// What stopped a call: still the driver's word, or already the port's.
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Driver(sqlx::Error),
     Said(DatabaseError),
 }

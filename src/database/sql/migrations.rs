@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::{Dialect, Meaning, Session, SqlAccounts};
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, Schema};
 use sqlx::FromRow;
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use std::collections::BTreeSet;
@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 const TABLE: &str = "_sqlx_migrations";
 
 const APPLIED: &str = "SELECT version, description, checksum FROM _sqlx_migrations ORDER BY version";
+
+const LEAST: &str = "SELECT least_version FROM schema_compatibility";
 
 #[derive(FromRow)]
 struct Applied {
@@ -23,18 +25,33 @@ impl<D: Dialect> SqlAccounts<D> {
     /// The names of the migrations that the database lacks.
     pub(super) async fn pending(&self) -> Result<Vec<String>, Fault> {
         let applied = self.applied().await?;
-        let known = self.dialect.migrations();
-        if let Some(newer) = applied.iter().find(|applied| !known.version_exists(applied.version)) {
-            return Err(DatabaseError::NewerSchema { migration: name(newer.version, &newer.description) }.into());
-        }
-        let mut pending = Vec::new();
-        for migration in known.iter() {
-            match applied.iter().find(|applied| applied.version == migration.version) {
-                Some(applied) => unaltered(applied, migration)?,
-                None => pending.push(name(migration.version, &migration.description)),
+        let mut schema = compared(&applied, self.dialect.migrations())?;
+        if let Some(migration) = schema.newer.first().cloned() {
+            schema.least = self.least().await?;
+            if let Some(least) = schema.needs(newest(&applied)) {
+                return Err(DatabaseError::NewerSchema { migration, least, known: schema.known }.into());
             }
         }
-        Ok(pending)
+        Ok(schema.pending)
+    }
+
+    /// All that is known of the schema, whether or not this program can work with it.
+    pub(super) async fn found_schema(&self) -> Result<Schema, Fault> {
+        let schema = compared(&self.applied().await?, self.dialect.migrations())?;
+        Ok(Schema { least: self.least().await?, ..schema })
+    }
+
+    /// The newest migration that a program must know; `None`: the database does not say.
+    async fn least(&self) -> Result<Option<i64>, Fault> {
+        let mut session = self.dialect.read().await?;
+        match session.rows::<(i64,)>(LEAST, &[]).await {
+            Ok(rows) => {
+                session.finish().await?;
+                Ok(rows.first().map(|(least,)| *least))
+            }
+            Err(error) if self.meaning(&error) == Meaning::Schema => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn applied(&self) -> Result<Vec<Applied>, Fault> {
@@ -60,6 +77,28 @@ pub(crate) async fn apply_missing<C: Migrate>(connection: &mut C, migrator: &Mig
         connection.apply(TABLE, migration).await?;
     }
     Ok(())
+}
+
+/// What the database has, beside what this program knows.
+fn compared(applied: &[Applied], known: &Migrator) -> Result<Schema, DatabaseError> {
+    let mut pending = Vec::new();
+    for migration in known.iter() {
+        match applied.iter().find(|applied| applied.version == migration.version) {
+            Some(applied) => unaltered(applied, migration)?,
+            None => pending.push(name(migration.version, &migration.description)),
+        }
+    }
+    let newer = applied.iter().filter(|applied| !known.version_exists(applied.version));
+    Ok(Schema {
+        known: known.iter().map(|migration| migration.version).max().unwrap_or_default(),
+        pending,
+        newer: newer.map(|newer| name(newer.version, &newer.description)).collect(),
+        least: None,
+    })
+}
+
+fn newest(applied: &[Applied]) -> i64 {
+    applied.last().map_or(0, |applied| applied.version)
 }
 
 fn unaltered(applied: &Applied, migration: &Migration) -> Result<(), DatabaseError> {

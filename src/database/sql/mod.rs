@@ -12,13 +12,13 @@ mod rows;
 mod write;
 
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
+pub(super) use fault::Fault;
 pub(super) use migrations::apply_missing;
 pub(super) use read::{Which, which};
 
 use super::{AccountDatabase, Change, Changed, DatabaseError, IsDeclared};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
-use fault::Fault;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::VersionRow;

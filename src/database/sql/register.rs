@@ -2,7 +2,7 @@
 
 use super::{ANSWER_WITHIN, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
 use crate::account::{Account, AccountId, AffiliateName, ClusterId, Owner};
-use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Resealed, SealedPair};
+use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Resealed, Schema, SealedPair};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,5 +125,9 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             Ok(retired)
         };
         self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn schema(&self) -> Result<Schema, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.found_schema()).await
     }
 }

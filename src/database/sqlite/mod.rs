@@ -1,11 +1,11 @@
 //! SQLite: one file, one writer at a time, readers beside it. The embedded default.
 
 use super::DatabaseError;
-use super::sql::{Dialect, Meaning, Which, apply_missing, session, which};
+use super::sql::{Dialect, Fault, Meaning, Which, apply_missing, session, which};
 use async_trait::async_trait;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::fmt;
 use std::fs::OpenOptions;
@@ -202,7 +202,7 @@ impl Dialect for Sqlite {
         &MIGRATIONS
     }
 
-    async fn migrate(&self) -> Result<(), MigrateError> {
+    async fn migrate(&self) -> Result<(), Fault> {
         let mut transaction = self.write().await?;
         apply_missing(&mut *transaction, &MIGRATIONS).await?;
         Ok(transaction.commit().await?)

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::desk::{Desk, account};
 use super::help::commands;
+use crate::database_contract::fixture::{Fresh, migrate_as_another};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::ports::free_port;
 use crate::support::postgres::postgres;
@@ -34,8 +35,29 @@ async fn migrate_brings_a_database_up_to_date_once() {
     let (code, missing) = status().await;
     assert!(code == Some(2) && missing.starts_with("missing "), "{missing}");
     assert!(migrate().await.starts_with("applied "));
-    assert_eq!(status().await, (Some(0), "the database is up to date\n".to_owned()));
+    let (code, up_to_date) = status().await;
+    assert!(code == Some(0) && up_to_date.starts_with("the database is up to date\n"), "{up_to_date}");
+    assert!(up_to_date.contains("programs that know migration 0004 can work with it"), "{up_to_date}");
     assert_eq!(migrate().await, "the database is up to date\n");
+}
+
+#[tokio::test]
+async fn a_program_goes_on_beside_a_newer_one_until_that_needs_more() {
+    let fresh = Fresh::sqlite();
+    fresh.open().await.close().await;
+    migrate_as_another(&fresh, usize::MAX, &[("9000_colours", "CREATE TABLE colours (name TEXT);")]).await;
+    let call = async |command: &[&str]| Opsadmin::new().args(command).args(["--database", fresh.url()]).run().await;
+    let status = call(&["migrate", "--status"]).await.succeeded();
+    assert!(status.contains("9000_colours was made by a newer program\n"), "{status}");
+    assert!(call(&["affiliates", "add", "North"]).await.succeeded().contains("North"));
+    call(&["migrate"]).await.succeeded();
+
+    fresh.by_hand("UPDATE schema_compatibility SET least_version = 9000").await.unwrap();
+    for command in [&["migrate", "--status"][..], &["migrate"], &["affiliates", "add", "South"], &["get"]] {
+        let finished = call(command).await;
+        assert_eq!(finished.status.code(), Some(1), "{command:?} {finished:?}");
+        assert!(finished.stderr.contains("a newer program (9000_colours)"), "{command:?} {finished:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,10 +9,12 @@ use opsadmin_operator::account::{
 use opsadmin_operator::database::{AccountRegister, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, raw_sql};
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -229,4 +231,41 @@ pub fn import(settings: Settings) -> Change {
 /// The accounts of a list, all of which can be read.
 pub fn readable(listed: Result<Vec<Result<Account, DatabaseError>>, DatabaseError>) -> Vec<Account> {
     listed.unwrap().into_iter().map(Result::unwrap).collect()
+}
+
+/// Where the migrations of this kind of database are.
+pub fn migrations_folder(fresh: &Fresh) -> PathBuf {
+    let kind = if fresh.file().is_some() { "sqlite" } else { "postgres" };
+    [env!("CARGO_MANIFEST_DIR"), "src/database", kind, "migrations"].iter().collect()
+}
+
+/// The names of this program's migrations, the oldest first.
+pub fn migrations() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/database/sqlite/migrations");
+    let names = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.map(|name| name.strip_suffix(".sql").unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Migrates as a program does that has only this program's first migrations, and then these of its own.
+pub async fn migrate_as_another(fresh: &Fresh, first: usize, own: &[(&str, &str)]) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in migrations().iter().take(first) {
+        let file = format!("{name}.sql");
+        fs::copy(migrations_folder(fresh).join(&file), folder.path().join(&file)).unwrap();
+    }
+    for (name, sql) in own {
+        fs::write(folder.path().join(format!("{name}.sql")), sql).unwrap();
+    }
+    let migrator = Migrator::new(folder.path()).await.unwrap();
+    if fresh.file().is_some() {
+        let mut connection = SqliteConnection::connect(&format!("{}?mode=rwc", fresh.url())).await.unwrap();
+        migrator.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    } else {
+        let mut connection = PgConnection::connect(fresh.url()).await.unwrap();
+        migrator.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
 }

@@ -3,13 +3,11 @@
 use super::fixture::*;
 use futures::future::join_all;
 use opsadmin_operator::account::AccountId;
-use opsadmin_operator::database::{DatabaseError, open};
-
-const MIGRATIONS: [&str; 3] = ["0001_accounts", "0002_versions", "0003_sealing_keys"];
+use opsadmin_operator::database::{DatabaseError, open, open_existing, open_to_read};
 
 pub async fn migrating_twice_changes_nothing(fresh: Fresh) {
     let database = open(fresh.url()).unwrap();
-    assert_eq!(database.pending_migrations().await.unwrap(), MIGRATIONS);
+    assert_eq!(database.pending_migrations().await.unwrap(), migrations());
     database.migrate().await.unwrap();
     assert_eq!(database.pending_migrations().await.unwrap(), Vec::<String>::new());
     let made = create(&*database, owner("kept"), settings("kept")).await;
@@ -32,7 +30,7 @@ pub async fn many_migrate_at_once(fresh: Fresh) {
     for migrated in join_all(migrating).await {
         migrated.unwrap().unwrap();
     }
-    assert_eq!(fresh.count("_sqlx_migrations").await, MIGRATIONS.len().to_string());
+    assert_eq!(fresh.count("_sqlx_migrations").await, migrations().len().to_string());
     create(&*fresh.open().await, owner("works"), settings("works")).await;
 }
 
@@ -51,7 +49,7 @@ pub async fn an_older_schema_is_named(fresh: Fresh) {
         database.register_affiliate(&affiliate("x"), now()).await.unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(&error, DatabaseError::OlderSchema { pending } if pending == &MIGRATIONS), "{error:?}");
+        assert!(matches!(&error, DatabaseError::OlderSchema { pending } if pending == &migrations()), "{error:?}");
         assert!(error.to_string().contains("run `opsadmin migrate`"), "{error}");
         assert!(!error.is_retryable());
     }
@@ -59,17 +57,76 @@ pub async fn an_older_schema_is_named(fresh: Fresh) {
     create(&*database, owner("x"), settings("x")).await;
 }
 
-pub async fn a_newer_schema_is_left_alone(fresh: Fresh) {
+/// What a newer program adds, and does without where an older one has written.
+const ADDS: &str = "ALTER TABLE accounts ADD COLUMN colour TEXT; CREATE TABLE account_colours (name TEXT NOT NULL);";
+
+pub async fn a_newer_schema_that_only_adds_is_worked_with(fresh: Fresh) {
     let database = fresh.open().await;
-    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-                 SELECT 9000, 'far future', success, checksum, execution_time FROM _sqlx_migrations LIMIT 1";
-    fresh.by_hand(newer).await.unwrap();
-    for error in [database.pending_migrations().await.unwrap_err(), database.migrate().await.unwrap_err()] {
-        assert!(
-            matches!(&error, DatabaseError::NewerSchema { migration } if migration == "9000_far_future"),
-            "{error:?}"
-        );
+    let before = create(&*database, owner("before"), settings("before")).await;
+    migrate_as_another(&fresh, usize::MAX, &[("9000_colours", ADDS)]).await;
+
+    // Who was running goes on, and so does who starts.
+    let made = create(&*database, owner("made"), full_settings("made")).await;
+    let older = open_existing(fresh.url()).await.unwrap();
+    assert_eq!(older.pending_migrations().await.unwrap(), Vec::<String>::new());
+    older.migrate().await.unwrap();
+    let changed = older.commit(&update(&before, &full_settings("changed"))).await.unwrap();
+    for (owner, account) in [(owner("before"), changed), (owner("made"), made)] {
+        assert_eq!(older.find_by_owner(&owner).await.unwrap(), Some(account));
     }
+    assert_eq!(fresh.count("_sqlx_migrations").await, (migrations().len() + 1).to_string());
+
+    let schema = older.schema().await.unwrap();
+    assert_eq!((schema.newer, schema.pending), (vec!["9000_colours".to_owned()], Vec::new()));
+    assert!(schema.least.unwrap() <= schema.known, "{:?} {}", schema.least, schema.known);
+}
+
+pub async fn a_newer_schema_that_needs_a_newer_program_is_left_alone(fresh: Fresh) {
+    let database = fresh.open().await;
+    let needs = format!("{ADDS} UPDATE schema_compatibility SET least_version = 9000;");
+    migrate_as_another(&fresh, usize::MAX, &[("9000_colours", &needs)]).await;
+    let newer_is_needed = async |least: i64| {
+        let errors = [
+            database.pending_migrations().await.unwrap_err(),
+            database.migrate().await.unwrap_err(),
+            open_existing(fresh.url()).await.unwrap_err(),
+            open_to_read(fresh.url()).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(
+                matches!(&error, DatabaseError::NewerSchema { migration, least: needed, .. }
+                    if migration == "9000_colours" && *needed == least),
+                "{error:?}"
+            );
+            assert!(!error.is_retryable());
+            let said = error.to_string();
+            let known = migrations().last().unwrap()[..4].to_owned();
+            for part in ["(9000_colours)", &format!("migration {least:04}"), &format!("up to {known}")] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
+        }
+        assert_eq!(database.schema().await.unwrap().newer, ["9000_colours"]);
+    };
+    newer_is_needed(9000).await;
+    fresh.by_hand("UPDATE schema_compatibility SET least_version = 8000").await.unwrap();
+    newer_is_needed(8000).await;
+    // A database that says nothing about older programs is no place for one.
+    fresh.by_hand("DELETE FROM schema_compatibility").await.unwrap();
+    newer_is_needed(9000).await;
+    fresh.by_hand("DROP TABLE schema_compatibility").await.unwrap();
+    newer_is_needed(9000).await;
+}
+
+pub async fn an_older_schema_is_brought_up_to_date(fresh: Fresh) {
+    migrate_as_another(&fresh, 3, &[]).await;
+    let database = open(fresh.url()).unwrap();
+    let schema = database.schema().await.unwrap();
+    assert_eq!((schema.least, schema.pending), (None, migrations().split_off(3)));
+    database.migrate().await.unwrap();
+    let schema = database.schema().await.unwrap();
+    assert_eq!((schema.newer, schema.pending), (Vec::new(), Vec::new()));
+    assert!(schema.least.unwrap() >= 4);
+    create(&*database, owner("works"), settings("works")).await;
 }
 
 pub async fn an_altered_migration_is_noticed(fresh: Fresh) {

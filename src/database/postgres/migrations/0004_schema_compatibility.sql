@@ -1,0 +1,13 @@
+-- Which programs can work with this schema. `least_version` is the number of the newest migration that a program must know.
+-- Each later migration says what it does to it. One that only adds what older programs can do without has the comment
+-- `least_version: as it is`. Any other sets it to its own number: UPDATE schema_compatibility SET least_version = 5;
+
+CREATE TABLE schema_compatibility (
+    only_row BIGINT NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    least_version BIGINT NOT NULL CHECK (least_version >= 1)
+);
+
+INSERT INTO schema_compatibility (only_row, least_version) VALUES (1, 4);
+
+-- Whoever could read the tables until now can tell whether it may go on.
+GRANT SELECT ON schema_compatibility TO PUBLIC;

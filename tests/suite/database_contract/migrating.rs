@@ -1,0 +1,55 @@
+//! Migrating a PostgreSQL database that others use meanwhile.
+
+use super::fixture::*;
+use opsadmin_operator::database::{DatabaseError, open};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
+use std::time::{Duration, Instant};
+
+/// How long a login may wait behind a migration: the lock timeout of that, and what a busy machine adds.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A database that lacks migrations which need `accounts` for themselves, and a transaction that is idle after it wrote there.
+async fn held(name: &str) -> (Fresh, PgConnection) {
+    let fresh = Fresh::postgres(name).await;
+    migrate_as_another(&fresh, 1, &[]).await;
+    let mut idle = PgConnection::connect(fresh.url()).await.unwrap();
+    idle.execute("SET application_name = 'forgotten'; BEGIN; UPDATE accounts SET enabled = FALSE").await.unwrap();
+    (fresh, idle)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_behind_an_idle_transaction_lets_others_go_on() {
+    let (fresh, mut idle) = held("behind_idle").await;
+    let database = open(fresh.url()).unwrap();
+    let migrating = tokio::spawn({
+        let database = database.clone();
+        async move { database.migrate().await }
+    });
+    let started = Instant::now();
+    // Long enough for several tries, of which each has somebody wait behind it.
+    while started.elapsed() < Duration::from_secs(8) {
+        let asked = Instant::now();
+        fresh.by_hand("UPDATE accounts SET enabled = FALSE; SELECT * FROM account_keys").await.unwrap();
+        assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    }
+    assert!(!migrating.is_finished());
+    idle.execute("COMMIT").await.unwrap();
+    migrating.await.unwrap().unwrap();
+    assert_eq!(database.pending_migrations().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_gets_no_lock_says_who_holds_it() {
+    let (fresh, mut idle) = held("who_holds").await;
+    let database = open(fresh.url()).unwrap();
+    let error = database.migrate().await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");
+    let said = error.to_string();
+    for part in ["waits for a lock that another transaction holds", "end that transaction", "(forgotten as "] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(database.pending_migrations().await.unwrap(), migrations().split_off(1));
+    idle.execute("ROLLBACK").await.unwrap();
+    database.migrate().await.unwrap();
+}
