@@ -6,7 +6,7 @@ use super::output::Output;
 use crate::account::{Account, ClusterId, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
-use crate::reconcile::{Outcome, Reconciler, Refusal, deletion_limit};
+use crate::reconcile::{DeletionPolicy, Going, Outcome, Reconciler, Refusal, deletion_limit};
 use crate::secrets::{Belonging, directory::Directory};
 use anyhow::Result;
 use clap::Args;
@@ -98,7 +98,10 @@ impl Doomed {
             Some(limit) if !self.half_gone.contains(owner) => {
                 Outcome::refused(Refusal::PruningHeld { accounts, limit })
             }
-            _ => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+            _ => {
+                let belonging = Belonging { owner: owner.clone(), uid: None };
+                reconciler.release(Going::of(&belonging), DeletionPolicy::Delete).await
+            }
         }
     }
 

@@ -89,6 +89,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let (connection_sender, connection) = watch::channel(Connection::default());
     let scopes = Scope::each(&settings.namespaces);
     let views = Scope::views(&scopes);
+    let orphans = Orphans::new(settings.orphan_grace, Scope::views(&scopes));
     let queues = Queue::each(scopes);
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let database: Arc<dyn AccountDatabase> =
@@ -115,7 +116,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         queues: Queues::of(&queues),
         interval: settings.sweep_interval,
         retention: settings.deleted_account_retention,
-        orphans: Orphans::new(settings.orphan_grace),
+        orphans,
     };
     let connecting = connect(
         Arc::clone(&database),

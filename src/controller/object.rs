@@ -161,6 +161,7 @@ impl Controlled {
         let version = outcome.account.as_ref().map(|account| account.version);
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
         let action = match &outcome.refusal {
+            Some(Refusal::DeletionHeld { .. }) if changed_again => Action::requeue(Duration::ZERO),
             Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
                 Action::await_change()
             }
@@ -199,7 +200,7 @@ impl Controlled {
         }
     }
 
-    fn later(&self, resource: &ApiAccount) -> Action {
+    pub(super) fn later(&self, resource: &ApiAccount) -> Action {
         Action::requeue(self.memory.pause_after_failure(resource, rand::random()))
     }
 

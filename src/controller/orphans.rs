@@ -5,10 +5,12 @@
 use super::brake::{End, Verdict};
 use super::connect::Ready;
 use super::object::Controlled;
-use crate::account::Owner;
+use super::resources::Resources;
+use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
-use crate::reconcile::DeletionPolicy;
+use crate::reconcile::{DeletionPolicy, Going, Outcome};
 use crate::secrets::Belonging;
+use crate::secrets::view::Views;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -19,6 +21,9 @@ pub(super) struct Orphans {
     pub grace: Duration,
     seen: HashMap<Owner, Orphan>,
     nothing_told: bool,
+    secrets: Views,
+    /// Owners without a resource whose Secrets stay, since their accounts are not deleted.
+    stays: HashSet<Owner>,
 }
 
 struct Orphan {
@@ -27,9 +32,9 @@ struct Orphan {
 }
 
 impl Orphans {
-    /// None seen yet.
-    pub fn new(grace: Duration) -> Self {
-        Self { grace, seen: HashMap::new(), nothing_told: false }
+    /// None seen yet. `secrets` is what is known of the cluster's Secrets.
+    pub fn new(grace: Duration, secrets: Views) -> Self {
+        Self { grace, seen: HashMap::new(), nothing_told: false, secrets, stays: HashSet::new() }
     }
 
     /// Looks which of these live accounts have no resource, and disables those that have had none for longer than the grace.
@@ -74,6 +79,38 @@ impl Orphans {
                 controlled.metrics.orphans(left);
             }
         }
+        self.remove_secrets(&live, &resources, controlled, ready).await;
+    }
+
+    /// Removes the Secrets of accounts that are deleted and have no resource: whoever ended one was interrupted before its
+    /// Secret was gone. Those of accounts that were retained, or that this database does not have, stay.
+    async fn remove_secrets(&mut self, live: &[Owner], resources: &Resources, controlled: &Controlled, ready: &Ready) {
+        let live: HashSet<&Owner> = live.iter().collect();
+        let mut left: HashSet<Owner> = self.secrets.owners().into_iter().collect();
+        left.retain(|owner| {
+            owner.cluster == controlled.cluster && !live.contains(owner) && resources.lacks(&resource(owner))
+        });
+        self.stays.retain(|owner| left.contains(owner));
+        let unknown: Vec<Owner> = left.difference(&self.stays).cloned().collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let accounts = match ready.reconciler.database.find_by_owners(&unknown).await {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                tracing::debug!(%error, "the accounts of Secrets that are left over could not be read");
+                return;
+            }
+        };
+        let deleted = accounts.into_iter().filter(|account| matches!(account.life, Life::Deleted { .. }));
+        let deleted: HashSet<Owner> = deleted.filter_map(|account| account.owner).collect();
+        for owner in unknown {
+            if deleted.contains(&owner) {
+                end(&owner, controlled, ready).await;
+            } else {
+                self.stays.insert(owner);
+            }
+        }
     }
 }
 
@@ -101,15 +138,21 @@ impl Orphan {
             self.held_told = true;
             return false;
         }
-        let belonging = Belonging { owner: owner.clone(), uid: None };
-        let outcome = ready.reconciler.release(&belonging, DeletionPolicy::Delete, None).await;
-        controlled.waiting.let_go(&outcome);
-        controlled.note(namespace, name, &outcome.done);
-        if let Some(refusal) = &outcome.refusal {
-            tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be disabled yet: {refusal}");
-        }
-        outcome.refusal.is_none()
+        end(owner, controlled, ready).await.refusal.is_none()
     }
+}
+
+/// Disables the account of an owner that has no resource, and removes its Secrets.
+async fn end(owner: &Owner, controlled: &Controlled, ready: &Ready) -> Outcome {
+    let (namespace, name) = (&owner.namespace, &owner.name);
+    let belonging = Belonging { owner: owner.clone(), uid: None };
+    let outcome = ready.reconciler.release(Going::of(&belonging), DeletionPolicy::Delete).await;
+    controlled.waiting.let_go(&outcome);
+    controlled.note(namespace, name, &outcome.done);
+    if let Some(refusal) = &outcome.refusal {
+        tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be ended yet: {refusal}");
+    }
+    outcome
 }
 
 fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {

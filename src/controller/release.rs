@@ -5,8 +5,10 @@ use super::connect::Ready;
 use super::object::{Controlled, Looked};
 use crate::account::Owner;
 use crate::api::ApiAccount;
-use crate::reconcile::{DeletionPolicy, Outcome, Refusal, deletion_policy, is_confirmed, is_held, secret_places};
-use crate::secrets::Belonging;
+use crate::reconcile::{
+    DeletionPolicy, Desired, Going, Outcome, Refusal, Verified, deletion_policy, is_confirmed, is_held, secret_places,
+};
+use crate::secrets::{Belonging, SecretError};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -29,6 +31,15 @@ impl Controlled {
         if may_be_held(resource) && !self.knows_whom_it_holds(resource) {
             return Ok((Action::await_change(), None));
         }
+        let status = self.memory.status(resource);
+        let places = secret_places(&belonging.owner, &resource.spec, status.as_ref());
+        let desired = Desired::parse(resource, &self.cluster).ok();
+        let going = Going {
+            resource: &belonging,
+            desired: desired.as_ref(),
+            places: &places,
+            generation: resource.metadata.generation,
+        };
         let outcome = match ready {
             // Its status says so, and is all that does after a restart: it is not overwritten.
             Err(_) if self.was_held(resource) && self.judge(resource, None) == Verdict::Held => {
@@ -37,17 +48,13 @@ impl Controlled {
             Err(refusal) => Outcome::refused(refusal),
             Ok(ready) => {
                 if let Some(held) = self.hold(resource, &ready).await {
-                    Outcome::refused(held)
-                } else {
-                    let status = self.memory.status(resource);
-                    let places = secret_places(&belonging.owner, &resource.spec, status.as_ref());
-                    ready.reconciler.release_at(&places, &belonging, policy, resource.metadata.generation).await
+                    return self.keep(resource, going, held, &ready).await;
                 }
+                ready.reconciler.release(going, policy).await
             }
         };
         if outcome.refusal.is_some() {
-            let previous = self.memory.status(resource);
-            return self.report(resource, "", outcome, previous).await;
+            return self.report(resource, "", outcome, status).await;
         }
         self.memory.looks(resource);
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
@@ -59,6 +66,26 @@ impl Controlled {
         self.memory.forget(resource);
         self.versions.forget(&ObjectRef::from_obj(resource));
         Ok((Action::await_change(), Some(outcome)))
+    }
+
+    /// Reports that a deletion is held. Until somebody lets it go, the account works, so its Secret has to be there.
+    async fn keep(&self, resource: &ApiAccount, going: Going<'_>, held: Refusal, ready: &Ready) -> Looked {
+        let previous = self.memory.status(resource);
+        let verified = previous.as_ref().and_then(Verified::of);
+        let mut outcome =
+            ready.reconciler.hold(going, verified.as_ref()).await.since(previous.as_ref(), going.generation);
+        let trouble = outcome.refusal.replace(held).filter(|trouble| {
+            // With its namespace, the Secret is gone for good.
+            !matches!(trouble, Refusal::Secret(SecretError::Ending { .. }))
+        });
+        let secret_name = going.desired.map(|desired| desired.secret.at.name.as_str()).unwrap_or_default();
+        let (action, outcome) = self.report(resource, secret_name, outcome, previous).await?;
+        let Some(trouble) = trouble else {
+            return Ok((action, outcome));
+        };
+        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+        tracing::warn!(namespace, name, "the deletion is held, and the Secret cannot be kept right: {trouble}");
+        Ok((self.later(resource), outcome))
     }
 
     /// Whether the brake knows of every deletion that was held before a restart: whoever is held in one namespace holds up the

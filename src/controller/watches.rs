@@ -6,23 +6,20 @@ use super::queues::Queue;
 use super::scope::Scope;
 use super::trouble::refusal;
 use crate::api::{
-    ApiAccount, CONFIRM_DELETION_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION,
-    ROTATE_ANNOTATION, Shown,
+    ApiAccount, CONFIRM_DELETION_ANNOTATION, MANAGED_BY_LABEL, MANAGER, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Shown,
 };
 use crate::reconcile::awaits_confirmation;
-use crate::secrets::is_account;
 use crate::secrets::view::News;
 use futures::StreamExt;
 use futures::future::Either;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Api, ResourceExt};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -171,38 +168,18 @@ async fn watch_secrets(
         };
         let news = scope.view.observe(&event);
         let is_start = *listing.borrow() != Listing::Done;
-        let concerned = match (news, &event) {
-            (News::This, Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)) if !is_start => {
-                accounts_of(&secret.metadata)
-            }
-            (News::Gone(gone), _) => gone.iter().filter_map(|(at, owner)| account_of(owner, &at.namespace)).collect(),
-            _ => Vec::new(),
+        let concerned = match news {
+            News::Of(accounts) if !is_start => accounts,
+            News::Of(_) | News::Nothing => BTreeSet::new(),
         };
         if matches!(event, Event::InitDone) {
             // Later listings tell what they bring; only the first one is news by itself.
             listing.send_if_modified(|listing| std::mem::replace(listing, Listing::Done) != Listing::Done);
         }
         for account in concerned {
-            if changed.send(account).is_err() {
+            if changed.send(ObjectRef::new(&account.name).within(&account.namespace)).is_err() {
                 return;
             }
         }
     }
-}
-
-/// The accounts that a Secret may concern: its controller, and the one it is annotated with.
-fn accounts_of(metadata: &ObjectMeta) -> Vec<ObjectRef<ApiAccount>> {
-    let namespace = metadata.namespace.clone().unwrap_or_default();
-    let controllers = metadata.owner_references.iter().flatten();
-    let controllers = controllers.filter_map(|owner| account_of(owner, &namespace));
-    let noted = metadata.annotations.iter().flatten().filter(|(name, _)| *name == OWNER_ANNOTATION);
-    let noted = noted.filter_map(|(_, owner)| owner.rsplit_once('/').map(|(_, name)| name));
-    let noted = noted.map(|name| ObjectRef::new(name).within(&namespace));
-    let accounts: HashSet<_> = controllers.chain(noted).collect();
-    accounts.into_iter().collect()
-}
-
-/// The account that this owner is, if it is one.
-fn account_of(owner: &OwnerReference, namespace: &str) -> Option<ObjectRef<ApiAccount>> {
-    is_account(owner).then(|| ObjectRef::new(&owner.name).within(namespace))
 }

@@ -31,7 +31,7 @@ pub use observed::{Observed, ObservedSecret, Verified};
 pub use outcome::{Done, Drift, Outcome, Refusal};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};
-pub use release::{deletion_policy, secret_places};
+pub use release::{Going, deletion_policy, secret_places};
 pub use status::status;
 pub use turns::{Turn, Turns};
 

@@ -144,9 +144,9 @@ pub enum Done {
         /// Which parts, by name.
         parts: Vec<String>,
     },
-    /// A Secret of another name, that had the keys before, was deleted.
+    /// A Secret was deleted: the keys are in another one now, or the account is deleted.
     SecretRemoved(SecretRef),
-    /// The Secret no longer belongs to the resource.
+    /// The Secret stays, and its resource goes.
     SecretReleased(SecretRef),
 }
 
@@ -235,7 +235,7 @@ impl fmt::Display for Done {
             Self::SecretWritten(at) => write!(f, "wrote the keys to the Secret {}", at.name),
             Self::SecretUpdated { at, parts } => write!(f, "put the Secret {} right: {}", at.name, parts.join(", ")),
             Self::SecretPutBack { at, parts } => write!(f, "put the Secret {} back: {}", at.name, parts.join(", ")),
-            Self::SecretRemoved(at) => write!(f, "deleted the Secret {}, which held the keys before", at.name),
+            Self::SecretRemoved(at) => write!(f, "deleted the Secret {}, which is not needed any more", at.name),
             Self::SecretReleased(at) => write!(f, "left the Secret {} as it is", at.name),
         }
     }
@@ -429,7 +429,13 @@ impl Refusal {
             | Self::Keyring(_)
             | Self::NoKeys { .. } => true,
             Self::Secret(error) => {
-                matches!(error, SecretError::Refused { .. } | SecretError::Unlisted { .. } | SecretError::File { .. })
+                matches!(
+                    error,
+                    SecretError::Refused { .. }
+                        | SecretError::Ending { .. }
+                        | SecretError::Unlisted { .. }
+                        | SecretError::File { .. }
+                )
             }
             Self::Database(error) => !error.is_retryable(),
             Self::NoRandomness(_) | Self::Contended | Self::Unconfirmed(_) => false,

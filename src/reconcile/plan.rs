@@ -151,7 +151,7 @@ fn is_restored(account: &Account) -> bool {
     account.life != Life::Live
 }
 
-fn plan_secret(desired: &Desired, secret: &ObservedSecret) -> SecretPlan {
+pub(super) fn plan_secret(desired: &Desired, secret: &ObservedSecret) -> SecretPlan {
     match secret {
         ObservedSecret::Absent => SecretPlan::Create,
         ObservedSecret::Verified => SecretPlan::Keep,

@@ -121,7 +121,7 @@ impl Reconciler {
         }
     }
 
-    async fn observe(
+    pub(super) async fn observe(
         &self,
         desired: &Desired,
         verified: Option<&Verified>,
@@ -139,12 +139,20 @@ impl Reconciler {
             Sight::Absent => ObservedSecret::Absent,
             Sight::Unchanged => ObservedSecret::Verified,
             Sight::Found(found) => {
-                if let Err(holder) = desired.belonging().check(found.metadata()) {
-                    ObservedSecret::Foreign { holder }
-                } else {
-                    let keyed = account.as_ref().filter(|account| account.active_key().is_some());
-                    let active = keyed.map(|account| self.open_active(account)).transpose()?;
-                    ObservedSecret::Own { found, active }
+                let whose = desired.belonging().check(found.metadata());
+                let active = match &account {
+                    Some(account)
+                        if account.active_key().is_some() && (whose.is_ok() || found.may_have_lost_its_owner()) =>
+                    {
+                        Some(self.open_active(account)?)
+                    }
+                    _ => None,
+                };
+                match whose {
+                    Err(holder) if !active.as_ref().is_some_and(|active| found.holds(active)) => {
+                        ObservedSecret::Foreign { holder }
+                    }
+                    _ => ObservedSecret::Own { found, active },
                 }
             }
         };
@@ -245,7 +253,7 @@ impl Reconciler {
         self.database.commit(&change).await
     }
 
-    async fn execute_secret(
+    pub(super) async fn execute_secret(
         &self,
         manifest: &SecretManifest,
         observed: &ObservedSecret,

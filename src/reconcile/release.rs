@@ -2,11 +2,14 @@
 
 use super::desired::{Errors, parse_deletion, parse_management};
 use super::halt::{ATTEMPTS, Halt};
-use super::{DeletionPolicy, Done, InvalidSpec, Outcome, Reconciler, Refusal, is_dns_subdomain};
-use crate::account::{Life, Owner};
+use super::plan::plan_secret;
+use super::{
+    DeletionPolicy, Desired, Done, InvalidSpec, Outcome, Reconciler, Refusal, SecretPlan, Verified, is_dns_subdomain,
+};
+use crate::account::{Account, Life, Owner};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy, default_secret_name};
 use crate::database::Action;
-use crate::secrets::{Belonging, SecretRef, Sight};
+use crate::secrets::{Belonging, SecretError, SecretManifest, SecretRef, Sight};
 use std::collections::BTreeSet;
 
 /// What becomes of the account of a resource with this spec, once the resource goes.
@@ -36,25 +39,39 @@ pub fn secret_places(owner: &Owner, spec: &ApiAccountSpec, status: Option<&ApiAc
     names.into_iter().map(|name| SecretRef { namespace: owner.namespace.clone(), name }).collect()
 }
 
-impl Reconciler {
-    /// Does what the deletion policy says for a resource that is going. Once it is done, the resource may go.
-    pub async fn release(&self, resource: &Belonging, policy: DeletionPolicy, generation: Option<i64>) -> Outcome {
-        self.release_at(&[], resource, policy, generation).await
+/// What is known of a resource that is going.
+#[derive(Debug, Clone, Copy)]
+pub struct Going<'a> {
+    /// The resource, as its Secret knows it.
+    pub resource: &'a Belonging,
+    /// What it declares, if that can be told.
+    pub desired: Option<&'a Desired>,
+    /// Where its Secret may be though nothing shows it there.
+    pub places: &'a [SecretRef],
+    /// Its generation, where there is one.
+    pub generation: Option<i64>,
+}
+
+impl<'a> Going<'a> {
+    /// A resource of which nothing else is known.
+    pub fn of(resource: &'a Belonging) -> Self {
+        Self { resource, desired: None, places: &[], generation: None }
     }
 
-    /// The same for a resource on a cluster, whose Secret may be at these places though nothing shows it there.
-    pub async fn release_at(
-        &self,
-        places: &[SecretRef],
-        resource: &Belonging,
-        policy: DeletionPolicy,
-        generation: Option<i64>,
-    ) -> Outcome {
+    /// What it declares, if its account's Secret is written for it.
+    fn enforced(&self) -> Option<&'a Desired> {
+        self.desired.filter(|desired| desired.management == ManagementPolicy::Enforce && !desired.paused)
+    }
+}
+
+impl Reconciler {
+    /// Does what the deletion policy says for a resource that is going. Once it is done, the resource may go.
+    pub async fn release(&self, going: Going<'_>, policy: DeletionPolicy) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
             let attempt = match policy {
-                DeletionPolicy::Delete => self.delete(resource, generation, &mut outcome).await,
-                DeletionPolicy::Retain => self.retain(places, resource, generation, &mut outcome).await,
+                DeletionPolicy::Delete => self.delete(going, &mut outcome).await,
+                DeletionPolicy::Retain => self.retain(going, &mut outcome).await,
             };
             if outcome.takes_in(attempt) {
                 return outcome;
@@ -64,18 +81,71 @@ impl Reconciler {
         outcome
     }
 
-    /// Deletes the account of a resource that is gone without a word, and its Secrets, which no cluster collects then.
-    pub async fn prune(&self, resource: &Belonging) -> Outcome {
-        let mut outcome = self.release(resource, DeletionPolicy::Delete, None).await;
-        if outcome.refusal.is_none() {
-            let removed = self.remove_secrets(resource, &mut outcome).await;
-            outcome.takes_in(removed);
+    /// Keeps the Secret of a resource right whose deletion is held: its account goes on working, and whoever uses it needs
+    /// the keys. Nothing else is changed. A refusal says only why that could not be done.
+    pub async fn hold(&self, going: Going<'_>, verified: Option<&Verified>) -> Outcome {
+        let mut outcome = Outcome::default();
+        for _ in 0..ATTEMPTS {
+            let attempt = self.keep_secret(going, verified, &mut outcome).await;
+            if outcome.takes_in(attempt) {
+                return outcome;
+            }
         }
+        outcome.refusal = Some(Refusal::Contended);
         outcome
     }
 
-    async fn remove_secrets(&self, resource: &Belonging, outcome: &mut Outcome) -> Result<(), Halt> {
-        for at in self.secrets.belonging_to(resource).await? {
+    async fn keep_secret(
+        &self,
+        going: Going<'_>,
+        verified: Option<&Verified>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Halt> {
+        outcome.secret_version = None;
+        let account = self.database.find_by_owner(&going.resource.owner).await?;
+        outcome.account = account.filter(|account| account.life == Life::Live);
+        let (Some(account), Some(desired)) = (outcome.account.clone(), going.enforced()) else {
+            return Ok(());
+        };
+        let observed = self.observe(desired, verified, Some(account.clone())).await?;
+        let plan = plan_secret(desired, &observed.secret);
+        outcome.secret_version = match plan {
+            SecretPlan::Keep => observed.secret.version(verified),
+            SecretPlan::Refuse { .. } => None,
+            SecretPlan::Create | SecretPlan::Replace { .. } => {
+                self.declarations.still_going(going.resource).await?;
+                let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
+                self.execute_secret(&manifest, &observed.secret, &plan, outcome).await?
+            }
+        };
+        Ok(())
+    }
+
+    /// The account first: what its Secret holds is worth nothing then, if the rest is yet to be done.
+    async fn delete(
+        &self,
+        Going { resource, places, generation, .. }: Going<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Halt> {
+        let account = self.database.find_by_owner(&resource.owner).await?;
+        if let Some(account) = &account
+            && matches!(account.life, Life::Live | Life::Retained { .. })
+        {
+            self.declarations.still_going(resource).await?;
+            let action = Action::Delete { expected: account.version };
+            outcome.account = Some(self.commit(account.id, action, generation).await?);
+            outcome.done.push(Done::Disabled);
+        }
+        let mut secrets = match self.secrets.belonging_to(resource).await {
+            // A resource that never had an account has no Secret either.
+            Err(SecretError::Unlisted { .. }) if account.is_none() => return Ok(()),
+            secrets => secrets?,
+        };
+        if account.is_some() {
+            secrets.extend(places.iter().filter(|at| !secrets.contains(at)).cloned().collect::<Vec<_>>());
+        }
+        for at in secrets {
+            self.declarations.still_going(resource).await?;
             if self.secrets.remove(&at, resource).await? {
                 outcome.done.push(Done::SecretRemoved(at));
             }
@@ -83,57 +153,62 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn delete(&self, resource: &Belonging, generation: Option<i64>, outcome: &mut Outcome) -> Result<(), Halt> {
-        let Some(account) = self.database.find_by_owner(&resource.owner).await? else {
-            return Ok(());
-        };
-        if matches!(account.life, Life::Live | Life::Retained { .. }) {
-            self.declarations.still_going(resource).await?;
-            let action = Action::Delete { expected: account.version };
-            outcome.account = Some(self.commit(account.id, action, generation).await?);
-            outcome.done.push(Done::Disabled);
-        }
-        Ok(())
-    }
-
-    /// The Secret first: while it belongs to the resource, it would be collected with it.
-    async fn retain(
-        &self,
-        places: &[SecretRef],
-        resource: &Belonging,
-        generation: Option<i64>,
-        outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
+    /// The Secret first: one that is tied to the resource would be deleted with it.
+    async fn retain(&self, going: Going<'_>, outcome: &mut Outcome) -> Result<(), Halt> {
+        let resource = going.resource;
         let mut own = self.secrets.belonging_to(resource).await?;
-        for at in places {
-            if !own.contains(at) && self.goes_along(at, resource).await? {
+        for at in going.places {
+            if !own.contains(at) && self.is_own(at, resource).await? {
                 own.push(at.clone());
             }
         }
+        let mut stays = Vec::new();
         for at in own {
             self.declarations.still_going(resource).await?;
-            self.secrets.release(&at, resource).await?;
-            outcome.done.push(Done::SecretReleased(at));
+            if self.secrets.release(&at, resource).await? {
+                outcome.done.push(Done::SecretReleased(at));
+            } else {
+                stays.push(at);
+            }
         }
         let Some(account) = self.database.find_by_owner(&resource.owner).await? else {
             return Ok(());
         };
         if account.life == Life::Live {
+            self.put_back_if_gone(&account, going, outcome).await?;
             self.declarations.still_going(resource).await?;
             let action = Action::Retain { expected: account.version };
-            outcome.account = Some(self.commit(account.id, action, generation).await?);
+            outcome.account = Some(self.commit(account.id, action, going.generation).await?);
+            outcome.done.extend(stays.into_iter().map(Done::SecretReleased));
             outcome.done.push(Done::Retained);
         }
         Ok(())
     }
 
-    /// Whether the Secret at this place is the resource's own, and would be collected with it.
-    async fn goes_along(&self, at: &SecretRef, resource: &Belonging) -> Result<bool, Halt> {
-        let Sight::Found(found) = self.secrets.confirm(at).await? else {
-            return Ok(false);
+    /// Somebody may have deleted the Secret while nobody looked, the garbage collector for one. Once the resource is gone,
+    /// nobody would write it again, and nobody would have the keys of an account that goes on working.
+    async fn put_back_if_gone(&self, account: &Account, going: Going<'_>, outcome: &mut Outcome) -> Result<(), Halt> {
+        let Some(desired) = going.enforced().filter(|_| account.active_key().is_some()) else {
+            return Ok(());
         };
-        let metadata = found.metadata();
-        let is_tied = metadata.owner_references.iter().flatten().any(|owner| resource.is_controller(owner));
-        Ok(is_tied && resource.check(metadata).is_ok())
+        if !matches!(self.secrets.find(&desired.secret.at, None).await?, Sight::Absent) {
+            return Ok(());
+        }
+        self.declarations.still_going(going.resource).await?;
+        let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(account)?);
+        match self.secrets.create(&manifest).await {
+            Ok(_) => outcome.done.push(Done::SecretWritten(manifest.at)),
+            // It goes with its namespace, whatever is done.
+            Err(SecretError::Ending { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn is_own(&self, at: &SecretRef, resource: &Belonging) -> Result<bool, Halt> {
+        match self.secrets.confirm(at).await? {
+            Sight::Found(found) => Ok(resource.check(found.metadata()).is_ok()),
+            Sight::Absent | Sight::Unchanged => Ok(false),
+        }
     }
 }

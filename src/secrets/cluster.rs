@@ -2,14 +2,13 @@
 //! account needs no read, and an unchanged Secret none either.
 
 use super::said::{is_for_a_person, reason};
-use super::view::{View, Views};
+use super::view::{Look, View, Views};
 use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use crate::api::MANAGER;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
-use serde_json::json;
 use std::sync::Arc;
 
 /// The Secrets of a cluster.
@@ -73,6 +72,22 @@ impl Cluster {
         }
     }
 
+    /// Puts this in the place of the version of it that was found.
+    async fn overwrite(&self, at: &SecretRef, secret: &Secret) -> Result<Option<String>, SecretError> {
+        let view = self.view(&at.namespace)?;
+        match self.api(at).replace(&at.name, &as_manager(), secret).await {
+            Ok(secret) => {
+                view.note(at, &secret.metadata);
+                Ok(secret.metadata.resource_version)
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                view.contest(at);
+                Err(SecretError::Changed(at.clone()))
+            }
+            Err(error) => Err(refused(at, &error)),
+        }
+    }
+
     async fn read(&self, at: &SecretRef) -> Result<Option<FoundSecret>, SecretError> {
         let view = self.view(&at.namespace)?;
         let secret = self.api(at).get_opt(&at.name).await.map_err(|error| refused(at, &error))?;
@@ -88,8 +103,8 @@ impl Cluster {
 impl SecretStore for Cluster {
     async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
         match self.view(&at.namespace)?.look(at) {
-            Some(None) => Ok(Sight::Absent),
-            Some(Some(version)) if Some(version.as_str()) == verified => Ok(Sight::Unchanged),
+            Look::Nothing => Ok(Sight::Absent),
+            Look::Secret { version, is_tied: false } if Some(version.as_str()) == verified => Ok(Sight::Unchanged),
             _ => self.confirm(at).await,
         }
     }
@@ -99,8 +114,7 @@ impl SecretStore for Cluster {
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
-        let view = self.view(&wanted.owner.namespace)?;
-        Ok(wanted.uid.as_deref().map(|uid| view.controlled_by(uid)).unwrap_or_default())
+        Ok(self.view(&wanted.owner.namespace)?.belonging_to(wanted))
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
@@ -108,22 +122,10 @@ impl SecretStore for Cluster {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
-        let at = &manifest.at;
-        let view = self.view(&at.namespace)?;
         if found.is_stuck(manifest) {
             return self.remake(found, manifest).await;
         }
-        match self.api(at).replace(&at.name, &as_manager(), &found.put_right(manifest)).await {
-            Ok(secret) => {
-                view.note(at, &secret.metadata);
-                Ok(secret.metadata.resource_version)
-            }
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                view.contest(at);
-                Err(SecretError::Changed(at.clone()))
-            }
-            Err(error) => Err(refused(at, &error)),
-        }
+        self.overwrite(&manifest.at, &found.put_right(manifest)).await
     }
 
     async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
@@ -152,22 +154,15 @@ impl SecretStore for Cluster {
         }
     }
 
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
-        let view = self.view(&at.namespace)?;
-        let Some(found) = self.read(at).await? else {
-            return Ok(());
-        };
-        let owners = found.metadata().owner_references.iter().flatten();
-        let others: Vec<_> = owners.filter(|owner| !of.is_controller(owner)).collect();
-        let patch = json!({ "metadata": { "resourceVersion": found.version(), "ownerReferences": others } });
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        match self.api(at).patch(&at.name, &params, &Patch::Merge(patch)).await {
-            Ok(secret) => view.note(at, &secret.metadata),
-            Err(kube::Error::Api(status)) if status.is_conflict() => return Err(SecretError::Changed(at.clone())),
-            Err(kube::Error::Api(status)) if status.is_not_found() => view.forget(at),
-            Err(error) => return Err(refused(at, &error)),
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+        if matches!(self.view(&at.namespace)?.look(at), Look::Secret { is_tied: false, .. }) {
+            return Ok(false);
         }
-        Ok(())
+        match self.read(at).await?.filter(|found| of.check(found.metadata()).is_ok()).and_then(|found| found.untied(of))
+        {
+            None => Ok(false),
+            Some(untied) => self.overwrite(at, &untied).await.map(|_| true),
+        }
     }
 }
 
@@ -178,7 +173,17 @@ fn as_manager() -> PostParams {
 /// Overload, time-outs and trouble on the way pass by themselves; any other refusal somebody has to mend.
 pub(super) fn refused(at: &SecretRef, error: &kube::Error) -> SecretError {
     let (at, reason) = (at.clone(), reason(error));
+    if is_for_an_ending_namespace(error) {
+        return SecretError::Ending { at, reason };
+    }
     if is_for_a_person(error) { SecretError::Refused { at, reason } } else { SecretError::Unavailable { at, reason } }
+}
+
+fn is_for_an_ending_namespace(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 #[cfg(test)]

@@ -131,9 +131,9 @@ impl SecretStore for Directory {
         Ok(is_own)
     }
 
-    /// Without a cluster nothing collects a manifest: there is no ownership to take off.
-    async fn release(&self, _place: &SecretRef, _of: &Belonging) -> Result<(), SecretError> {
-        Ok(())
+    /// Without a cluster there is no garbage collector.
+    async fn release(&self, _place: &SecretRef, _of: &Belonging) -> Result<bool, SecretError> {
+        Ok(false)
     }
 }
 

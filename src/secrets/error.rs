@@ -21,6 +21,14 @@ pub enum SecretError {
         /// What was said.
         reason: String,
     },
+    /// The namespace is being deleted, and nothing new is taken in it.
+    #[error("the API server refused the Secret {at}: {reason}")]
+    Ending {
+        /// The Secret.
+        at: SecretRef,
+        /// What was said.
+        reason: String,
+    },
     /// The API server refuses for a reason that somebody has to mend: permissions, quota, an admission policy.
     #[error("the API server refused the Secret {at}: {reason}")]
     Refused {

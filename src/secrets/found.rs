@@ -1,8 +1,10 @@
 //! A Secret as it was found: whose it is, how it differs from what it should be, and which keys it holds.
 
 use super::manifest::{Data, KeyFields, SecretManifest, SecretRef, Wanted};
-use crate::account::{ApiKey, Owner, SecretKey};
-use crate::api::{APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, OWNER_ANNOTATION, VERSION};
+use crate::account::{ApiKey, KeyPair, Owner, SecretKey};
+#[cfg(test)]
+use crate::api::VERSION;
+use crate::api::{APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::BTreeMap;
@@ -23,15 +25,18 @@ pub struct Belonging {
 impl Belonging {
     /// Whether an object with this metadata is this resource's own, or else whose it is, in words.
     ///
-    /// A controller reference decides where there is one; without it, the owner annotation. A resource that was deleted
-    /// and made again under its name has a new UID and still owns its Secrets.
+    /// The owner annotation decides, unless the object has a controller: that is then its owner. A resource that was
+    /// deleted and made again under its name has a new UID and still owns its Secrets.
     ///
     /// # Errors
     /// The holder, in words for a person.
     pub fn check(&self, metadata: &ObjectMeta) -> Result<(), String> {
-        let noted = metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
+        self.check_holder(controller(metadata), noted_owner(metadata))
+    }
+
+    /// The same for an object with this controller and this owner annotation.
+    pub(super) fn check_holder(&self, controller: Option<&OwnerReference>, noted: Option<&str>) -> Result<(), String> {
         let noted_here = noted.is_some_and(|noted| *noted == self.owner.to_string());
-        let controller = controller(metadata);
         match (controller, noted) {
             (Some(controller), _) if self.is_controller(controller) => Ok(()),
             (Some(controller), _) if noted_here && self.is_namesake(controller) => Ok(()),
@@ -45,12 +50,19 @@ impl Belonging {
     }
 
     /// Whether this reference is to this very resource.
-    pub fn is_controller(&self, reference: &OwnerReference) -> bool {
+    fn is_controller(&self, reference: &OwnerReference) -> bool {
         self.uid.as_deref() == Some(reference.uid.as_str())
     }
 
-    /// The reference that lets the cluster collect a Secret with its resource; `None` where there is no cluster.
-    pub fn owner_reference(&self) -> Option<OwnerReference> {
+    /// Whether this reference is to this resource, or to one of its name before it was made again. With it, the cluster's
+    /// garbage collector deletes the Secret when it sees fit. Earlier versions put one on each Secret.
+    pub fn is_tie(&self, reference: &OwnerReference) -> bool {
+        self.is_controller(reference) || self.is_namesake(reference)
+    }
+
+    /// The reference that earlier versions put on a Secret; `None` where there is no cluster.
+    #[cfg(test)]
+    pub(crate) fn owner_reference(&self) -> Option<OwnerReference> {
         Some(OwnerReference {
             api_version: format!("{GROUP}/{VERSION}"),
             kind: KIND.to_owned(),
@@ -65,7 +77,6 @@ impl Belonging {
     pub(super) fn metadata(&self) -> ObjectMeta {
         ObjectMeta {
             annotations: Some(BTreeMap::from([(OWNER_ANNOTATION.to_owned(), self.owner.to_string())])),
-            owner_references: self.owner_reference().map(|reference| vec![reference]),
             ..ObjectMeta::default()
         }
     }
@@ -85,8 +96,28 @@ pub(super) fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
+/// What the owner annotation of an object says.
+pub(super) fn noted_owner(metadata: &ObjectMeta) -> Option<&str> {
+    metadata.annotations.as_ref()?.get(OWNER_ANNOTATION).map(String::as_str)
+}
+
+/// Whether a reference to an `ApiAccount` has the cluster's garbage collector decide when the object goes.
+pub(super) fn is_tied(metadata: &ObjectMeta) -> bool {
+    metadata.owner_references.iter().flatten().any(is_account)
+}
+
+/// The names of the ApiAccounts that an object with this controller and this owner annotation may belong to.
+pub(super) fn accounts_of<'a>(
+    controller: Option<&'a OwnerReference>,
+    noted: Option<&'a str>,
+) -> impl Iterator<Item = &'a str> {
+    let controller = controller.filter(|owner| is_account(owner)).map(|owner| owner.name.as_str());
+    let noted = noted.and_then(|noted| noted.rsplit_once('/')).map(|(_, name)| name);
+    controller.into_iter().chain(noted.filter(move |noted| Some(*noted) != controller))
+}
+
 /// Whether this reference is to an `ApiAccount`, whichever.
-pub fn is_account(reference: &OwnerReference) -> bool {
+pub(super) fn is_account(reference: &OwnerReference) -> bool {
     let group = reference.api_version.split_once('/').map(|(group, _)| group);
     group == Some(GROUP) && reference.kind == KIND
 }
@@ -134,13 +165,35 @@ impl FoundSecret {
         let annotations = secret.metadata.annotations.get_or_insert_default();
         annotations.retain(|name, _| !stale_annotations.contains(name));
         annotations.extend(wanted.metadata.annotations.into_iter().flatten());
-        if let Some(reference) = manifest.belonging.owner_reference() {
-            let owners = secret.metadata.owner_references.get_or_insert_default();
-            owners.retain(|owner| owner.controller != Some(true) && owner.uid != reference.uid);
-            owners.push(reference);
-        }
+        untie(&mut secret.metadata, &manifest.belonging);
         secret.data = wanted.data;
         secret
+    }
+
+    /// The same Secret without the references that tie it to this resource; `None` if it has none.
+    pub fn untied(&self, of: &Belonging) -> Option<Secret> {
+        self.is_tied_to(of).then(|| {
+            let mut secret = self.object.clone();
+            untie(&mut secret.metadata, of);
+            secret.data = Some(self.data.iter().map(|(key, value)| (key.clone(), value.to_bytes())).collect());
+            secret
+        })
+    }
+
+    fn is_tied_to(&self, of: &Belonging) -> bool {
+        self.metadata().owner_references.iter().flatten().any(|reference| of.is_tie(reference))
+    }
+
+    /// Whether nothing on this Secret says whose it is but this program's label: somebody may have taken the owner annotation
+    /// off. What it holds tells then.
+    pub fn may_have_lost_its_owner(&self) -> bool {
+        let metadata = self.metadata();
+        is_watched(metadata) && controller(metadata).is_none() && noted_owner(metadata).is_none()
+    }
+
+    /// Whether the pair that it holds is this one.
+    pub fn holds(&self, pair: &KeyPair) -> bool {
+        self.keys().is_some_and(|(api_key, secret_key)| api_key == pair.api_key && secret_key == pair.secret_key)
     }
 
     /// Whether the API server would refuse to have it put right: its data are wrong, and somebody made it immutable.
@@ -156,7 +209,8 @@ impl FoundSecret {
         Secret { metadata, immutable: None, ..right }
     }
 
-    /// Which parts differ from the manifest, by name: `data.KEY`, `label NAME`, `annotation NAME`, `owner`. Never a value.
+    /// Which parts differ from the manifest, by name: `data.KEY`, `label NAME`, `annotation NAME`, `owner reference`.
+    /// Never a value.
     pub fn differences(&self, manifest: &SecretManifest) -> Vec<String> {
         let mut parts = Vec::new();
         for key in union(&self.data, &manifest.data) {
@@ -174,10 +228,8 @@ impl FoundSecret {
                 wanted.iter().filter(|(name, value)| found.get(*name) != Some(value)).map(|(name, _)| name.clone());
             parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));
         }
-        if let Some(reference) = manifest.belonging.owner_reference()
-            && !self.metadata().owner_references.iter().flatten().any(|found| *found == reference)
-        {
-            parts.push("owner".to_owned());
+        if self.is_tied_to(&manifest.belonging) {
+            parts.push("owner reference".to_owned());
         }
         parts
     }
@@ -213,6 +265,19 @@ impl FoundSecret {
         let secret_key = only(texts().flat_map(SecretKey::parse))?;
         Some((api_key, secret_key))
     }
+}
+
+/// Takes the references off that tie an object to this resource; those of others stay.
+fn untie(metadata: &mut ObjectMeta, from: &Belonging) {
+    if let Some(owners) = &mut metadata.owner_references {
+        owners.retain(|owner| !from.is_tie(owner));
+    }
+    metadata.owner_references.take_if(|owners| owners.is_empty());
+}
+
+/// Whether the watch, which asks for this program's label, shows it.
+pub(super) fn is_watched(metadata: &ObjectMeta) -> bool {
+    metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|by| by == MANAGER)
 }
 
 fn union<'a, V>(a: &'a BTreeMap<String, V>, b: &'a BTreeMap<String, V>) -> std::collections::BTreeSet<&'a String> {

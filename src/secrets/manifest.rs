@@ -85,6 +85,12 @@ impl fmt::Debug for Data {
     }
 }
 
+impl Data {
+    pub(super) fn to_bytes(&self) -> ByteString {
+        ByteString(self.0.to_vec())
+    }
+}
+
 impl From<&str> for Data {
     fn from(text: &str) -> Self {
         Self(Zeroizing::new(text.as_bytes().to_vec()))
@@ -119,11 +125,10 @@ impl SecretManifest {
                 namespace: Some(self.at.namespace.clone()),
                 labels: Some(self.labels.clone()),
                 annotations: Some(self.annotations.clone()),
-                owner_references: self.belonging.owner_reference().map(|reference| vec![reference]),
                 ..ObjectMeta::default()
             },
             type_: Some("Opaque".to_owned()),
-            data: Some(self.data.iter().map(|(key, value)| (key.clone(), ByteString(value.0.to_vec()))).collect()),
+            data: Some(self.data.iter().map(|(key, value)| (key.clone(), value.to_bytes())).collect()),
             ..Secret::default()
         }
     }

@@ -11,7 +11,7 @@ mod survey;
 pub mod view;
 
 pub use error::SecretError;
-pub use found::{Belonging, FoundSecret, is_account};
+pub use found::{Belonging, FoundSecret};
 pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
 pub use rehearsal::Rehearsal;
 pub use survey::{Survey, Written};
@@ -51,8 +51,9 @@ pub trait SecretStore: Send + Sync {
     /// else's is left.
     async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError>;
 
-    /// Takes the resource's ownership off its Secret, so that the Secret outlives it.
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError>;
+    /// Takes the references off the resource's Secret that have the cluster's garbage collector delete it with the resource,
+    /// and answers whether there were any.
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError>;
 }
 
 /// What a [`SecretStore`] sees at a place.

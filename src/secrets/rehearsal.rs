@@ -148,8 +148,15 @@ impl SecretStore for Rehearsal {
         Ok(found)
     }
 
-    /// Who owns a Secret that stays makes no difference to anything that a rehearsal goes on to do.
-    async fn release(&self, _at: &SecretRef, _of: &Belonging) -> Result<(), SecretError> {
-        Ok(())
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+        let untied = match self.find(at, None).await? {
+            Sight::Found(found) if of.check(found.metadata()).is_ok() => found.untied(of),
+            Sight::Found(_) | Sight::Absent | Sight::Unchanged => None,
+        };
+        let is_tied = untied.is_some();
+        if let Some(untied) = untied {
+            self.write(at, of, untied);
+        }
+        Ok(is_tied)
     }
 }

@@ -2,11 +2,10 @@
 //! with is known from that, and contents are read on request alone.
 
 use super::cluster::refused;
-use super::found::{controller, is_account};
+use super::found::{accounts_of, controller, is_account, is_tied, noted_owner};
 use super::manifest::Data;
 use super::{Belonging, FoundSecret, SecretError, SecretLayout, SecretRef, Sight};
 use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair};
-use crate::api::OWNER_ANNOTATION;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
@@ -18,7 +17,8 @@ use zeroize::Zeroizing;
 #[derive(Default)]
 pub struct Survey {
     seen: HashMap<SecretRef, ObjectMeta>,
-    by_controller: HashMap<String, Vec<SecretRef>>,
+    /// By namespace and name of the ApiAccounts that they may belong to.
+    by_account: HashMap<(String, String), Vec<SecretRef>>,
     /// Reads contents; without it, they are what was taken for granted.
     reader: Option<Client>,
     granted: Mutex<HashMap<SecretRef, Written>>,
@@ -50,8 +50,8 @@ impl Survey {
         if self.has(&at) {
             return;
         }
-        if let Some(controller) = controller(&metadata) {
-            self.by_controller.entry(controller.uid.clone()).or_default().push(at.clone());
+        for name in accounts_of(controller(&metadata), noted_owner(&metadata)) {
+            self.by_account.entry((at.namespace.clone(), name.to_owned())).or_default().push(at.clone());
         }
         self.seen.insert(at, metadata);
     }
@@ -75,7 +75,7 @@ impl Survey {
         let Some(metadata) = self.seen.get(at) else {
             return Ok(Sight::Absent);
         };
-        if verified.is_some() && metadata.resource_version.as_deref() == verified {
+        if verified.is_some() && metadata.resource_version.as_deref() == verified && !is_tied(metadata) {
             return Ok(Sight::Unchanged);
         }
         let found = match &self.reader {
@@ -96,7 +96,9 @@ impl Survey {
     }
 
     pub(super) fn belonging_to(&self, wanted: &Belonging) -> Vec<SecretRef> {
-        wanted.uid.as_ref().and_then(|uid| self.by_controller.get(uid)).cloned().unwrap_or_default()
+        let account = (wanted.owner.namespace.clone(), wanted.owner.name.clone());
+        let is_own = |at: &&SecretRef| self.seen.get(*at).is_some_and(|metadata| wanted.check(metadata).is_ok());
+        self.by_account.get(&account).into_iter().flatten().filter(is_own).cloned().collect()
     }
 
     /// A panic elsewhere cannot leave the map half changed.
@@ -131,8 +133,7 @@ fn some_keys() -> BTreeMap<String, Data> {
 }
 
 fn is_an_accounts(metadata: &ObjectMeta) -> bool {
-    let is_noted = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OWNER_ANNOTATION));
-    is_noted || controller(metadata).is_some_and(is_account)
+    noted_owner(metadata).is_some() || controller(metadata).is_some_and(is_account)
 }
 
 #[cfg(test)]
@@ -216,7 +217,7 @@ mod tests {
         });
         let client = Client::new(service, "ns");
         let (_, metadata) = ours();
-        let mut namesake = metadata.owner_references.clone();
+        let mut namesake = belonging("u").owner_reference().map(|reference| vec![reference]);
         namesake.iter_mut().flatten().for_each(|owner| owner.api_version = format!("{GROUP}.example/v1"));
         for owner_references in [None, namesake] {
             let foreign = ObjectMeta { annotations: None, owner_references, ..metadata.clone() };

@@ -2,9 +2,10 @@
 //!
 //! A watch lags behind our own writes; of two reports, the one of the later version counts.
 
-use super::SecretRef;
-use super::found::controller;
-use crate::api::{MANAGED_BY_LABEL, MANAGER, is_later_version as is_later};
+use super::found::{accounts_of, controller, is_tied, is_watched, noted_owner};
+use super::{Belonging, SecretRef};
+use crate::account::Owner;
+use crate::api::is_later_version as is_later;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PartialObjectMeta;
@@ -30,6 +31,14 @@ impl Views {
             Self::Namespaces(views) => views.get(namespace),
         }
     }
+
+    /// The owners that Secrets are annotated with in their own namespace, each as often as there are such Secrets.
+    pub fn owners(&self) -> Vec<Owner> {
+        match self {
+            Self::Cluster(view) => view.owners(),
+            Self::Namespaces(views) => views.values().flat_map(|view| view.owners()).collect(),
+        }
+    }
 }
 
 /// The Secrets this program manages, by metadata.
@@ -39,7 +48,7 @@ pub struct View(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     seen: HashMap<SecretRef, Glimpse>,
-    by_controller: HashMap<String, BTreeSet<SecretRef>>,
+    by_account: HashMap<Account, BTreeSet<SecretRef>>,
     /// Places where the view turned out wrong: Secrets of others, which the watch does not show. To be read each time.
     contested: HashSet<SecretRef>,
     /// Counts the listings, so that what a new listing lacks can be told.
@@ -50,11 +59,40 @@ struct State {
     complete: bool,
 }
 
+/// What is kept of a Secret's metadata: there may be very many.
 #[derive(Debug)]
 struct Glimpse {
     version: String,
-    controller: Option<OwnerReference>,
+    controller: Option<Box<OwnerReference>>,
+    /// What the owner annotation says.
+    noted: Option<Box<str>>,
+    is_tied: bool,
     listing: u64,
+}
+
+/// An ApiAccount that Secrets may belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a view knows of a place.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Only reading will tell.
+    Unknown,
+    /// There is no Secret.
+    Nothing,
+    /// There is a Secret.
+    Secret {
+        /// Its version.
+        version: String,
+        /// Whether the cluster's garbage collector may delete it together with an ApiAccount.
+        is_tied: bool,
+    },
 }
 
 /// What an event of the watch says that was not known.
@@ -62,26 +100,19 @@ struct Glimpse {
 pub enum News {
     /// Nothing: an echo of our own writing, or something older.
     Nothing,
-    /// That its Secret has changed, or is gone.
-    This,
-    /// That these are gone, each of which had this controller: a new listing lacks them.
-    Gone(Vec<(SecretRef, OwnerReference)>),
-}
-
-impl News {
-    fn if_so(is_news: bool) -> Self {
-        if is_news { Self::This } else { Self::Nothing }
-    }
+    /// That Secrets were changed or are gone which these may own, or owned until then.
+    Of(BTreeSet<Account>),
 }
 
 impl View {
-    /// The version of the Secret at this place: `Some(None)` if there is none, `None` if only reading will tell.
-    pub fn look(&self, at: &SecretRef) -> Option<Option<String>> {
+    /// What is at this place.
+    pub fn look(&self, at: &SecretRef) -> Look {
         let state = self.state();
-        if state.contested.contains(at) {
-            return None;
+        match state.seen.get(at) {
+            _ if state.contested.contains(at) => Look::Unknown,
+            None => Look::Nothing,
+            Some(Glimpse { version, is_tied, .. }) => Look::Secret { version: version.clone(), is_tied: *is_tied },
         }
-        Some(state.seen.get(at).map(|glimpse| glimpse.version.clone()))
     }
 
     /// Whether there was a listing; until then the view is empty and says nothing of what there is.
@@ -102,9 +133,22 @@ impl View {
         self.state().refused = Some(reason.to_owned());
     }
 
-    /// The Secrets whose controller has this UID.
-    pub fn controlled_by(&self, uid: &str) -> Vec<SecretRef> {
-        self.state().by_controller.get(uid).into_iter().flatten().cloned().collect()
+    /// The Secrets of this resource, in its own namespace.
+    pub fn belonging_to(&self, wanted: &Belonging) -> Vec<SecretRef> {
+        let state = self.state();
+        let account = Account { namespace: wanted.owner.namespace.clone(), name: wanted.owner.name.clone() };
+        let is_own = |at: &&SecretRef| {
+            state.seen.get(*at).is_some_and(|seen| wanted.check_holder(seen.controller(), seen.noted()).is_ok())
+        };
+        state.by_account.get(&account).into_iter().flatten().filter(is_own).cloned().collect()
+    }
+
+    fn owners(&self) -> Vec<Owner> {
+        let state = self.state();
+        let owner = |(at, seen): (&SecretRef, &Glimpse)| {
+            Owner::parse(seen.noted()?).filter(|owner| owner.namespace == at.namespace)
+        };
+        state.seen.iter().filter_map(owner).collect()
     }
 
     /// Takes in what was just written or read.
@@ -132,25 +176,27 @@ impl View {
                 state.listing += 1;
                 News::Nothing
             }
-            Event::InitApply(secret) | Event::Apply(secret) => {
-                News::if_so(place(&secret.metadata).is_some_and(|at| state.note(&at, &secret.metadata)))
-            }
+            Event::InitApply(secret) | Event::Apply(secret) => match place(&secret.metadata) {
+                Some(at) => state.note(&at, &secret.metadata).map_or(News::Nothing, News::Of),
+                None => News::Nothing,
+            },
             Event::InitDone => {
                 state.refused = None;
                 state.complete = true;
                 let listing = state.listing;
                 let gone: Vec<_> =
                     state.seen.iter().filter(|(_, seen)| seen.listing < listing).map(|(at, _)| at.clone()).collect();
-                News::Gone(gone.into_iter().filter_map(|at| Some((at.clone(), state.forget(&at)?))).collect())
+                News::Of(gone.iter().flat_map(|at| state.forget(at)).collect())
             }
-            Event::Delete(secret) => News::if_so(place(&secret.metadata).is_some_and(|at| {
+            Event::Delete(secret) => {
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
-                let current = state.seen.get(&at).is_some_and(|seen| !is_later(&seen.version, version));
-                if current {
-                    state.forget(&at);
+                let is_current =
+                    |at: &SecretRef| state.seen.get(at).is_some_and(|seen| !is_later(&seen.version, version));
+                match place(&secret.metadata).filter(is_current) {
+                    Some(at) => News::Of(state.forget(&at).into_iter().collect()),
+                    None => News::Nothing,
                 }
-                current
-            })),
+            }
         }
     }
 
@@ -161,8 +207,8 @@ impl View {
 }
 
 impl State {
-    /// Answers whether this is later than what was known.
-    fn note(&mut self, at: &SecretRef, metadata: &ObjectMeta) -> bool {
+    /// Answers whom it may belong to, now or until now; `None` if something later is known.
+    fn note(&mut self, at: &SecretRef, metadata: &ObjectMeta) -> Option<BTreeSet<Account>> {
         if is_watched(metadata) {
             self.contested.remove(at);
         }
@@ -172,33 +218,52 @@ impl State {
             && !is_later(&version, &seen.version)
         {
             seen.listing = listing;
-            return false;
+            return None;
         }
-        self.forget(at);
-        let controller = controller(metadata).cloned();
-        if let Some(controller) = &controller {
-            self.by_controller.entry(controller.uid.clone()).or_default().insert(at.clone());
+        let mut concerned: BTreeSet<Account> = self.forget(at).into_iter().collect();
+        let glimpse = Glimpse {
+            version,
+            controller: controller(metadata).cloned().map(Box::new),
+            noted: noted_owner(metadata).map(Box::from),
+            is_tied: is_tied(metadata),
+            listing,
+        };
+        for account in glimpse.accounts(at) {
+            self.by_account.entry(account.clone()).or_default().insert(at.clone());
+            concerned.insert(account);
         }
-        self.seen.insert(at.clone(), Glimpse { version, controller, listing });
-        true
+        self.seen.insert(at.clone(), glimpse);
+        Some(concerned)
     }
 
-    /// Answers which controller it had.
-    fn forget(&mut self, at: &SecretRef) -> Option<OwnerReference> {
-        let controller = self.seen.remove(at)?.controller?;
-        if let Some(secrets) = self.by_controller.get_mut(&controller.uid) {
-            secrets.remove(at);
-            if secrets.is_empty() {
-                self.by_controller.remove(&controller.uid);
+    /// Answers whom it may have belonged to.
+    fn forget(&mut self, at: &SecretRef) -> Vec<Account> {
+        let accounts = self.seen.remove(at).map(|seen| seen.accounts(at)).unwrap_or_default();
+        for account in &accounts {
+            if let Some(secrets) = self.by_account.get_mut(account) {
+                secrets.remove(at);
+                if secrets.is_empty() {
+                    self.by_account.remove(account);
+                }
             }
         }
-        Some(controller)
+        accounts
     }
 }
 
-/// Whether the watch, which asks for this program's label, shows it.
-fn is_watched(metadata: &ObjectMeta) -> bool {
-    metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|by| by == MANAGER)
+impl Glimpse {
+    fn controller(&self) -> Option<&OwnerReference> {
+        self.controller.as_deref()
+    }
+
+    fn noted(&self) -> Option<&str> {
+        self.noted.as_deref()
+    }
+
+    fn accounts(&self, at: &SecretRef) -> Vec<Account> {
+        let account = |name: &str| Account { namespace: at.namespace.clone(), name: name.to_owned() };
+        accounts_of(self.controller(), self.noted()).map(account).collect()
+    }
 }
 
 fn place(metadata: &ObjectMeta) -> Option<SecretRef> {
@@ -208,18 +273,27 @@ fn place(metadata: &ObjectMeta) -> Option<SecretRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::ClusterId;
+    use crate::api::OWNER_ANNOTATION;
+    use std::collections::BTreeMap;
 
     fn at(name: &str) -> SecretRef {
         SecretRef { namespace: "ns".to_owned(), name: name.to_owned() }
     }
 
-    fn metadata(name: &str, version: u64, controller: Option<&str>) -> ObjectMeta {
-        let owner = |uid: &str| OwnerReference { uid: uid.to_owned(), controller: Some(true), ..Default::default() };
+    fn belonging(owner: &str) -> Belonging {
+        let cluster = ClusterId::parse("here").unwrap();
+        let owner = Owner { cluster, namespace: "ns".to_owned(), name: owner.to_owned() };
+        Belonging { owner, uid: Some("u".to_owned()) }
+    }
+
+    fn metadata(name: &str, version: u64, owner: Option<&str>) -> ObjectMeta {
+        let noted = |owner: &str| BTreeMap::from([(OWNER_ANNOTATION.to_owned(), format!("here/ns/{owner}"))]);
         ObjectMeta {
             namespace: Some("ns".to_owned()),
             name: Some(name.to_owned()),
             resource_version: Some(version.to_string()),
-            owner_references: controller.map(|uid| vec![owner(uid)]),
+            annotations: owner.map(noted),
             ..ObjectMeta::default()
         }
     }
@@ -229,64 +303,96 @@ mod tests {
         version: u64,
         wrap: fn(PartialObjectMeta<Secret>) -> Event<PartialObjectMeta<Secret>>,
     ) -> Event<PartialObjectMeta<Secret>> {
-        wrap(PartialObjectMeta { metadata: metadata(name, version, Some("u")), ..PartialObjectMeta::default() })
+        wrap(PartialObjectMeta { metadata: metadata(name, version, Some("acme")), ..PartialObjectMeta::default() })
+    }
+
+    fn news_of(accounts: &[&str]) -> News {
+        let account = |name: &&str| Account { namespace: "ns".to_owned(), name: (*name).to_owned() };
+        News::Of(accounts.iter().map(account).collect())
+    }
+
+    fn version(view: &View, name: &str) -> Option<String> {
+        match view.look(&at(name)) {
+            Look::Secret { version, .. } => Some(version),
+            Look::Nothing => None,
+            Look::Unknown => panic!("only reading will tell"),
+        }
     }
 
     #[test]
     fn an_echo_of_our_own_writing_is_no_news_and_a_later_change_is() {
         let view = View::default();
-        view.note(&at("a"), &metadata("a", 9, Some("u")));
+        view.note(&at("a"), &metadata("a", 9, Some("acme")));
         assert_eq!(view.observe(&event("a", 9, Event::Apply)), News::Nothing);
-        assert_eq!(view.observe(&event("a", 10, Event::Apply)), News::This);
-        assert_eq!(view.look(&at("a")), Some(Some("10".to_owned())));
+        assert_eq!(view.observe(&event("a", 10, Event::Apply)), news_of(&["acme"]));
+        assert_eq!(version(&view, "a").as_deref(), Some("10"));
     }
 
     #[test]
     fn a_late_report_does_not_undo_a_later_one() {
         let view = View::default();
-        view.note(&at("a"), &metadata("a", 10, Some("u")));
+        view.note(&at("a"), &metadata("a", 10, Some("acme")));
         assert_eq!(view.observe(&event("a", 9, Event::Apply)), News::Nothing);
         assert_eq!(view.observe(&event("a", 9, Event::Delete)), News::Nothing);
-        assert_eq!(view.look(&at("a")), Some(Some("10".to_owned())));
-        assert_eq!(view.observe(&event("a", 11, Event::Delete)), News::This);
-        assert_eq!(view.look(&at("a")), Some(None));
-        assert!(view.controlled_by("u").is_empty());
+        assert_eq!(version(&view, "a").as_deref(), Some("10"));
+        assert_eq!(view.observe(&event("a", 11, Event::Delete)), news_of(&["acme"]));
+        assert_eq!(version(&view, "a"), None);
+        assert!(view.belonging_to(&belonging("acme")).is_empty());
     }
 
     #[test]
     fn a_new_listing_drops_what_it_lacks_but_not_what_was_written_since() {
         let view = View::default();
-        view.note(&at("gone"), &metadata("gone", 1, Some("u")));
+        view.note(&at("gone"), &metadata("gone", 1, Some("acme")));
         view.note(&at("kept"), &metadata("kept", 2, None));
         view.observe(&Event::Init);
         assert_eq!(view.observe(&event("kept", 2, Event::InitApply)), News::Nothing);
         view.note(&at("written"), &metadata("written", 5, None));
-        let News::Gone(gone) = view.observe(&Event::InitDone) else { panic!("a listing tells what is gone") };
-        assert_eq!(
-            gone.iter().map(|(at, owner)| (at.name.as_str(), owner.uid.as_str())).collect::<Vec<_>>(),
-            [("gone", "u")]
-        );
-        assert_eq!(view.look(&at("gone")), Some(None));
-        assert!(view.look(&at("kept")).flatten().is_some());
-        assert!(view.look(&at("written")).flatten().is_some());
+        assert_eq!(view.observe(&Event::InitDone), news_of(&["acme"]));
+        assert_eq!(version(&view, "gone"), None);
+        assert!(version(&view, "kept").is_some());
+        assert!(version(&view, "written").is_some());
     }
 
     #[test]
     fn a_contested_place_is_read_until_it_is_free() {
         let view = View::default();
         view.contest(&at("a"));
-        assert_eq!(view.look(&at("a")), None);
+        assert_eq!(view.look(&at("a")), Look::Unknown);
         view.forget(&at("a"));
-        assert_eq!(view.look(&at("a")), Some(None));
+        assert_eq!(view.look(&at("a")), Look::Nothing);
     }
 
     #[test]
-    fn a_secret_is_found_by_its_controller_until_it_changes_hands() {
+    fn a_secret_is_found_by_its_owner_until_it_changes_hands_which_is_news_for_both() {
         let view = View::default();
-        view.note(&at("a"), &metadata("a", 1, Some("u")));
-        assert_eq!(view.controlled_by("u"), [at("a")]);
-        view.note(&at("a"), &metadata("a", 2, Some("v")));
-        assert!(view.controlled_by("u").is_empty());
-        assert_eq!(view.controlled_by("v"), [at("a")]);
+        view.note(&at("a"), &metadata("a", 1, Some("other")));
+        assert_eq!(view.belonging_to(&belonging("other")), [at("a")]);
+        assert_eq!(view.observe(&event("a", 2, Event::Apply)), news_of(&["acme", "other"]));
+        assert!(view.belonging_to(&belonging("other")).is_empty());
+        assert_eq!(view.belonging_to(&belonging("acme")), [at("a")]);
+        let stripped = PartialObjectMeta { metadata: metadata("a", 3, None), ..PartialObjectMeta::default() };
+        assert_eq!(view.observe(&Event::Apply(stripped)), news_of(&["acme"]), "else nobody would put it back");
+    }
+
+    #[test]
+    fn a_copy_in_another_namespace_belongs_to_nobody() {
+        let view = View::default();
+        let elsewhere = SecretRef { namespace: "elsewhere".to_owned(), ..at("a") };
+        let copy = ObjectMeta { namespace: Some("elsewhere".to_owned()), ..metadata("a", 1, Some("acme")) };
+        view.note(&elsewhere, &copy);
+        assert!(view.belonging_to(&belonging("acme")).is_empty());
+        assert_eq!(Views::Cluster(Arc::new(view)).owners(), []);
+    }
+
+    #[test]
+    fn a_secret_that_the_garbage_collector_may_delete_is_told() {
+        let view = View::default();
+        let reference = belonging("acme").owner_reference().unwrap();
+        let tied = ObjectMeta { owner_references: Some(vec![reference]), ..metadata("a", 1, Some("acme")) };
+        view.note(&at("a"), &tied);
+        assert_eq!(view.look(&at("a")), Look::Secret { version: "1".to_owned(), is_tied: true });
+        view.note(&at("a"), &metadata("a", 2, Some("acme")));
+        assert_eq!(view.look(&at("a")), Look::Secret { version: "2".to_owned(), is_tied: false });
     }
 }

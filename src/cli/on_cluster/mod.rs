@@ -11,7 +11,7 @@ use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
 use crate::database::DatabaseError;
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Refusal, awaits_confirmation};
+use crate::reconcile::{DeletionPolicy, Desired, Going, Outcome, Reconciler, Refusal, awaits_confirmation};
 use crate::secrets;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};
 use anyhow::{Result, anyhow};
@@ -130,7 +130,10 @@ impl OnCluster {
         match self.resources.get(owner) {
             Some(resource) => self.delete(resource, reconciler).await,
             None if self.grips => self.held(),
-            None => reconciler.prune(&Belonging { owner: owner.clone(), uid: None }).await,
+            None => {
+                let belonging = Belonging { owner: owner.clone(), uid: None };
+                reconciler.release(Going::of(&belonging), DeletionPolicy::Delete).await
+            }
         }
     }
 
@@ -139,9 +142,7 @@ impl OnCluster {
         match &resource.policy {
             Err(invalid) => Outcome::refused(Refusal::InvalidSpec(invalid.clone())),
             Ok(_) if self.grips && resource.is_for_brake => self.held(),
-            // The cluster collects the Secrets.
-            Ok(DeletionPolicy::Delete) => reconciler.prune(&resource.belonging).await,
-            Ok(DeletionPolicy::Retain) => reconciler.release(&resource.belonging, DeletionPolicy::Retain, None).await,
+            Ok(policy) => reconciler.release(resource.going(), *policy).await,
         }
     }
 

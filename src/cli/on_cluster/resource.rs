@@ -4,7 +4,9 @@ use super::outlives::outlives;
 use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, InvalidSpec, Verified, deletion_policy, is_confirmed, is_paused};
+use crate::reconcile::{
+    DeletionPolicy, Desired, Going, InvalidSpec, Verified, deletion_policy, is_confirmed, is_paused, secret_places,
+};
 use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -27,6 +29,14 @@ pub struct Resource {
     pub is_going: bool,
     /// Whether its deletion is for the controller's brake to decide.
     pub is_for_brake: bool,
+    /// What matters at its end; `None` if that is not to come.
+    end: Option<Box<End>>,
+}
+
+/// What a resource that goes declares, and where its Secret may be.
+struct End {
+    desired: Option<Desired>,
+    places: Vec<SecretRef>,
 }
 
 impl Resource {
@@ -35,17 +45,35 @@ impl Resource {
         let status = resource.status.as_ref();
         let metadata = &resource.metadata;
         let annotation = |name| metadata.annotations.as_ref()?.get(name).filter(|_| outlives(metadata, name));
+        let is_going = metadata.deletion_timestamp.is_some();
+        let owner = Owner::of(resource, cluster);
+        let end = (is_going || manifest.is_none()).then(|| {
+            let places = secret_places(&owner, &resource.spec, status);
+            Box::new(End { desired: Desired::parse(resource, cluster).ok(), places })
+        });
         let is_as_declared = manifest.is_some_and(|manifest| has_spec_of(resource, &manifest.desired));
         Self {
-            belonging: Belonging { owner: Owner::of(resource, cluster), uid: metadata.uid.clone() },
+            belonging: Belonging { owner, uid: metadata.uid.clone() },
             generation: metadata.generation.filter(|_| is_as_declared),
             rotate: annotation(ROTATE_ANNOTATION).cloned(),
             paused: is_paused(metadata) && outlives(metadata, PAUSED_ANNOTATION),
             verified: status.and_then(Verified::of),
             written: status.and_then(|status| written(resource, status)),
             policy: deletion_policy(&resource.spec),
-            is_going: metadata.deletion_timestamp.is_some(),
+            is_going,
             is_for_brake: is_for_brake(resource),
+            end,
+        }
+    }
+
+    /// What is known of its end.
+    pub fn going(&self) -> Going<'_> {
+        let end = self.end.as_deref();
+        Going {
+            resource: &self.belonging,
+            desired: end.and_then(|end| end.desired.as_ref()),
+            places: end.map(|end| end.places.as_slice()).unwrap_or_default(),
+            generation: None,
         }
     }
 

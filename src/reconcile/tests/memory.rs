@@ -7,6 +7,7 @@ use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, Secret
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -208,6 +209,11 @@ impl Secrets {
     }
 }
 
+/// Whether the garbage collector may delete it together with anything.
+fn is_tied(metadata: &ObjectMeta) -> bool {
+    metadata.owner_references.is_some()
+}
+
 #[async_trait]
 impl SecretStore for Secrets {
     async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
@@ -216,7 +222,9 @@ impl SecretStore for Secrets {
         }
         Ok(match lock(&self.objects).get(at) {
             None => Sight::Absent,
-            Some(secret) if verified.is_some() && secret.metadata.resource_version.as_deref() == verified => {
+            Some(Secret { metadata, .. })
+                if verified.is_some() && metadata.resource_version.as_deref() == verified && !is_tied(metadata) =>
+            {
                 Sight::Unchanged
             }
             Some(secret) => Sight::Found(Box::new(FoundSecret::new(at.clone(), secret.clone()))),
@@ -229,11 +237,11 @@ impl SecretStore for Secrets {
     }
 
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
-        let is_own = |secret: &Secret| {
-            secret.metadata.owner_references.iter().flatten().any(|owner| wanted.is_controller(owner))
-        };
         let unseen = lock(&self.unseen);
-        let own = |(at, secret): (&SecretRef, &Secret)| (is_own(secret) && !unseen.contains(at)).then(|| at.clone());
+        let is_own = |at: &SecretRef, secret: &Secret| {
+            at.namespace == wanted.owner.namespace && !unseen.contains(at) && wanted.check(&secret.metadata).is_ok()
+        };
+        let own = |(at, secret): (&SecretRef, &Secret)| is_own(at, secret).then(|| at.clone());
         Ok(lock(&self.objects).iter().filter_map(own).collect())
     }
 
@@ -267,13 +275,10 @@ impl SecretStore for Secrets {
         Ok(is_own)
     }
 
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
-        let secret = lock(&self.objects).get(at).cloned();
-        if let Some(mut secret) = secret {
-            secret.metadata.owner_references.get_or_insert_default().retain(|owner| !of.is_controller(owner));
-            self.put(at, secret);
-        }
-        Ok(())
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+        let secret = lock(&self.objects).get(at).cloned().filter(|secret| of.check(&secret.metadata).is_ok());
+        let untied = secret.and_then(|secret| FoundSecret::new(at.clone(), secret).untied(of));
+        Ok(untied.map(|untied| self.put(at, untied)).is_some())
     }
 }
 

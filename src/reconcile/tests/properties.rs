@@ -196,7 +196,10 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
         Place::Own { layout, keys, spoilt, uid, unseen } => {
             hidden = unseen;
             let belonging = Belonging { owner: owner("acme"), uid: uid.then(|| UID.to_owned()) };
+            let tie = belonging.owner_reference();
             let mut secret = SecretManifest::new(&layout, belonging, &pair(keys)).to_secret();
+            // As an earlier version wrote it.
+            secret.metadata.owner_references = tie.map(|tie| vec![tie]);
             let data = secret.data.get_or_insert_default();
             data.extend(spoilt.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
             secret

@@ -4,7 +4,7 @@ use super::memory::{Accounts, lock};
 use super::properties::{desired, everything, owner, reconciler_at, run, world};
 use crate::account::{Life, Owner, comparable_name};
 use crate::database;
-use crate::reconcile::{DeletionPolicy, Desired, Outcome, Reconciler, Turn, Turns};
+use crate::reconcile::{DeletionPolicy, Desired, Going, Outcome, Reconciler, Turn, Turns};
 use crate::secrets::{self as stores, Belonging};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -59,7 +59,7 @@ proptest! {
             ];
             if prune {
                 let resource = Belonging { uid: first.uid.clone(), owner: first.owner.clone() };
-                told.push(self::told(&run(reconciler.prune(&resource))));
+                told.push(self::told(&run(reconciler.release(Going::of(&resource), DeletionPolicy::Delete))));
             }
             told
         };
@@ -119,11 +119,8 @@ proptest! {
                 let Turn::Declared(batch) = turn else {
                     for owner in &undeclared {
                         let resource = Belonging { uid: None, owner: owner.clone() };
-                        let outcome = if retain {
-                            run(reconciler.release(&resource, DeletionPolicy::Retain, None))
-                        } else {
-                            run(reconciler.prune(&resource))
-                        };
+                        let policy = if retain { DeletionPolicy::Retain } else { DeletionPolicy::Delete };
+                        let outcome = run(reconciler.release(Going::of(&resource), policy));
                         turns.hear(&outcome);
                         all.push(told(&outcome));
                     }

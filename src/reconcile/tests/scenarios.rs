@@ -5,7 +5,7 @@ use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
 use crate::account::{AccountName, AllowedIps, Asked, Description, KeyState, Life, Period, RotationPolicy, Settings};
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
-use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Reconciler, Refusal, Verified, status};
+use crate::reconcile::{DeletionPolicy, Desired, Done, Going, Outcome, Reconciler, Refusal, Verified, status};
 use crate::secrets::directory::Directory;
 use crate::secrets::{Belonging, SecretLayout, SecretRef};
 use jiff::Timestamp;
@@ -171,13 +171,13 @@ fn the_end_needs_neither_the_secret_nor_a_valid_spec_and_comes_once() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     lock(&secrets.objects).clear();
-    let outcome = run(reconciler.release(&belonging(), DeletionPolicy::Delete, Some(2)));
+    let outcome = run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
     assert_eq!((outcome.refusal.is_none(), &outcome.done[..]), (true, &[Done::Disabled][..]));
     assert!(!lock(&accounts.rows)[0].settings.enabled);
-    let again = run(reconciler.release(&belonging(), DeletionPolicy::Delete, Some(2)));
+    let again = run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
     assert_eq!(again.done, []);
     let never_made = Belonging { owner: owner("never"), uid: None };
-    assert!(run(reconciler.release(&never_made, DeletionPolicy::Delete, None)).refusal.is_none());
+    assert!(run(reconciler.release(Going::of(&never_made), DeletionPolicy::Delete)).refusal.is_none());
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn an_end_that_did_not_reach_the_database_is_no_end() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     lock(&accounts.faults).push(Fault::NotMade);
-    let outcome = run(reconciler.release(&belonging(), DeletionPolicy::Delete, None));
+    let outcome = run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
     assert!(matches!(outcome.refusal, Some(Refusal::Database(DatabaseError::Unavailable { .. }))));
 }
 
@@ -196,12 +196,12 @@ fn a_retained_account_is_left_as_it_is() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     let before = lock(&accounts.rows)[0].clone();
-    run(reconciler.release(&belonging(), DeletionPolicy::Retain, None));
+    run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Retain));
     let after = lock(&accounts.rows)[0].clone();
     assert!(matches!(after.life, Life::Retained { .. }));
     assert_eq!((after.settings, after.keys), (before.settings, before.keys));
     let secret = lock(&secrets.objects).values().next().unwrap().clone();
-    assert_eq!(secret.metadata.owner_references, Some(Vec::new()));
+    assert_eq!(secret.metadata.owner_references, None);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
-    run(reconciler.release(&belonging(), DeletionPolicy::Delete, None));
+    run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
     lock(&secrets.objects).clear();
     *lock(&secrets.refusing) = true;
     let mut again = desired();
@@ -313,5 +313,5 @@ fn a_secret_that_somebody_else_deleted_is_not_told_to_be() {
     let outcome = run(reconciler.reconcile(&moved, None, None));
     assert_eq!(outcome.done, [Done::SecretWritten(moved.secret.at.clone())]);
     std::fs::remove_file(folder.path().join("ns.t.yaml")).unwrap();
-    assert_eq!(run(reconciler.prune(&moved.belonging())).done, [Done::Disabled]);
+    assert_eq!(run(reconciler.release(Going::of(&moved.belonging()), DeletionPolicy::Delete)).done, [Done::Disabled]);
 }

@@ -5,7 +5,7 @@ use super::properties::{owner, reconciler_with_clock, run};
 use super::scenarios::desired;
 use crate::account::{Life, Version};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy};
-use crate::reconcile::{DeletionPolicy, Desired, Done, Outcome, Reconciler, secret_places};
+use crate::reconcile::{DeletionPolicy, Desired, Done, Going, Outcome, Reconciler, secret_places};
 use crate::secrets::SecretRef;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -94,16 +94,22 @@ fn a_secret_that_nothing_shows_is_found_by_whoever_only_observes() {
 fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
     let stage = Stage::made();
     let at = stage.desired.secret.at.clone();
+    let resource = stage.desired.belonging();
+    let Some(reference) = resource.owner_reference() else { panic!("it is on a cluster") };
+    // As an earlier version wrote it.
+    let mut tied = lock(&stage.secrets.objects)[&at].clone();
+    tied.metadata.owner_references = Some(vec![reference.clone()]);
+    stage.secrets.put(&at, tied);
     let end = |places: &[SecretRef]| {
         lock(&stage.secrets.unseen).insert(at.clone());
-        run(stage.reconciler.release_at(places, &stage.desired.belonging(), DeletionPolicy::Retain, None)).done
+        let going = Going { places, ..Going::of(&resource) };
+        run(stage.reconciler.release(going, DeletionPolicy::Retain)).done
     };
     assert_eq!(end(std::slice::from_ref(&at)), [Done::SecretReleased(at.clone()), Done::Retained]);
     let owners = lock(&stage.secrets.objects)[&at].metadata.owner_references.clone();
-    assert_eq!(owners, Some(Vec::new()));
+    assert_eq!(owners, None);
     assert_eq!(end(std::slice::from_ref(&at)), [], "there is nothing to let go of");
     // Somebody else's goes as he wants it to.
-    let Some(reference) = stage.desired.belonging().owner_reference() else { panic!("it is on a cluster") };
     let mut theirs = Secret::default();
     theirs.metadata.owner_references = Some(vec![OwnerReference { controller: None, ..reference }]);
     stage.secrets.put(&at, theirs.clone());

@@ -29,7 +29,7 @@ async fn rebuilt(test_name: &str, spec: serde_json::Value, annotations: serde_js
 #[tokio::test]
 async fn an_account_that_is_only_observed_after_a_rebuild_is_left_as_it_is() {
     let scene = rebuilt("observed again", json!({ "managementPolicy": "Observe" }), json!({})).await;
-    let observed = scene.condition("acme", "False", "Drifted").await;
+    let observed = scene.ready("acme").await;
     assert_eq!(observed.metadata.finalizers.as_deref(), Some(&[FINALIZER.to_owned()][..]));
     scene.delete("acme").await;
     let (enabled, retained_at, deleted_at) = acme(&scene).await;

@@ -1,5 +1,6 @@
 //! The controller against a real API server: a namespace, a database and a controller process for each test.
 
+mod collected;
 mod commands;
 mod deletions;
 mod drift;

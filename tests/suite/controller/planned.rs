@@ -200,7 +200,8 @@ async fn some_history(scene: &mut Scene, apply: &[&str]) {
     for name in ["theirs", "free", "let-go"] {
         scene.accounts().delete(name, &DeleteParams::default()).await.expect("it is deleted");
         scene.strip_finalizers(name).await;
-        scene.no_secret(&format!("{name}-opsadmin")).await;
+        let secret = format!("{name}-opsadmin");
+        scene.secrets().delete(&secret, &DeleteParams::default()).await.expect("it is deleted");
     }
     for statement in [
         "SET suspended_at = 1790000000000000, suspended_reason = 'unpaid' WHERE name = 'suspended'",
@@ -235,9 +236,7 @@ async fn is_as_planned(scene: &Scene, account: &Value, seen: &BTreeSet<String>) 
             assert_eq!(conditions[0].message, message, "{name}");
         }
     }
-    // The cluster collects what belonged to a resource that is gone, and tells nobody.
-    let told = actions.iter().filter(|action| is_declared || action["action"] != "remove-secret");
-    let mut planned: Vec<&str> = told.map(event_of).collect();
+    let mut planned: Vec<&str> = actions.iter().map(event_of).collect();
     planned.sort_unstable();
     eventually(&format!("the events of {name} to be {planned:?}"), SOON, async || {
         let events = events(scene).await;

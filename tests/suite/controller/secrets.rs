@@ -56,14 +56,16 @@ async fn deleted_it_comes_back_with_the_same_keys() {
 async fn edited_it_is_put_back() {
     let scene = Scene::with_controller("secret edited", &[]).await;
     scene.create("acme", json!({ "secret": { "labels": { "team": "partners" } } })).await;
-    scene.ready("acme").await;
+    let account = scene.ready("acme").await;
     let before = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
+    let tie = json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "name": "acme",
+        "uid": account.metadata.uid, "controller": true });
     for (what, edit) in [
         ("a wrong value", json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } })),
         ("a missing value", json!({ "data": { "OPSADMIN_API_KEY": null } })),
         ("a value more", json!({ "stringData": { "EXTRA": "x" } })),
         ("no data", json!({ "data": null })),
-        ("no owner", json!({ "metadata": { "ownerReferences": null } })),
+        ("an owner reference", json!({ "metadata": { "ownerReferences": [tie] } })),
         ("no label of the operator", json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": null } } })),
         ("no label of the user", json!({ "metadata": { "labels": { "team": null } } })),
         ("no annotations", json!({ "metadata": { "annotations": null } })),

@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use opsadmin_operator::api::{ApiAccount, Choice, ManagementPolicy, condition};
+use opsadmin_operator::api::{ApiAccount, Choice, ManagementPolicy, OWNER_ANNOTATION, condition};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -71,10 +71,10 @@ impl Stage {
         let [account_row, pairs] = [row, pairs].map(|sql| sqlx::query_scalar::<_, Value>(sql).bind(name));
         let account_row = account_row.fetch_one(&self.sql).await.expect("there is one account");
         let pairs = pairs.fetch_one(&self.sql).await.expect("the database answers");
-        let uid = account.metadata.uid.clone();
         let secrets = self.scene.secrets().list(&ListParams::default()).await.expect("the API server lists Secrets");
+        let is_noted = |noted: &String| noted.ends_with(&format!("/{name}"));
         let own = secrets.into_iter().filter(|secret| {
-            secret.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref())
+            secret.metadata.annotations.as_ref().and_then(|noted| noted.get(OWNER_ANNOTATION)).is_some_and(is_noted)
         });
         let secrets = own.map(|secret| {
             let content = json!({

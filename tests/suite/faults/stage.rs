@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
+use opsadmin_operator::api::OWNER_ANNOTATION;
 
 use crate::controller::scene::{SOON, Scene};
 use crate::support::process::Folder;
@@ -116,9 +117,10 @@ impl Stage {
         eventually(&format!("the Secrets of {name} to be gone"), SOON, async || {
             let secrets = self.scene.secrets().list(&ListParams::default()).await;
             let secrets = secrets.map_err(|error| error.to_string())?.items;
-            let owned = secrets
-                .iter()
-                .find(|secret| secret.metadata.owner_references.iter().flatten().any(|owner| owner.name == name));
+            let is_noted = |noted: &String| noted.ends_with(&format!("/{name}"));
+            let owned = secrets.iter().find(|secret| {
+                secret.metadata.annotations.as_ref().and_then(|noted| noted.get(OWNER_ANNOTATION)).is_some_and(is_noted)
+            });
             owned.map_or(Ok(()), |secret| Err(format!("{:?}", secret.metadata)))
         })
         .await;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
 use opsadmin_operator::account::{Account, ClusterId, KeyState, Life};
-use opsadmin_operator::api::{ApiAccount, condition};
+use opsadmin_operator::api::{ApiAccount, OWNER_ANNOTATION, condition};
 use opsadmin_operator::database::{AccountRegister, Keyring, open};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
@@ -200,9 +200,10 @@ fn said(resource: &ApiAccount, account: Option<&Account>) -> String {
 
 /// Whose a Secret is, and what each of its data is, told by the keys that there are.
 fn holds(secret: &Secret, resources: &[ApiAccount], keys: &Keys) -> String {
-    let owners = secret.metadata.owner_references.iter().flatten().map(|owner| {
-        let is_there = resources.iter().any(|resource| resource.metadata.uid.as_ref() == Some(&owner.uid));
-        format!("{}{}", owner.name, if is_there { "" } else { " of before" })
+    let noted = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
+    let owners = noted.and_then(|noted| noted.rsplit_once('/')).into_iter().map(|(_, owner)| {
+        let is_there = resources.iter().any(|resource| resource.metadata.name.as_deref() == Some(owner));
+        format!("{owner}{}", if is_there { "" } else { " of before" })
     });
     let owners: Vec<_> = owners.collect();
     let what = |value: &str| {

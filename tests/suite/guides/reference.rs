@@ -196,8 +196,8 @@ fn done_in_words(reason: &str) -> &'static str {
             "the Secret was made to hold what it now should: after a rotation, or a change of `spec.secret`"
         }
         "SecretPutBack" => "somebody had changed the Secret; it was put back",
-        "SecretRemoved" => "the keys moved to another Secret, and the old one was deleted",
-        "SecretReleased" => "the Secret no longer belongs to the resource, and stays",
+        "SecretRemoved" => "the Secret was deleted: the keys moved to another one, or the account was deleted",
+        "SecretReleased" => "the resource was deleted, and the Secret stays",
         other => panic!("say here what {other} means"),
     }
 }

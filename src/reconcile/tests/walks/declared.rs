@@ -1,9 +1,11 @@
 //! What a resource of a walk declares, read without the code under test: from the few values that a walk knows.
 
 use super::super::properties::owner;
-use crate::account::{Asked, Owner, StoredSettings};
+use super::promises::opened;
+use crate::account::{Account, ApiKey, Asked, Owner, SecretKey, StoredSettings};
 use crate::api::{
-    ApiAccount, Choice, GROUP, KIND, ManagementPolicy, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
+    ApiAccount, Choice, GROUP, KIND, MANAGED_BY_LABEL, ManagementPolicy, OWNER_ANNOTATION, PAUSED_ANNOTATION,
+    ROTATE_ANNOTATION,
 };
 use crate::secrets::SecretRef;
 use jiff::SignedDuration;
@@ -108,13 +110,31 @@ impl Declared {
     pub fn owns(&self, metadata: &ObjectMeta) -> bool {
         let noted = metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
         let is_noted = noted.is_some_and(|noted| *noted == format!("here/ns/{}", self.owner.name));
-        let is_namesake = |owner: &OwnerReference| {
-            owner.api_version.starts_with(GROUP) && owner.kind == KIND && owner.name == self.owner.name
-        };
         match metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true)) {
-            Some(controller) => controller.uid == self.uid() || is_noted && is_namesake(controller),
+            Some(controller) => controller.uid == self.uid() || is_noted && self.is_tied_by(controller),
             None => is_noted,
         }
+    }
+
+    /// Whether a reference has the garbage collector delete an object with the resource, or with one of its name before it.
+    pub fn is_tied_by(&self, owner: &OwnerReference) -> bool {
+        let is_namesake = owner.api_version.starts_with(GROUP) && owner.kind == KIND && owner.name == self.owner.name;
+        owner.uid == self.uid() || is_namesake
+    }
+
+    /// Whether a Secret that holds this pair is the resource's own: it says so, or it says nothing any more, and holds what
+    /// only the operator had.
+    pub fn owns_secret(
+        &self,
+        metadata: &ObjectMeta,
+        holds: Option<&(ApiKey, SecretKey)>,
+        account: Option<&Account>,
+    ) -> bool {
+        let is_labelled = metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some();
+        let is_noted = metadata.annotations.as_ref().is_some_and(|noted| noted.contains_key(OWNER_ANNOTATION));
+        let is_controlled = metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+        let active = account.and_then(|account| Some(opened(account, account.active_key()?)));
+        self.owns(metadata) || is_labelled && !is_noted && !is_controlled && holds.is_some() && holds == active.as_ref()
     }
 
     fn annotation(&self, name: &str) -> Option<String> {

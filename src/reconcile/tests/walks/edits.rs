@@ -7,7 +7,7 @@ use crate::account::{
     Account, AccountId, ClusterId, KeyEntropy, KeyId, KeyPair, KeyState, Life, Owner, Role, StoredKey, StoredSettings,
     Suspension, comparable_name, samples,
 };
-use crate::api::ApiAccount;
+use crate::api::{ApiAccount, GROUP, KIND, VERSION};
 use crate::secrets::SecretRef;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -24,16 +24,19 @@ pub struct Target {
     pub owner: Owner,
     pub name: String,
     pub secret: SecretRef,
+    /// Of the resource as it is on the cluster, if it is.
+    pub uid: Option<String>,
 }
 
 impl Target {
-    pub fn of(slot: Slot, resource: &ApiAccount) -> Self {
+    pub fn of(slot: Slot, resource: &ApiAccount, uid: Option<String>) -> Self {
         let metadata_name = resource.metadata.name.clone().unwrap();
         let secret = resource.spec.secret.name.clone().unwrap_or_else(|| format!("{metadata_name}-opsadmin"));
         Self {
             owner: owner(super::world::NAMES[slot]),
             name: resource.spec.name.clone().unwrap_or(metadata_name),
             secret: SecretRef { namespace: "ns".to_owned(), name: secret },
+            uid,
         }
     }
 }
@@ -164,7 +167,15 @@ fn edit_secret(edit: &SecretEdit, target: &Target, secrets: &Secrets) {
             metadata.annotations = None;
             metadata.labels.get_or_insert_default().insert(UNMARKED.to_owned(), "theirs".to_owned());
         }
-        SecretEdit::Disown => metadata.owner_references = None,
+        SecretEdit::Tie => {
+            let Some(uid) = target.uid.clone() else {
+                return;
+            };
+            let (api_version, kind) = (format!("{GROUP}/{VERSION}"), KIND.to_owned());
+            let (name, controller) = (target.owner.name.clone(), Some(true));
+            let tie = OwnerReference { api_version, kind, name, uid, controller, block_owner_deletion: None };
+            metadata.owner_references = Some(vec![tie]);
+        }
         SecretEdit::Decorate => {
             metadata.labels.get_or_insert_default().insert("team".to_owned(), "theirs".to_owned());
             metadata.annotations.get_or_insert_default().insert("note".to_owned(), "theirs".to_owned());

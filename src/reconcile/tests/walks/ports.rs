@@ -207,7 +207,7 @@ impl SecretStore for Ports {
         self.call(at, self.secrets.remove(at, of)).await
     }
 
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<(), SecretError> {
+    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
         self.call(at, self.secrets.release(at, of)).await
     }
 }

@@ -5,7 +5,7 @@ use super::super::properties::keyring;
 use super::declared::Declared;
 use crate::account::{Account, AccountId, ApiKey, Asked, KeyState, Life, SecretKey, StoredKey, comparable_name};
 use crate::api::{AdoptionPolicy, Choice, DeletionPolicy};
-use crate::secrets::{SecretRef, Sight};
+use crate::secrets::{FoundSecret, SecretRef, Sight};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -62,11 +62,15 @@ impl Witness {
     }
 
     pub fn saw_sight(&mut self, at: &SecretRef, sight: &Sight) {
-        let owns = |found| self.acting.as_ref().is_some_and(|acting| acting.declared.owns(found));
+        let owns = |found: &FoundSecret| {
+            let account = self.account_seen.as_ref();
+            let owns = |acting: &Acting| acting.declared.owns_secret(found.metadata(), found.keys().as_ref(), account);
+            self.acting.as_ref().is_some_and(owns)
+        };
         let shown = match sight {
             Sight::Absent => Shown::Nothing,
             Sight::Unchanged => Shown::Unchanged,
-            Sight::Found(found) if owns(found.metadata()) => Shown::Own(found.keys()),
+            Sight::Found(found) if owns(found) => Shown::Own(found.keys()),
             Sight::Found(_) => Shown::Foreign,
         };
         self.seen.insert(at.clone(), shown);
@@ -228,7 +232,11 @@ impl Witness {
         let acting = self.acting.clone().expect("somebody acts");
         self.may_write(&acting);
         let declared = &acting.declared;
-        let is_own = before.is_none_or(|secret| declared.owns(&secret.metadata));
+        let account = self.account_seen.as_ref();
+        let is_own = before.is_none_or(|secret| {
+            let holds = FoundSecret::new(at.clone(), secret.clone()).keys();
+            declared.owns_secret(&secret.metadata, holds.as_ref(), account)
+        });
         self.promise(is_own, || format!("a foreign Secret {at} was touched for {declared:?}: {before:?} → {after:?}"));
         match (acting.going, after) {
             (None, Some(after)) => self.secret_written(declared, at, before, after),
@@ -238,10 +246,22 @@ impl Witness {
                     format!("the Secret {at} was deleted and the keys are nowhere: {declared:?}")
                 });
             }
+            (Some(DeletionPolicy::Delete), None) => {
+                let works = self.account_seen.as_ref().is_some_and(|account| account.life == Life::Live);
+                self.promise(!works, || format!("the Secret {at} was deleted and its account works: {declared:?}"));
+            }
+            (Some(DeletionPolicy::Retain), Some(after)) if before.is_none() => {
+                let may = !(declared.is_invalid() || declared.is_paused() || declared.is_observed());
+                self.promise(may, || format!("a Secret was written for {declared:?}"));
+                self.secret_written(declared, at, None, after);
+            }
             (Some(DeletionPolicy::Retain), Some(after)) => {
                 let mut expected = before.cloned().unwrap_or_default();
-                let owners = expected.metadata.owner_references.get_or_insert_default();
-                owners.retain(|owner| owner.uid != declared.uid());
+                let owners = &mut expected.metadata.owner_references;
+                if let Some(owners) = owners {
+                    owners.retain(|owner| !declared.is_tied_by(owner));
+                }
+                owners.take_if(|owners| owners.is_empty());
                 expected.metadata.resource_version.clone_from(&after.metadata.resource_version);
                 self.promise(*after == expected, || format!("letting go of {at} changed it: {before:?} → {after:?}"));
             }

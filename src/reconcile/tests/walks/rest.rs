@@ -87,15 +87,9 @@ impl Found {
         witness
             .promise(texts(secret) == data(declared, &api_key, &secret_key), || told("has other keys in its Secret"));
         witness.promise(declared.owns(&secret.metadata), || told("has a foreign Secret"));
-        let controller = secret.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        witness.promise(controller.is_some_and(|owner| owner.uid == declared.uid()), || {
-            told("does not control its Secret")
-        });
-        let is_stray = |(at, secret): (&SecretRef, &Secret)| {
-            let owners = secret.metadata.owner_references.iter().flatten();
-            *at != declared.place()
-                && owners.filter(|owner| owner.controller == Some(true)).any(|owner| owner.uid == declared.uid())
-        };
+        let is_tied = secret.metadata.owner_references.iter().flatten().any(|owner| declared.is_tied_by(owner));
+        witness.promise(!is_tied, || told("has a Secret that the garbage collector may delete"));
+        let is_stray = |(at, secret): (&SecretRef, &Secret)| *at != declared.place() && declared.owns(&secret.metadata);
         let has_strays = lock(&world.ports.secrets.objects).iter().any(is_stray);
         witness.promise(!has_strays, || told("has keys in another Secret too"));
         let labels = secret.metadata.labels.clone().unwrap_or_default();
@@ -153,7 +147,12 @@ impl Found {
     }
 
     fn secret_is_foreign(&self, declared: &Declared) -> bool {
-        self.secret.as_ref().is_some_and(|secret| !declared.owns(&secret.metadata))
+        self.secret.as_ref().is_some_and(|secret| !self.owns(declared, secret))
+    }
+
+    fn owns(&self, declared: &Declared, secret: &Secret) -> bool {
+        let holds = FoundSecret::new(declared.place(), secret.clone()).keys();
+        declared.owns_secret(&secret.metadata, holds.as_ref(), self.account.as_ref())
     }
 
     /// The one pair in the resource's own Secret.

@@ -15,7 +15,7 @@ use crate::api::{
     ROTATE_ANNOTATION, RotationSpec,
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
-use crate::reconcile::{AsRead, Desired, Outcome, Reconciler, Refusal, Verified, secret_places, status};
+use crate::reconcile::{AsRead, Desired, Going, Outcome, Reconciler, Refusal, Verified, secret_places, status};
 use crate::secrets::Belonging;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -143,14 +143,16 @@ impl World {
     }
 
     fn target(&self, slot: Slot) -> Target {
-        Target::of(slot, &self.declared[slot])
+        let uid = self.resources[slot].as_ref().and_then(|resource| resource.object.metadata.uid.clone());
+        Target::of(slot, &self.declared[slot], uid)
     }
 
-    /// What the cluster's garbage collector does.
+    /// What the cluster's garbage collector does, if every deletion is a foreground one: a finalizer does not keep it from
+    /// deleting what is tied to a resource that goes.
     fn collect(&mut self) {
         let lives = |uid: &str| {
-            uid == "uid-of-theirs"
-                || self.resources.iter().flatten().any(|resource| resource.object.metadata.uid.as_deref() == Some(uid))
+            let is_it = |resource: &Resource| !resource.going && resource.object.metadata.uid.as_deref() == Some(uid);
+            uid == "uid-of-theirs" || self.resources.iter().flatten().any(is_it)
         };
         lock(&self.ports.secrets.objects).retain(|_, secret| {
             let owners = secret.metadata.owner_references.iter().flatten();
@@ -167,8 +169,11 @@ impl World {
                 let going = Some(DeletionPolicy::Delete);
                 lock(&self.ports.witness).begin(Acting { declared: Declared::of(&object), going }, None);
                 let belonging = Belonging { owner: owner(name), uid: None };
-                let outcome = run(self.reconciler.release(&belonging, DeletionPolicy::Delete, None));
+                let outcome = run(self.reconciler.release(Going::of(&belonging), DeletionPolicy::Delete));
                 self.vanished[slot] = outcome.refusal.is_some();
+                if outcome.refusal.is_none() {
+                    self.no_secret_is_left(slot, &Declared::of(&self.declared_with_uid(slot)));
+                }
             }
         }
     }
@@ -192,7 +197,9 @@ impl World {
         if resource.going {
             let belonging = Belonging { owner: owner(NAMES[slot]), uid: object.metadata.uid.clone() };
             let places = secret_places(&belonging.owner, &object.spec, object.status.as_ref());
-            let outcome = run(self.reconciler.release_at(&places, &belonging, policy, generation));
+            let desired = Desired::parse(object, &here()).ok();
+            let going = Going { resource: &belonging, desired: desired.as_ref(), places: &places, generation };
+            let outcome = run(self.reconciler.release(going, policy));
             self.told(&outcome);
             if outcome.refusal.is_none() {
                 self.is_released(slot, policy);
@@ -228,17 +235,46 @@ impl World {
 
     /// Whether a resource may go now: its account does not authenticate, or nothing goes along with it.
     fn is_released(&self, slot: Slot, policy: DeletionPolicy) {
-        let uid = self.resources[slot].as_ref().and_then(|resource| resource.object.metadata.uid.clone());
+        let declared = Declared::of(&self.resources[slot].as_ref().unwrap().object);
         let account = run(self.ports.accounts.find_by_owner(&owner(NAMES[slot]))).unwrap();
-        let goes_along = lock(&self.ports.secrets.objects).values().any(|secret| {
-            secret.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref())
-        });
+        let goes_along = lock(&self.ports.secrets.objects)
+            .values()
+            .any(|secret| secret.metadata.owner_references.iter().flatten().any(|owner| owner.uid == declared.uid()));
+        if policy == DeletionPolicy::Delete {
+            self.no_secret_is_left(slot, &declared);
+        } else {
+            self.keys_are_left(&declared, account.as_ref());
+        }
         let is_released = match (policy, account.as_ref().map(|account| account.life)) {
             (DeletionPolicy::Delete, life) => !matches!(life, Some(Life::Live | Life::Retained { .. })),
             (DeletionPolicy::Retain, life) => !goes_along && life != Some(Life::Live),
         };
         lock(&self.ports.witness)
             .promise(is_released, || format!("a resource went too early ({policy:?}): {account:?}"));
+    }
+
+    fn declared_with_uid(&self, slot: Slot) -> ApiAccount {
+        let mut object = self.declared[slot].clone();
+        object.metadata.uid = Some(String::new());
+        object
+    }
+
+    /// A deleted account's Secret is gone, unless nothing shows it.
+    fn no_secret_is_left(&self, slot: Slot, declared: &Declared) {
+        let unseen = lock(&self.ports.secrets.unseen).clone();
+        let objects = lock(&self.ports.secrets.objects).clone();
+        let left = objects.iter().find(|(at, secret)| !unseen.contains(at) && declared.owns(&secret.metadata));
+        lock(&self.ports.witness)
+            .promise(left.is_none(), || format!("{} is over, and its Secret is left: {left:?}", NAMES[slot]));
+    }
+
+    /// A retained account's Secret is there: nobody would write it any more.
+    fn keys_are_left(&self, declared: &Declared, account: Option<&Account>) {
+        let is_enforced = !(declared.is_invalid() || declared.is_paused() || declared.is_observed());
+        let has_keys = account.is_some_and(|account| account.active_key().is_some());
+        let is_there = lock(&self.ports.secrets.objects).contains_key(&declared.place());
+        lock(&self.ports.witness)
+            .promise(is_there || !(is_enforced && has_keys), || format!("{declared:?} is retained without its Secret"));
     }
 
     /// Nothing that is told shows a secret key.
