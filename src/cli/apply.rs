@@ -12,7 +12,7 @@ use super::report::AccountReport;
 use super::retention::RetentionArgs;
 use super::surroundings::Machine;
 use crate::account::{ClusterId, Owner};
-use crate::database::{AccountDatabase, AccountRegister, DatabaseError, IsDeclared};
+use crate::database::{AccountDatabase, AccountRegister, DatabaseError, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
 use crate::reconcile::{AsRead, Outcome, Reconciler, Refusal, Surroundings, Turn, Turns};
 use crate::secrets::directory::Directory;
@@ -141,6 +141,7 @@ impl Apply {
         let code = applied.finish(output)?;
         let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
         self.purge(database.as_ref(), cluster, &|owner| declared.contains(owner), began, output).await;
+        self.trim_journal(database.as_ref(), began, output).await;
         Ok(code)
     }
 
@@ -158,14 +159,40 @@ impl Apply {
             return;
         };
         match database.purge(cluster, is_declared, before, Machine.now()).await {
-            Ok(0) => {}
-            Ok(accounts) => output.complain(format!(
-                "purged {} that had been deleted for longer than --deleted-account-retention",
-                count(accounts)
-            )),
+            Ok(Purged { accounts, refused }) => {
+                if accounts > 0 {
+                    output.complain(format!(
+                        "purged {} that had been deleted for longer than --deleted-account-retention",
+                        count(accounts)
+                    ));
+                }
+                for Unpurged { account, owner, reason } in refused {
+                    output.complain(format!(
+                        "the deleted account {account} of {}/{} cannot be purged: {reason}; remove what refers to it",
+                        owner.namespace, owner.name
+                    ));
+                }
+            }
             Err(error) => output.complain(format!(
                 "accounts that were deleted long ago could not be purged: {error}; the next run does it"
             )),
+        }
+    }
+
+    /// Removes from the journal what happened longer ago than it is kept.
+    async fn trim_journal(&self, database: &dyn AccountDatabase, began: Timestamp, output: &Output) {
+        let Some(before) = self.retention.journal_retention.and_then(|kept| began.checked_sub(kept).ok()) else {
+            return;
+        };
+        match database.trim_journal(before).await {
+            Ok(0) => {}
+            Ok(1) => output.complain("removed 1 entry of the journal that was older than --journal-retention"),
+            Ok(entries) => {
+                output.complain(format!(
+                    "removed {entries} entries of the journal that were older than --journal-retention"
+                ));
+            }
+            Err(error) => output.complain(format!("the journal could not be shortened: {error}; the next run does it")),
         }
     }
 

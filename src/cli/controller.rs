@@ -127,6 +127,7 @@ impl Controller {
             concurrency: self.concurrency,
             sweep_interval: self.sweep_interval,
             deleted_account_retention: self.retention.deleted_account_retention,
+            journal_retention: self.retention.journal_retention,
             orphan_grace: self.orphan_grace,
             deletion_brake: self.deletion_brake,
             surroundings: Arc::new(Machine),

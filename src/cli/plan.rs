@@ -15,7 +15,8 @@ use super::surroundings::Machine;
 use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, Rehearsal};
 use crate::manifests::Manifest;
-use crate::reconcile::{AsRead, Reconciler, Turn, Turns};
+use crate::reconcile::Surroundings as _;
+use crate::reconcile::{AsRead, Reconciler, Turn, Turns, deletions_count_since};
 use crate::secrets::{self, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::Args;
@@ -130,7 +131,10 @@ impl Plan {
         let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, folder.as_deref()).await?;
         let on_cluster = match client {
             Some(client) => {
-                let asked = Asked { client, cluster, secrets: self.look(), brake: self.prune.deletion_brake };
+                let since = deletions_count_since(Machine.now());
+                let lately = if self.prune.prune { Some(database.deletions(cluster, since).await?) } else { None };
+                let brake = self.prune.deletion_brake;
+                let asked = Asked { client, cluster, secrets: self.look(), brake, lately };
                 Some(OnCluster::read(asked, manifests, &doomed).await?)
             }
             None => None,

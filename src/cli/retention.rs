@@ -1,15 +1,20 @@
-//! How long deleted accounts are kept, and times as the command line takes them.
+//! How long deleted accounts and the journal are kept, and times as the command line takes them.
 
 use clap::Args;
 use jiff::{Span, SpanRelativeTo};
 use std::time::Duration;
 
-/// How long deleted accounts are kept.
+/// How long deleted accounts and the journal are kept.
 #[derive(Debug, Args)]
 pub struct RetentionArgs {
     /// How long a deleted account is kept, with its keys, for its resource to be applied again.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
     pub deleted_account_retention: Duration,
+
+    /// How long the journal of the whole database tells of every change. Older entries are removed, but never the one that
+    /// tells of an account's creation, nor the last 10 of an account. Default: for ever.
+    #[arg(long, value_name = "TIME", value_parser = at_least_a_second)]
+    pub journal_retention: Option<Duration>,
 }
 
 /// A time of a second or more.

@@ -1,20 +1,24 @@
 //! The brake: when more accounts would lose their access within a short time than anybody means to, the rest are held
 //! until a person says so.
 //!
-//! A deleted namespace, a pruned folder, a restored etcd: each looks like many deletions that somebody asked for. Once the
-//! brake has gripped it stays so while a deletion is held; time alone lets nothing go. An orphan that is held holds up
-//! nobody else: it has no resource on which a person could confirm it.
+//! A deleted namespace, a pruned folder, a restored etcd: each looks like many deletions that somebody asked for. How many
+//! went within that time is counted by the database, so that a restart forgets none. Once the brake has gripped it stays so
+//! while a deletion is held; time alone lets nothing go. An orphan that is held holds up nobody else: it has no resource on
+//! which a person could confirm it.
 
-use crate::account::Owner;
 use crate::api::ApiAccount;
-use crate::reconcile::deletion_limit;
+use crate::database::Deletions;
+use crate::reconcile::{DELETION_WINDOW as WINDOW, deletion_limit};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The time within which deletions count together.
-const WINDOW: Duration = Duration::from_mins(10);
+/// How long a count may be used again. It misses what others have deleted since.
+const COUNT_SERVES: Duration = Duration::from_secs(5);
+
+/// The longest that somebody whose window is over is counted still.
+const CLEAR_EVERY: Duration = Duration::from_secs(1);
 
 type Resource = ObjectRef<ApiAccount>;
 
@@ -27,9 +31,24 @@ pub(super) struct Brake {
 
 #[derive(Default)]
 struct State {
+    /// Whom this controller has let go and when, each until the window is over.
     let_go: HashMap<Resource, Instant>,
+    /// Those of them whom the last count may have missed, each with when its account was found to be deleted.
+    open: HashMap<Resource, Option<Instant>>,
+    /// When those whose window is over were last forgotten.
+    cleared: Option<Instant>,
+    counted: Option<Counted>,
     held: HashSet<Resource>,
     held_orphans: HashSet<Resource>,
+}
+
+/// What the database counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    /// When it was asked, at the earliest.
+    pub asked: Instant,
+    /// What it answered for the time within which deletions count together.
+    pub deletions: Deletions,
 }
 
 /// Why an account is to lose its access.
@@ -51,8 +70,10 @@ pub(super) enum Verdict {
     LetGo,
     /// Not until somebody confirms it, or the orphan's resource is back.
     Held,
-    /// That depends on which accounts there are, which was not said.
+    /// That depends on a count, which was not given.
     Depends,
+    /// That depends on deletions that are under way: ask again.
+    Later,
 }
 
 impl Brake {
@@ -61,32 +82,42 @@ impl Brake {
         Self { percent, state: Mutex::default() }
     }
 
-    /// Whether an account may lose its access now. `live` are the accounts that there are, by the database; most deletions
-    /// are decided without.
-    pub fn let_go(&self, who: &Resource, end: End, live: Option<&[Owner]>, now: Instant) -> Verdict {
+    /// Whether an account may lose its access now. Without a new count, the last one decides as far as it can.
+    pub fn let_go(&self, who: &Resource, end: End, counted: Option<Counted>, now: Instant) -> Verdict {
+        if deletion_limit(0, self.percent).is_none() {
+            return Verdict::LetGo;
+        }
         let mut state = self.state();
-        state.let_go.retain(|_, at| now.duration_since(*at) < WINDOW);
+        state.clear(now);
         if state.let_go.contains_key(who) {
             return Verdict::LetGo;
         }
-        let is_held = match (deletion_limit(0, self.percent), live) {
-            (None, _) => false,
-            _ if state.holds(who, end) || !state.held.is_empty() => true,
-            (Some(always), _) if state.let_go.len() < always => false,
-            (_, None) => return Verdict::Depends,
-            (_, Some(live)) => {
-                deletion_limit(state.all(live), self.percent).is_some_and(|limit| state.let_go.len() >= limit)
+        let verdict = if state.holds(who, end) || !state.held.is_empty() {
+            Verdict::Held
+        } else {
+            state.judge(self.percent, counted, now)
+        };
+        match (verdict, end) {
+            (Verdict::LetGo, _) => {
+                state.let_go.insert(who.clone(), now);
+                state.open.insert(who.clone(), None);
             }
-        };
-        if !is_held {
-            state.let_go.insert(who.clone(), now);
-            return Verdict::LetGo;
+            (Verdict::Held, End::Deletion { .. }) => {
+                state.held.insert(who.clone());
+            }
+            (Verdict::Held, End::Orphan) => {
+                state.held_orphans.insert(who.clone());
+            }
+            (Verdict::Depends | Verdict::Later, _) => {}
         }
-        match end {
-            End::Deletion { .. } => state.held.insert(who.clone()),
-            End::Orphan => state.held_orphans.insert(who.clone()),
-        };
-        Verdict::Held
+        verdict
+    }
+
+    /// The account of one that was let go is deleted now.
+    pub fn deleted(&self, who: &Resource, now: Instant) {
+        if let Some(done) = self.state().open.get_mut(who) {
+            done.get_or_insert(now);
+        }
     }
 
     /// This one is held, as its status says.
@@ -126,6 +157,17 @@ impl Brake {
 }
 
 impl State {
+    /// Forgets those whose window is over; not at each call, since it goes through all of them.
+    fn clear(&mut self, now: Instant) {
+        if self.cleared.is_some_and(|cleared| now.duration_since(cleared) < CLEAR_EVERY) {
+            return;
+        }
+        self.cleared = Some(now);
+        self.let_go.retain(|_, at| now.duration_since(*at) < WINDOW);
+        let let_go = &self.let_go;
+        self.open.retain(|who, _| let_go.contains_key(who));
+    }
+
     fn holds(&self, who: &Resource, end: End) -> bool {
         match end {
             End::Deletion { was_held } => was_held,
@@ -133,19 +175,40 @@ impl State {
         }
     }
 
-    /// How many accounts there are with those let go. Who is let go may be live still, and counts once.
-    fn all(&self, live: &[Owner]) -> usize {
-        let gone: HashSet<_> = self.let_go.keys().map(|gone| (gone.namespace.as_deref(), gone.name.as_str())).collect();
-        let is_left = |owner: &&Owner| !gone.contains(&(Some(owner.namespace.as_str()), owner.name.as_str()));
-        gone.len() + live.iter().filter(is_left).count()
+    /// Whether one more may go.
+    fn judge(&mut self, percent: u8, new: Option<Counted>, now: Instant) -> Verdict {
+        let is_new = new.is_some();
+        if let Some(new) = new
+            && self.counted.is_none_or(|last| last.asked <= new.asked)
+        {
+            self.open.retain(|_, done| done.is_none_or(|done| done >= new.asked));
+            self.counted = Some(new);
+        }
+        let Some(counted) = self.counted.filter(|last| is_new || now.duration_since(last.asked) < COUNT_SERVES) else {
+            return Verdict::Depends;
+        };
+        let Deletions { live, deleted } = counted.deletions;
+        let Some(limit) = deletion_limit(live + deleted, percent) else {
+            return Verdict::LetGo;
+        };
+        // What this controller knows of counts even if a clock was set forward, by which the database's times are old.
+        let certain = deleted.max(self.let_go.len());
+        if certain.max(deleted + self.open.len()) < limit {
+            Verdict::LetGo
+        } else if !is_new {
+            Verdict::Depends
+        } else if certain >= limit {
+            Verdict::Held
+        } else {
+            Verdict::Later
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Verdict::{Depends, Held, LetGo};
+    use super::Verdict::{Depends, Held, Later, LetGo};
     use super::*;
-    use crate::account::ClusterId;
 
     const DELETION: End = End::Deletion { was_held: false };
 
@@ -153,26 +216,25 @@ mod tests {
         ObjectRef::new(&format!("a{number}")).within("ns")
     }
 
-    fn live(numbers: impl IntoIterator<Item = usize>) -> Vec<Owner> {
-        let cluster = ClusterId::parse("here").unwrap();
-        let owner = |number| Owner { cluster: cluster.clone(), namespace: "ns".to_owned(), name: format!("a{number}") };
-        numbers.into_iter().map(owner).collect()
+    fn counted(live: usize, deleted: usize, asked: Instant) -> Counted {
+        Counted { asked, deletions: Deletions { live, deleted } }
     }
 
     /// How many of this many are let go one after the other, if those who are disappear at once.
     fn let_go(brake: &Brake, all: usize, now: Instant) -> usize {
-        let mut left: Vec<usize> = (0..all).collect();
+        let mut gone = 0;
         for number in 0..all {
-            if brake.let_go(&named(number), DELETION, Some(&live(left.clone())), now) == LetGo {
-                left.retain(|other| *other != number);
+            if brake.let_go(&named(number), DELETION, Some(counted(all - gone, gone, now)), now) == LetGo {
+                brake.deleted(&named(number), now.checked_sub(Duration::from_nanos(1)).unwrap());
+                gone += 1;
             }
         }
-        all - left.len()
+        gone
     }
 
-    /// What it says if nine are left.
-    fn ask(brake: &Brake, number: usize, end: End, now: Instant) -> Verdict {
-        brake.let_go(&named(number), end, Some(&live(10..19)), now)
+    /// What it says if nine are left, and this many went lately.
+    fn ask(brake: &Brake, number: usize, end: End, deleted: usize, now: Instant) -> Verdict {
+        brake.let_go(&named(number), end, Some(counted(9, deleted, now)), now)
     }
 
     #[test]
@@ -185,22 +247,94 @@ mod tests {
     }
 
     #[test]
+    fn who_was_let_go_before_a_restart_counts() {
+        let (brake, now) = (Brake::new(20), Instant::now());
+        let ask =
+            |number, deleted| brake.let_go(&named(number), DELETION, Some(counted(100 - deleted, deleted, now)), now);
+        assert_eq!(ask(0, 19), LetGo);
+        brake.deleted(&named(0), now.checked_sub(Duration::from_nanos(1)).unwrap());
+        assert_eq!(ask(1, 20), Held);
+    }
+
+    #[test]
     fn who_is_let_go_and_live_still_counts_once_and_so_does_who_is_held() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        let all = live(0..50);
-        let verdicts: Vec<_> = (0..50).map(|number| brake.let_go(&named(number), DELETION, Some(&all), now)).collect();
+        let verdicts: Vec<_> =
+            (0..50).map(|number| brake.let_go(&named(number), DELETION, Some(counted(50, 0, now)), now)).collect();
         assert_eq!(verdicts.iter().filter(|verdict| **verdict == LetGo).count(), 10);
         assert_eq!(verdicts[10..], [Held; 40]);
     }
 
     #[test]
-    fn only_the_sixth_depends_on_how_many_there_are() {
+    fn a_deletion_that_may_be_counted_or_not_is_waited_for() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        let alone = |number| brake.let_go(&named(number), DELETION, None, now);
-        assert_eq!([0, 1, 2, 3, 4, 5, 4].map(alone), [LetGo, LetGo, LetGo, LetGo, LetGo, Depends, LetGo]);
-        assert_eq!(brake.held(), 0);
-        assert_eq!(ask(&brake, 5, DELETION, now), Held);
-        assert_eq!(alone(6), Held);
+        let ask = |number, deleted, asked| {
+            brake.let_go(&named(number), DELETION, Some(counted(100 - deleted, deleted, asked)), asked)
+        };
+        assert_eq!(ask(0, 18, now), LetGo);
+        // It is 18 with it or 19.
+        assert_eq!(ask(1, 18, now), LetGo);
+        assert_eq!(ask(2, 19, now), Later);
+        let done = now + Duration::from_millis(1);
+        brake.deleted(&named(0), done);
+        brake.deleted(&named(1), done);
+        assert_eq!(ask(2, 19, done), Later, "this count may miss one that was just done");
+        assert_eq!(ask(2, 19, done + Duration::from_millis(1)), LetGo, "one of them was not by the database");
+        assert_eq!(ask(3, 20, done + Duration::from_millis(2)), Held);
+    }
+
+    #[test]
+    fn one_count_serves_for_many_and_not_for_long() {
+        let (brake, now) = (Brake::new(20), Instant::now());
+        let alone = |number, now| brake.let_go(&named(number), DELETION, None, now);
+        assert_eq!(alone(0, now), Depends);
+        assert_eq!(brake.let_go(&named(0), DELETION, Some(counted(90, 10, now)), now), LetGo);
+        for number in 1..10 {
+            assert_eq!(alone(number, now), LetGo);
+        }
+        assert_eq!((alone(10, now), alone(3, now), brake.held()), (Depends, LetGo, 0));
+        for number in 0..10 {
+            brake.deleted(&named(number), now);
+        }
+        let later = now + Duration::from_secs(1);
+        assert_eq!(brake.let_go(&named(10), DELETION, Some(counted(90, 11, later)), later), LetGo, "nine came back");
+        assert_eq!(alone(11, later + COUNT_SERVES), Depends);
+    }
+
+    #[test]
+    fn a_fleet_is_deleted_with_few_counts_and_little_work() {
+        let (brake, start) = (Brake::new(20), Instant::now());
+        let (mut gone, mut counts) = (0, 0);
+        for number in 0..50_000 {
+            let now = start + Duration::from_micros(number);
+            let who = named(usize::try_from(number).unwrap());
+            let mut verdict = brake.let_go(&who, DELETION, None, now);
+            if verdict == Depends {
+                counts += 1;
+                verdict = brake.let_go(&who, DELETION, Some(counted(50_000 - gone, gone, now)), now);
+            }
+            if verdict == LetGo {
+                brake.deleted(&who, now);
+                gone += 1;
+            }
+        }
+        assert_eq!((gone, brake.held()), (10_000, 40_000));
+        assert!(counts <= 3, "{counts}");
+        // Once they are held, nobody is counted or gone through for them.
+        assert!(brake.state().open.len() <= 10_000);
+
+        let never = Brake::new(100);
+        for number in 0..50_000 {
+            assert_eq!(never.let_go(&named(number), DELETION, None, start), LetGo);
+        }
+        assert!(never.state().let_go.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_makes_it_forget_nobody_that_it_let_go() {
+        let (brake, now) = (Brake::new(20), Instant::now());
+        assert_eq!(let_go(&brake, 5, now), 5);
+        assert_eq!(ask(&brake, 5, DELETION, 0, now), Held);
     }
 
     #[test]
@@ -208,7 +342,7 @@ mod tests {
         let (brake, start) = (Brake::new(20), Instant::now());
         for number in 0..20 {
             let now = start + WINDOW * u32::try_from(number).unwrap();
-            assert_eq!(brake.let_go(&named(number), DELETION, Some(&live(number..20)), now), LetGo);
+            assert_eq!(ask(&brake, number, DELETION, 0, now), LetGo);
         }
     }
 
@@ -217,11 +351,11 @@ mod tests {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 6, start), 5);
         let later = start + WINDOW * 3;
-        assert_eq!(ask(&brake, 5, DELETION, later), Held);
-        assert_eq!(ask(&brake, 9, DELETION, later), Held, "nor anything after it");
+        assert_eq!(ask(&brake, 5, DELETION, 0, later), Held);
+        assert_eq!(ask(&brake, 9, DELETION, 0, later), Held, "nor anything after it");
         brake.release(&named(5));
         brake.release(&named(9));
-        assert_eq!(ask(&brake, 7, DELETION, later), LetGo);
+        assert_eq!(ask(&brake, 7, DELETION, 0, later), LetGo);
     }
 
     #[test]
@@ -233,37 +367,40 @@ mod tests {
         assert_eq!(brake.held(), 1);
         brake.keep(|_| false, |_| false);
         assert_eq!(brake.held(), 0);
-        let rest = live(10..109);
-        assert_eq!(brake.let_go(&named(8), DELETION, Some(&rest), now), LetGo, "it has let go of the rest");
+        assert_eq!(
+            brake.let_go(&named(8), DELETION, Some(counted(99, 5, now)), now),
+            LetGo,
+            "it has let go of the rest"
+        );
     }
 
     #[test]
     fn what_was_held_before_a_restart_stays_held_and_who_was_let_go_may_try_again() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert_eq!(ask(&brake, 0, DELETION, now), LetGo);
-        assert_eq!(ask(&brake, 1, End::Deletion { was_held: true }, now), Held);
-        assert_eq!(ask(&brake, 0, DELETION, now), LetGo);
+        assert_eq!(ask(&brake, 0, DELETION, 0, now), LetGo);
+        assert_eq!(ask(&brake, 1, End::Deletion { was_held: true }, 0, now), Held);
+        assert_eq!(ask(&brake, 0, DELETION, 9, now), LetGo);
     }
 
     #[test]
     fn what_was_held_before_a_restart_holds_what_is_looked_at_before_it() {
         let (brake, now) = (Brake::new(20), Instant::now());
         brake.hold(&named(1));
-        assert_eq!(ask(&brake, 0, DELETION, now), Held);
+        assert_eq!(ask(&brake, 0, DELETION, 0, now), Held);
     }
 
     #[test]
     fn an_orphan_that_is_held_stays_so_and_holds_up_nobody_else() {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 5, start), 5);
-        assert_eq!(ask(&brake, 5, End::Orphan, start), Held);
+        assert_eq!(ask(&brake, 5, End::Orphan, 5, start), Held);
         let later = start + WINDOW * 3;
-        assert_eq!(ask(&brake, 5, End::Orphan, later), Held, "time does not let it go");
-        assert_eq!(ask(&brake, 6, DELETION, later), LetGo);
-        assert_eq!(ask(&brake, 7, End::Orphan, later), LetGo);
+        assert_eq!(ask(&brake, 5, End::Orphan, 0, later), Held, "time does not let it go");
+        assert_eq!(ask(&brake, 6, DELETION, 0, later), LetGo);
+        assert_eq!(ask(&brake, 7, End::Orphan, 0, later), LetGo);
         assert_eq!(brake.held(), 0, "there is nothing that could be confirmed");
         brake.keep(|_| false, |_| false);
-        assert_eq!(ask(&brake, 5, DELETION, later), LetGo, "its resource was there again");
+        assert_eq!(ask(&brake, 5, DELETION, 0, later), LetGo, "its resource was there again");
     }
 
     #[test]
@@ -272,7 +409,7 @@ mod tests {
         assert_eq!(let_go(&brake, 6, start), 5);
         brake.keep(|_| false, |resource| *resource == named(5));
         assert_eq!(brake.held(), 0);
-        assert_eq!(ask(&brake, 5, End::Orphan, start + WINDOW * 3), Held);
+        assert_eq!(ask(&brake, 5, End::Orphan, 0, start + WINDOW * 3), Held);
     }
 
     #[test]
@@ -284,7 +421,7 @@ mod tests {
         brake.vanished(&named(6));
         assert_eq!(brake.held(), 0);
         let later = start + WINDOW * 3;
-        assert_eq!(ask(&brake, 5, End::Orphan, later), LetGo, "it has a new resource, which vanished too");
-        assert_eq!(ask(&brake, 6, End::Orphan, later), Held);
+        assert_eq!(ask(&brake, 5, End::Orphan, 0, later), LetGo, "it has a new resource, which vanished too");
+        assert_eq!(ask(&brake, 6, End::Orphan, 0, later), Held);
     }
 }

@@ -64,6 +64,11 @@ impl AtStart {
         self.accounts().retain(|owner, account| listed.get(owner) == Some(&account.version));
     }
 
+    /// Lets go of those that nobody will take any more.
+    pub fn keep(&self, is_awaited: impl Fn(&Owner) -> bool) {
+        self.accounts().retain(|owner, _| is_awaited(owner));
+    }
+
     /// A panic elsewhere cannot leave the map half changed.
     fn accounts(&self) -> MutexGuard<'_, HashMap<Owner, Account>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -189,5 +194,8 @@ mod tests {
         let swept = at_start();
         swept.compare(&HashMap::from([(owner("same"), Version(3)), (owner("other"), Version(2))]));
         assert_eq!(left(&swept), ["same"]);
+        let tidied = at_start();
+        tidied.keep(|owner| owner.name == "other");
+        assert_eq!(left(&tidied), ["other"]);
     }
 }

@@ -84,6 +84,11 @@ impl Memory {
         self.entries().remove(&ObjectRef::from_obj(resource));
     }
 
+    /// Forgets the resources that are not there any more, also where no watch has told of the end of one.
+    pub fn keep(&self, is_there: impl Fn(&ObjectRef<ApiAccount>) -> bool) {
+        self.entries().retain(|resource, _| is_there(resource));
+    }
+
     /// A panic elsewhere cannot leave the map half changed.
     fn entries(&self) -> MutexGuard<'_, HashMap<ObjectRef<ApiAccount>, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -111,6 +116,18 @@ mod tests {
         assert_eq!(generation(&resource("u", "9", 1)), Some(2));
         assert_eq!(generation(&resource("u", "11", 3)), Some(3));
         assert_eq!(generation(&resource("made-again", "9", 1)), Some(1));
+    }
+
+    #[test]
+    fn who_is_not_there_any_more_is_forgotten() {
+        let memory = Memory::default();
+        let resource = resource("u", "10", 2);
+        memory.wrote(&resource);
+        memory.looks(&resource);
+        memory.keep(|_| true);
+        assert!(memory.looked(&ObjectRef::from_obj(&resource)).is_some());
+        memory.keep(|kept| kept.name != "acme");
+        assert!(memory.entries().is_empty());
     }
 
     #[test]

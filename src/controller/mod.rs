@@ -16,6 +16,7 @@ mod release;
 mod resources;
 mod scope;
 mod sweep;
+mod tidy;
 mod trouble;
 mod versions;
 mod vitals;
@@ -44,6 +45,7 @@ use scope::Scope;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use sweep::Sweeper;
+use tidy::{Tidier, Unpurgeable};
 use tokio::sync::watch;
 use versions::Versions;
 use waiting::Waiting;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub sweep_interval: Duration,
     /// How long a deleted account is kept for its resource's return.
     pub deleted_account_retention: Duration,
+    /// How long the journal tells of every change; `None`: for ever.
+    pub journal_retention: Option<Duration>,
     /// How long an account may be without its resource before it is disabled.
     pub orphan_grace: Duration,
     /// The percentage of all accounts that may lose their access within ten minutes.
@@ -115,8 +119,15 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         database: Arc::clone(&database),
         queues: Queues::of(&queues),
         interval: settings.sweep_interval,
+    };
+    let tidier = Tidier {
+        controlled: Arc::clone(&controlled),
+        database: Arc::clone(&database),
         retention: settings.deleted_account_retention,
         orphans,
+        unpurgeable: Unpurgeable::default(),
+        journal_retention: settings.journal_retention,
+        trimmed: None,
     };
     let connecting = connect(
         Arc::clone(&database),
@@ -134,7 +145,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&controlled), settings.concurrency, stopped.clone()));
     // The sweeps never end by themselves: they serve the watches until those do.
-    let watching = select(Box::pin(join_all(watching)), Box::pin(sweeping.run()));
+    let watching = select(Box::pin(join_all(watching)), Box::pin(sweeping.run(tidier)));
     let stopping = async {
         let stop = std::pin::pin!(stop);
         let connecting = std::pin::pin!(connecting);

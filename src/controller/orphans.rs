@@ -43,7 +43,7 @@ impl Orphans {
             return;
         };
         let alive: HashSet<_> = live.iter().map(resource).collect();
-        let missing: Vec<&Owner> = live.iter().filter(|owner| resources.lacks(&resource(owner))).collect();
+        let missing: HashSet<&Owner> = live.iter().filter(|owner| resources.lacks(&resource(owner))).collect();
         controlled.metrics.orphans(missing.len());
         if resources.is_empty() && !missing.is_empty() {
             // More likely an accident of the cluster, or of this program, than the end of every account.
@@ -57,7 +57,7 @@ impl Orphans {
             return;
         }
         self.nothing_told = false;
-        self.seen.retain(|owner, _| missing.contains(&owner));
+        self.seen.retain(|owner, _| missing.contains(owner));
         // An orphan whose resource came back, or a deletion whose end no watch has shown. Asked anew, since one whose resource
         // goes at this moment would be neither.
         let is_orphan = |held: &ObjectRef<ApiAccount>| alive.contains(held) && resources.lacks(held);
@@ -75,7 +75,7 @@ impl Orphans {
                 Orphan { since: now, held_told: false }
             });
             if now.duration_since(orphan.since) >= self.grace {
-                left -= usize::from(orphan.end(owner, &live, controlled, ready, now).await);
+                left -= usize::from(orphan.end(owner, controlled, ready).await);
                 controlled.metrics.orphans(left);
             }
         }
@@ -116,17 +116,20 @@ impl Orphans {
 
 impl Orphan {
     /// Answers whether its account is disabled now.
-    async fn end(
-        &mut self,
-        owner: &Owner,
-        live: &[Owner],
-        controlled: &Controlled,
-        ready: &Ready,
-        now: Instant,
-    ) -> bool {
+    async fn end(&mut self, owner: &Owner, controlled: &Controlled, ready: &Ready) -> bool {
         let (namespace, name) = (&owner.namespace, &owner.name);
-        if controlled.brake.let_go(&resource(owner), End::Orphan, Some(live), now) != Verdict::LetGo {
-            if !self.held_told {
+        let verdict = match controlled.brake.let_go(&resource(owner), End::Orphan, None, Instant::now()) {
+            Verdict::Depends => match controlled.count(ready).await {
+                Ok(counted) => controlled.brake.let_go(&resource(owner), End::Orphan, Some(counted), Instant::now()),
+                Err(error) => {
+                    tracing::debug!(%error, namespace, name, "the deletions of late could not be counted");
+                    Verdict::Depends
+                }
+            },
+            verdict => verdict,
+        };
+        if verdict != Verdict::LetGo {
+            if verdict == Verdict::Held && !self.held_told {
                 tracing::error!(
                     namespace,
                     name,
@@ -135,7 +138,7 @@ impl Orphan {
                      ApiAccount again, and delete it if that is meant"
                 );
             }
-            self.held_told = true;
+            self.held_told |= verdict == Verdict::Held;
             return false;
         }
         end(owner, controlled, ready).await.refusal.is_none()
@@ -149,6 +152,9 @@ async fn end(owner: &Owner, controlled: &Controlled, ready: &Ready) -> Outcome {
     let outcome = ready.reconciler.release(Going::of(&belonging), DeletionPolicy::Delete).await;
     controlled.waiting.let_go(&outcome);
     controlled.note(namespace, name, &outcome.done);
+    if outcome.refusal.is_none() {
+        controlled.brake.deleted(&resource(owner), Instant::now());
+    }
     if let Some(refusal) = &outcome.refusal {
         tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be ended yet: {refusal}");
     }

@@ -1,18 +1,23 @@
 //! A resource that is being deleted: its account loses its access before it goes, unless the brake holds it.
 
-use super::brake::{End, Verdict};
+use super::brake::{Counted, End, Verdict};
 use super::connect::Ready;
 use super::object::{Controlled, Looked};
-use crate::account::Owner;
+use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
+use crate::database::DatabaseError;
 use crate::reconcile::{
-    DeletionPolicy, Desired, Going, Outcome, Refusal, Verified, deletion_policy, is_confirmed, is_held, secret_places,
+    DeletionPolicy, Desired, Going, Outcome, Refusal, Verified, deletion_policy, deletions_count_since, is_confirmed,
+    is_held, secret_places,
 };
 use crate::secrets::{Belonging, SecretError};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// When to look again at a deletion that waits for others which are under way.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Controlled {
     /// The finalizer goes only when the account no longer authenticates, or was left as it is on request.
@@ -39,6 +44,7 @@ impl Controlled {
             desired: desired.as_ref(),
             places: &places,
             generation: resource.metadata.generation,
+            confirmed: is_confirmed(resource),
         };
         let outcome = match ready {
             // Its status says so, and is all that does after a restart: it is not overwritten.
@@ -46,12 +52,15 @@ impl Controlled {
                 return Ok((Action::await_change(), None));
             }
             Err(refusal) => Outcome::refused(refusal),
-            Ok(ready) => {
-                if let Some(held) = self.hold(resource, &ready).await {
+            Ok(ready) => match self.verdict(resource, &belonging.owner, &ready).await {
+                Ok(Verdict::LetGo) => ready.reconciler.release(going, policy).await,
+                Ok(Verdict::Held) => {
+                    let held = Refusal::DeletionHeld { percent: self.brake.percent };
                     return self.keep(resource, going, held, &ready).await;
                 }
-                ready.reconciler.release(going, policy).await
-            }
+                Ok(Verdict::Depends | Verdict::Later) => return Ok((Action::requeue(ASK_AGAIN), None)),
+                Err(error) => Outcome::refused(Refusal::Database(error)),
+            },
         };
         if outcome.refusal.is_some() {
             return self.report(resource, "", outcome, status).await;
@@ -60,6 +69,7 @@ impl Controlled {
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
         self.tell(resource, &outcome, false).await;
         self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
+        self.brake.deleted(&ObjectRef::from_obj(resource), Instant::now());
         // Before the watch shows that it is gone: what is held then was let go by nobody.
         self.brake.release(&ObjectRef::from_obj(resource));
         self.patch_finalizers(resource, false).await?;
@@ -104,24 +114,34 @@ impl Controlled {
         is_known
     }
 
-    /// Why this one is not let go unasked, if too many lose their access at once.
-    async fn hold(&self, resource: &ApiAccount, ready: &Ready) -> Option<Refusal> {
-        let verdict = match self.judge(resource, None) {
-            Verdict::Depends => match ready.reconciler.database.live(&self.cluster).await {
-                Ok(live) => self.judge(resource, Some(&live)),
-                Err(error) => return Some(Refusal::Database(error)),
-            },
-            verdict => verdict,
-        };
-        (verdict == Verdict::Held).then_some(Refusal::DeletionHeld { percent: self.brake.percent })
+    /// Whether this one is let go unasked, or too many lose their access at once.
+    async fn verdict(&self, resource: &ApiAccount, owner: &Owner, ready: &Ready) -> Result<Verdict, DatabaseError> {
+        match self.judge(resource, None) {
+            Verdict::Depends => {}
+            verdict => return Ok(verdict),
+        }
+        // Who has lost its access already loses nothing by going: it was let go before a restart.
+        let account = ready.reconciler.database.find_by_owner(owner).await?;
+        if account.is_none_or(|account| matches!(account.life, Life::Deleted { .. })) {
+            return Ok(Verdict::LetGo);
+        }
+        Ok(self.judge(resource, Some(self.count(ready).await?)))
     }
 
-    fn judge(&self, resource: &ApiAccount, live: Option<&[Owner]>) -> Verdict {
+    /// How many accounts there are and how many went lately, by the database.
+    pub(super) async fn count(&self, ready: &Ready) -> Result<Counted, DatabaseError> {
+        let asked = Instant::now();
+        let since = deletions_count_since(ready.reconciler.surroundings.now());
+        let deletions = ready.reconciler.database.deletions(&self.cluster, since).await?;
+        Ok(Counted { asked, deletions })
+    }
+
+    fn judge(&self, resource: &ApiAccount, counted: Option<Counted>) -> Verdict {
         if !may_be_held(resource) {
             return Verdict::LetGo;
         }
         let end = End::Deletion { was_held: self.was_held(resource) };
-        self.brake.let_go(&ObjectRef::from_obj(resource), end, live, Instant::now())
+        self.brake.let_go(&ObjectRef::from_obj(resource), end, counted, Instant::now())
     }
 
     fn was_held(&self, resource: &ApiAccount) -> bool {

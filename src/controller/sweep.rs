@@ -5,8 +5,8 @@
 
 use super::connect::{Connection, Ready};
 use super::object::Controlled;
-use super::orphans::Orphans;
 use super::queues::Queues;
+use super::tidy::Tidier;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed};
@@ -17,6 +17,8 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant as Due, sleep_until};
 
 /// The shortest time from one sweep to the next, however often the database says that anything may have changed.
@@ -33,14 +35,11 @@ pub(super) struct Sweeper {
     pub queues: Queues,
     /// The longest time from one sweep to the next.
     pub interval: Duration,
-    /// How long a deleted account is kept.
-    pub retention: Duration,
-    pub orphans: Orphans,
 }
 
 impl Sweeper {
-    /// Looks for as long as it is polled.
-    pub async fn run(mut self) {
+    /// Looks for as long as it is polled. After each sweep, `tidier` does what is not urgent.
+    pub async fn run(self, tidier: Tidier) {
         let mut connection = self.controlled.connection.clone();
         let ready = match connection.wait_for(|connection| matches!(connection, Connection::Ready(_))).await.as_deref()
         {
@@ -48,6 +47,10 @@ impl Sweeper {
             // It will never be: the controller is ending.
             _ => return std::future::pending().await,
         };
+        let swept_well = Arc::new(Notify::new());
+        // Ends with this. The task that answers whether the controller is alive must not wait for it.
+        let mut tidying = JoinSet::new();
+        tidying.spawn(tidier.run(Arc::clone(&ready), Arc::clone(&swept_well)));
         let mut news = self.database.changes().fuse();
         let mut last = Swept::Done;
         let mut swept = Due::now();
@@ -72,7 +75,7 @@ impl Sweeper {
                     last = self.sweep(&ready, last).await;
                     self.controlled.metrics.swept(last, Timestamp::now());
                     if last == Swept::Done {
-                        self.tidy(&ready).await;
+                        swept_well.notify_one();
                     }
                     swept = Due::now();
                     due = swept + self.pause(last);
@@ -133,26 +136,6 @@ impl Sweeper {
             self.queues.send(&resource);
         }
         Swept::Done
-    }
-
-    /// What is not urgent: accounts without a resource, and those that were deleted long ago. What fails is for the next time.
-    async fn tidy(&mut self, ready: &Ready) {
-        let cluster = &self.controlled.cluster;
-        match self.database.live(cluster).await {
-            Ok(live) => self.orphans.look(live, &self.controlled, ready, Instant::now()).await,
-            Err(error) => tracing::debug!(%error, "the live accounts could not be read"),
-        }
-        let now = Timestamp::now();
-        let (Ok(before), Some(resources)) = (now.checked_sub(self.retention), self.controlled.resources()) else {
-            return;
-        };
-        // One that is refused or paused may yet be healed, and one in a namespace that is not watched may be there.
-        let is_declared = |owner: &Owner| !resources.lacks(&resource(owner));
-        match self.database.purge(cluster, &is_declared, before, now).await {
-            Ok(0) => {}
-            Ok(accounts) => tracing::info!(accounts, "purged what was deleted longer ago than it is kept"),
-            Err(error) => tracing::debug!(%error, "nothing could be purged"),
-        }
     }
 }
 

@@ -102,6 +102,12 @@ impl Versions {
         self.entries().remove(resource);
     }
 
+    /// Forgets the resources that are not there any more, also where no watch has told of the end of one. What is worked on
+    /// is kept until that has ended.
+    pub fn keep(&self, is_there: impl Fn(&Resource) -> bool) {
+        self.entries().retain(|resource, entry| entry.heard.is_some() || is_there(resource));
+    }
+
     /// A panic elsewhere cannot leave the map half changed.
     fn entries(&self) -> MutexGuard<'_, HashMap<Resource, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -193,6 +199,19 @@ mod tests {
         versions.forget(&acme);
         versions.end(&acme);
         assert!(!versions.hear(&acme, Some(Version(9))) && versions.is_empty());
+    }
+
+    #[test]
+    fn who_is_not_there_any_more_is_forgotten_once_work_has_ended() {
+        let (versions, acme) = known(3);
+        versions.begin(&acme);
+        versions.keep(|_| false);
+        assert!(!versions.entries().is_empty());
+        versions.end(&acme);
+        versions.keep(|resource| *resource == acme);
+        assert!(!versions.is_empty());
+        versions.keep(|_| false);
+        assert!(versions.entries().is_empty());
     }
 
     #[test]

@@ -132,6 +132,17 @@ impl Waiting {
         });
     }
 
+    /// Forgets the resources that are not there any more, also where no watch has told of the end of one.
+    pub fn keep(&self, is_there: impl Fn(&Resource) -> bool) {
+        let mut state = self.state();
+        state.database.retain(&is_there);
+        state.lists.retain(&is_there);
+        state.names.retain(|_, waiting| {
+            waiting.retain(&is_there);
+            !waiting.is_empty()
+        });
+    }
+
     /// A panic elsewhere cannot leave the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

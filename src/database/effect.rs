@@ -26,7 +26,7 @@ impl Change {
             | Action::RestoreKey { expected, .. }
             | Action::Suspend { expected, .. }
             | Action::Resume { expected }
-            | Action::Delete { expected }
+            | Action::Delete { expected, .. }
             | Action::Retain { expected } => {
                 read.filter(|account| account.version == *expected).cloned().ok_or(DatabaseError::Conflict)?
             }

@@ -154,19 +154,26 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// The owners in this cluster of accounts that are neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
 
+    /// How many accounts of this cluster are live, and how many were deleted since this time without anybody's confirmation.
+    async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError>;
+
     /// The affiliates that OpsAdmin knows, by name.
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
     /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Leaves out
-    /// those whose owner is declared, which may yet be restored: with the same keys, however long that takes. Answers with how
-    /// many.
+    /// those whose owner is declared, which may yet be restored: with the same keys, however long that takes. One that the
+    /// database does not let go keeps no other from going.
     async fn purge(
         &self,
         cluster: &ClusterId,
         is_declared: IsDeclared<'_>,
         deleted_before: Timestamp,
         at: Timestamp,
-    ) -> Result<usize, DatabaseError>;
+    ) -> Result<Purged, DatabaseError>;
+
+    /// Removes from the journal what happened before this time, and tells how many entries that were: never the one of an
+    /// account's creation or import, nor its last 10.
+    async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError>;
 
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
@@ -183,6 +190,35 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Ends every connection in good order; later calls fail. For SQLite this merges the log into the file, so that the
     /// file alone is the whole database.
     async fn close(&self) {}
+}
+
+/// How many accounts of a cluster there are, and how many have gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deletions {
+    /// Those that are neither deleted nor retained.
+    pub live: usize,
+    /// Those that were deleted within the time asked for, confirmed by nobody, and are deleted still.
+    pub deleted: usize,
+}
+
+/// What came of purging.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many accounts are gone.
+    pub accounts: usize,
+    /// Those that were due and could not be removed.
+    pub refused: Vec<Unpurged>,
+}
+
+/// An account that the database does not let go: a row of a table that is not this program's refers to it, say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpurged {
+    /// The account's id, as it is stored.
+    pub account: String,
+    /// Whose it was.
+    pub owner: Owner,
+    /// What the database said.
+    pub reason: String,
 }
 
 /// One change of one account.
@@ -288,6 +324,8 @@ pub enum Action {
     Delete {
         /// The version that was observed.
         expected: Version,
+        /// Whether a person confirmed it, so that it does not count as one of many at once.
+        confirmed: bool,
     },
     /// Its resource is gone: leave everything as it is and remember that nobody declares it now.
     Retain {

@@ -3,6 +3,11 @@
 
 use super::{DeletionPolicy, deletion_policy};
 use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, Reason, condition};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// The time within which deletions count together.
+pub const DELETION_WINDOW: Duration = Duration::from_mins(10);
 
 /// How many may always, however few accounts there are.
 pub(super) const FLOOR: usize = 5;
@@ -10,6 +15,11 @@ pub(super) const FLOOR: usize = 5;
 /// How many of this many accounts may lose their access at once, if this percentage may; `None`: all of them.
 pub fn deletion_limit(accounts: usize, percent: u8) -> Option<usize> {
     (percent < 100).then(|| FLOOR.max(accounts * usize::from(percent) / 100))
+}
+
+/// Since when deletions count now.
+pub fn deletions_count_since(now: Timestamp) -> Timestamp {
+    now.checked_sub(DELETION_WINDOW).unwrap_or(Timestamp::MIN)
 }
 
 /// Whether this status says that the deletion is held.

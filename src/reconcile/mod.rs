@@ -23,7 +23,7 @@ mod turns;
 
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
-pub use brake::{awaits_confirmation, deletion_limit, is_confirmed, is_held};
+pub use brake::{DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_count_since, is_confirmed, is_held};
 pub use declarations::{AsRead, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;

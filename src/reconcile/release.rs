@@ -50,12 +50,14 @@ pub struct Going<'a> {
     pub places: &'a [SecretRef],
     /// Its generation, where there is one.
     pub generation: Option<i64>,
+    /// Whether a person has confirmed its deletion, which then does not count as one of many at once.
+    pub confirmed: bool,
 }
 
 impl<'a> Going<'a> {
     /// A resource of which nothing else is known.
     pub fn of(resource: &'a Belonging) -> Self {
-        Self { resource, desired: None, places: &[], generation: None }
+        Self { resource, desired: None, places: &[], generation: None, confirmed: false }
     }
 
     /// What it declares, if its account's Secret is written for it.
@@ -124,7 +126,7 @@ impl Reconciler {
     /// The account first: what its Secret holds is worth nothing then, if the rest is yet to be done.
     async fn delete(
         &self,
-        Going { resource, places, generation, .. }: Going<'_>,
+        Going { resource, places, generation, confirmed, .. }: Going<'_>,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
         let account = self.database.find_by_owner(&resource.owner).await?;
@@ -132,7 +134,7 @@ impl Reconciler {
             && matches!(account.life, Life::Live | Life::Retained { .. })
         {
             self.declarations.still_going(resource).await?;
-            let action = Action::Delete { expected: account.version };
+            let action = Action::Delete { expected: account.version, confirmed };
             outcome.account = Some(self.commit(account.id, action, generation).await?);
             outcome.done.push(Done::Disabled);
         }

@@ -2,7 +2,7 @@
 
 use super::Metrics;
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError, IsDeclared};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Purged};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -71,6 +71,10 @@ impl AccountDatabase for Measured {
         self.count(self.database.live(cluster).await)
     }
 
+    async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
+        self.count(self.database.deletions(cluster, since).await)
+    }
+
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.count(self.database.affiliates().await)
     }
@@ -81,8 +85,12 @@ impl AccountDatabase for Measured {
         is_declared: IsDeclared<'_>,
         deleted_before: Timestamp,
         at: Timestamp,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Purged, DatabaseError> {
         self.count(self.database.purge(cluster, is_declared, deleted_before, at).await)
+    }
+
+    async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError> {
+        self.count(self.database.trim_journal(before).await)
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

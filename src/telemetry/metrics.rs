@@ -51,6 +51,7 @@ pub struct Metrics {
     sweeps: Counters<1>,
     last_sweep: Family<Labels<0>, Gauge>,
     orphans: Family<Labels<0>, Gauge>,
+    unpurgeable: Gauge,
     watch_errors: Counters<1>,
 }
 
@@ -84,6 +85,8 @@ impl Metrics {
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Now(subject)));
         let orphans = add(&mut registry, "orphans", "Accounts whose ApiAccount is gone without a deletion");
+        let unpurgeable =
+            add(&mut registry, "unpurgeable", "Accounts deleted long ago that the database does not let go");
         let reconciles = add(&mut registry, "reconciles", "Looks at an ApiAccount, by what came of it");
         let reconcile_duration = Histogram::new(BUCKETS);
         let (help, duration) = ("How long a look at an ApiAccount took", reconcile_duration.clone());
@@ -111,6 +114,7 @@ impl Metrics {
             sweeps,
             last_sweep,
             orphans,
+            unpurgeable,
             watch_errors,
         };
         metrics.begin();
@@ -186,6 +190,11 @@ impl Metrics {
     /// So many accounts have no resource.
     pub fn orphans(&self, count: usize) {
         self.orphans.get_or_create(&[]).set(number(count));
+    }
+
+    /// Accounts that were deleted long ago cannot be purged.
+    pub fn unpurgeable(&self, count: usize) {
+        self.unpurgeable.set(number(count));
     }
 
     /// A watch of these failed.

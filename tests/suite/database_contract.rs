@@ -8,6 +8,7 @@ mod concurrency;
 mod failures;
 pub mod fixture;
 mod hand_edits;
+mod keeping;
 mod keys;
 mod life;
 mod looking;
@@ -125,6 +126,11 @@ for_each_adapter!(
         a_suspension_of_a_version_that_has_changed_is_refused,
         a_suspension_outlives_a_deletion_and_what_follows,
         a_rotation_tells_each_pair_that_it_ends,
+    },
+    keeping::{
+        deletions_of_late_are_counted_unless_they_were_confirmed,
+        one_that_cannot_be_purged_keeps_no_other_from_going,
+        the_journal_is_shortened_and_keeps_how_each_account_began_and_what_changed_last,
     },
     schema::{
         migrating_twice_changes_nothing,

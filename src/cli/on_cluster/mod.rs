@@ -9,9 +9,11 @@ use super::cluster;
 use super::prune::Doomed;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, Deletions};
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Desired, Going, Outcome, Reconciler, Refusal, awaits_confirmation};
+use crate::reconcile::{
+    DeletionPolicy, Desired, Going, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit,
+};
 use crate::secrets;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};
 use anyhow::{Result, anyhow};
@@ -40,6 +42,8 @@ pub struct Asked<'a> {
     pub secrets: Look,
     /// The percentage of accounts that the controller's brake lets go.
     pub brake: u8,
+    /// How many accounts there are and how many were deleted there of late; `None`: nothing is to be pruned.
+    pub lately: Option<Deletions>,
 }
 
 /// How closely Secrets are looked at.
@@ -66,7 +70,7 @@ pub struct OnCluster {
 impl OnCluster {
     /// Reads what a plan of these manifests, and of the end of what none of them declares, has to know.
     pub async fn read(
-        Asked { client, cluster, secrets: look, brake }: Asked<'_>,
+        Asked { client, cluster, secrets: look, brake, lately }: Asked<'_>,
         manifests: &[Manifest],
         doomed: &Doomed,
     ) -> Result<Self> {
@@ -99,7 +103,11 @@ impl OnCluster {
             resource.is_for_brake && (resource.is_going || owners_doomed.contains(owner))
         };
         let ends = without_resource + resources.iter().filter(is_for_brake).count();
-        let grips = brake < 100 && (has_gripped || doomed.exceeded_by(ends).is_some());
+        let exceeds = |lately: Deletions| {
+            let limit = deletion_limit(lately.live + lately.deleted, brake);
+            limit.is_some_and(|limit| lately.deleted + ends > limit)
+        };
+        let grips = brake < 100 && (has_gripped || lately.is_some_and(exceeds));
         Ok(Self { resources, secrets: Arc::new(secrets), brake, grips })
     }
 

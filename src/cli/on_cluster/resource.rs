@@ -74,6 +74,7 @@ impl Resource {
             desired: end.and_then(|end| end.desired.as_ref()),
             places: end.map(|end| end.places.as_slice()).unwrap_or_default(),
             generation: None,
+            confirmed: false,
         }
     }
 

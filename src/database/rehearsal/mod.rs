@@ -4,7 +4,7 @@
 
 mod stage;
 
-use super::{AccountDatabase, Action, Change, DatabaseError, IsDeclared, Keyring, UnknownAffiliate};
+use super::{AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Keyring, Purged, UnknownAffiliate};
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, Life, Owner, Settings, StoredKey, Version,
 };
@@ -276,6 +276,21 @@ impl AccountDatabase for Rehearsal {
         Ok(owners)
     }
 
+    /// What is deleted on the stage counts as deleted, and what is live there as live. One that was deleted before and is live
+    /// again on the stage counts as both.
+    async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
+        let mut counted = match &self.real {
+            Some(real) => real.deletions(cluster, since).await?,
+            None => Deletions::default(),
+        };
+        counted.live = self.live(cluster).await?.len();
+        let stage = self.stage();
+        let is_here = |account: &&Account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
+        let is_gone = |account: &&Account| matches!(account.life, Life::Deleted { since: at } if at >= since);
+        counted.deleted += stage.all_changed().filter(is_here).filter(is_gone).count();
+        Ok(counted)
+    }
+
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         let known = self.stage().affiliates.clone();
         let known = match (known, &self.real) {
@@ -294,7 +309,11 @@ impl AccountDatabase for Rehearsal {
         _: IsDeclared<'_>,
         _: Timestamp,
         _: Timestamp,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Purged, DatabaseError> {
+        Ok(Purged::default())
+    }
+
+    async fn trim_journal(&self, _: Timestamp) -> Result<usize, DatabaseError> {
         Ok(0)
     }
 

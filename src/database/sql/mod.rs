@@ -16,13 +16,13 @@ pub(super) use fault::Fault;
 pub(super) use migrations::apply_missing;
 pub(super) use read::{Which, which};
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, IsDeclared};
+use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Purged};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::VersionRow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
@@ -166,34 +166,81 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
+    async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
+        const DELETIONS: &str = "SELECT count(*) FILTER (WHERE deleted_at IS NULL AND retained_at IS NULL), \
+             count(*) FILTER (WHERE deleted_at >= $2 AND NOT deletion_confirmed) FROM accounts WHERE owner_cluster = $1";
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let values = [cluster.as_str().into(), since.as_microsecond().into()];
+            let counts: Vec<(i64, i64)> = session.rows(DELETIONS, &values).await?;
+            session.finish().await?;
+            let (live, deleted) = counts.first().copied().unwrap_or_default();
+            let count = |count: i64| usize::try_from(count).unwrap_or_default();
+            Ok(Deletions { live: count(live), deleted: count(deleted) })
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
     async fn purge(
         &self,
         cluster: &ClusterId,
         is_declared: IsDeclared<'_>,
         deleted_before: Timestamp,
         at: Timestamp,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Purged, DatabaseError> {
         let due = async {
             let mut session = self.dialect.read().await?;
             let due = purge::due(&mut session, cluster, is_declared, deleted_before).await?;
             session.finish().await?;
             Ok(due)
         };
-        let mut purged = 0;
-        for batch in self.answer(ANSWER_WITHIN, due).await?.chunks(purge::BATCH) {
+        let due = self.answer(ANSWER_WITHIN, due).await?;
+        let mut purged = Purged::default();
+        let mut batches: VecDeque<&[purge::Due]> = due.chunks(purge::BATCH).collect();
+        while let Some(batch) = batches.pop_front() {
             let work = async {
                 let mut session = self.dialect.write().await?;
                 let purged = purge::purge(&mut session, batch, deleted_before, at).await?;
                 session.finish().await?;
                 Ok(purged)
             };
-            purged += self.answer(ANSWER_WITHIN, work).await?;
+            match (self.answer(ANSWER_WITHIN, work).await, batch) {
+                (Ok(accounts), _) => purged.accounts += accounts,
+                (Err(DatabaseError::Refused { reason }), [alone]) => purged.refused.push(alone.refused(reason)),
+                // One of them cannot go: the others can, once they are apart from it.
+                (Err(DatabaseError::Refused { .. }), _) => {
+                    let (first, second) = batch.split_at(batch.len() / 2);
+                    batches.push_front(second);
+                    batches.push_front(first);
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
         Ok(purged)
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
+    }
+
+    async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError> {
+        let ends = async {
+            let mut session = self.dialect.read().await?;
+            let ends = journal::ends(&mut session).await?;
+            session.finish().await?;
+            Ok(ends)
+        };
+        let mut removed = 0;
+        for after in journal::steps(self.answer(ANSWER_WITHIN, ends).await?) {
+            let work = async {
+                let mut session = self.dialect.write().await?;
+                let removed = journal::trim(&mut session, after, before).await?;
+                session.finish().await?;
+                Ok(removed)
+            };
+            removed += self.answer(ANSWER_WITHIN, work).await?;
+        }
+        Ok(removed)
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::{Session, Value};
 use crate::account::{ClusterId, Owner};
-use crate::database::IsDeclared;
+use crate::database::{IsDeclared, Unpurged};
 use jiff::Timestamp;
 
 /// The most accounts purged in one transaction: others wait for it, and far from the database each of its statements takes
@@ -26,18 +26,34 @@ const REMOVE: [&str; 4] = [
     "DELETE FROM accounts WHERE id = $1",
 ];
 
-/// The ids of the accounts to purge, those first that were deleted first.
+/// An account to purge.
+#[derive(Debug, Clone)]
+pub(super) struct Due {
+    /// Its id.
+    pub id: String,
+    /// Whose it was.
+    pub owner: Owner,
+}
+
+impl Due {
+    /// It stays, for this reason.
+    pub fn refused(&self, reason: String) -> Unpurged {
+        Unpurged { account: self.id.clone(), owner: self.owner.clone(), reason }
+    }
+}
+
+/// The accounts to purge, those first that were deleted first.
 pub(super) async fn due<S: Session>(
     session: &mut S,
     cluster: &ClusterId,
     is_declared: IsDeclared<'_>,
     deleted_before: Timestamp,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<Due>, Fault> {
     let values = [cluster.as_str().into(), deleted_before.as_microsecond().into()];
     let deleted: Vec<(String, String, String)> = session.rows(DUE, &values).await?;
     let due = deleted.into_iter().filter_map(|(id, namespace, name)| {
         let owner = Owner { cluster: cluster.clone(), namespace, name };
-        (!is_declared(&owner)).then_some(id)
+        (!is_declared(&owner)).then_some(Due { id, owner })
     });
     Ok(due.collect())
 }
@@ -45,12 +61,12 @@ pub(super) async fn due<S: Session>(
 /// Purges these if they are still due, and answers with how many were.
 pub(super) async fn purge<S: Session>(
     session: &mut S,
-    due: &[String],
+    due: &[Due],
     deleted_before: Timestamp,
     at: Timestamp,
 ) -> Result<usize, Fault> {
     let mut purged = 0;
-    for id in due {
+    for Due { id, .. } in due {
         let taken: Vec<(String,)> =
             session.rows(TAKE, &[id.as_str().into(), deleted_before.as_microsecond().into()]).await?;
         if taken.is_empty() {

@@ -23,10 +23,10 @@ const CREATE: &str = "INSERT INTO accounts (id, version, name, name_key, descrip
 
 const UPDATE: &str = "UPDATE accounts SET version = version + 1, name = $3, name_key = $4, description = $5, \
      enabled = $6, use_refresh_token = $7, affiliate = $8, any_ip = $9, updated_at = $10, retained_at = NULL, \
-     deleted_at = NULL WHERE id = $1 AND version = $2 RETURNING version";
+     deleted_at = NULL, deletion_confirmed = FALSE WHERE id = $1 AND version = $2 RETURNING version";
 
-const DELETE: &str = "UPDATE accounts SET version = version + 1, enabled = FALSE, updated_at = $3, deleted_at = $3 \
-     WHERE id = $1 AND version = $2 RETURNING version";
+const DELETE: &str = "UPDATE accounts SET version = version + 1, enabled = FALSE, updated_at = $3, deleted_at = $3, \
+     deletion_confirmed = $4 WHERE id = $1 AND version = $2 RETURNING version";
 
 const RETAIN: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, retained_at = $3 \
      WHERE id = $1 AND version = $2 RETURNING version";
@@ -111,7 +111,7 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
         Action::RestoreKey { expected, key } => writer.restore_key(*expected, key).await,
         Action::Suspend { expected, reason } => writer.suspend(*expected, reason).await,
         Action::Resume { expected } => writer.resume(*expected).await,
-        Action::Delete { expected } => writer.delete(*expected).await,
+        Action::Delete { expected, confirmed } => writer.delete(*expected, *confirmed).await,
         Action::Retain { expected } => writer.retain(*expected).await,
     }
 }
@@ -254,9 +254,10 @@ impl<S: Session> Writer<'_, S> {
         self.record("restored key", &[]).await
     }
 
-    async fn delete(&mut self, expected: Version) -> Result<(), Fault> {
+    async fn delete(&mut self, expected: Version, confirmed: bool) -> Result<(), Fault> {
         let before = self.before(expected).await?;
-        let deleted = self.session.rows(DELETE, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        let values = [self.id.as_str().into(), expected.0.into(), self.at.into(), confirmed.into()];
+        let deleted = self.session.rows(DELETE, &values).await?;
         exactly_one(&deleted)?;
         let disabled = FieldChange { field: Field::Enabled, old: true.to_string(), new: false.to_string() };
         self.record("deleted", if before.enabled { std::slice::from_ref(&disabled) } else { &[] }).await

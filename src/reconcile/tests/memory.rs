@@ -1,7 +1,9 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Life, Owner, Settings, StoredKey, Version};
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, IsDeclared, UnknownAffiliate};
+use crate::database::{
+    AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Purged, UnknownAffiliate,
+};
 use crate::reconcile::{Surroundings, Unrandom};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
@@ -156,22 +158,36 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().filter_map(live).collect())
     }
 
+    /// Whether a deletion was confirmed is remembered by the database alone.
+    async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
+        let deleted = |row: &&Account| {
+            row.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)
+                && matches!(row.life, Life::Deleted { since: at } if at >= since)
+        };
+        let deleted = lock(&self.rows).iter().filter(deleted).count();
+        Ok(Deletions { live: self.live(cluster).await?.len(), deleted })
+    }
+
     async fn purge(
         &self,
         _: &ClusterId,
         is_declared: IsDeclared<'_>,
         deleted_before: Timestamp,
         _: Timestamp,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Purged, DatabaseError> {
         let mut rows = lock(&self.rows);
         let before = rows.len();
         let is_due = |row: &Account| matches!(row.life, Life::Deleted { since } if since < deleted_before);
         rows.retain(|row| !is_due(row) || row.owner.as_ref().is_some_and(is_declared));
-        Ok(before - rows.len())
+        Ok(Purged { accounts: before - rows.len(), refused: Vec::new() })
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.affiliates).clone())
+    }
+
+    async fn trim_journal(&self, _: Timestamp) -> Result<usize, DatabaseError> {
+        Ok(0)
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

@@ -87,6 +87,39 @@ async fn the_brake_knows_right_after_a_start_how_many_accounts_there_are() {
 }
 
 #[tokio::test]
+async fn a_restart_forgets_no_deletion_of_late() {
+    let mut scene = Scene::with_controller("window", &[]).await;
+    let sql = scene.sql().await;
+    create(&scene, 9).await;
+    for name in ["a0", "a1", "a2", "a3", "a4"] {
+        scene.delete(name).await;
+    }
+    scene.stop().await;
+    scene.start(&[]);
+    for name in ["a5", "a6"] {
+        scene.accounts().delete(name, &DeleteParams::default()).await.expect("the API server takes the deletion");
+        scene.event(name, "DeletionHeld").await;
+    }
+    assert_eq!(enabled(&sql).await, 4, "five may always go within ten minutes, whoever counts them");
+
+    // Whom somebody confirms does not count, nor who has gone longer ago.
+    for name in ["a5", "a6"] {
+        scene.annotate(name, json!({ "ops-admin.com/confirm-deletion": "true" })).await;
+    }
+    eventually("the confirmed ones to go", SOON, async || match enabled(&sql).await {
+        2 => Ok(()),
+        left => Err(format!("{left} left\n{}", scene.log())),
+    })
+    .await;
+    scene.stop().await;
+    let ago = "UPDATE accounts SET deleted_at = deleted_at - 600000000 WHERE deleted_at IS NOT NULL AND NOT deletion_confirmed";
+    sqlx::query(ago).execute(&sql).await.expect("the database takes it");
+    scene.start(&[]);
+    scene.delete("a7").await;
+    assert_eq!(enabled(&sql).await, 1);
+}
+
+#[tokio::test]
 async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() {
     let mut scene = Scene::with_controller("held and stripped", &[]).await;
     let sql = scene.sql().await;
@@ -99,8 +132,10 @@ async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() 
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
     deleted.expect("the API server takes the deletion");
     let names = held(&scene, 3).await;
-    // A restart forgets who was let go, as ten minutes would, so that the number alone holds nobody up any more.
+    // Ten minutes go by, so that the number alone holds nobody up any more.
     scene.stop().await;
+    let ago = "UPDATE accounts SET deleted_at = deleted_at - 600000000 WHERE deleted_at IS NOT NULL";
+    sqlx::query(ago).execute(&sql).await.expect("the database takes it");
     scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
     scene.create("bystander", json!({})).await;
     scene.ready("bystander").await;

@@ -155,7 +155,7 @@ pub async fn what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_a
         tokio::spawn(async move { database.commit(&change).await })
     });
     let restored: Vec<_> = join_all(restoring).await.into_iter().map(Result::unwrap).collect();
-    let purged = purging.await.unwrap().unwrap();
+    let purged = purging.await.unwrap().unwrap().accounts;
     assert_eq!(purged, restored.iter().filter(|answer| answer.is_err()).count());
     for (account, answer) in deleted.iter().zip(restored) {
         let found = programs[0].find_by_owner(account.owner.as_ref().unwrap()).await.unwrap();

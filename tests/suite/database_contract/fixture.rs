@@ -201,7 +201,7 @@ pub fn update(observed: &Account, settings: &Settings) -> Change {
 }
 
 pub fn deletion(observed: &Account) -> Change {
-    change(observed.id, Action::Delete { expected: observed.version })
+    change(observed.id, Action::Delete { expected: observed.version, confirmed: false })
 }
 
 /// What must be on the account after an update.

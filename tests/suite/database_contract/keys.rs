@@ -138,13 +138,13 @@ pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fre
     database.commit(&deletion(&elsewhere)).await.unwrap();
     let cluster = owner("any").cluster;
 
-    assert_eq!(database.purge(&cluster, &|_| false, now(), now()).await.unwrap(), 0, "not yet");
+    assert_eq!(database.purge(&cluster, &|_| false, now(), now()).await.unwrap().accounts, 0, "not yet");
     let later = now() + 1.second();
     let is_declared = |asked: &Owner| *asked == owner("gone");
-    assert_eq!(database.purge(&cluster, &is_declared, later, later).await.unwrap(), 0, "it may be restored");
+    assert_eq!(database.purge(&cluster, &is_declared, later, later).await.unwrap().accounts, 0, "it may be restored");
     assert!(database.find_by_owner(&owner("gone")).await.unwrap().is_some());
     let is_declared = |asked: &Owner| *asked == owner("live");
-    assert_eq!(database.purge(&cluster, &is_declared, later, later).await.unwrap(), 1);
+    assert_eq!(database.purge(&cluster, &is_declared, later, later).await.unwrap().accounts, 1);
 
     assert_eq!(database.find_by_owner(&owner("gone")).await.unwrap(), None);
     assert!(database.find_by_owner(&owner("live")).await.unwrap().is_some());
@@ -154,7 +154,7 @@ pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fre
     let history = format!("SELECT action FROM account_journal WHERE account_id = '{}' ORDER BY id", gone.id);
     let history = fresh.by_hand(&history).await.unwrap().concat();
     assert_eq!(history, ["created", "deleted", "purged"].map(|action| Some(action.to_owned())));
-    assert_eq!(database.purge(&cluster, &|_| false, later, later).await.unwrap(), 0);
+    assert_eq!(database.purge(&cluster, &|_| false, later, later).await.unwrap().accounts, 0);
     assert_ne!(create(&*database, owner("gone"), settings("gone")).await.id, AccountId::from_random([0; 16]));
 }
 
@@ -167,6 +167,6 @@ pub async fn all_that_is_due_is_purged_however_much_it_is(fresh: Fresh) {
         database.commit(&deletion(&gone)).await.unwrap();
     }
     let later = now() + 1.second();
-    assert_eq!(database.purge(&owner("any").cluster, &|_| false, later, later).await.unwrap(), 101);
+    assert_eq!(database.purge(&owner("any").cluster, &|_| false, later, later).await.unwrap().accounts, 101);
     assert_eq!(fresh.by_hand("SELECT count(*) FROM accounts").await.unwrap()[0], [Some("0".to_owned())]);
 }

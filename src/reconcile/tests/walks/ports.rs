@@ -5,7 +5,7 @@ use super::edits::Target;
 use super::promises::Witness;
 use super::steps::{SLOTS, Trouble};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, DatabaseError, IsDeclared};
+use crate::database::{AccountDatabase, Change, DatabaseError, Deletions, IsDeclared, Purged};
 use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -153,14 +153,22 @@ impl AccountDatabase for Ports {
         self.ask(self.accounts.live(cluster)).await
     }
 
+    async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
+        self.ask(self.accounts.deletions(cluster, since)).await
+    }
+
     async fn purge(
         &self,
         cluster: &ClusterId,
         is_declared: IsDeclared<'_>,
         before: Timestamp,
         at: Timestamp,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Purged, DatabaseError> {
         self.ask(self.accounts.purge(cluster, is_declared, before, at)).await
+    }
+
+    async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError> {
+        self.ask(self.accounts.trim_journal(before)).await
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

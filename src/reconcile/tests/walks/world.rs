@@ -198,7 +198,13 @@ impl World {
             let belonging = Belonging { owner: owner(NAMES[slot]), uid: object.metadata.uid.clone() };
             let places = secret_places(&belonging.owner, &object.spec, object.status.as_ref());
             let desired = Desired::parse(object, &here()).ok();
-            let going = Going { resource: &belonging, desired: desired.as_ref(), places: &places, generation };
+            let going = Going {
+                resource: &belonging,
+                desired: desired.as_ref(),
+                places: &places,
+                generation,
+                confirmed: false,
+            };
             let outcome = run(self.reconciler.release(going, policy));
             self.told(&outcome);
             if outcome.refusal.is_none() {

@@ -1,0 +1,190 @@
+//! What is not urgent, done after a sweep in a task of its own: accounts without a resource, accounts that were deleted long
+//! ago, and what nobody asks for any more. What fails is for the next time.
+
+use super::connect::Ready;
+use super::object::Controlled;
+use super::orphans::Orphans;
+use crate::account::Owner;
+use crate::api::ApiAccount;
+use crate::database::{AccountDatabase, Unpurged};
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// How long an account that could not be purged is left alone; the pause doubles with each further failure.
+const FIRST_PAUSE: Duration = Duration::from_mins(10);
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+
+/// The shortest time from one shortening of the journal to the next.
+const TRIM_EVERY: Duration = Duration::from_hours(1);
+
+/// Tidies up.
+pub(super) struct Tidier {
+    pub controlled: Arc<Controlled>,
+    pub database: Arc<dyn AccountDatabase>,
+    /// How long a deleted account is kept.
+    pub retention: Duration,
+    pub orphans: Orphans,
+    pub unpurgeable: Unpurgeable,
+    /// How long the journal tells of every change; `None`: for ever.
+    pub journal_retention: Option<Duration>,
+    /// When the journal was last shortened.
+    pub trimmed: Option<Instant>,
+}
+
+/// The deleted accounts that the database did not let go.
+#[derive(Default)]
+pub(super) struct Unpurgeable(HashMap<Owner, Left>);
+
+struct Left {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Tidier {
+    /// Tidies up whenever it is told to, for as long as it is polled.
+    pub async fn run(mut self, ready: Arc<Ready>, told: Arc<Notify>) {
+        loop {
+            told.notified().await;
+            self.look_for_orphans(&ready).await;
+            self.forget(&ready);
+            self.purge().await;
+            self.trim_journal().await;
+        }
+    }
+
+    /// What is remembered of resources that are gone. A list that came after a watch was lost does not tell of the end of any.
+    fn forget(&self, ready: &Ready) {
+        let Some(resources) = self.controlled.resources() else {
+            return;
+        };
+        let is_there = |resource: &ObjectRef<ApiAccount>| !resources.lacks(resource);
+        self.controlled.waiting.keep(is_there);
+        self.controlled.versions.keep(is_there);
+        // Who was looked at has taken the account, or will not.
+        ready.at_start.keep(|owner| {
+            let resource = resource(owner);
+            is_there(&resource) && self.controlled.memory.looked(&resource).is_none()
+        });
+        self.controlled.memory.keep(is_there);
+    }
+
+    /// What happened longer ago than the journal is to tell, not more often than it is worth.
+    async fn trim_journal(&mut self) {
+        let (now, started) = (Timestamp::now(), Instant::now());
+        let Some(before) = self.journal_retention.and_then(|retention| now.checked_sub(retention).ok()) else {
+            return;
+        };
+        if self.trimmed.is_some_and(|trimmed| started.duration_since(trimmed) < TRIM_EVERY) {
+            return;
+        }
+        match self.database.trim_journal(before).await {
+            Ok(0) => self.trimmed = Some(started),
+            Ok(entries) => {
+                self.trimmed = Some(started);
+                tracing::info!(entries, "removed from the journal what is older than it is kept");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the journal could not be shortened; trying again after the next sweep");
+            }
+        }
+    }
+
+    async fn look_for_orphans(&mut self, ready: &Ready) {
+        match self.database.live(&self.controlled.cluster).await {
+            Ok(live) => self.orphans.look(live, &self.controlled, ready, Instant::now()).await,
+            Err(error) => tracing::debug!(%error, "the live accounts could not be read"),
+        }
+    }
+
+    async fn purge(&mut self) {
+        let (now, started) = (Timestamp::now(), Instant::now());
+        let (Ok(before), Some(resources)) = (now.checked_sub(self.retention), self.controlled.resources()) else {
+            return;
+        };
+        // One that is refused or paused may yet be healed, and one in a namespace that is not watched may be there.
+        let is_kept =
+            |owner: &Owner| !resources.lacks(&resource(owner)) || self.unpurgeable.is_left_alone(owner, started);
+        let purged = match self.database.purge(&self.controlled.cluster, &is_kept, before, now).await {
+            Ok(purged) => purged,
+            Err(error) => {
+                tracing::warn!(%error, "what was deleted long ago could not be purged; trying again after the next sweep");
+                return;
+            }
+        };
+        if purged.accounts > 0 {
+            tracing::info!(accounts = purged.accounts, "purged what was deleted longer ago than it is kept");
+        }
+        for Unpurged { account, owner, reason } in self.unpurgeable.hear(purged.refused, started) {
+            tracing::warn!(
+                account,
+                namespace = owner.namespace,
+                name = owner.name,
+                %reason,
+                "a deleted account cannot be purged; remove what refers to it in the database"
+            );
+        }
+        self.controlled.metrics.unpurgeable(self.unpurgeable.0.len());
+    }
+}
+
+impl Unpurgeable {
+    /// Whether it was tried not long ago.
+    fn is_left_alone(&self, owner: &Owner, now: Instant) -> bool {
+        self.0.get(owner).is_some_and(|left| now < left.until)
+    }
+
+    /// Takes in which of those that were tried are still there, and answers with those that nobody was told of.
+    fn hear(&mut self, refused: Vec<Unpurged>, now: Instant) -> Vec<Unpurged> {
+        let is_refused = |owner: &Owner| refused.iter().any(|unpurged| unpurged.owner == *owner);
+        self.0.retain(|owner, left| now < left.until || is_refused(owner));
+        let mut news = Vec::new();
+        for unpurged in refused {
+            if let Some(left) = self.0.get_mut(&unpurged.owner) {
+                left.pause = (left.pause * 2).min(LONGEST_PAUSE);
+                left.until = now + left.pause;
+                continue;
+            }
+            self.0.insert(unpurged.owner.clone(), Left { until: now + FIRST_PAUSE, pause: FIRST_PAUSE });
+            news.push(unpurged);
+        }
+        news
+    }
+}
+
+fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {
+    ObjectRef::new(&owner.name).within(&owner.namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::ClusterId;
+
+    fn unpurged(name: &str) -> Unpurged {
+        let cluster = ClusterId::parse("here").unwrap();
+        let owner = Owner { cluster, namespace: "ns".to_owned(), name: name.to_owned() };
+        Unpurged { account: name.to_owned(), owner, reason: "referred to".to_owned() }
+    }
+
+    #[test]
+    fn who_cannot_be_purged_is_told_of_once_and_tried_less_and_less_often() {
+        let (mut unpurgeable, start) = (Unpurgeable::default(), Instant::now());
+        let (acme, bolt) = (unpurged("acme"), unpurged("bolt"));
+        assert_eq!(unpurgeable.hear(vec![acme.clone()], start), std::slice::from_ref(&acme));
+        let soon = start + FIRST_PAUSE / 2;
+        assert!(unpurgeable.is_left_alone(&acme.owner, soon) && !unpurgeable.is_left_alone(&bolt.owner, soon));
+        assert_eq!(unpurgeable.hear(vec![bolt.clone()], soon), std::slice::from_ref(&bolt));
+        let later = start + FIRST_PAUSE;
+        assert!(!unpurgeable.is_left_alone(&acme.owner, later) && unpurgeable.is_left_alone(&bolt.owner, later));
+        assert_eq!(unpurgeable.hear(vec![acme.clone()], later), []);
+        assert!(unpurgeable.is_left_alone(&acme.owner, later + FIRST_PAUSE));
+        assert!(!unpurgeable.is_left_alone(&acme.owner, later + FIRST_PAUSE * 2));
+        // It was tried, and nobody complained.
+        unpurgeable.hear(Vec::new(), later + FIRST_PAUSE * 2);
+        assert!(unpurgeable.0.is_empty());
+    }
+}
