@@ -33,7 +33,12 @@ pub const KIND: &str = "ApiAccount";
 pub const FINALIZER: &str = "ops-admin.com/account";
 /// Who writes: field manager, reporter of events, and the value of [`MANAGED_BY_LABEL`].
 pub const MANAGER: &str = "opsadmin-operator";
-/// Marks the Secrets that this program writes, and narrows the watch to them.
+/// Marks the Secrets that this program writes, and narrows the watch to them. A label of its own, since others have reasons
+/// to change the common ones.
+pub const ACCOUNT_LABEL: &str = "ops-admin.com/account";
+/// The value of [`ACCOUNT_LABEL`]; the watch asks for the label alone, whatever its value.
+pub const ACCOUNT_LABEL_VALUE: &str = "true";
+/// Tells people, and tools that look at many programs' objects, who writes a Secret. Nothing here depends on it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// On a Secret: the owner it belongs to, as `CLUSTER/NAMESPACE/NAME`.
 pub const OWNER_ANNOTATION: &str = "ops-admin.com/owner";

@@ -127,6 +127,8 @@ pub enum Reason {
     SecretConflict,
     /// The Secret could not be read or written.
     SecretUnavailable,
+    /// Something changes the Secret while it is written.
+    SecretRewritten,
     /// The account database does not answer.
     DatabaseUnavailable,
     /// Too many accounts would lose their access at once.
@@ -141,7 +143,7 @@ pub enum Reason {
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,
@@ -150,6 +152,7 @@ impl Reason {
         Self::UnknownAffiliate,
         Self::SecretConflict,
         Self::SecretUnavailable,
+        Self::SecretRewritten,
         Self::DatabaseUnavailable,
         Self::DeletionHeld,
         Self::Suspended,
@@ -173,6 +176,7 @@ impl Reason {
             Self::UnknownAffiliate => "UnknownAffiliate",
             Self::SecretConflict => "SecretConflict",
             Self::SecretUnavailable => "SecretUnavailable",
+            Self::SecretRewritten => "SecretRewritten",
             Self::DatabaseUnavailable => "DatabaseUnavailable",
             Self::DeletionHeld => "DeletionHeld",
             Self::Suspended => "Suspended",

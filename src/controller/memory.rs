@@ -9,7 +9,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Remembered per resource, forgotten with it.
 #[derive(Default)]
@@ -51,14 +50,14 @@ impl Memory {
         self.entries().entry(ObjectRef::from_obj(resource)).or_default().written = Some(written);
     }
 
-    /// How long to wait before the next try: longer each time in a row, up to a minute, and never the same for two
+    /// How long to wait before the next try: longer each time in a row, up to `longest`, and never the same for two
     /// resources that failed together. `random` is evenly spread over 0 to 1.
-    pub fn pause_after_failure(&self, resource: &ApiAccount, random: f64) -> Duration {
+    pub fn pause_after_failure(&self, resource: &ApiAccount, longest: Duration, random: f64) -> Duration {
         let mut entries = self.entries();
         let entry = entries.entry(ObjectRef::from_obj(resource)).or_default();
         let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(entry.failures.min(16)));
         entry.failures += 1;
-        doubled.min(LONGEST_PAUSE).mul_f64(0.5 + random / 2.0)
+        doubled.min(longest).mul_f64(0.5 + random / 2.0)
     }
 
     /// Starts the count of failures anew.
@@ -131,13 +130,16 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_minute_and_start_anew_after_a_success() {
+    fn pauses_grow_to_the_longest_and_start_anew_after_a_success() {
         let memory = Memory::default();
         let resource = resource("u", "1", 1);
-        let pauses: Vec<_> = (0..8).map(|_| memory.pause_after_failure(&resource, 1.0).as_secs()).collect();
+        let pause =
+            |minutes, random| memory.pause_after_failure(&resource, Duration::from_mins(minutes), random).as_secs();
+        let pauses: Vec<_> = (0..8).map(|_| pause(1, 1.0)).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(memory.pause_after_failure(&resource, 0.0).as_secs(), 30);
+        assert_eq!(pause(1, 0.0), 30);
+        assert_eq!(pause(5, 1.0), 300);
         memory.succeeded(&resource);
-        assert_eq!(memory.pause_after_failure(&resource, 1.0).as_secs(), 1);
+        assert_eq!(pause(1, 1.0), 1);
     }
 }

@@ -26,6 +26,9 @@ use tokio::sync::watch;
 /// How long a resource with something ahead of it is left alone at most.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
+/// How long to wait at most before the next try of what may pass by itself.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
 /// What every resource is reconciled with.
 pub(super) struct Controlled {
     pub client: Client,
@@ -73,7 +76,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Control
 pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlled: Arc<Controlled>) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     tracing::warn!(namespace, name, "the API server did not take a change: {}; trying again", reason(error));
-    controlled.later(&resource)
+    controlled.later(&resource, LONGEST_WAIT)
 }
 
 impl Controlled {
@@ -145,7 +148,7 @@ impl Controlled {
             tracing::debug!(namespace, name, "{why}; nothing more is done for now");
             self.note(&namespace, &name, &outcome.done);
             self.tell(resource, &outcome, false).await;
-            return Ok((self.later(resource), None));
+            return Ok((self.later(resource, LONGEST_WAIT), None));
         }
         self.memory.looks(resource);
         let now = Timestamp::now();
@@ -165,8 +168,8 @@ impl Controlled {
             Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
                 Action::await_change()
             }
-            Some(refusal) if !refusal.is_wanted() => self.later(resource),
-            _ if !changed_again && is_left_undone(&outcome, now) => self.later(resource),
+            Some(refusal) if !refusal.is_wanted() => self.later(resource, refusal.longest_pause()),
+            _ if !changed_again && is_left_undone(&outcome, now) => self.later(resource, LONGEST_WAIT),
             _ => {
                 self.memory.succeeded(resource);
                 match outcome.next_look {
@@ -200,8 +203,8 @@ impl Controlled {
         }
     }
 
-    pub(super) fn later(&self, resource: &ApiAccount) -> Action {
-        Action::requeue(self.memory.pause_after_failure(resource, rand::random()))
+    pub(super) fn later(&self, resource: &ApiAccount, longest: Duration) -> Action {
+        Action::requeue(self.memory.pause_after_failure(resource, longest, rand::random()))
     }
 
     fn api(&self, resource: &ApiAccount) -> Api<ApiAccount> {

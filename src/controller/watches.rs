@@ -5,9 +5,7 @@ use super::object::{Controlled, on_error, reconcile};
 use super::queues::Queue;
 use super::scope::Scope;
 use super::trouble::refusal;
-use crate::api::{
-    ApiAccount, CONFIRM_DELETION_ANNOTATION, MANAGED_BY_LABEL, MANAGER, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Shown,
-};
+use crate::api::{ACCOUNT_LABEL, ApiAccount, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Shown};
 use crate::reconcile::awaits_confirmation;
 use crate::secrets::view::News;
 use futures::StreamExt;
@@ -148,7 +146,7 @@ async fn watch_secrets(
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
     listing: &watch::Sender<Listing>,
 ) {
-    let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let config = watcher::Config::default().labels(ACCOUNT_LABEL);
     let api: Api<Shown<PartialObjectMeta<Secret>>> = scope.api(&controlled.client);
     let mut trouble = scope.trouble("Secret", Arc::clone(&controlled.metrics));
     let events = watcher(api, config).map(Shown::of).inspect(move |event| trouble.tell(event)).default_backoff();

@@ -6,7 +6,7 @@ use super::outcome::holder;
 use super::reconciler::heed_suspension;
 use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal, SecretPlan};
 use crate::account::{Account, AccountName, Life, next_expiry};
-use crate::api::{AdoptionPolicy, MANAGED_BY_LABEL};
+use crate::api::{ACCOUNT_LABEL, AdoptionPolicy};
 use crate::database::Action;
 use jiff::{SignedDuration, Timestamp};
 
@@ -82,7 +82,7 @@ fn is_untold(plan: &Plan) -> bool {
     let is_unwatched = match &plan.secret {
         SecretPlan::Keep => false,
         SecretPlan::Create | SecretPlan::Refuse { .. } => true,
-        SecretPlan::Replace { parts } => parts.contains(&format!("label {MANAGED_BY_LABEL}")),
+        SecretPlan::Replace { parts } => parts.contains(&format!("label {ACCOUNT_LABEL}")),
     };
     is_unwatched || matches!(plan.account, AccountPlan::Create { .. })
 }

@@ -3,11 +3,12 @@
 use super::brake::FLOOR;
 use super::{InvalidSpec, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
-use crate::api::{ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason, condition};
+use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason, condition};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
 use jiff::Timestamp;
 use std::fmt;
+use std::time::Duration;
 use thiserror::Error;
 
 /// What came of a reconcile.
@@ -17,6 +18,9 @@ pub struct Outcome {
     pub account: Option<Account>,
     /// The version of the Secret that is now verified to be right.
     pub secret_version: Option<String>,
+    /// Whether something else sets the Secret's common label each time that the Secret is written; `None` if that was not
+    /// looked at.
+    pub relabelled: Option<bool>,
     /// What was done, in order.
     pub done: Vec<Done>,
     /// What differs and was only to be told.
@@ -58,7 +62,10 @@ impl Outcome {
         });
         if was_right {
             for done in &mut self.done {
-                if let Done::SecretUpdated { at, parts } = done {
+                // Of a Secret without our label, an upgrade from a version that had none cannot be told from others' hands.
+                if let Done::SecretUpdated { at, parts } = done
+                    && !parts.contains(&format!("label {ACCOUNT_LABEL}"))
+                {
                     *done = Done::SecretPutBack { at: at.clone(), parts: std::mem::take(parts) };
                 }
             }
@@ -335,6 +342,17 @@ pub enum Refusal {
         /// Whose it is, in words.
         holder: String,
     },
+    /// What was stored is not the Secret that was written.
+    #[error(
+        "the Secret {} does not stay as it is written: something changes {} on the way, such as a mutating admission policy or webhook; exempt Secrets with the label {ACCOUNT_LABEL} from it",
+        at.name, parts.join(", ")
+    )]
+    SecretRewritten {
+        /// The Secret.
+        at: SecretRef,
+        /// Which parts, by name.
+        parts: Vec<String>,
+    },
     /// The account has no keys in the database, and those in its Secret belong to somebody else.
     #[error(
         "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
@@ -386,6 +404,7 @@ impl Refusal {
             Self::Paused => Reason::Paused,
             Self::Drifted { .. } => Reason::Drifted,
             Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
+            Self::SecretRewritten { .. } => Reason::SecretRewritten,
             Self::Secret(_) => Reason::SecretUnavailable,
             Self::Database(_)
             | Self::Keyring(_)
@@ -406,6 +425,14 @@ impl Refusal {
         }
     }
 
+    /// How long to wait at most before the next try. What others keep undoing is tried seldom: each try writes.
+    pub fn longest_pause(&self) -> Duration {
+        match self {
+            Self::SecretRewritten { .. } => Duration::from_mins(5),
+            _ => Duration::from_mins(1),
+        }
+    }
+
     /// Whether it is as somebody wanted it, rather than something that went wrong.
     pub fn is_wanted(&self) -> bool {
         matches!(self, Self::Suspended { .. } | Self::Paused | Self::Drifted { .. })
@@ -418,6 +445,7 @@ impl Refusal {
             | Self::NameTaken { .. }
             | Self::UnknownAffiliate { .. }
             | Self::SecretConflict { .. }
+            | Self::SecretRewritten { .. }
             | Self::AdoptionRequired { .. }
             | Self::OwnedElsewhere { .. }
             | Self::DeletionHeld { .. }

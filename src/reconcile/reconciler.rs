@@ -10,7 +10,7 @@ use super::{
     Verified, plan,
 };
 use crate::account::{Account, AccountId, Suspension, next_look, next_rotation, why_rotate};
-use crate::api::ManagementPolicy;
+use crate::api::{MANAGED_BY_LABEL, ManagementPolicy};
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
 use crate::secrets::{SecretManifest, SecretStore, Sight};
 use jiff::Timestamp;
@@ -84,7 +84,7 @@ impl Reconciler {
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
         // Of an attempt before, it may speak of keys that were rotated since.
-        outcome.secret_version = None;
+        (outcome.secret_version, outcome.relabelled) = (None, None);
         let account = match known {
             Some(account) => Some(account),
             None => self.database.find_by_owner(&desired.owner).await?,
@@ -181,7 +181,10 @@ impl Reconciler {
                 let refusal = Refusal::SecretConflict { at: desired.secret.at.clone(), holder: holder.clone() };
                 return Err(Halt::Refused(refusal));
             }
-            (SecretPlan::Keep, secret) => secret.version(verified),
+            (SecretPlan::Keep, secret) => {
+                outcome.relabelled = matches!(secret, ObservedSecret::Own { .. }).then_some(false);
+                secret.version(verified)
+            }
             (SecretPlan::Create | SecretPlan::Replace { .. }, secret) => {
                 self.declarations.still(desired).await?;
                 let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
@@ -261,18 +264,32 @@ impl Reconciler {
         outcome: &mut Outcome,
     ) -> Result<Option<String>, Halt> {
         let at = manifest.at.clone();
-        let (version, done) = match (observed, plan) {
+        let stored = match (observed, plan) {
             (ObservedSecret::Own { found, .. }, SecretPlan::Replace { .. }) => {
-                let parts = found.differences(manifest);
+                let mut parts = found.differences(manifest);
                 if parts.is_empty() {
                     return Ok(found.version().map(str::to_owned));
                 }
-                (self.secrets.replace(found, manifest).await?, Done::SecretUpdated { at, parts })
+                let stored = self.secrets.replace(found, manifest).await?;
+                parts.retain(|part| !stored.rewritten.contains(part));
+                if !parts.is_empty() {
+                    outcome.done.push(Done::SecretUpdated { at: at.clone(), parts });
+                }
+                stored
             }
-            _ => (self.secrets.create(manifest).await?, Done::SecretWritten(at)),
+            _ => {
+                let stored = self.secrets.create(manifest).await?;
+                outcome.done.push(Done::SecretWritten(at.clone()));
+                stored
+            }
         };
-        outcome.done.push(done);
-        Ok(version)
+        let common_label = format!("label {MANAGED_BY_LABEL}");
+        outcome.relabelled = Some(stored.rewritten.contains(&common_label));
+        // Nothing depends on the common label, and platforms have reasons to set it: that is told, and no more.
+        if stored.rewritten.iter().any(|part| *part != common_label) {
+            return Err(Halt::Refused(Refusal::SecretRewritten { at, parts: stored.rewritten }));
+        }
+        Ok(stored.version)
     }
 
     pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], Unrandom> {

@@ -1,10 +1,14 @@
 //! From an outcome to a status: pure, and the same text for the same outcome, so that nothing new is written for nothing new.
 
 use super::{Drift, Outcome, Refusal};
-use crate::account::{Account, KeyState, StoredKey, expired};
+use crate::account::{KeyState, StoredKey, expired};
 use crate::api::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// At the end of the Ready condition's message while something else sets the Secret's common label, on which nothing depends.
+const RELABELLED: &str =
+    "; something else sets the Secret's label app.kubernetes.io/managed-by, such as a mutating admission policy";
 
 /// The status of a resource of this generation after this outcome.
 ///
@@ -22,7 +26,7 @@ pub fn status(
     let known = if before.is_partial { &[] } else { before.conditions.as_slice() };
     let mut status = ApiAccountStatus {
         observed_generation: generation,
-        conditions: conditions(generation, outcome, known, now),
+        conditions: conditions(generation, outcome, &ready_message(outcome, known), known, now),
         is_partial: false,
         ..before.clone()
     };
@@ -72,7 +76,13 @@ fn key_status(key: &StoredKey) -> KeyStatus {
     }
 }
 
-fn conditions(generation: Option<i64>, outcome: &Outcome, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    generation: Option<i64>,
+    outcome: &Outcome,
+    ready_message: &str,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
     let make = |type_: &str, status: &str, reason: Reason, message: &str| {
         let unchanged = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
         Condition {
@@ -85,7 +95,7 @@ fn conditions(generation: Option<i64>, outcome: &Outcome, before: &[Condition], 
         }
     };
     let Some(refusal) = &outcome.refusal else {
-        return vec![make(condition::READY, "True", Reason::Reconciled, ready_message(outcome.account.as_ref()))];
+        return vec![make(condition::READY, "True", Reason::Reconciled, ready_message)];
     };
     let (reason, message) = (refusal.reason(), refusal.to_string());
     if matches!(refusal, Refusal::Paused) {
@@ -103,12 +113,20 @@ fn ready_status(refusal: &Refusal) -> &'static str {
     }
 }
 
-fn ready_message(account: Option<&Account>) -> &'static str {
-    if account.is_some_and(|account| !account.settings.enabled) {
-        "account and Secret are as declared; the account is disabled"
-    } else {
-        "account and Secret are as declared"
+fn ready_message(outcome: &Outcome, before: &[Condition]) -> String {
+    let is_disabled = outcome.account.as_ref().is_some_and(|account| !account.settings.enabled);
+    let was_relabelled = || {
+        let ready = before.iter().find(|condition| condition.type_ == condition::READY);
+        ready.is_some_and(|ready| ready.message.ends_with(RELABELLED))
+    };
+    let mut message = "account and Secret are as declared".to_owned();
+    if is_disabled {
+        message += "; the account is disabled";
     }
+    if outcome.relabelled.unwrap_or_else(was_relabelled) {
+        message += RELABELLED;
+    }
+    message
 }
 
 /// The API's times have whole seconds; more would be cut off there and look like a change.

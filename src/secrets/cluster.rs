@@ -3,7 +3,7 @@
 
 use super::said::{is_for_a_person, reason};
 use super::view::{Look, View, Views};
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
 use crate::api::MANAGER;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -37,7 +37,7 @@ impl Cluster {
 
     /// Deletes exactly what was found, and writes it anew. The keys are in the database meanwhile: whoever is interrupted
     /// here finds no Secret the next time, and writes it.
-    async fn remake(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn remake(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         let at = &manifest.at;
         let view = self.view(&at.namespace)?;
         let metadata = found.metadata();
@@ -53,16 +53,17 @@ impl Cluster {
             Ok(_) => {}
         }
         view.forget(at);
-        self.write(at, &found.remade(manifest)).await
+        self.write(manifest, &found.remade(manifest)).await
     }
 
     /// Writes a Secret where none was seen.
-    async fn write(&self, at: &SecretRef, secret: &Secret) -> Result<Option<String>, SecretError> {
+    async fn write(&self, manifest: &SecretManifest, secret: &Secret) -> Result<Stored, SecretError> {
+        let at = &manifest.at;
         let view = self.view(&at.namespace)?;
         match self.api(at).create(&as_manager(), secret).await {
             Ok(secret) => {
                 view.note(at, &secret.metadata);
-                Ok(secret.metadata.resource_version)
+                Ok(Stored::of(secret, manifest))
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 view.contest(at);
@@ -72,13 +73,13 @@ impl Cluster {
         }
     }
 
-    /// Puts this in the place of the version of it that was found.
-    async fn overwrite(&self, at: &SecretRef, secret: &Secret) -> Result<Option<String>, SecretError> {
+    /// Puts this in the place of the version of it that was found, and answers with what is there then.
+    async fn overwrite(&self, at: &SecretRef, secret: &Secret) -> Result<Secret, SecretError> {
         let view = self.view(&at.namespace)?;
         match self.api(at).replace(&at.name, &as_manager(), secret).await {
             Ok(secret) => {
                 view.note(at, &secret.metadata);
-                Ok(secret.metadata.resource_version)
+                Ok(secret)
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 view.contest(at);
@@ -117,15 +118,16 @@ impl SecretStore for Cluster {
         Ok(self.view(&wanted.owner.namespace)?.belonging_to(wanted))
     }
 
-    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
-        self.write(&manifest.at, &manifest.to_secret()).await
+    async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
+        self.write(manifest, &manifest.to_secret()).await
     }
 
-    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         if found.is_stuck(manifest) {
             return self.remake(found, manifest).await;
         }
-        self.overwrite(&manifest.at, &found.put_right(manifest)).await
+        let stored = self.overwrite(&manifest.at, &found.put_right(manifest)).await?;
+        Ok(Stored::of(stored, manifest))
     }
 
     async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {

@@ -3,7 +3,7 @@
 //! Files are `NAMESPACE.NAME.yaml`, readable by their owner only, and replaced as a whole, so that a crash leaves either
 //! the old or the new one. Everything is small and local; the file system is used directly.
 
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
 use crate::account::Owner;
 use crate::api::OWNER_ANNOTATION;
 use async_trait::async_trait;
@@ -100,20 +100,20 @@ impl SecretStore for Directory {
         Ok(self.owners().get(&wanted.owner).cloned().unwrap_or_default())
     }
 
-    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         let file = self.file(&manifest.at);
         self.write(&manifest.to_secret())?.persist_noclobber(&file).map_err(|error| match error.error.kind() {
             ErrorKind::AlreadyExists => SecretError::Exists(manifest.at.clone()),
             _ => at(&file, &error.error),
         })?;
         self.owners().entry(manifest.belonging.owner.clone()).or_default().push(manifest.at.clone());
-        Ok(None)
+        Ok(Stored::default())
     }
 
-    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         let file = self.file(&manifest.at);
         self.write(&found.put_right(manifest))?.persist(&file).map_err(|error| at(&file, &error.error))?;
-        Ok(None)
+        Ok(Stored::default())
     }
 
     async fn remove(&self, place: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {

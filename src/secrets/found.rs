@@ -4,7 +4,7 @@ use super::manifest::{Data, KeyFields, SecretManifest, SecretRef, Wanted};
 use crate::account::{ApiKey, KeyPair, Owner, SecretKey};
 #[cfg(test)]
 use crate::api::VERSION;
-use crate::api::{APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
+use crate::api::{ACCOUNT_LABEL, APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, OWNER_ANNOTATION};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::BTreeMap;
@@ -277,7 +277,7 @@ fn untie(metadata: &mut ObjectMeta, from: &Belonging) {
 
 /// Whether the watch, which asks for this program's label, shows it.
 pub(super) fn is_watched(metadata: &ObjectMeta) -> bool {
-    metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|by| by == MANAGER)
+    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(ACCOUNT_LABEL))
 }
 
 fn union<'a, V>(a: &'a BTreeMap<String, V>, b: &'a BTreeMap<String, V>) -> std::collections::BTreeSet<&'a String> {

@@ -2,7 +2,10 @@
 
 use super::Belonging;
 use crate::account::KeyPair;
-use crate::api::{APPLIED_ANNOTATION, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION};
+use crate::api::{
+    ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
+    OWNER_ANNOTATION,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -101,6 +104,7 @@ impl SecretManifest {
     /// The Secret of this layout with these keys, belonging to this resource.
     pub fn new(layout: &SecretLayout, belonging: Belonging, keys: &KeyPair) -> Self {
         let mut labels = layout.labels.clone();
+        labels.insert(ACCOUNT_LABEL.to_owned(), ACCOUNT_LABEL_VALUE.to_owned());
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
         let mut annotations = layout.annotations.clone();
         annotations.insert(OWNER_ANNOTATION.to_owned(), belonging.owner.to_string());

@@ -17,6 +17,7 @@ pub use rehearsal::Rehearsal;
 pub use survey::{Survey, Written};
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Secret;
 
 /// Where Secrets are kept: a cluster, or a directory of manifests.
 #[async_trait]
@@ -34,18 +35,18 @@ pub trait SecretStore: Send + Sync {
     /// The Secrets that say they belong to this resource, wherever they are.
     async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError>;
 
-    /// Writes a Secret where none was seen, and answers with its version.
+    /// Writes a Secret where none was seen, and answers with what is there then.
     ///
     /// # Errors
     /// [`SecretError::Exists`] if there is one after all; it is not touched, and the next [`SecretStore::find`] reads it.
-    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError>;
+    async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError>;
 
     /// Makes a Secret that was found say what the manifest says, leaving others' labels, annotations and owners alone,
-    /// and answers with its version.
+    /// and answers with what is there then.
     ///
     /// # Errors
     /// [`SecretError::Changed`] if it is no longer what was found.
-    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError>;
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError>;
 
     /// Deletes a Secret of this resource, and answers whether it did: one that is gone already is fine, one that is somebody
     /// else's is left.
@@ -54,6 +55,24 @@ pub trait SecretStore: Send + Sync {
     /// Takes the references off the resource's Secret that have the cluster's garbage collector delete it with the resource,
     /// and answers whether there were any.
     async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError>;
+}
+
+/// A Secret as it is after it was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Its version; `None` where versions are not kept.
+    pub version: Option<String>,
+    /// The parts that are not as they were written, by name (see [`FoundSecret::differences`]): an admission policy, say,
+    /// has changed them on the way.
+    pub rewritten: Vec<String>,
+}
+
+impl Stored {
+    /// What was stored is `secret`, where `manifest` was asked for.
+    pub fn of(secret: Secret, manifest: &SecretManifest) -> Self {
+        let found = FoundSecret::new(manifest.at.clone(), secret);
+        Self { version: found.version().map(str::to_owned), rewritten: found.differences(manifest) }
+    }
 }
 
 /// What a [`SecretStore`] sees at a place.

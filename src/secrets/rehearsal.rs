@@ -1,6 +1,6 @@
 //! A place for Secrets that is only read: what would be written there is remembered here instead.
 
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Survey};
+use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored, Survey};
 use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -122,19 +122,19 @@ impl SecretStore for Rehearsal {
         Ok(places)
     }
 
-    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         match self.find(&manifest.at, None).await? {
             Sight::Absent => {
                 self.write(&manifest.at, &manifest.belonging, manifest.to_secret());
-                Ok(None)
+                Ok(Stored::default())
             }
             Sight::Unchanged | Sight::Found(_) => Err(SecretError::Exists(manifest.at.clone())),
         }
     }
 
-    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         self.write(&manifest.at, &manifest.belonging, found.put_right(manifest));
-        Ok(None)
+        Ok(Stored::default())
     }
 
     async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {

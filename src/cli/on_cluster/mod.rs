@@ -8,7 +8,7 @@ mod resource;
 use super::cluster;
 use super::prune::Doomed;
 use crate::account::{Account, ClusterId, Owner};
-use crate::api::{ApiAccount, MANAGED_BY_LABEL, MANAGER};
+use crate::api::{ACCOUNT_LABEL, ApiAccount};
 use crate::database::{DatabaseError, Deletions};
 use crate::manifests::Manifest;
 use crate::reconcile::{
@@ -190,9 +190,8 @@ impl OnCluster {
 /// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.
 async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<Survey> {
     let mut survey = Survey::default();
-    let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
     let take = |secret| add(&mut survey, secret, |at| namespaces.names.contains(&at.namespace));
-    namespaces.list(Some(&ours), take).await.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
+    namespaces.list(Some(ACCOUNT_LABEL), take).await.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
     let unseen: BTreeSet<&SecretRef> = places.filter(|place| !survey.has(place)).collect();
     let client = namespaces.client.clone();
     if unseen.len() > FEW {

@@ -5,7 +5,7 @@ use crate::database::{
     AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Purged, UnknownAffiliate,
 };
 use crate::reconcile::{Surroundings, Unrandom};
-use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -213,6 +213,8 @@ pub struct Secrets {
     pub unseen: Mutex<BTreeSet<SecretRef>>,
     /// Whether every replacement is refused.
     pub refusing: Mutex<bool>,
+    /// What an admission policy makes of everything that is written.
+    pub policy: Mutex<Option<fn(&mut Secret)>>,
 }
 
 impl Secrets {
@@ -222,6 +224,14 @@ impl Secrets {
         secret.metadata.resource_version = Some(writes.to_string());
         lock(&self.objects).insert(at.clone(), secret);
         writes.to_string()
+    }
+
+    fn write(&self, manifest: &SecretManifest, mut secret: Secret) -> Stored {
+        if let Some(policy) = *lock(&self.policy) {
+            policy(&mut secret);
+        }
+        self.put(&manifest.at, secret);
+        Stored::of(lock(&self.objects)[&manifest.at].clone(), manifest)
     }
 }
 
@@ -261,15 +271,15 @@ impl SecretStore for Secrets {
         Ok(lock(&self.objects).iter().filter_map(own).collect())
     }
 
-    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         lock(&self.unseen).remove(&manifest.at);
         if lock(&self.objects).contains_key(&manifest.at) {
             return Err(SecretError::Exists(manifest.at.clone()));
         }
-        Ok(Some(self.put(&manifest.at, manifest.to_secret())))
+        Ok(self.write(manifest, manifest.to_secret()))
     }
 
-    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         if *lock(&self.refusing) {
             return Err(SecretError::Unavailable { at: manifest.at.clone(), reason: "a fault".to_owned() });
         }
@@ -278,7 +288,7 @@ impl SecretStore for Secrets {
             return Err(SecretError::Changed(manifest.at.clone()));
         }
         let right = if found.is_stuck(manifest) { found.remade(manifest) } else { found.put_right(manifest) };
-        Ok(Some(self.put(&manifest.at, right)))
+        Ok(self.write(manifest, right))
     }
 
     async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {

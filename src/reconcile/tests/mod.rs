@@ -5,6 +5,7 @@ pub mod memory;
 mod properties;
 mod readings;
 mod rehearsals;
+mod rewriting;
 mod scenarios;
 mod time;
 mod unseen;

@@ -1,7 +1,7 @@
 //! The end of a resource that is only observed or paused: its account is dealt with as its policy says, and its Secret too.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
-use opsadmin_operator::api::{FINALIZER, MANAGED_BY_LABEL};
+use opsadmin_operator::api::{ACCOUNT_LABEL, FINALIZER, MANAGED_BY_LABEL};
 use serde_json::json;
 
 use super::scene::Scene;
@@ -48,7 +48,7 @@ async fn an_account_that_is_paused_after_a_rebuild_is_off_when_its_deletion_retu
 }
 
 #[tokio::test]
-async fn the_secret_of_a_retained_account_stays_also_with_the_label_of_another() {
+async fn the_secret_of_a_retained_account_stays_also_without_its_label() {
     let mut scene = Scene::with_controller("relabelled", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -56,7 +56,7 @@ async fn the_secret_of_a_retained_account_stays_also_with_the_label_of_another()
     scene.ready("acme").await;
     let keys = scene.data("acme-opsadmin").await;
     scene.stop().await;
-    let theirs = Patch::Merge(json!({ "metadata": { "labels": { MANAGED_BY_LABEL: "Helm" } } }));
+    let theirs = Patch::Merge(json!({ "metadata": { "labels": { MANAGED_BY_LABEL: "Helm", ACCOUNT_LABEL: null } } }));
     let patched = scene.secrets().patch("acme-opsadmin", &PatchParams::default(), &theirs).await;
     patched.expect("the API server takes the label");
     scene.accounts().delete("acme", &DeleteParams::default()).await.expect("the API server takes the deletion");

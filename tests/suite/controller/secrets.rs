@@ -67,6 +67,7 @@ async fn edited_it_is_put_back() {
         ("no data", json!({ "data": null })),
         ("an owner reference", json!({ "metadata": { "ownerReferences": [tie] } })),
         ("no label of the operator", json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": null } } })),
+        ("no label for the watch", json!({ "metadata": { "labels": { "ops-admin.com/account": null } } })),
         ("no label of the user", json!({ "metadata": { "labels": { "team": null } } })),
         ("no annotations", json!({ "metadata": { "annotations": null } })),
     ] {

@@ -136,6 +136,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OwnedElsewhere { name: name(), holder: words() },
         Refusal::UnknownAffiliate { affiliate: AffiliateName::parse("Bright").expect("a name") },
         Refusal::SecretConflict { at: at(), holder: words() },
+        Refusal::SecretRewritten { at: at(), parts: vec!["label team".to_owned()] },
         SecretError::Unavailable { at: at(), reason: words() }.into(),
         SecretError::Refused { at: at(), reason: words() }.into(),
         DatabaseError::Unavailable { reason: words() }.into(),

@@ -8,6 +8,7 @@ mod databases;
 mod imports;
 mod operations;
 mod overtaken;
+mod policies;
 mod processes;
 mod refusals;
 mod runs;

@@ -6,8 +6,9 @@ use std::fs;
 
 use clap::CommandFactory as _;
 use opsadmin_operator::api::{
-    APPLIED_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
-    OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason, condition,
+    ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER,
+    IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason,
+    condition,
 };
 use opsadmin_operator::cli::Cli;
 use opsadmin_operator::reconcile::Done;
@@ -137,6 +138,12 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
             "the API server refuses the Secret: permissions, a quota, an admission policy, a namespace that is going",
             "do what the message says; it is tried again by itself",
         ),
+        Reason::SecretRewritten => (
+            "False",
+            "something changes the Secret while it is written, and what it changes is not as declared",
+            "exempt Secrets with the label `ops-admin.com/account` from that policy or webhook: \
+             [policies](platform-team.md#policies-that-change-secrets)",
+        ),
         Reason::DatabaseUnavailable => (
             "Unknown",
             "the account database does not answer or refuses, or the keyring does not open what is in it",
@@ -203,6 +210,7 @@ fn done_in_words(reason: &str) -> &'static str {
 }
 
 fn annotations() -> String {
+    let ours = format!("{ACCOUNT_LABEL}={ACCOUNT_LABEL_VALUE}");
     let managed = format!("{MANAGED_BY_LABEL}={MANAGER}");
     let rows = [
         (
@@ -220,7 +228,12 @@ fn annotations() -> String {
         (OWNER_ANNOTATION, "Secret", "whose it is: `CLUSTER/NAMESPACE/NAME`"),
         (APPLIED_ANNOTATION, "Secret", "which labels and annotations came from `spec.secret`"),
         (IMPORTED_ANNOTATION, "Secret", "that its keys were made elsewhere, and under which data keys they stand"),
-        (&managed, "Secret, a label", "that it is written by this program; do not take it away"),
+        (
+            &ours,
+            "Secret, a label",
+            "that it holds an account's keys; the controller watches Secrets with it, so leave it there",
+        ),
+        (&managed, "Secret, a label", "which program writes it, for people; the controller does not depend on it"),
     ];
     let rows = rows.map(|(name, on, meaning)| format!("`{name}` | {on} | {meaning}"));
     format!("## Annotations and labels\n\n{}", table("name | on | meaning", rows))

@@ -4,7 +4,7 @@ use super::super::properties::owner;
 use super::promises::opened;
 use crate::account::{Account, ApiKey, Asked, Owner, SecretKey, StoredSettings};
 use crate::api::{
-    ApiAccount, Choice, GROUP, KIND, MANAGED_BY_LABEL, ManagementPolicy, OWNER_ANNOTATION, PAUSED_ANNOTATION,
+    ACCOUNT_LABEL, ApiAccount, Choice, GROUP, KIND, ManagementPolicy, OWNER_ANNOTATION, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION,
 };
 use crate::secrets::SecretRef;
@@ -130,7 +130,7 @@ impl Declared {
         holds: Option<&(ApiKey, SecretKey)>,
         account: Option<&Account>,
     ) -> bool {
-        let is_labelled = metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some();
+        let is_labelled = metadata.labels.as_ref().and_then(|labels| labels.get(ACCOUNT_LABEL)).is_some();
         let is_noted = metadata.annotations.as_ref().is_some_and(|noted| noted.contains_key(OWNER_ANNOTATION));
         let is_controlled = metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
         let active = account.and_then(|account| Some(opened(account, account.active_key()?)));

@@ -6,7 +6,7 @@ use super::promises::Witness;
 use super::steps::{SLOTS, Trouble};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, Change, DatabaseError, Deletions, IsDeclared, Purged};
-use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight};
+use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -203,11 +203,11 @@ impl SecretStore for Ports {
         self.call(&nowhere, self.secrets.belonging_to(wanted)).await
     }
 
-    async fn create(&self, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         self.call(&manifest.at, self.secrets.create(manifest)).await
     }
 
-    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Option<String>, SecretError> {
+    async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         self.call(&manifest.at, self.secrets.replace(found, manifest)).await
     }
 

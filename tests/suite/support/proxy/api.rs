@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::policy::Policy;
 use super::trace::{Fault, Refusal, To, Trace};
 use super::views::{Views, expired};
 
@@ -44,11 +45,18 @@ struct Way {
     client: Client,
     trace: Arc<Trace>,
     views: Arc<Views>,
+    policy: Arc<Policy>,
     generation: u64,
 }
 
 /// Serves until it is dropped.
-pub(super) async fn serve(listener: TcpListener, client: Client, trace: Arc<Trace>, views: Arc<Views>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    client: Client,
+    trace: Arc<Trace>,
+    views: Arc<Views>,
+    policy: Arc<Policy>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -57,6 +65,7 @@ pub(super) async fn serve(listener: TcpListener, client: Client, trace: Arc<Trac
             client: client.clone(),
             trace: Arc::clone(&trace),
             views: Arc::clone(&views),
+            policy: Arc::clone(&policy),
             generation: trace.generation(),
         });
         let service = service_fn(move |request| {
@@ -102,6 +111,7 @@ impl Way {
         if let ("LIST", Some(objects)) = (asked.verb.as_str(), self.views.page_of(&asked.resource)) {
             head.uri = in_pages_of(objects, &head.uri);
         }
+        let body = self.policy.admit(&asked.verb, &asked.resource, body);
         let answer = self.client.send(Request::from_parts(head, Body::from(body))).await;
         let Ok(answer) = answer else {
             self.trace.answered(&mut passage, "the API server is not there");

@@ -2,6 +2,7 @@
 //! and can withhold, refuse, delay or lose any of them, or any event of a watch.
 
 mod api;
+mod policy;
 mod sql;
 mod trace;
 mod views;
@@ -18,6 +19,7 @@ use super::cluster::bare_client_of;
 use super::postgres::TestDatabase;
 use super::process::Folder;
 
+pub use policy::Policy;
 pub use trace::{Call, Fault, Refusal, To, Trace, listed};
 pub use views::Views;
 
@@ -27,6 +29,8 @@ pub struct Proxy {
     pub trace: Arc<Trace>,
     /// What lists and watches show.
     pub views: Arc<Views>,
+    /// What becomes of the Secrets that are written.
+    pub policy: Arc<Policy>,
     kubeconfig: PathBuf,
     database_url: String,
     _folder: Arc<Folder>,
@@ -59,17 +63,17 @@ impl DatabaseProxy {
 impl Proxy {
     /// Stands before the API server of this kubeconfig and the database of this URL, if that is a server's.
     pub async fn new(kubeconfig: &Path, database_url: &str) -> Self {
-        let (trace, views) = (Arc::new(Trace::new()), Arc::new(Views::default()));
+        let (trace, views, policy) = (Arc::new(Trace::new()), Arc::new(Views::default()), Arc::new(Policy::default()));
         let mut tasks = JoinSet::new();
 
         let client = bare_client_of(kubeconfig).await.unwrap_or_else(|problem| panic!("{problem}"));
         let (listener, port) = listen().await;
-        tasks.spawn(api::serve(listener, client, Arc::clone(&trace), Arc::clone(&views)));
+        tasks.spawn(api::serve(listener, client, Arc::clone(&trace), Arc::clone(&views), Arc::clone(&policy)));
         let folder = Folder::new("proxy");
         let kubeconfig = folder.write("kubeconfig", self::kubeconfig(port));
 
         let database_url = stand_before(database_url, &trace, &mut tasks).await;
-        Self { trace, views, kubeconfig, database_url, _folder: folder, _tasks: tasks }
+        Self { trace, views, policy, kubeconfig, database_url, _folder: folder, _tasks: tasks }
     }
 
     /// What the controller is to be given instead of the cluster's kubeconfig.
