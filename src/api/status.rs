@@ -131,6 +131,14 @@ pub enum Reason {
     SecretRewritten,
     /// The account database does not answer.
     DatabaseUnavailable,
+    /// The keyring does not open the account's secret key.
+    KeyringMismatch,
+    /// The account has no keys in the database, and its Secret holds none.
+    KeysMissing,
+    /// The system has no randomness to make keys from.
+    NoRandomness,
+    /// Others keep changing the same account, Secret or resource.
+    Contended,
     /// Too many accounts would lose their access at once.
     DeletionHeld,
     /// OpsAdmin's staff stopped the account.
@@ -143,7 +151,7 @@ pub enum Reason {
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,
@@ -154,6 +162,10 @@ impl Reason {
         Self::SecretUnavailable,
         Self::SecretRewritten,
         Self::DatabaseUnavailable,
+        Self::KeyringMismatch,
+        Self::KeysMissing,
+        Self::NoRandomness,
+        Self::Contended,
         Self::DeletionHeld,
         Self::Suspended,
         Self::Paused,
@@ -178,6 +190,10 @@ impl Reason {
             Self::SecretUnavailable => "SecretUnavailable",
             Self::SecretRewritten => "SecretRewritten",
             Self::DatabaseUnavailable => "DatabaseUnavailable",
+            Self::KeyringMismatch => "KeyringMismatch",
+            Self::KeysMissing => "KeysMissing",
+            Self::NoRandomness => "NoRandomness",
+            Self::Contended => "Contended",
             Self::DeletionHeld => "DeletionHeld",
             Self::Suspended => "Suspended",
             Self::Paused => "Paused",

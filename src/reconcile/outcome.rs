@@ -406,12 +406,11 @@ impl Refusal {
             Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
             Self::SecretRewritten { .. } => Reason::SecretRewritten,
             Self::Secret(_) => Reason::SecretUnavailable,
-            Self::Database(_)
-            | Self::Keyring(_)
-            | Self::NoKeys { .. }
-            | Self::NoRandomness(_)
-            | Self::Contended
-            | Self::Unconfirmed(_) => Reason::DatabaseUnavailable,
+            Self::Keyring(_) => Reason::KeyringMismatch,
+            Self::NoKeys { .. } => Reason::KeysMissing,
+            Self::NoRandomness(_) => Reason::NoRandomness,
+            Self::Contended | Self::Unconfirmed(_) => Reason::Contended,
+            Self::Database(_) => Reason::DatabaseUnavailable,
         }
     }
 

@@ -230,7 +230,7 @@ async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) 
     stage.rows(delete).await;
     stage.scene.secrets().delete("acme-opsadmin", &kube::api::DeleteParams::default()).await.expect("it is deleted");
     stage.scene.start_on(stage.database.url(), &NEVER);
-    let refused = stage.scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
+    let refused = stage.scene.condition("acme", "False", "KeysMissing").await;
     let message = &refused.status.expect("it has a status").conditions[0].message;
     assert!(message.contains("has no active key pair in the database"), "{message}");
 }

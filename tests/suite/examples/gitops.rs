@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use opsadmin_operator::account::{AccountName, AffiliateName};
 use opsadmin_operator::api::Reason;
-use opsadmin_operator::database::DatabaseError;
+use opsadmin_operator::database::{DatabaseError, KeyringError};
 use opsadmin_operator::reconcile::{FieldError, InvalidSpec, Outcome, Refusal, status};
 use opsadmin_operator::secrets::{SecretError, SecretRef};
 use serde_json::{Value, json};
@@ -140,6 +140,10 @@ fn refusals() -> Vec<Refusal> {
         SecretError::Unavailable { at: at(), reason: words() }.into(),
         SecretError::Refused { at: at(), reason: words() }.into(),
         DatabaseError::Unavailable { reason: words() }.into(),
+        KeyringError::LacksKey { missing: vec![words()] }.into(),
+        Refusal::NoKeys { account: words() },
+        Refusal::NoRandomness(words()),
+        Refusal::Contended,
         Refusal::DeletionHeld { percent: 20 },
         Refusal::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
         Refusal::Paused,

@@ -146,8 +146,28 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         ),
         Reason::DatabaseUnavailable => (
             "Unknown",
-            "the account database does not answer or refuses, or the keyring does not open what is in it",
+            "the account database does not answer or refuses",
             "see to the database; if `Stalled` is true too, to what the message names",
+        ),
+        Reason::KeyringMismatch => (
+            "False",
+            "the keyring lacks the key that the account's secret key is sealed with, or the sealed key was altered",
+            "start the controller with the right keyring, or restore the row, as the message says",
+        ),
+        Reason::KeysMissing => (
+            "False",
+            "somebody removed the account's keys from the database, and its Secret does not hold them either",
+            "restore the account's row in `account_keys` from a backup",
+        ),
+        Reason::NoRandomness => (
+            "False",
+            "the machine of the controller gives no randomness to make keys from",
+            "see to that machine; it is tried again by itself",
+        ),
+        Reason::Contended => (
+            "Unknown",
+            "others change the same account, Secret or resource each time that it is tried",
+            "nothing, unless it stays: then find out who writes there",
         ),
         Reason::DeletionHeld => (
             "False",

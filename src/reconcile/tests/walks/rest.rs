@@ -31,7 +31,7 @@ impl World {
             _ if declared.is_invalid() => reason == "InvalidSpec",
             _ if declared.is_paused() => reason == "Paused",
             _ if declared.is_observed() => {
-                matches!(reason, "Drifted" | "Reconciled" | "Suspended" | "DatabaseUnavailable")
+                matches!(reason, "Drifted" | "Reconciled" | "Suspended" | "KeysMissing")
             }
             "Reconciled" | "Suspended" => {
                 let suspended = found.account.as_ref().is_some_and(|account| account.suspension.is_some());
@@ -44,7 +44,7 @@ impl World {
                 let is_set = found.is_set_as_declared(&declared);
                 found.secret_is_foreign(&declared) && is_set || found.keys_are_anothers(&declared)
             }
-            "DatabaseUnavailable" => found.keys_are_lost(&declared) && found.is_set_as_declared(&declared),
+            "KeysMissing" => found.keys_are_lost(&declared) && found.is_set_as_declared(&declared),
             _ => false,
         };
         witness.promise(is_justified, || format!("{declared:?} is {reason} ({}): {found:?}", ready.message));
