@@ -2,7 +2,7 @@
 //! with is known from that, and contents are read on request alone.
 
 use super::cluster::refused;
-use super::found::{accounts_of, controller, is_account, is_tied, noted_owner};
+use super::found::{accounts_of, controller, is_account, is_tied, is_watched, noted_owner};
 use super::manifest::Data;
 use super::{Belonging, FoundSecret, SecretError, SecretLayout, SecretRef, Sight};
 use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair};
@@ -75,7 +75,9 @@ impl Survey {
         let Some(metadata) = self.seen.get(at) else {
             return Ok(Sight::Absent);
         };
-        if verified.is_some() && metadata.resource_version.as_deref() == verified && !is_tied(metadata) {
+        let is_verified = verified.is_some() && metadata.resource_version.as_deref() == verified;
+        // One that no watch shows is looked at, whatever was verified.
+        if is_verified && is_watched(metadata) && !is_tied(metadata) {
             return Ok(Sight::Unchanged);
         }
         let found = match &self.reader {
@@ -140,7 +142,7 @@ fn is_an_accounts(metadata: &ObjectMeta) -> bool {
 mod tests {
     use super::*;
     use crate::account::{ClusterId, Owner};
-    use crate::api::GROUP;
+    use crate::api::{ACCOUNT_LABEL, GROUP};
     use crate::secrets::SecretManifest;
     use http::{Request, Response};
     use kube::client::Body;
@@ -205,6 +207,16 @@ mod tests {
         assert_eq!(found(&survey).await.differences(&rotated), ["data.secret"]);
         assert!(matches!(survey.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
         assert_eq!(survey.belonging_to(&belonging("u")), [layout().at]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_a_version_before_is_not_taken_for_verified() {
+        let (manifest, mut metadata) = ours();
+        metadata.labels.as_mut().unwrap().remove(ACCOUNT_LABEL);
+        let survey = survey(metadata);
+        survey.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
+        let Ok(Sight::Found(found)) = survey.find(&layout().at, Some("7")).await else { panic!("no watch shows it") };
+        assert_eq!(found.differences(&manifest), [format!("label {ACCOUNT_LABEL}")]);
     }
 
     #[tokio::test]
