@@ -92,6 +92,17 @@ impl StoredSettings {
     }
 }
 
+impl StoredSettings {
+    /// Whether nobody gets in with these who does not get in with the others, nor gets to more. In doubt it is `false`:
+    /// every field is compared by itself, and addresses by their text.
+    pub fn lets_in_no_more_than(&self, other: &Self) -> bool {
+        let addresses = other.any_ip || (!self.any_ip && self.allowed_ips.is_subset(&other.allowed_ips));
+        let affiliate = other.affiliate.is_none() || self.affiliate == other.affiliate;
+        let refresh = self.use_refresh_token || !other.use_refresh_token;
+        !self.enabled || (other.enabled && addresses && affiliate && refresh && self.roles.is_subset(&other.roles))
+    }
+}
+
 impl From<&Settings> for StoredSettings {
     fn from(settings: &Settings) -> Self {
         Self {

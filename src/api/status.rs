@@ -131,6 +131,10 @@ pub enum Reason {
     SecretRewritten,
     /// The account database does not answer.
     DatabaseUnavailable,
+    /// Something in the account database changes what is written to it.
+    AccountRewritten,
+    /// Something keeps changing what is put back.
+    RepeatedDrift,
     /// The keyring does not open the account's secret key.
     KeyringMismatch,
     /// The account has no keys in the database, and its Secret holds none.
@@ -151,7 +155,7 @@ pub enum Reason {
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,
@@ -162,6 +166,8 @@ impl Reason {
         Self::SecretUnavailable,
         Self::SecretRewritten,
         Self::DatabaseUnavailable,
+        Self::AccountRewritten,
+        Self::RepeatedDrift,
         Self::KeyringMismatch,
         Self::KeysMissing,
         Self::NoRandomness,
@@ -190,6 +196,8 @@ impl Reason {
             Self::SecretUnavailable => "SecretUnavailable",
             Self::SecretRewritten => "SecretRewritten",
             Self::DatabaseUnavailable => "DatabaseUnavailable",
+            Self::AccountRewritten => "AccountRewritten",
+            Self::RepeatedDrift => "RepeatedDrift",
             Self::KeyringMismatch => "KeyringMismatch",
             Self::KeysMissing => "KeysMissing",
             Self::NoRandomness => "NoRandomness",

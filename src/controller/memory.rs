@@ -3,10 +3,11 @@
 
 use super::declared::Declaration;
 use crate::api::{ApiAccount, ApiAccountStatus, is_later_version};
+use crate::reconcile::Corrections;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -19,6 +20,7 @@ struct Entry {
     written: Option<Written>,
     failures: u32,
     looked: Option<Declaration>,
+    corrections: Corrections,
 }
 
 struct Written {
@@ -76,6 +78,19 @@ impl Memory {
     pub fn looks(&self, resource: &ApiAccount) {
         let looked = Declaration::of(&resource.metadata);
         self.entries().entry(ObjectRef::from_obj(resource)).or_default().looked = Some(looked);
+    }
+
+    /// What was put back of it lately.
+    pub fn corrections(&self, resource: &ApiAccount) -> Corrections {
+        self.entries().get(&ObjectRef::from_obj(resource)).map(|entry| entry.corrections.clone()).unwrap_or_default()
+    }
+
+    /// Takes in that these parts were put back, and answers what was lately.
+    pub fn corrected(&self, resource: &ApiAccount, parts: Vec<String>, now: Instant) -> Corrections {
+        let mut entries = self.entries();
+        let entry = entries.entry(ObjectRef::from_obj(resource)).or_default();
+        entry.corrections.note(parts, now);
+        entry.corrections.clone()
     }
 
     /// Forgets a resource that is gone.

@@ -10,10 +10,10 @@ use super::waiting::Waiting;
 use crate::account::{ClusterId, Life};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
-use crate::reconcile::{Desired, Done, Outcome, Refusal, Verified, status};
+use crate::reconcile::{Desired, Done, Outcome, Patience, Refusal, Verified, status};
 use crate::secrets::said::reason;
 use crate::telemetry::Metrics;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// How long to wait at most before the next try of what may pass by itself.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What every resource is reconciled with.
 pub(super) struct Controlled {
@@ -102,7 +102,10 @@ impl Controlled {
                 }
                 let known = ready.at_start.take(&desired.owner);
                 let verified = previous.as_ref().and_then(Verified::of);
-                let outcome = ready.reconciler.reconcile(&desired, verified.as_ref(), known).await;
+                let corrections = self.memory.corrections(resource);
+                let patience = Patience::new(&corrections, previous.as_ref(), desired.generation, Instant::now());
+                let looked = ready.reconciler.reconcile_with(&patience, &desired, verified.as_ref(), known);
+                let outcome = self.heed_repetition(resource, looked.await, previous.as_ref());
                 // It was there before: without it, a deletion would do to the account whatever becomes of one that has lost
                 // its resource.
                 let is_live = outcome.account.as_ref().is_some_and(|account| account.life == Life::Live);
@@ -113,6 +116,23 @@ impl Controlled {
             }
         };
         self.report(resource, &desired.secret.at.name, outcome, previous).await
+    }
+
+    /// Remembers what was put back, and says so if something keeps changing it.
+    fn heed_repetition(
+        &self,
+        resource: &ApiAccount,
+        mut outcome: Outcome,
+        previous: Option<&ApiAccountStatus>,
+    ) -> Outcome {
+        let (now, parts) = (Instant::now(), outcome.corrected(previous, resource.metadata.generation));
+        let corrections = self.memory.corrected(resource, parts, now);
+        if let (None, Some((parts, over))) = (&outcome.refusal, corrections.repeated(now)) {
+            let calm = SignedDuration::try_from(over).ok().and_then(|over| Timestamp::now().checked_add(over).ok());
+            outcome.next_look = outcome.next_look.into_iter().chain(calm).min();
+            outcome.refusal = Some(Refusal::RepeatedDrift { parts });
+        }
+        outcome
     }
 
     /// The resources there are, once all of them have been listed.
@@ -168,6 +188,10 @@ impl Controlled {
             Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
                 Action::await_change()
             }
+            Some(Refusal::RepeatedDrift { .. }) if changed_again => Action::requeue(Duration::ZERO),
+            Some(Refusal::RepeatedDrift { .. }) => outcome
+                .next_look
+                .map_or_else(|| self.later(resource, LONGEST_WAIT), |at| Action::requeue(until(at, now))),
             Some(refusal) if !refusal.is_wanted() => self.later(resource, refusal.longest_pause()),
             _ if !changed_again && is_left_undone(&outcome, now) => self.later(resource, LONGEST_WAIT),
             _ => {

@@ -2,7 +2,7 @@
 
 use super::brake::{Counted, End, Verdict};
 use super::connect::Ready;
-use super::object::{Controlled, Looked};
+use super::object::{Controlled, LONGEST_WAIT, Looked};
 use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
 use crate::database::DatabaseError;
@@ -95,7 +95,7 @@ impl Controlled {
         };
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         tracing::warn!(namespace, name, "the deletion is held, and the Secret cannot be kept right: {trouble}");
-        Ok((self.later(resource), outcome))
+        Ok((self.later(resource, LONGEST_WAIT), outcome))
     }
 
     /// Whether the brake knows of every deletion that was held before a restart: whoever is held in one namespace holds up the

@@ -1,5 +1,6 @@
 //! What can go wrong with the account database, for whoever has to act on it.
 
+use super::kept::{self, NotKept};
 use crate::account::{AccountName, AffiliateName};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -22,6 +23,15 @@ pub enum DatabaseError {
     /// Another account, or another pair of this one, has the API key.
     #[error("the API key is in use already")]
     KeyTaken,
+    /// Something in the database, such as a trigger, stored something else than was written. Nothing was changed.
+    #[error(
+        "the account database does not keep what is written to it: {}; something there rewrites it, such as a trigger: change that, or declare what it stores",
+        kept::listed(parts)
+    )]
+    NotKept {
+        /// What was stored otherwise.
+        parts: Vec<NotKept>,
+    },
     /// Somebody else changed or made the account in between: observe again, then plan again.
     #[error("the account was changed by somebody else in the meantime")]
     Conflict,

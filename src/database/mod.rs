@@ -9,6 +9,7 @@ mod effect;
 mod error;
 mod held_keyring;
 mod journal;
+mod kept;
 mod keyring;
 mod postgres;
 mod register;
@@ -22,6 +23,7 @@ pub use changes::Changed;
 pub use error::DatabaseError;
 pub use held_keyring::HeldKeyring;
 pub use journal::{JournalEntry, Journalled, JournalledChange};
+pub use kept::NotKept;
 pub use keyring::{Keyring, KeyringError};
 pub use register::{AccountRegister, Resealed, SealedPair};
 pub use rehearsal::Rehearsal;
@@ -144,11 +146,14 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
         Box::pin(stream::empty())
     }
 
-    /// Makes one change in one transaction and answers with the account as it then is.
+    /// Makes one change in one transaction and answers with the account as it then is, read back in that transaction.
+    ///
+    /// Settings that something in the database has rewritten may differ from what was asked for, if the rest was done and
+    /// the account as it is lets in nobody whom the change would not let in.
     ///
     /// # Errors
-    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`] and
-    /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
+    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`],
+    /// [`DatabaseError::NotKept`] and [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
     /// The owners in this cluster of accounts that are neither deleted nor retained.

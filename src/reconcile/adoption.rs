@@ -80,7 +80,7 @@ impl Reconciler {
 /// Whether what differs is an account that is not this resource's own, or a Secret that no watch shows.
 fn is_untold(plan: &Plan) -> bool {
     let is_unwatched = match &plan.secret {
-        SecretPlan::Keep => false,
+        SecretPlan::Keep | SecretPlan::Leave => false,
         SecretPlan::Create | SecretPlan::Refuse { .. } => true,
         SecretPlan::Replace { parts } => parts.contains(&format!("label {ACCOUNT_LABEL}")),
     };

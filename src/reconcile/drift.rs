@@ -23,7 +23,7 @@ pub(super) fn drift(plan: &Plan, desired: &Desired, named: Option<&Account>) -> 
     };
     let secret = &desired.secret.at.name;
     match &plan.secret {
-        SecretPlan::Keep => {}
+        SecretPlan::Keep | SecretPlan::Leave => {}
         SecretPlan::Create => drift.push(told("secret", secret, "absent")),
         SecretPlan::Replace { parts } => drift.push(told("secret", secret, &format!("other {}", parts.join(", ")))),
         SecretPlan::Refuse { holder } => drift.push(told("secret", secret, holder)),

@@ -18,6 +18,7 @@ mod outcome;
 mod plan;
 mod reconciler;
 mod release;
+mod repeated;
 mod status;
 mod turns;
 
@@ -32,6 +33,7 @@ pub use outcome::{Done, Drift, Outcome, Refusal};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};
 pub use release::{Going, deletion_policy, secret_places};
+pub use repeated::{Corrections, Patience};
 pub use status::status;
 pub use turns::{Turn, Turns};
 

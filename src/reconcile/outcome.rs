@@ -1,9 +1,10 @@
 //! What came of a reconcile: what was done, and why no more was.
 
 use super::brake::FLOOR;
+use super::repeated::was_reconciled;
 use super::{InvalidSpec, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
-use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason, condition};
+use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
 use jiff::Timestamp;
@@ -44,10 +45,7 @@ impl Outcome {
     /// that it says was right for these keys, nothing but somebody else's change can have been put right.
     #[must_use]
     pub fn since(mut self, previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> Self {
-        let is_ready = |status: &ApiAccountStatus| {
-            status.conditions.iter().any(|found| found.type_ == condition::READY && found.status == "True")
-        };
-        if previous.is_some_and(|status| status.observed_generation == generation && is_ready(status)) {
+        if previous.is_some_and(|status| was_reconciled(status, generation)) {
             for done in &mut self.done {
                 if let Done::Updated { changes } = done {
                     *done = Done::DriftCorrected { changes: std::mem::take(changes) };
@@ -177,6 +175,19 @@ impl Done {
         "SecretRemoved",
         "SecretReleased",
     ];
+
+    /// The same without these fields, which were not kept.
+    #[must_use]
+    pub(super) fn without(self, left: &[FieldChange]) -> Self {
+        let kept = |changes: Vec<FieldChange>| {
+            changes.into_iter().filter(|change| left.iter().all(|left| left.field != change.field)).collect()
+        };
+        match self {
+            Self::Updated { changes } => Self::Updated { changes: kept(changes) },
+            Self::Restored { changes } => Self::Restored { changes: kept(changes) },
+            other => other,
+        }
+    }
 
     /// The pairs that do not work any more because of it.
     pub fn revoked(&self) -> &[KeyId] {
@@ -325,6 +336,15 @@ pub enum Refusal {
         /// What differs, by field.
         fields: Vec<String>,
     },
+    /// Something keeps changing what is put back.
+    #[error(
+        "something else keeps changing {}: each time that it is put back, it is changed again. It is put back ever less often, at last every 5 minutes; what would let in more than is declared, every 10 seconds. Find out what writes there, in the account database or the Secret, and end that",
+        parts.join(", ")
+    )]
+    RepeatedDrift {
+        /// Which fields of the account and parts of the Secret, by name.
+        parts: Vec<String>,
+    },
     /// OpsAdmin does not know the affiliate.
     #[error(
         "OpsAdmin knows no affiliate {:?}; register it there, correct spec.affiliate, or run with --unknown-affiliate register",
@@ -405,11 +425,13 @@ impl Refusal {
             Self::Drifted { .. } => Reason::Drifted,
             Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
             Self::SecretRewritten { .. } => Reason::SecretRewritten,
-            Self::Secret(_) => Reason::SecretUnavailable,
+            Self::Database(DatabaseError::NotKept { .. }) => Reason::AccountRewritten,
+            Self::RepeatedDrift { .. } => Reason::RepeatedDrift,
             Self::Keyring(_) => Reason::KeyringMismatch,
             Self::NoKeys { .. } => Reason::KeysMissing,
             Self::NoRandomness(_) => Reason::NoRandomness,
             Self::Contended | Self::Unconfirmed(_) => Reason::Contended,
+            Self::Secret(_) => Reason::SecretUnavailable,
             Self::Database(_) => Reason::DatabaseUnavailable,
         }
     }
@@ -427,7 +449,7 @@ impl Refusal {
     /// How long to wait at most before the next try. What others keep undoing is tried seldom: each try writes.
     pub fn longest_pause(&self) -> Duration {
         match self {
-            Self::SecretRewritten { .. } => Duration::from_mins(5),
+            Self::SecretRewritten { .. } | Self::Database(DatabaseError::NotKept { .. }) => Duration::from_mins(5),
             _ => Duration::from_mins(1),
         }
     }
@@ -445,6 +467,7 @@ impl Refusal {
             | Self::UnknownAffiliate { .. }
             | Self::SecretConflict { .. }
             | Self::SecretRewritten { .. }
+            | Self::RepeatedDrift { .. }
             | Self::AdoptionRequired { .. }
             | Self::OwnedElsewhere { .. }
             | Self::DeletionHeld { .. }

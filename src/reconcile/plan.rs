@@ -71,6 +71,8 @@ pub enum SecretPlan {
         /// Which, by name.
         parts: Vec<String>,
     },
+    /// Nothing for now, though it is not right: something keeps changing it.
+    Leave,
     /// Nothing may be done: it is somebody else's.
     Refuse {
         /// Whose it is, in words.

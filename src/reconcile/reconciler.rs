@@ -6,15 +6,16 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::keys::random;
 use super::{
-    AccountPlan, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Plan, Refusal, SecretPlan,
-    Verified, plan,
+    AccountPlan, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Patience, Plan, Refusal,
+    SecretPlan, Verified, plan,
 };
-use crate::account::{Account, AccountId, Suspension, next_look, next_rotation, why_rotate};
+use crate::account::{Account, AccountId, Life, Suspension, changes, next_look, next_rotation, why_rotate};
 use crate::api::{MANAGED_BY_LABEL, ManagementPolicy};
-use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, UnknownAffiliate};
+use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, NotKept, UnknownAffiliate};
 use crate::secrets::{SecretManifest, SecretStore, Sight};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Time and randomness, given from outside so that a test can give its own.
@@ -64,10 +65,21 @@ impl Reconciler {
     /// `verified` saves reading a Secret that has not changed; `known` is the account as a bulk read found it a moment
     /// ago, and saves reading it.
     pub async fn reconcile(&self, desired: &Desired, verified: Option<&Verified>, known: Option<Account>) -> Outcome {
+        self.reconcile_with(&Patience::default(), desired, verified, known).await
+    }
+
+    /// The same for a resource that was looked at before: what others keep changing is not put back each time at once.
+    pub async fn reconcile_with(
+        &self,
+        patience: &Patience<'_>,
+        desired: &Desired,
+        verified: Option<&Verified>,
+        known: Option<Account>,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let mut known = known;
         for _ in 0..ATTEMPTS {
-            let attempt = self.attempt(desired, verified, known.take(), &mut outcome).await;
+            let attempt = self.attempt(patience, desired, verified, known.take(), &mut outcome).await;
             if outcome.takes_in(attempt) {
                 return outcome;
             }
@@ -78,6 +90,7 @@ impl Reconciler {
 
     async fn attempt(
         &self,
+        patience: &Patience<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
         known: Option<Account>,
@@ -103,18 +116,24 @@ impl Reconciler {
                     }
                     return self.tell_drift(&plan, desired, now, outcome).await;
                 }
+                let (plan, left) = leave(plan, patience, desired, observed.account.as_ref());
                 self.execute(&plan, desired, &observed, verified, outcome).await?;
-                match &outcome.account {
-                    // Its Secret is known to be its own only now.
-                    Some(account) if why_rotate(&desired.rotation, account, now).is_some() => Err(Halt::LookAgain),
-                    _ => look_ahead(desired, outcome),
+                let is_due = |account: &Account| why_rotate(&desired.rotation, account, now).is_some();
+                // Its Secret is known to be its own only now.
+                if left.is_none() && outcome.account.as_ref().is_some_and(is_due) {
+                    return Err(Halt::LookAgain);
                 }
+                let ahead = look_ahead(desired, outcome);
+                let Some((parts, wait)) = left else { return ahead };
+                let soon = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
+                outcome.next_look = outcome.next_look.into_iter().chain(soon).min();
+                Err(Halt::Refused(Refusal::RepeatedDrift { parts }))
             }
             Err(Halt::Refused(refusal)) if account.is_some() && desired.management == ManagementPolicy::Enforce => {
                 // Its keys stay as they are, so the Secret has no say in who may use them from where.
                 let observed = Observed { account, secret: ObservedSecret::Verified, strays: Vec::new() };
                 let plan = plan(desired, &observed, now);
-                outcome.account = Some(self.execute_account(&plan.account, desired, &observed, outcome).await?);
+                outcome.account = Some(self.execute_account(&plan.account, desired, &observed, outcome).await?.0);
                 Err(Halt::Refused(refusal))
             }
             Err(halt) => Err(halt),
@@ -169,7 +188,7 @@ impl Reconciler {
         verified: Option<&Verified>,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
-        let account = self.execute_account(&plan.account, desired, observed, outcome).await?;
+        let (account, not_kept) = self.execute_account(&plan.account, desired, observed, outcome).await?;
         outcome.account = Some(account.clone());
         if plan.keys != KeysPlan::Keep {
             self.execute_keys(&plan.keys, &account, desired, &observed.secret, outcome).await?;
@@ -185,6 +204,7 @@ impl Reconciler {
                 outcome.relabelled = matches!(secret, ObservedSecret::Own { .. }).then_some(false);
                 secret.version(verified)
             }
+            (SecretPlan::Leave, _) => None,
             (SecretPlan::Create | SecretPlan::Replace { .. }, secret) => {
                 self.declarations.still(desired).await?;
                 let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
@@ -197,20 +217,21 @@ impl Reconciler {
                 outcome.done.push(Done::SecretRemoved(stray.clone()));
             }
         }
-        Ok(())
+        not_kept.map_or(Ok(()), |refusal| Err(Halt::Refused(refusal)))
     }
 
+    /// The account as it is then; and why not all of it is as declared, which keeps nothing from its keys and its Secret.
     async fn execute_account(
         &self,
         plan: &AccountPlan,
         desired: &Desired,
         observed: &Observed,
         outcome: &mut Outcome,
-    ) -> Result<Account, Halt> {
+    ) -> Result<(Account, Option<Refusal>), Halt> {
         let settings = desired.settings.clone();
         let unknown_affiliate = self.unknown_affiliate;
         let (account, action, done) = match (plan, &observed.account) {
-            (AccountPlan::Keep, Some(account)) => return Ok(account.clone()),
+            (AccountPlan::Keep, Some(account)) => return Ok((account.clone(), None)),
             (AccountPlan::Update { changes, restore }, Some(account)) => {
                 let changes = changes.clone();
                 let done = match restore {
@@ -240,10 +261,17 @@ impl Reconciler {
                 return Err(Halt::Refused(Refusal::UnknownAffiliate { affiliate }));
             }
             Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
+            Err(error @ DatabaseError::NotKept { .. }) => match &observed.account {
+                Some(before) if before.life == Life::Live => return Ok((before.clone(), Some(error.into()))),
+                _ => return Err(error.into()),
+            },
             other => other?,
         };
-        outcome.done.push(done);
-        Ok(account)
+        let left = changes(&account.settings, &desired.settings);
+        outcome.done.push(done.without(&left));
+        let parts: Vec<NotKept> = left.into_iter().map(NotKept::from).collect();
+        let not_kept = (!parts.is_empty()).then(|| DatabaseError::NotKept { parts }.into());
+        Ok((account, not_kept))
     }
 
     pub(super) async fn commit(
@@ -264,24 +292,21 @@ impl Reconciler {
         outcome: &mut Outcome,
     ) -> Result<Option<String>, Halt> {
         let at = manifest.at.clone();
-        let stored = match (observed, plan) {
-            (ObservedSecret::Own { found, .. }, SecretPlan::Replace { .. }) => {
-                let mut parts = found.differences(manifest);
-                if parts.is_empty() {
-                    return Ok(found.version().map(str::to_owned));
-                }
-                let stored = self.secrets.replace(found, manifest).await?;
-                parts.retain(|part| !stored.rewritten.contains(part));
-                if !parts.is_empty() {
-                    outcome.done.push(Done::SecretUpdated { at: at.clone(), parts });
-                }
-                stored
+        let stored = if let (ObservedSecret::Own { found, .. }, SecretPlan::Replace { .. }) = (observed, plan) {
+            let mut parts = found.differences(manifest);
+            if parts.is_empty() {
+                return Ok(found.version().map(str::to_owned));
             }
-            _ => {
-                let stored = self.secrets.create(manifest).await?;
-                outcome.done.push(Done::SecretWritten(at.clone()));
-                stored
+            let stored = self.secrets.replace(found, manifest).await?;
+            parts.retain(|part| !stored.rewritten.contains(part));
+            if !parts.is_empty() {
+                outcome.done.push(Done::SecretUpdated { at: at.clone(), parts });
             }
+            stored
+        } else {
+            let stored = self.secrets.create(manifest).await?;
+            outcome.done.push(Done::SecretWritten(at.clone()));
+            stored
         };
         let common_label = format!("label {MANAGED_BY_LABEL}");
         outcome.relabelled = Some(stored.rewritten.contains(&common_label));
@@ -295,6 +320,27 @@ impl Reconciler {
     pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], Unrandom> {
         random(self.surroundings.as_ref())
     }
+}
+
+/// What of a plan is done now, and what is left as it is for a while because something else keeps changing it.
+fn leave(
+    mut plan: Plan,
+    patience: &Patience<'_>,
+    desired: &Desired,
+    account: Option<&Account>,
+) -> (Plan, Option<(Vec<String>, Duration)>) {
+    let mut left: Option<(Vec<String>, Duration)> = None;
+    if let Some(waiting) = patience.with_account(&plan, account, desired) {
+        plan.account = AccountPlan::Keep;
+        left = Some(waiting);
+    }
+    if let Some((parts, wait)) = patience.with_secret(&plan, account) {
+        plan.secret = SecretPlan::Leave;
+        let (mut all, soonest) = left.unwrap_or((Vec::new(), wait));
+        all.extend(parts);
+        left = Some((all, wait.min(soonest)));
+    }
+    (plan, left)
 }
 
 /// When to look again; and whether somebody else has the last word.

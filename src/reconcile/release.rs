@@ -113,7 +113,7 @@ impl Reconciler {
         let plan = plan_secret(desired, &observed.secret);
         outcome.secret_version = match plan {
             SecretPlan::Keep => observed.secret.version(verified),
-            SecretPlan::Refuse { .. } => None,
+            SecretPlan::Leave | SecretPlan::Refuse { .. } => None,
             SecretPlan::Create | SecretPlan::Replace { .. } => {
                 self.declarations.still_going(going.resource).await?;
                 let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);

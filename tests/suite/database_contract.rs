@@ -9,6 +9,7 @@ mod failures;
 pub mod fixture;
 mod hand_edits;
 mod keeping;
+mod kept;
 mod keys;
 mod life;
 mod looking;
@@ -102,6 +103,11 @@ for_each_adapter!(
         wrong_settings_read_as_they_are,
         a_list_that_lost_its_rows_is_not_any_address,
         an_unreadable_value_is_named_by_its_place,
+    },
+    kept::{
+        what_a_trigger_widens_is_not_made,
+        what_a_trigger_changes_otherwise_is_made_and_answered_as_it_is,
+        a_change_of_which_nothing_is_kept_leaves_no_trace,
     },
     versions::{
         each_edit_by_hand_is_another_version,

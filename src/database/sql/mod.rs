@@ -146,9 +146,14 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             let mut session = self.dialect.write().await?;
             Self::make(&mut session, change, &id).await?;
             let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
-            session.finish().await?;
             // Gone within the transaction that wrote it: somebody without foreign keys or rules deletes rows.
-            account.ok_or(Fault::Said(DatabaseError::Conflict))
+            let account = account.ok_or(DatabaseError::Conflict)?;
+            let parts = change.not_kept(&account);
+            if !parts.is_empty() && !change.may_stay(&account, &parts) {
+                return Err(Fault::Said(DatabaseError::NotKept { parts }));
+            }
+            session.finish().await?;
+            Ok(account)
         };
         self.answer(ANSWER_WITHIN, work).await
     }

@@ -22,6 +22,8 @@ pub struct Accounts {
     pub changes: Mutex<Vec<Change>>,
     /// Errors to give instead of making the next changes; the change is made all the same where it says so.
     pub faults: Mutex<Vec<Fault>>,
+    /// What a trigger makes of every account that is written.
+    pub trigger: Mutex<Option<fn(&mut Account)>>,
     /// How many accounts were made by hand.
     pub made_by_hand: Mutex<u8>,
 }
@@ -42,7 +44,14 @@ pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Accounts {
     fn make(&self, change: &Change) -> Result<Account, DatabaseError> {
         let mut rows = lock(&self.rows);
-        let account = change.effect(rows.iter().find(|row| row.id == change.account))?;
+        let mut account = change.effect(rows.iter().find(|row| row.id == change.account))?;
+        if let Some(trigger) = *lock(&self.trigger) {
+            trigger(&mut account);
+            let parts = change.not_kept(&account);
+            if !parts.is_empty() && !change.may_stay(&account, &parts) {
+                return Err(DatabaseError::NotKept { parts });
+            }
+        }
         let has_owner = |owner: &Owner| rows.iter().any(|row| row.owner.as_ref() == Some(owner));
         match &change.action {
             Action::Create { owner, settings, key, unknown_affiliate, .. } => {

@@ -8,5 +8,6 @@ mod rehearsals;
 mod rewriting;
 mod scenarios;
 mod time;
+mod triggers;
 mod unseen;
 mod walks;

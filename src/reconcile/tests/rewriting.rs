@@ -10,6 +10,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use std::sync::Arc;
 
+type Policy = fn(&mut Secret);
+
 struct Stage {
     secrets: Arc<Secrets>,
     reconciler: Reconciler,
@@ -22,7 +24,7 @@ impl Stage {
         Self { reconciler: reconciler(&accounts, &secrets), secrets, status: None }
     }
 
-    fn with_policy(policy: fn(&mut Secret)) -> Self {
+    fn with_policy(policy: Policy) -> Self {
         let stage = Self::new();
         *lock(&stage.secrets.policy) = Some(policy);
         stage
@@ -91,7 +93,7 @@ fn label_platform(secret: &mut Secret) {
 
 #[test]
 fn what_a_policy_changes_is_refused_by_name_and_told_once() {
-    let policies: [(fn(&mut Secret), &str); 3] = [
+    let policies: [(Policy, &str); 3] = [
         (|secret| _ = secret.metadata.labels.as_mut().unwrap().remove(ACCOUNT_LABEL), "label ops-admin.com/account"),
         (
             |secret| _ = secret.metadata.annotations.as_mut().unwrap().remove("ops-admin.com/owner"),

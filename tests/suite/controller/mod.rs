@@ -5,6 +5,7 @@ mod commands;
 mod deletions;
 mod drift;
 mod endings;
+mod fights;
 mod keys;
 mod kstatus;
 mod kubectl;

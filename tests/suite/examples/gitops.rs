@@ -140,6 +140,8 @@ fn refusals() -> Vec<Refusal> {
         SecretError::Unavailable { at: at(), reason: words() }.into(),
         SecretError::Refused { at: at(), reason: words() }.into(),
         DatabaseError::Unavailable { reason: words() }.into(),
+        DatabaseError::NotKept { parts: Vec::new() }.into(),
+        Refusal::RepeatedDrift { parts: vec!["roles".to_owned()] },
         KeyringError::LacksKey { missing: vec![words()] }.into(),
         Refusal::NoKeys { account: words() },
         Refusal::NoRandomness(words()),

@@ -38,8 +38,8 @@ async fn delete_secret(stage: &Stage) -> Option<String> {
     secret.metadata.uid
 }
 
-async fn back(stage: &Stage, uid: Option<String>) {
-    stage.scene.secret_where(SECRET, "to come back", |secret| secret.metadata.uid != uid).await;
+async fn back(stage: &Stage, uid: Option<&str>) {
+    stage.scene.secret_where(SECRET, "to come back", |secret| secret.metadata.uid.as_deref() != uid).await;
 }
 
 async fn merge(stage: &Stage, patch: Value) {
@@ -59,7 +59,7 @@ async fn a_policy_that_sets_the_common_label_hides_no_secret() {
     let keys = stage.scene.data(SECRET).await;
 
     let uid = delete_secret(&stage).await;
-    back(&stage, uid).await;
+    back(&stage, uid.as_deref()).await;
     assert!(stage.scene.data(SECRET).await == keys, "the keys stay");
     merge(&stage, json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } })).await;
     stage.scene.secret_where(SECRET, "to be right", |secret| crate::controller::scene::texts(secret) == keys).await;
@@ -85,7 +85,7 @@ async fn a_policy_that_strips_our_label_is_a_condition_and_the_secret_is_looked_
 
     // No watch shows it.
     let uid = delete_secret(&stage).await;
-    back(&stage, uid).await;
+    back(&stage, uid.as_deref()).await;
     assert!(stage.scene.data(SECRET).await == keys, "the keys stay");
     stage.scene.condition(ACME, "False", "SecretRewritten").await;
     stage.proxy.trace.quiet(Duration::from_secs(1)).await;
@@ -117,5 +117,5 @@ async fn the_secrets_of_a_version_before_are_taken_up_with_one_write_each() {
     assert_eq!(stage.proxy.trace.calls().iter().filter(taken).count(), 1, "{}", stage.calls());
     stage.scene.ready(ACME).await;
     let uid = delete_secret(&stage).await;
-    back(&stage, uid).await;
+    back(&stage, uid.as_deref()).await;
 }

@@ -149,6 +149,18 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
             "the account database does not answer or refuses",
             "see to the database; if `Stalled` is true too, to what the message names",
         ),
+        Reason::AccountRewritten => (
+            "False",
+            "something in the account database, such as a trigger, changes what is written; what would let in more than declared is \
+             not written at all",
+            "the message names each field; change the trigger, or declare what it stores",
+        ),
+        Reason::RepeatedDrift => (
+            "False",
+            "something else keeps changing the account in the database, or its Secret; it is put back ever less often: \
+             [drift](reliability.md#drift-that-comes-again-and-again)",
+            "find out what writes there, and end that; goes by itself ten minutes after the last change",
+        ),
         Reason::KeyringMismatch => (
             "False",
             "the keyring lacks the key that the account's secret key is sealed with, or the sealed key was altered",

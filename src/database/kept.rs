@@ -1,0 +1,147 @@
+//! Whether the database kept what a change wrote: pure. Triggers of others may rewrite a row on its way in.
+
+use super::{Action, Change};
+use crate::account::{Account, FieldChange, KeyId, KeyState, Life, StoredKey, changes};
+use std::fmt;
+
+/// A part of an account that was not stored as it was written. Never a secret key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotKept {
+    /// The field of the spec, or the part of the account.
+    pub field: String,
+    /// What was written, in words.
+    pub wanted: String,
+    /// What is stored instead, in words.
+    pub stored: String,
+}
+
+impl fmt::Display for NotKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: wanted {}, stored {}", self.field, self.wanted, self.stored)
+    }
+}
+
+/// These parts, for a line of a message.
+pub(crate) fn listed(parts: &[NotKept]) -> String {
+    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Change {
+    /// What of this change the account lacks, as it was read back in the same transaction.
+    pub(crate) fn not_kept(&self, stored: &Account) -> Vec<NotKept> {
+        let mut found = Found(Vec::new());
+        match &self.action {
+            Action::Create { owner, settings, key, .. } => {
+                found.settings(changes(&stored.settings, settings));
+                found.compare("owner", stored.owner.as_ref() == Some(owner), owner, &or_nobody(stored));
+                found.live(stored);
+                found.pair(stored, key);
+            }
+            Action::Import { settings, key, .. } => {
+                found.settings(changes(&stored.settings, settings));
+                found.live(stored);
+                found.pair(stored, key);
+            }
+            Action::Update { settings, .. } => {
+                found.settings(changes(&stored.settings, settings));
+                found.live(stored);
+            }
+            Action::Adopt { owner, .. } => {
+                found.compare("owner", stored.owner.as_ref() == Some(owner), owner, &or_nobody(stored));
+                found.live(stored);
+            }
+            Action::Rotate { key, revoke, .. } => {
+                found.pair(stored, key);
+                found.gone(stored, revoke);
+                for other in stored.keys.iter().filter(|other| other.id != key.id && other.state == KeyState::Active) {
+                    found.compare("keys", false, &format!("the pair {} on its way out", other.id), &"it is active");
+                }
+            }
+            Action::Revoke { keys, .. } => found.gone(stored, keys),
+            Action::RestoreKey { key, .. } => found.pair(stored, key),
+            // Its reason may be anything: what counts is that it stops the account.
+            Action::Suspend { .. } => found.compare("suspension", stored.suspension.is_some(), &"one", &"none"),
+            Action::Resume { .. } => found.compare("suspension", stored.suspension.is_none(), &"none", &"one"),
+            Action::Delete { .. } => {
+                found.compare("enabled", !stored.settings.enabled, &false, &stored.settings.enabled);
+                found.compare("life", matches!(stored.life, Life::Deleted { .. }), &"deleted", &life(stored));
+            }
+            Action::Retain { .. } => {
+                found.compare("life", matches!(stored.life, Life::Retained { .. }), &"retained", &life(stored));
+            }
+        }
+        found.0
+    }
+
+    /// Whether an account that was stored so, without these parts, may stay: something of the change was done, and it lets
+    /// in nobody whom the change would not let in. Otherwise none of it is done.
+    pub(crate) fn may_stay(&self, stored: &Account, not_kept: &[NotKept]) -> bool {
+        let lacks = |field: &str| not_kept.iter().any(|part| part.field == field);
+        let are_settings_all = not_kept.iter().all(|part| !["owner", "life", "keys"].contains(&part.field.as_str()));
+        match &self.action {
+            Action::Create { settings, .. } | Action::Import { settings, .. } => {
+                are_settings_all && stored.settings.lets_in_no_more_than(&settings.into())
+            }
+            Action::Update { settings, changes, .. } => {
+                are_settings_all
+                    && changes.iter().any(|change| !lacks(change.field.as_str()))
+                    && stored.settings.lets_in_no_more_than(&settings.into())
+            }
+            _ => false,
+        }
+    }
+}
+
+struct Found(Vec<NotKept>);
+
+impl Found {
+    fn compare(&mut self, field: &str, is_kept: bool, wanted: &dyn fmt::Display, stored: &dyn fmt::Display) {
+        if !is_kept {
+            self.0.push(NotKept { field: field.to_owned(), wanted: wanted.to_string(), stored: stored.to_string() });
+        }
+    }
+
+    fn settings(&mut self, changes: Vec<FieldChange>) {
+        self.0.extend(changes.into_iter().map(NotKept::from));
+    }
+
+    fn live(&mut self, stored: &Account) {
+        self.compare("life", stored.life == Life::Live, &"live", &life(stored));
+    }
+
+    fn pair(&mut self, stored: &Account, key: &StoredKey) {
+        let is_pair = |found: &StoredKey| {
+            found.id == key.id
+                && found.api_key == key.api_key
+                && found.sealed == key.sealed
+                && (found.state == KeyState::Active) == (key.state == KeyState::Active)
+        };
+        let is_kept = stored.keys.iter().any(is_pair);
+        self.compare("keys", is_kept, &format!("the pair {}", key.id), &"another, or none");
+    }
+
+    fn gone(&mut self, stored: &Account, keys: &[KeyId]) {
+        let left = |id: &&KeyId| stored.keys.iter().any(|key| key.id == **id && key.state != KeyState::Active);
+        for id in keys.iter().filter(left) {
+            self.compare("keys", false, &format!("no pair {id}"), &"it is there");
+        }
+    }
+}
+
+impl From<FieldChange> for NotKept {
+    fn from(change: FieldChange) -> Self {
+        Self { field: change.field.to_string(), wanted: change.new, stored: change.old }
+    }
+}
+
+fn or_nobody(account: &Account) -> String {
+    account.owner.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string)
+}
+
+fn life(account: &Account) -> &'static str {
+    match account.life {
+        Life::Live => "live",
+        Life::Retained { .. } => "retained",
+        Life::Deleted { .. } => "deleted",
+    }
+}

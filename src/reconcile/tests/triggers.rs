@@ -1,0 +1,147 @@
+//! Accounts that something in the database rewrites, and drift that comes again and again.
+
+use super::memory::{Accounts, Secrets, lock};
+use super::properties::{reconciler, run};
+use super::scenarios::desired;
+use crate::account::{AllowedIp, AllowedIps, Description};
+use crate::api::{ApiAccountStatus, Reason};
+use crate::reconcile::{Corrections, Desired, Done, Outcome, Patience, Reconciler, Verified, status};
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+struct Stage {
+    accounts: Arc<Accounts>,
+    secrets: Arc<Secrets>,
+    reconciler: Reconciler,
+    desired: Desired,
+    status: Option<ApiAccountStatus>,
+    corrections: Corrections,
+    now: Instant,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+        let reconciler = reconciler(&accounts, &secrets);
+        let (status, corrections, now) = (None, Corrections::default(), Instant::now());
+        Self { accounts, secrets, reconciler, desired: desired(), status, corrections, now }
+    }
+
+    /// One look, as the controller looks.
+    fn look(&mut self) -> Outcome {
+        let previous = self.status.clone();
+        let verified = previous.as_ref().and_then(Verified::of);
+        let patience = Patience::new(&self.corrections, previous.as_ref(), self.desired.generation, self.now);
+        let outcome = run(self.reconciler.reconcile_with(&patience, &self.desired, verified.as_ref(), None));
+        let corrected = outcome.corrected(previous.as_ref(), self.desired.generation);
+        self.corrections.note(corrected, self.now);
+        let outcome = outcome.since(previous.as_ref(), self.desired.generation);
+        self.status = Some(status(self.desired.generation, "s", &outcome, previous.as_ref(), Timestamp::UNIX_EPOCH));
+        outcome
+    }
+
+    /// The seconds, of this many, at which what `edit` does each second is put back.
+    fn put_back(&mut self, seconds: u64, edit: impl Fn(&Self)) -> Vec<u64> {
+        let mut at = Vec::new();
+        for second in 0..seconds {
+            edit(self);
+            if !self.look().done.is_empty() {
+                at.push(second);
+            }
+            self.now += Duration::from_secs(1);
+        }
+        at
+    }
+
+    fn changes(&self) -> usize {
+        lock(&self.accounts.changes).len()
+    }
+}
+
+fn reason(outcome: &Outcome) -> Option<Reason> {
+    outcome.refusal.as_ref().map(crate::reconcile::Refusal::reason)
+}
+
+#[test]
+fn what_a_trigger_rewrites_is_told_by_field_and_not_written_again() {
+    let mut stage = Stage::new();
+    *lock(&stage.accounts.trigger) = Some(|account| account.settings.description = "theirs".to_owned());
+    stage.desired.settings.description = Description::parse("ours").unwrap();
+    let first = stage.look();
+    assert_eq!(reason(&first), Some(Reason::AccountRewritten));
+    let message = stage.status.as_ref().unwrap().conditions[0].message.clone();
+    assert!(message.contains(r#"description: wanted "ours", stored "theirs""#), "{message}");
+    let done: Vec<_> = first.done.iter().map(Done::reason).collect();
+    assert_eq!(done, ["Created", "SecretWritten"], "its keys are handed out all the same");
+    let (status, changes) = (stage.status.clone(), stage.changes());
+    let again = stage.look();
+    assert_eq!((reason(&again), again.done.len()), (Some(Reason::AccountRewritten), 0));
+    assert_eq!((&stage.status, stage.changes()), (&status, changes));
+
+    // The rest is done: access ends, and the Secret is put back.
+    stage.desired.settings.enabled = false;
+    stage.desired.generation = Some(2);
+    let disabled = stage.look();
+    assert!(matches!(&disabled.done[..], [Done::Updated { changes }] if changes.len() == 1), "{:?}", disabled.done);
+    assert!(!lock(&stage.accounts.rows)[0].settings.enabled);
+    lock(&stage.secrets.objects).clear();
+    assert_eq!(stage.look().done.len(), 1, "the Secret comes back");
+
+    *lock(&stage.accounts.trigger) = None;
+    assert!(stage.look().refusal.is_none());
+}
+
+#[test]
+fn an_account_that_a_trigger_would_open_is_not_made() {
+    let mut stage = Stage::new();
+    *lock(&stage.accounts.trigger) = Some(|account| account.settings.any_ip = true);
+    stage.desired.settings.allowed_ips = AllowedIps::from_networks([AllowedIp::parse("10.0.0.0/8").unwrap()]);
+    let outcome = stage.look();
+    assert_eq!(reason(&outcome), Some(Reason::AccountRewritten));
+    assert!(
+        outcome.done.is_empty() && lock(&stage.accounts.rows).is_empty() && lock(&stage.secrets.objects).is_empty()
+    );
+}
+
+#[test]
+fn drift_that_comes_each_second_is_put_back_ever_less_often_and_told() {
+    let mut stage = Stage::new();
+    stage.look();
+    let edit = |stage: &Stage| lock(&stage.accounts.rows)[0].settings.description = "theirs".to_owned();
+    let at = stage.put_back(600, edit);
+    assert_eq!(at[..8], [0, 1, 2, 3, 4, 6, 10, 18]);
+    assert!(at.len() < 15, "{at:?}");
+    edit(&stage);
+    let held = stage.look();
+    assert_eq!(reason(&held), Some(Reason::RepeatedDrift));
+    assert!(held.next_look.is_some() && held.done.is_empty());
+
+    // A change of the spec is done at once.
+    stage.desired.settings.description = Description::parse("new").unwrap();
+    stage.desired.generation = Some(2);
+    assert!(matches!(&stage.look().done[..], [Done::Updated { .. }]));
+}
+
+#[test]
+fn drift_that_opens_an_account_is_never_left_for_long() {
+    let mut stage = Stage::new();
+    stage.desired.settings.allowed_ips = AllowedIps::from_networks([AllowedIp::parse("10.0.0.0/8").unwrap()]);
+    stage.look();
+    let at = stage.put_back(300, |stage| lock(&stage.accounts.rows)[0].settings.any_ip = true);
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] <= 10), "{at:?}");
+    assert!(at.len() < 50, "{at:?}");
+}
+
+#[test]
+fn a_secret_that_is_deleted_each_second_comes_back_ever_less_often_and_new_keys_at_once() {
+    let mut stage = Stage::new();
+    stage.look();
+    let at = stage.put_back(600, |stage| lock(&stage.secrets.objects).clear());
+    assert!(at.len() > 5 && at.len() < 15, "{at:?}");
+    lock(&stage.secrets.objects).clear();
+    assert!(stage.look().done.is_empty(), "it waits");
+    stage.desired.settings.enabled = false;
+    stage.desired.generation = Some(2);
+    assert_eq!(stage.look().done.len(), 2, "a change of the spec has both done");
+}
