@@ -12,7 +12,7 @@ use super::report::AccountReport;
 use super::retention::RetentionArgs;
 use super::surroundings::Machine;
 use crate::account::{ClusterId, Owner};
-use crate::database::{AccountDatabase, AccountRegister, DatabaseError, IsDeclared, Purged, Unpurged};
+use crate::database::{AccountDatabase, AccountRegister, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
 use crate::reconcile::{AsRead, Outcome, Reconciler, Refusal, Surroundings, Turn, Turns};
 use crate::secrets::directory::Directory;
@@ -216,5 +216,5 @@ impl Apply {
 }
 
 fn is_away(outcome: &Outcome) -> bool {
-    matches!(outcome.refusal, Some(Refusal::Database(DatabaseError::Unavailable { .. })))
+    matches!(&outcome.refusal, Some(Refusal::Database(error)) if error.is_away())
 }

@@ -75,7 +75,7 @@ fn role() -> impl TypedValueParser<Value = Role> {
 impl Check {
     /// Decides, and prints how.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let database = self.database.open_existing().await?;
+        let database = self.database.open_to_look().await?;
         let account = self.account.find(database.as_ref()).await;
         database.close().await;
         let account = account?;

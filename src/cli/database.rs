@@ -1,7 +1,7 @@
 //! The account database and its keyring, as the command line names them.
 
 use super::surroundings::Machine;
-use crate::database::{self, AccountDatabase, AccountRegister, Keyring, KeyringError, UnknownAffiliate};
+use crate::database::{self, AccountDatabase, AccountRegister, Address, Keyring, KeyringError, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -22,6 +22,11 @@ pub struct DatabaseArgs {
         hide_env_values = true
     )]
     pub database: String,
+
+    /// The file that holds the password of a PostgreSQL server, when the URL has none. It is read anew for each connection, so
+    /// that a new password needs no restart.
+    #[arg(long, value_name = "FILE", env = "OPSADMIN_DATABASE_PASSWORD_FILE")]
+    pub database_password_file: Option<PathBuf>,
 }
 
 /// Which keyring.
@@ -69,22 +74,31 @@ impl From<OnUnknownAffiliate> for UnknownAffiliate {
 impl DatabaseArgs {
     /// The database, not yet asked anything.
     pub fn open(&self) -> Result<Arc<dyn AccountRegister>> {
-        Ok(database::open(&self.database)?)
+        Ok(database::open(self.address())?)
     }
 
     /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
     pub async fn open_existing(&self) -> Result<Arc<dyn AccountRegister>> {
-        Ok(database::open_existing(&self.database).await?)
+        Ok(database::open_existing(self.address()).await?)
+    }
+
+    /// The same for a command that changes nothing.
+    pub async fn open_to_look(&self) -> Result<Arc<dyn AccountRegister>> {
+        Ok(database::open_to_look(self.address()).await?)
     }
 
     /// The database that is there, whatever its schema.
     pub fn open_as_found(&self) -> Result<Arc<dyn AccountRegister>> {
-        Ok(database::open_as_found(&self.database)?)
+        Ok(database::open_as_found(self.address())?)
     }
 
-    /// The database for a command that changes nothing; `None`: it is yet to be made.
+    /// The same for a command that says what would be made; `None`: the database is yet to be.
     pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
-        Ok(database::open_to_read(&self.database).await?)
+        Ok(database::open_to_read(self.address()).await?)
+    }
+
+    fn address(&self) -> Address<'_> {
+        Address { password_file: self.database_password_file.as_deref(), ..Address::from(&self.database) }
     }
 
     /// Whether it is a file that is not there yet.

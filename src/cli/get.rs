@@ -82,7 +82,7 @@ impl Get {
                 "--show-secret shows a secret key on a terminal only, and this output goes to a file or a program; on a cluster, the key is in the account's Secret"
             );
         }
-        let database = self.database.open_existing().await?;
+        let database = self.database.open_to_look().await?;
         let result = match &self.name {
             Some(name) => self.one(name, database.as_ref(), output).await.map(|()| ExitCode::SUCCESS),
             None => self.list(database.as_ref(), output).await,

@@ -23,6 +23,8 @@ pub enum Connection {
     Waiting {
         /// In words for a person.
         reason: String,
+        /// Whether the server refuses the login, and a person has to act.
+        is_login: bool,
     },
     /// It can.
     Ready(Arc<Ready>),
@@ -103,12 +105,13 @@ pub async fn connect(
         match prepare(database.as_ref(), &keyring, &cluster).await {
             Ok(accounts) => break accounts,
             Err(ControllerError::Database(error)) if error.is_retryable() => {
-                let reason = match error {
-                    DatabaseError::Unavailable { reason } => reason,
-                    other => other.to_string(),
+                let (reason, is_login) = match error {
+                    DatabaseError::Unavailable { reason } => (reason, false),
+                    DatabaseError::LoginRefused { reason } => (reason, true),
+                    other => (other.to_string(), false),
                 };
                 tracing::warn!(%reason, "waiting for the account database");
-                connection.send_replace(Connection::Waiting { reason });
+                connection.send_replace(Connection::Waiting { reason, is_login });
             }
             Err(error) => return Err(error),
         }

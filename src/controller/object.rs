@@ -148,8 +148,13 @@ impl Controlled {
         match tried.as_deref().ok()? {
             Connection::Trying => None,
             Connection::Ready(ready) => Some(Ok(Arc::clone(ready))),
-            Connection::Waiting { reason } => {
-                Some(Err(Refusal::Database(DatabaseError::Unavailable { reason: reason.clone() })))
+            Connection::Waiting { reason, is_login } => {
+                let reason = reason.clone();
+                Some(Err(Refusal::Database(if *is_login {
+                    DatabaseError::LoginRefused { reason }
+                } else {
+                    DatabaseError::Unavailable { reason }
+                })))
             }
         }
     }

@@ -6,7 +6,6 @@
 use super::queues::Queues;
 use crate::account::{Field, FieldChange};
 use crate::api::ApiAccount;
-use crate::database::DatabaseError;
 use crate::reconcile::{Done, Outcome, Refusal};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
@@ -46,7 +45,9 @@ impl Waiting {
     /// Takes in what came of a resource: what it waits for now, and what others may no longer have to wait for.
     pub fn hear(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
         self.forget(resource);
-        if let Some(Refusal::Database(DatabaseError::Unavailable { .. })) = &outcome.refusal {
+        if let Some(Refusal::Database(error)) = &outcome.refusal
+            && error.is_away()
+        {
             self.state().database.insert(resource.clone());
             self.began.notify_one();
         }
@@ -164,6 +165,7 @@ mod tests {
     use crate::account::AccountName;
     use crate::controller::queues::Queue;
     use crate::controller::scope::Scope;
+    use crate::database::DatabaseError;
     use tokio::sync::mpsc::UnboundedReceiver;
 
     fn waiting() -> (Waiting, UnboundedReceiver<Resource>) {

@@ -41,6 +41,14 @@ pub enum DatabaseError {
         /// Which database, and what the driver said.
         reason: String,
     },
+    /// The server refused the login, and not only once. It is tried again, but a person has to act.
+    #[error(
+        "the account database refuses the login: {reason}; put the login right, there or here. It is tried again, with the password that --database-password-file then holds"
+    )]
+    LoginRefused {
+        /// Which database, and what the server said.
+        reason: String,
+    },
     /// The database holds something that this program never writes.
     #[error("the account database holds a value that cannot be read: {table}.{column} of {row}: {reason}")]
     Inconsistent {
@@ -98,6 +106,11 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Conflict)
+        self.is_away() || matches!(self, Self::Conflict)
+    }
+
+    /// Whether the database could not be used at all, now: whoever waits for it is looked at once it answers.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::LoginRefused { .. })
     }
 }

@@ -4,6 +4,7 @@
 //! Uniqueness (names, owners, API keys), known affiliates and optimistic versions are the database's own constraints:
 //! nothing here looks before it leaps.
 
+mod address;
 mod changes;
 mod effect;
 mod error;
@@ -15,10 +16,12 @@ mod postgres;
 mod register;
 mod rehearsal;
 mod schema;
+mod server_url;
 mod sql;
 mod sqlite;
 mod url;
 
+pub use address::{Address, open, open_as_found, open_existing, open_to_look, open_to_read};
 pub use changes::Changed;
 pub use error::DatabaseError;
 pub use held_keyring::HeldKeyring;
@@ -38,65 +41,9 @@ use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
 /// Whether there is a declaration of this owner's account, whatever state it is in.
 pub type IsDeclared<'a> = &'a (dyn Fn(&Owner) -> bool + Sync);
-
-/// The account database that the URL names: `sqlite://FILE`, where a missing file is made, or `postgres://...`.
-///
-/// The server need not be there yet: each call connects if need be, and [`DatabaseError::Unavailable`] says that it could
-/// not. Must be called within a Tokio runtime.
-///
-/// # Errors
-/// [`DatabaseError::Url`] if the URL is no database URL, [`DatabaseError::File`] if the file cannot be used.
-pub fn open(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
-    match url::Place::parse(url)? {
-        url::Place::File(path) => Ok(Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open(path)?))),
-        url::Place::Server(options) => Ok(Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options)))),
-    }
-}
-
-/// The same for whoever works with a database that is there: a missing file is an error, and one that may only be read is
-/// read.
-///
-/// # Errors
-/// As [`open`]; [`DatabaseError::File`] if there is no such file, and [`DatabaseError::OlderSchema`] if it lacks migrations.
-pub async fn open_existing(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
-    up_to_date(open_as_found(url)?).await
-}
-
-/// The same, whatever its schema: for whoever asks about that.
-///
-/// # Errors
-/// As [`open`]; [`DatabaseError::File`] if there is no such file.
-pub fn open_as_found(url: &str) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
-    Ok(match url::Place::parse(url)? {
-        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_existing(path)?)),
-        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
-    })
-}
-
-/// The same database for a reader: a file that is missing is `None` instead of being made.
-///
-/// # Errors
-/// As [`open`], also for a missing file without a folder to make it in; and [`DatabaseError::OlderSchema`] if it lacks
-/// migrations, which a reader does not make.
-pub async fn open_to_read(url: &str) -> Result<Option<Arc<dyn AccountRegister>>, DatabaseError> {
-    let database: Arc<dyn AccountRegister> = match url::Place::parse(url)? {
-        url::Place::File(path) if !path.exists() => return sqlite::Sqlite::check_missing(&path).map(|()| None),
-        url::Place::File(path) => Arc::new(sql::SqlAccounts::new(sqlite::Sqlite::open_to_read(path)?)),
-        url::Place::Server(options) => Arc::new(sql::SqlAccounts::new(postgres::Postgres::open(*options))),
-    };
-    up_to_date(database).await.map(Some)
-}
-
-async fn up_to_date(database: Arc<dyn AccountRegister>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
-    match database.pending_migrations().await? {
-        pending if pending.is_empty() => Ok(database),
-        pending => Err(DatabaseError::OlderSchema { pending }),
-    }
-}
 
 /// Where accounts are kept. Implemented for SQLite and PostgreSQL; one contract suite holds for both.
 ///

@@ -1,36 +1,15 @@
 //! Database URLs: which adapter a URL asks for, and how to speak of a URL without its password.
 
 use super::DatabaseError;
-use sqlx::postgres::PgConnectOptions;
+use super::server_url::ServerUrls;
 use std::path::PathBuf;
-use std::str::FromStr;
-use url::Url;
-
-/// The parameters a PostgreSQL URL may have. Another is an error: a mistyped `sslmode` must not mean no TLS.
-const PARAMETERS: [&str; 15] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "application_name",
-    "options",
-];
 
 /// Where a database is.
 pub(super) enum Place {
     /// An SQLite file.
     File(PathBuf),
-    /// A database on a PostgreSQL server.
-    Server(Box<PgConnectOptions>),
+    /// A database on a PostgreSQL server, or on one of several.
+    Server(Box<ServerUrls>),
 }
 
 impl Place {
@@ -38,7 +17,7 @@ impl Place {
     pub fn parse(url: &str) -> Result<Self, DatabaseError> {
         let place = match url.split_once("://") {
             Some(("sqlite", file)) => parse_file(file).map(Self::File),
-            Some(("postgres" | "postgresql", _)) => parse_server(url).map(|options| Self::Server(Box::new(options))),
+            Some(("postgres" | "postgresql", _)) => ServerUrls::parse(url).map(|urls| Self::Server(Box::new(urls))),
             Some((scheme, _)) => Err(format!("the scheme {scheme:?} is not known")),
             None => Err("it has no scheme".to_owned()),
         };
@@ -61,37 +40,9 @@ fn parse_file(file: &str) -> Result<PathBuf, String> {
     Ok(if path.is_absolute() { path } else { PathBuf::from(".").join(path) })
 }
 
-fn parse_server(url: &str) -> Result<PgConnectOptions, String> {
-    let parsed = Url::parse(url).map_err(|error| error.to_string())?;
-    // A password with one of these written plainly ends too early; its rest would pass for a port, a database or a
-    // parameter, and be shown as one.
-    let path = parsed.path().trim_start_matches('/');
-    if parsed.fragment().is_some() || path.contains(['@', '/']) || parsed.query().is_some_and(|q| q.contains('@')) {
-        return Err("a password's # must be written %23, its / %2F, its ? %3F and its @ %40".to_owned());
-    }
-    let has_host = parsed.host_str().is_some_and(|host| !host.is_empty());
-    if !has_host && !parsed.query_pairs().any(|(key, _)| key == "host" || key == "hostaddr") {
-        return Err("it names no host".to_owned());
-    }
-    for (key, _) in parsed.query_pairs() {
-        if key == "password" || key == "user" || key == "dbname" {
-            return Err(format!(
-                "{key} is written before the question mark, as in postgres://USER:PASSWORD@HOST/DATABASE"
-            ));
-        }
-        if !PARAMETERS.contains(&key.as_ref()) {
-            return Err(format!("the parameter {key:?} is not known"));
-        }
-    }
-    PgConnectOptions::from_str(url).map_err(|error| match error {
-        sqlx::Error::Configuration(reason) => reason.to_string(),
-        other => other.to_string(),
-    })
-}
-
 /// The URL as it may be shown: `***` for the password, `...` for the parameters. Works on what is no URL at all, so it
 /// takes the last `@` for the end of the password.
-fn without_password(url: &str) -> String {
+pub fn without_password(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         // Not a URL at all, and in what other programs take for one a password may stand anywhere.
@@ -119,6 +70,8 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sqlx::ConnectOptions as _;
+    use sqlx::postgres::PgConnectOptions;
 
     fn refusal(url: &str) -> String {
         match Place::parse(url) {
@@ -167,6 +120,9 @@ mod tests {
             "postgres://u:12/hush@h/d",
             "postgres://u:12?hush@h/d",
             "postgres://u:x@hush@h:p/d",
+            "postgres://u:hush@h1:p,h2/d",
+            "postgres://u:hush@h1,h2/d?target_session_attrs=some",
+            "postgres://u:12,/hush@h1,h2/d",
             "postgres://u:h ush@h:p/d",
             "postgre://u:hush@h/d",
             "u:hush@h/d",
@@ -182,11 +138,12 @@ mod tests {
 
     #[test]
     fn a_server_is_reached_with_what_the_url_says() {
-        let Ok(Place::Server(options)) =
+        let Ok(Place::Server(urls)) =
             Place::parse("postgresql://u:p%40ss@db.example:5433/accounts?sslmode=verify-full")
         else {
             panic!("this is a server");
         };
+        let options = PgConnectOptions::from_url(&urls.each[0]).unwrap();
         assert_eq!((options.get_host(), options.get_port(), options.get_username()), ("db.example", 5433, "u"));
         assert_eq!(options.get_database(), Some("accounts"));
     }

@@ -477,7 +477,8 @@ impl Refusal {
             | Self::Drifted { .. }
             | Self::KeyTaken { .. }
             | Self::Keyring(_)
-            | Self::NoKeys { .. } => true,
+            | Self::NoKeys { .. }
+            | Self::Database(DatabaseError::LoginRefused { .. }) => true,
             Self::Secret(error) => {
                 matches!(
                     error,

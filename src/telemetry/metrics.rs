@@ -169,7 +169,7 @@ impl Metrics {
             | DatabaseError::KeyTaken
             | DatabaseError::NotKept { .. }
             | DatabaseError::Conflict => None,
-            DatabaseError::Unavailable { .. } => Some("unavailable"),
+            DatabaseError::Unavailable { .. } | DatabaseError::LoginRefused { .. } => Some("unavailable"),
             DatabaseError::Inconsistent { .. } => Some("inconsistent"),
             DatabaseError::OlderSchema { .. } | DatabaseError::NewerSchema { .. } => Some("schema"),
             DatabaseError::Url { .. } | DatabaseError::File { .. } | DatabaseError::Refused { .. } => Some("refused"),

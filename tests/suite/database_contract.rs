@@ -12,6 +12,7 @@ mod keeping;
 mod kept;
 mod keys;
 mod life;
+mod logins;
 mod looking;
 mod migrating;
 mod page;
@@ -20,6 +21,7 @@ mod rules;
 mod schema;
 mod sealing;
 mod staff;
+mod switchover;
 mod versions;
 
 macro_rules! for_each_adapter {

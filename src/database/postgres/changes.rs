@@ -1,15 +1,18 @@
-//! Hearing of changes: `LISTEN` on a connection of its own, made anew whenever it is lost.
+//! Hearing of changes: `LISTEN` on a connection of its own, made anew whenever it is lost or its server is the wrong one.
 
-use super::meaning;
+use super::pool::Pool;
+use super::servers::{STATE, state_of};
+use super::{meaning, said};
 use crate::account::{ClusterId, Owner, Version};
-use crate::database::Changed;
 use crate::database::sql::Meaning;
+use crate::database::{Changed, DatabaseError};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use serde::Deserialize;
-use sqlx::Executor;
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 const CHANNEL: &str = "opsadmin_accounts";
@@ -24,13 +27,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the server says, for as long as somebody asks.
-pub(super) fn changes(options: PgConnectOptions) -> BoxStream<'static, Changed> {
-    let start = Listening { options, state: State::Lost { pause: Duration::ZERO } };
+pub(super) fn changes(pool: Pool) -> BoxStream<'static, Changed> {
+    let start = Listening { left: pool.left(), pool, state: State::Lost { pause: Duration::ZERO } };
     stream::unfold(start, Listening::next).boxed()
 }
 
 struct Listening {
-    options: PgConnectOptions,
+    pool: Pool,
+    /// Told when all other connections were left: this one may have to be left too.
+    left: watch::Receiver<()>,
     state: State,
 }
 
@@ -49,6 +54,14 @@ struct News {
     version: Option<i64>,
 }
 
+/// Why nobody can listen.
+enum Deaf {
+    /// It may be otherwise later.
+    Now,
+    /// It stays so.
+    Always { reason: String },
+}
+
 impl Listening {
     async fn next(mut self) -> Option<(Changed, Self)> {
         loop {
@@ -56,15 +69,14 @@ impl Listening {
                 State::Refused => return None,
                 State::Lost { pause } => {
                     sleep(pause).await;
-                    match listen(self.options.clone()).await {
+                    self.left.mark_unchanged();
+                    match listen(&self.pool).await {
                         Ok(listener) => (Some(Changed::Anything), State::Heard(listener)),
-                        Err(sqlx::Error::Database(error)) if meaning(&*error) == Meaning::Refused => {
-                            (Some(Changed::Silence { reason: error.message().to_owned() }), State::Refused)
-                        }
-                        Err(_) => (None, State::Lost { pause: (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) }),
+                        Err(Deaf::Always { reason }) => (Some(Changed::Silence { reason }), State::Refused),
+                        Err(Deaf::Now) => (None, State::Lost { pause: (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) }),
                     }
                 }
-                State::Heard(mut listener) => match hear(&mut listener).await {
+                State::Heard(mut listener) => match hear(&mut listener, &self.pool, &mut self.left).await {
                     Some(changed) => (Some(changed), State::Heard(listener)),
                     None => (None, State::Lost { pause: FIRST_PAUSE }),
                 },
@@ -77,8 +89,25 @@ impl Listening {
     }
 }
 
+async fn listen(pool: &Pool) -> Result<PgListener, Deaf> {
+    // First without listening: the driver's listener knows one server, and cannot say how it reached it.
+    let found = pool.servers().connect().await?;
+    let closed = timeout(ANSWER_WITHIN, found.connection.close()).await;
+    closed.map_err(|_| Deaf::Now)??;
+    if !found.is_direct {
+        let reason = "it is reached through a pooler, which may keep what the server tells to itself".to_owned();
+        return Err(Deaf::Always { reason });
+    }
+    let mut listener = listener(pool.servers().options(found.server)?).await?;
+    if !will_do(&mut listener, pool).await {
+        return Err(Deaf::Now);
+    }
+    timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| Deaf::Now)??;
+    Ok(listener)
+}
+
 /// A pool for each connection: a lost one may hold its place in the pool for as long as the network takes to give it up.
-async fn listen(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
+async fn listener(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
     let one = PgPoolOptions::new()
         .max_connections(1)
         .max_lifetime(None)
@@ -87,20 +116,30 @@ async fn listen(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
         .connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&one).await?;
     listener.eager_reconnect(false);
-    timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
     Ok(listener)
 }
 
-/// The next news; `None` once the connection is lost.
-async fn hear(listener: &mut PgListener) -> Option<Changed> {
+/// Whether the connection lives, and its server is the one to listen to.
+async fn will_do(listener: &mut PgListener, pool: &Pool) -> bool {
+    match timeout(ANSWER_WITHIN, sqlx::raw_sql(STATE).fetch_one(listener)).await {
+        Ok(Ok(row)) => state_of(&row).is_ok_and(|state| pool.servers().refuses(state).is_none()),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// The next news; `None` once the connection is lost, or is to the wrong server.
+async fn hear(listener: &mut PgListener, pool: &Pool, left: &mut watch::Receiver<()>) -> Option<Changed> {
     loop {
-        match timeout(QUIET_FOR, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) => return Some(read(notification.payload())),
-            Ok(Ok(None) | Err(_)) => return None,
-            Err(_) => match timeout(ANSWER_WITHIN, listener.execute("SELECT 1")).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return None,
+        let quiet = tokio::select! {
+            heard = listener.try_recv() => match heard {
+                Ok(Some(notification)) => return Some(read(notification.payload())),
+                Ok(None) | Err(_) => return None,
             },
+            () = sleep(QUIET_FOR) => true,
+            told = left.changed() => told.is_ok(),
+        };
+        if !quiet || !will_do(listener, pool).await {
+            return None;
         }
     }
 }
@@ -115,5 +154,25 @@ fn read(payload: &str) -> Changed {
         Err(_) => Changed::Anything,
         Ok(news) => owner(&news)
             .map_or(Changed::Anything, |owner| Changed::Account { owner, version: news.version.map(Version) }),
+    }
+}
+
+impl From<sqlx::Error> for Deaf {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) if meaning(&**database) == Meaning::Refused => {
+                Self::Always { reason: said(&error) }
+            }
+            _ => Self::Now,
+        }
+    }
+}
+
+impl From<DatabaseError> for Deaf {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Refused { reason } => Self::Always { reason },
+            _ => Self::Now,
+        }
     }
 }

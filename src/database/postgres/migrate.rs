@@ -1,19 +1,18 @@
 //! Migrating while others use the database: a migration waits for a lock only briefly, since whoever comes after it waits too.
 
+use super::pool::PgSession;
 use super::{MIGRATIONS, Postgres};
 use crate::database::DatabaseError;
-use crate::database::sql::{Dialect as _, Fault, apply_missing};
+use crate::database::sql::{Dialect as _, Fault, MIGRATIONS_TABLE, Session as _};
+use sqlx::{AssertSqlSafe, Row as _};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Those who migrate take turns by this lock: the letters `opsa`.
-const TAKE_TURNS: &str = "SELECT pg_advisory_xact_lock(1869640545)";
-
-/// How long a migration itself may take.
-const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout = '5min'";
-
-/// How long a migration may wait for the lock of a table. Logins that come meanwhile wait behind it.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
+/// Before anything is migrated. A migration itself may take minutes. Those who migrate take turns by a lock: the letters
+/// `opsa`. For the lock of a table it may wait only a second, since logins that come meanwhile wait behind it.
+const TAKE_TURNS: &str = "SET LOCAL statement_timeout = '5min'; SELECT pg_advisory_xact_lock(1869640545); \
+     SET LOCAL lock_timeout = '1s'";
 
 /// The code of an error that says that a lock was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -56,18 +55,23 @@ impl Postgres {
     }
 
     async fn try_to_migrate(&self) -> Result<(), Fault> {
-        let mut transaction = self.write().await?;
-        sqlx::query(STATEMENT_TIMEOUT).execute(&mut *transaction).await?;
-        sqlx::query(TAKE_TURNS).execute(&mut *transaction).await?;
-        sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
-        apply_missing(&mut *transaction, &MIGRATIONS).await?;
-        Ok(transaction.commit().await?)
+        let mut session = self.write().await?;
+        let applied = apply_missing(&mut session).await;
+        session.noted(applied)?;
+        Ok(session.finish().await?)
+    }
+
+    async fn holders(&self) -> Result<Vec<(i32, String, String)>, Fault> {
+        let mut session = self.read().await?;
+        let holders = session.rows(HOLDERS, &[]).await?;
+        session.finish().await?;
+        Ok(holders)
     }
 
     /// What to tell of a migration that got no lock. Nothing of it was done.
     async fn blocked(&self) -> String {
         let blocked = format!("{self}: the migration waits for a lock that another transaction holds");
-        match sqlx::query_as::<_, (i32, String, String)>(HOLDERS).fetch_all(&self.pool).await {
+        match self.holders().await {
             Ok(holders) if !holders.is_empty() => {
                 let holder = |(pid, user, program): &(i32, String, String)| match program.as_str() {
                     "" => format!("{pid} ({user})"),
@@ -88,4 +92,40 @@ impl Postgres {
 fn is_in_the_way(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some(LOCK_NOT_AVAILABLE | DEADLOCK))
+}
+
+/// Not the driver's own way: that one prepares statements, which another client of a pooler would come upon.
+async fn apply_missing(session: &mut PgSession) -> Result<(), sqlx::Error> {
+    let (connection, _) = session.connection()?;
+    sqlx::raw_sql(TAKE_TURNS).execute(&mut *connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(make_table())).execute(&mut *connection).await?;
+    let list = format!("SELECT version FROM {MIGRATIONS_TABLE}");
+    let rows = sqlx::raw_sql(AssertSqlSafe(list)).fetch_all(&mut *connection).await?;
+    let applied = rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<i64>, _>>()?;
+    for migration in MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)) {
+        let started = Instant::now();
+        sqlx::raw_sql(migration.sql.clone()).execute(&mut *connection).await?;
+        let note = format!(
+            "INSERT INTO {MIGRATIONS_TABLE} (version, description, success, checksum, execution_time) \
+             VALUES ($1, $2, TRUE, $3, $4)"
+        );
+        sqlx::query(AssertSqlSafe(note))
+            .bind(migration.version)
+            .bind(&*migration.description)
+            .bind(&*migration.checksum)
+            .bind(i64::try_from(started.elapsed().as_nanos()).unwrap_or(i64::MAX))
+            .persistent(false)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The driver's record of migrations, in its form.
+fn make_table() -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {MIGRATIONS_TABLE} (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
+         installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL, \
+         execution_time BIGINT NOT NULL)"
+    )
 }

@@ -2,85 +2,35 @@
 
 mod changes;
 mod migrate;
+mod pool;
+mod servers;
 
-use super::Changed;
-use super::sql::{Dialect, Fault, Meaning, Which, session, which};
+use super::sql::{Dialect, Fault, Meaning, Which, binding, said, which};
+use super::{Changed, server_url};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use pool::{PgSession, Pool, READ, WRITE};
+use server_url::{ServerUrls, Wanted};
+use servers::Servers;
 use sqlx::error::DatabaseError as ServerError;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
 use std::fmt;
-use std::time::Duration;
-use tokio::time::timeout;
+use std::path::PathBuf;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/database/postgres/migrations");
 
-/// How long to wait for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+binding!(Postgres);
 
-/// How long to ask the server itself why there was none.
-const REASON_TIMEOUT: Duration = Duration::from_secs(2);
-
-const CONNECTIONS: u32 = 8;
-
-/// A database on a PostgreSQL server.
+/// A database on a PostgreSQL server, or on whichever of several is the right one.
 pub(super) struct Postgres {
-    place: String,
-    options: PgConnectOptions,
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Postgres {
-    /// The server need not be there yet.
-    pub fn open(options: PgConnectOptions) -> Self {
-        let place = place(&options);
-        let options = match options.get_application_name() {
-            Some(_) => options,
-            None => options.application_name("opsadmin"),
-        };
-        // Whoever hangs in the middle of a transaction must not hold its locks for ever.
-        let options = options.options([("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")]);
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // The pool tests each connection that comes back, for as long as that takes. On a connection whose other end is
-            // gone without a word it takes many minutes, in which the connection's place in the pool would be lost.
-            .after_release(|connection, _| {
-                Box::pin(async {
-                    timeout(ACQUIRE_TIMEOUT, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options.clone());
-        Self { place, options, pool }
+    /// The server need not be there yet. `wanted` counts where the URL does not say what the server must be.
+    pub fn open(urls: ServerUrls, wanted: Wanted, password_file: Option<PathBuf>, connections: u32) -> Self {
+        Self { pool: Pool::new(Servers::new(urls, wanted, password_file), connections) }
     }
-
-    async fn begin(&self, how: &'static str) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-        match self.pool.begin_with(how).await {
-            Err(sqlx::Error::PoolTimedOut) => Err(self.why_none().await),
-            begun => begun,
-        }
-    }
-
-    /// Why there was no connection within the time allowed. The pool tries again while the server refuses, and then keeps
-    /// the server's reason to itself.
-    async fn why_none(&self) -> sqlx::Error {
-        match timeout(REASON_TIMEOUT, self.options.connect()).await {
-            Ok(Err(refused)) => refused,
-            Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
-        }
-    }
-}
-
-fn place(options: &PgConnectOptions) -> String {
-    let server = match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    };
-    let user = options.get_username();
-    format!("{server}/{} as {user}", options.get_database().unwrap_or(user))
 }
 
 fn meaning(error: &dyn ServerError) -> Meaning {
@@ -100,7 +50,7 @@ fn meaning(error: &dyn ServerError) -> Meaning {
 
 #[async_trait]
 impl Dialect for Postgres {
-    type Session = sqlx::Transaction<'static, sqlx::Postgres>;
+    type Session = PgSession;
 
     const COUNTS_EACH_ROW: bool = false;
 
@@ -117,13 +67,12 @@ impl Dialect for Postgres {
          WHERE api_key IN (SELECT json_array_elements_text($2::json)))"
     );
 
-    async fn read(&self) -> Result<Self::Session, sqlx::Error> {
-        self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    async fn read(&self) -> Result<Self::Session, Fault> {
+        self.pool.begin(READ).await
     }
 
-    async fn write(&self) -> Result<Self::Session, sqlx::Error> {
-        // Not `READ WRITE`: a standby would refuse that as a feature it lacks, and not as what it is.
-        self.begin("BEGIN ISOLATION LEVEL READ COMMITTED").await
+    async fn write(&self) -> Result<Self::Session, Fault> {
+        self.pool.begin(WRITE).await
     }
 
     fn migrations(&self) -> &'static Migrator {
@@ -139,7 +88,7 @@ impl Dialect for Postgres {
     }
 
     fn changes(&self) -> BoxStream<'static, Changed> {
-        changes::changes(self.options.clone())
+        changes::changes(self.pool.clone())
     }
 
     async fn close(&self) {
@@ -149,14 +98,12 @@ impl Dialect for Postgres {
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Postgres").field(&self.place).finish()
+        f.debug_tuple("Postgres").field(&self.to_string()).finish()
     }
 }
 
 impl fmt::Display for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)
+        self.pool.servers().fmt(f)
     }
 }
-
-session!(Postgres);

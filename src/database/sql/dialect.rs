@@ -32,10 +32,10 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     const HOLDERS: Which;
 
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
-    async fn read(&self) -> Result<Self::Session, sqlx::Error>;
+    async fn read(&self) -> Result<Self::Session, Fault>;
 
     /// Begins to write.
-    async fn write(&self) -> Result<Self::Session, sqlx::Error>;
+    async fn write(&self) -> Result<Self::Session, Fault>;
 
     /// This program's migrations.
     fn migrations(&self) -> &'static Migrator;
@@ -110,13 +110,33 @@ macro_rules! value_from {
 
 value_from!(Text(&'a str), MaybeText(Option<&'a str>), Int(i64), MaybeInt(Option<i64>), Bool(bool), Bytes(&'a [u8]));
 
-/// Makes a driver's transaction a [`Session`]. A macro, because the traits of the drivers name every type that a statement
-/// binds or returns, and a generic implementation would be nothing but those bounds.
+/// Makes a driver's `bound`, which gives a query its parameters. A macro, because the traits of the drivers name every type
+/// that a statement binds, and a generic function would be nothing but those bounds.
+macro_rules! binding {
+    ($driver:ident) => {
+        type Query<'q> = sqlx::query::Query<'q, sqlx::$driver, <sqlx::$driver as sqlx::Database>::Arguments>;
+
+        fn bound<'q>(query: Query<'q>, values: &[$crate::database::sql::Value<'_>]) -> Query<'q> {
+            use $crate::database::sql::Value;
+            values.iter().fold(query, |query, value| match *value {
+                Value::Text(text) => query.bind(text),
+                Value::MaybeText(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+                Value::MaybeInt(number) => query.bind(number),
+                Value::Bool(truth) => query.bind(truth),
+                Value::Bytes(bytes) => query.bind(bytes),
+            })
+        }
+    };
+}
+pub(crate) use binding;
+
+/// Makes a driver's transaction a [`Session`]. A macro for the same reason.
 macro_rules! session {
     ($driver:ident) => {
         const _: () = {
             use $crate::database::sql::{Row, Session, Value};
-            type Query<'q> = sqlx::query::Query<'q, sqlx::$driver, <sqlx::$driver as sqlx::Database>::Arguments>;
+            $crate::database::sql::binding!($driver);
 
             #[async_trait::async_trait]
             impl Session for sqlx::Transaction<'static, sqlx::$driver> {
@@ -142,17 +162,6 @@ macro_rules! session {
                 async fn finish(self) -> Result<(), sqlx::Error> {
                     self.commit().await
                 }
-            }
-
-            fn bound<'q>(query: Query<'q>, values: &[Value<'_>]) -> Query<'q> {
-                values.iter().fold(query, |query, value| match *value {
-                    Value::Text(text) => query.bind(text),
-                    Value::MaybeText(text) => query.bind(text),
-                    Value::Int(number) => query.bind(number),
-                    Value::MaybeInt(number) => query.bind(number),
-                    Value::Bool(truth) => query.bind(truth),
-                    Value::Bytes(bytes) => query.bind(bytes),
-                })
             }
         };
     };

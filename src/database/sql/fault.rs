@@ -3,6 +3,7 @@
 use super::{Dialect, Meaning, SqlAccounts};
 use crate::database::DatabaseError;
 use sqlx::migrate::MigrateError;
+use std::fmt;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -29,6 +30,15 @@ impl From<MigrateError> for Fault {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Self::Driver(error),
             other => Self::Said(DatabaseError::Refused { reason: other.to_string() }),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driver(error) => f.write_str(&said(error)),
+            Self::Said(error) => error.fmt(f),
         }
     }
 }
@@ -79,7 +89,7 @@ impl<D: Dialect> SqlAccounts<D> {
 }
 
 /// What the driver said, in the fewest words.
-fn said(error: &sqlx::Error) -> String {
+pub(crate) fn said(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),

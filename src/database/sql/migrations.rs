@@ -8,7 +8,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use std::collections::BTreeSet;
 
 /// The table and the form that sqlx keeps its record in, so that its own tools read it too.
-const TABLE: &str = "_sqlx_migrations";
+pub(crate) const TABLE: &str = "_sqlx_migrations";
 
 const APPLIED: &str = "SELECT version, description, checksum FROM _sqlx_migrations ORDER BY version";
 
@@ -68,7 +68,7 @@ impl<D: Dialect> SqlAccounts<D> {
 }
 
 /// Makes the migrations that are missing, within a transaction that keeps others from doing the same. Not the migrator's own
-/// way, which locks no SQLite database, and keeps its lock of a PostgreSQL one after an error.
+/// way, which locks no SQLite database.
 pub(crate) async fn apply_missing<C: Migrate>(connection: &mut C, migrator: &Migrator) -> Result<(), MigrateError> {
     connection.ensure_migrations_table(TABLE).await?;
     let applied = connection.list_applied_migrations(TABLE).await?;

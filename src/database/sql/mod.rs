@@ -11,9 +11,9 @@ mod reseal;
 mod rows;
 mod write;
 
-pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
-pub(super) use fault::Fault;
-pub(super) use migrations::apply_missing;
+pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, binding, session};
+pub(super) use fault::{Fault, said};
+pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use read::{Which, which};
 
 use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Purged};

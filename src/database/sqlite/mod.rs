@@ -182,18 +182,18 @@ impl Dialect for Sqlite {
          CROSS JOIN account_keys AS held WHERE held.api_key = wanted.value)"
     );
 
-    async fn read(&self) -> Result<Self::Session, sqlx::Error> {
-        self.readers.begin().await
+    async fn read(&self) -> Result<Self::Session, Fault> {
+        Ok(self.readers.begin().await?)
     }
 
-    async fn write(&self) -> Result<Self::Session, sqlx::Error> {
+    async fn write(&self) -> Result<Self::Session, Fault> {
         let started = Instant::now();
         loop {
             // A transaction that begins to read and then writes fails at once if another wrote in between.
             match self.writer.begin_with("BEGIN IMMEDIATE").await {
                 // A new file's first switch to the log needs the file for itself, and SQLite does not wait for that.
                 Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
-                begun => return begun,
+                begun => return Ok(begun?),
             }
         }
     }

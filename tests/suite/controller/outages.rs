@@ -6,10 +6,13 @@ use kube::api::DeleteParams;
 use kube::config::Kubeconfig;
 use opsadmin_operator::api::FINALIZER;
 use serde_json::json;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::scene::{SOON, Scene};
+use crate::support::forwarder::Forwarder;
 use crate::support::opsadmin::{Opsadmin, spawn_controller};
 use crate::support::ports::free_port;
 use crate::support::postgres::Postgres;
@@ -87,6 +90,79 @@ async fn away_later_is_said_and_everything_is_caught_up_with() {
     })
     .await;
     scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_switchover_is_followed_to_the_new_primary() {
+    let mut scene = Scene::set("switchover").await;
+    let mut primary = Postgres::new().await;
+    let address = Forwarder::to(primary.port()).await;
+    scene.start_on(&address.url(&primary.url("postgres")), &[]);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let keys = scene.data("acme-opsadmin").await;
+    let standby = primary.standby().await;
+    standby.caught_up_with(&primary).await;
+
+    // The old primary is back as a standby before the address moves.
+    primary.stop().await;
+    standby.promote().await;
+    primary.start_behind(&standby).await;
+    scene.change("acme", json!({ "enabled": false })).await;
+    let account = scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
+    let conditions = account.status.expect("it has a status").conditions;
+    assert!(conditions[0].message.contains("it takes no writes: it is a standby"), "{conditions:?}");
+    address.point_to(standby.port());
+
+    scene.ready("acme").await;
+    assert_eq!(scene.data("acme-opsadmin").await, keys);
+    let mut sql = PgConnection::connect(&standby.url("postgres")).await.expect("it answers");
+    let enabled: bool = sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&mut sql).await.expect("a row");
+    assert!(!enabled, "the account no longer authenticates where the API looks");
+    // What others do there is heard as before.
+    sqlx::query("UPDATE accounts SET enabled = TRUE").execute(&mut sql).await.expect("it is taken");
+    scene.event("acme", "DriftCorrected").await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_login_is_said_to_a_person_and_a_new_password_needs_no_restart() {
+    let mut scene = Scene::set("password changed").await;
+    let server = Postgres::new().await;
+    server.ask_for_scram().await;
+    server.execute("postgres", "CREATE ROLE ops LOGIN PASSWORD 'first'").await;
+    server.execute("postgres", "CREATE DATABASE accounts OWNER ops").await;
+    let folder = Folder::new("password");
+    let file = folder.write("password", "wrong\n");
+    let url = format!("postgres://ops@127.0.0.1:{}/accounts", server.port());
+    scene.start_on(&url, &["--database-password-file", file.to_str().expect("it is text")]);
+    scene.create("acme", json!({})).await;
+    is_stalled(&scene).await;
+    folder.write("password", "first\n");
+    scene.ready("acme").await;
+
+    server.execute("postgres", "ALTER ROLE ops PASSWORD 'second'").await;
+    let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'ops'";
+    server.execute("postgres", kill).await;
+    scene.change("acme", json!({ "enabled": false })).await;
+    is_stalled(&scene).await;
+    folder.write("password", "second\n");
+    scene.ready("acme").await;
+    let log = scene.stop().await;
+    assert!(!log.contains("second") && !log.contains("wrong"), "{log}");
+}
+
+async fn is_stalled(scene: &Scene) {
+    eventually("the login to be said as refused", SOON, async || {
+        let account = scene.accounts().get("acme").await.map_err(|error| error.to_string())?;
+        let conditions = account.status.unwrap_or_default().conditions;
+        let said = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.reason == "DatabaseUnavailable");
+        match (said("Ready"), said("Stalled")) {
+            (Some(ready), Some(_)) if ready.message.contains("refuses the login") => Ok(()),
+            _ => Err(format!("{conditions:?}\n{}", scene.log())),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

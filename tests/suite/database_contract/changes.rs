@@ -191,7 +191,8 @@ async fn a_connection_whose_other_end_is_gone_without_a_word_is_made_again() {
     let proxy = Spoiler::to(port_of(&fresh), "", "").await;
     let database = through(&proxy, &fresh).await;
     let mut ear = Ear::to(&database).await;
-    assert_eq!(proxy.freeze(), 1);
+    // One to find the server, and one that listens.
+    assert_eq!(proxy.freeze(), 2);
     assert_eq!(ear.hears().await, Changed::Anything);
     create(&*database, owner("after"), settings("after")).await;
     assert_eq!(ear.hears().await, is_now(&owner("after"), 1));

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod certificates;
 pub mod cluster;
 pub mod control_plane;
+pub mod forwarder;
 pub mod http;
 pub mod names;
 pub mod namespace;

@@ -102,6 +102,87 @@ impl Postgres {
         Ok(server)
     }
 
+    /// A standby of this server, running: a copy that follows it and takes no writes.
+    pub async fn standby(&self) -> Self {
+        let mut standby = Self {
+            server: None,
+            folder: Folder::new("postgres"),
+            programs: self.programs.clone(),
+            run_as: self.run_as.as_ref().map(|user| User { uid: user.uid, gid: user.gid }),
+            port: free_port(),
+            password: self.password.clone(),
+        };
+        if let Some(user) = &standby.run_as {
+            chown(standby.folder.path(), Some(user.uid), Some(user.gid)).expect("the folder is given away");
+        }
+        let mut copy = standby.command("pg_basebackup");
+        copy.arg(format!("--dbname={}", self.url("postgres")));
+        copy.arg(format!("--pgdata={}", standby.data().display()));
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+        let copied = tokio::task::spawn_blocking(|| run_blocking(copy, b"", INITDB_WITHIN)).await;
+        let copied = copied.expect("it is waited for").expect("pg_basebackup runs");
+        assert!(copied.status.success(), "{}{}", copied.stdout, copied.stderr);
+        standby.start().await;
+        standby
+    }
+
+    /// Makes a standby take writes.
+    pub async fn promote(&self) {
+        execute(&self.url("postgres"), "SELECT pg_promote()").await.expect("the standby is promoted");
+    }
+
+    /// Starts a server that was stopped as a standby of another one, which had been its own standby before.
+    pub async fn start_behind(&mut self, primary: &Self) {
+        let settings = format!("\nprimary_conninfo = '{}'\n", primary.url("postgres"));
+        let file = self.data().join("postgresql.auto.conf");
+        let mut text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        text.push_str(&settings);
+        for (name, contents) in [("postgresql.auto.conf", text.as_str()), ("standby.signal", "")] {
+            let file = self.data().join(name);
+            fs::write(&file, contents).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            if let Some(user) = &self.run_as {
+                chown(&file, Some(user.uid), Some(user.gid)).expect("the file is given away");
+            }
+        }
+        self.start().await;
+    }
+
+    /// Waits until a standby has all that was written to its primary up to now.
+    pub async fn caught_up_with(&self, primary: &Self) {
+        let text = async |server: &Self, query: &'static str| -> String {
+            let mut connection = PgConnection::connect(&server.url("postgres")).await.expect("the server answers");
+            sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("the server answers")
+        };
+        let written = text(primary, "SELECT pg_current_wal_lsn()::text").await;
+        eventually("the standby to catch up", READY_WITHIN, async || {
+            let mut connection =
+                PgConnection::connect(&self.url("postgres")).await.map_err(|error| error.to_string())?;
+            let is_there = sqlx::query_scalar("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn").bind(&written);
+            match is_there.fetch_one(&mut connection).await {
+                Ok(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Runs a statement in one of its databases, as its administrator.
+    pub async fn execute(&self, database: &str, statement: &str) {
+        execute(&self.url(database), statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
+    /// Asks for passwords as a server does that is set up with care: by SCRAM, over the network too.
+    pub async fn ask_for_scram(&self) {
+        let file = self.data().join("pg_hba.conf");
+        fs::write(&file, "host all all 127.0.0.1/32 scram-sha-256\n").expect("the file is written");
+        self.execute("postgres", "SELECT pg_reload_conf()").await;
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts it again, on the same port and with the same data.
     pub async fn start(&mut self) {
         if let Err(problem) = self.try_start().await {

@@ -13,7 +13,8 @@ pub async fn talkative() -> (Postgres, TestDatabase) {
     (server, database)
 }
 
-/// Statements that the server was asked for, one a line, with their parameters, since `mark` bytes of its log.
+/// Statements that the server was asked for, one a line, with their parameters, since `mark` bytes of its log; but for what a
+/// connection asks about the server itself.
 pub fn asked(server: &Postgres, mark: usize) -> Vec<String> {
     let log = server.log();
     let mut statements: Vec<String> = Vec::new();
@@ -22,7 +23,9 @@ pub fn asked(server: &Postgres, mark: usize) -> Vec<String> {
         if let Some((how, statement)) = said
             && (how == "statement" || how.starts_with("execute "))
         {
-            statements.push(statement.to_owned());
+            if !statement.starts_with("SELECT pg_is_in_recovery()") {
+                statements.push(statement.to_owned());
+            }
         } else if let (Some((_, parameters)), Some(last)) = (line.split_once("DETAIL:  "), statements.last_mut()) {
             last.push_str(" -- ");
             last.push_str(parameters);

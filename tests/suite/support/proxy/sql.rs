@@ -216,7 +216,7 @@ fn sql_state(mut fields: &[u8]) -> Option<String> {
 /// The statement on one line; the end of a transaction that only reads is told from one that makes a change.
 fn one_line(statement: &str, only_reads: &mut bool) -> String {
     if statement.starts_with("BEGIN") {
-        *only_reads = statement.ends_with("READ ONLY");
+        *only_reads = statement.contains("READ ONLY");
     }
     let end = if *only_reads && statement == "COMMIT" { " READ ONLY" } else { "" };
     statement.split_whitespace().collect::<Vec<_>>().join(" ") + end

@@ -1,0 +1,149 @@
+//! A primary and its standby change roles: what is connected must follow to the server that takes writes.
+
+use super::fixture::*;
+use crate::support::forwarder::Forwarder;
+use crate::support::postgres::Postgres;
+use crate::support::wait::eventually;
+use futures::StreamExt as _;
+use opsadmin_operator::account::{Account, Owner};
+use opsadmin_operator::database::{AccountRegister, Changed, DatabaseError, open, open_existing, open_to_look};
+use std::time::Duration;
+
+/// Within seconds, on a machine with a lot to do.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A primary with one account, and its standby.
+async fn pair_of_servers() -> (Postgres, Postgres) {
+    let primary = Postgres::new().await;
+    let database = open(&primary.url("postgres")).unwrap();
+    database.migrate().await.unwrap();
+    create(&*database, owner("before"), settings("before")).await;
+    database.close().await;
+    let standby = primary.standby().await;
+    standby.caught_up_with(&primary).await;
+    (primary, standby)
+}
+
+/// Both servers change roles; the one that was the primary is back as a standby.
+async fn switched_over(primary: &mut Postgres, standby: &Postgres) {
+    primary.stop().await;
+    standby.promote().await;
+    primary.start_behind(standby).await;
+}
+
+async fn written(database: &dyn AccountRegister, name: &str) -> Account {
+    eventually(&format!("{name} to be written"), SOON, async || {
+        database.commit(&creation(owner(name), settings(name))).await
+    })
+    .await
+}
+
+fn of(name: &str) -> Owner {
+    owner(name)
+}
+
+#[tokio::test]
+async fn an_address_that_moves_is_followed_off_the_standby() {
+    let (mut primary, standby) = pair_of_servers().await;
+    let address = Forwarder::to(primary.port()).await;
+    let database = open(&address.url(&primary.url("postgres"))).unwrap();
+    written(&*database, "on the first").await;
+
+    // The address still points to the old primary, which is a standby by now: nothing can be written.
+    switched_over(&mut primary, &standby).await;
+    for number in 0..10 {
+        let name = format!("lost {number}");
+        let refused = database.commit(&creation(owner(&name), settings(&name))).await.unwrap_err();
+        assert!(matches!(refused, DatabaseError::Unavailable { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("takes no writes"), "{refused}");
+    }
+    address.point_to(standby.port());
+    written(&*database, "on the second").await;
+    assert!(database.find_by_owner(&of("on the first")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_is_made_read_only_is_left_with_all_connections_to_it() {
+    let (primary, standby) = pair_of_servers().await;
+    let address = Forwarder::to(primary.port()).await;
+    let database = open(&address.url(&primary.url("postgres"))).unwrap();
+    // Several connections, all of which stay open over the move of the address.
+    let looks = (0..8).map(|_| database.list());
+    for answer in futures::future::join_all(looks).await {
+        answer.unwrap();
+    }
+    primary.execute("postgres", "ALTER SYSTEM SET default_transaction_read_only = on").await;
+    primary.execute("postgres", "SELECT pg_reload_conf()").await;
+    standby.promote().await;
+    address.point_to(standby.port());
+
+    for name in ["one", "two", "three", "four", "five", "six", "seven", "eight"] {
+        written(&*database, name).await;
+    }
+    let only_old = open(&primary.url("postgres")).unwrap().list().await.unwrap_err();
+    assert!(only_old.to_string().contains("takes no writes"), "stale answers are no answers: {only_old}");
+}
+
+#[tokio::test]
+async fn the_one_of_several_hosts_that_takes_writes_is_used_and_found_again() {
+    let (mut primary, standby) = pair_of_servers().await;
+    let url = primary.url("postgres");
+    let (login, _) = url.rsplit_once('@').unwrap();
+    let (first, second) = (primary.port(), standby.port());
+    for url in [
+        format!("{login}@127.0.0.1:{second},127.0.0.1:{first}/postgres"),
+        format!("{login}@127.0.0.1:{first}/postgres?host=127.0.0.1,127.0.0.1&port={second},{first}"),
+        format!("{login}@127.0.0.1:{second},127.0.0.1:{first}/postgres?target_session_attrs=primary"),
+    ] {
+        let database = open(&url).unwrap();
+        written(&*database, &format!("by {}", url.len())).await;
+        database.close().await;
+    }
+    let database = open(&format!("{login}@127.0.0.1:{second},127.0.0.1:{first}/postgres")).unwrap();
+    written(&*database, "on the first").await;
+    let mut changes = database.changes();
+    assert_eq!(changes.next().await, Some(Changed::Anything));
+
+    switched_over(&mut primary, &standby).await;
+
+    let account = written(&*database, "on the second").await;
+    let news = Changed::Account { owner: of("on the second"), version: Some(account.version) };
+    let heard = async {
+        loop {
+            match changes.next().await {
+                Some(heard) if heard == news => break,
+                Some(Changed::Anything) => {
+                    // Listening again; what was written before is for the sweep.
+                    let again = account_again(&*database, &account).await;
+                    assert!(again.version > account.version);
+                    break;
+                }
+                other => assert!(other.is_some(), "the news do not end"),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, heard).await.expect("the new primary is heard");
+}
+
+async fn account_again(database: &dyn AccountRegister, account: &Account) -> Account {
+    let mut wanted = settings("on the second");
+    wanted.enabled = false;
+    database.commit(&update(account, &wanted)).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_only_looks_may_read_a_standby_and_who_writes_is_told() {
+    let (_primary, standby) = pair_of_servers().await;
+    let url = standby.url("postgres");
+    let looking = open_to_look(&url).await.unwrap();
+    assert_eq!(readable(looking.list().await).len(), 1);
+    for refused in [open_existing(&url).await.unwrap_err(), open(&url).unwrap().list().await.unwrap_err()] {
+        assert!(refused.to_string().contains("it takes no writes: it is a standby"), "{refused}");
+        assert!(refused.is_retryable());
+    }
+    let refused = open_to_look(&format!("{url}?target_session_attrs=primary")).await.unwrap_err();
+    assert!(refused.to_string().contains("it is a standby"), "{refused}");
+    let refused = open(&format!("{url}?target_session_attrs=standby")).unwrap_err();
+    assert!(matches!(refused, DatabaseError::Url { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("asks for a server that takes no writes"), "{refused}");
+}
