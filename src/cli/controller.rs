@@ -41,7 +41,8 @@ pub struct Controller {
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
 
-    /// How many accounts to work on at a time.
+    /// How many accounts to work on at a time, in all namespaces together. There are half as many connections to PostgreSQL, at
+    /// least 4 and at most 32.
     #[arg(long, value_name = "NUMBER", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1000))]
     concurrency: u16,
 
@@ -109,7 +110,7 @@ impl Controller {
     async fn settings(self, telemetry: Arc<Telemetry>) -> Result<Settings> {
         let client = self.cluster.client().await?;
         let cluster = self.cluster.id(&client).await?;
-        let database = self.database.open()?;
+        let database = self.database.open_with(connections(self.concurrency))?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -136,6 +137,12 @@ impl Controller {
     }
 }
 
+/// How many connections to a server serve this many accounts at a time. Each needs one for less than half of the time, and
+/// the server has to have enough for the API too.
+fn connections(concurrency: u16) -> u32 {
+    (u32::from(concurrency) / 2).clamp(4, 32)
+}
+
 /// Done at the first SIGTERM or SIGINT; at the second, the process ends at once.
 fn stopped() -> Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -149,4 +156,14 @@ fn stopped() -> Result<impl Future<Output = ()> + Send> {
         std::process::exit(code);
     });
     Ok(async move { drop(receiver.await) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_follow_the_concurrency_within_bounds() {
+        assert_eq!([1, 8, 16, 50, 64, 1000].map(connections), [4, 4, 8, 25, 32, 32]);
+    }
 }

@@ -77,6 +77,11 @@ impl DatabaseArgs {
         Ok(database::open(self.address())?)
     }
 
+    /// The same, with this many connections to a server.
+    pub fn open_with(&self, connections: u32) -> Result<Arc<dyn AccountRegister>> {
+        Ok(database::open(Address { connections, ..self.address() })?)
+    }
+
     /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
     pub async fn open_existing(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open_existing(self.address()).await?)

@@ -46,7 +46,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use sweep::Sweeper;
 use tidy::{Tidier, Unpurgeable};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use versions::Versions;
 use waiting::Waiting;
 
@@ -64,7 +64,7 @@ pub struct Settings {
     pub keyring: Keyring,
     /// What to do about affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
-    /// How many resources to reconcile at a time.
+    /// How many resources to reconcile at a time, in all namespaces together.
     pub concurrency: u16,
     /// The longest time from one look for changes of accounts by others to the next.
     pub sweep_interval: Duration,
@@ -110,8 +110,10 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         waiting: Waiting::new(Queues::of(&queues)),
         stores: Stores::default(),
         scopes: queues.len(),
+        turns: Semaphore::new(settings.concurrency.into()),
         metrics,
     });
+    let turns = Arc::clone(&controlled);
     let vitals: Weak<Controlled> = Arc::downgrade(&controlled);
     settings.telemetry.tells_of(vitals as Weak<dyn Vitals>);
     let sweeping = Sweeper {
@@ -158,6 +160,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
             }
         };
         tracing::info!("stopping: finishing what is in flight");
+        // What has not begun yet is for the next start.
+        turns.turns.close();
         stop_sender.send_replace(true);
         connected
     };

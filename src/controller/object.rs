@@ -21,7 +21,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How long a resource with something ahead of it is left alone at most.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
@@ -42,6 +42,8 @@ pub(super) struct Controlled {
     pub stores: Stores,
     /// How many scopes are watched.
     pub scopes: usize,
+    /// One for each resource that may be reconciled at a time. Closed once the controller is stopping.
+    pub turns: Semaphore,
     pub metrics: Arc<Metrics>,
 }
 
@@ -53,6 +55,8 @@ pub(super) type Looked = Result<(Action, Option<Outcome>), kube::Error>;
 /// # Errors
 /// The API server did not take a finalizer or a status.
 pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Controlled>) -> Result<Action, kube::Error> {
+    // The work queue of each namespace has a limit of its own; this one is for all of them.
+    let Ok(_turn) = controlled.turns.acquire().await else { return Ok(Action::await_change()) };
     let has_finalizer = resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     let reference = ObjectRef::from_obj(&*resource);
     controlled.versions.begin(&reference);

@@ -67,6 +67,10 @@ impl Dialect for Postgres {
          WHERE api_key IN (SELECT json_array_elements_text($2::json)))"
     );
 
+    fn at_a_time(&self) -> usize {
+        self.pool.size() as usize
+    }
+
     async fn read(&self) -> Result<Self::Session, Fault> {
         self.pool.begin(READ).await
     }

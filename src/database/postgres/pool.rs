@@ -84,6 +84,11 @@ impl Pool {
         &self.0.servers
     }
 
+    /// How many transactions may be open at a time.
+    pub fn size(&self) -> u32 {
+        self.0.size
+    }
+
     /// Told each time that all connections are left.
     pub fn left(&self) -> watch::Receiver<()> {
         self.0.left.subscribe()

@@ -44,12 +44,14 @@ impl fmt::Display for Fault {
 }
 
 impl<D: Dialect> SqlAccounts<D> {
-    /// Waits for the work, and puts whatever stopped it into the port's words.
+    /// Waits for the work, once it is its turn, and puts whatever stopped it into the port's words.
     pub(super) async fn answer<T>(
         &self,
         within: Duration,
         work: impl Future<Output = Result<T, Fault>> + Send,
     ) -> Result<T, DatabaseError> {
+        let closed = |_| DatabaseError::Unavailable { reason: format!("{}: closed", self.dialect) };
+        let _turn = self.turns.acquire().await.map_err(closed)?;
         match timeout(within, work).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Fault::Said(error))) => Err(error),

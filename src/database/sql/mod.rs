@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use rows::VersionRow;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -40,11 +41,14 @@ const VERSIONS: &str = "SELECT owner_namespace, owner_name, version FROM account
 #[derive(Debug)]
 pub(super) struct SqlAccounts<D> {
     dialect: D,
+    /// One for each call that may be under way. To wait for one is no sign of trouble, so it counts for no time limit.
+    turns: Semaphore,
 }
 
 impl<D: Dialect> SqlAccounts<D> {
     pub fn new(dialect: D) -> Self {
-        Self { dialect }
+        let turns = Semaphore::new(dialect.at_a_time());
+        Self { dialect, turns }
     }
 
     async fn first(&self, which: &read::Which, values: &[Value<'_>]) -> Result<Option<Account>, Fault> {

@@ -182,6 +182,10 @@ impl Dialect for Sqlite {
          CROSS JOIN account_keys AS held WHERE held.api_key = wanted.value)"
     );
 
+    fn at_a_time(&self) -> usize {
+        READERS as usize + 1
+    }
+
     async fn read(&self) -> Result<Self::Session, Fault> {
         Ok(self.readers.begin().await?)
     }

@@ -2,6 +2,7 @@
 
 mod collected;
 mod commands;
+mod concurrency;
 mod deletions;
 mod drift;
 mod endings;

@@ -5,6 +5,8 @@ use futures::future::join_all;
 use jiff::ToSpan as _;
 use opsadmin_operator::account::{Description, Settings};
 use opsadmin_operator::database::{AccountRegister, DatabaseError};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -166,5 +168,26 @@ pub async fn what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_a
                 assert_eq!(found, None);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn to_wait_for_a_connection_is_no_outage() {
+    let fresh = Fresh::postgres("queue").await;
+    fresh.open().await;
+    let database = opsadmin_operator::database::open(fresh.url()).unwrap();
+    let mut by_hand = PgConnection::connect(fresh.url()).await.unwrap();
+    let mut locked = by_hand.begin().await.unwrap();
+    sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE").execute(&mut *locked).await.unwrap();
+    // Far more than there are connections, on a server that is only slow.
+    let looks = (0..50).map(|_| {
+        let database = Arc::clone(&database);
+        tokio::spawn(async move { database.find_by_owner(&owner("x")).await })
+    });
+    let looks: Vec<_> = looks.collect();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    locked.rollback().await.unwrap();
+    for look in looks {
+        assert_eq!(look.await.unwrap().unwrap(), None);
     }
 }
