@@ -21,6 +21,7 @@ postgres_version() {
     done
     echo 0
 }
+has_pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v pgbouncer >/dev/null 2>&1; }
 has_postgres() { [ "$(postgres_version)" -ge "$oldest_postgres" ]; }
 
 # The packages that would bring what is missing.
@@ -28,6 +29,7 @@ packages=
 has cc || packages="$packages gcc libc6-dev"
 has setpriv && has flock || packages="$packages util-linux"
 has_postgres || packages="$packages postgresql"
+has_pgbouncer || packages="$packages pgbouncer"
 
 if [ -n "$packages" ] && has apt-get; then
     as_root=
@@ -47,6 +49,13 @@ if [ -n "$packages" ] && has apt-get; then
     # Without quotes: each is a package.
     # shellcheck disable=SC2086
     apt install --no-install-recommends $packages
+    case "$packages" in
+    *pgbouncer*)
+        # The same for the pooler.
+        ! has systemctl || $as_root systemctl disable --now pgbouncer >/dev/null 2>&1 ||
+            echo "Could not keep the package's own pgbouncer from starting." >&2
+        ;;
+    esac
 fi
 
 problems=0
@@ -63,6 +72,7 @@ has_postgres ||
     problem "PostgreSQL $oldest_postgres or newer, its server programs initdb and postgres (found: version $(postgres_version))." \
         "Install the server package of your system, or of postgresql.org where that is older, or set" \
         "OPSADMIN_TEST_POSTGRES_BIN to the folder that holds them."
+has_pgbouncer || problem "PgBouncer (pgbouncer): the package of that name."
 
 if ! has cargo; then
     problem "Rust $rust_wanted or newer, with cargo: rustup.rs"

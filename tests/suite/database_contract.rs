@@ -16,6 +16,7 @@ mod logins;
 mod looking;
 mod migrating;
 mod page;
+mod poolers;
 mod rehearsals;
 mod rules;
 mod schema;

@@ -17,6 +17,9 @@ use tokio::time::timeout;
 /// How long a connection that was kept may take to begin a transaction, to roll one back or to end.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a pooler may let a transaction wait for a connection of its own.
+const POOLER_WITHIN: Duration = Duration::from_secs(20);
+
 /// How long a connection is kept at all, and how long if nobody uses it.
 const LONGEST_LIFE: Duration = Duration::from_mins(30);
 const LONGEST_REST: Duration = Duration::from_mins(10);
@@ -161,7 +164,8 @@ impl Shared {
     }
 
     async fn begin_on(&self, mut link: Link, how: &'static str) -> Result<Link, Fault> {
-        let begun = timeout(ANSWER_WITHIN, sqlx::raw_sql(how).fetch_all(&mut link.connection)).await;
+        let within = if link.is_direct { ANSWER_WITHIN } else { POOLER_WITHIN };
+        let begun = timeout(within, sqlx::raw_sql(how).fetch_all(&mut link.connection)).await;
         let rows = begun.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let state = state_of(rows.last().ok_or(sqlx::Error::BeginFailed)?)?;
         match self.servers.refuses(state) {

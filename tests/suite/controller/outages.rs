@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::scene::{SOON, Scene};
 use crate::support::forwarder::Forwarder;
 use crate::support::opsadmin::{Opsadmin, spawn_controller};
+use crate::support::pgbouncer::PgBouncer;
 use crate::support::ports::free_port;
 use crate::support::postgres::Postgres;
 use crate::support::process::Folder;
@@ -222,4 +223,24 @@ async fn it_stops_at_once_when_it_has_not_even_started() {
     .await;
     let (code, log) = controller.terminate(Duration::from_secs(20)).await;
     assert_eq!(code, 0, "{log}");
+}
+
+#[tokio::test]
+async fn behind_a_pooler_in_transaction_mode_all_is_done_and_changes_are_found_by_the_sweep() {
+    let mut scene = Scene::set("pooler").await;
+    let pooler = PgBouncer::before(scene.database.url(), "transaction", &[]).await;
+    scene.start_on(&pooler.url(scene.database.url()), &["--sweep-interval", "2s"]);
+    for name in ["one", "two", "three", "four"] {
+        scene.create(name, json!({})).await;
+    }
+    for name in ["one", "two", "three", "four"] {
+        scene.ready(name).await;
+    }
+    scene.logged("the account database tells nobody of changes").await;
+    let sql = scene.sql().await;
+    sqlx::query("UPDATE accounts SET enabled = FALSE WHERE name = 'one'").execute(&sql).await.expect("it is taken");
+    scene.event("one", "DriftCorrected").await;
+    scene.delete("two").await;
+    let log = scene.stop().await;
+    assert!(!log.contains("prepared statement"), "{log}");
 }

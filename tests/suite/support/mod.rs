@@ -11,6 +11,7 @@ pub mod http;
 pub mod names;
 pub mod namespace;
 pub mod opsadmin;
+pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod postgres_programs;

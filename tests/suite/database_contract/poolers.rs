@@ -1,0 +1,83 @@
+//! A pooler between the program and the server: transactions of many clients take turns on few connections.
+
+use super::fixture::*;
+use crate::support::pgbouncer::PgBouncer;
+use futures::StreamExt as _;
+use futures::future::join_all;
+use opsadmin_operator::database::{AccountRegister, Address, Changed, open};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+/// What the pooler has to ignore of a client that sends it.
+const IGNORES: &str = "ignore_startup_parameters = extra_float_digits,options";
+
+/// Two programs that work at the same time, on connections that a third client leaves prepared statements on.
+async fn works_through(pooling: &str, configured: &[&str]) {
+    let fresh = Fresh::postgres("pooler").await;
+    let pooler = PgBouncer::before(fresh.url(), pooling, configured).await;
+    let url = pooler.url(fresh.url());
+    let careless = PgConnectOptions::from_str(&url).unwrap().extra_float_digits(None);
+    for _ in 0..2 {
+        let mut connection = careless.connect().await.unwrap();
+        // The driver calls it `sqlx_s_1`; a transaction pooler keeps it for whoever comes next.
+        let one: Result<i32, _> = sqlx::query_scalar("SELECT 1").fetch_one(&mut connection).await;
+        drop(one);
+        connection.close().await.unwrap();
+    }
+    let programs: Vec<Arc<dyn AccountRegister>> =
+        (0..2).map(|_| open(Address { connections: 4, ..Address::from(&url) }).unwrap()).collect();
+    for migrated in join_all(programs.iter().map(|program| program.migrate())).await {
+        migrated.unwrap();
+    }
+    let work = (0..40).map(|number| {
+        let program = Arc::clone(&programs[number % 2]);
+        tokio::spawn(async move {
+            let name = format!("account {number}");
+            let made = create(&*program, owner(&name), full_settings(&name)).await;
+            let found = program.find_by_owner(&owner(&name)).await.unwrap();
+            assert_eq!(found.as_ref(), Some(&made));
+            let changed = program.commit(&update(&made, &settings(&name))).await.unwrap();
+            assert_eq!(changed, updated(&made, &settings(&name)));
+        })
+    });
+    for done in join_all(work.collect::<Vec<_>>()).await {
+        done.unwrap();
+    }
+    assert_eq!(readable(programs[0].list().await).len(), 40);
+    assert_eq!(fresh.count("account_journal").await, "80");
+    // The limits hold, though the session cannot have them.
+    let mut locked = PgConnection::connect(fresh.url()).await.unwrap();
+    let mut lock = locked.begin().await.unwrap();
+    sqlx::query("LOCK TABLE affiliates IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let refused = programs[0].affiliates().await.unwrap_err();
+    assert!(refused.to_string().contains("statement timeout"), "{refused}");
+    assert!(refused.is_retryable());
+    lock.rollback().await.unwrap();
+    // It says so, instead of listening to nothing for ever.
+    let mut changes = programs[0].changes();
+    match changes.next().await {
+        Some(Changed::Silence { reason }) => assert!(reason.contains("a pooler"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(changes.next().await, None);
+    for program in &programs {
+        program.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_in_transaction_mode_serves_as_it_comes() {
+    works_through("transaction", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_ignores_what_a_session_asks_for_is_noticed() {
+    works_through("transaction", &[IGNORES]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_in_session_mode_serves_too() {
+    works_through("session", &[IGNORES]).await;
+}
