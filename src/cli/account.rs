@@ -64,9 +64,9 @@ impl AccountArgs {
 
     /// What its cluster has under the resource's name, if that is how the account was named.
     pub async fn resource(&self) -> Result<OnCluster> {
-        match (&self.by.namespace, self.by.cluster.given()?) {
+        match (&self.by.namespace, self.by.cluster.given()) {
             (Some(namespace), None) => {
-                let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client().await?, namespace);
+                let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client()?, namespace);
                 let found = accounts.get_opt(&self.name).await.map_err(|error| {
                     let said = in_words(&error, "it takes the right to get it, or --cluster-id instead of the cluster");
                     anyhow!("cannot read the ApiAccount {}/{}: {said}", plain(namespace), plain(&self.name))

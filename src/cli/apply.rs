@@ -51,8 +51,8 @@ pub struct Apply {
 
     /// In whose name accounts are owned in the database. A controller's accounts belong to its cluster, and `apply` leaves
     /// them alone.
-    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID", default_value = LOCAL_CLUSTER)]
-    cluster_id: String,
+    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID", default_value = LOCAL_CLUSTER, value_parser = ClusterId::parse)]
+    cluster_id: ClusterId,
 
     /// What to do about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
@@ -75,13 +75,13 @@ pub struct Apply {
 impl Apply {
     /// Applies them, and prints what was done for each.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let cluster = ClusterId::parse(&self.cluster_id)?;
-        let Some(manifests) = self.manifests.read(&cluster, output) else {
+        let cluster = &self.cluster_id;
+        let Some(manifests) = self.manifests.read(cluster, output) else {
             output.complain("nothing was applied");
             return Ok(ExitCode::FAILURE);
         };
         let database = self.database.open()?;
-        let result = self.apply(&manifests, &database, &cluster, output).await;
+        let result = self.apply(&manifests, &database, cluster, output).await;
         // Leaves an embedded database as one file.
         database.close().await;
         result

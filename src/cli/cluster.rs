@@ -1,17 +1,26 @@
 //! A cluster, as the command line names it, and its id in the account database.
 
+mod kubeconfig;
+mod no_proxy;
+mod proxy;
+
 use crate::account::ClusterId;
-use crate::secrets::said::{reason, unusable, with_causes};
+use crate::secrets::said::{reason, with_causes};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::client::{AuthError, ClientBuilder};
+use kube::config::ExecConfig;
 use kube::{Api, Client, Config};
-use std::path::{Path, PathBuf};
+use kubeconfig::Unusable;
+use proxy::Proxy;
+use std::path::PathBuf;
 use std::time::Duration;
+use thiserror::Error;
+use tower::BoxError;
 use tower::timeout::TimeoutLayer;
+use tower::util::MapErrLayer;
 
 /// How long the API server may take to begin an answer, with all that the client tries again by itself.
 ///
@@ -42,77 +51,124 @@ pub struct ClusterArgs {
     kube: KubeArgs,
 
     /// This cluster's name in the account database; accounts belong to it. Default: the UID of the namespace kube-system.
-    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID")]
-    cluster_id: Option<String>,
+    #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID", value_parser = ClusterId::parse)]
+    cluster_id: Option<ClusterId>,
 }
 
 impl KubeArgs {
     /// A client for the cluster.
-    pub async fn client(&self) -> Result<Client> {
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let (used, config) = match (&self.kubeconfig, &self.context) {
-            (Some(file), _) => (format!("the kubeconfig {}", file.display()), config_in(file, &options).await),
-            (None, Some(context)) => {
-                (format!("the context {context} of the kubeconfig"), Config::from_kubeconfig(&options).await)
-            }
-            // Who names one does not mean the cluster that this may run in.
-            (None, None) if std::env::var_os("KUBECONFIG").is_some_and(|files| !files.is_empty()) => {
-                ("the kubeconfig in $KUBECONFIG".to_owned(), Config::from_kubeconfig(&options).await)
-            }
-            (None, None) => match Config::from_kubeconfig(&options).await {
-                Err(error) if !matches!(error, KubeconfigError::Parse(_)) => {
-                    ("the pod's service account".to_owned(), Ok(in_pod(&error)?))
-                }
-                config => ("the kubeconfig ~/.kube/config".to_owned(), config),
-            },
-        };
-        let mut config = config.map_err(|error| anyhow!("cannot use {used}: {}", unusable(&error)))?;
+    pub fn client(&self) -> Result<Client> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let (used, mut config, mut proxy) = self.connection(&variable)?;
+        let refused = |reason: String| anyhow!("cannot use {used}: {reason}");
+        if proxy.is_none() {
+            proxy = Proxy::of_environment(&config.cluster_url, &variable).map_err(&refused)?;
+        }
+        config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
         config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
-        let client =
-            ClientBuilder::try_from(config).map_err(|error| anyhow!("cannot use {used}: {}", reason(&error)))?;
-        Ok(client.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
+        let login = config.auth_info.exec.clone();
+        let client = ClientBuilder::try_from(config).map_err(|error| refused(not_built(&error, login.as_ref())))?;
+        let client = client.with_layer(&TimeoutLayer::new(ANSWER_WITHIN));
+        Ok(match proxy {
+            Some(proxy) => {
+                tracing::info!("the way to the API server is {proxy}");
+                client.with_layer(&MapErrLayer::new(move |error| through(&proxy, error))).build()
+            }
+            None => client.build(),
+        })
+    }
+
+    /// What is used, in words, the connection that it describes, and the proxy that it names itself.
+    fn connection(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, Config, Option<Proxy>)> {
+        let listed = |files: String| -> Vec<PathBuf> {
+            std::env::split_paths(files.trim()).filter(|file| !file.as_os_str().is_empty()).collect()
+        };
+        // Who names one does not mean the cluster that this may run in.
+        let (used, files, is_named) = match (&self.kubeconfig, variable("KUBECONFIG").map(listed).unwrap_or_default()) {
+            (Some(file), _) => (format!("the kubeconfig {}", file.display()), vec![file.clone()], true),
+            (None, files) if !files.is_empty() => ("the kubeconfig in $KUBECONFIG".to_owned(), files, true),
+            (None, _) => {
+                let home = std::env::home_dir().map(|home| home.join(".kube/config"));
+                ("the kubeconfig ~/.kube/config".to_owned(), home.into_iter().collect(), self.context.is_some())
+            }
+        };
+        let used = match &self.context {
+            Some(context) => format!("the context {context} of {used}"),
+            None => used,
+        };
+        match kubeconfig::read(&files).and_then(|found| kubeconfig::connection(found, self.context.as_deref())) {
+            Ok((config, proxy)) => Ok((used, config, proxy)),
+            Err(Unusable::Absent(reason)) if !is_named => {
+                Ok(("the pod's service account".to_owned(), in_pod(&used, &reason)?, None))
+            }
+            Err(error) => Err(anyhow!("cannot use {used}: {}", error.reason())),
+        }
     }
 }
 
-async fn config_in(file: &Path, options: &KubeConfigOptions) -> Result<Config, KubeconfigError> {
-    Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, options).await
-}
-
 /// What a pod has, where there is no kubeconfig for this reason.
-fn in_pod(no_kubeconfig: &KubeconfigError) -> Result<Config> {
+fn in_pod(kubeconfig: &str, reason: &str) -> Result<Config> {
     Config::incluster().map_err(|no_pod| {
         anyhow!(
-            "no cluster to connect to: give --kubeconfig FILE, or run inside a cluster: {}; {}",
-            unusable(no_kubeconfig),
+            "no cluster to connect to: give --kubeconfig FILE, or run inside a cluster: {kubeconfig}: {reason}; {}",
             with_causes(&no_pod)
         )
     })
 }
 
+/// Why a connection cannot be made from what a kubeconfig says.
+fn not_built(error: &kube::Error, login: Option<&ExecConfig>) -> String {
+    match (error, login) {
+        (kube::Error::Auth(AuthError::AuthExecStart(error)), Some(login)) => {
+            let hint = login.install_hint.as_deref().map(str::trim).filter(|hint| !hint.is_empty());
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            let program = login.command.as_deref().unwrap_or_default();
+            format!("its login program {program} cannot be started: {error}{hint}")
+        }
+        _ => reason(error),
+    }
+}
+
+/// A call that did not get as far as the API server.
+#[derive(Debug, Error)]
+#[error("it cannot be reached through {proxy}")]
+struct NotThrough {
+    proxy: String,
+    source: BoxError,
+}
+
+/// Tells of a connection that could not be made by which way it was tried.
+fn through(proxy: &Proxy, error: BoxError) -> BoxError {
+    let is_connect = error
+        .downcast_ref::<hyper_util::client::legacy::Error>()
+        .is_some_and(hyper_util::client::legacy::Error::is_connect);
+    if is_connect { NotThrough { proxy: proxy.to_string(), source: error }.into() } else { error }
+}
+
 impl ClusterArgs {
     /// A client for the cluster.
-    pub async fn client(&self) -> Result<Client> {
-        self.kube.client().await
+    pub fn client(&self) -> Result<Client> {
+        self.kube.client()
     }
 
     /// The id that was given, if one was.
-    pub fn given(&self) -> Result<Option<ClusterId>> {
-        Ok(self.cluster_id.as_deref().map(ClusterId::parse).transpose()?)
+    pub fn given(&self) -> Option<&ClusterId> {
+        self.cluster_id.as_ref()
     }
 
     /// The id that was given, or the one that the cluster has.
     pub async fn id(&self, client: &Client) -> Result<ClusterId> {
-        match self.given()? {
-            Some(id) => Ok(id),
+        match self.given() {
+            Some(id) => Ok(id.clone()),
             None => own_id(client, "").await,
         }
     }
 
     /// The same, with a connection only if it takes one.
     pub async fn id_alone(&self) -> Result<ClusterId> {
-        match self.given()? {
-            Some(id) => Ok(id),
-            None => own_id(&self.client().await?, WITHOUT_CLUSTER).await,
+        match self.given() {
+            Some(id) => Ok(id.clone()),
+            None => own_id(&self.client()?, WITHOUT_CLUSTER).await,
         }
     }
 }

@@ -108,7 +108,7 @@ impl Controller {
 
     /// Asks the cluster and the database for what the controller has to know before it begins.
     async fn settings(self, telemetry: Arc<Telemetry>) -> Result<Settings> {
-        let client = self.cluster.client().await?;
+        let client = self.cluster.client()?;
         let cluster = self.cluster.id(&client).await?;
         let database = self.database.open_with(connections(self.concurrency))?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;

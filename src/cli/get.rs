@@ -127,7 +127,7 @@ impl Get {
     async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<ExitCode> {
         let cluster = match (&self.by.namespace, self.narrowed.unowned) {
             (Some(_), _) => Some(self.by.cluster.id_alone().await?),
-            (None, false) => self.by.cluster.given()?,
+            (None, false) => self.by.cluster.given().cloned(),
             (None, true) => None,
         };
         let is_listed = |account: &Account| {

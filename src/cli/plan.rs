@@ -96,10 +96,10 @@ pub struct Plan {
 impl Plan {
     /// Plans, and prints the plan.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let client = if self.on_cluster { Some(self.cluster.client().await?) } else { None };
+        let client = if self.on_cluster { Some(self.cluster.client()?) } else { None };
         let cluster = match &client {
             Some(client) => self.cluster.id(client).await?,
-            None => self.cluster.given()?.map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?,
+            None => self.cluster.given().cloned().map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?,
         };
         let namespace = client.as_ref().map_or(DEFAULT_NAMESPACE, Client::default_namespace);
         let Some(manifests) = self.manifests.read_in(namespace, &cluster, output) else {

@@ -69,7 +69,7 @@ struct Held {
 impl Release {
     /// Lists them, and lets those go that were asked for.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let client = self.kube.client().await?;
+        let client = self.kube.client()?;
         let mut held = self.held(&client).await?;
         let chosen = self.chosen(&held)?;
         if self.format.format == Format::Text || !chosen.is_empty() {

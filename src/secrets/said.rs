@@ -43,6 +43,7 @@ fn login(error: &(dyn Error + 'static)) -> Option<String> {
             let said = String::from_utf8_lossy(&out.stderr);
             Some(format!("the kubeconfig's login program failed with {}: {}", out.status, said.trim()))
         }
+        AuthError::AuthExecStart(error) => Some(format!("the kubeconfig's login program cannot be started: {error}")),
         AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_) => {
             Some("the answer of the kubeconfig's login program cannot be read".to_owned())
         }

@@ -11,6 +11,7 @@ mod looking;
 pub mod office;
 mod outages;
 mod plan;
+mod proxies;
 mod prune;
 mod rights;
 mod scale;
