@@ -1,6 +1,6 @@
 //! Who runs a command, for the journal.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 const MAX_CHARS: usize = 100;
@@ -9,7 +9,7 @@ const MAX_CHARS: usize = 100;
 #[derive(Debug, Args)]
 pub struct ActorArgs {
     /// Who you are, for the journal, which has it as cli:NAME. Default: your user on this machine.
-    #[arg(long, value_name = "NAME", env = "OPSADMIN_ACTOR")]
+    #[arg(long, value_name = "NAME", env = "OPSADMIN_ACTOR", value_parser = name)]
     actor: Option<String>,
 }
 
@@ -25,9 +25,17 @@ impl ActorArgs {
                 }
             },
         };
-        if name.trim().is_empty() || name.chars().any(char::is_control) || name.chars().count() > MAX_CHARS {
-            bail!("{name:?} names nobody: an actor has 1 to {MAX_CHARS} characters, and no control characters");
-        }
-        Ok(format!("cli:{}", name.trim()))
+        let name = self::name(&name)
+            .map_err(|reason| anyhow!("your user on this machine {name:?} {reason}; give --actor NAME"))?;
+        Ok(format!("cli:{name}"))
     }
+}
+
+/// A name that the journal can say.
+fn name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if name.is_empty() || name.chars().any(char::is_control) || name.chars().count() > MAX_CHARS {
+        return Err(format!("names nobody: an actor has 1 to {MAX_CHARS} characters, and no control characters"));
+    }
+    Ok(name.to_owned())
 }

@@ -18,6 +18,7 @@ mod database;
 mod export;
 mod findings;
 mod get;
+mod given;
 mod history;
 mod import;
 mod keyring;
@@ -44,8 +45,10 @@ mod text;
 mod validate;
 mod view;
 
+use crate::database::KeyringError;
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use given::Given;
 use output::Output;
 use std::ffi::OsString;
 use std::path::Path;
@@ -70,6 +73,10 @@ const LOCAL_CLUSTER: &str = "local";
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    /// The variables that stand for options that were not given.
+    #[arg(skip)]
+    variables: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,9 +109,21 @@ const PLUGIN: &str = "kubectl-opsadmin";
 ///
 /// Installed under the name `kubectl-opsadmin`, this is a plugin of kubectl, and calls itself `kubectl opsadmin`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
+    try_parse(arguments, &|name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
+}
+
+/// The same, with the variables of an environment.
+///
+/// # Errors
+/// What is wrong with the arguments or with a variable, or the help that the arguments ask for.
+pub fn try_parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let matches = command_as(arguments.first()).get_matches_from(arguments);
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let command = command_as(arguments.first());
+    let Given { matches, variables } = given::read(&command, arguments, variable)?;
+    Ok(Cli { variables, ..Cli::from_arg_matches(&matches)? })
 }
 
 /// The command line for a program that was started by this name.
@@ -154,8 +173,24 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // `{:#}` adds the causes: each says something the one before does not.
-        output.complain(format!("opsadmin: {error:#}"));
+        output.complain(format!("opsadmin: {error:#}{}", whence(&error, &cli.variables)));
         ExitCode::FAILURE
+    })
+}
+
+/// Where the value comes from that an error is about, if that is a variable.
+fn whence(error: &anyhow::Error, variables: &[String]) -> String {
+    let is_database = error.chain().any(|cause| {
+        use crate::database::DatabaseError as E;
+        let fault = cause.downcast_ref::<E>();
+        fault.is_some_and(|f| matches!(f, E::Url { .. } | E::File { .. } | E::Unavailable { .. } | E::Refused { .. }))
+    });
+    let is_keyring = error.chain().any(<dyn std::error::Error>::is::<KeyringError>);
+    let about = [(is_database, "database", "OPSADMIN_DATABASE_URL"), (is_keyring, "keyring", "OPSADMIN_KEYRING")];
+    let known =
+        about.into_iter().filter(|(is_about, _, variable)| *is_about && variables.iter().any(|v| v == variable));
+    known.fold(String::new(), |said, (_, what, variable)| {
+        said + &format!("; the {what} is that of the variable {variable}")
     })
 }
 

@@ -28,7 +28,7 @@ pub enum LogFormat {
 /// # Errors
 /// Logging was started before.
 pub fn start(format: LogFormat) -> Result<(), TryInitError> {
-    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let wanted = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let lines = lines(format, coloured, std::io::stderr);
     tracing_subscriber::registry().with(lines.with_filter(at_most())).with(wanted).try_init()

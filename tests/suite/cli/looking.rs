@@ -245,7 +245,7 @@ async fn affiliates_are_listed_and_added_once() {
     assert!(office.run(&["affiliates", "add", "North"]).await.succeeded().contains("North already"));
     assert_eq!(office.json(&["affiliates", "add", "South"]).await, json!({ "affiliate": "South", "added": true }));
     assert_eq!(office.json(&["affiliates", "list"]).await, json!({ "affiliates": ["Bright", "North", "South"] }));
-    assert_eq!(office.run(&["affiliates", "add", " North"]).await.status.code(), Some(2));
+    assert!(office.run(&["affiliates", "add", " North"]).await.succeeded().contains("North already"));
     for call in [&["affiliates", "add", ""][..], &["check", "bright", "--affiliate", ""]] {
         let refused = office.run(call).await;
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");

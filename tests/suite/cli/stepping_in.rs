@@ -52,7 +52,7 @@ async fn a_suspension_is_made_once_told_and_ended() {
     }
     refused(&office.run(&["suspend", "nobody", "--reason", "x"]).await, 1, "there is no account");
     let nameless = office.call(&["resume", "acme"]).env("OPSADMIN_ACTOR", "a\u{1b}b").run().await;
-    refused(&nameless, 1, "names nobody");
+    refused(&nameless, 2, "names nobody");
 }
 
 #[tokio::test]
