@@ -1,10 +1,12 @@
 //! The account database and its keyring, as the command line names them.
 
+use super::output::Output;
 use super::surroundings::Machine;
 use crate::database::{self, AccountDatabase, AccountRegister, Address, Keyring, KeyringError, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -14,7 +16,7 @@ use zeroize::Zeroizing;
 pub struct DatabaseArgs {
     /// Its URL.
     #[arg(
-        help = "The account database: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE. `controller`, `apply`, `import` and `migrate` make a missing FILE, and no other command does",
+        help = "The account database: sqlite://FILE or postgres://USER@HOST/DATABASE. Give one with a password by the variable: arguments are seen by every user of a machine. `controller`, `apply`, `import` and `migrate` make a missing FILE, and no other command does",
         long,
         value_name = "URL",
         env = "OPSADMIN_DATABASE_URL",
@@ -141,6 +143,7 @@ impl KeyringArgs {
     /// None is named, or it cannot be read; one that is missing is an error only if it was named.
     fn find(&self, named: &DatabaseArgs) -> Result<Found> {
         let (path, beside) = self.file(named)?;
+        tell_who_else_reads(&path);
         match Keyring::load(&path) {
             Err(missing @ KeyringError::Missing { .. }) if beside => Ok(Found::NotYet { path, missing }),
             other => Ok(Found::There(other?)),
@@ -149,7 +152,7 @@ impl KeyringArgs {
 
     /// The keyring that this database is sealed with. It is never made here.
     pub async fn load_existing(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
-        let keyring = Keyring::load(&self.file(named)?.0)?;
+        let keyring = Keyring::load(&self.path(named)?)?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok(keyring)
     }
@@ -172,7 +175,9 @@ impl KeyringArgs {
 
     /// The file that holds it.
     pub fn path(&self, named: &DatabaseArgs) -> Result<PathBuf> {
-        Ok(self.file(named)?.0)
+        let (path, _) = self.file(named)?;
+        tell_who_else_reads(&path);
+        Ok(path)
     }
 
     /// The file, and whether it is the one beside an SQLite file because none was named.
@@ -184,6 +189,29 @@ impl KeyringArgs {
                 "a PostgreSQL database needs --keyring FILE; make one with `opsadmin keyring init --keyring FILE`, and keep it as safe as the database"
             ),
         }
+    }
+}
+
+/// Warns of a keyring that every user of this machine may read, or more than its owner change.
+///
+/// It is used all the same: a Secret volume has such a mode unless its `defaultMode` says otherwise, and there it harms nobody.
+/// A group may read it, as `fsGroup` has it.
+fn tell_who_else_reads(path: &Path) {
+    let Some(mode) = path.metadata().ok().map(|found| found.permissions().mode() & 0o777) else { return };
+    let others = match mode {
+        _ if mode & 0o004 != 0 => "every user of this machine may read",
+        _ if mode & 0o022 != 0 => "others than its owner may change",
+        _ => return,
+    };
+    let path = path.display();
+    let said = format!(
+        "the keyring {path} is one that {others} (mode {mode:04o}); run `chmod 600 {path}`, or give a Secret volume `defaultMode: 0440`"
+    );
+    // A controller logs; whoever called a command reads its standard error.
+    if tracing::dispatcher::has_been_set() {
+        tracing::warn!("{said}");
+    } else {
+        Output::default().complain(format!("warning: {said}"));
     }
 }
 

@@ -1,10 +1,12 @@
 //! `opsadmin keyring rotate` and `status`: another key seals, and every partner's keys stay as they are.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
 use super::desk::{Desk, account, mode};
+use super::office::Office;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 use crate::support::run::Finished;
@@ -277,4 +279,33 @@ async fn what_the_system_said_of_a_keyring_is_told_once() {
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(refused.stderr.contains("cannot use the keyring /dev/null/opsadmin.keyring: "), "{refused:?}");
     assert_eq!(refused.stderr.matches("os error").count(), 1, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_keyring_that_others_read_or_change_is_warned_of_and_used() {
+    let office = Office::sqlite().await;
+    office.apply(&[("acme", json!({}))]).await;
+    let keyring = office.keyring();
+    for (bits, said) in [
+        (0o600, None),
+        (0o400, None),
+        // A Secret volume with fsGroup, and one without defaultMode.
+        (0o440, None),
+        (0o644, Some("every user of this machine may read (mode 0644)")),
+        (0o660, Some("others than its owner may change (mode 0660)")),
+    ] {
+        fs::set_permissions(&keyring, fs::Permissions::from_mode(bits)).expect("the mode can be set");
+        for command in [&["keyring", "status"][..], &["plan", "-n", "partners", "-f", "-"]] {
+            let call = office.call_with_keyring(command).stdin(account("acme", "{}"));
+            let finished = call.run().await;
+            assert!(finished.status.success(), "{bits:o} {command:?}: {finished:?}");
+            let warned = finished.stderr.matches("warning: the keyring ").count();
+            assert_eq!(warned, usize::from(said.is_some()), "{bits:o} {command:?}: {finished:?}");
+            if let Some(said) = said {
+                let way_out =
+                    format!("run `chmod 600 {}`, or give a Secret volume `defaultMode: 0440`", keyring.display());
+                assert!(finished.stderr.contains(said) && finished.stderr.contains(&way_out), "{finished:?}");
+            }
+        }
+    }
 }
