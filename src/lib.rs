@@ -3,6 +3,7 @@
 //! The rooms, from the inside out; each knows only those above it:
 //!
 //! - [`account`]: the domain, pure: accounts, roles, allowed IPs, keys and ownership.
+//! - `yaml`: YAML as it is written, in one place: as every reader understands it alike.
 //! - [`api`]: the `ApiAccount` resource as users write it: spec, status, schema and admission rules.
 //! - [`database`]: the port to the account database, its adapters, and the sealing of secret keys.
 //! - [`secrets`]: the port to where Secrets are kept, its adapters, and what an account's Secret looks like.
@@ -22,3 +23,4 @@ pub mod manifests;
 pub mod reconcile;
 pub mod secrets;
 pub mod telemetry;
+mod yaml;

@@ -23,6 +23,7 @@ postgres_version() {
 }
 has_pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v pgbouncer >/dev/null 2>&1; }
 has_postgres() { [ "$(postgres_version)" -ge "$oldest_postgres" ]; }
+has_pyyaml() { python3 -c 'import yaml' 2>/dev/null; }
 
 # The packages that would bring what is missing.
 packages=
@@ -30,6 +31,7 @@ has cc || packages="$packages gcc libc6-dev"
 has setpriv && has flock || packages="$packages util-linux"
 has_postgres || packages="$packages postgresql"
 has_pgbouncer || packages="$packages pgbouncer"
+has_pyyaml || packages="$packages python3-yaml"
 
 if [ -n "$packages" ] && has apt-get; then
     as_root=
@@ -73,6 +75,7 @@ has_postgres ||
         "Install the server package of your system, or of postgresql.org where that is older, or set" \
         "OPSADMIN_TEST_POSTGRES_BIN to the folder that holds them."
 has_pgbouncer || problem "PgBouncer (pgbouncer): the package of that name."
+has_pyyaml || problem "python3 with PyYAML, which reads what the program writes: pip install pyyaml, or your system's package."
 
 if ! has cargo; then
     problem "Rust $rust_wanted or newer, with cargo: rustup.rs"

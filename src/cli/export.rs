@@ -3,7 +3,7 @@
 use super::account::readable;
 use super::database::DatabaseArgs;
 use super::manifests::namespace;
-use super::output::{Format, Output};
+use super::output::{Format, Output, as_yaml};
 use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Owner, Role};
 use crate::api::{GROUP, KIND, VERSION};
 use anyhow::{Context, Result, bail};
@@ -142,7 +142,7 @@ impl Export {
         let mut unchanged = 0;
         for manifest in manifests {
             let (ending, text) = match self.output {
-                ManifestFormat::Yaml => ("yaml", serde_saphyr::to_string(manifest)?),
+                ManifestFormat::Yaml => ("yaml", as_yaml(manifest)?),
                 ManifestFormat::Json => ("json", serde_json::to_string_pretty(manifest)? + "\n"),
             };
             let file = folder.join(format!("{}.{ending}", manifest.metadata.name));

@@ -4,6 +4,7 @@
 //! Colours reach terminals only, and not those that ask for none (`NO_COLOR`); only for a terminal anything is folded.
 
 use super::terminal::{breadth, columns, folded, width};
+use crate::yaml::{self, is_invisible};
 use anstyle::Style;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -128,7 +129,7 @@ pub fn as_json(value: &impl Serialize) -> Result<String> {
 /// # Errors
 /// The value has no form in YAML.
 pub fn as_yaml(value: &impl Serialize) -> Result<String> {
-    Ok(serde_saphyr::to_string(value)?)
+    Ok(yaml::to_string(value)?)
 }
 
 /// JSON with the characters escaped that do something to a terminal and that JSON leaves as they are: they can stand in its
@@ -154,11 +155,6 @@ pub fn is_harmless(c: char) -> bool {
     c == '\n' || !(c.is_control() || is_invisible(c))
 }
 
-/// Whether a character turns the direction of a text, ends a line or takes no room.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,8 +172,8 @@ mod tests {
 
         #[test]
         fn yaml_says_the_same_without_control_characters(text: String) {
-            let yaml = serde_saphyr::to_string(&[&text]).unwrap();
-            prop_assert!(!yaml.contains(|c: char| c != '\n' && c.is_control()), "{yaml:?}");
+            let yaml = as_yaml(&[&text]).unwrap();
+            prop_assert!(!yaml.contains(|c: char| c != '\n' && (c.is_control() || is_invisible(c))), "{yaml:?}");
             prop_assert_eq!(serde_saphyr::from_str::<Vec<String>>(&yaml).unwrap(), [text]);
         }
     }

@@ -4,6 +4,7 @@
 use super::manifests::namespace;
 use super::output::Output;
 use crate::api::definition;
+use crate::yaml::quoted;
 use anyhow::Result;
 use clap::Args;
 use std::process::ExitCode;
@@ -117,11 +118,6 @@ impl Render {
 /// The objects of a file, without what it says of itself at its head.
 fn without_heading(text: &str) -> String {
     text.split_inclusive('\n').skip_while(|line| line.starts_with('#')).collect()
-}
-
-/// A text in double quotes, which JSON and YAML write alike.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 fn image(text: &str) -> Result<String, String> {

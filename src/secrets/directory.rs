@@ -6,6 +6,7 @@
 use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
 use crate::account::Owner;
 use crate::api::OWNER_ANNOTATION;
+use crate::yaml;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::HashMap;
@@ -73,7 +74,7 @@ impl Directory {
     }
 
     fn write(&self, secret: &Secret) -> Result<NamedTempFile, SecretError> {
-        let text = serde_saphyr::to_string(secret).map(Zeroizing::new);
+        let text = yaml::to_string(secret).map(Zeroizing::new);
         let text = text.map_err(|error| SecretError::File { path: self.path.clone(), reason: error.to_string() })?;
         NamedTempFile::with_prefix_in(".opsadmin-", &self.path)
             .and_then(|mut file| {

@@ -13,6 +13,7 @@ mod outages;
 mod plan;
 mod proxies;
 mod prune;
+mod readers;
 mod rights;
 mod scale;
 mod stepping_in;

@@ -52,7 +52,7 @@ impl Office {
         serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
     }
 
-    fn secrets(&self) -> PathBuf {
+    pub fn secrets(&self) -> PathBuf {
         self.folder.path().join("secrets")
     }
 
@@ -97,7 +97,10 @@ fn list(accounts: &[(&str, Value)]) -> String {
             json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "spec": spec })
         })
         .collect();
-    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
+    // JSON takes characters as they are that YAML does not.
+    let is_escaped = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    list.chars().map(|c| if is_escaped(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
 /// It failed, and said this.
