@@ -1,12 +1,11 @@
 //! An import file: JSON Lines or CSV, each account with the number of its line.
 
 use super::json::Json;
-use super::quotes::{self, Misquoted};
 use super::record::{FIELDS, Record};
-use super::secrecy::{self, word};
+use super::secrecy;
+use super::table;
 use clap::ValueEnum;
-use serde_json::{Map, Value};
-use std::collections::HashSet;
+use serde_json::Value;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,16 +26,17 @@ pub struct Line {
 
 /// Reads every line that has something on it.
 pub fn read(text: &str, format: FileFormat) -> Vec<Line> {
-    // The mark that some programs put before UTF-8.
-    let text = text.trim_start_matches('\u{feff}');
     match format {
         FileFormat::Jsonl => read_json_lines(text),
-        FileFormat::Csv => read_csv(text),
+        FileFormat::Csv => table::read(text),
     }
 }
 
 fn read_json_lines(text: &str) -> Vec<Line> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    if let Some((number, _)) = lines.clone().next().filter(|(_, line)| is_heading(line)) {
+        return vec![Line { number, record: Err(vec!["is the heading of CSV; give --format csv".to_owned()]) }];
+    }
     let parse = |line: &str| match serde_json::from_str(line) {
         Ok(Json { value: Value::Object(fields), twice }) if twice.is_empty() => Record::parse(&fields),
         Ok(Json { value: Value::Object(_), twice }) => {
@@ -50,103 +50,9 @@ fn read_json_lines(text: &str) -> Vec<Line> {
     lines.map(|(number, line)| Line { number, record: parse(line) }).collect()
 }
 
-fn read_csv(text: &str) -> Vec<Line> {
-    // Where the rows are that come after it, nobody can tell.
-    if let Err(Misquoted { line, message }) = quotes::check(text) {
-        return vec![Line { number: line, record: Err(vec![message]) }];
-    }
-    let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
-    let mut counter = LineCounter { text, at: 0, number: 1 };
-    let Ok(headings) = reader.headers().cloned() else {
-        let number = counter.line_after(None);
-        return vec![Line { number, record: Err(vec!["is no heading in CSV".to_owned()]) }];
-    };
-    let number = counter.line_after(headings.position());
-    let wrong = wrong_with_heading(&headings);
-    if !wrong.is_empty() {
-        return vec![Line { number, record: Err(wrong) }];
-    }
-    let mut lines = Vec::new();
-    for row in reader.records() {
-        lines.push(match row {
-            Ok(row) => {
-                let number = counter.line_after(row.position());
-                let fields = headings.iter().zip(row.iter()).filter(|(_, cell)| !cell.is_empty());
-                let fields: Map<String, Value> =
-                    fields.map(|(heading, cell)| (heading.to_owned(), value(heading, cell))).collect();
-                Line { number, record: Record::parse(&fields) }
-            }
-            Err(error) => {
-                let number = counter.line_after(error.position());
-                let message = match error.kind() {
-                    csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                        format!("has {len} cells and the heading {expected_len}; quote cells that have commas")
-                    }
-                    _ => "is not valid CSV in UTF-8".to_owned(),
-                };
-                Line { number, record: Err(vec![message]) }
-            }
-        });
-    }
-    lines
-}
-
-/// Counts lines on the way through a text: the reader of CSV knows where a row was looked for, not where it was found.
-struct LineCounter<'a> {
-    text: &'a str,
-    /// Where the row began that was asked for last.
-    at: usize,
-    /// On which line that was.
-    number: usize,
-}
-
-impl LineCounter<'_> {
-    /// The line of the row that was looked for from here on; rows are asked for in their order.
-    fn line_after(&mut self, position: Option<&csv::Position>) -> usize {
-        let from = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(self.at);
-        let rest = self.text.get(from..).unwrap_or_default().trim_start_matches(['\r', '\n']);
-        let start = self.text.len() - rest.len();
-        let passed = self.text.get(self.at..start).unwrap_or_default();
-        let ends = |end: &str| passed.matches(end).count();
-        self.number += ends("\n") + ends("\r") - ends("\r\n");
-        self.at = start;
-        self.number
-    }
-}
-
-/// What is wrong with the names of the columns.
-fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
-    let columns = || (1..).zip(headings);
-    let mut wrong: Vec<String> = columns()
-        .filter(|(_, heading)| !FIELDS.contains(heading))
-        .map(|(number, heading)| {
-            let name = word(heading).map(|word| format!(" {word}")).unwrap_or_default();
-            format!("unknown column{name}, number {number} of the heading")
-        })
-        .collect();
-    if !wrong.is_empty() {
-        let hint =
-            if headings.iter().any(|heading| heading.starts_with("opsa_")) { "the heading is missing; " } else { "" };
-        wrong = vec![format!("{hint}{}; the first line must name the columns: {}", wrong.join("; "), FIELDS.join(","))];
-    }
-    let mut seen = HashSet::new();
-    let twice = columns().filter(|(_, heading)| FIELDS.contains(heading) && !seen.insert(*heading));
-    wrong.extend(twice.map(|(number, heading)| {
-        format!(
-            "column {heading:?} is here twice, the second time as number {number} of the heading: keep one of the two"
-        )
-    }));
-    wrong
-}
-
-/// A cell as JSON would have it.
-fn value(heading: &str, cell: &str) -> Value {
-    match (heading, cell) {
-        ("enabled" | "useRefreshToken", "true") => Value::Bool(true),
-        ("enabled" | "useRefreshToken", "false") => Value::Bool(false),
-        ("roles" | "allowedIPs", list) => list.split_whitespace().map(Value::from).collect(),
-        (_, text) => Value::from(text),
-    }
+/// Whether a line names columns, as no line of JSON does.
+fn is_heading(line: &str) -> bool {
+    line.starts_with("sep=") || line.split([',', ';', '\t']).all(|word| FIELDS.contains(&word.trim_matches('"')))
 }
 
 #[cfg(test)]
@@ -228,7 +134,7 @@ mod tests {
     #[test]
     fn a_row_that_would_swallow_the_next_is_refused_without_its_cells() {
         let acme = "Acme,ak12345678,sk1234567890123456,\"Acme portal\nBright,ak87654321,sk6543210987654321,Bright\n";
-        let told = names(&format!("\u{feff}name,apiKey,secretKey,description\n{acme}"), FileFormat::Csv);
+        let told = names(&format!("name,apiKey,secretKey,description\n{acme}"), FileFormat::Csv);
         let unclosed = "cell 4 begins with a quote and has none that closes it".to_owned();
         assert_eq!(told, [(2, Err(vec![unclosed]))]);
         let acme = "Acme,\"portal,ak12345678,sk1234567890123456\nBright,\"desc,ak87654321,sk6543210987654321\n";
@@ -239,18 +145,17 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_either_form() {
-        let json = "{\"name\": \"Acme\", \"apiKey\": \"legacy-1\", \"secretKey\": \"0123456789abcdef\"}\n";
-        let csv = "name,apiKey,secretKey\nAcme,legacy-1,0123456789abcdef\n";
-        let acme = Ok("Acme".to_owned());
-        assert_eq!(names(&format!("\u{feff}{json}"), FileFormat::Jsonl), [(1, acme.clone())]);
-        assert_eq!(names(&format!("\u{feff}{csv}"), FileFormat::Csv), [(2, acme)]);
+    fn csv_that_is_taken_for_json_is_told_to_be_csv() {
+        for heading in ["name,apiKey,secretKey", "\"name\";\"apiKey\"", "name\tapiKey", "sep=;"] {
+            let told = names(&format!("\n{heading}\nAcme,legacy-1,0123456789abcdef\n"), FileFormat::Jsonl);
+            assert_eq!(told, [(2, Err(vec!["is the heading of CSV; give --format csv".to_owned()]))]);
+        }
     }
 
     #[test]
     fn an_empty_cell_is_the_default_and_an_unreadable_flag_is_not() {
         let csv = "name,enabled,allowedIPs,apiKey,secretKey\nAcme,,,legacy-1,0123456789abcdef\n\
-                   Cedar,TRUE,,legacy-2,0123456789abcdef\n";
+                   Cedar,yes,,legacy-2,0123456789abcdef\n";
         let told = names(csv, FileFormat::Csv);
         assert!(told[0].1.is_ok(), "{told:?}");
         assert_eq!(told[1].1, Err(vec!["enabled: must be true or false".to_owned()]));

@@ -1,10 +1,12 @@
 //! `opsadmin import`: accounts that exist elsewhere, with the keys that their partners have.
 
+mod encoding;
 mod file;
 mod json;
 mod quotes;
 mod record;
 mod secrecy;
+mod table;
 mod taken;
 
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
@@ -15,7 +17,7 @@ use super::surroundings::Machine;
 use crate::account::{AccountId, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, Keyring, Rehearsal};
 use crate::reconcile::{Surroundings, Unrandom};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use file::{FileFormat, Line};
 use record::Record;
@@ -37,7 +39,7 @@ const AT_ONCE: usize = 500;
 ///
 /// The fields are name, description, enabled, useRefreshToken, affiliate, roles, allowedIPs, apiKey and secretKey, as in
 /// `spec`; name and keys are required. Keys may have any form, but what begins with `opsa_pk_` or `opsa_sk_` must be a whole key
-/// that OpsAdmin made. In CSV, roles and addresses are separated by spaces.
+/// that OpsAdmin made. In CSV, roles and addresses are separated by spaces, and cells by what separates the heading: commas, semicolons or tabs.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin import accounts.csv --dry-run\n  opsadmin import accounts.jsonl \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
@@ -47,7 +49,7 @@ pub struct Import {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// How it is written. Default: CSV for a name that ends with .csv, otherwise JSON Lines.
+    /// How it is written. Default: CSV for a name that ends with .csv or .tsv, otherwise JSON Lines.
     #[arg(long, value_name = "FORMAT")]
     format: Option<FileFormat>,
 
@@ -206,19 +208,20 @@ impl Import {
     }
 
     fn format(&self) -> FileFormat {
-        let is_csv = self.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+        let is_csv = |ending: &std::ffi::OsStr| ["csv", "tsv"].iter().any(|csv| ending.eq_ignore_ascii_case(csv));
+        let is_csv = self.file.extension().is_some_and(is_csv);
         self.format.unwrap_or(if is_csv { FileFormat::Csv } else { FileFormat::Jsonl })
     }
 
     fn read(&self) -> Result<Zeroizing<String>> {
-        let mut text = Zeroizing::new(String::new());
+        let mut bytes = Zeroizing::new(Vec::new());
         let read = if self.file.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text)
+            std::io::stdin().read_to_end(&mut bytes)
         } else {
-            std::fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text))
+            std::fs::File::open(&self.file).and_then(|mut file| file.read_to_end(&mut bytes))
         };
         read.with_context(|| format!("cannot read {}", self.file.display()))?;
-        Ok(text)
+        encoding::decode(&bytes).map_err(|fault| anyhow!("cannot read {}: {fault}", self.file.display()))
     }
 }
 

@@ -26,11 +26,11 @@ enum Within {
     Closed,
 }
 
-/// Finds the first cell that is wrongly quoted.
+/// Finds the first cell that is wrongly quoted, where this stands between cells.
 ///
 /// # Errors
 /// There is one.
-pub fn check(text: &str) -> Result<(), Misquoted> {
+pub fn check(text: &str, separator: char) -> Result<(), Misquoted> {
     let (mut within, mut cell, mut begins, mut line) = (Within::Start, 1, 1, 1);
     let wrong = |cell: usize, line: usize, fault: &str| Misquoted { line, message: format!("cell {cell} {fault}") };
     let mut before = None;
@@ -41,8 +41,8 @@ pub fn check(text: &str) -> Result<(), Misquoted> {
         within = match (within, letter) {
             (Within::Quoted, '"') => Within::Closed,
             (Within::Start | Within::Closed, '"') | (Within::Quoted, _) => Within::Quoted,
-            (_, ',' | '\r' | '\n') => {
-                cell = if letter == ',' { cell + 1 } else { 1 };
+            (_, letter) if letter == separator || matches!(letter, '\r' | '\n') => {
+                cell = if letter == separator { cell + 1 } else { 1 };
                 Within::Start
             }
             (Within::Closed, _) => {
@@ -80,7 +80,7 @@ mod tests {
 
     /// The line and the cell of what is wrong, and whether its message has this in it.
     fn found(text: &str, fault: &str) -> Option<(usize, String)> {
-        let Misquoted { line, message } = check(text).err()?;
+        let Misquoted { line, message } = check(text, ',').err()?;
         assert!(message.contains(fault), "{message}");
         Some((line, message.split(' ').nth(1)?.to_owned()))
     }
@@ -97,7 +97,7 @@ mod tests {
             "'a',b's\n",
         ] {
             for end in ["\n", "\r\n", "\r"] {
-                assert_eq!(check(&text.replace('\n', end)), Ok(()), "{text:?} {end:?}");
+                assert_eq!(check(&text.replace('\n', end), ','), Ok(()), "{text:?} {end:?}");
             }
         }
     }
@@ -136,7 +136,7 @@ mod tests {
         let letters = ['"', ',', '\n', '\r', 'x'];
         for number in 0..letters.len().pow(6) {
             let text: String = (0..6).map(|place| letters[number / letters.len().pow(place) % letters.len()]).collect();
-            if check(&text).is_ok() {
+            if check(&text, ',').is_ok() {
                 let more = format!("{text}\nlast");
                 let mut reader =
                     csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(more.as_bytes());

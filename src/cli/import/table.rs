@@ -1,0 +1,293 @@
+//! CSV, as spreadsheet programs write it: a heading, and a row for each account.
+//!
+//! Where a program writes it in several ways, the file itself says which it is, or it is refused: a row that was cut at the
+//! wrong places would give an account another's keys.
+
+use super::file::Line;
+use super::quotes::{self, Misquoted};
+use super::record::{FIELDS, Record};
+use super::secrecy::word;
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+
+/// What may stand between cells; the first if nothing says which.
+const SEPARATORS: [char; 3] = [',', ';', '\t'];
+
+/// What a spreadsheet program shows in the place of a value that it does not have.
+const FAILURES: [&str; 7] = ["#NAME?", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"];
+
+/// Reads every row that has something in it.
+pub fn read(text: &str) -> Vec<Line> {
+    let (separator, skipped) = match separator(text) {
+        Ok(found) => found,
+        Err((number, message)) => return vec![Line { number, record: Err(vec![message]) }],
+    };
+    let first = 1 + line_ends(&text[..skipped]);
+    let text = &text[skipped..];
+    // Where the rows are that come after it, nobody can tell.
+    if let Err(Misquoted { line, message }) = quotes::check(text, separator) {
+        return vec![Line { number: line + first - 1, record: Err(vec![message]) }];
+    }
+    let delimiter = u8::try_from(separator).unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let mut counter = LineCounter { text, at: 0, number: first };
+    let Ok(headings) = reader.headers().cloned() else {
+        let number = counter.line_after(None);
+        return vec![Line { number, record: Err(vec!["is no heading in CSV".to_owned()]) }];
+    };
+    let number = counter.line_after(headings.position());
+    let wrong = wrong_with_heading(&headings);
+    if !wrong.is_empty() {
+        return vec![Line { number, record: Err(wrong) }];
+    }
+    let mut lines = Vec::new();
+    for row in reader.records() {
+        match row {
+            Ok(row) => {
+                let number = counter.line_after(row.position());
+                // A row that was emptied, and not deleted, is still written.
+                if row.iter().any(|cell| !cell.is_empty()) {
+                    lines.push(Line { number, record: record(&headings, &row) });
+                }
+            }
+            Err(error) => {
+                let number = counter.line_after(error.position());
+                let message = match error.kind() {
+                    csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!(
+                        "has {len} cells and the heading {expected_len}; quote cells that have {}",
+                        in_words(separator)
+                    ),
+                    _ => "is not valid CSV in UTF-8".to_owned(),
+                };
+                lines.push(Line { number, record: Err(vec![message]) });
+            }
+        }
+    }
+    lines
+}
+
+/// What stands between cells, and where the heading begins, after a line that says the first.
+///
+/// # Errors
+/// That line names something that cannot stand there; its number.
+fn separator(text: &str) -> Result<(char, usize), (usize, String)> {
+    let start = text.len() - text.trim_start_matches(['\r', '\n']).len();
+    let line = text[start..].split(['\r', '\n']).next().unwrap_or_default();
+    if let Some(named) = line.strip_prefix("sep=") {
+        let named = named.chars().next().filter(|_| named.chars().count() == 1);
+        return match named.filter(|named| SEPARATORS.contains(named)) {
+            Some(named) => Ok((named, start + line.len())),
+            None => Err((
+                1 + line_ends(&text[..start]),
+                "the separator that sep= names must be a comma, a semicolon or a tab".to_owned(),
+            )),
+        };
+    }
+    // No name of a column has any of them in it; a heading that has several is refused for its names.
+    let mut there = SEPARATORS.into_iter().filter(|&separator| line.contains(separator));
+    let found = there.next().unwrap_or(',');
+    Ok((if there.next().is_none() { found } else { ',' }, 0))
+}
+
+fn in_words(separator: char) -> &'static str {
+    match separator {
+        ';' => "semicolons",
+        '\t' => "tabs",
+        _ => "commas",
+    }
+}
+
+fn record(headings: &csv::StringRecord, row: &csv::StringRecord) -> Result<Record, Vec<String>> {
+    let fault = |heading: &str, cell: &str| match cell {
+        _ if heading.is_empty() => Some("has no heading, and something in it".to_owned()),
+        _ if is_failure(cell) => Some("shows an error of a spreadsheet program instead of a value".to_owned()),
+        _ if matches!(heading, "name" | "apiKey" | "secretKey") && is_shortened(cell) => Some(
+            "is a number that a spreadsheet program has shortened; make its column one of text, and fill it anew"
+                .to_owned(),
+        ),
+        _ => None,
+    };
+    let wrong = (1..).zip(headings.iter().zip(row.iter())).filter(|(_, (_, cell))| !cell.is_empty());
+    let wrong = wrong.filter_map(|(number, (heading, cell))| {
+        let column = if heading.is_empty() { format!("column {number}") } else { heading.to_owned() };
+        Some(format!("{column}: {}", fault(heading, cell)?))
+    });
+    let wrong: Vec<String> = wrong.collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let cells = headings.iter().zip(row.iter()).filter(|(_, cell)| !cell.is_empty());
+    let fields: Map<String, Value> = cells.map(|(heading, cell)| (heading.to_owned(), value(heading, cell))).collect();
+    Record::parse(&fields)
+}
+
+/// Whether a cell shows that there is no value, or no room for it.
+fn is_failure(cell: &str) -> bool {
+    FAILURES.contains(&cell) || (cell.len() > 2 && cell.chars().all(|letter| letter == '#'))
+}
+
+/// Whether a cell is a long number as `1.23457E+17`: its other digits are lost.
+fn is_shortened(cell: &str) -> bool {
+    let Some((number, exponent)) = cell.split_once("E+") else { return false };
+    let are_digits = |text: &str| !text.is_empty() && text.chars().all(|letter| letter.is_ascii_digit());
+    are_digits(exponent) && are_digits(&number.replacen(['.', ','], "", 1))
+}
+
+/// How many lines end in a text; the line end of Windows is one.
+fn line_ends(text: &str) -> usize {
+    let ends = |end: &str| text.matches(end).count();
+    ends("\n") + ends("\r") - ends("\r\n")
+}
+
+/// Counts lines on the way through a text: the reader of CSV knows where a row was looked for, not where it was found.
+struct LineCounter<'a> {
+    text: &'a str,
+    /// Where the row began that was asked for last.
+    at: usize,
+    /// On which line that was.
+    number: usize,
+}
+
+impl LineCounter<'_> {
+    /// The line of the row that was looked for from here on; rows are asked for in their order.
+    fn line_after(&mut self, position: Option<&csv::Position>) -> usize {
+        let from = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(self.at);
+        let rest = self.text.get(from..).unwrap_or_default().trim_start_matches(['\r', '\n']);
+        let start = self.text.len() - rest.len();
+        let passed = self.text.get(self.at..start).unwrap_or_default();
+        self.number += line_ends(passed);
+        self.at = start;
+        self.number
+    }
+}
+
+/// What is wrong with the names of the columns.
+fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
+    // A column that was emptied, and not deleted, is still written.
+    let columns = || (1..).zip(headings);
+    let mut wrong: Vec<String> = columns()
+        .filter(|(_, heading)| !FIELDS.contains(heading) && !heading.is_empty())
+        .map(|(number, heading)| {
+            let name = word(heading).map(|word| format!(" {word}")).unwrap_or_default();
+            format!("unknown column{name}, number {number} of the heading")
+        })
+        .collect();
+    if !wrong.is_empty() {
+        let hint =
+            if headings.iter().any(|heading| heading.starts_with("opsa_")) { "the heading is missing; " } else { "" };
+        wrong = vec![format!("{hint}{}; the first line must name the columns: {}", wrong.join("; "), FIELDS.join(","))];
+    }
+    let mut seen = HashSet::new();
+    let twice = columns().filter(|(_, heading)| FIELDS.contains(heading) && !seen.insert(*heading));
+    wrong.extend(twice.map(|(number, heading)| {
+        format!(
+            "column {heading:?} is here twice, the second time as number {number} of the heading: keep one of the two"
+        )
+    }));
+    wrong
+}
+
+/// A cell as JSON would have it.
+fn value(heading: &str, cell: &str) -> Value {
+    match (heading, cell) {
+        ("enabled" | "useRefreshToken", flag) if flag.eq_ignore_ascii_case("true") => Value::Bool(true),
+        ("enabled" | "useRefreshToken", flag) if flag.eq_ignore_ascii_case("false") => Value::Bool(false),
+        ("roles" | "allowedIPs", list) => list.split_whitespace().map(Value::from).collect(),
+        (_, text) => Value::from(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<(usize, Result<String, Vec<String>>)> {
+        let told = |line: Line| (line.number, line.record.map(|record| record.settings.name.as_str().to_owned()));
+        read(text).into_iter().map(told).collect()
+    }
+
+    fn acme(line: usize) -> Vec<(usize, Result<String, Vec<String>>)> {
+        vec![(line, Ok("Acme, Inc.".to_owned()))]
+    }
+
+    #[test]
+    fn the_heading_or_the_line_before_it_says_what_separates_cells() {
+        let with = |separator: &str| {
+            let cells = ["name", "enabled", "roles", "apiKey", "secretKey"].join(separator);
+            let row =
+                ["\"Acme, Inc.\"", "TRUE", "Customer PlansAndRates", "legacy-1", "0123456789abcdef"].join(separator);
+            format!("{cells}\r\n{row}\r\n")
+        };
+        for separator in [",", ";", "\t"] {
+            assert_eq!(names(&with(separator)), acme(2), "{separator:?}");
+            assert_eq!(names(&format!("sep={separator}\r\n{}", with(separator))), acme(3), "{separator:?}");
+            assert_eq!(names(&format!("\n\nsep={separator}\n\n{}", with(separator))), acme(6), "{separator:?}");
+        }
+        let unquoted = with(";").replace('"', "");
+        assert_eq!(names(&unquoted), acme(2), "a comma is a letter there");
+    }
+
+    #[test]
+    fn what_separates_cells_is_not_guessed() {
+        let refused = |text: &str, line: usize, said: &str| {
+            let told = names(text);
+            assert!(
+                matches!(&told[..], [(number, Err(wrong))] if *number == line && wrong[0].contains(said)),
+                "{text:?}: {told:?}"
+            );
+        };
+        refused("name;apiKey,secretKey\nAcme;a,b\n", 1, "unknown column, number 1 of the heading");
+        refused("sep=,\nname;apiKey;secretKey\nAcme;legacy-1;0123456789abcdef\n", 2, "unknown column, number 1");
+        refused("sep=|\nname|apiKey|secretKey\n", 1, "must be a comma, a semicolon or a tab");
+        refused("sep=\nname\n", 1, "must be a comma, a semicolon or a tab");
+        // A comma too many is no cell of its own, nor is one of the other kind the end of one.
+        let short = "name;apiKey;secretKey\nAcme;legacy-1,0123456789abcdef\n";
+        refused(short, 2, "has 2 cells and the heading 3; quote cells that have semicolons");
+        let misquoted = "sep=;\nname;apiKey;secretKey\n\"Acme;legacy-1;0123456789abcdef\n";
+        refused(misquoted, 3, "cell 1 begins with a quote and has none that closes it");
+    }
+
+    #[test]
+    fn what_was_emptied_and_not_deleted_is_passed_over() {
+        let text = "name;apiKey;secretKey;;\n;;;;\nAcme, Inc.;legacy-1;0123456789abcdef;;\n;;;;\n;;;;\n";
+        assert_eq!(names(text), acme(3));
+        let told = names("name;apiKey;secretKey;;\nAcme;legacy-1;0123456789abcdef;;x\n");
+        assert_eq!(told, [(2, Err(vec!["column 5: has no heading, and something in it".to_owned()]))]);
+        let told = names("name;apiKey;secretKey\n;legacy-1;0123456789abcdef\n");
+        assert_eq!(told, [(2, Err(vec!["name: is missing".to_owned()]))]);
+    }
+
+    #[test]
+    fn truth_is_written_in_any_case_and_in_english() {
+        let enabled = |flag: &str| {
+            let lines = read(&format!("name;enabled;apiKey;secretKey\nAcme;{flag};legacy-1;0123456789abcdef\n"));
+            lines.into_iter().next().unwrap().record.map(|record| record.settings.enabled)
+        };
+        for (flag, is_enabled) in
+            [("TRUE", true), ("True", true), ("true", true), ("FALSE", false), ("false", false), ("", true)]
+        {
+            assert_eq!(enabled(flag).ok(), Some(is_enabled), "{flag}");
+        }
+        for flag in ["WAHR", "VRAI", "1", "0", "yes", "x", "#N/A"] {
+            assert!(enabled(flag).is_err(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn what_a_spreadsheet_program_has_lost_is_not_imported() {
+        let row = |name: &str, key: &str, addresses: &str| {
+            let text = format!("name;apiKey;secretKey;allowedIPs\n{name};{key};0123456789abcdef;{addresses}\n");
+            read(&text).into_iter().next().unwrap().record.err().unwrap_or_default()
+        };
+        assert_eq!(row("Acme", "12345678901234567890", "10.0.0.1"), Vec::<String>::new());
+        for key in ["1.23457E+17", "1,23457E+17", "1E+20"] {
+            let told = row("Acme", key, "");
+            assert!(told[0].starts_with("apiKey: is a number that a spreadsheet program has shortened"), "{told:?}");
+        }
+        for lost in ["########", "#NAME?", "#N/A"] {
+            let failure = "shows an error of a spreadsheet program instead of a value";
+            assert_eq!(row("Acme", lost, ""), [format!("apiKey: {failure}")]);
+            assert_eq!(row(lost, "legacy-1", lost), [format!("name: {failure}"), format!("allowedIPs: {failure}")]);
+        }
+    }
+}
