@@ -99,6 +99,7 @@ fn conditions() -> String {
 }
 
 /// The Ready condition's status with a reason, what the reason means, and the way out.
+#[expect(clippy::too_many_lines, reason = "a table with one row for each reason")]
 fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str) {
     match reason {
         Reason::Reconciled => ("True", "account and Secret are as declared", "nothing"),
