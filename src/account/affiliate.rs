@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 /// The name of an affiliate, compared to the letter: a near miss must not widen or move access.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AffiliateName(String);
 
 /// The text cannot be an affiliate's name.

@@ -151,11 +151,13 @@ pub enum Reason {
     Paused,
     /// Something differs, and is only to be told.
     Drifted,
+    /// The controller itself failed over this resource.
+    InternalError,
 }
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,
@@ -176,6 +178,7 @@ impl Reason {
         Self::Suspended,
         Self::Paused,
         Self::Drifted,
+        Self::InternalError,
     ];
 
     /// The reason that a condition has written down; `None` if no condition of ours did.
@@ -206,6 +209,7 @@ impl Reason {
             Self::Suspended => "Suspended",
             Self::Paused => "Paused",
             Self::Drifted => "Drifted",
+            Self::InternalError => "InternalError",
         }
     }
 }

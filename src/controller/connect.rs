@@ -13,6 +13,9 @@ use tokio::sync::watch;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
+/// How many accounts that cannot be read are told of one by one.
+const SHOWN: usize = 10;
+
 /// Whether the account database can be used.
 #[derive(Clone, Default)]
 pub enum Connection {
@@ -140,14 +143,16 @@ async fn prepare(
 ) -> Result<Vec<Account>, ControllerError> {
     database.migrate().await?;
     keyring.check(&database.sealing_keys_in_use().await?)?;
-    match database.list_by_cluster(cluster).await {
-        Err(error @ DatabaseError::Inconsistent { .. }) => {
-            // One account that cannot be read must not keep all the others waiting: each is read by itself then.
-            tracing::warn!("{error}; reading each account by itself");
-            Ok(Vec::new())
-        }
-        accounts => Ok(accounts?),
+    // One account that cannot be read keeps no other waiting: its resource says so, and is looked at by itself.
+    let (accounts, unreadable): (Vec<_>, Vec<_>) =
+        database.list_readable(cluster).await?.into_iter().partition(Result::is_ok);
+    for error in unreadable.iter().filter_map(|account| account.as_ref().err()).take(SHOWN) {
+        tracing::warn!("{error}; its resource says so, and the others are not concerned");
     }
+    if unreadable.len() > SHOWN {
+        tracing::warn!(accounts = unreadable.len(), "there are more accounts that cannot be read");
+    }
+    Ok(accounts.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// All that a look goes by, as far as it tells one state of a resource from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +53,9 @@ impl Declaration {
 
 /// The resources on the cluster.
 ///
-/// The first look at a state of a resource follows the watch that showed it, and needs no asking. Later ones follow the clock,
-/// the database or a Secret, and the watch may have been silent ever since.
+/// The first attempt for a state of a resource that the watch has just shown needs no asking. Every later attempt is asked for:
+/// it follows the clock, the database, a Secret or a failure, and the watch may have been silent ever since. So is the first
+/// attempt for what was shown longer ago than [`super::memory::FRESH`], and any after somebody else was quicker.
 pub(super) struct Declared {
     pub client: Client,
     pub memory: Arc<Memory>,
@@ -73,8 +75,8 @@ impl Declared {
         }
     }
 
-    fn looked(&self, owner: &Owner) -> Option<Declaration> {
-        self.memory.looked(&ObjectRef::new(&owner.name).within(&owner.namespace))
+    fn is_just_shown(&self, owner: &Owner, is: impl Fn(&Declaration) -> bool) -> bool {
+        self.memory.is_just_shown(&reference(owner), is, Instant::now())
     }
 }
 
@@ -82,16 +84,15 @@ impl Declared {
 impl Declarations for Declared {
     async fn still(&self, desired: &Desired) -> Result<(), Unconfirmed> {
         let wanted = Declaration::wanted(desired);
-        let is_first = self.looked(&desired.owner).is_none_or(|looked| looked != wanted);
-        if is_first || self.ask(&desired.owner).await? == Some(wanted) {
+        let is_just_shown = self.is_just_shown(&desired.owner, |shown| *shown == wanted);
+        if is_just_shown || self.ask(&desired.owner).await? == Some(wanted) {
             return Ok(());
         }
         Err(Unconfirmed("the ApiAccount has changed since it was seen".to_owned()))
     }
 
     async fn still_going(&self, resource: &Belonging) -> Result<(), Unconfirmed> {
-        let is_first = || self.looked(&resource.owner).is_none_or(|looked| !looked.is_end_of(resource));
-        if resource.uid.is_some() && is_first() {
+        if resource.uid.is_some() && self.is_just_shown(&resource.owner, |shown| shown.is_end_of(resource)) {
             return Ok(());
         }
         match self.ask(&resource.owner).await? {
@@ -101,4 +102,12 @@ impl Declarations for Declared {
             Some(_) => Err(Unconfirmed("an ApiAccount of this name is there".to_owned())),
         }
     }
+
+    fn doubt(&self, owner: &Owner) {
+        self.memory.doubt(&reference(owner));
+    }
+}
+
+fn reference(owner: &Owner) -> ObjectRef<ApiAccount> {
+    ObjectRef::new(&owner.name).within(&owner.namespace)
 }

@@ -1,62 +1,159 @@
 //! Events: one for each change that was made and for each new refusal, and none otherwise.
+//!
+//! They are sent in the background, in a queue with an end: nothing waits for an event. When the controller ends, what is in
+//! the queue is sent for a short time more.
 
 use crate::api::{ApiAccount, MANAGER};
 use crate::reconcile::{Done, Refusal};
 use crate::secrets::said::reason as explained;
+use crate::telemetry::{LostEvent, Metrics};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// The API server takes notes of less than 1024 bytes.
 const MAX_NOTE_BYTES: usize = 1000;
 
-/// Publishes events about resources.
+/// How many events may wait to be sent: more than a healthy API server ever leaves waiting.
+const QUEUED: usize = 10_000;
+
+/// How many are sent at a time.
+const AT_A_TIME: usize = 16;
+
+/// How long one may take.
+const SEND_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long events are sent once the controller has nothing else to do: less than a pod has to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Takes events about resources.
 ///
 /// Each is an object of its own. The recorder of `kube` makes a series of those that share a reason and keeps the first
 /// one's note, so that a second change of the same kind would never be told.
-pub(super) struct Events(Client);
+pub(super) struct Events {
+    queue: mpsc::Sender<Event>,
+    metrics: Arc<Metrics>,
+}
+
+/// Sends them.
+pub(super) struct Publisher {
+    client: Client,
+    queue: mpsc::Receiver<Event>,
+    metrics: Arc<Metrics>,
+}
 
 impl Events {
-    /// Publishes through this client.
-    pub fn new(client: Client) -> Self {
-        Self(client)
+    /// Events that are sent through this client, for as long as the publisher runs.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> (Self, Publisher) {
+        Self::with_room_for(QUEUED, client, metrics)
+    }
+
+    fn with_room_for(events: usize, client: Client, metrics: Arc<Metrics>) -> (Self, Publisher) {
+        let (sender, queue) = mpsc::channel(events);
+        (Self { queue: sender, metrics: Arc::clone(&metrics) }, Publisher { client, queue, metrics })
     }
 
     /// Tells of something that was done.
-    pub async fn done(&self, resource: &ApiAccount, done: &Done) {
-        self.publish(resource, "Normal", done.reason(), &done.to_string()).await;
+    pub fn done(&self, resource: &ApiAccount, done: &Done) {
+        self.queue(resource, "Normal", done.reason(), &done.to_string());
     }
 
     /// Tells of something that was refused.
-    pub async fn refused(&self, resource: &ApiAccount, refusal: &Refusal) {
-        self.publish(resource, "Warning", refusal.reason().as_str(), &refusal.to_string()).await;
+    pub fn refused(&self, resource: &ApiAccount, refusal: &Refusal) {
+        self.queue(resource, "Warning", refusal.reason().as_str(), &refusal.to_string());
     }
 
-    /// An event that is lost is no reason to do anything again: the status tells the same.
-    async fn publish(&self, resource: &ApiAccount, type_: &str, reason: &str, note: &str) {
-        let event = Event {
-            metadata: ObjectMeta {
-                // The API server cuts it to what leaves room for a random end.
-                generate_name: Some(format!("{}-", resource.name_any())),
-                ..ObjectMeta::default()
-            },
-            type_: Some(type_.to_owned()),
-            reason: Some(reason.to_owned()),
-            note: Some(cut(note, MAX_NOTE_BYTES)),
-            action: Some("Reconcile".to_owned()),
-            event_time: Some(MicroTime(Timestamp::now())),
-            regarding: Some(resource.object_ref(&())),
-            reporting_controller: Some(MANAGER.to_owned()),
-            reporting_instance: Some(MANAGER.to_owned()),
-            ..Event::default()
-        };
-        let events: Api<Event> = Api::namespaced(self.0.clone(), &resource.namespace().unwrap_or_default());
-        if let Err(error) = events.create(&PostParams::default(), &event).await {
+    /// An event that is lost is no reason to do anything again: the status and the log tell the same.
+    fn queue(&self, resource: &ApiAccount, type_: &str, reason: &str, note: &str) {
+        if self.queue.try_send(event(resource, type_, reason, note)).is_err() {
             let (namespace, name) = (resource.namespace(), resource.name_any());
-            tracing::warn!(namespace, name, "the API server did not take the event {reason}: {}", explained(&error));
+            tracing::warn!(namespace, name, "the event {reason} is lost: too many wait for the API server");
+            self.metrics.lost_events(LostEvent::Full, 1);
         }
+    }
+}
+
+impl Publisher {
+    /// Sends events until nobody has any more to tell, and then what is left for a short time.
+    pub async fn run(mut self, finished: impl Future<Output = ()>) {
+        let mut finished = pin!(finished);
+        let mut sending = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(()) = sending.next() => {}
+                Some(event) = self.queue.recv(), if sending.len() < AT_A_TIME => sending.push(self.send(event)),
+                () = &mut finished => break,
+            }
+        }
+        self.queue.close();
+        let drain = async {
+            loop {
+                while sending.len() < AT_A_TIME
+                    && let Ok(event) = self.queue.try_recv()
+                {
+                    sending.push(self.send(event));
+                }
+                if sending.next().await.is_none() {
+                    return;
+                }
+            }
+        };
+        if timeout(DRAIN_WITHIN, drain).await.is_err() {
+            let lost = sending.len() + self.queue.len();
+            tracing::warn!(events = lost, "the API server did not take all events before the end");
+            self.metrics.lost_events(LostEvent::Ending, lost);
+        }
+    }
+
+    fn send(&self, event: Event) -> impl Future<Output = ()> + use<> {
+        let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+        async move {
+            let about = event.regarding.clone().unwrap_or_default();
+            let (namespace, name) = (about.namespace.unwrap_or_default(), about.name);
+            let reason = event.reason.clone().unwrap_or_default();
+            let events: Api<Event> = Api::namespaced(client, &namespace);
+            let lost = match timeout(SEND_WITHIN, events.create(&PostParams::default(), &event)).await {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) => {
+                    let why = explained(&error);
+                    tracing::warn!(namespace, name, "the API server did not take the event {reason}: {why}");
+                    LostEvent::Refused
+                }
+                Err(_) => {
+                    tracing::warn!(namespace, name, "the API server did not answer whether it took the event {reason}");
+                    LostEvent::Unanswered
+                }
+            };
+            metrics.lost_events(lost, 1);
+        }
+    }
+}
+
+fn event(resource: &ApiAccount, type_: &str, reason: &str, note: &str) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            // The API server cuts it to what leaves room for a random end.
+            generate_name: Some(format!("{}-", resource.name_any())),
+            ..ObjectMeta::default()
+        },
+        type_: Some(type_.to_owned()),
+        reason: Some(reason.to_owned()),
+        note: Some(cut(note, MAX_NOTE_BYTES)),
+        action: Some("Reconcile".to_owned()),
+        event_time: Some(MicroTime(Timestamp::now())),
+        regarding: Some(resource.object_ref(&())),
+        reporting_controller: Some(MANAGER.to_owned()),
+        reporting_instance: Some(MANAGER.to_owned()),
+        ..Event::default()
     }
 }
 
@@ -70,7 +167,56 @@ fn cut(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use super::*;
+    use crate::api::ApiAccountSpec;
+    use crate::telemetry::Telemetry;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+
+    fn lost(metrics: &Metrics, cause: &str) -> bool {
+        let counted = format!(r#"opsadmin_events_lost_total{{cause="{cause}"}} 0"#);
+        !metrics.text().unwrap().contains(&counted)
+    }
+
+    /// An API server that answers with the event, or never.
+    fn client(answers: bool) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            if !answers {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(Response::new(request.into_body()))
+        });
+        Client::new(service, "ns")
+    }
+
+    fn resource() -> ApiAccount {
+        let mut resource = ApiAccount::new("acme", ApiAccountSpec::default());
+        resource.metadata.namespace = Some("ns".to_owned());
+        resource
+    }
+
+    #[tokio::test]
+    async fn whatever_is_queued_at_the_end_is_sent() {
+        let (telemetry, _pulse) = Telemetry::new();
+        let metrics = &telemetry.metrics;
+        let (events, publisher) = Events::with_room_for(100, client(true), Arc::clone(metrics));
+        for _ in 0..100 {
+            events.done(&resource(), &Done::Disabled);
+        }
+        publisher.run(std::future::ready(())).await;
+        assert!(["full", "refused", "unanswered", "ending"].iter().all(|cause| !lost(metrics, cause)));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_queue_that_is_full() {
+        let (telemetry, _pulse) = Telemetry::new();
+        let (events, _publisher) = Events::with_room_for(1, client(false), Arc::clone(&telemetry.metrics));
+        events.done(&resource(), &Done::Disabled);
+        assert!(!lost(&telemetry.metrics, "full"));
+        events.done(&resource(), &Done::Disabled);
+        assert!(lost(&telemetry.metrics, "full"));
+    }
 
     #[test]
     fn a_long_note_is_cut_between_characters() {

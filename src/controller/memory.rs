@@ -1,5 +1,5 @@
-//! What the controller remembers of each resource between two looks: the status it wrote last, how often it failed, and what
-//! was looked at.
+//! What the controller remembers of each resource between two looks: the status it wrote last, how often it failed, what the
+//! watch showed, and what was tried for it.
 
 use super::declared::Declaration;
 use crate::api::{ApiAccount, ApiAccountStatus, is_later_version};
@@ -8,6 +8,10 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long what the watch has shown may be acted on without asking again whether it still holds. Less than another
+/// controller takes to find that this one is gone.
+pub(super) const FRESH: Duration = Duration::from_secs(10);
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -19,8 +23,15 @@ pub(super) struct Memory(Mutex<HashMap<ObjectRef<ApiAccount>, Entry>>);
 struct Entry {
     written: Option<Written>,
     failures: u32,
-    looked: Option<Declaration>,
     corrections: Corrections,
+    shown: Option<Shown>,
+    tried: Option<Declaration>,
+}
+
+/// What the watch showed last, and when.
+struct Shown {
+    declaration: Declaration,
+    at: Instant,
 }
 
 struct Written {
@@ -69,15 +80,43 @@ impl Memory {
         }
     }
 
-    /// The state of the resource that was looked at last, if any was.
-    pub fn looked(&self, resource: &ObjectRef<ApiAccount>) -> Option<Declaration> {
-        self.entries().get(resource)?.looked.clone()
+    /// Takes in that the watch shows the resource as it is here.
+    pub fn shows(&self, resource: &ApiAccount, now: Instant) {
+        let shown = Shown { declaration: Declaration::of(&resource.metadata), at: now };
+        self.entries().entry(ObjectRef::from_obj(resource)).or_default().shown = Some(shown);
     }
 
-    /// Takes in that the resource, as it is here, was looked at.
-    pub fn looks(&self, resource: &ApiAccount) {
-        let looked = Declaration::of(&resource.metadata);
-        self.entries().entry(ObjectRef::from_obj(resource)).or_default().looked = Some(looked);
+    /// Takes in that an attempt for the resource, as it is here, has ended in whichever way.
+    pub fn tried(&self, resource: &ApiAccount) {
+        let tried = Declaration::of(&resource.metadata);
+        if let Some(entry) = self.entries().get_mut(&ObjectRef::from_obj(resource)) {
+            entry.tried = Some(tried);
+        }
+    }
+
+    /// Whether any attempt for the resource has ended.
+    pub fn was_tried(&self, resource: &ObjectRef<ApiAccount>) -> bool {
+        self.entries().get(resource).is_some_and(|entry| entry.tried.is_some())
+    }
+
+    /// Whether the watch has just shown the resource in such a state, and nothing was tried for that state yet.
+    pub fn is_just_shown(
+        &self,
+        resource: &ObjectRef<ApiAccount>,
+        is: impl Fn(&Declaration) -> bool,
+        now: Instant,
+    ) -> bool {
+        self.entries().get(resource).is_some_and(|entry| {
+            let is_fresh = |shown: &Shown| is(&shown.declaration) && now.duration_since(shown.at) < FRESH;
+            entry.shown.as_ref().is_some_and(is_fresh) && !entry.tried.as_ref().is_some_and(is)
+        })
+    }
+
+    /// What the watch showed before counts no more: somebody else may have seen something newer.
+    pub fn doubt(&self, resource: &ObjectRef<ApiAccount>) {
+        if let Some(entry) = self.entries().get_mut(resource) {
+            entry.shown = None;
+        }
     }
 
     /// What was put back of it lately.
@@ -137,9 +176,9 @@ mod tests {
         let memory = Memory::default();
         let resource = resource("u", "10", 2);
         memory.wrote(&resource);
-        memory.looks(&resource);
+        memory.tried(&resource);
         memory.keep(|_| true);
-        assert!(memory.looked(&ObjectRef::from_obj(&resource)).is_some());
+        assert!(memory.was_tried(&ObjectRef::from_obj(&resource)));
         memory.keep(|kept| kept.name != "acme");
         assert!(memory.entries().is_empty());
     }
@@ -156,5 +195,32 @@ mod tests {
         assert_eq!(pause(5, 1.0), 300);
         memory.succeeded(&resource);
         assert_eq!(pause(1, 1.0), 1);
+    }
+
+    #[test]
+    fn only_the_first_attempt_for_what_was_just_shown_needs_no_asking() {
+        let (memory, start) = (Memory::default(), Instant::now());
+        let account = |generation| {
+            let mut account = resource("u", "1", 1);
+            account.metadata.generation = Some(generation);
+            account
+        };
+        let reference = ObjectRef::from_obj(&account(1));
+        let asks = |generation, now| {
+            let wanted = Declaration::of(&account(generation).metadata);
+            !memory.is_just_shown(&reference, |shown| *shown == wanted, now)
+        };
+        assert!(asks(1, start), "it was never shown");
+        memory.shows(&account(1), start);
+        assert!(!asks(1, start) && asks(2, start));
+        assert!(!asks(1, start + FRESH.mul_f64(0.99)));
+        assert!(asks(1, start + FRESH), "it waited too long in the queue");
+        memory.tried(&account(1));
+        memory.shows(&account(1), start);
+        assert!(asks(1, start), "an attempt was made before");
+        memory.shows(&account(2), start);
+        assert!(!asks(2, start) && asks(1, start));
+        memory.doubt(&reference);
+        assert!(asks(2, start), "somebody else was quicker");
     }
 }

@@ -3,14 +3,19 @@
 //! Nothing is decided here: [`crate::reconcile`] does that. This room turns events into calls of it, and outcomes into
 //! statuses, events and log lines.
 
+mod answers;
 mod brake;
 mod connect;
+mod contained;
 mod declared;
 mod error;
 mod events;
+mod lookout;
 mod memory;
 mod object;
 mod orphans;
+mod outage;
+mod patch;
 mod queues;
 mod release;
 mod resources;
@@ -36,6 +41,7 @@ use declared::Declared;
 use events::Events;
 use futures::future::{join_all, select};
 use kube::Client;
+use lookout::Lookout;
 use memory::Memory;
 use object::Controlled;
 use orphans::Orphans;
@@ -43,10 +49,10 @@ use queues::{Queue, Queues};
 use resources::Stores;
 use scope::Scope;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sweep::Sweeper;
 use tidy::{Tidier, Unpurgeable};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use versions::Versions;
 use waiting::Waiting;
 
@@ -98,12 +104,15 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let database: Arc<dyn AccountDatabase> =
         Arc::new(Measured { database: settings.database, metrics: Arc::clone(&metrics) });
+    let client = answers::impatient(settings.client);
     let memory = Arc::new(Memory::default());
+    let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
     let controlled = Arc::new(Controlled {
-        client: settings.client.clone(),
+        client: client.clone(),
         cluster: settings.cluster.clone(),
         connection,
-        events: Events::new(settings.client.clone()),
+        started: Instant::now(),
+        events,
         memory: Arc::clone(&memory),
         versions: Versions::default(),
         brake: Brake::new(settings.deletion_brake),
@@ -131,23 +140,25 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         journal_retention: settings.journal_retention,
         trimmed: None,
     };
+    let lookout = Lookout { controlled: Arc::clone(&controlled), database: Arc::clone(&database) };
     let connecting = connect(
         Arc::clone(&database),
         settings.keyring,
         settings.cluster,
         connect::Parts {
-            secrets: Arc::new(Cluster::new(settings.client.clone(), views)),
+            secrets: Arc::new(Cluster::new(client.clone(), views)),
             unknown_affiliate: settings.unknown_affiliate,
             surroundings: settings.surroundings,
-            declarations: Arc::new(Declared { client: settings.client.clone(), memory }),
+            declarations: Arc::new(Declared { client, memory }),
         },
         connection_sender,
     );
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&controlled), settings.concurrency, stopped.clone()));
-    // The sweeps never end by themselves: they serve the watches until those do.
-    let watching = select(Box::pin(join_all(watching)), Box::pin(sweeping.run(tidier)));
+    // Sweeps and looks never end by themselves: they serve the watches until those do.
+    let serving = futures::future::join(sweeping.run(tidier), lookout.run());
+    let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
     let stopping = async {
         let stop = std::pin::pin!(stop);
         let connecting = std::pin::pin!(connecting);
@@ -165,7 +176,15 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         stop_sender.send_replace(true);
         connected
     };
-    let (connected, _) = futures::future::join(stopping, watching).await;
+    let (finished_sender, finished) = oneshot::channel::<()>();
+    let working = async {
+        let (connected, _) = futures::future::join(stopping, watching).await;
+        drop(finished_sender);
+        connected
+    };
+    // The sender going away means that there is nothing more to tell.
+    let publishing = publisher.run(async { drop(finished.await) });
+    let (connected, ()) = futures::future::join(working, publishing).await;
     database.close().await;
     connected
 }

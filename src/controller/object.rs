@@ -2,15 +2,17 @@
 
 use super::brake::Brake;
 use super::connect::{Connection, Ready};
+use super::contained::{Panicked, contained};
 use super::events::Events;
 use super::memory::Memory;
+use super::patch::status_patch;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
 use crate::account::{ClusterId, Life};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
-use crate::reconcile::{Desired, Done, Outcome, Patience, Refusal, Verified, status};
+use crate::reconcile::{Desired, Done, Obstacle, Outcome, Patience, Refusal, Verified, status};
 use crate::secrets::said::reason;
 use crate::telemetry::Metrics;
 use jiff::{SignedDuration, Timestamp};
@@ -29,11 +31,16 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// How long to wait at most before the next try of what may pass by itself.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
+/// How long a resource whose way is blocked by what others have is left alone at most.
+const WHILE_IN_THE_WAY: Duration = Duration::from_mins(10);
+
 /// What every resource is reconciled with.
 pub(super) struct Controlled {
     pub client: Client,
     pub cluster: ClusterId,
     pub connection: watch::Receiver<Connection>,
+    /// When the controller began.
+    pub started: Instant,
     pub events: Events,
     pub memory: Arc<Memory>,
     pub versions: Versions,
@@ -61,12 +68,19 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Control
     let reference = ObjectRef::from_obj(&*resource);
     controlled.versions.begin(&reference);
     let started = Instant::now();
-    let looked = match (&resource.metadata.deletion_timestamp, has_finalizer) {
-        (Some(_), false) => Ok((Action::await_change(), None)),
-        (Some(_), true) => controlled.release(&resource).await,
-        (None, _) => controlled.apply(&resource, has_finalizer).await,
+    let work = async {
+        match (&resource.metadata.deletion_timestamp, has_finalizer) {
+            (Some(_), false) => Ok((Action::await_change(), None)),
+            (Some(_), true) => controlled.release(&resource).await,
+            (None, _) => controlled.apply(&resource, has_finalizer).await,
+        }
+    };
+    let looked = match contained(Box::pin(work)).await {
+        Ok(looked) => looked,
+        Err(Panicked) => controlled.panicked(&resource).await,
     };
     controlled.versions.end(&reference);
+    controlled.memory.tried(&resource);
     match &looked {
         Ok((_, Some(outcome))) => controlled.metrics.reconciled(outcome, started.elapsed()),
         Ok((_, None)) => {}
@@ -97,7 +111,9 @@ impl Controlled {
             return Ok((Action::await_change(), None));
         };
         let outcome = match ready {
-            Err(refusal) => Outcome::refused(refusal),
+            Err(refusal) => {
+                return self.without_database(resource, &desired.secret.at.name, refusal, previous).await;
+            }
             Ok(ready) => {
                 // Before the account is made: without it, a deletion would leave the account behind, enabled.
                 let is_made = !desired.paused && desired.management == ManagementPolicy::Enforce;
@@ -107,7 +123,8 @@ impl Controlled {
                 let known = ready.at_start.take(&desired.owner);
                 let verified = previous.as_ref().and_then(Verified::of);
                 let corrections = self.memory.corrections(resource);
-                let patience = Patience::new(&corrections, previous.as_ref(), desired.generation, Instant::now());
+                let patience = Patience::new(&corrections, previous.as_ref(), desired.generation, Instant::now())
+                    .past(previous.as_ref().and_then(|status| Obstacle::of(status, desired.generation)));
                 let looked = ready.reconciler.reconcile_with(&patience, &desired, verified.as_ref(), known);
                 let outcome = self.heed_repetition(resource, looked.await, previous.as_ref());
                 // It was there before: without it, a deletion would do to the account whatever becomes of one that has lost
@@ -176,10 +193,9 @@ impl Controlled {
             let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
             tracing::debug!(namespace, name, "{why}; nothing more is done for now");
             self.note(&namespace, &name, &outcome.done);
-            self.tell(resource, &outcome, false).await;
+            self.tell(resource, &outcome, false);
             return Ok((self.later(resource, LONGEST_WAIT), None));
         }
-        self.memory.looks(resource);
         let now = Timestamp::now();
         let status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
@@ -188,7 +204,7 @@ impl Controlled {
         let is_new = previous.as_ref() != Some(&status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
-        self.tell(resource, &outcome, is_new_refusal && written.is_ok()).await;
+        self.tell(resource, &outcome, is_new_refusal && written.is_ok());
         written?;
         let version = outcome.account.as_ref().map(|account| account.version);
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
@@ -196,6 +212,10 @@ impl Controlled {
             Some(Refusal::DeletionHeld { .. }) if changed_again => Action::requeue(Duration::ZERO),
             Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
                 Action::await_change()
+            }
+            // Whoever brings it about is heard of, and all that wait are looked for together.
+            Some(refusal) if refusal.obstacle().is_some() => {
+                Action::requeue(WHILE_IN_THE_WAY.mul_f64(0.5 + rand::random::<f64>() / 2.0))
             }
             Some(Refusal::RepeatedDrift { .. }) if changed_again => Action::requeue(Duration::ZERO),
             Some(Refusal::RepeatedDrift { .. }) => outcome
@@ -223,16 +243,16 @@ impl Controlled {
         }
     }
 
-    pub(super) async fn tell(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
+    pub(super) fn tell(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         for done in &outcome.done {
-            self.events.done(resource, done).await;
+            self.events.done(resource, done);
         }
         if let Some(refusal) = &outcome.refusal
             && is_new_refusal
         {
             tracing::warn!(namespace, name, reason = %refusal.reason(), "{refusal}");
-            self.events.refused(resource, refusal).await;
+            self.events.refused(resource, refusal);
         }
     }
 
@@ -259,14 +279,16 @@ impl Controlled {
         Ok(())
     }
 
-    async fn patch_status(&self, resource: &ApiAccount, status: &ApiAccountStatus) -> Result<(), kube::Error> {
-        // A resource may have been made again under its name. The API server compares no UID of a status, but tests what it
-        // is told to.
-        let patch = json!([
-            { "op": "test", "path": "/metadata/uid", "value": resource.metadata.uid },
-            { "op": "add", "path": "/status", "value": status },
-        ]);
-        let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(kube::Error::SerdeError)?);
+    pub(super) async fn patch_status(
+        &self,
+        resource: &ApiAccount,
+        status: &ApiAccountStatus,
+    ) -> Result<(), kube::Error> {
+        let has_status = self.memory.status(resource).is_some();
+        let patch = status_patch(resource.metadata.uid.as_deref(), has_status, status)
+            .and_then(serde_json::from_value)
+            .map_err(kube::Error::SerdeError)?;
+        let patch = Patch::Json::<()>(patch);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let written = self.api(resource).patch_status(&resource.name_any(), &params, &patch).await?;
         self.memory.wrote(&written);

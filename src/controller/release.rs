@@ -51,7 +51,7 @@ impl Controlled {
             Err(_) if self.was_held(resource) && self.judge(resource, None) == Verdict::Held => {
                 return Ok((Action::await_change(), None));
             }
-            Err(refusal) => Outcome::refused(refusal),
+            Err(refusal) => return self.without_database(resource, "", refusal, status).await,
             Ok(ready) => match self.verdict(resource, &belonging.owner, &ready).await {
                 Ok(Verdict::LetGo) => ready.reconciler.release(going, policy).await,
                 Ok(Verdict::Held) => {
@@ -65,9 +65,8 @@ impl Controlled {
         if outcome.refusal.is_some() {
             return self.report(resource, "", outcome, status).await;
         }
-        self.memory.looks(resource);
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
-        self.tell(resource, &outcome, false).await;
+        self.tell(resource, &outcome, false);
         self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         self.brake.deleted(&ObjectRef::from_obj(resource), Instant::now());
         // Before the watch shows that it is gone: what is held then was let go by nobody.

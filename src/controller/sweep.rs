@@ -24,8 +24,8 @@ use tokio::time::{Instant as Due, sleep_until};
 /// The shortest time from one sweep to the next, however often the database says that anything may have changed.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How soon to sweep again after one that failed, or while any resource waits for the database: what it should have found is
-/// still to be found.
+/// How soon to sweep again after one that failed: what it should have found is still to be found. And how soon to ask whether
+/// the database answers, while any resource waits for that.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Looks for changes by others.
@@ -55,12 +55,14 @@ impl Sweeper {
         let mut last = Swept::Done;
         let mut swept = Due::now();
         let mut due = swept + self.pause(last);
+        let mut probe = swept;
         loop {
             tokio::select! {
                 Some(changed) = news.next() => match changed {
                     Changed::Account { owner, version } => self.hear(&ready, &owner, version),
                     Changed::Anything => {
                         self.controlled.waiting.answered(Instant::now());
+                        self.controlled.waiting.stir();
                         due = due.min(swept + SHORTEST_PAUSE);
                     }
                     Changed::Silence { reason } => tracing::warn!(
@@ -69,8 +71,23 @@ impl Sweeper {
                         "the account database tells nobody of changes; those by others are found by the sweep alone",
                     ),
                 },
-                // Somebody has to find out when the database answers again, and one query does so for all.
-                () = self.controlled.waiting.began() => due = due.min(Due::now() + self.pause(last)),
+                () = self.controlled.waiting.began() => {
+                    if probe <= Due::now() {
+                        probe = Due::now() + spread(AFTER_FAILURE);
+                    }
+                }
+                // Somebody has to find out when the database answers again, and one query does so for all. Often it does all
+                // the time, and one row is locked: that is no reason to sweep.
+                () = sleep_until(probe), if last != Swept::Failed && self.controlled.waiting.is_for_database() => {
+                    match self.database.answers().await {
+                        Ok(()) => self.controlled.waiting.answered(Instant::now()),
+                        Err(error) => {
+                            tracing::debug!(%error, "the account database does not answer yet");
+                            due = due.min(Due::now());
+                        }
+                    }
+                    probe = Due::now() + spread(AFTER_FAILURE);
+                }
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
                     self.controlled.metrics.swept(last, Timestamp::now());
@@ -84,18 +101,13 @@ impl Sweeper {
         }
     }
 
-    /// Never the same for two controllers that were started together, and never longer than was asked for.
     fn pause(&self, last: Swept) -> Duration {
-        let longest = if last == Swept::Failed || self.controlled.waiting.is_for_database() {
-            self.interval.min(AFTER_FAILURE)
-        } else {
-            self.interval
-        };
-        longest.mul_f64(0.8 + 0.2 * rand::random::<f64>())
+        spread(if last == Swept::Failed { self.interval.min(AFTER_FAILURE) } else { self.interval })
     }
 
     fn hear(&self, ready: &Ready, owner: &Owner, version: Option<Version>) {
         if owner.cluster != self.controlled.cluster {
+            self.controlled.waiting.stir();
             return;
         }
         ready.at_start.hear(owner, version);
@@ -103,6 +115,7 @@ impl Sweeper {
         if self.controlled.versions.hear(&resource, version) {
             tracing::debug!(%resource, "somebody else changed the account");
             self.queues.send(&resource);
+            self.controlled.waiting.stir();
         }
     }
 
@@ -137,6 +150,11 @@ impl Sweeper {
         }
         Swept::Done
     }
+}
+
+/// Never the same for two controllers that were started together, and never longer than was asked for.
+fn spread(longest: Duration) -> Duration {
+    longest.mul_f64(0.8 + 0.2 * rand::random::<f64>())
 }
 
 fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {

@@ -67,7 +67,7 @@ impl Tidier {
         // Who was looked at has taken the account, or will not.
         ready.at_start.keep(|owner| {
             let resource = resource(owner);
-            is_there(&resource) && self.controlled.memory.looked(&resource).is_none()
+            is_there(&resource) && !self.controlled.memory.was_tried(&resource)
         });
         self.controlled.memory.keep(is_there);
     }

@@ -1,13 +1,16 @@
-//! Resources that wait for what others have to bring about: the database's return, a name, or the lists of all namespaces.
+//! Resources that wait for what others have to bring about: the database's return, a name, an affiliate, or the lists of all
+//! namespaces.
 //! Each is looked at when that has come, however long its pause after so many failures would last.
 //!
 //! Looking is all that this asks for: the work queue bounds how many do so at a time.
 
 use super::queues::Queues;
-use crate::account::{Field, FieldChange};
+use crate::account::{AccountName, AffiliateName, Field, FieldChange};
 use crate::api::ApiAccount;
+use crate::database::{InTheWay, NameHolder};
 use crate::reconcile::{Done, Outcome, Refusal};
 use kube::runtime::reflector::ObjectRef;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,41 +27,91 @@ type Resource = ObjectRef<ApiAccount>;
 pub(super) struct Waiting {
     queues: Queues,
     began: Notify,
+    obstructed: Notify,
+    stirred: Notify,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// What each waits for, to find it in the maps below.
+    waits: HashMap<Resource, Wait>,
     database: HashSet<Resource>,
-    names: HashMap<String, HashSet<Resource>>,
+    names: HashMap<String, Named>,
+    affiliates: HashMap<AffiliateName, HashSet<Resource>>,
     lists: HashSet<Resource>,
     /// When those that waited for the database were woken, and how long not to do so again.
     woken: Option<(Instant, Duration)>,
 }
 
+enum Wait {
+    Database,
+    Name(String),
+    Affiliate(AffiliateName),
+    Lists,
+}
+
+/// Those who wait for one name.
+struct Named {
+    name: AccountName,
+    /// Who had it at the last look.
+    seen: Option<NameHolder>,
+    /// Each, and whether it could take the account over if no resource declared that.
+    waiting: HashMap<Resource, bool>,
+}
+
 impl Waiting {
     /// Nobody waits yet; these have them looked at.
     pub fn new(queues: Queues) -> Self {
-        Self { queues, began: Notify::new(), state: Mutex::default() }
+        Self {
+            queues,
+            began: Notify::new(),
+            obstructed: Notify::new(),
+            stirred: Notify::new(),
+            state: Mutex::default(),
+        }
     }
 
     /// Takes in what came of a resource: what it waits for now, and what others may no longer have to wait for.
     pub fn hear(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
         self.forget(resource);
-        if let Some(Refusal::Database(error)) = &outcome.refusal
-            && error.is_away()
-        {
-            self.state().database.insert(resource.clone());
-            self.began.notify_one();
-        }
-        if let Some(name) = outcome.refusal.as_ref().and_then(Refusal::waits_for) {
-            let waiting = key(&format!("{:?}", name.as_str()));
-            self.state().names.entry(waiting).or_default().insert(resource.clone());
+        match &outcome.refusal {
+            Some(Refusal::Database(error)) if error.is_away() => {
+                let mut state = self.state();
+                state.database.insert(resource.clone());
+                state.waits.insert(resource.clone(), Wait::Database);
+                drop(state);
+                self.began.notify_one();
+            }
+            Some(Refusal::UnknownAffiliate { affiliate }) => {
+                let mut state = self.state();
+                state.affiliates.entry(affiliate.clone()).or_default().insert(resource.clone());
+                state.waits.insert(resource.clone(), Wait::Affiliate(affiliate.clone()));
+                drop(state);
+                self.obstructed.notify_one();
+            }
+            Some(refusal) => {
+                if let Some(name) = refusal.waits_for() {
+                    self.for_name(resource, name, matches!(refusal, Refusal::OwnedElsewhere { .. }));
+                }
+            }
+            None => {}
         }
         self.let_go(outcome);
         if outcome.account.is_some() && !matches!(outcome.refusal, Some(Refusal::Database(_))) {
             self.answered(now);
         }
+    }
+
+    fn for_name(&self, resource: &Resource, name: &AccountName, could_adopt: bool) {
+        let waits_for = key(&format!("{:?}", name.as_str()));
+        let mut state = self.state();
+        let nobody = || Named { name: name.clone(), seen: None, waiting: HashMap::new() };
+        let named = state.names.entry(waits_for.clone()).or_insert_with(nobody);
+        named.waiting.insert(resource.clone(), could_adopt);
+        state.waits.insert(resource.clone(), Wait::Name(waits_for));
+        drop(state);
+        self.obstructed.notify_one();
     }
 
     /// Takes in that the database has answered.
@@ -74,11 +127,10 @@ impl Waiting {
         };
         state.woken = Some((now, pause));
         let woken = std::mem::take(&mut state.database);
+        state.waits.retain(|_, wait| !matches!(wait, Wait::Database));
         drop(state);
         tracing::debug!(resources = woken.len(), "the account database answers again");
-        for resource in &woken {
-            self.queues.send(resource);
-        }
+        self.wake(woken);
     }
 
     /// Takes in which names an outcome has left to others.
@@ -92,24 +144,72 @@ impl Waiting {
             _ => None,
         });
         for name in freed {
-            let woken = self.state().names.remove(&key(name));
-            for resource in woken.iter().flatten() {
-                self.queues.send(resource);
+            let mut state = self.state();
+            let named = state.names.remove(&key(name));
+            let woken: Vec<_> = named.into_iter().flat_map(|named| named.waiting.into_keys()).collect();
+            for resource in &woken {
+                state.waits.remove(resource);
             }
+            drop(state);
+            self.wake(woken);
+        }
+    }
+
+    /// The names and affiliates that are waited for.
+    pub fn obstacles(&self) -> (Vec<AccountName>, Vec<AffiliateName>) {
+        let state = self.state();
+        let names = state.names.values().map(|named| named.name.clone()).collect();
+        (names, state.affiliates.keys().cloned().collect())
+    }
+
+    /// Takes in what the database says of these names and affiliates, and wakes whoever may now get on: its name is free, or
+    /// has another holder, or its account could be taken over.
+    pub fn looked_up(&self, names: &[AccountName], affiliates: &[AffiliateName], found: &InTheWay) {
+        let mut state = self.state();
+        let mut woken = Vec::new();
+        for name in names {
+            let Some(group) = state.names.get_mut(&key(&format!("{:?}", name.as_str()))) else { continue };
+            let holder = found.names.get(&name.comparable());
+            let is_news = holder.is_none() || group.seen.as_ref().is_some_and(|seen| Some(seen) != holder);
+            let is_undeclared = holder.is_some_and(|holder| !holder.is_declared);
+            group.seen = holder.cloned();
+            let gets_on = |could_adopt: bool| is_news || (could_adopt && is_undeclared);
+            let waiting = group.waiting.iter().filter(|(_, could_adopt)| gets_on(**could_adopt));
+            woken.extend(waiting.map(|(resource, _)| resource.clone()));
+        }
+        for affiliate in affiliates.iter().filter(|affiliate| found.affiliates.contains(affiliate.as_str())) {
+            woken.extend(state.affiliates.get(affiliate).into_iter().flatten().cloned());
+        }
+        for resource in &woken {
+            state.forget(resource);
+        }
+        drop(state);
+        self.wake(woken);
+    }
+
+    fn wake(&self, woken: impl IntoIterator<Item = Resource>) {
+        for resource in woken {
+            self.queues.send(&resource);
         }
     }
 
     /// This one waits until every namespace has been listed.
     pub fn for_lists(&self, resource: &Resource) {
-        self.state().lists.insert(resource.clone());
+        let mut state = self.state();
+        state.forget(resource);
+        state.lists.insert(resource.clone());
+        state.waits.insert(resource.clone(), Wait::Lists);
     }
 
     /// Takes in that every namespace has been listed.
     pub fn listed(&self) {
-        let woken = std::mem::take(&mut self.state().lists);
+        let mut state = self.state();
+        let woken = std::mem::take(&mut state.lists);
         for resource in &woken {
-            self.queues.send(resource);
+            state.waits.remove(resource);
         }
+        drop(state);
+        self.wake(woken);
     }
 
     /// Done when a resource begins to wait for the database, or did so since the last time.
@@ -122,31 +222,64 @@ impl Waiting {
         !self.state().database.is_empty()
     }
 
+    /// Done when a resource begins to wait for a name or an affiliate, or did so since the last time.
+    pub async fn obstructed(&self) {
+        self.obstructed.notified().await;
+    }
+
+    /// Somebody else has changed an account: a name may be free.
+    pub fn stir(&self) {
+        self.stirred.notify_one();
+    }
+
+    /// Done when somebody else changes an account, or did so since the last time.
+    pub async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
     /// The resource is gone, or about to be looked at.
     pub fn forget(&self, resource: &Resource) {
-        let mut state = self.state();
-        state.database.remove(resource);
-        state.lists.remove(resource);
-        state.names.retain(|_, waiting| {
-            waiting.remove(resource);
-            !waiting.is_empty()
-        });
+        self.state().forget(resource);
     }
 
     /// Forgets the resources that are not there any more, also where no watch has told of the end of one.
     pub fn keep(&self, is_there: impl Fn(&Resource) -> bool) {
         let mut state = self.state();
-        state.database.retain(&is_there);
-        state.lists.retain(&is_there);
-        state.names.retain(|_, waiting| {
-            waiting.retain(&is_there);
-            !waiting.is_empty()
-        });
+        let gone: Vec<_> = state.waits.keys().filter(|resource| !is_there(resource)).cloned().collect();
+        for resource in &gone {
+            state.forget(resource);
+        }
     }
 
     /// A panic elsewhere cannot leave the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget(&mut self, resource: &Resource) {
+        match self.waits.remove(resource) {
+            Some(Wait::Database) => _ = self.database.remove(resource),
+            Some(Wait::Lists) => _ = self.lists.remove(resource),
+            Some(Wait::Name(name)) => {
+                if let Entry::Occupied(mut named) = self.names.entry(name) {
+                    named.get_mut().waiting.remove(resource);
+                    if named.get().waiting.is_empty() {
+                        named.remove();
+                    }
+                }
+            }
+            Some(Wait::Affiliate(affiliate)) => {
+                if let Entry::Occupied(mut waiting) = self.affiliates.entry(affiliate) {
+                    waiting.get_mut().remove(resource);
+                    if waiting.get().is_empty() {
+                        waiting.remove();
+                    }
+                }
+            }
+            None => {}
+        }
     }
 }
 
@@ -162,7 +295,7 @@ fn key(quoted: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::AccountName;
+    use crate::account::Version;
     use crate::controller::queues::Queue;
     use crate::controller::scope::Scope;
     use crate::database::DatabaseError;
@@ -250,5 +383,56 @@ mod tests {
         };
         waiting.hear(&resource("holder"), &restored, now);
         assert_eq!(woken(&mut receiver), ["wants"]);
+    }
+
+    fn holder(version: i64, is_declared: bool) -> NameHolder {
+        NameHolder { id: "id".to_owned(), version: Version(version), is_declared }
+    }
+
+    /// Answers the names that are waited for with this holder.
+    fn look(waiting: &Waiting, holder: Option<&NameHolder>) {
+        let (names, affiliates) = waiting.obstacles();
+        let held = |name: &AccountName| Some((name.comparable(), holder.cloned()?));
+        let found = InTheWay { names: names.iter().filter_map(held).collect(), ..InTheWay::default() };
+        waiting.looked_up(&names, &affiliates, &found);
+    }
+
+    #[test]
+    fn one_look_for_all_wakes_whoever_may_get_on() {
+        let (waiting, mut receiver) = waiting();
+        let now = Instant::now();
+        let name = || AccountName::parse("Acme").unwrap();
+        let elsewhere = || Outcome::refused(Refusal::OwnedElsewhere { name: name(), holder: "b".to_owned() });
+        waiting.hear(&resource("wants"), &taken("acme"), now);
+        waiting.hear(&resource("adopts"), &elsewhere(), now);
+        look(&waiting, Some(&holder(1, true)));
+        look(&waiting, Some(&holder(1, true)));
+        assert_eq!(woken(&mut receiver), [""; 0], "nothing has changed");
+        look(&waiting, Some(&holder(2, true)));
+        assert_eq!(woken(&mut receiver), ["adopts", "wants"]);
+        assert_eq!(waiting.obstacles(), (Vec::new(), Vec::new()), "whoever is looked at waits no more");
+        waiting.hear(&resource("wants"), &taken("acme"), now);
+        waiting.hear(&resource("adopts"), &elsewhere(), now);
+        look(&waiting, Some(&holder(3, false)));
+        assert_eq!(woken(&mut receiver), ["adopts"]);
+        look(&waiting, None);
+        assert_eq!(woken(&mut receiver), ["wants"]);
+    }
+
+    #[test]
+    fn an_affiliate_that_is_added_wakes_those_who_name_it() {
+        let (waiting, mut receiver) = waiting();
+        let affiliate = |name: &str| AffiliateName::parse(name).unwrap();
+        for name in ["North", "South"] {
+            let refusal = Refusal::UnknownAffiliate { affiliate: affiliate(name) };
+            waiting.hear(&resource(name), &Outcome::refused(refusal), Instant::now());
+        }
+        let (names, affiliates) = waiting.obstacles();
+        assert_eq!((names.len(), affiliates.len()), (0, 2));
+        let found = InTheWay { affiliates: ["North".to_owned()].into(), ..InTheWay::default() };
+        waiting.looked_up(&names, &affiliates, &found);
+        assert_eq!(woken(&mut receiver), ["North"]);
+        waiting.forget(&resource("South"));
+        assert_eq!(waiting.obstacles().1, []);
     }
 }

@@ -1,5 +1,6 @@
 //! The watches of one scope (a namespace, or the whole cluster), and the work queue that they feed.
 
+use super::answers::WATCH_SECONDS;
 use super::connect::Connection;
 use super::object::{Controlled, on_error, reconcile};
 use super::queues::Queue;
@@ -20,6 +21,7 @@ use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
@@ -65,14 +67,20 @@ async fn reconcile_accounts(
     let (reader, writer) = reflector::store();
     controlled.stores.add(scope.clone(), reader.clone());
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
-    let memory = Arc::clone(&controlled);
+    let (memory, known) = (Arc::clone(&controlled), Arc::clone(&controlled));
     let mut trouble = scope.trouble("ApiAccount", Arc::clone(&controlled.metrics));
-    let accounts = watcher(scope.api::<Shown<ApiAccount>>(&controlled.client), watcher::Config::default())
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let accounts = watcher(scope.api::<Shown<ApiAccount>>(&controlled.client), config)
         .map(Shown::of)
         .inspect(move |event| trouble.tell(event))
         .default_backoff()
         .modify(|account| account.managed_fields_mut().clear())
         .reflect(writer)
+        .inspect(move |event| {
+            if let Ok(Event::Apply(account) | Event::InitApply(account)) = event {
+                known.memory.shows(account, Instant::now());
+            }
+        })
         .inspect(move |event| match event {
             // Known before any deletion is looked at, so that a restart lets none go in its place.
             Ok(Event::InitApply(account)) if awaits_confirmation(account) => {
@@ -146,7 +154,7 @@ async fn watch_secrets(
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
     listing: &watch::Sender<Listing>,
 ) {
-    let config = watcher::Config::default().labels(ACCOUNT_LABEL);
+    let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS);
     let api: Api<Shown<PartialObjectMeta<Secret>>> = scope.api(&controlled.client);
     let mut trouble = scope.trouble("Secret", Arc::clone(&controlled.metrics));
     let events = watcher(api, config).map(Shown::of).inspect(move |event| trouble.tell(event)).default_backoff();

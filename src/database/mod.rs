@@ -9,6 +9,7 @@ mod changes;
 mod effect;
 mod error;
 mod held_keyring;
+mod in_the_way;
 mod journal;
 mod kept;
 mod keyring;
@@ -25,6 +26,7 @@ pub use address::{Address, open, open_as_found, open_existing, open_to_look, ope
 pub use changes::Changed;
 pub use error::DatabaseError;
 pub use held_keyring::HeldKeyring;
+pub use in_the_way::{InTheWay, NameHolder};
 pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use kept::NotKept;
 pub use keyring::{Keyring, KeyringError};
@@ -33,8 +35,8 @@ pub use rehearsal::Rehearsal;
 pub use schema::Schema;
 
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings, StoredKey,
-    SuspensionReason, Version,
+    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings,
+    StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -77,11 +79,29 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// As [`Self::list_by_cluster`].
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError>;
 
+    /// Of these names those that an account has, and of these affiliates those that OpsAdmin knows, in one read that reads
+    /// little else.
+    async fn in_the_way(&self, names: &[AccountName], affiliates: &[AffiliateName]) -> Result<InTheWay, DatabaseError> {
+        let holders = if names.is_empty() { Vec::new() } else { self.find_holders(names, &[]).await? };
+        let known = if affiliates.is_empty() { BTreeSet::new() } else { self.affiliates().await? };
+        Ok(InTheWay::among(&holders, &known, affiliates))
+    }
+
+    /// Whether it answers at all.
+    async fn answers(&self) -> Result<(), DatabaseError> {
+        self.pending_migrations().await.map(drop)
+    }
+
     /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
     ///
     /// # Errors
     /// [`DatabaseError::Inconsistent`] if one of them cannot be read; [`Self::find_by_owner`] still answers for the others.
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError>;
+
+    /// The same, with the reason in place of each account that cannot be read.
+    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        Ok(self.list_by_cluster(cluster).await?.into_iter().map(Ok).collect())
+    }
 
     /// The version of every account owned by a resource of this cluster, wherever it is in its life, in one read that
     /// reads nothing else of them.

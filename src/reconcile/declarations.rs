@@ -4,6 +4,7 @@
 //! Without asking, each would undo what the other did: a revocation, a rotation, a new account.
 
 use super::Desired;
+use crate::account::Owner;
 use crate::secrets::Belonging;
 use async_trait::async_trait;
 use thiserror::Error;
@@ -22,6 +23,10 @@ pub trait Declarations: Send + Sync {
     /// # Errors
     /// [`Unconfirmed`] if it is not so, or if there is no telling.
     async fn still_going(&self, resource: &Belonging) -> Result<(), Unconfirmed>;
+
+    /// Takes in that somebody else changed this owner's account or Secret while it was worked on. Whoever did may have seen a
+    /// newer declaration, so the next answer must not rest on what was seen before.
+    fn doubt(&self, _owner: &Owner) {}
 }
 
 /// What was read may no longer be so: nothing may be changed for it.

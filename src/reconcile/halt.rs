@@ -1,6 +1,7 @@
 //! Why an attempt ended early, and how often to make another.
 
-use super::{Desired, Outcome, Refusal};
+use super::{Declarations, Desired, Outcome, Refusal};
+use crate::account::Owner;
 use crate::database::DatabaseError;
 
 /// How often to observe anew: after each step that changes what comes next, or when others change the same things, and
@@ -9,8 +10,10 @@ pub(super) const ATTEMPTS: usize = 8;
 
 /// Why an attempt ended early.
 pub(super) enum Halt {
-    /// Somebody else was quicker, or what was done changes the rest: observe anew.
+    /// What was done changes the rest: observe anew.
     LookAgain,
+    /// Somebody else was quicker: observe anew, and ask whether the declaration still holds.
+    Overtaken,
     /// It cannot be done.
     Refused(Refusal),
 }
@@ -25,8 +28,8 @@ impl Halt {
 impl<E: Into<Refusal>> From<E> for Halt {
     fn from(error: E) -> Self {
         match error.into() {
-            Refusal::Database(DatabaseError::Conflict) => Self::LookAgain,
-            Refusal::Secret(error) if error.is_race() => Self::LookAgain,
+            Refusal::Database(DatabaseError::Conflict) => Self::Overtaken,
+            Refusal::Secret(error) if error.is_race() => Self::Overtaken,
             refusal => Self::Refused(refusal),
         }
     }
@@ -34,7 +37,12 @@ impl<E: Into<Refusal>> From<E> for Halt {
 
 impl Outcome {
     /// Takes in how an attempt ended, and answers whether that was the last.
-    pub(super) fn takes_in(&mut self, attempt: Result<(), Halt>) -> bool {
+    pub(super) fn takes_in(
+        &mut self,
+        attempt: Result<(), Halt>,
+        declarations: &dyn Declarations,
+        owner: &Owner,
+    ) -> bool {
         match attempt {
             Ok(()) => true,
             Err(Halt::Refused(refusal)) => {
@@ -42,6 +50,10 @@ impl Outcome {
                 true
             }
             Err(Halt::LookAgain) => false,
+            Err(Halt::Overtaken) => {
+                declarations.doubt(owner);
+                false
+            }
         }
     }
 }

@@ -402,6 +402,11 @@ pub enum Refusal {
     /// The system has no randomness to make keys from.
     #[error("the system gave no randomness to make keys from: {0}")]
     NoRandomness(String),
+    /// The work on the resource panicked.
+    #[error(
+        "the controller failed over this resource, which is a bug in opsadmin; account and Secret may be half as declared, and it is tried again. Please report it with the controller's log"
+    )]
+    Panicked,
     /// Others kept changing the same account.
     #[error("others keep changing this account or its Secret; trying again")]
     Contended,
@@ -432,6 +437,7 @@ impl Refusal {
             Self::NoRandomness(_) => Reason::NoRandomness,
             Self::Contended | Self::Unconfirmed(_) => Reason::Contended,
             Self::Secret(_) => Reason::SecretUnavailable,
+            Self::Panicked => Reason::InternalError,
             Self::Database(_) => Reason::DatabaseUnavailable,
         }
     }
@@ -489,7 +495,7 @@ impl Refusal {
                 )
             }
             Self::Database(error) => !error.is_retryable(),
-            Self::NoRandomness(_) | Self::Contended | Self::Unconfirmed(_) => false,
+            Self::NoRandomness(_) | Self::Panicked | Self::Contended | Self::Unconfirmed(_) => false,
         }
     }
 }

@@ -80,7 +80,7 @@ impl Reconciler {
         let mut known = known;
         for _ in 0..ATTEMPTS {
             let attempt = self.attempt(patience, desired, verified, known.take(), &mut outcome).await;
-            if outcome.takes_in(attempt) {
+            if outcome.takes_in(attempt, self.declarations.as_ref(), &desired.owner) {
                 return outcome;
             }
         }
@@ -117,6 +117,9 @@ impl Reconciler {
                     return self.tell_drift(&plan, desired, now, outcome).await;
                 }
                 let (plan, left) = leave(plan, patience, desired, observed.account.as_ref());
+                if let Some(obstacle) = patience.obstacle {
+                    self.look_for(obstacle, &plan, desired, &observed, outcome).await?;
+                }
                 self.execute(&plan, desired, &observed, verified, outcome).await?;
                 let is_due = |account: &Account| why_rotate(&desired.rotation, account, now).is_some();
                 // Its Secret is known to be its own only now.
@@ -133,6 +136,9 @@ impl Reconciler {
                 // Its keys stay as they are, so the Secret has no say in who may use them from where.
                 let observed = Observed { account, secret: ObservedSecret::Verified, strays: Vec::new() };
                 let plan = plan(desired, &observed, now);
+                if let Some(obstacle) = patience.obstacle {
+                    self.look_for(obstacle, &plan, desired, &observed, outcome).await?;
+                }
                 outcome.account = Some(self.execute_account(&plan.account, desired, &observed, outcome).await?.0);
                 Err(Halt::Refused(refusal))
             }
@@ -254,7 +260,7 @@ impl Reconciler {
             Err(DatabaseError::NameTaken { name }) => {
                 return Err(match self.database.find_by_name(&name).await? {
                     Some(taken) => self.adopt_or_refuse(&taken, name, desired, observed, outcome).await?,
-                    None => Halt::LookAgain,
+                    None => Halt::Overtaken,
                 });
             }
             Err(DatabaseError::UnknownAffiliate { affiliate }) => {

@@ -75,7 +75,7 @@ impl Reconciler {
                 DeletionPolicy::Delete => self.delete(going, &mut outcome).await,
                 DeletionPolicy::Retain => self.retain(going, &mut outcome).await,
             };
-            if outcome.takes_in(attempt) {
+            if outcome.takes_in(attempt, self.declarations.as_ref(), &going.resource.owner) {
                 return outcome;
             }
         }
@@ -89,7 +89,7 @@ impl Reconciler {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
             let attempt = self.keep_secret(going, verified, &mut outcome).await;
-            if outcome.takes_in(attempt) {
+            if outcome.takes_in(attempt, self.declarations.as_ref(), &going.resource.owner) {
                 return outcome;
             }
         }

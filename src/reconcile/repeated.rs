@@ -4,7 +4,7 @@
 //! fight over a row or a Secret do not fill the journal, the events and the API server. What lets in more than is declared is
 //! never left longer than [`LONGEST_OPEN`]: a wait must not be a way to widen access.
 
-use super::{AccountPlan, Desired, Done, Outcome, Plan, SecretPlan};
+use super::{AccountPlan, Desired, Done, Obstacle, Outcome, Plan, SecretPlan};
 use crate::account::{Account, StoredSettings};
 use crate::api::{ApiAccountStatus, Reason, condition};
 use std::collections::BTreeMap;
@@ -76,10 +76,12 @@ impl Corrections {
     }
 }
 
-/// What one look knows of the corrections before it.
+/// What one look knows of those before it.
 #[derive(Debug, Default)]
 pub struct Patience<'a> {
     before: Option<Before<'a>>,
+    /// What was in the way the last time.
+    pub(super) obstacle: Option<Obstacle>,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,14 @@ impl<'a> Patience<'a> {
     ) -> Self {
         let known = previous.filter(|status| was_reconciled(status, generation));
         let key = known.and_then(|status| right_key(status, generation));
-        Self { before: known.map(|_| Before { corrections, key, now }) }
+        Self { before: known.map(|_| Before { corrections, key, now }), obstacle: None }
+    }
+
+    /// The same for one that was refused the last time because of this obstacle. Whether it is still there is read before
+    /// anything is tried, so that whoever waits for it neither makes keys nor writes rows in vain.
+    #[must_use]
+    pub fn past(self, obstacle: Option<Obstacle>) -> Self {
+        Self { obstacle, ..self }
     }
 
     /// How long the account is left as it is, and which of its fields are wrong.

@@ -111,7 +111,7 @@ fn conditions(
 /// False: it is known not to be as declared. Unknown: nobody looked, or the database did not say.
 fn ready_status(refusal: &Refusal) -> &'static str {
     match refusal.reason() {
-        Reason::DatabaseUnavailable | Reason::Contended | Reason::Paused => "Unknown",
+        Reason::DatabaseUnavailable | Reason::Contended | Reason::Paused | Reason::InternalError => "Unknown",
         _ => "False",
     }
 }

@@ -1,8 +1,8 @@
 //! An account database that is watched while it is used: whether it answers, and what goes wrong with it.
 
 use super::Metrics;
-use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Purged};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, InTheWay, IsDeclared, Purged};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -51,8 +51,20 @@ impl AccountDatabase for Measured {
         self.count(self.database.find_holders(names, api_keys).await)
     }
 
+    async fn in_the_way(&self, names: &[AccountName], affiliates: &[AffiliateName]) -> Result<InTheWay, DatabaseError> {
+        self.count(self.database.in_the_way(names, affiliates).await)
+    }
+
+    async fn answers(&self) -> Result<(), DatabaseError> {
+        self.count(self.database.answers().await)
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.count(self.database.list_by_cluster(cluster).await)
+    }
+
+    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        self.count(self.database.list_readable(cluster).await)
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {

@@ -53,6 +53,7 @@ pub struct Metrics {
     orphans: Family<Labels<0>, Gauge>,
     unpurgeable: Gauge,
     watch_errors: Counters<1>,
+    events_lost: Counters<1>,
 }
 
 /// What a sweep came to.
@@ -74,6 +75,32 @@ impl Swept {
             Self::Done => "done",
             Self::Empty => "empty",
             Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why an event was not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostEvent {
+    /// Too many waited for the API server.
+    Full,
+    /// The API server refused it.
+    Refused,
+    /// The API server did not answer.
+    Unanswered,
+    /// The controller ended before it was sent.
+    Ending,
+}
+
+impl LostEvent {
+    const ALL: [Self; 4] = [Self::Full, Self::Refused, Self::Unanswered, Self::Ending];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+            Self::Ending => "ending",
         }
     }
 }
@@ -102,6 +129,7 @@ impl Metrics {
         let (help, last) = ("When a sweep last looked over every account", last_sweep.clone());
         registry.register_with_unit("last_sweep_timestamp", help, Unit::Seconds, last);
         let watch_errors = add(&mut registry, "watch_errors", "Failures of watches, each of which is tried again");
+        let events_lost = add(&mut registry, "events_lost", "Events about ApiAccounts that were not told");
         let metrics = Self {
             registry,
             reconciles,
@@ -116,6 +144,7 @@ impl Metrics {
             orphans,
             unpurgeable,
             watch_errors,
+            events_lost,
         };
         metrics.begin();
         metrics
@@ -131,6 +160,7 @@ impl Metrics {
         begin(&self.database_errors, "kind", DATABASE_ERRORS);
         begin(&self.sweeps, "result", Swept::ALL.map(Swept::as_str));
         begin(&self.watch_errors, "kind", WATCHED);
+        begin(&self.events_lost, "cause", LostEvent::ALL.map(LostEvent::as_str));
     }
 
     /// A look at a resource has ended, and its status is written.
@@ -203,6 +233,11 @@ impl Metrics {
         self.watch_errors.get_or_create(&[("kind", kind)]).inc();
     }
 
+    /// So many events were not told.
+    pub fn lost_events(&self, cause: LostEvent, count: usize) {
+        self.events_lost.get_or_create(&[("cause", cause.as_str())]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
     /// All of it, as `OpenMetrics` text.
     ///
     /// # Errors
@@ -239,7 +274,8 @@ fn begin<const N: usize>(counters: &Counters<1>, label: &'static str, values: [&
 /// What a look can come to, but for what is rare enough to begin when it happens.
 fn results() -> impl Iterator<Item = (&'static str, &'static str)> {
     let reconciled = Reason::Reconciled.as_str();
-    let passing = [Reason::DatabaseUnavailable.as_str(), Reason::SecretUnavailable.as_str(), NOT_TAKEN];
+    let passing = [Reason::DatabaseUnavailable, Reason::SecretUnavailable, Reason::InternalError];
+    let passing = passing.into_iter().map(Reason::as_str).chain([NOT_TAKEN]);
     let refusals = Reason::ALL.into_iter().map(Reason::as_str).filter(move |reason| *reason != reconciled);
     [("unchanged", reconciled), ("changed", reconciled)]
         .into_iter()

@@ -13,7 +13,7 @@ mod subject;
 
 pub use listen::Listen;
 pub use measured::Measured;
-pub use metrics::{Metrics, Swept};
+pub use metrics::{LostEvent, Metrics, Swept};
 pub use probes::{Probes, Pulse};
 pub use server::serve;
 pub use subject::Vitals;

@@ -56,6 +56,7 @@ for_each_adapter!(
         a_list_has_what_each_owner_has_and_nothing_of_another_cluster,
         the_accounts_of_many_owners_are_found_in_one_read,
         who_holds_one_of_many_names_or_keys_is_found_in_one_read,
+        what_others_wait_for_is_told_in_one_read,
         as_many_addresses_as_allowed_read_back,
         the_sealing_keys_in_use_are_told,
     },

@@ -67,6 +67,12 @@ impl Dialect for Postgres {
          WHERE api_key IN (SELECT json_array_elements_text($2::json)))"
     );
 
+    const NAMES: &'static str = "SELECT name_key, id, version, owner_cluster, retained_at FROM accounts \
+         WHERE deleted_at IS NULL AND name_key IN (SELECT json_array_elements_text($1::json))";
+
+    const AFFILIATES: &'static str =
+        "SELECT name FROM affiliates WHERE name IN (SELECT json_array_elements_text($1::json))";
+
     fn at_a_time(&self) -> usize {
         self.pool.size() as usize
     }

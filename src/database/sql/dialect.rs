@@ -34,6 +34,13 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// How many calls can be answered at a time. More wait, for as long as it takes.
     fn at_a_time(&self) -> usize;
 
+    /// The names of those accounts that have one of these, with whatever [`super::rows::HolderRow`] takes; `$1`: a JSON list of
+    /// comparable names.
+    const NAMES: &'static str;
+
+    /// Those of these affiliates that there are; `$1`: a JSON list of names.
+    const AFFILIATES: &'static str;
+
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
     async fn read(&self) -> Result<Self::Session, Fault>;
 

@@ -16,12 +16,12 @@ pub(super) use fault::{Fault, said};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use read::{Which, which};
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Purged};
-use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
+use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, InTheWay, IsDeclared, Purged};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use rows::VersionRow;
+use rows::{HolderRow, VersionRow};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -126,8 +126,42 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.all(&D::HOLDERS, &values)).await
     }
 
+    async fn in_the_way(&self, names: &[AccountName], affiliates: &[AffiliateName]) -> Result<InTheWay, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let mut found = InTheWay::default();
+            if !names.is_empty() {
+                let names = names.iter().map(AccountName::comparable).collect::<serde_json::Value>().to_string();
+                let rows: Vec<HolderRow> = session.rows(D::NAMES, &[names.as_str().into()]).await?;
+                found.names = rows.into_iter().map(HolderRow::read).collect();
+            }
+            if !affiliates.is_empty() {
+                let names = affiliates.iter().map(AffiliateName::as_str).collect::<serde_json::Value>().to_string();
+                let rows: Vec<(String,)> = session.rows(D::AFFILIATES, &[names.as_str().into()]).await?;
+                found.affiliates = rows.into_iter().map(|(name,)| name).collect();
+            }
+            session.finish().await?;
+            Ok(found)
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
+    async fn answers(&self) -> Result<(), DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            session.run("SELECT 1", &[]).await?;
+            session.finish().await?;
+            Ok(())
+        };
+        self.answer(ANSWER_WITHIN, work).await
+    }
+
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+    }
+
+    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.each(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {

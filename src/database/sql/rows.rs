@@ -7,7 +7,7 @@ use crate::account::{
     Account, AccountId, ApiKey, Asked, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey,
     StoredSettings, Suspension, Version,
 };
-use crate::database::{DatabaseError, JournalEntry, Journalled};
+use crate::database::{DatabaseError, JournalEntry, Journalled, NameHolder};
 use jiff::Timestamp;
 use sqlx::FromRow;
 use std::collections::BTreeSet;
@@ -40,6 +40,16 @@ pub(super) struct VersionRow {
     owner_namespace: String,
     owner_name: String,
     version: i64,
+}
+
+/// Who has a name.
+#[derive(FromRow)]
+pub(super) struct HolderRow {
+    name_key: String,
+    id: String,
+    version: i64,
+    owner_cluster: Option<String>,
+    retained_at: Option<i64>,
 }
 
 /// A row of `account_roles` or `account_allowed_ips`.
@@ -140,6 +150,14 @@ impl VersionRow {
     pub fn of(self, cluster: &ClusterId) -> (Owner, Version) {
         let owner = Owner { cluster: cluster.clone(), namespace: self.owner_namespace, name: self.owner_name };
         (owner, Version(self.version))
+    }
+}
+
+impl HolderRow {
+    /// The comparable name, and who has it.
+    pub fn read(self) -> (String, NameHolder) {
+        let is_declared = self.owner_cluster.is_some() && self.retained_at.is_none();
+        (self.name_key, NameHolder { id: self.id, version: Version(self.version), is_declared })
     }
 }
 

@@ -182,6 +182,12 @@ impl Dialect for Sqlite {
          CROSS JOIN account_keys AS held WHERE held.api_key = wanted.value)"
     );
 
+    const NAMES: &'static str = "SELECT named.name_key, named.id, named.version, named.owner_cluster, named.retained_at \
+         FROM json_each($1) AS wanted CROSS JOIN accounts AS named \
+         WHERE named.name_key = wanted.value AND named.deleted_at IS NULL";
+
+    const AFFILIATES: &'static str = "SELECT name FROM affiliates WHERE name IN (SELECT value FROM json_each($1))";
+
     fn at_a_time(&self) -> usize {
         READERS as usize + 1
     }

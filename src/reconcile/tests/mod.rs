@@ -2,6 +2,7 @@
 //! nothing to do.
 
 pub mod memory;
+mod obstacles;
 mod properties;
 mod readings;
 mod rehearsals;

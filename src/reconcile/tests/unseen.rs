@@ -3,13 +3,16 @@
 use super::memory::{Accounts, Counting, Secrets, lock};
 use super::properties::{owner, reconciler_with_clock, run};
 use super::scenarios::desired;
-use crate::account::{Life, Version};
+use crate::account::{Life, Owner, Version};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy};
-use crate::reconcile::{DeletionPolicy, Desired, Done, Going, Outcome, Reconciler, secret_places};
-use crate::secrets::SecretRef;
+use crate::reconcile::{
+    Declarations, DeletionPolicy, Desired, Done, Going, Outcome, Reconciler, Unconfirmed, secret_places,
+};
+use crate::secrets::{Belonging, SecretRef};
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 struct Stage {
     accounts: Arc<Accounts>,
@@ -130,4 +133,43 @@ fn a_secret_is_looked_for_where_status_and_spec_say_and_no_name_can_lead_elsewhe
     assert_eq!(names(Some("new"), Some("old")), ["new", "old"]);
     assert_eq!(names(Some("same"), Some("same")), ["same"]);
     assert_eq!(names(Some("Upper"), Some("../configmaps/x")), [""; 0]);
+}
+
+/// Confirms everything, and writes down what it is told.
+#[derive(Default)]
+struct Noting(Mutex<Vec<&'static str>>);
+
+#[async_trait]
+impl Declarations for Noting {
+    async fn still(&self, _: &Desired) -> Result<(), Unconfirmed> {
+        lock(&self.0).push("asked");
+        Ok(())
+    }
+
+    async fn still_going(&self, _: &Belonging) -> Result<(), Unconfirmed> {
+        lock(&self.0).push("asked");
+        Ok(())
+    }
+
+    fn doubt(&self, _: &Owner) {
+        lock(&self.0).push("doubted");
+    }
+}
+
+#[test]
+fn who_was_overtaken_doubts_the_declaration_before_the_next_attempt() {
+    let mut stage = Stage::made();
+    let noting = Arc::new(Noting::default());
+    stage.reconciler.declarations = Arc::clone(&noting) as Arc<dyn Declarations>;
+    let known = {
+        let mut rows = lock(&stage.accounts.rows);
+        rows[0].settings.enabled = false;
+        let before = rows[0].clone();
+        rows[0].version = Version(9);
+        before
+    };
+    let enforced = Desired { management: ManagementPolicy::Enforce, ..stage.desired.clone() };
+    assert!(run(stage.reconciler.reconcile(&enforced, None, Some(known))).refusal.is_none());
+    assert_eq!(*lock(&noting.0), ["asked", "doubted", "asked"]);
+    assert!(lock(&stage.accounts.rows)[0].settings.enabled);
 }

@@ -1,6 +1,6 @@
 //! The account database away, at the start or later; the wrong keyring.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::DeleteParams;
 use kube::config::Kubeconfig;
@@ -243,4 +243,42 @@ async fn behind_a_pooler_in_transaction_mode_all_is_done_and_changes_are_found_b
     scene.delete("two").await;
     let log = scene.stop().await;
     assert!(!log.contains("prepared statement"), "{log}");
+}
+
+#[tokio::test]
+async fn a_start_without_the_database_writes_nothing_for_a_while_and_then_once_to_each() {
+    const ACCOUNTS: usize = 4;
+    let mut scene = Scene::set("start in an outage").await;
+    let mut server = Postgres::new().await;
+    let database = server.database("accounts").await;
+    scene.start_on(database.url(), &[]);
+    let names: Vec<_> = (0..ACCOUNTS).map(|number| format!("a{number}")).collect();
+    for name in &names {
+        scene.create(name, json!({})).await;
+    }
+    for name in &names {
+        scene.ready(name).await;
+    }
+    scene.stop().await;
+    server.stop().await;
+    let Some(before) = scene.cluster.audit(scene.namespace.name()) else { return };
+    let started = Instant::now();
+    scene.start_on(database.url(), &[]);
+    scene.logged("waiting for the account database").await;
+    scene.condition("a0", "Unknown", "DatabaseUnavailable").await;
+    assert!(started.elapsed() >= Duration::from_secs(30), "a database that is a little late is told of");
+    for name in &names {
+        scene.condition(name, "Unknown", "DatabaseUnavailable").await;
+    }
+    server.start().await;
+    for name in &names {
+        scene.ready(name).await;
+    }
+    scene.stop().await;
+    let after = scene.cluster.audit(scene.namespace.name()).expect("it was there before");
+    let writes = after[before.len()..].iter().filter(|call| {
+        call.user_agent.starts_with("opsadmin/") && !["get", "list", "watch"].contains(&call.verb.as_str())
+    });
+    // To say that it is away, and that it is back; and no event.
+    assert_eq!(writes.count(), 2 * ACCOUNTS, "{}", scene.log());
 }

@@ -1,6 +1,8 @@
 //! What looking for changes by others costs, and what it does when it cannot: read from what the database server was asked.
 
 use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
 
 use super::drift::{NEVER, SWEEPING, full, notes};
 use super::scene::{SOON, Scene};
@@ -220,4 +222,113 @@ async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
     is_told(&scene, "acme", "Recovered", "made the account anew, with the keys from its Secret").await;
     let log = scene.stop().await;
     assert_eq!(log.matches("found no account at all").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn those_who_are_refused_write_nothing_and_are_looked_for_together() {
+    const REFUSED: usize = 8;
+    let mut scene = Scene::set("refused together").await;
+    let (server, database) = talkative().await;
+    let arguments = ["--sweep-interval", "1h"];
+    scene.start_on(database.url(), &arguments);
+    scene.create("holder", json!({ "name": "Taken" })).await;
+    scene.ready("holder").await;
+    for number in 0..REFUSED {
+        scene.create(&format!("name{number}"), json!({ "name": "taken" })).await;
+        scene.create(&format!("affiliate{number}"), json!({ "affiliate": "Nowhere" })).await;
+    }
+    let all_refused = async || {
+        for number in 0..REFUSED {
+            scene.condition(&format!("name{number}"), "False", "NameTaken").await;
+            scene.condition(&format!("affiliate{number}"), "False", "UnknownAffiliate").await;
+        }
+    };
+    all_refused().await;
+    let together = |asked: &&String| {
+        asked.starts_with("SELECT name_key, id, version, owner_cluster")
+            || asked.starts_with("SELECT name FROM affiliates")
+    };
+    let mark = server.log().len();
+    eventually("two looks for all", SOON, async || {
+        let statements = asked(&server, mark);
+        if statements.iter().filter(together).count() >= 4 { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+    let statements = asked(&server, mark);
+    let writes: Vec<_> = statements.iter().filter(|asked| asked.starts_with("INSERT")).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+    assert!(statements.len() < 2 * REFUSED, "nobody asks alone: {statements:#?}");
+
+    // A start looks at each, and tries none.
+    scene.stop().await;
+    let mark = server.log().len();
+    scene.start_on(database.url(), &arguments);
+    eventually("each to be looked at", SOON, async || {
+        let statements = asked(&server, mark);
+        let looked = |number: usize, kind: &str| looks(&statements, &format!("{kind}{number}")) > 0;
+        let all = (0..REFUSED).all(|number| looked(number, "name") && looked(number, "affiliate"));
+        if all { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+    scene.delete("holder").await;
+    by_hand(&database, "INSERT INTO affiliates (name, created_at) VALUES ('Nowhere', 0)").await;
+    for number in 0..REFUSED {
+        scene.ready(&format!("affiliate{number}")).await;
+    }
+    scene.stop().await;
+    let statements = asked(&server, mark);
+    let inserts = statements.iter().filter(|asked| asked.starts_with("INSERT INTO accounts ")).count();
+    assert!(inserts <= 2 * REFUSED, "one for each that was woken: {statements:#?}");
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_can_read_has_only_its_own_resource_looked_at_by_itself() {
+    const ACCOUNTS: usize = 6;
+    let mut scene = Scene::set("one unreadable").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &NEVER);
+    for number in 0..ACCOUNTS {
+        scene.create(&format!("a{number}"), json!({})).await;
+    }
+    for number in 0..ACCOUNTS {
+        scene.ready(&format!("a{number}")).await;
+    }
+    scene.stop().await;
+    by_hand(&database, &format!("UPDATE accounts SET retained_at = {} WHERE owner_name = 'a0'", i64::MAX)).await;
+    let mark = server.log().len();
+    scene.start_on(database.url(), &NEVER);
+    scene.condition("a0", "Unknown", "DatabaseUnavailable").await;
+    scene.create("last", json!({})).await;
+    scene.ready("last").await;
+    let log = scene.stop().await;
+    assert!(log.contains("cannot be read: accounts.retained_at of "), "{log}");
+    let statements = asked(&server, mark);
+    let looked: Vec<_> = (1..ACCOUNTS).map(|number| looks(&statements, &format!("a{number}"))).collect();
+    assert_eq!(looked, [0; ACCOUNTS - 1], "the one read of all has served the others");
+    assert!(looks(&statements, "a0") > 0);
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_locked_is_no_reason_to_sweep() {
+    let mut scene = Scene::set("locked row").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &NEVER);
+    scene.create("acme", json!({})).await;
+    scene.ready("acme").await;
+    let mut theirs = PgConnection::connect(database.url()).await.expect("it answers");
+    theirs.execute("BEGIN").await.expect("it is taken");
+    theirs.execute("SELECT * FROM accounts FOR UPDATE").await.expect("it is taken");
+    scene.change("acme", json!({ "enabled": false })).await;
+    scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
+    let mark = server.log().len();
+    // It is tried again, more than once, and each time in vain.
+    eventually("two more tries", SOON, async || {
+        let tries = looks(&asked(&server, mark), "acme");
+        if tries >= 2 { Ok(()) } else { Err(format!("{tries}\n{}", scene.log())) }
+    })
+    .await;
+    assert_eq!(sweeps(&asked(&server, mark)), 0, "every account was looked over for one row");
+    theirs.execute("COMMIT").await.expect("it is taken");
+    scene.ready("acme").await;
+    scene.stop().await;
 }

@@ -151,3 +151,32 @@ async fn managed_fields_that_nobody_can_read_stop_nobody() {
     let log = scene.stop().await;
     assert!(!log.contains("cannot watch"), "{log}");
 }
+
+#[tokio::test]
+async fn a_field_of_a_newer_status_stays_whatever_is_written_beside_it() {
+    let cluster = Cluster::of_its_own().await;
+    cluster.install_definitions().await;
+    let at = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/newer";
+    let newer = json!([{ "op": "add", "path": at, "value": { "type": "string" } }]).to_string();
+    let definition = ["patch", "crd", "apiaccounts.ops-admin.com", "--type=json", "-p", &newer];
+    cluster.kubectl("", &definition).await.succeeded();
+    let mut scene = Scene::set_on(cluster, "newer status").await;
+    scene.start(&[]);
+    scene.create("acme", json!({ "rotation": { "interval": "720h" } })).await;
+    scene.ready("acme").await;
+    let path = ["get", "apiaccount", "acme", "-o", "jsonpath={.status.newer}"];
+    eventually("the newer definition to be served", SOON, async || {
+        write_status(&scene, "acme", json!({ "newer": "kept" })).await;
+        match cluster.kubectl(scene.namespace.name(), &path).await.succeeded() {
+            found if found == "kept" => Ok(()),
+            found => Err(found),
+        }
+    })
+    .await;
+    assert!(!next_rotation(&scene, "acme").await.is_empty());
+    scene.change("acme", json!({ "enabled": false, "rotation": null })).await;
+    scene.ready("acme").await;
+    assert_eq!(cluster.kubectl(scene.namespace.name(), &path).await.succeeded(), "kept");
+    assert_eq!(next_rotation(&scene, "acme").await, "", "and what is known is as it should be");
+    scene.stop().await;
+}

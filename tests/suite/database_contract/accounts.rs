@@ -2,8 +2,8 @@
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, Asked, ClusterId, Description, Life, StoredSettings, Version};
-use opsadmin_operator::database::Action;
-use std::collections::BTreeSet;
+use opsadmin_operator::database::{Action, InTheWay, NameHolder};
+use std::collections::{BTreeSet, HashMap};
 
 pub async fn every_field_reads_back(fresh: Fresh) {
     let database = fresh.open().await;
@@ -139,6 +139,30 @@ pub async fn who_holds_one_of_many_names_or_keys_is_found_in_one_read(fresh: Fre
         "a deleted one keeps its keys"
     );
     assert_eq!(database.find_holders(&[], &[]).await.unwrap(), []);
+}
+
+pub async fn what_others_wait_for_is_told_in_one_read(fresh: Fresh) {
+    let database = fresh.open().await;
+    let live = create(&*database, owner("live"), full_settings("Énergie \"x\"")).await;
+    let retained = create(&*database, owner("retained"), settings("retained")).await;
+    let retained = database.commit(&change(retained.id, Action::Retain { expected: retained.version })).await.unwrap();
+    let deleted = create(&*database, owner("deleted"), settings("deleted")).await;
+    database.commit(&deletion(&deleted)).await.unwrap();
+    let nobodys = database.commit(&import(settings("nobody's"))).await.unwrap();
+    let names = ["énergie \"X\"", "Retained", "deleted", "nobody's", "free"].map(name);
+    let affiliates = ["Énergie du Nord", "énergie du nord", "Nowhere"].map(affiliate);
+
+    let found = database.in_the_way(&names, &affiliates).await.unwrap();
+
+    let holder = |account: &Account, is_declared| {
+        let holder = NameHolder { id: account.id.to_string(), version: account.version, is_declared };
+        (name(&account.settings.name).comparable(), holder)
+    };
+    let holders = [holder(&live, true), holder(&retained, false), holder(&nobodys, false)];
+    assert_eq!(found.names, HashMap::from(holders));
+    assert_eq!(found.affiliates, BTreeSet::from(["Énergie du Nord".to_owned()]));
+    assert_eq!(database.in_the_way(&[], &[]).await.unwrap(), InTheWay::default());
+    database.answers().await.unwrap();
 }
 
 pub async fn as_many_addresses_as_allowed_read_back(fresh: Fresh) {

@@ -150,6 +150,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
         Refusal::Paused,
         Refusal::Drifted { fields: vec!["roles".to_owned()] },
+        Refusal::Panicked,
     ]
 }
 

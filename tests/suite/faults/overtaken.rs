@@ -1,12 +1,18 @@
 //! Two controllers of which one no longer sees what is declared: it undoes nothing of what the other does.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 
 use super::stage::{ACME, CLUSTER, Stage};
 use crate::controller::scene::SOON;
 use crate::support::opsadmin::{RunningController, spawn_controller};
-use crate::support::proxy::Call;
+use crate::support::proxy::{Call, Fault, To};
 use crate::support::wait::eventually;
+
+/// Longer than the controller acts unasked on what it was shown.
+const NO_LONGER_FRESH: Duration = Duration::from_secs(12);
 
 /// Another controller beside the stage's, with nothing between it and the world.
 fn second(stage: &Stage) -> RunningController {
@@ -67,4 +73,35 @@ async fn an_account_whose_resource_one_of_them_does_not_see_is_no_orphan() {
     asked(&stage, ACME, 2).await;
     let (now, _) = stage.look().await;
     assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
+}
+
+#[tokio::test]
+async fn who_listed_long_before_its_first_look_leaves_what_is_declared_now() {
+    let mut stage = Stage::with_controller("late first look").await;
+    stage.scene.create(ACME, json!({})).await;
+    stage.scene.ready(ACME).await;
+    stage.quiet().await;
+    stage.scene.kill().await;
+    // It lists everything, and then its queue takes long to come to this one: here, its database does.
+    stage.proxy.trace.meet_all(|call| call.to == To::Database, Fault::Hold);
+    stage.launch(&[]);
+    let watches = stage.proxy.trace.seen(SOON, |call| call.what == "WATCH apiaccounts" && call.answer == "200").await;
+    assert!(watches.is_some(), "{}", stage.calls());
+    let listed = Instant::now();
+    stage.proxy.views.freeze("apiaccounts");
+    let _second = second(&stage);
+    stage.scene.change(ACME, json!({ "enabled": false })).await;
+    stage.scene.ready(ACME).await;
+    let (seen, keys) = stage.look().await;
+    sleep_until(listed + NO_LONGER_FRESH).await;
+    stage.proxy.trace.heal();
+    asked(&stage, ACME, 1).await;
+    let (now, keys_now) = stage.look().await;
+    assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
+    assert!(keys_now == keys, "the keys are not those from before");
+
+    stage.proxy.views.thaw("apiaccounts");
+    stage.scene.change(ACME, json!({ "enabled": true })).await;
+    stage.scene.ready(ACME).await;
+    stage.scene.kill().await;
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -76,6 +76,25 @@ async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record:
         if is_all { Ok(()) } else { Err(format!("{told:?} of {:?}\n{}", record.told, stage.calls())) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn events_that_hang_hold_up_nothing_and_not_the_end_either() {
+    let mut stage = Stage::with_controller("hanging events").await;
+    stage.scene.create("kept", json!({})).await;
+    stage.scene.create(ACME, json!({})).await;
+    stage.scene.ready(ACME).await;
+    stage.scene.ready("kept").await;
+    stage.quiet().await;
+    stage.proxy.trace.meet_all(|call| call.what == "POST events", Fault::Stall);
+    let started = Instant::now();
+    stage.scene.delete(ACME).await;
+    stage.scene.change("kept", json!({ "enabled": false })).await;
+    stage.scene.ready("kept").await;
+    // Much less than a call that is never answered takes until it is given up.
+    assert!(started.elapsed() < Duration::from_secs(18), "{}", stage.calls());
+    let log = stage.scene.stop().await;
+    assert!(log.contains("did not take all events before the end"), "{log}");
 }
 
 /// Meets each kind of call of the operation with each kind of trouble.

@@ -335,3 +335,17 @@ async fn a_watch_that_brings_nothing_new_costs_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_list_that_stalls_in_the_middle_is_told_of_and_begun_anew() {
+    for resource in ["apiaccounts", "secrets"] {
+        let mut stage = Stage::set(&format!("stalled {resource}")).await;
+        let what = format!("LIST {resource}");
+        stage.proxy.trace.meet(move |call| call.what == what, [Fault::HalfAnswer]);
+        stage.launch(&[]);
+        stage.scene.create(ACME, json!({})).await;
+        stage.scene.logged("sent no more of it").await;
+        stage.scene.ready(ACME).await;
+        stage.scene.kill().await;
+    }
+}

@@ -201,6 +201,11 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
             "`managementPolicy: Observe`, and something differs: `status.drift` says what",
             "make the spec as the account is, or set `managementPolicy: Enforce` to make the account as the spec is",
         ),
+        Reason::InternalError => (
+            "Unknown",
+            "the controller itself failed over this resource, and over no other",
+            "report the bug with the controller's log; it is tried again by itself",
+        ),
     }
 }
 

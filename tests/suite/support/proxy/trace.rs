@@ -65,12 +65,16 @@ pub enum Fault {
     LoseAnswer,
     /// It is carried out, and the answer is never sent, on a connection that stays open.
     KeepAnswer,
+    /// It is carried out, and half of the answer is sent, on a connection that stays open; of the API server alone.
+    HalfAnswer,
     /// It is not carried out, and the connection ends.
     Disconnect,
     /// It is not carried out and never answered, on a connection that stays open.
     Stall,
     /// It is carried out after this time.
     Delay(Duration),
+    /// It is carried out once the test heals what is wrong.
+    Hold,
     /// It is not carried out, and the API server answers so.
     Refuse(Refusal),
 }
@@ -109,6 +113,8 @@ enum Faults {
 pub struct Trace {
     inner: Mutex<Inner>,
     ended: watch::Sender<bool>,
+    /// How often the faults were healed.
+    healed: watch::Sender<usize>,
     happened: Notify,
 }
 
@@ -159,7 +165,12 @@ impl Trace {
             under_way: Arc::default(),
             last: Instant::now(),
         };
-        Self { inner: Mutex::new(inner), ended: watch::channel(false).0, happened: Notify::new() }
+        Self {
+            inner: Mutex::new(inner),
+            ended: watch::channel(false).0,
+            healed: watch::channel(0).0,
+            happened: Notify::new(),
+        }
     }
 
     /// Starts the record, and the numbers of calls, anew.
@@ -194,6 +205,7 @@ impl Trace {
     /// No more faults.
     pub fn heal(&self) {
         self.inner().rules.clear();
+        self.healed.send_modify(|times| *times += 1);
     }
 
     /// Are there faults that no call has met yet?
@@ -253,6 +265,7 @@ impl Trace {
 
     /// A call arrives: never returns if it is to get nowhere.
     pub(super) async fn arrive(&self, generation: u64, to: To, what: String, name: String) -> Passage {
+        let mut healed = self.healed.subscribe();
         let Some(mut passage) = self.let_in(generation, to, what, name) else {
             return std::future::pending().await;
         };
@@ -262,6 +275,8 @@ impl Trace {
                 std::future::pending::<()>().await;
             }
             Some(Fault::Delay(time)) => sleep(time).await,
+            // The sender lives as long as this trace does.
+            Some(Fault::Hold) => drop(healed.changed().await),
             _ => {}
         }
         passage

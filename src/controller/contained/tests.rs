@@ -1,0 +1,121 @@
+//! A controller that panics over one resource.
+
+use super::*;
+use crate::account::ClusterId;
+use crate::api::{ApiAccountSpec, FINALIZER};
+use crate::controller::brake::Brake;
+use crate::controller::connect::{AtStart, Connection, Ready};
+use crate::controller::events::Events;
+use crate::controller::memory::Memory;
+use crate::controller::object::reconcile;
+use crate::controller::queues::{Queue, Queues};
+use crate::controller::resources::Stores;
+use crate::controller::scope::Scope;
+use crate::controller::versions::Versions;
+use crate::controller::waiting::Waiting;
+use crate::database::{Keyring, UnknownAffiliate, open};
+use crate::reconcile::{AsRead, Reconciler, Surroundings, Unrandom};
+use crate::secrets::cluster::Cluster;
+use crate::telemetry::Telemetry;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use kube::Client;
+use kube::client::Body;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::{Semaphore, watch};
+use zeroize::Zeroizing;
+
+/// Panics when it is asked for the time.
+struct Broken;
+
+impl Surroundings for Broken {
+    fn now(&self) -> Timestamp {
+        panic!("a bug")
+    }
+
+    fn fill(&self, _: &mut [u8]) -> Result<(), Unrandom> {
+        Ok(())
+    }
+}
+
+fn resource() -> ApiAccount {
+    let mut resource = ApiAccount::new("acme", ApiAccountSpec::default());
+    resource.metadata.namespace = Some("ns".to_owned());
+    resource.metadata.uid = Some("u".to_owned());
+    resource.metadata.generation = Some(1);
+    resource.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    resource
+}
+
+/// An API server that takes everything and writes it down.
+fn client(calls: &Arc<Mutex<Vec<String>>>) -> Client {
+    let calls = Arc::clone(calls);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let calls = Arc::clone(&calls);
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            calls.lock().unwrap().push(format!(
+                "{} {} {}",
+                head.method,
+                head.uri.path(),
+                String::from_utf8_lossy(&body)
+            ));
+            Ok::<_, Infallible>(Response::new(Body::from(serde_json::to_vec(&resource()).unwrap())))
+        }
+    });
+    Client::new(service, "ns")
+}
+
+#[tokio::test]
+async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(&format!("sqlite://{}", folder.path().join("accounts.db").display())).unwrap();
+    database.migrate().await.unwrap();
+    let calls = Arc::default();
+    let client = client(&calls);
+    let reconciler = Reconciler {
+        database,
+        secrets: Arc::new(Cluster::new(client.clone(), Scope::views(&Scope::each(&[])))),
+        keyring: Keyring::from_random(Zeroizing::new([7; 32])),
+        unknown_affiliate: UnknownAffiliate::Refuse,
+        actor: "controller".to_owned(),
+        surroundings: Arc::new(Broken),
+        declarations: Arc::new(AsRead),
+    };
+    let ready = Connection::Ready(Arc::new(Ready { reconciler, at_start: AtStart::default() }));
+    let (_connection, connection) = watch::channel(ready);
+    let (telemetry, _pulse) = Telemetry::new();
+    let (events, _publisher) = Events::new(client.clone(), Arc::clone(&telemetry.metrics));
+    let queues = Queue::each(Scope::each(&[]));
+    let controlled = Arc::new(Controlled {
+        client,
+        cluster: ClusterId::parse("here").unwrap(),
+        connection,
+        started: Instant::now(),
+        events,
+        memory: Arc::new(Memory::default()),
+        versions: Versions::default(),
+        brake: Brake::new(20),
+        waiting: Waiting::new(Queues::of(&queues)),
+        stores: Stores::default(),
+        scopes: 1,
+        turns: Semaphore::new(1),
+        metrics: Arc::clone(&telemetry.metrics),
+    });
+    for times in 1..3 {
+        assert!(reconcile(Arc::new(resource()), Arc::clone(&controlled)).await.is_ok());
+        let counted = format!(r#"opsadmin_reconciles_total{{result="failed",reason="InternalError"}} {times}"#);
+        assert!(telemetry.metrics.text().unwrap().contains(&counted));
+    }
+    let calls = calls.lock().unwrap();
+    let told = |call: &String| {
+        call.starts_with("PATCH /apis/ops-admin.com/v1/namespaces/ns/apiaccounts/acme/status")
+            && call.contains("InternalError")
+            && !call.contains("a bug\"")
+    };
+    assert!(calls.iter().any(told), "{calls:?}");
+}

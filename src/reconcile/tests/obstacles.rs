@@ -1,0 +1,119 @@
+//! Whoever was refused for what others have looks before it tries again: nothing is written in vain.
+
+use super::memory::{Accounts, Fault, Secrets, lock};
+use super::properties::{owner, reconciler, run};
+use super::scenarios::desired;
+use crate::account::AffiliateName;
+use crate::api::{AdoptionPolicy, ApiAccountStatus};
+use crate::reconcile::{Desired, Done, Obstacle, Outcome, Patience, Reconciler, Refusal, status};
+use jiff::Timestamp;
+use std::sync::Arc;
+
+struct Stage {
+    accounts: Arc<Accounts>,
+    secrets: Arc<Secrets>,
+    reconciler: Reconciler,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+        let reconciler = reconciler(&accounts, &secrets);
+        Self { accounts, secrets, reconciler }
+    }
+
+    /// Tries what was refused before; answers with what came of it, and whether anything was written for it.
+    fn again(&self, desired: &Desired, refused: &Outcome) -> (Outcome, bool) {
+        let told = status(desired.generation, "secret", refused, None, Timestamp::UNIX_EPOCH);
+        let obstacle = Obstacle::of(&told, desired.generation);
+        assert!(obstacle.is_some(), "{refused:?}");
+        lock(&self.accounts.faults).push(Fault::NotMade);
+        let outcome = run(self.reconciler.reconcile_with(&Patience::default().past(obstacle), desired, None, None));
+        let is_tried = lock(&self.accounts.faults).pop().is_none();
+        (outcome, is_tried)
+    }
+
+    fn look(&self, desired: &Desired) -> Outcome {
+        run(self.reconciler.reconcile(desired, None, None))
+    }
+}
+
+fn other() -> Desired {
+    let mut other = desired();
+    other.owner = owner("other");
+    other.secret.at.name = "other-opsadmin".to_owned();
+    other
+}
+
+#[test]
+fn a_name_that_is_still_taken_is_not_tried_and_one_that_is_free_is() {
+    let stage = Stage::set();
+    assert!(stage.look(&desired()).refusal.is_none());
+    let refused = stage.look(&other());
+    assert!(matches!(refused.refusal, Some(Refusal::NameTaken { .. })), "{refused:?}");
+    let (outcome, is_tried) = stage.again(&other(), &refused);
+    assert!(matches!(outcome.refusal, Some(Refusal::NameTaken { .. })) && !is_tried, "{outcome:?}");
+    lock(&stage.accounts.rows).clear();
+    assert!(stage.again(&other(), &refused).1);
+}
+
+#[test]
+fn a_rename_to_a_name_that_is_still_taken_is_not_tried() {
+    let stage = Stage::set();
+    let mut renamed = other();
+    renamed.settings.name = crate::account::AccountName::parse("another").unwrap();
+    assert!(stage.look(&desired()).refusal.is_none() && stage.look(&renamed).refusal.is_none());
+    let refused = stage.look(&other());
+    let (outcome, is_tried) = stage.again(&other(), &refused);
+    assert!(matches!(outcome.refusal, Some(Refusal::NameTaken { .. })) && !is_tried, "{outcome:?}");
+}
+
+#[test]
+fn an_account_that_may_be_adopted_now_is_adopted_without_another_try_to_make_it() {
+    let stage = Stage::set();
+    assert!(stage.look(&desired()).refusal.is_none());
+    let adopting = Desired { adoption: AdoptionPolicy::IfUnowned, ..other() };
+    let refused = stage.look(&adopting);
+    assert!(matches!(refused.refusal, Some(Refusal::OwnedElsewhere { .. })), "{refused:?}");
+    assert!(!stage.again(&adopting, &refused).1);
+    lock(&stage.accounts.rows)[0].owner = None;
+    let told = status(adopting.generation, "secret", &refused, None, Timestamp::UNIX_EPOCH);
+    let obstacle = Obstacle::of(&told, adopting.generation);
+    let outcome = run(stage.reconciler.reconcile_with(&Patience::default().past(obstacle), &adopting, None, None));
+    assert_eq!(outcome.done.first(), Some(&Done::Adopted));
+}
+
+#[test]
+fn an_affiliate_that_is_still_unknown_is_not_tried() {
+    let stage = Stage::set();
+    let mut wanted = desired();
+    wanted.settings.affiliate = Some(AffiliateName::parse("North").unwrap());
+    let refused = stage.look(&wanted);
+    let (outcome, is_tried) = stage.again(&wanted, &refused);
+    assert!(matches!(outcome.refusal, Some(Refusal::UnknownAffiliate { .. })) && !is_tried, "{outcome:?}");
+    lock(&stage.accounts.affiliates).insert("North".to_owned());
+    assert!(stage.again(&wanted, &refused).1);
+}
+
+#[test]
+fn an_api_key_that_is_still_another_accounts_is_not_tried() {
+    let stage = Stage::set();
+    assert!(stage.look(&desired()).refusal.is_none());
+    // Its row is gone, and another account has its key.
+    lock(&stage.accounts.rows)[0].owner = Some(owner("thief"));
+    "thief".clone_into(&mut lock(&stage.accounts.rows)[0].settings.name);
+    assert_eq!(lock(&stage.secrets.objects).len(), 1);
+    let refused = stage.look(&desired());
+    assert!(matches!(refused.refusal, Some(Refusal::KeyTaken { .. })), "{refused:?}");
+    let (outcome, is_tried) = stage.again(&desired(), &refused);
+    assert!(matches!(outcome.refusal, Some(Refusal::KeyTaken { .. })) && !is_tried, "{outcome:?}");
+}
+
+#[test]
+fn what_was_in_the_way_of_another_generation_says_nothing_of_this_one() {
+    let refused = Outcome::refused(Refusal::UnknownAffiliate { affiliate: AffiliateName::parse("North").unwrap() });
+    let told = status(Some(1), "secret", &refused, None, Timestamp::UNIX_EPOCH);
+    assert_eq!(Obstacle::of(&told, Some(1)), Some(Obstacle::Affiliate));
+    assert_eq!(Obstacle::of(&told, Some(2)), None);
+    assert_eq!(Obstacle::of(&ApiAccountStatus::default(), None), None);
+}
