@@ -56,6 +56,9 @@ pub const PAUSED_ANNOTATION: &str = "ops-admin.com/paused";
 
 /// On an ApiAccount that is being deleted and held by the brake: `true` lets it go.
 pub const CONFIRM_DELETION_ANNOTATION: &str = "ops-admin.com/confirm-deletion";
+/// On an ApiAccount whose account the database lacks, and is not made anew unasked: the id of that account, as its status
+/// names it, has another one made.
+pub const CONFIRM_CREATION_ANNOTATION: &str = "ops-admin.com/confirm-creation";
 
 /// How long an old pair goes on working, unless the spec says otherwise.
 pub const DEFAULT_OVERLAP: &str = "24h";

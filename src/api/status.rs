@@ -29,6 +29,10 @@ pub struct ApiAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_id: Option<String>,
 
+    /// The account database that has the account: nothing is made anew in another one unless somebody confirms it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_id: Option<String>,
+
     /// The Secret that holds the account's keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
@@ -145,6 +149,8 @@ pub enum Reason {
     Contended,
     /// Too many accounts would lose their access at once.
     DeletionHeld,
+    /// The database lacks the account that the resource had, and nothing says that it is the right database.
+    CreationHeld,
     /// OpsAdmin's staff stopped the account.
     Suspended,
     /// The annotation says to leave everything as it is.
@@ -175,6 +181,7 @@ impl Reason {
         Self::NoRandomness,
         Self::Contended,
         Self::DeletionHeld,
+        Self::CreationHeld,
         Self::Suspended,
         Self::Paused,
         Self::Drifted,
@@ -206,6 +213,7 @@ impl Reason {
             Self::NoRandomness => "NoRandomness",
             Self::Contended => "Contended",
             Self::DeletionHeld => "DeletionHeld",
+            Self::CreationHeld => "CreationHeld",
             Self::Suspended => "Suspended",
             Self::Paused => "Paused",
             Self::Drifted => "Drifted",

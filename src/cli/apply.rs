@@ -3,6 +3,7 @@
 use super::LOCAL_CLUSTER;
 use super::applied::{Applied, Stop};
 use super::confirm::ConfirmArgs;
+use super::creation::{CreationArgs, Folder};
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::known::{BATCH, Known};
 use super::manifests::{ManifestArgs, count};
@@ -65,6 +66,9 @@ pub struct Apply {
     retention: RetentionArgs,
 
     #[command(flatten)]
+    creation: CreationArgs,
+
+    #[command(flatten)]
     confirm: ConfirmArgs,
 
     /// How to print what was done.
@@ -95,7 +99,7 @@ impl Apply {
         output: &mut Output,
     ) -> Result<ExitCode> {
         let began = Machine.now();
-        let (reconciler, folder) = self.reconciler(Arc::clone(database)).await?;
+        let (reconciler, folder) = self.reconciler(manifests, Arc::clone(database)).await?;
         let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, Some(&folder)).await?;
         doomed.confirm(&self.confirm, output)?;
         let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
@@ -196,13 +200,19 @@ impl Apply {
         }
     }
 
-    async fn reconciler(&self, database: Arc<dyn AccountRegister>) -> Result<(Reconciler, Arc<Directory>)> {
+    async fn reconciler(
+        &self,
+        manifests: &[Manifest],
+        database: Arc<dyn AccountRegister>,
+    ) -> Result<(Reconciler, Arc<Directory>)> {
         // Whatever is wrong with keyring or folder is said before there is a table.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         let folder = Arc::new(Directory::open(&self.secrets)?);
         database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
+        let accounts = Arc::clone(&database) as Arc<dyn AccountDatabase>;
         let reconciler = Reconciler {
+            creations: Arc::new(Folder::new(manifests, &folder, accounts, &self.creation)),
             secrets: Arc::clone(&folder) as _,
             database,
             keyring,

@@ -63,6 +63,11 @@ pub struct Controller {
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
     deletion_brake: u8,
 
+    /// The share of accounts that may be missing from the database and are still made anew, and at least 5 of them, unless all
+    /// are missing; more are held until somebody confirms it. 100: no limit, in the database that had them.
+    #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
+    creation_brake: u8,
+
     /// Where to serve /metrics, /livez and /readyz, such as :8080 or 127.0.0.1:8080; port 0: any free one, which is logged;
     /// off: nowhere.
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = Listen::parse)]
@@ -131,6 +136,7 @@ impl Controller {
             journal_retention: self.retention.journal_retention,
             orphan_grace: self.orphan_grace,
             deletion_brake: self.deletion_brake,
+            creation_brake: self.creation_brake,
             surroundings: Arc::new(Machine),
             telemetry,
         })

@@ -14,6 +14,7 @@ mod completion;
 mod confirm;
 mod controller;
 mod crd;
+mod creation;
 mod database;
 mod export;
 mod findings;

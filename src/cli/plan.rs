@@ -2,6 +2,7 @@
 
 use super::LOCAL_CLUSTER;
 use super::cluster::ClusterArgs;
+use super::creation::{CreationArgs, Folder};
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::known::{BATCH, Known};
 use super::manifests::{DEFAULT_NAMESPACE, ManifestArgs};
@@ -16,7 +17,7 @@ use crate::account::ClusterId;
 use crate::database::{AccountDatabase, Keyring, Rehearsal};
 use crate::manifests::Manifest;
 use crate::reconcile::Surroundings as _;
-use crate::reconcile::{AsRead, Reconciler, Turn, Turns, deletions_count_since};
+use crate::reconcile::{AsRead, CreationGuard, Reconciler, Turn, Turns, Unguarded, deletions_count_since};
 use crate::secrets::{self, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::Args;
@@ -84,6 +85,9 @@ pub struct Plan {
     #[command(flatten)]
     prune: PruneArgs,
 
+    #[command(flatten)]
+    creation: CreationArgs,
+
     /// Exit with 0 if there is nothing to do, 2 if there is, and 1 for an error or a refusal.
     #[arg(long)]
     detailed_exitcode: bool,
@@ -139,6 +143,12 @@ impl Plan {
             }
             None => None,
         };
+        let accounts = Arc::clone(&database) as Arc<dyn AccountDatabase>;
+        let creations: Arc<dyn CreationGuard> = match (&on_cluster, &folder) {
+            (Some(on_cluster), _) => Arc::new(on_cluster.creations(accounts)),
+            (None, Some(folder)) => Arc::new(Folder::new(manifests, folder, accounts, &self.creation)),
+            (None, None) => Arc::new(Unguarded),
+        };
         let secrets = Arc::new(match (&on_cluster, folder) {
             (Some(on_cluster), _) => on_cluster.secrets(),
             (None, Some(folder)) => secrets::Rehearsal::new(folder),
@@ -152,6 +162,7 @@ impl Plan {
             actor: "plan".to_owned(),
             surroundings: Arc::new(Machine),
             declarations: Arc::new(AsRead),
+            creations,
         };
         let mut planned = Planned::new(self.output);
         let mut progress = Progress::new(manifests.len(), "accounts planned");

@@ -3,7 +3,7 @@
 use super::error::ControllerError;
 use crate::account::{Account, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
-use crate::reconcile::{Declarations, Reconciler, Surroundings};
+use crate::reconcile::{CreationGuard, Declarations, Reconciler, Surroundings};
 use crate::secrets::SecretStore;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,6 +90,8 @@ pub struct Parts {
     pub surroundings: Arc<dyn Surroundings>,
     /// Where to ask whether what was read is still declared.
     pub declarations: Arc<dyn Declarations>,
+    /// Where to ask whether an account that is missing may be made.
+    pub creations: Arc<dyn CreationGuard>,
 }
 
 /// Tries until the database is up, migrated and known to open with the keyring, and tells it through `connection`.
@@ -105,7 +107,7 @@ pub async fn connect(
 ) -> Result<(), ControllerError> {
     let mut pause = FIRST_PAUSE;
     let accounts = loop {
-        match prepare(database.as_ref(), &keyring, &cluster).await {
+        match prepare(database.as_ref(), &keyring, &cluster, parts.creations.as_ref()).await {
             Ok(accounts) => break accounts,
             Err(ControllerError::Database(error)) if error.is_retryable() => {
                 let (reason, is_login) = match error {
@@ -131,6 +133,7 @@ pub async fn connect(
         actor: "controller".to_owned(),
         surroundings: parts.surroundings,
         declarations: parts.declarations,
+        creations: parts.creations,
     };
     connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, at_start })));
     Ok(())
@@ -140,8 +143,10 @@ async fn prepare(
     database: &dyn AccountDatabase,
     keyring: &Keyring,
     cluster: &ClusterId,
+    creations: &dyn CreationGuard,
 ) -> Result<Vec<Account>, ControllerError> {
     database.migrate().await?;
+    creations.begin().await?;
     keyring.check(&database.sealing_keys_in_use().await?)?;
     // One account that cannot be read keeps no other waiting: its resource says so, and is looked at by itself.
     let (accounts, unreadable): (Vec<_>, Vec<_>) =

@@ -7,6 +7,7 @@ mod answers;
 mod brake;
 mod connect;
 mod contained;
+mod creation;
 mod declared;
 mod error;
 mod events;
@@ -37,6 +38,7 @@ use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::{Measured, Telemetry, Vitals};
 use brake::Brake;
+use creation::Creations;
 use declared::Declared;
 use events::Events;
 use futures::future::{join_all, select};
@@ -82,6 +84,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// The percentage of all accounts that may lose their access within ten minutes.
     pub deletion_brake: u8,
+    /// The percentage of accounts that may be missing from the database and are still made anew.
+    pub creation_brake: u8,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
     /// Where to tell what happens.
@@ -107,6 +111,15 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let client = answers::impatient(settings.client);
     let memory = Arc::new(Memory::default());
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
+    let stores = Arc::new(Stores::default());
+    let creations = Arc::new(Creations::new(
+        settings.creation_brake,
+        settings.cluster.clone(),
+        Arc::clone(&database),
+        Arc::clone(&memory),
+        Arc::clone(&stores),
+        queues.len(),
+    ));
     let controlled = Arc::new(Controlled {
         client: client.clone(),
         cluster: settings.cluster.clone(),
@@ -117,7 +130,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         versions: Versions::default(),
         brake: Brake::new(settings.deletion_brake),
         waiting: Waiting::new(Queues::of(&queues)),
-        stores: Stores::default(),
+        creations: Arc::clone(&creations),
+        stores,
         scopes: queues.len(),
         turns: Semaphore::new(settings.concurrency.into()),
         metrics,
@@ -150,6 +164,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
             unknown_affiliate: settings.unknown_affiliate,
             surroundings: settings.surroundings,
             declarations: Arc::new(Declared { client, memory }),
+            creations,
         },
         connection_sender,
     );

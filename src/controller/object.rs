@@ -3,6 +3,7 @@
 use super::brake::Brake;
 use super::connect::{Connection, Ready};
 use super::contained::{Panicked, contained};
+use super::creation::Creations;
 use super::events::Events;
 use super::memory::Memory;
 use super::patch::status_patch;
@@ -46,7 +47,8 @@ pub(super) struct Controlled {
     pub versions: Versions,
     pub brake: Brake,
     pub waiting: Waiting,
-    pub stores: Stores,
+    pub creations: Arc<Creations>,
+    pub stores: Arc<Stores>,
     /// How many scopes are watched.
     pub scopes: usize,
     /// One for each resource that may be reconciled at a time. Closed once the controller is stopping.
@@ -197,11 +199,16 @@ impl Controlled {
             return Ok((self.later(resource, LONGEST_WAIT), None));
         }
         let now = Timestamp::now();
-        let status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
+        let mut status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
+        if outcome.account.is_some()
+            && let Some(identity) = self.creations.identity()
+        {
+            status.database_id = Some(identity);
+        }
         let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
         self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
-        let is_new = previous.as_ref() != Some(&status);
+        let is_new = !says_the_same(previous.as_ref(), &status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
         self.tell(resource, &outcome, is_new_refusal && written.is_ok());
@@ -210,7 +217,9 @@ impl Controlled {
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
         let action = match &outcome.refusal {
             Some(Refusal::DeletionHeld { .. }) if changed_again => Action::requeue(Duration::ZERO),
-            Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
+            Some(refusal)
+                if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld | Reason::CreationHeld) =>
+            {
                 Action::await_change()
             }
             // Whoever brings it about is heard of, and all that wait are looked for together.
@@ -308,6 +317,15 @@ fn is_left_undone(outcome: &Outcome, now: Timestamp) -> bool {
     outcome.done.is_empty() && outcome.next_look.is_some_and(|at| at <= now)
 }
 
+/// Whether the status says no more than the one before. Which database has the account is first written down with whatever
+/// else is new: after an upgrade, nothing is written for that alone.
+fn says_the_same(previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus) -> bool {
+    previous.is_some_and(|previous| match &previous.database_id {
+        None => *previous == ApiAccountStatus { database_id: None, ..status.clone() },
+        Some(_) => previous == status,
+    })
+}
+
 /// What the Ready condition says, but for when.
 pub(super) fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
     let ready = status?.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
@@ -325,6 +343,20 @@ mod tests {
         assert_eq!(until(at(60), at(90)), Duration::from_millis(100));
         assert_eq!(until(at(60), at(60)), Duration::from_millis(100));
         assert_eq!(until(at(1_000_000), at(0)), Duration::from_hours(1));
+    }
+
+    #[test]
+    fn which_database_it_is_is_written_down_with_something_else_and_then_kept_true() {
+        let known = |database: Option<&str>, account: &str| ApiAccountStatus {
+            account_id: Some(account.to_owned()),
+            database_id: database.map(str::to_owned),
+            ..ApiAccountStatus::default()
+        };
+        assert!(says_the_same(Some(&known(None, "a")), &known(Some("one"), "a")));
+        assert!(!says_the_same(Some(&known(None, "a")), &known(Some("one"), "b")));
+        assert!(!says_the_same(Some(&known(Some("one"), "a")), &known(Some("two"), "a")));
+        assert!(says_the_same(Some(&known(Some("one"), "a")), &known(Some("one"), "a")));
+        assert!(!says_the_same(None, &known(None, "a")));
     }
 
     #[test]

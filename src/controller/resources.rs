@@ -25,6 +25,12 @@ impl Stores {
         stores.len() == scopes && stores.iter().all(|(scope, _)| scope.view.is_complete())
     }
 
+    /// The resource, if a watch has shown it.
+    pub fn get(&self, resource: &ObjectRef<ApiAccount>) -> Option<Arc<ApiAccount>> {
+        let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.iter().find_map(|(_, store)| store.get(resource))
+    }
+
     /// What is there; `None` until every scope has been listed whole.
     pub fn complete(&self, scopes: usize) -> Option<Resources> {
         let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -91,7 +91,8 @@ impl Sweeper {
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
                     self.controlled.metrics.swept(last, Timestamp::now());
-                    if last == Swept::Done {
+                    // In what may be the wrong database, nothing is to be disabled or purged.
+                    if last == Swept::Done && !self.controlled.creations.is_doubtful() {
                         swept_well.notify_one();
                     }
                     swept = Due::now();
@@ -102,7 +103,8 @@ impl Sweeper {
     }
 
     fn pause(&self, last: Swept) -> Duration {
-        spread(if last == Swept::Failed { self.interval.min(AFTER_FAILURE) } else { self.interval })
+        let is_urgent = last == Swept::Failed || self.controlled.creations.is_holding();
+        spread(if is_urgent { self.interval.min(AFTER_FAILURE) } else { self.interval })
     }
 
     fn hear(&self, ready: &Ready, owner: &Owner, version: Option<Version>) {
@@ -112,7 +114,8 @@ impl Sweeper {
         }
         ready.at_start.hear(owner, version);
         let resource = resource(owner);
-        if self.controlled.versions.hear(&resource, version) {
+        let is_back = version.is_some() && self.controlled.creations.holds(&resource);
+        if self.controlled.versions.hear(&resource, version) || is_back {
             tracing::debug!(%resource, "somebody else changed the account");
             self.queues.send(&resource);
             self.controlled.waiting.stir();
@@ -133,22 +136,25 @@ impl Sweeper {
                 return Swept::Failed;
             }
         };
+        if let Err(error) = self.controlled.creations.identify().await {
+            tracing::debug!(%error, "a sweep could not tell which account database this is");
+            return Swept::Failed;
+        }
         self.controlled.waiting.answered(asked);
-        if versions.is_empty() && !self.controlled.versions.is_empty() {
-            // More likely the wrong database, or one that is being restored, than a database that lost each of them.
-            if last != Swept::Empty {
-                tracing::warn!("a sweep for changes by others found no account at all; nothing is done about that");
-            }
-            return Swept::Empty;
+        let is_empty = versions.is_empty() && !self.controlled.versions.is_empty();
+        if is_empty && last != Swept::Empty {
+            // Whether anything is made anew is for the guard of creations to say, on each resource.
+            tracing::warn!("a sweep for changes by others found no account at all");
         }
         ready.at_start.compare(&versions);
         let listed = versions.iter().map(|(owner, version)| (resource(owner), *version)).collect();
         let changed = self.controlled.versions.compare(&listed, asked);
         tracing::debug!(accounts = versions.len(), changed = changed.len(), "swept for changes by others");
-        for resource in changed {
+        let again = self.controlled.creations.swept(&versions).await;
+        for resource in changed.into_iter().chain(again) {
             self.queues.send(&resource);
         }
-        Swept::Done
+        if is_empty { Swept::Empty } else { Swept::Done }
     }
 }
 

@@ -6,7 +6,7 @@ use super::object::{Controlled, on_error, reconcile};
 use super::queues::Queue;
 use super::scope::Scope;
 use super::trouble::refusal;
-use crate::api::{ACCOUNT_LABEL, ApiAccount, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Shown};
+use crate::api::{ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Shown};
 use crate::reconcile::awaits_confirmation;
 use crate::secrets::view::News;
 use futures::StreamExt;
@@ -91,6 +91,7 @@ async fn reconcile_accounts(
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
                 memory.waiting.forget(&ObjectRef::from_obj(account));
+                memory.creations.forget(&ObjectRef::from_obj(account));
                 memory.brake.vanished(&ObjectRef::from_obj(account));
             }
             _ => {}
@@ -141,7 +142,7 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
 fn requests(account: &ApiAccount) -> Option<u64> {
     let annotations = account.annotations();
     let mut hasher = DefaultHasher::new();
-    [ROTATE_ANNOTATION, PAUSED_ANNOTATION, CONFIRM_DELETION_ANNOTATION]
+    [ROTATE_ANNOTATION, PAUSED_ANNOTATION, CONFIRM_DELETION_ANNOTATION, CONFIRM_CREATION_ANNOTATION]
         .map(|name| annotations.get(name))
         .hash(&mut hasher);
     Some(hasher.finish())

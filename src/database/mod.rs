@@ -147,6 +147,9 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// account's creation or import, nor its last 10.
     async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError>;
 
+    /// Which database this is: an id that its migrations made, and that a copy of it keeps. `None` if somebody removed it.
+    async fn identity(&self) -> Result<Option<String>, DatabaseError>;
+
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 

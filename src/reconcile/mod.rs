@@ -7,6 +7,7 @@
 
 mod adoption;
 mod brake;
+mod creation;
 mod declarations;
 mod desired;
 mod drift;
@@ -26,6 +27,7 @@ mod turns;
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
 pub use brake::{DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_count_since, is_confirmed, is_held};
+pub use creation::{CreationGuard, Doubt, KnownAccount, Missing, Unguarded, is_creation_held, is_made_if_missing};
 pub use declarations::{AsRead, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;

@@ -2,9 +2,9 @@
 
 use super::brake::FLOOR;
 use super::repeated::was_reconciled;
-use super::{InvalidSpec, Unconfirmed};
+use super::{Doubt, InvalidSpec, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
-use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason};
+use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
 use jiff::Timestamp;
@@ -317,6 +317,14 @@ pub enum Refusal {
         /// How many may be.
         limit: usize,
     },
+    /// The account is missing, and nothing says that the database is the right one.
+    #[error("{}", creation_held(account, doubt))]
+    CreationHeld {
+        /// The account that is missing.
+        account: String,
+        /// Why it is not made anew.
+        doubt: Doubt,
+    },
     /// OpsAdmin's staff stopped the account.
     #[error(
         "suspended in OpsAdmin since {since:.0}: {reason:?}; everything else is as declared. Only OpsAdmin's staff end a suspension"
@@ -425,6 +433,7 @@ impl Refusal {
             Self::AdoptionRequired { .. } => Reason::AdoptionRequired,
             Self::OwnedElsewhere { .. } => Reason::OwnedElsewhere,
             Self::DeletionHeld { .. } | Self::PruningHeld { .. } => Reason::DeletionHeld,
+            Self::CreationHeld { .. } => Reason::CreationHeld,
             Self::Suspended { .. } => Reason::Suspended,
             Self::Paused => Reason::Paused,
             Self::Drifted { .. } => Reason::Drifted,
@@ -478,6 +487,7 @@ impl Refusal {
             | Self::OwnedElsewhere { .. }
             | Self::DeletionHeld { .. }
             | Self::PruningHeld { .. }
+            | Self::CreationHeld { .. }
             | Self::Suspended { .. }
             | Self::Paused
             | Self::Drifted { .. }
@@ -506,5 +516,22 @@ pub(super) fn holder(account: &Account, cluster: &ClusterId) -> String {
         Some(owner) if owner.cluster == *cluster => format!("the ApiAccount {}/{}", owner.namespace, owner.name),
         Some(owner) => format!("the ApiAccount {}/{} of the cluster {}", owner.namespace, owner.name, owner.cluster),
         None => format!("the account {}, which no ApiAccount declares,", account.id),
+    }
+}
+
+/// Why nothing is made, and what to do. Nothing in it changes as more accounts turn out to be missing.
+fn creation_held(account: &str, doubt: &Doubt) -> String {
+    let confirm = format!(
+        "if the accounts are lost or this database is meant, confirm with `opsadmin release` that they are made anew (annotation {CONFIRM_CREATION_ANNOTATION}={account})"
+    );
+    match doubt {
+        Doubt::Many => format!(
+            "the database lacks the account {account} that this ApiAccount had, and too many others with it, so nothing is made anew; correct --database or --cluster-id, or finish restoring the database, and this ends by itself; {confirm}"
+        ),
+        Doubt::OtherDatabase { had_it, this } => format!(
+            "the account {account} of this ApiAccount is in the database {had_it}, and this is another one ({}), so nothing is made in it; correct --database, or restore the right one, and this ends by itself; {confirm}",
+            this.as_deref().unwrap_or("without an id")
+        ),
+        Doubt::Secrets => "the database lacks this account though its Secret is there, and too many others with it, so nothing is made anew; correct --database or --cluster-id, or restore the database; if the accounts are lost or this database is meant, run with --confirm-creation".to_owned(),
     }
 }

@@ -6,7 +6,7 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::keys::random;
 use super::{
-    AccountPlan, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Patience, Plan, Refusal,
+    AccountPlan, CreationGuard, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Patience, Plan, Refusal,
     SecretPlan, Verified, plan,
 };
 use crate::account::{Account, AccountId, Life, Suspension, changes, next_look, next_rotation, why_rotate};
@@ -57,6 +57,8 @@ pub struct Reconciler {
     pub surroundings: Arc<dyn Surroundings>,
     /// Where to ask whether what was read is still declared.
     pub declarations: Arc<dyn Declarations>,
+    /// Where to ask whether an account that is missing may be made.
+    pub creations: Arc<dyn CreationGuard>,
 }
 
 impl Reconciler {
@@ -105,6 +107,13 @@ impl Reconciler {
         outcome.account.clone_from(&account);
         if desired.paused {
             return Err(Halt::Refused(Refusal::Paused));
+        }
+        if desired.management == ManagementPolicy::Enforce
+            && let Err(refusal) = self.creations.check(desired, account.as_ref()).await
+        {
+            // Whatever this database has, it is not what is known of the account.
+            outcome.account = None;
+            return Err(refusal.into());
         }
         let now = self.surroundings.now();
         match self.observe(desired, verified, account.clone()).await {

@@ -105,6 +105,10 @@ impl AccountDatabase for Measured {
         self.count(self.database.trim_journal(before).await)
     }
 
+    async fn identity(&self) -> Result<Option<String>, DatabaseError> {
+        self.count(self.database.identity().await)
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.count(self.database.sealing_keys_in_use().await)
     }

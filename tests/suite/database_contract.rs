@@ -144,6 +144,7 @@ for_each_adapter!(
     },
     schema::{
         migrating_twice_changes_nothing,
+        a_database_keeps_the_identity_that_it_was_made_with,
         many_migrate_at_once,
         an_older_schema_is_named,
         a_newer_schema_that_only_adds_is_worked_with,

@@ -1,6 +1,7 @@
 //! A plan against a cluster: what its ApiAccounts and Secrets add to manifests and database. A few lists show all of it, and
 //! nothing is written.
 
+mod creation;
 mod lists;
 mod outlives;
 mod resource;
@@ -9,14 +10,15 @@ use super::cluster;
 use super::prune::Doomed;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ACCOUNT_LABEL, ApiAccount};
-use crate::database::{DatabaseError, Deletions};
+use crate::database::{AccountDatabase, DatabaseError, Deletions};
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    DeletionPolicy, Desired, Going, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit,
+    DeletionPolicy, Desired, Going, KnownAccount, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit, is_made_if_missing,
 };
 use crate::secrets;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};
 use anyhow::{Result, anyhow};
+use creation::Statuses;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::{Api, Client};
@@ -61,6 +63,8 @@ pub enum Look {
 pub struct OnCluster {
     resources: HashMap<Owner, Resource>,
     secrets: Arc<Survey>,
+    /// The accounts that statuses name.
+    known: HashMap<Owner, KnownAccount>,
     /// The percentage of accounts that the controller's brake lets go.
     brake: u8,
     /// The brake holds a deletion, or more are to come than it lets go: any further one is held.
@@ -80,10 +84,12 @@ impl OnCluster {
         let owners = declared.keys().chain(&owners_doomed);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
         let (mut resources, mut told, mut has_gripped) = (HashMap::new(), Survey::default(), false);
+        let mut known = HashMap::new();
         let take = |resource: ApiAccount| {
             has_gripped |= awaits_confirmation(&resource);
             let owner = Owner::of(&resource, cluster);
             let manifest = declared.get(&owner).copied();
+            known.extend(named(&resource).map(|account| (owner.clone(), account)));
             if manifest.is_some() || owners_doomed.contains(&owner) {
                 if let Some((at, metadata)) = told_of(&resource, cluster).filter(|_| look == Look::Nothing) {
                     told.add(at, metadata);
@@ -108,12 +114,17 @@ impl OnCluster {
             limit.is_some_and(|limit| lately.deleted + ends > limit)
         };
         let grips = brake < 100 && (has_gripped || lately.is_some_and(exceeds));
-        Ok(Self { resources, secrets: Arc::new(secrets), brake, grips })
+        Ok(Self { resources, secrets: Arc::new(secrets), known, brake, grips })
     }
 
     /// Its Secrets, of which none is written.
     pub fn secrets(&self) -> secrets::Rehearsal {
         secrets::Rehearsal::surveyed(Arc::clone(&self.secrets))
+    }
+
+    /// What the controller knows of accounts that this database may lack.
+    pub fn creations(&self, database: Arc<dyn AccountDatabase>) -> Statuses {
+        Statuses::new(self.known.clone(), database)
     }
 
     /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
@@ -185,6 +196,11 @@ impl OnCluster {
         }
         Ok(())
     }
+}
+
+/// The account that a resource had, if a missing one would be made anew for it.
+fn named(resource: &ApiAccount) -> Option<KnownAccount> {
+    KnownAccount::of(resource, resource.status.as_ref()).filter(|_| is_made_if_missing(resource))
 }
 
 /// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.

@@ -317,6 +317,13 @@ impl AccountDatabase for Rehearsal {
         Ok(0)
     }
 
+    async fn identity(&self) -> Result<Option<String>, DatabaseError> {
+        match &self.real {
+            Some(real) => real.identity().await,
+            None => Ok(None),
+        }
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         match (&self.mask, &self.real) {
             (None, Some(real)) => real.sealing_keys_in_use().await,

@@ -286,6 +286,10 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         Ok(removed)
     }
 
+    async fn identity(&self) -> Result<Option<String>, DatabaseError> {
+        Ok(self.answer(ANSWER_WITHIN, self.texts("SELECT id FROM database_identity")).await?.pop_first())
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
     }

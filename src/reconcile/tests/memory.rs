@@ -199,6 +199,10 @@ impl AccountDatabase for Accounts {
         Ok(0)
     }
 
+    async fn identity(&self) -> Result<Option<String>, DatabaseError> {
+        Ok(Some("memory".to_owned()))
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         Ok(lock(&self.rows).iter().flat_map(|row| &row.keys).map(|key| key.sealed.sealed_with.clone()).collect())
     }

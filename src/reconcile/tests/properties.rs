@@ -9,7 +9,8 @@ use crate::account::{
 use crate::api::{AdoptionPolicy, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
 use crate::reconcile::{
-    AsRead, Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Verified, plan, status,
+    AsRead, Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Unguarded, Verified,
+    plan, status,
 };
 use crate::secrets::{Belonging, SecretLayout, SecretManifest, SecretRef};
 use jiff::Timestamp;
@@ -256,6 +257,7 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
         actor: "test".to_owned(),
         surroundings: Arc::new(Counting::default()),
         declarations: Arc::new(AsRead),
+        creations: Arc::new(Unguarded),
     }
 }
 

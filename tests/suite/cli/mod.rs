@@ -2,6 +2,7 @@
 
 mod apply;
 mod commands;
+mod creation;
 mod desk;
 pub mod documented;
 mod fleet;

@@ -130,7 +130,7 @@ async fn deletions_that_are_held_go_on_once_they_are_released() {
     }
     let release = async |arguments: &[&str]| call(&scene, "release", arguments).run().await;
     let none = release(&["--all"]).await;
-    let nowhere = format!("no deletion is held in the namespace {}; -A looks in all\n", scene.namespace.name());
+    let nowhere = format!("nothing is held in the namespace {}; -A looks in all\n", scene.namespace.name());
     assert!(none.stderr.contains(&nowhere) && none.status.success(), "{none:?}");
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
     deleted.expect("the API server takes the deletion");
@@ -141,7 +141,7 @@ async fn deletions_that_are_held_go_on_once_they_are_released() {
     let unasked = release(&["--all"]).await;
     assert!(unasked.stderr.contains("if that is meant, say so with --yes") && !unasked.status.success(), "{unasked:?}");
     let wrong = release(&["nobody", &names[0], "--yes"]).await;
-    assert!(wrong.stderr.contains("no deletion of nobody is held; nothing was released"), "{wrong:?}");
+    assert!(wrong.stderr.contains("nobody is not held; nothing was released"), "{wrong:?}");
     assert_eq!(held(&scene, 3).await, names, "all of it is still held");
 
     let one = release(&[&names[1], "--yes"]).await.succeeded();

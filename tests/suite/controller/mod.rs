@@ -3,6 +3,7 @@
 mod collected;
 mod commands;
 mod concurrency;
+mod creation;
 mod deletions;
 mod drift;
 mod endings;

@@ -22,6 +22,16 @@ pub async fn migrating_twice_changes_nothing(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("kept")).await.unwrap(), Some(made));
 }
 
+pub async fn a_database_keeps_the_identity_that_it_was_made_with(fresh: Fresh) {
+    let database = fresh.open().await;
+    let identity = database.identity().await.unwrap().expect("the migrations made one");
+    assert_eq!(identity.len(), 36, "{identity}");
+    open(fresh.url()).unwrap().migrate().await.unwrap();
+    assert_eq!(open(fresh.url()).unwrap().identity().await.unwrap().as_ref(), Some(&identity));
+    assert_ne!(Fresh::sqlite().open().await.identity().await.unwrap(), Some(identity));
+    assert!(fresh.by_hand("INSERT INTO database_identity (id) VALUES ('second')").await.is_err());
+}
+
 pub async fn many_migrate_at_once(fresh: Fresh) {
     let migrating = (0..6).map(|_| {
         let database = open(fresh.url()).unwrap();

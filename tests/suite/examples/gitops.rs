@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use opsadmin_operator::account::{AccountName, AffiliateName};
 use opsadmin_operator::api::Reason;
 use opsadmin_operator::database::{DatabaseError, KeyringError};
-use opsadmin_operator::reconcile::{FieldError, InvalidSpec, Outcome, Refusal, status};
+use opsadmin_operator::reconcile::{Doubt, FieldError, InvalidSpec, Outcome, Refusal, status};
 use opsadmin_operator::secrets::{SecretError, SecretRef};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -147,6 +147,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NoRandomness(words()),
         Refusal::Contended,
         Refusal::DeletionHeld { percent: 20 },
+        Refusal::CreationHeld { account: words(), doubt: Doubt::Many },
         Refusal::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
         Refusal::Paused,
         Refusal::Drifted { fields: vec!["roles".to_owned()] },

@@ -6,7 +6,7 @@ use std::fs;
 
 use clap::CommandFactory as _;
 use opsadmin_operator::api::{
-    ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER,
+    ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER,
     IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason,
     condition,
 };
@@ -188,6 +188,13 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
             "find out who asked; confirm it (of `apply --prune`: `--deletion-brake 100`) or bring the resources back: \
              [mass deletions](reliability.md#mass-deletions)",
         ),
+        Reason::CreationHeld => (
+            "False",
+            "the database lacks the account that the resource had, and is another database than before or lacks many others too; \
+             nothing is made anew",
+            "correct `--database` or restore the database, and it ends by itself; if a new account is meant, confirm it: \
+             [the wrong database](reliability.md#the-wrong-database)",
+        ),
         Reason::Suspended => (
             "False",
             "OpsAdmin's staff stopped the account, whatever its resource says; the message has their reason",
@@ -257,6 +264,11 @@ fn annotations() -> String {
             "any text of up to 256 characters; the keys are replaced whenever it changes to another one",
         ),
         (PAUSED_ANNOTATION, "ApiAccount, by you", "`true`: everything stays as it is, but for a deletion"),
+        (
+            CONFIRM_CREATION_ANNOTATION,
+            "ApiAccount, by you",
+            "the account id that its status names: has another account made in that one's place",
+        ),
         (CONFIRM_DELETION_ANNOTATION, "ApiAccount, by you", "`true`: lets a deletion go that the brake holds"),
         (
             FINALIZER,

@@ -15,7 +15,7 @@ use crate::api::{
     ROTATE_ANNOTATION, RotationSpec,
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
-use crate::reconcile::{AsRead, Desired, Going, Outcome, Reconciler, Refusal, Verified, secret_places, status};
+use crate::reconcile::{AsRead, Desired, Going, Outcome, Reconciler, Refusal, Unguarded, Verified, secret_places, status};
 use crate::secrets::Belonging;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -58,6 +58,7 @@ impl World {
             actor: "walk".to_owned(),
             surroundings: Arc::clone(&clock) as _,
             declarations: Arc::new(AsRead),
+            creations: Arc::new(Unguarded),
         };
         let declared = NAMES.map(|name| {
             let mut resource = ApiAccount::new(name, ApiAccountSpec { enabled: true, ..ApiAccountSpec::default() });

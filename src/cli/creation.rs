@@ -1,0 +1,79 @@
+//! The guard of creations without a cluster: the Secrets in the folder say which accounts there were.
+//!
+//! A `--database` that was mistyped makes a new file, in which every account would be made anew beside Secrets that tell of
+//! another database.
+
+use crate::account::{Account, Owner};
+use crate::database::AccountDatabase;
+use crate::manifests::Manifest;
+use crate::reconcile::{CreationGuard, Desired, Doubt, Missing, Refusal};
+use crate::secrets::directory::Directory;
+use async_trait::async_trait;
+use clap::Args;
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+use super::known::BATCH;
+
+/// The percentage of accounts that may be missing and are still made anew.
+const PERCENT: u8 = 20;
+
+/// Whether somebody has confirmed that accounts are made anew.
+#[derive(Debug, Args)]
+pub struct CreationArgs {
+    /// Make accounts anew that the database lacks though the folder has their Secrets. Without it, that is refused when many are
+    /// missing: the database is more likely the wrong one.
+    #[arg(long)]
+    pub confirm_creation: bool,
+}
+
+/// Knows from a folder which accounts there were.
+pub struct Folder {
+    with_secret: HashSet<Owner>,
+    declared: Vec<Owner>,
+    database: Arc<dyn AccountDatabase>,
+    is_confirmed: bool,
+    /// Whether too many are missing: asked for the first that is.
+    verdict: OnceCell<bool>,
+}
+
+impl Folder {
+    /// Of these manifests, with the Secrets that are in the folder now.
+    pub fn new(
+        manifests: &[Manifest],
+        folder: &Directory,
+        database: Arc<dyn AccountDatabase>,
+        confirmed: &CreationArgs,
+    ) -> Self {
+        let with_secret: HashSet<Owner> = folder.owners_of_secrets(|_| true).into_iter().collect();
+        let declared = manifests.iter().map(|manifest| &manifest.desired.owner);
+        let declared = declared.filter(|owner| with_secret.contains(*owner)).cloned().collect();
+        Self { with_secret, declared, database, is_confirmed: confirmed.confirm_creation, verdict: OnceCell::new() }
+    }
+
+    async fn are_too_many_missing(&self) -> Result<bool, Refusal> {
+        let mut missing = Missing { known: self.declared.len(), owners: self.declared.iter().cloned().collect() };
+        for owners in self.declared.chunks(BATCH) {
+            for account in self.database.find_by_owners(owners).await? {
+                if let Some(owner) = &account.owner {
+                    missing.owners.remove(owner);
+                }
+            }
+        }
+        Ok(missing.are_too_many(0, PERCENT))
+    }
+}
+
+#[async_trait]
+impl CreationGuard for Folder {
+    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), Refusal> {
+        if found.is_some() || self.is_confirmed || !self.with_secret.contains(&desired.owner) {
+            return Ok(());
+        }
+        match self.verdict.get_or_try_init(|| self.are_too_many_missing()).await? {
+            true => Err(Refusal::CreationHeld { account: desired.owner.to_string(), doubt: Doubt::Secrets }),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A database that was mistyped, or lost: `apply` does not make every account anew beside the Secrets that tell of others.
+
+use super::desk::{Desk, account};
+use crate::support::opsadmin::Opsadmin;
+
+#[tokio::test]
+async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() {
+    let desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.write(&format!("{name}.yaml"), &account(name, "{}"));
+    }
+    desk.apply(&[]).await.succeeded();
+    let keys = desk.secret("a-opsadmin");
+    let mistyped = format!("sqlite://{}", desk.path("opsadmn.db").display());
+    let call = |command: &str| {
+        let call = Opsadmin::new().args([command, "--database", &mistyped, "-f"]).args([desk.path("accounts")]);
+        call.args(["--secrets"]).args([desk.path("secrets")])
+    };
+    let planned = call("plan").run().await;
+    assert_eq!((planned.stdout.matches("CreationHeld: ").count(), planned.status.code()), (3, Some(1)), "{planned:?}");
+    let applied = call("apply").run().await;
+    assert_eq!((applied.stderr.matches("CreationHeld: ").count(), applied.status.code()), (3, Some(1)), "{applied:?}");
+    assert!(applied.stderr.contains("run with --confirm-creation"), "{applied:?}");
+    // What is new is made all the same.
+    desk.write("d.yaml", &account("d", "{}"));
+    let more = call("apply").run().await;
+    assert_eq!(more.stdout.matches("created the account and its keys").count(), 1, "{more:?}");
+    assert_eq!(desk.secret("a-opsadmin"), keys);
+
+    call("apply").args(["--confirm-creation"]).run().await.succeeded();
+    let settled = call("apply").run().await.succeeded();
+    assert_eq!(settled, "4 accounts: nothing to change\n");
+}
+
+#[tokio::test]
+async fn one_lost_row_of_several_is_made_anew_unasked() {
+    let desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.write(&format!("{name}.yaml"), &account(name, "{}"));
+    }
+    desk.apply(&[]).await.succeeded();
+    let keys = desk.secret("b-opsadmin");
+    let file = sqlx::sqlite::SqliteConnectOptions::new().filename(desk.path("opsadmin.db"));
+    let sql = sqlx::sqlite::SqlitePool::connect_with(file).await.expect("it is there");
+    for lose in [
+        "DELETE FROM account_keys WHERE account_id = (SELECT id FROM accounts WHERE name = 'b')",
+        "DELETE FROM accounts WHERE name = 'b'",
+    ] {
+        sqlx::query(lose).execute(&sql).await.expect("it is lost");
+    }
+    sql.close().await;
+    desk.apply(&[]).await.succeeded();
+    assert_eq!(desk.secret("b-opsadmin"), keys);
+}

@@ -1,0 +1,202 @@
+//! A database that lacks accounts which there were: another one, an emptied one, one that is swapped under a running
+//! controller. Nothing is made anew in it unless somebody confirms that.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use super::drift::SWEEPING;
+use super::planned::{Planner, manifests};
+use super::scene::{SOON, Scene};
+use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::{TestDatabase, postgres};
+use crate::support::statements::by_hand;
+use crate::support::wait::eventually;
+
+const ACCOUNTS: usize = 8;
+
+fn names() -> impl Iterator<Item = String> {
+    (0..ACCOUNTS).map(|number| format!("a{number}"))
+}
+
+async fn create_all(scene: &Scene) {
+    for name in names() {
+        scene.create(&name, json!({ "enabled": true })).await;
+    }
+    for name in names() {
+        scene.ready(&name).await;
+    }
+}
+
+/// Waits until each says so, and gives what one of them says.
+async fn all_are_held(scene: &Scene) -> String {
+    let mut message = String::new();
+    for name in names() {
+        let held = scene.condition(&name, "False", "CreationHeld").await;
+        let conditions = held.status.expect("it has a status").conditions;
+        assert!(conditions.iter().any(|found| found.type_ == "Stalled"), "{conditions:?}");
+        message.clone_from(&conditions[0].message);
+    }
+    message
+}
+
+async fn keys(scene: &Scene) -> Vec<BTreeMap<String, String>> {
+    let mut keys = Vec::new();
+    for name in names() {
+        keys.push(scene.data(&format!("{name}-opsadmin")).await);
+    }
+    keys
+}
+
+async fn rows(database: &TestDatabase) -> i64 {
+    let pool = sqlx::PgPool::connect(database.url()).await.expect("it answers");
+    let count = sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&pool).await.expect("a count");
+    pool.close().await;
+    count
+}
+
+#[tokio::test]
+async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
+    let mut scene = Scene::with_controller("another database", &[]).await;
+    create_all(&scene).await;
+    let suspend = "UPDATE accounts SET suspended_at = 1790000000000000, suspended_reason = 'unpaid' WHERE name = 'a0'";
+    by_hand(&scene.database, suspend).await;
+    scene.condition("a0", "False", "Suspended").await;
+    let before = keys(&scene).await;
+    scene.stop().await;
+
+    let other = postgres().await.database("another database, empty").await;
+    scene.start_on(other.url(), &["--creation-brake", "100"]);
+    let message = all_are_held(&scene).await;
+    assert!(message.contains("this is another one") && message.contains("opsadmin release"), "{message}");
+    scene.create("fresh", json!({})).await;
+    scene.ready("fresh").await;
+    assert_eq!(rows(&other).await, 1, "what never had an account gets one");
+    assert_eq!(keys(&scene).await, before);
+    let planner = Planner::of(&scene, false).await;
+    let declared: Vec<String> = names().collect();
+    let declared: Vec<_> = declared.iter().map(|name| (name.as_str(), json!({}), json!({ "enabled": true }))).collect();
+    scene.stop().await;
+
+    // Back on the right one, nothing has happened.
+    scene.start(&[]);
+    scene.condition("a0", "False", "Suspended").await;
+    for name in names().skip(1) {
+        scene.ready(&name).await;
+    }
+    assert_eq!(keys(&scene).await, before);
+    scene.stop().await;
+
+    // A plan for the other one says what its controller does.
+    let own = std::mem::replace(&mut scene.database, other);
+    let planned = planner.plan(&scene, &manifests(&declared), &[]).await;
+    assert_eq!(planned.stdout.matches("CreationHeld: ").count(), ACCOUNTS, "{planned:?}");
+    planner.leave(&scene).await;
+
+    // A move to the other one is meant.
+    scene.start(&[]);
+    all_are_held(&scene).await;
+    let release = Opsadmin::new().args(["release", "-n", scene.namespace.name(), "--kubeconfig"]);
+    let release = release.args([scene.cluster.kubeconfig()]).args(["--all", "--only", "creations", "--yes"]);
+    let said = release.run().await.succeeded();
+    assert_eq!(said.matches("released ").count(), ACCOUNTS, "{said}");
+    for name in names() {
+        scene.ready(&name).await;
+    }
+    scene.stop().await;
+    drop(own);
+}
+
+#[tokio::test]
+async fn an_emptied_database_makes_nothing_anew_and_heals_when_it_is_restored() {
+    let mut scene = Scene::with_controller("emptied", &[]).await;
+    create_all(&scene).await;
+    let before = keys(&scene).await;
+    let tables = ["accounts", "account_roles", "account_allowed_ips", "account_keys"];
+    let save = tables.map(|table| format!("CREATE TABLE saved_{table} AS SELECT * FROM {table}")).join("; ");
+    by_hand(&scene.database, &save).await;
+    // The database tells of each row that goes.
+    let lose = ["account_keys", "account_allowed_ips", "account_roles", "accounts"];
+    by_hand(&scene.database, &lose.map(|table| format!("DELETE FROM {table}")).join("; ")).await;
+    let message = all_are_held(&scene).await;
+    assert!(message.contains("too many others with it"), "{message}");
+    assert_eq!(rows(&scene.database).await, 0);
+
+    // Nor does a start make them.
+    scene.stop().await;
+    scene.start(&[]);
+    scene.create("fresh", json!({})).await;
+    scene.ready("fresh").await;
+    assert_eq!(rows(&scene.database).await, 1);
+    all_are_held(&scene).await;
+
+    let restore = tables.map(|table| format!("INSERT INTO {table} SELECT * FROM saved_{table}")).join("; ");
+    by_hand(&scene.database, &format!("BEGIN; {restore}; COMMIT")).await;
+    for name in names() {
+        scene.ready(&name).await;
+    }
+    assert_eq!(keys(&scene).await, before, "with the keys that they had");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_row_heals_while_the_others_are_there() {
+    let mut scene = Scene::with_controller("one lost", &[]).await;
+    create_all(&scene).await;
+    let before = keys(&scene).await;
+    let lose = "DELETE FROM account_keys WHERE account_id = (SELECT id FROM accounts WHERE name = 'a3'); \
+         DELETE FROM accounts WHERE name = 'a3'";
+    by_hand(&scene.database, lose).await;
+    scene.event("a3", "Recovered").await;
+    scene.ready("a3").await;
+    assert_eq!(keys(&scene).await, before);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_swapped_under_a_running_controller_is_noticed() {
+    let mut scene = Scene::with_controller("swapped", &SWEEPING).await;
+    create_all(&scene).await;
+    let before = keys(&scene).await;
+    let server = postgres().await;
+    let other = server.database("swapped, other").await;
+    Opsadmin::new().args(["migrate", "--database", other.url()]).run().await.succeeded();
+    swap(&server.url("postgres"), scene.database.name(), other.name()).await;
+    let message = all_are_held(&scene).await;
+    assert!(message.contains("this is another one"), "{message}");
+    assert!(scene.log().contains("this is another account database than before"), "{}", scene.log());
+    assert_eq!(rows(&scene.database).await, 0);
+
+    swap(&server.url("postgres"), scene.database.name(), other.name()).await;
+    for name in names() {
+        scene.ready(&name).await;
+    }
+    assert_eq!(keys(&scene).await, before);
+    scene.stop().await;
+}
+
+/// Gives each of two databases the name of the other, whoever is connected.
+async fn swap(maintenance: &str, one: &str, other: &str) {
+    let pool = sqlx::PgPool::connect(maintenance).await.expect("it answers");
+    for name in [one, other] {
+        run(&pool, format!(r#"ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false"#)).await.expect("it is altered");
+    }
+    for (from, to) in [(one, "swapping"), (other, one), ("swapping", other)] {
+        eventually("the database to be renamed", SOON, async || {
+            let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{from}'");
+            run(&pool, end).await?;
+            run(&pool, format!(r#"ALTER DATABASE "{from}" RENAME TO "{to}""#)).await
+        })
+        .await;
+    }
+    for name in [one, other] {
+        run(&pool, format!(r#"ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true"#)).await.expect("it is altered");
+    }
+    pool.close().await;
+}
+
+async fn run(pool: &sqlx::PgPool, statement: String) -> Result<(), String> {
+    let ran = sqlx::query(AssertSqlSafe(statement)).execute(pool).await;
+    ran.map(|_| ()).map_err(|error| error.to_string())
+}
