@@ -25,6 +25,8 @@ pub enum Field {
     Keys,
     /// Whether `OpsAdmin`'s staff have suspended it, and why. No resource declares that.
     Suspension,
+    /// Who may take it over while nobody declares it. No resource declares that.
+    Adopter,
 }
 
 impl Field {
@@ -40,6 +42,7 @@ impl Field {
             Self::AllowedIps => "allowedIPs",
             Self::Keys => "keys",
             Self::Suspension => "suspension",
+            Self::Adopter => "adopter",
         }
     }
 }

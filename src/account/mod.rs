@@ -28,7 +28,7 @@ pub use id::{AccountId, KeyId};
 pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};
 pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
 pub use name::{AccountName, InvalidName, comparable_name};
-pub use owner::{ClusterId, InvalidClusterId, Owner};
+pub use owner::{Adopter, ClusterId, InvalidClusterId, Owner};
 pub use period::{InvalidPeriod, Period};
 pub use role::{Role, UnknownRole};
 pub use rotation::{
@@ -36,5 +36,5 @@ pub use rotation::{
     expired, next_expiry, next_look, next_rotation, succession, why_rotate,
 };
 pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
-pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Version};
+pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Unassigned, Version};
 pub use suspension::{InvalidReason, SuspensionReason};

@@ -69,6 +69,44 @@ impl Owner {
     }
 }
 
+/// Who may take over an account that no resource declares: the resources of a namespace, or one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Adopter {
+    /// The cluster the resource lives in.
+    pub cluster: ClusterId,
+    /// The resource's namespace.
+    pub namespace: String,
+    /// The resource's name; `None`: any of the namespace.
+    pub name: Option<String>,
+}
+
+impl Adopter {
+    /// Reads what [`Display`](fmt::Display) has written; `None` if it is nothing of the kind.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (cluster, namespace, name) = match text.split('/').collect::<Vec<_>>()[..] {
+            [cluster, namespace] => (cluster, namespace, None),
+            [cluster, namespace, name] if !name.is_empty() => (cluster, namespace, Some(name.to_owned())),
+            _ => return None,
+        };
+        let cluster = ClusterId::parse(cluster).ok()?;
+        (!namespace.is_empty()).then(|| Self { cluster, namespace: namespace.to_owned(), name })
+    }
+
+    /// Whether this resource is meant.
+    pub fn is(&self, owner: &Owner) -> bool {
+        self.cluster == owner.cluster
+            && self.namespace == owner.namespace
+            && self.name.as_ref().is_none_or(|name| *name == owner.name)
+    }
+}
+
+impl fmt::Display for Adopter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.namespace)?;
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, "/{name}"))
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.cluster, self.namespace, self.name)

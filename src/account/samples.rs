@@ -22,6 +22,7 @@ pub fn account() -> Account {
         id: AccountId::from_random([0; 16]),
         version: Version(1),
         owner: None,
+        adopter: None,
         life: Life::Live,
         settings: StoredSettings {
             name: "acme".to_owned(),

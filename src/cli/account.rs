@@ -93,20 +93,25 @@ impl NamedBy {
                 )
             });
         }
-        // An id is one account's for ever, and a name may be made to look like it.
-        if let Some(id) = self.id(name)
-            && let Some(account) = database.find_by_id(id).await?
-        {
-            return Ok(account);
-        }
-        match database.find_by_name(&AccountName::parse(name.trim())?).await? {
-            Some(account) => Ok(account),
-            None => bail!("there is no account {name:?}{}; `opsadmin get` lists them", near(database, name).await),
-        }
+        by_name_or_id(database, name).await
     }
 
     fn id(&self, name: &str) -> Option<AccountId> {
         self.namespace.is_none().then(|| AccountId::parse(name)).flatten()
+    }
+}
+
+/// The account of this name in OpsAdmin, or of this id.
+pub async fn by_name_or_id(database: &dyn AccountRegister, name: &str) -> Result<Account> {
+    // An id is one account's for ever, and a name may be made to look like it.
+    if let Some(id) = AccountId::parse(name)
+        && let Some(account) = database.find_by_id(id).await?
+    {
+        return Ok(account);
+    }
+    match database.find_by_name(&AccountName::parse(name.trim())?).await? {
+        Some(account) => Ok(account),
+        None => bail!("there is no account {name:?}{}; `opsadmin get` lists them", near(database, name).await),
     }
 }
 

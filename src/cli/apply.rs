@@ -1,6 +1,7 @@
 //! `opsadmin apply`: the main job without a cluster.
 
 use super::LOCAL_CLUSTER;
+use super::allow_adoption::OnUnassigned;
 use super::applied::{Applied, Stop};
 use super::confirm::ConfirmArgs;
 use super::creation::{CreationArgs, Folder};
@@ -58,6 +59,11 @@ pub struct Apply {
     /// What to do about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
+
+    /// Who may take over an account that was imported for no namespace: nobody (refuse), or whoever declares its name first
+    /// (adopt).
+    #[arg(long, value_name = "ACTION", default_value = "adopt")]
+    unassigned_accounts: OnUnassigned,
 
     #[command(flatten)]
     prune: PruneArgs,
@@ -217,6 +223,7 @@ impl Apply {
             database,
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
+            unassigned: self.unassigned_accounts.into(),
             actor: "apply".to_owned(),
             surroundings: Arc::new(Machine),
             declarations: Arc::new(AsRead),

@@ -1,5 +1,6 @@
 //! `opsadmin controller`: keeps a cluster's accounts true.
 
+use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::manifests::namespace;
@@ -40,6 +41,11 @@ pub struct Controller {
     /// What to do about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
+
+    /// Who may take over an account that was imported for no namespace: nobody (refuse), or whoever declares its name first
+    /// (adopt).
+    #[arg(long, value_name = "ACTION", default_value = "refuse")]
+    unassigned_accounts: OnUnassigned,
 
     /// How many accounts to work on at a time, in all namespaces together. There are half as many connections to PostgreSQL, at
     /// least 4 and at most 32.
@@ -130,6 +136,7 @@ impl Controller {
             database,
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
+            unassigned: self.unassigned_accounts.into(),
             concurrency: self.concurrency,
             sweep_interval: self.sweep_interval,
             deleted_account_retention: self.retention.deleted_account_retention,

@@ -29,7 +29,7 @@ pub struct Export {
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 
-    /// The namespace to name in the manifests. Default: none.
+    /// The namespace to name in the manifests. Default: the one that an account is for, if it is for one.
     #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
@@ -162,7 +162,9 @@ impl Export {
     fn manifest(&self, account: &Account, mut spec: Spec, names: &mut Names) -> Manifest {
         let name = names.give(account);
         spec.name = Some(account.settings.name.clone()).filter(|account| *account != name);
-        let metadata = Metadata { name, namespace: self.namespace.clone() };
+        let is_for = account.adopter.as_ref().map(|adopter| &adopter.namespace);
+        let is_for = is_for.or(account.owner.as_ref().map(|had| &had.namespace));
+        let metadata = Metadata { name, namespace: self.namespace.as_ref().or(is_for).cloned() };
         Manifest { api_version: format!("{GROUP}/{VERSION}"), kind: KIND, metadata, spec }
     }
 }

@@ -6,6 +6,7 @@
 mod account;
 mod actor;
 mod affiliates;
+mod allow_adoption;
 mod applied;
 mod apply;
 mod check;
@@ -94,6 +95,7 @@ enum Command {
     Resume(suspend::Resume),
     Rotate(rotate::Rotate),
     Release(release::Release),
+    AllowAdoption(allow_adoption::AllowAdoption),
     Affiliates(affiliates::Affiliates),
     Controller(controller::Controller),
     Crd(crd::Crd),
@@ -164,6 +166,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Resume(command) => command.run(&mut output).await,
         Command::Rotate(command) => command.run(&mut output).await,
         Command::Release(command) => command.run(&mut output).await,
+        Command::AllowAdoption(command) => command.run(&mut output).await,
         Command::Affiliates(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),

@@ -1,6 +1,7 @@
 //! `opsadmin plan`: what `apply` or the controller would do, without doing it.
 
 use super::LOCAL_CLUSTER;
+use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::creation::{CreationArgs, Folder};
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
@@ -82,6 +83,11 @@ pub struct Plan {
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
 
+    /// Who may take over an account that was imported for no namespace: nobody (refuse), or whoever declares its name first
+    /// (adopt). Default: adopt, as for `apply`; with --on-cluster refuse, as for a controller.
+    #[arg(long, value_name = "ACTION")]
+    unassigned_accounts: Option<OnUnassigned>,
+
     #[command(flatten)]
     prune: PruneArgs,
 
@@ -154,11 +160,13 @@ impl Plan {
             (None, Some(folder)) => secrets::Rehearsal::new(folder),
             (None, None) => secrets::Rehearsal::unseen(),
         });
+        let unassigned = if on_cluster.is_some() { OnUnassigned::Refuse } else { OnUnassigned::Adopt };
         let reconciler = Reconciler {
             database: Arc::clone(&database) as Arc<dyn AccountDatabase>,
             secrets: Arc::clone(&secrets) as Arc<dyn SecretStore>,
             keyring,
             unknown_affiliate: self.unknown_affiliate.into(),
+            unassigned: self.unassigned_accounts.unwrap_or(unassigned).into(),
             actor: "plan".to_owned(),
             surroundings: Arc::new(Machine),
             declarations: Arc::new(AsRead),

@@ -64,6 +64,7 @@ fn is_done(action: &Action, account: &Account) -> bool {
         Action::Suspend { reason, .. } => {
             account.suspension.as_ref().is_some_and(|suspension| suspension.reason == reason.as_str())
         }
+        Action::AllowAdoption { adopter, .. } => account.adopter == *adopter,
         Action::Resume { .. } => account.suspension.is_none(),
         Action::Rotate { key, .. } => account.keys.iter().any(|known| known.id == key.id),
         _ => false,

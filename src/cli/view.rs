@@ -21,6 +21,7 @@ pub struct AccountView {
     enabled: bool,
     suspension: Option<SuspensionView>,
     owner: Option<OwnerView>,
+    adopter: Option<String>,
     roles: BTreeSet<String>,
     affiliate: Option<String>,
     #[serde(rename = "anyIP")]
@@ -88,6 +89,7 @@ impl AccountView {
             enabled: settings.enabled,
             suspension: account.suspension.as_ref().map(SuspensionView::of),
             owner: account.owner.as_ref().map(OwnerView::of),
+            adopter: account.adopter.as_ref().map(ToString::to_string),
             roles: settings.roles,
             affiliate: settings.affiliate,
             any_ip: settings.any_ip,

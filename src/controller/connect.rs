@@ -1,7 +1,7 @@
 //! Waiting for the account database: until it answers, the controller runs and says so on each resource.
 
 use super::error::ControllerError;
-use crate::account::{Account, ClusterId, Owner, Version};
+use crate::account::{Account, ClusterId, Owner, Unassigned, Version};
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Reconciler, Surroundings};
 use crate::secrets::SecretStore;
@@ -86,6 +86,8 @@ pub struct Parts {
     pub secrets: Arc<dyn SecretStore>,
     /// What to do about unknown affiliates.
     pub unknown_affiliate: UnknownAffiliate,
+    /// Who may take over an account that was imported for no namespace.
+    pub unassigned: Unassigned,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
     /// Where to ask whether what was read is still declared.
@@ -130,6 +132,7 @@ pub async fn connect(
         secrets: parts.secrets,
         keyring,
         unknown_affiliate: parts.unknown_affiliate,
+        unassigned: parts.unassigned,
         actor: "controller".to_owned(),
         surroundings: parts.surroundings,
         declarations: parts.declarations,
@@ -183,6 +186,7 @@ mod tests {
             id: AccountId::from_random([1; 16]),
             version: Version(3),
             owner: Some(owner(name)),
+            adopter: None,
             life: Life::Live,
             settings: StoredSettings::from(&settings),
             keys: Vec::new(),

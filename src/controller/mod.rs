@@ -32,7 +32,7 @@ mod watches;
 pub use connect::{Connection, connect};
 pub use error::ControllerError;
 
-use crate::account::ClusterId;
+use crate::account::{ClusterId, Unassigned};
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
@@ -72,6 +72,8 @@ pub struct Settings {
     pub keyring: Keyring,
     /// What to do about affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
+    /// Who may take over an account that was imported for no namespace.
+    pub unassigned: Unassigned,
     /// How many resources to reconcile at a time, in all namespaces together.
     pub concurrency: u16,
     /// The longest time from one look for changes of accounts by others to the next.
@@ -162,6 +164,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         connect::Parts {
             secrets: Arc::new(Cluster::new(client.clone(), views)),
             unknown_affiliate: settings.unknown_affiliate,
+            unassigned: settings.unassigned,
             surroundings: settings.surroundings,
             declarations: Arc::new(Declared { client, memory }),
             creations,

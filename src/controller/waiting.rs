@@ -299,6 +299,7 @@ mod tests {
     use crate::controller::queues::Queue;
     use crate::controller::scope::Scope;
     use crate::database::DatabaseError;
+    use crate::reconcile::Way;
     use tokio::sync::mpsc::UnboundedReceiver;
 
     fn waiting() -> (Waiting, UnboundedReceiver<Resource>) {
@@ -375,7 +376,7 @@ mod tests {
         assert_eq!(woken(&mut receiver), ["wants"]);
         // A retained account kept its name until its resource came back with another.
         let name = AccountName::parse("Acme").unwrap();
-        let required = Refusal::AdoptionRequired { name, difference: "it is retained".to_owned() };
+        let required = Refusal::AdoptionRequired { name, difference: "it is retained".to_owned(), way: Way::Policy };
         waiting.hear(&resource("wants"), &Outcome::refused(required), now);
         let restored = match renamed("Acme").done.remove(0) {
             Done::Updated { changes } => Outcome { done: vec![Done::Restored { changes }], ..Outcome::default() },

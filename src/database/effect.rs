@@ -2,7 +2,8 @@
 
 use super::{Action, Change, DatabaseError, UnknownAffiliate};
 use crate::account::{
-    Account, AffiliateName, Asked, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Suspension, Version,
+    Account, Adopter, AffiliateName, Asked, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Suspension,
+    Version,
 };
 use std::cmp::Reverse;
 
@@ -16,10 +17,13 @@ impl Change {
     pub(crate) fn effect(&self, read: Option<&Account>) -> Result<Account, DatabaseError> {
         let mut account = match &self.action {
             Action::Create { owner, settings, key, answered, .. } => {
-                return self.made(read, Some(owner), settings, key, answered);
+                return self.made(read, (Some(owner), None), settings, key, answered);
             }
-            Action::Import { settings, key, .. } => return self.made(read, None, settings, key, &Asked::default()),
-            Action::Adopt { expected, .. }
+            Action::Import { settings, key, adopter, .. } => {
+                return self.made(read, (None, adopter.as_ref()), settings, key, &Asked::default());
+            }
+            Action::AllowAdoption { expected, .. }
+            | Action::Adopt { expected, .. }
             | Action::Rotate { expected, .. }
             | Action::Revoke { expected, .. }
             | Action::Update { expected, .. }
@@ -34,11 +38,13 @@ impl Change {
         account.version.0 += 1;
         match &self.action {
             Action::Create { .. } | Action::Import { .. } => {}
+            Action::AllowAdoption { adopter, .. } => {
+                undeclared(&account)?;
+                account.adopter.clone_from(adopter);
+            }
             Action::Adopt { owner, answered, .. } => {
-                let is_declared = account.owner.is_some() && account.life == Life::Live;
-                if is_declared || matches!(account.life, Life::Deleted { .. }) {
-                    return Err(DatabaseError::Conflict);
-                }
+                undeclared(&account)?;
+                account.adopter = None;
                 account.owner = Some(owner.clone());
                 account.life = Life::Live;
                 account.answered = answered.clone();
@@ -61,6 +67,7 @@ impl Change {
             }
             Action::Update { settings, .. } => {
                 account.life = Life::Live;
+                account.adopter = None;
                 account.settings = settings.into();
             }
             Action::RestoreKey { key, .. } => account.keys.insert(0, key.clone()),
@@ -83,7 +90,7 @@ impl Change {
     fn made(
         &self,
         read: Option<&Account>,
-        owner: Option<&Owner>,
+        (owner, adopter): (Option<&Owner>, Option<&Adopter>),
         settings: &Settings,
         key: &StoredKey,
         answered: &Asked,
@@ -94,6 +101,7 @@ impl Change {
                 id: self.account,
                 version: Version(1),
                 owner: owner.cloned(),
+                adopter: adopter.cloned(),
                 life: Life::Live,
                 settings: settings.into(),
                 keys: vec![key.clone()],
@@ -114,4 +122,10 @@ impl Change {
             _ => None,
         }
     }
+}
+
+/// Only what nobody declares can be taken over.
+fn undeclared(account: &Account) -> Result<(), DatabaseError> {
+    let is_declared = account.owner.is_some() && account.life == Life::Live;
+    if is_declared || matches!(account.life, Life::Deleted { .. }) { Err(DatabaseError::Conflict) } else { Ok(()) }
 }

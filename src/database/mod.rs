@@ -35,7 +35,7 @@ pub use rehearsal::Rehearsal;
 pub use schema::Schema;
 
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings,
+    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings,
     StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
@@ -244,8 +244,17 @@ pub enum Action {
         settings: Settings,
         /// Its pair.
         key: StoredKey,
+        /// Who may take it over.
+        adopter: Option<Adopter>,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
+    },
+    /// Say who may take over one that nobody declares.
+    AllowAdoption {
+        /// The version that was observed.
+        expected: Version,
+        /// Who, beside the namespace that it had; `None`: nobody else.
+        adopter: Option<Adopter>,
     },
     /// Give one that nobody declares to a resource, as it is.
     Adopt {

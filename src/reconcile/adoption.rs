@@ -2,7 +2,7 @@
 
 use super::drift::{difference, drift};
 use super::halt::Halt;
-use super::outcome::holder;
+use super::outcome::{Way, holder};
 use super::reconciler::heed_suspension;
 use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal, SecretPlan};
 use crate::account::{Account, AccountName, Life, next_expiry};
@@ -25,7 +25,8 @@ impl Reconciler {
     ) -> Result<Halt, Halt> {
         let cluster = &desired.owner.cluster;
         let declared_by = taken.owner.as_ref().filter(|_| taken.life == Life::Live);
-        let may_adopt = desired.adoption == AdoptionPolicy::IfUnowned && observed.account.is_none();
+        let is_permitted = taken.may_be_adopted_by(&desired.owner, self.unassigned);
+        let may_adopt = desired.adoption == AdoptionPolicy::IfUnowned && observed.account.is_none() && is_permitted;
         Ok(match declared_by {
             Some(owner) if desired.adoption == AdoptionPolicy::IfUnowned || owner.cluster != *cluster => {
                 Halt::Refused(Refusal::OwnedElsewhere { name, holder: holder(taken, cluster) })
@@ -45,7 +46,8 @@ impl Reconciler {
             }
             None => {
                 let difference = difference(taken, desired);
-                Halt::Refused(Refusal::AdoptionRequired { name, difference })
+                let way = if is_permitted { Way::Policy } else { Way::staff(taken, &desired.owner) };
+                Halt::Refused(Refusal::AdoptionRequired { name, difference, way })
             }
         })
     }

@@ -33,7 +33,7 @@ pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
 pub use observed::{Observed, ObservedSecret, Verified};
 pub use obstacle::Obstacle;
-pub use outcome::{Done, Drift, Outcome, Refusal};
+pub use outcome::{Done, Drift, Outcome, Refusal, Way};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};
 pub use release::{Going, deletion_policy, secret_places};

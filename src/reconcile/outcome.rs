@@ -3,7 +3,7 @@
 use super::brake::FLOOR;
 use super::repeated::was_reconciled;
 use super::{Doubt, InvalidSpec, Unconfirmed};
-use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
+use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, Owner, RotationReason};
 use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
@@ -282,7 +282,7 @@ pub enum Refusal {
     },
     /// An account of the name exists that no resource declares.
     #[error(
-        "an account {:?} exists that no ApiAccount declares{difference}; to take it over with its keys, set spec.adoptionPolicy: IfUnowned",
+        "an account {:?} exists that no ApiAccount declares{difference}; {way}",
         name.as_str()
     )]
     AdoptionRequired {
@@ -290,6 +290,8 @@ pub enum Refusal {
         name: AccountName,
         /// How it differs, in words that go on the sentence.
         difference: String,
+        /// How it can be taken over.
+        way: Way,
     },
     /// An account of the name is declared elsewhere.
     #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first (deletionPolicy: Retain)", name.as_str())]
@@ -533,5 +535,47 @@ fn creation_held(account: &str, doubt: &Doubt) -> String {
             this.as_deref().unwrap_or("without an id")
         ),
         Doubt::Secrets => "the database lacks this account though its Secret is there, and too many others with it, so nothing is made anew; correct --database or --cluster-id, or restore the database; if the accounts are lost or this database is meant, run with --confirm-creation".to_owned(),
+    }
+}
+
+/// How an account that nobody declares can be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// The resource may, if it says so.
+    Policy,
+    /// It is for somebody else, or for nobody yet; OpsAdmin's staff may name this resource's namespace.
+    Staff {
+        /// Whom it is for, in words.
+        whom: String,
+        /// The command to run.
+        command: String,
+    },
+}
+
+impl Way {
+    /// For a resource that may not take this account over.
+    pub(super) fn staff(account: &Account, owner: &Owner) -> Self {
+        let whom = match (&account.adopter, &account.owner) {
+            (Some(adopter), _) => format!("it is for {adopter}"),
+            (None, Some(had)) => {
+                format!("it is kept for the namespace {} of the cluster {}, which had it", had.namespace, had.cluster)
+            }
+            (None, None) => "it was imported for no namespace".to_owned(),
+        };
+        let Owner { cluster, namespace, .. } = owner;
+        let command = format!("opsadmin allow-adoption {} --to {namespace} --cluster-id {cluster}", account.id);
+        Self::Staff { whom, command }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy => f.write_str("to take it over with its keys, set spec.adoptionPolicy: IfUnowned"),
+            Self::Staff { whom, command } => write!(
+                f,
+                "{whom}. OpsAdmin's staff name who else may take it over, with `{command}`; then set spec.adoptionPolicy: IfUnowned"
+            ),
+        }
     }
 }

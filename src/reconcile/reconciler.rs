@@ -9,7 +9,7 @@ use super::{
     AccountPlan, CreationGuard, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Patience, Plan, Refusal,
     SecretPlan, Verified, plan,
 };
-use crate::account::{Account, AccountId, Life, Suspension, changes, next_look, next_rotation, why_rotate};
+use crate::account::{Account, AccountId, Life, Suspension, Unassigned, changes, next_look, next_rotation, why_rotate};
 use crate::api::{MANAGED_BY_LABEL, ManagementPolicy};
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, NotKept, UnknownAffiliate};
 use crate::secrets::{SecretManifest, SecretStore, Sight};
@@ -51,6 +51,8 @@ pub struct Reconciler {
     pub keyring: Keyring,
     /// What to do about affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
+    /// Who may take over an account that was imported for no namespace.
+    pub unassigned: Unassigned,
     /// Who this is, for the journal.
     pub actor: String,
     /// Time and randomness.

@@ -9,12 +9,13 @@ mod secrecy;
 mod table;
 mod taken;
 
+use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
-use super::manifests::count;
+use super::manifests::{count, namespace};
 use super::output::{Format, Output};
 use super::progress::Progress;
 use super::surroundings::Machine;
-use crate::account::{AccountId, KeyId, KeyPair, KeyState, StoredKey};
+use crate::account::{AccountId, Adopter, ClusterId, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, Keyring, Rehearsal};
 use crate::reconcile::{Surroundings, Unrandom};
 use anyhow::{Context, Result, anyhow, bail};
@@ -38,11 +39,11 @@ const AT_ONCE: usize = 500;
 /// it. All accounts are imported or, if one line is wrong, none; nothing that exists is overwritten.
 ///
 /// The fields are name, description, enabled, useRefreshToken, affiliate, roles, allowedIPs, apiKey and secretKey, as in
-/// `spec`; name and keys are required. Keys may have any form, but what begins with `opsa_pk_` or `opsa_sk_` must be a whole key
+/// `spec`, and namespace, as --for; name and keys are required. Keys may have any form, but what begins with `opsa_pk_` or `opsa_sk_` must be a whole key
 /// that OpsAdmin made. In CSV, roles and addresses are separated by spaces, and cells by what separates the heading: commas, semicolons or tabs.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin import accounts.csv --dry-run\n  opsadmin import accounts.jsonl \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
+    after_help = "Examples:\n  opsadmin import accounts.csv --for partners --dry-run\n  opsadmin import accounts.jsonl \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
 )]
 pub struct Import {
     /// The file, or - for standard input.
@@ -62,6 +63,14 @@ pub struct Import {
     /// What to do about an affiliate that OpsAdmin does not know.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
+
+    /// The namespace whose ApiAccounts may take the accounts over, on the cluster of the kubeconfig or --cluster-id; a line may
+    /// name another one. Without it, `apply` takes them over, and a controller only what `opsadmin allow-adoption` names.
+    #[arg(long = "for", value_name = "NAMESPACE", value_parser = namespace)]
+    namespace: Option<String>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
 
     /// Say what would be imported and what is wrong, and import nothing.
     #[arg(long)]
@@ -96,37 +105,47 @@ impl Import {
     /// Imports them all, or says what is wrong.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let lines = file::read(&self.read()?, self.format());
+        let names_one = |line: &Line| line.record.as_ref().is_ok_and(|record| record.namespace.is_some());
+        let cluster = match self.namespace.is_some() || lines.iter().any(names_one) {
+            true => Some(self.cluster.id_alone().await?),
+            false => None,
+        };
         if lines.is_empty() {
             bail!("{} has no account", self.file.display());
         }
         if self.dry_run {
             let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
             let rehearsal = Rehearsal::without_keys(database, new_keyring()?);
-            let rehearsed = self.rehearse(&lines, &rehearsal, &new_keyring()?).await;
+            let rehearsed = self.rehearse(&lines, cluster.as_ref(), &rehearsal, &new_keyring()?).await;
             rehearsal.close().await;
             return self.conclude(&Summary::of(rehearsed?, false), output);
         }
         // A database that is yet to be made is not made for lines that are wrong.
         if self.database.is_missing_file() {
-            let rehearsed = self.rehearse(&lines, &Rehearsal::new(None), &new_keyring()?).await?;
+            let rehearsed = self.rehearse(&lines, cluster.as_ref(), &Rehearsal::new(None), &new_keyring()?).await?;
             if rehearsed.is_err() {
                 return self.conclude(&Summary::of(rehearsed, false), output);
             }
         }
         let database = self.database.open()?;
-        let imported = self.import(&lines, &database).await;
+        let imported = self.import(&lines, cluster.as_ref(), &database).await;
         // Leaves an embedded database as one file.
         database.close().await;
         self.conclude(&imported?, output)
     }
 
-    async fn import(&self, lines: &[Line], database: &Arc<dyn AccountRegister>) -> Result<Summary> {
+    async fn import(
+        &self,
+        lines: &[Line],
+        cluster: Option<&ClusterId>,
+        database: &Arc<dyn AccountRegister>,
+    ) -> Result<Summary> {
         // Whatever is wrong with the keyring is said before there is a table.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         let rehearsal = Rehearsal::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
-        let rehearsed = self.rehearse(lines, &rehearsal, &keyring).await?;
+        let rehearsed = self.rehearse(lines, cluster, &rehearsal, &keyring).await?;
         if let Ok(changes) = &rehearsed {
             commit(changes, database.as_ref()).await?;
         }
@@ -137,6 +156,7 @@ impl Import {
     async fn rehearse(
         &self,
         lines: &[Line],
+        cluster: Option<&ClusterId>,
         rehearsal: &Rehearsal,
         keyring: &Keyring,
     ) -> Result<Result<Vec<Change>, Vec<Problem>>> {
@@ -147,7 +167,7 @@ impl Import {
             for Line { number: line, record } in lines {
                 let wrong = match record {
                     Err(wrong) => wrong.clone(),
-                    Ok(record) => match self.rehearse_one(record, &taken, rehearsal, keyring).await? {
+                    Ok(record) => match self.rehearse_one(record, cluster, &taken, rehearsal, keyring).await? {
                         Ok(change) => {
                             changes.push(change);
                             Vec::new()
@@ -165,6 +185,7 @@ impl Import {
     async fn rehearse_one(
         &self,
         record: &Record,
+        cluster: Option<&ClusterId>,
         taken: &Taken,
         rehearsal: &Rehearsal,
         keyring: &Keyring,
@@ -172,7 +193,7 @@ impl Import {
         if let Err(refusal) = taken.check(record) {
             return Ok(Err(refusal));
         }
-        let change = self.change(record, keyring)?;
+        let change = self.change(record, cluster, keyring)?;
         Ok(rehearsal.commit(&change).await.map(|_| change))
     }
 
@@ -197,13 +218,16 @@ impl Import {
         Ok(code)
     }
 
-    fn change(&self, record: &Record, keyring: &Keyring) -> Result<Change> {
-        let Record { settings, api_key, secret_key } = record.clone();
+    fn change(&self, record: &Record, cluster: Option<&ClusterId>, keyring: &Keyring) -> Result<Change> {
+        let Record { settings, namespace, api_key, secret_key } = record.clone();
+        let namespace = namespace.or_else(|| self.namespace.clone());
+        let adopter = namespace.zip(cluster.cloned());
+        let adopter = adopter.map(|(namespace, cluster)| Adopter { cluster, namespace, name: None });
         let (account, at) = (AccountId::from_random(random()?), Machine.now());
         let pair = KeyPair { id: KeyId::from_random(random()?), api_key, secret_key };
         let sealed = keyring.seal(account, pair.id, &pair.secret_key, random()?);
         let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created: at };
-        let action = Action::Import { settings, key, unknown_affiliate: self.unknown_affiliate.into() };
+        let action = Action::Import { settings, key, adopter, unknown_affiliate: self.unknown_affiliate.into() };
         Ok(Change { account, action, at, actor: "import".to_owned(), generation: None })
     }
 

@@ -1,5 +1,6 @@
 //! One account of an import file: from its fields to what it says, or to everything that is wrong with it.
 
+use super::super::manifests::namespace;
 use super::secrecy;
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings, UnknownRole,
@@ -9,8 +10,18 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 
 /// The names of the fields, as `spec` has them, and the two keys.
-pub const FIELDS: [&str; 9] =
-    ["name", "description", "enabled", "useRefreshToken", "affiliate", "roles", "allowedIPs", "apiKey", "secretKey"];
+pub const FIELDS: [&str; 10] = [
+    "name",
+    "description",
+    "enabled",
+    "useRefreshToken",
+    "affiliate",
+    "roles",
+    "allowedIPs",
+    "namespace",
+    "apiKey",
+    "secretKey",
+];
 
 /// What is wrong with a field that has a secret key in it.
 const NOT_HERE: &str = "has a secret key in it, which everybody sees here; it belongs into secretKey alone";
@@ -20,6 +31,8 @@ const NOT_HERE: &str = "has a secret key in it, which everybody sees here; it be
 pub struct Record {
     /// What is set on it.
     pub settings: Settings,
+    /// The namespace that may take it over, if the line names one.
+    pub namespace: Option<String>,
     /// Its API key.
     pub api_key: ApiKey,
     /// Its secret key.
@@ -66,6 +79,7 @@ impl Reader<'_> {
         if networks.len() > AllowedIps::MAX_ENTRIES {
             self.complain("allowedIPs", format!("has more than {} entries", AllowedIps::MAX_ENTRIES));
         }
+        let namespace = self.optional("namespace", |text| namespace(text));
         let api_key = self.required("apiKey", ApiKey::imported);
         let secret_key = self.required("secretKey", SecretKey::imported);
         let settings = Settings {
@@ -77,7 +91,7 @@ impl Reader<'_> {
             roles,
             allowed_ips: AllowedIps::from_networks(networks),
         };
-        Some(Record { settings, api_key: api_key?, secret_key: secret_key? })
+        Some(Record { settings, namespace, api_key: api_key?, secret_key: secret_key? })
     }
 
     fn no_others(&mut self) {
@@ -185,7 +199,7 @@ mod tests {
         let wrong = wrong.err().unwrap();
         let fields: Vec<&str> = wrong.iter().map(|message| message.split(':').next().unwrap()).collect();
         let unknown = "unknown field \"affilate\"; the fields are name, description, enabled, useRefreshToken, affiliate, \
-                       roles, allowedIPs, apiKey, secretKey";
+                       roles, allowedIPs, namespace, apiKey, secretKey";
         assert_eq!(fields, ["name", "enabled", "roles", "allowedIPs", "allowedIPs", "apiKey", unknown]);
         assert!(!wrong.join("\n").contains(SECRET), "{wrong:?}");
     }

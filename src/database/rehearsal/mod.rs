@@ -93,7 +93,7 @@ impl Rehearsal {
                 self.check_settings(change.account, before, settings, *unknown_affiliate).await?;
                 self.check_key(key).await
             }
-            Action::Import { settings, key, unknown_affiliate } => {
+            Action::Import { settings, key, unknown_affiliate, .. } => {
                 self.check_settings(change.account, before, settings, *unknown_affiliate).await?;
                 self.check_key(key).await
             }
@@ -102,7 +102,8 @@ impl Rehearsal {
             }
             Action::Adopt { owner, .. } => self.check_owner(owner).await,
             Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => self.check_key(key).await,
-            Action::Revoke { .. }
+            Action::AllowAdoption { .. }
+            | Action::Revoke { .. }
             | Action::Suspend { .. }
             | Action::Resume { .. }
             | Action::Delete { .. }

@@ -22,7 +22,7 @@ macro_rules! which {
             accounts: concat!(
                 "SELECT id, version, name, description, enabled, use_refresh_token, affiliate, any_ip, ",
                 "owner_cluster, owner_namespace, owner_name, retained_at, deleted_at, suspended_at, suspended_reason, ",
-                "answered_trigger, answered_annotation FROM accounts WHERE ",
+                "answered_trigger, answered_annotation, adopter FROM accounts WHERE ",
                 $condition,
                 " ORDER BY created_at, id"
             ),

@@ -4,7 +4,7 @@
 //! authenticates (ids, keys, times, owners) must be readable.
 
 use crate::account::{
-    Account, AccountId, ApiKey, Asked, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey,
+    Account, AccountId, Adopter, ApiKey, Asked, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey,
     StoredSettings, Suspension, Version,
 };
 use crate::database::{DatabaseError, JournalEntry, Journalled, NameHolder};
@@ -32,6 +32,7 @@ pub(super) struct AccountRow {
     suspended_reason: Option<String>,
     answered_trigger: Option<String>,
     answered_annotation: Option<String>,
+    adopter: Option<String>,
 }
 
 /// What a row of `accounts` says of its owner and version.
@@ -116,6 +117,12 @@ impl AccountRow {
             (None, None, None) => None,
             _ => return Err(cell("owner_cluster").unreadable("the owner is not whole".to_owned())),
         };
+        let adopter = match &self.adopter {
+            Some(text) => Some(Adopter::parse(text).ok_or_else(|| {
+                cell("adopter").unreadable("it is neither CLUSTER/NAMESPACE nor CLUSTER/NAMESPACE/NAME".to_owned())
+            })?),
+            None => None,
+        };
         let suspension = match self.suspended_at {
             Some(since) => Some(Suspension {
                 since: cell("suspended_at").time(since)?,
@@ -127,6 +134,7 @@ impl AccountRow {
             id,
             version: Version(self.version),
             owner,
+            adopter,
             life,
             settings: StoredSettings {
                 name: self.name,

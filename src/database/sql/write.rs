@@ -5,8 +5,8 @@ mod suspension;
 use super::fault::Fault;
 use super::{Session, Value};
 use crate::account::{
-    AffiliateName, Asked, Field, FieldChange, KeyId, KeyState, Owner, Settings, StoredKey, StoredSettings, Version,
-    changes as differences,
+    Adopter, AffiliateName, Asked, Field, FieldChange, KeyId, KeyState, Owner, Settings, StoredKey, StoredSettings,
+    Version, changes as differences,
 };
 use crate::database::{Action, Change, DatabaseError, UnknownAffiliate};
 use jiff::Timestamp;
@@ -19,11 +19,11 @@ const FIRST_VERSION: Version = Version(1);
 
 const CREATE: &str = "INSERT INTO accounts (id, version, name, name_key, description, enabled, use_refresh_token, \
      affiliate, any_ip, updated_at, created_at, owner_cluster, owner_namespace, owner_name, answered_trigger, \
-     answered_annotation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15)";
+     answered_annotation, adopter) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16)";
 
 const UPDATE: &str = "UPDATE accounts SET version = version + 1, name = $3, name_key = $4, description = $5, \
      enabled = $6, use_refresh_token = $7, affiliate = $8, any_ip = $9, updated_at = $10, retained_at = NULL, \
-     deleted_at = NULL, deletion_confirmed = FALSE WHERE id = $1 AND version = $2 RETURNING version";
+     deleted_at = NULL, deletion_confirmed = FALSE, adopter = NULL WHERE id = $1 AND version = $2 RETURNING version";
 
 const DELETE: &str = "UPDATE accounts SET version = version + 1, enabled = FALSE, updated_at = $3, deleted_at = $3, \
      deletion_confirmed = $4 WHERE id = $1 AND version = $2 RETURNING version";
@@ -32,9 +32,16 @@ const RETAIN: &str = "UPDATE accounts SET version = version + 1, updated_at = $3
      WHERE id = $1 AND version = $2 RETURNING version";
 
 const ADOPT: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, retained_at = NULL, \
-     owner_cluster = $4, owner_namespace = $5, owner_name = $6, answered_trigger = $7, answered_annotation = $8 \
+     owner_cluster = $4, owner_namespace = $5, owner_name = $6, answered_trigger = $7, answered_annotation = $8, \
+     adopter = NULL \
      WHERE id = $1 AND version = $2 AND deleted_at IS NULL AND (owner_cluster IS NULL OR retained_at IS NOT NULL) \
      RETURNING version";
+
+const ALLOW_ADOPTION: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, adopter = $4 \
+     WHERE id = $1 AND version = $2 AND deleted_at IS NULL AND (owner_cluster IS NULL OR retained_at IS NOT NULL) \
+     RETURNING version";
+
+const ADOPTER: &str = "SELECT adopter FROM accounts WHERE id = $1";
 
 const ANSWER: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, answered_trigger = $4, \
      answered_annotation = $5 WHERE id = $1 AND version = $2 RETURNING version";
@@ -93,13 +100,17 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
     let mut writer = Writer { session, change, id: change.account.to_string(), at: change.at.as_microsecond() };
     match &change.action {
         Action::Create { owner, settings, key, answered, unknown_affiliate } => {
-            writer.create(Some(owner), settings, key, answered, *unknown_affiliate).await?;
+            writer.create((Some(owner), None), settings, key, answered, *unknown_affiliate).await?;
             writer.record("created", &differences(&StoredSettings::nothing(), settings)).await
         }
-        Action::Import { settings, key, unknown_affiliate } => {
-            writer.create(None, settings, key, &Asked::default(), *unknown_affiliate).await?;
-            writer.record("imported", &differences(&StoredSettings::nothing(), settings)).await
+        Action::Import { settings, key, adopter, unknown_affiliate } => {
+            let whose = (None, adopter.as_ref());
+            writer.create(whose, settings, key, &Asked::default(), *unknown_affiliate).await?;
+            let mut told = differences(&StoredSettings::nothing(), settings);
+            told.extend(adopter.as_ref().map(|adopter| adopter_change(None, Some(adopter))));
+            writer.record("imported", &told).await
         }
+        Action::AllowAdoption { expected, adopter } => writer.allow_adoption(*expected, adopter.as_ref()).await,
         Action::Adopt { expected, owner, answered } => writer.adopt(*expected, owner, answered).await,
         Action::Rotate { expected, key, old_expires, revoke, answered } => {
             writer.rotate(*expected, key, *old_expires, revoke, answered).await
@@ -142,7 +153,7 @@ pub(super) async fn register_affiliate<S: Session>(
 impl<S: Session> Writer<'_, S> {
     async fn create(
         &mut self,
-        owner: Option<&Owner>,
+        (owner, adopter): (Option<&Owner>, Option<&Adopter>),
         settings: &Settings,
         key: &StoredKey,
         answered: &Asked,
@@ -157,7 +168,9 @@ impl<S: Session> Writer<'_, S> {
             owner_part(|owner| &owner.namespace),
             owner_part(|owner| &owner.name),
         ]);
-        values.extend([answered.trigger.as_deref(), answered.annotation.as_deref()].map(Value::from));
+        let adopter = adopter.map(ToString::to_string);
+        values
+            .extend([answered.trigger.as_deref(), answered.annotation.as_deref(), adopter.as_deref()].map(Value::from));
         self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
         self.add_parts(settings).await?;
         self.add_key(key).await
@@ -197,6 +210,16 @@ impl<S: Session> Writer<'_, S> {
         let adopted = self.session.rows(ADOPT, &values).await.map_err(conflict)?;
         exactly_one(&adopted)?;
         self.record("adopted", &[]).await
+    }
+
+    async fn allow_adoption(&mut self, expected: Version, adopter: Option<&Adopter>) -> Result<(), Fault> {
+        let before: Vec<(Option<String>,)> = self.session.rows(ADOPTER, &[self.id.as_str().into()]).await?;
+        let before = before.into_iter().next().and_then(|(before,)| before);
+        let text = adopter.map(ToString::to_string);
+        let values = [self.id.as_str().into(), expected.0.into(), self.at.into(), text.as_deref().into()];
+        let allowed = self.session.rows(ALLOW_ADOPTION, &values).await?;
+        exactly_one(&allowed)?;
+        self.record("adoption allowed", &[adopter_change(before.as_deref(), adopter)]).await
     }
 
     async fn rotate(
@@ -354,6 +377,12 @@ fn account_values<'a>(
         settings.allowed_ips.is_any().into(),
         at.into(),
     ]
+}
+
+/// Who may take the account over, for the journal.
+fn adopter_change(old: Option<&str>, new: Option<&Adopter>) -> FieldChange {
+    let new = new.map(ToString::to_string).unwrap_or_default();
+    FieldChange { field: Field::Adopter, old: old.unwrap_or_default().to_owned(), new }
 }
 
 /// Pairs that are no more, for the journal.

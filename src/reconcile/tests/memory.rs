@@ -61,7 +61,7 @@ impl Accounts {
                 }
                 no_key_is(&rows, key)?;
             }
-            Action::Import { settings, key, unknown_affiliate } => {
+            Action::Import { settings, key, unknown_affiliate, .. } => {
                 self.check(&rows, change, settings, *unknown_affiliate)?;
                 no_key_is(&rows, key)?;
             }

@@ -257,6 +257,7 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
         actor: "test".to_owned(),
         surroundings: Arc::new(Counting::default()),
         declarations: Arc::new(AsRead),
+        unassigned: crate::account::Unassigned::Adopt,
         creations: Arc::new(Unguarded),
     }
 }

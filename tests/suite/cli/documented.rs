@@ -113,6 +113,10 @@ async fn the_page_has_every_field_that_planning_and_checking_prints() {
     keyring.extend(fields(&serde_json::from_str(&init).expect("it is JSON"), &[]));
     assert_eq!(keyring, documented("keyring"));
 
+    let office_import = "{\"name\": \"Old\", \"apiKey\": \"legacy-1\", \"secretKey\": \"legacy-secret-0123456789\"}\n";
+    office.call_with_keyring(&["import", "-"]).stdin(office_import).run().await.succeeded();
+    let allowed = office.json(&["allow-adoption", "Old", "--to", "partners", "--cluster-id", "here"]).await;
+    assert_eq!(fields(&allowed, &["accounts"]), documented("allow-adoption"));
     let import = office.call_with_keyring(&["import", "-", "-o", "json"]).stdin("{}\n").run().await;
     let import: Value = serde_json::from_str(&import.stdout).expect("it is JSON");
     assert_eq!(fields(&import, &[]), documented("import"));

@@ -5,6 +5,7 @@ use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
 
 use super::scene::{SOON, Scene};
+use crate::support::opsadmin::Opsadmin;
 use crate::support::wait::eventually;
 
 fn message(account: &ApiAccount) -> String {
@@ -15,6 +16,12 @@ fn message(account: &ApiAccount) -> String {
 async fn let_go(scene: &Scene) {
     let statement = "UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL";
     sqlx::query(statement).execute(&scene.sql().await).await.expect("the account is nobody's");
+}
+
+/// Has an account taken over by the scene's namespace, as staff do.
+async fn allow(scene: &Scene, arguments: &[&str]) {
+    let call = Opsadmin::new().args(["allow-adoption", "--to", scene.namespace.name(), "--actor", "maria"]);
+    call.args(arguments).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await.succeeded();
 }
 
 #[tokio::test]
@@ -39,6 +46,9 @@ async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
     );
 
     scene.change("new", json!({ "adoptionPolicy": "IfUnowned" })).await;
+    let refused = scene.condition("new", "False", "AdoptionRequired").await;
+    assert!(message(&refused).contains("it was imported for no namespace"), "{}", message(&refused));
+    allow(&scene, &["acme", "--kubeconfig", &scene.cluster.kubeconfig().display().to_string()]).await;
     let adopted = scene.ready("new").await;
     assert_eq!(adopted.status.and_then(|status| status.account_id), id);
     assert_eq!(scene.data("new-opsadmin").await, keys, "with the keys it had");
@@ -69,6 +79,9 @@ async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
     scene.delete("acme").await;
     scene.stop().await;
     scene.start(&["--cluster-id", "new"]);
+    let refused = scene.condition("moved", "False", "AdoptionRequired").await;
+    assert!(message(&refused).contains("of the cluster old, which had it"), "{}", message(&refused));
+    allow(&scene, &["acme", "--cluster-id", "new"]).await;
     scene.ready("moved").await;
     assert_eq!(scene.data("moved").await, keys, "moved with its keys");
 }

@@ -206,7 +206,7 @@ async fn some_history(scene: &mut Scene, apply: &[&str]) {
     for statement in [
         "SET suspended_at = 1790000000000000, suspended_reason = 'unpaid' WHERE name = 'suspended'",
         "SET owner_cluster = 'elsewhere' WHERE name = 'theirs'",
-        "SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL WHERE name IN ('free', 'let-go')",
+        "SET retained_at = 5 WHERE name IN ('free', 'let-go')",
     ] {
         let statement = sqlx::AssertSqlSafe(format!("UPDATE accounts {statement}"));
         sqlx::raw_sql(statement).execute(&scene.sql().await).await.expect("it is updated");

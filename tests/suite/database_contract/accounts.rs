@@ -16,6 +16,7 @@ pub async fn every_field_reads_back(fresh: Fresh) {
         life: Life::Live,
         settings: StoredSettings::from(settings),
         keys: vec![key.clone()],
+        adopter: None,
         answered: Asked::default(),
         suspension: None,
     };

@@ -225,7 +225,7 @@ pub fn assert_name_taken<T: std::fmt::Debug>(answer: Result<T, DatabaseError>, t
 pub fn import(settings: Settings) -> Change {
     let account = AccountId::from_random(random());
     let key = stored(account, &pair());
-    change(account, Action::Import { settings, key, unknown_affiliate: UnknownAffiliate::Register })
+    change(account, Action::Import { settings, key, adopter: None, unknown_affiliate: UnknownAffiliate::Register })
 }
 
 /// The accounts of a list, all of which can be read.

@@ -4,7 +4,7 @@ use super::fixture::*;
 use super::rules::rows;
 use jiff::ToSpan;
 use opsadmin_operator::account::{
-    Account, AccountId, Asked, KeyId, KeyState, Life, Owner, StoredKey, Suspension, Version,
+    Account, AccountId, Adopter, Asked, KeyId, KeyState, Life, Owner, StoredKey, Suspension, Version,
 };
 use opsadmin_operator::database::{AccountRegister, Action};
 
@@ -111,7 +111,19 @@ pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) 
     assert_eq!(unowned.owner, None);
     create(&*database, owner_in("two", "busy"), settings("busy")).await;
     assert_conflict(database.commit(&adopt(&unowned, "busy")).await);
-    database.commit(&adopt(&unowned, "new")).await.unwrap();
+    let adopter = Adopter::parse("two/namespace");
+    let allow = |account: &Account| {
+        change(account.id, Action::AllowAdoption { expected: account.version, adopter: adopter.clone() })
+    };
+    let allowed = database.commit(&allow(&unowned)).await.unwrap();
+    assert_eq!(allowed.adopter, adopter);
+    assert_eq!(database.find_by_name(&name("wanted")).await.unwrap(), Some(allowed.clone()));
+    let adopted = database.commit(&adopt(&allowed, "new")).await.unwrap();
+    assert_eq!(adopted.adopter, None, "it was for this once");
+    assert_conflict(database.commit(&allow(&adopted)).await);
+    fresh.by_hand("UPDATE accounts SET adopter = 'nobody' WHERE name = 'wanted'").await.unwrap();
+    let unreadable = database.find_by_name(&name("wanted")).await.unwrap_err();
+    assert!(unreadable.to_string().contains("adopter"), "{unreadable}");
 }
 
 pub async fn a_suspension_is_read_with_its_reason_and_outlives_changes(fresh: Fresh) {

@@ -148,8 +148,7 @@ impl Step {
             }
             Self::Disown => {
                 let mut connection = PgConnection::connect(stage.database_url()).await.expect("the database answers");
-                let statement = "UPDATE accounts SET retained_at = NULL, owner_cluster = NULL, owner_namespace = NULL, \
-                     owner_name = NULL";
+                let statement = "UPDATE accounts SET owner_name = 'before'";
                 sqlx::query(statement).execute(&mut connection).await.expect("the account is nobody's");
             }
             Self::DeleteSecret => {

@@ -116,7 +116,8 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         Reason::AdoptionRequired => (
             "False",
             "an account of the name exists that no resource declares",
-            "set `spec.adoptionPolicy: IfUnowned` to take it over with its keys, or choose another name: \
+            "set `spec.adoptionPolicy: IfUnowned` to take it over with its keys; if it is for another namespace, have staff run \
+             the command that the message names; or choose another name: \
              [adoption](lifecycle.md#accounts-that-exist-already)",
         ),
         Reason::OwnedElsewhere => (

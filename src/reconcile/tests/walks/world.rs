@@ -58,6 +58,7 @@ impl World {
             actor: "walk".to_owned(),
             surroundings: Arc::clone(&clock) as _,
             declarations: Arc::new(AsRead),
+            unassigned: crate::account::Unassigned::Adopt,
             creations: Arc::new(Unguarded),
         };
         let declared = NAMES.map(|name| {

@@ -1,0 +1,175 @@
+//! `opsadmin allow-adoption`: who may take over accounts that no resource declares.
+
+use super::account::by_name_or_id;
+use super::actor::ActorArgs;
+use super::cluster::ClusterArgs;
+use super::database::DatabaseArgs;
+use super::manifests::{count, namespace};
+use super::output::{Format, FormatArgs, Output};
+use super::step_in::step_in;
+use super::surroundings::Machine;
+use super::text::plain;
+use super::view::AccountView;
+use crate::account::{Account, Adopter, ClusterId, Life, Unassigned};
+use crate::database::{AccountRegister, Action};
+use crate::reconcile::{Surroundings, is_dns_subdomain};
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Say who may take over accounts that no resource declares.
+///
+/// A retained account is for the namespace that it had, and an imported one for the namespace that it was imported for. This
+/// names another one, or one of its resources, which then takes the account over with spec.adoptionPolicy: IfUnowned, keys and
+/// all. The journal has who named it. What is declared by a resource is never taken over.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin allow-adoption acme --to partners\n  opsadmin allow-adoption acme --to partners/acme-portal \\\n    --cluster-id production\n  opsadmin allow-adoption --retained-by old-cluster --cluster-id new-cluster"
+)]
+pub struct AllowAdoption {
+    /// The accounts, by their names in OpsAdmin or their ids.
+    #[arg(value_name = "ACCOUNT", required_unless_present = "retained_by")]
+    accounts: Vec<String>,
+
+    /// Who may take them over: any ApiAccount of a namespace, or one of them.
+    #[arg(long, value_name = "NAMESPACE[/NAME]", value_parser = place, required_unless_present_any = ["retained_by", "nobody"])]
+    to: Option<(String, Option<String>)>,
+
+    /// Take back what was allowed before.
+    #[arg(long, conflicts_with_all = ["to", "retained_by"])]
+    nobody: bool,
+
+    /// All accounts that this cluster has let go of, each for the namespace and the name that it had there: for a move to
+    /// another cluster.
+    #[arg(long, value_name = "CLUSTER_ID", value_parser = ClusterId::parse, conflicts_with_all = ["accounts", "to"])]
+    retained_by: Option<ClusterId>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    #[command(flatten)]
+    actor: ActorArgs,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Who may take over an account that was imported for no namespace, as the command line says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnUnassigned {
+    /// Nobody, until `import --for` or `allow-adoption` names a namespace.
+    Refuse,
+    /// Whoever declares its name first.
+    Adopt,
+}
+
+impl From<OnUnassigned> for Unassigned {
+    fn from(on: OnUnassigned) -> Self {
+        match on {
+            OnUnassigned::Refuse => Self::Refuse,
+            OnUnassigned::Adopt => Self::Adopt,
+        }
+    }
+}
+
+impl AllowAdoption {
+    /// Allows it, and prints for which accounts.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let actor = self.actor.in_journal()?;
+        let cluster = if self.nobody { None } else { Some(self.cluster.id_alone().await?) };
+        let database = self.database.open_existing().await?;
+        let allowed = self.allow(database.as_ref(), cluster.as_ref(), &actor).await;
+        database.close().await;
+        let allowed = allowed?;
+        if self.format.format != Format::Text {
+            let accounts: Vec<_> = allowed.iter().map(|account| AccountView::of(account, Machine.now())).collect();
+            output.value(self.format.format, &json!({ "accounts": accounts }))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        for account in &allowed {
+            let name = plain(&account.settings.name);
+            output.line(&match &account.adopter {
+                Some(adopter) => format!("{name} may be taken over by {}", plain(&adopter.to_string())),
+                None => format!("{name} may be taken over by nobody but the namespace that it had"),
+            })?;
+        }
+        if allowed.is_empty() {
+            output.complain("there is no such account");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn allow(
+        &self,
+        database: &dyn AccountRegister,
+        cluster: Option<&ClusterId>,
+        actor: &str,
+    ) -> Result<Vec<Account>> {
+        let mut allowed = Vec::new();
+        for account in self.chosen(database).await? {
+            let adopter = cluster.and_then(|cluster| self.adopter(&account, cluster));
+            let decide = |account: &Account| {
+                if matches!(account.life, Life::Deleted { .. }) {
+                    bail!("the account {} is deleted; nobody takes it over", plain(&account.settings.name));
+                }
+                if let (Some(owner), Life::Live) = (&account.owner, account.life) {
+                    bail!(
+                        "the ApiAccount {owner} declares the account {}; it is taken over only once that has let go of it, with deletionPolicy: Retain",
+                        plain(&account.settings.name)
+                    );
+                }
+                let action = Action::AllowAdoption { expected: account.version, adopter: adopter.clone() };
+                Ok((account.adopter != adopter).then_some(action))
+            };
+            allowed.push(step_in(database, account, actor, decide).await?.account);
+        }
+        Ok(allowed)
+    }
+
+    /// The accounts that are meant.
+    async fn chosen(&self, database: &dyn AccountRegister) -> Result<Vec<Account>> {
+        let mut chosen = Vec::new();
+        let Some(cluster) = &self.retained_by else {
+            for name in &self.accounts {
+                chosen.push(by_name_or_id(database, name).await?);
+            }
+            return Ok(chosen);
+        };
+        let mut unreadable = 0;
+        for account in database.list_undeclared().await? {
+            match account {
+                Ok(account) if account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster) => {
+                    chosen.push(account)
+                }
+                Ok(_) => {}
+                Err(_) => unreadable += 1,
+            }
+        }
+        if unreadable > 0 {
+            bail!("{} cannot be read: `opsadmin get --unowned` names them; nothing was allowed", count(unreadable));
+        }
+        Ok(chosen)
+    }
+
+    fn adopter(&self, account: &Account, cluster: &ClusterId) -> Option<Adopter> {
+        let (namespace, name) = match (&self.to, &account.owner) {
+            (Some((namespace, name)), _) => (namespace.clone(), name.clone()),
+            (None, Some(had)) => (had.namespace.clone(), Some(had.name.clone())),
+            (None, None) => return None,
+        };
+        Some(Adopter { cluster: cluster.clone(), namespace, name })
+    }
+}
+
+/// Reads `NAMESPACE` or `NAMESPACE/NAME`.
+fn place(text: &str) -> Result<(String, Option<String>), String> {
+    match text.split_once('/') {
+        None => Ok((namespace(text)?, None)),
+        Some((_, name)) if !is_dns_subdomain(name) => Err(format!("{name:?} is no name of a resource")),
+        Some((place, name)) => Ok((namespace(place)?, Some(name.to_owned()))),
+    }
+}
