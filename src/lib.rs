@@ -8,6 +8,7 @@
 //! - [`database`]: the port to the account database, its adapters, and the sealing of secret keys.
 //! - [`secrets`]: the port to where Secrets are kept, its adapters, and what an account's Secret looks like.
 //! - [`reconcile`]: the heart: desired, observed, plan, execution, outcome and status.
+//! - [`doctor`]: what is wrong with an installation, over what was read of it, pure.
 //! - [`manifests`]: `ApiAccount`s read from files: each problem with file, line, object and field.
 //! - [`telemetry`]: what the running program tells about itself.
 //! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
@@ -19,6 +20,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod database;
+pub mod doctor;
 pub mod manifests;
 pub mod reconcile;
 pub mod secrets;

@@ -17,6 +17,7 @@ mod controller;
 mod crd;
 mod creation;
 mod database;
+mod doctor;
 mod export;
 mod findings;
 mod get;
@@ -97,6 +98,7 @@ enum Command {
     Release(release::Release),
     AllowAdoption(allow_adoption::AllowAdoption),
     Affiliates(affiliates::Affiliates),
+    Doctor(doctor::Doctor),
     Controller(controller::Controller),
     Crd(crd::Crd),
     Render(render::Render),
@@ -167,6 +169,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Rotate(command) => command.run(&mut output).await,
         Command::Release(command) => command.run(&mut output).await,
         Command::AllowAdoption(command) => command.run(&mut output).await,
+        Command::Doctor(command) => command.run(&mut output).await,
         Command::Affiliates(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),

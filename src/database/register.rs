@@ -30,6 +30,10 @@ pub trait AccountRegister: AccountDatabase {
     /// Every resource that declares or declared an account, wherever that is in its life and whether or not it can be read.
     async fn owners(&self) -> Result<Vec<Owner>, DatabaseError>;
 
+    /// What the database's user may not do of what a controller needs, as in `UPDATE accounts`; nothing where a database has no
+    /// users.
+    async fn missing_privileges(&self) -> Result<Vec<String>, DatabaseError>;
+
     /// Makes OpsAdmin know an affiliate, and answers whether that is new.
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;
 

@@ -13,7 +13,8 @@ use crate::api::{ACCOUNT_LABEL, ApiAccount};
 use crate::database::{AccountDatabase, DatabaseError, Deletions};
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    DeletionPolicy, Desired, Going, KnownAccount, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit, is_made_if_missing,
+    DeletionPolicy, Desired, Going, KnownAccount, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit,
+    is_made_if_missing,
 };
 use crate::secrets;
 use crate::secrets::{Belonging, SecretRef, Survey, Written};

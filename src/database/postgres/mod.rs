@@ -54,6 +54,21 @@ impl Dialect for Postgres {
 
     const COUNTS_EACH_ROW: bool = false;
 
+    const MISSING_PRIVILEGES: Option<&'static str> = Some(
+        "SELECT privilege || ' ' || name FROM (VALUES \
+             ('accounts', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), \
+             ('account_roles', ARRAY['SELECT', 'INSERT', 'DELETE']), \
+             ('account_allowed_ips', ARRAY['SELECT', 'INSERT', 'DELETE']), \
+             ('account_keys', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), \
+             ('affiliates', ARRAY['SELECT', 'INSERT']), \
+             ('account_journal', ARRAY['SELECT', 'INSERT']), \
+             ('outgoing_sealing_keys', ARRAY['SELECT']), \
+             ('database_identity', ARRAY['SELECT']), \
+             ('_sqlx_migrations', ARRAY['SELECT'])) AS needed (name, privileges) \
+         CROSS JOIN LATERAL unnest(privileges) AS privilege \
+         WHERE NOT has_table_privilege(name, privilege)",
+    );
+
     const LOCK_KEYS: Option<&'static str> = Some("LOCK TABLE account_keys IN SHARE ROW EXCLUSIVE MODE");
 
     const BY_OWNERS: Which = which!(

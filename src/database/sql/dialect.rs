@@ -24,6 +24,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Waits until nobody else is writing pairs of keys, and lets nobody begin; `None`: whoever writes is alone anyway.
     const LOCK_KEYS: Option<&'static str>;
 
+    /// What the database's user may not do of what a controller needs; `None`: there are no users.
+    const MISSING_PRIVILEGES: Option<&'static str>;
+
     /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has a way of
     /// its own to take one apart.
     const BY_OWNERS: Which;

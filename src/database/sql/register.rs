@@ -55,6 +55,13 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, work).await
     }
 
+    async fn missing_privileges(&self) -> Result<Vec<String>, DatabaseError> {
+        match D::MISSING_PRIVILEGES {
+            Some(statement) => Ok(self.answer(ANSWER_WITHIN, self.texts(statement)).await?.into_iter().collect()),
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {
         let work = async {
             let mut session = self.dialect.write().await?;

@@ -167,6 +167,8 @@ impl Dialect for Sqlite {
 
     const COUNTS_EACH_ROW: bool = true;
 
+    const MISSING_PRIVILEGES: Option<&'static str> = None;
+
     const LOCK_KEYS: Option<&'static str> = None;
 
     /// The order of a CROSS JOIN is kept: each owner is looked up by the index, which a scan would otherwise be preferred to.

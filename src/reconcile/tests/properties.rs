@@ -154,7 +154,7 @@ fn account(id: u8, owner: Option<Owner>, life: Life, settings: StoredSettings, r
     };
     let (answered, suspension) = (Asked::default(), None);
     let keys = if matches!(row, Row::Lost) { Vec::new() } else { vec![key] };
-    Account { id, version: Version(5), owner, life, settings, keys, answered, suspension }
+    Account { id, version: Version(5), owner, adopter: None, life, settings, keys, answered, suspension }
 }
 
 /// What may be at a Secret's place.

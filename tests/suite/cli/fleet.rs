@@ -99,7 +99,7 @@ async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
 
     // Keys that were made elsewhere are not told by their form, and still come back from the Secret, or go by rotation.
     fs::remove_file(desk.path("opsadmin.db")).expect("it is there");
-    desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    desk.apply(&["--unknown-affiliate", "register", "--confirm-creation"]).await.succeeded();
     assert_eq!(desk.secret("1e3-opsadmin"), secret);
     desk.edit("1e3.yaml", "spec:", "spec:\n  rotation: { trigger: now }");
     desk.apply(&[]).await.succeeded();

@@ -5,6 +5,7 @@ mod apply;
 mod commands;
 mod creation;
 mod desk;
+mod doctor;
 pub mod documented;
 mod fleet;
 mod help;

@@ -74,7 +74,7 @@ async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
     scene.ready("fresh").await;
     assert_eq!(rows(&other).await, 1, "what never had an account gets one");
     assert_eq!(keys(&scene).await, before);
-    let planner = Planner::of(&scene, false).await;
+    let planner = Planner::of(&scene, true).await;
     let declared: Vec<String> = names().collect();
     let declared: Vec<_> = declared.iter().map(|name| (name.as_str(), json!({}), json!({ "enabled": true }))).collect();
     scene.stop().await;

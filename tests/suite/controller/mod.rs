@@ -5,6 +5,7 @@ mod commands;
 mod concurrency;
 mod creation;
 mod deletions;
+mod doctor;
 mod drift;
 mod endings;
 mod fights;

@@ -70,15 +70,18 @@ async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
     // The same resource on another cluster, as far as the database can tell.
     scene.start(&["--cluster-id", "new"]);
     let wants = json!({ "name": "acme", "adoptionPolicy": "IfUnowned", "secret": { "name": "moved" } });
-    scene.create("moved", wants).await;
+    scene.create("moved", wants.clone()).await;
     let refused = scene.condition("moved", "False", "OwnedElsewhere").await;
     assert!(message(&refused).contains("of the cluster old"), "{}", message(&refused));
+    // The old cluster would have it back: it is in the same namespace.
+    scene.delete("moved").await;
     scene.stop().await;
 
     scene.start(&["--cluster-id", "old"]);
     scene.delete("acme").await;
     scene.stop().await;
     scene.start(&["--cluster-id", "new"]);
+    scene.create("moved", wants).await;
     let refused = scene.condition("moved", "False", "AdoptionRequired").await;
     assert!(message(&refused).contains("of the cluster old, which had it"), "{}", message(&refused));
     allow(&scene, &["acme", "--cluster-id", "new"]).await;

@@ -171,6 +171,10 @@ impl AccountDatabase for Ports {
         self.ask(self.accounts.trim_journal(before)).await
     }
 
+    async fn identity(&self) -> Result<Option<String>, DatabaseError> {
+        self.ask(self.accounts.identity()).await
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.ask(self.accounts.sealing_keys_in_use()).await
     }

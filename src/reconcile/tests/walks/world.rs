@@ -15,7 +15,9 @@ use crate::api::{
     ROTATE_ANNOTATION, RotationSpec,
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
-use crate::reconcile::{AsRead, Desired, Going, Outcome, Reconciler, Refusal, Unguarded, Verified, secret_places, status};
+use crate::reconcile::{
+    AsRead, Desired, Going, Outcome, Reconciler, Refusal, Unguarded, Verified, secret_places, status,
+};
 use crate::secrets::Belonging;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;

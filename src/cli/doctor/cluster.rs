@@ -1,0 +1,203 @@
+//! What the doctor reads of a cluster: resources, Secrets, the definition, and what may be done there.
+
+use super::Report;
+use crate::account::{ClusterId, Owner};
+use crate::api::{ApiAccount, GROUP, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, Shown, definition};
+use crate::cli::cluster::in_words;
+use crate::doctor::{Check, SeenResource, SeenSecret, missing_fields};
+use crate::reconcile::{Desired, is_made_if_missing};
+use crate::secrets::said::reason;
+use crate::secrets::{FoundSecret, SecretRef};
+use anyhow::{Result, anyhow};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+
+/// What a controller may do, as it is installed.
+const ROLE: &str = include_str!("../../../deploy/rbac.yaml");
+
+/// The cluster that is checked.
+pub struct Cluster<'a> {
+    pub client: Client,
+    pub id: ClusterId,
+    /// None: all of them.
+    pub namespaces: &'a [String],
+}
+
+impl Cluster<'_> {
+    /// Checks the definition and the rights.
+    pub async fn check(&self, report: &mut Report) {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        match definitions.get_opt(&format!("apiaccounts.{GROUP}")).await {
+            Ok(Some(found)) => {
+                for field in missing_fields(&definition(), &found) {
+                    let problem = format!("it lacks {field}, which this program writes or reads");
+                    let advice = "install it: `opsadmin crd | kubectl apply --server-side -f -`";
+                    report.findings.push(Check::Definition.found(
+                        format!("the definition apiaccounts.{GROUP}"),
+                        problem,
+                        advice,
+                    ));
+                }
+            }
+            Ok(None) => report.findings.push(Check::Definition.found(
+                format!("the definition apiaccounts.{GROUP}"),
+                "the cluster does not have it",
+                "install it: `opsadmin crd | kubectl apply --server-side -f -`",
+            )),
+            Err(error) => report.unchecked(Check::Definition, reason(&error)),
+        }
+        if let Err(error) = self.check_rights(report).await {
+            report.unchecked(Check::Rights, error);
+        }
+    }
+
+    async fn check_rights(&self, report: &mut Report) -> Result<()> {
+        let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        for attributes in rights()? {
+            for namespace in self.each_namespace() {
+                let namespace = namespace.filter(|_| attributes.name.is_none()).map(str::to_owned);
+                let asked = ResourceAttributes { namespace: namespace.clone(), ..attributes.clone() };
+                let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(asked), ..Default::default() };
+                let review = SelfSubjectAccessReview { spec, ..Default::default() };
+                let answer = reviews.create(&PostParams::default(), &review).await;
+                let answer = answer.map_err(|error| anyhow!("{}", reason(&error)))?;
+                if !answer.status.is_some_and(|status| status.allowed) {
+                    let place =
+                        namespace.map_or_else(|| "the cluster".to_owned(), |name| format!("the namespace {name}"));
+                    let problem = format!("the user of the kubeconfig may not {}", in_short(&attributes));
+                    let advice = "a controller needs it: `opsadmin render` prints its role";
+                    report.findings.push(Check::Rights.found(place, problem, advice));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The resources; `None` if they could not be listed.
+    pub async fn resources(&self, report: &mut Report) -> Option<Vec<SeenResource>> {
+        let mut seen = Vec::new();
+        for namespace in self.each_namespace() {
+            let resources: Api<Shown<ApiAccount>> = match namespace {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            match resources.list(&ListParams::default()).await {
+                Ok(listed) => seen.extend(listed.items.iter().map(|Shown(resource)| self.seen(resource))),
+                Err(error) => {
+                    report.unchecked(Check::Owners, in_words(&error, "it takes the right to list ApiAccounts"));
+                    return None;
+                }
+            }
+        }
+        Some(seen)
+    }
+
+    fn seen(&self, resource: &ApiAccount) -> SeenResource {
+        let desired = Desired::parse(resource, &self.id).ok();
+        SeenResource {
+            owner: Owner::of(resource, &self.id),
+            account: resource.status.as_ref().and_then(|status| status.account_id.clone()),
+            is_made: is_made_if_missing(resource),
+            secret: desired.map(|desired| desired.secret.at),
+        }
+    }
+
+    /// The Secrets; `None` if they could not be listed.
+    pub async fn secrets(&self, report: &mut Report) -> Option<Vec<SeenSecret>> {
+        let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+        let mut seen = Vec::new();
+        for namespace in self.each_namespace() {
+            let secrets: Api<Secret> = match namespace {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            match secrets.list(&ours).await {
+                Ok(listed) => seen.extend(listed.items.into_iter().filter_map(seen_secret)),
+                Err(error) => {
+                    report.unchecked(Check::Secrets, in_words(&error, "it takes the right to list Secrets"));
+                    return None;
+                }
+            }
+        }
+        Some(seen)
+    }
+
+    fn each_namespace(&self) -> Vec<Option<&str>> {
+        if self.namespaces.is_empty() {
+            vec![None]
+        } else {
+            self.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect()
+        }
+    }
+}
+
+fn seen_secret(secret: Secret) -> Option<SeenSecret> {
+    let owner = Owner::parse(secret.annotations().get(OWNER_ANNOTATION)?)?;
+    let at = SecretRef { namespace: secret.namespace()?, name: secret.name_any() };
+    let keys = FoundSecret::new(at.clone(), secret).keys();
+    Some(SeenSecret { at, owner, keys })
+}
+
+/// Each right of the controller's role by itself.
+fn rights() -> Result<Vec<ResourceAttributes>> {
+    let role = ROLE.split("\n---\n").find(|object| object.contains("\nkind: ClusterRole\n"));
+    let role: ClusterRole = serde_saphyr::from_str(role.unwrap_or_default())
+        .map_err(|error| anyhow!("the role that this program was built with cannot be read: {error}"))?;
+    let mut rights = Vec::new();
+    for rule in role.rules.into_iter().flatten() {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                let (resource, subresource) = match resource.split_once('/') {
+                    Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+                    None => (resource.as_str(), None),
+                };
+                for verb in &rule.verbs {
+                    rights.push(ResourceAttributes {
+                        group: Some(group.clone()),
+                        resource: Some(resource.to_owned()),
+                        subresource: subresource.clone(),
+                        verb: Some(verb.clone()),
+                        name: rule.resource_names.as_ref().and_then(|names| names.first().cloned()),
+                        ..Default::default()
+                    });
+                }
+            }
+        }
+    }
+    Ok(rights)
+}
+
+fn in_short(attributes: &ResourceAttributes) -> String {
+    let of =
+        |part: &Option<String>, before: &str| part.as_ref().map(|part| format!("{before}{part}")).unwrap_or_default();
+    format!(
+        "{} {}{}{}",
+        of(&attributes.verb, ""),
+        of(&attributes.resource, ""),
+        of(&attributes.subresource, "/"),
+        of(&attributes.name, " ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_right_of_the_role_is_asked_for() {
+        let rights: Vec<String> = rights().unwrap().iter().map(in_short).collect();
+        for right in [
+            "list apiaccounts",
+            "patch apiaccounts/status",
+            "delete secrets",
+            "create events",
+            "get namespaces kube-system",
+        ] {
+            assert!(rights.iter().any(|found| found == right), "{right}: {rights:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! `opsadmin doctor`: reads an installation and says what is wrong with it.
+
+mod cluster;
+
+use super::LOCAL_CLUSTER;
+use super::cluster::ClusterArgs;
+use super::database::{DatabaseArgs, KeyringArgs};
+use super::manifests::{count, namespace};
+use super::output::{Format, FormatArgs, Output};
+use crate::account::{ClusterId, Owner};
+use crate::database::{AccountRegister, DatabaseError, Keyring};
+use crate::doctor::{Check, Finding, Installation, SeenSecret};
+use crate::secrets::directory::Directory;
+use crate::secrets::{Belonging, SecretStore, Sight};
+use anyhow::Result;
+use clap::Args;
+use cluster::Cluster;
+use serde::Serialize;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The exit code that says that something is wrong.
+const FINDINGS: u8 = 2;
+
+/// The bits of a file's mode that let others read or write it.
+const OTHERS: u32 = 0o077;
+
+/// Check an installation, and say what is wrong with it and what to do. Nothing is changed.
+///
+/// Every row is read and every sealed key opened; with --secrets or --on-cluster every Secret is compared with its account. After
+/// a restore it says whether what came back is whole. Exit code 0: all is well, 2: something is wrong, 1: something could not be
+/// checked.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  opsadmin doctor --secrets ./secrets\n  opsadmin doctor --on-cluster \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring production.keyring"
+)]
+pub struct Doctor {
+    /// Also check the ApiAccounts and Secrets of the cluster of the kubeconfig, its definition of the resource, and what the
+    /// kubeconfig's user may do there of what a controller needs.
+    #[arg(long, conflicts_with = "secrets")]
+    on_cluster: bool,
+
+    /// Also check the Secret manifests in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    secrets: Option<PathBuf>,
+
+    /// With --on-cluster: a namespace that the controller watches; may be given more than once. Default: all of them.
+    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = namespace, requires = "on_cluster")]
+    namespaces: Vec<String>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    keyring: KeyringArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What came of it.
+#[derive(Serialize, Default)]
+struct Report {
+    /// What is wrong.
+    findings: Vec<Finding>,
+    /// What could not be checked.
+    unchecked: Vec<Unchecked>,
+    /// How many accounts were read.
+    accounts: usize,
+    /// How many Secrets were compared; null: none was looked at.
+    secrets: Option<usize>,
+    /// How many resources were read; null: none was looked at.
+    resources: Option<usize>,
+}
+
+/// A check that could not be made.
+#[derive(Serialize)]
+struct Unchecked {
+    /// Which.
+    check: Check,
+    /// Why.
+    reason: String,
+}
+
+impl Report {
+    fn unchecked(&mut self, check: Check, reason: impl ToString) {
+        self.unchecked.push(Unchecked { check, reason: reason.to_string() });
+    }
+}
+
+impl Doctor {
+    /// Checks it, and prints what was found.
+    pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
+        let mut report = Report::default();
+        match self.database.open_existing().await {
+            Ok(database) => {
+                let checked = self.check(database.as_ref(), &mut report).await;
+                database.close().await;
+                checked?;
+            }
+            Err(error) => match error.downcast()? {
+                DatabaseError::OlderSchema { pending } => {
+                    let problem = format!("it lacks the migrations {}", pending.join(", "));
+                    report.findings.push(Check::Schema.found("the database", problem, "run `opsadmin migrate`"));
+                    report.unchecked(Check::Rows, "the schema of the database is older than this program");
+                }
+                other => return Err(other.into()),
+            },
+        }
+        report.findings.sort_by_key(|finding| finding.check);
+        self.print(&report, output)?;
+        Ok(match (report.findings.is_empty(), report.unchecked.is_empty()) {
+            (false, _) => ExitCode::from(FINDINGS),
+            (true, false) => ExitCode::FAILURE,
+            (true, true) => ExitCode::SUCCESS,
+        })
+    }
+
+    async fn check(&self, database: &dyn AccountRegister, report: &mut Report) -> Result<()> {
+        let path = self.keyring.path(&self.database)?;
+        let keyring = Keyring::load(&path)?;
+        report.findings.extend(readable_by_others(&path));
+        match database.missing_privileges().await {
+            Ok(missing) => report.findings.extend(missing.into_iter().map(|missing| {
+                let problem = format!("the database's user may not {missing}");
+                Check::Rights.found("the database", problem, "grant it to whom the controller or `apply` connects as")
+            })),
+            Err(error) => report.unchecked(Check::Rights, error),
+        }
+        let listed = database.list().await?;
+        let accounts: Vec<_> = listed.into_iter().map(|account| account.map_err(|error| error.to_string())).collect();
+        report.accounts = accounts.len();
+        let (cluster, secrets, resources) = if self.on_cluster {
+            let client = self.cluster.client().await?;
+            let id = self.cluster.id(&client).await?;
+            let on_cluster = Cluster { client, id: id.clone(), namespaces: &self.namespaces };
+            on_cluster.check(report).await;
+            let resources = on_cluster.resources(report).await;
+            (id, on_cluster.secrets(report).await, resources)
+        } else {
+            let id = self.cluster.given()?.map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?;
+            let folder = self.secrets.as_deref().map(Directory::open_to_read).transpose()?;
+            let secrets = match folder {
+                Some(folder) => Some(in_folder(&folder, &id).await?),
+                None => None,
+            };
+            (id, secrets, None)
+        };
+        report.secrets = secrets.as_ref().map(Vec::len);
+        report.resources = resources.as_ref().map(Vec::len);
+        let installation = Installation { accounts, keyring: &keyring, cluster, secrets, resources };
+        report.findings.extend(installation.diagnose());
+        Ok(())
+    }
+
+    fn print(&self, report: &Report, output: &mut Output) -> Result<()> {
+        if self.format.format != Format::Text {
+            return output.value(self.format.format, report);
+        }
+        for Finding { check, subject, problem, advice } in &report.findings {
+            output.words(&format!("{}: {subject}: {problem}; {advice}", check.as_str()))?;
+        }
+        for Unchecked { check, reason } in &report.unchecked {
+            output.complain(format!("{}: could not be checked: {reason}", check.as_str()));
+        }
+        let mut read = vec![count(report.accounts)];
+        let of = |number: Option<usize>, one: &str, many: &str| {
+            number.map(|number| format!("{number} {}", if number == 1 { one } else { many }))
+        };
+        read.extend(of(report.resources, "ApiAccount", "ApiAccounts"));
+        read.extend(of(report.secrets, "Secret", "Secrets"));
+        let found = match report.findings.len() {
+            0 if report.unchecked.is_empty() => "all is well".to_owned(),
+            0 => "nothing wrong in what could be checked".to_owned(),
+            1 => "1 finding".to_owned(),
+            some => format!("{some} findings"),
+        };
+        output.line(&format!("{}: {found}", read.join(", ")))
+    }
+}
+
+/// The Secrets in a folder that belong to this cluster's accounts.
+async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<SeenSecret>> {
+    let mut seen = Vec::new();
+    let mut owners: Vec<Owner> = folder.owners_of_secrets(|owner| owner.cluster == *cluster);
+    owners.sort();
+    for owner in owners {
+        for at in folder.belonging_to(&Belonging { owner: owner.clone(), uid: None }).await? {
+            if let Sight::Found(found) = folder.find(&at, None).await? {
+                seen.push(SeenSecret { at, owner: owner.clone(), keys: found.keys() });
+            }
+        }
+    }
+    Ok(seen)
+}
+
+fn readable_by_others(keyring: &Path) -> Option<Finding> {
+    let mode = keyring.metadata().ok()?.mode();
+    (mode & OTHERS != 0).then(|| {
+        let problem = format!("others may read or write it (mode {:o})", mode & 0o777);
+        Check::Keyring.found(format!("the keyring {}", keyring.display()), problem, "chmod 600")
+    })
+}

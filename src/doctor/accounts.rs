@@ -1,0 +1,92 @@
+//! What is wrong in the account database alone.
+
+use super::{Check, Finding, named};
+use crate::account::{Account, AllowedIp, Life, Role, comparable_name};
+use crate::database::Keyring;
+use std::collections::BTreeMap;
+
+/// Checks rows, sealed keys, names and settings.
+pub(super) fn check(accounts: &[Result<Account, String>], keyring: &Keyring) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for account in accounts {
+        match account {
+            Err(reason) => findings.push(Check::Rows.found(
+                "an account that cannot be read",
+                reason.clone(),
+                "correct the value by hand; until then nobody can be let in or changed by it",
+            )),
+            Ok(account) => {
+                findings.extend(sealed_keys(account, keyring));
+                findings.extend(settings(account));
+            }
+        }
+    }
+    findings.extend(twins(accounts.iter().flatten()));
+    findings
+}
+
+fn sealed_keys(account: &Account, keyring: &Keyring) -> Vec<Finding> {
+    let failed = account.keys.iter().filter_map(|key| {
+        let error = keyring.open(account.id, key.id, &key.sealed).err()?;
+        Some(Check::SealedKeys.found(
+            format!("{}, pair {}", named(account), key.id),
+            error.to_string(),
+            "restore the keyring and the database of the same backup; or rotate the account's keys with `opsadmin rotate`",
+        ))
+    });
+    failed.collect()
+}
+
+/// Accounts that keep their names from others, by what their names count as.
+fn twins<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<Finding> {
+    let mut by_name: BTreeMap<String, Vec<&Account>> = BTreeMap::new();
+    for account in accounts.filter(|account| !matches!(account.life, Life::Deleted { .. })) {
+        by_name.entry(comparable_name(&account.settings.name)).or_default().push(account);
+    }
+    let twins = by_name.values().filter(|accounts| accounts.len() > 1);
+    let found = twins.map(|accounts| {
+        let names: Vec<String> = accounts.iter().map(|account| named(account)).collect();
+        Check::Names.found(names.join(" and "), "their names count as one name", "rename all but one of them")
+    });
+    found.collect()
+}
+
+/// What a person or another program has set so that it cannot be meant.
+fn settings(account: &Account) -> Vec<Finding> {
+    let settings = &account.settings;
+    let mut findings = Vec::new();
+    let mut found =
+        |problem: String, advice: &str| findings.push(Check::Settings.found(named(account), problem, advice));
+    if settings.any_ip && !settings.allowed_ips.is_empty() {
+        found(
+            "it may be used from any address although it has a list of addresses".to_owned(),
+            "set any_ip to false, or remove the list; a controller puts it back as its resource declares",
+        );
+    }
+    if !settings.any_ip && settings.allowed_ips.is_empty() {
+        found(
+            "it may be used from a list of addresses alone, and the list is empty: nobody is let in".to_owned(),
+            "add the addresses, or set any_ip to true; a controller puts it back as its resource declares",
+        );
+    }
+    for role in settings.roles.iter().filter(|role| Role::parse(role).is_err()) {
+        found(format!("{role:?} is no role, and gives no access"), "correct or remove it");
+    }
+    for address in settings.allowed_ips.iter().filter(|address| AllowedIp::from_cidr(address).is_none()) {
+        found(format!("{address:?} is no network, and matches no address"), "correct or remove it");
+    }
+    if !matches!(account.life, Life::Deleted { .. }) && account.active_key().is_none() {
+        found(
+            "it has no active pair of keys".to_owned(),
+            "a controller or `apply` gives it the pair back that its Secret holds; otherwise `opsadmin rotate` makes a new one",
+        );
+    }
+    let declared = account.owner.is_some() && account.life == Life::Live;
+    if declared && account.adopter.is_some() {
+        found(
+            "it says who may take it over, and a resource declares it".to_owned(),
+            "empty the column adopter, which counts only for what nobody declares",
+        );
+    }
+    findings
+}

@@ -1,0 +1,37 @@
+//! Whether the definition on a cluster knows all that this program writes.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+
+/// The fields, as in `status.accountId`, that `wanted` has and `found` lacks: the API server drops them without a word.
+pub fn missing_fields(wanted: &CustomResourceDefinition, found: &CustomResourceDefinition) -> Vec<String> {
+    let mut missing = Vec::new();
+    for version in &wanted.spec.versions {
+        let installed = found.spec.versions.iter().find(|installed| installed.name == version.name);
+        let schema = |version: &k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionVersion| {
+            version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.clone())
+        };
+        match (schema(version), installed.and_then(schema)) {
+            (Some(wanted), Some(found)) => compare("", &wanted, &found, &mut missing),
+            (Some(_), None) => missing.push(format!("the version {}", version.name)),
+            (None, _) => {}
+        }
+    }
+    missing
+}
+
+fn compare(path: &str, wanted: &JSONSchemaProps, found: &JSONSchemaProps, missing: &mut Vec<String>) {
+    for (name, property) in wanted.properties.iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match found.properties.as_ref().and_then(|properties| properties.get(name)) {
+            Some(found) => compare(&path, property, found, missing),
+            None => missing.push(path),
+        }
+    }
+    if let (Some(JSONSchemaPropsOrArray::Schema(wanted)), Some(JSONSchemaPropsOrArray::Schema(found))) =
+        (&wanted.items, &found.items)
+    {
+        compare(&format!("{path}[]"), wanted, found, missing);
+    }
+}

@@ -1,0 +1,136 @@
+//! Whether accounts, Secrets and resources belong together.
+
+use super::{Check, Finding, Installation, named};
+use crate::account::{Account, ApiKey, Life, Owner, SecretKey};
+use crate::secrets::SecretRef;
+use std::collections::{HashMap, HashSet};
+
+/// A Secret that says it belongs to an account.
+pub struct SeenSecret {
+    /// Where it is.
+    pub at: SecretRef,
+    /// Whose it says it is.
+    pub owner: Owner,
+    /// The pair in it; `None` if it holds none, or more than one.
+    pub keys: Option<(ApiKey, SecretKey)>,
+}
+
+/// A resource on the cluster.
+pub struct SeenResource {
+    /// Which.
+    pub owner: Owner,
+    /// The account that its status names.
+    pub account: Option<String>,
+    /// Whether an account and its Secret are made for it: it is not paused, only observed, or going.
+    pub is_made: bool,
+    /// Where its Secret is to be; `None` if its spec does not say so much.
+    pub secret: Option<SecretRef>,
+}
+
+/// Checks Secrets and owners.
+pub(super) fn check(installation: &Installation<'_>) -> Vec<Finding> {
+    let accounts: HashMap<&Owner, &Account> = installation
+        .accounts
+        .iter()
+        .flatten()
+        .filter_map(|account| Some((account.owner.as_ref()?, account)))
+        .filter(|(owner, _)| owner.cluster == installation.cluster)
+        .collect();
+    let mut findings = Vec::new();
+    if let Some(secrets) = &installation.secrets {
+        for secret in secrets.iter().filter(|secret| secret.owner.cluster == installation.cluster) {
+            findings.extend(secret_of(secret, accounts.get(&secret.owner).copied(), installation));
+        }
+        findings.extend(without_secret(&accounts, secrets, installation));
+    }
+    if let Some(resources) = &installation.resources {
+        findings.extend(owners(&accounts, resources));
+    }
+    findings
+}
+
+fn secret_of(secret: &SeenSecret, account: Option<&Account>, installation: &Installation<'_>) -> Option<Finding> {
+    let found =
+        |problem: String, advice: &str| Some(Check::Secrets.found(format!("Secret {}", secret.at), problem, advice));
+    let put_back = "the controller or the next `apply` writes it anew from the database";
+    let Some(account) = account else {
+        return found(
+            format!("the database has no account of {}", secret.owner),
+            "check that this is the right database; delete the Secret once nothing mounts it",
+        );
+    };
+    if matches!(account.life, Life::Deleted { .. }) {
+        return found(format!("the {} is deleted", named(account)), "delete the Secret: its keys are refused");
+    }
+    let Some((api_key, secret_key)) = &secret.keys else {
+        return found("it does not hold one whole pair of keys".to_owned(), put_back);
+    };
+    let key = account.active_key()?;
+    if key.api_key != *api_key {
+        return found(format!("its API key is not that of the active pair of the {}", named(account)), put_back);
+    }
+    // A key that does not open is a finding of its own.
+    let opened = installation.keyring.open(account.id, key.id, &key.sealed).ok()?;
+    (opened.expose() != secret_key.expose())
+        .then(|| found(format!("its secret key is not that of the active pair of the {}", named(account)), put_back))
+        .flatten()
+}
+
+/// Live accounts without a Secret. On a cluster a resource that is only observed or paused may have none.
+fn without_secret(
+    accounts: &HashMap<&Owner, &Account>,
+    secrets: &[SeenSecret],
+    installation: &Installation<'_>,
+) -> Vec<Finding> {
+    let with_secret: HashSet<(&Owner, &SecretRef)> = secrets.iter().map(|secret| (&secret.owner, &secret.at)).collect();
+    let owners: HashSet<&Owner> = secrets.iter().map(|secret| &secret.owner).collect();
+    let put_back = "the controller or the next `apply` writes it; if not, the condition of its ApiAccount says why";
+    let mut findings = Vec::new();
+    if let Some(resources) = &installation.resources {
+        for resource in resources.iter().filter(|resource| resource.is_made) {
+            let is_live = accounts.get(&resource.owner).is_some_and(|account| account.life == Life::Live);
+            if let Some(at) =
+                resource.secret.as_ref().filter(|at| is_live && !with_secret.contains(&(&resource.owner, at)))
+            {
+                let subject = format!("ApiAccount {}/{}", resource.owner.namespace, resource.owner.name);
+                findings.push(Check::Secrets.found(subject, format!("its Secret {at} is not there"), put_back));
+            }
+        }
+        return findings;
+    }
+    let mut lacking: Vec<&&Account> = accounts
+        .iter()
+        .filter(|(owner, account)| account.life == Life::Live && !owners.contains(*owner))
+        .map(|(_, account)| account)
+        .collect();
+    lacking.sort_by_key(|account| account.id);
+    findings.extend(lacking.iter().map(|account| Check::Secrets.found(named(account), "it has no Secret", put_back)));
+    findings
+}
+
+fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[SeenResource]) -> Vec<Finding> {
+    let declared: HashSet<&Owner> = resources.iter().map(|resource| &resource.owner).collect();
+    let mut orphans: Vec<&&Account> = accounts
+        .iter()
+        .filter(|(owner, account)| account.life == Life::Live && !declared.contains(*owner))
+        .map(|(_, account)| account)
+        .collect();
+    orphans.sort_by_key(|account| account.id);
+    let orphans = orphans.into_iter().map(|account| {
+        Check::Owners.found(
+            named(account),
+            "it has lost its ApiAccount, and goes on working",
+            "apply its ApiAccount again, and delete it if that is meant; the controller disables it after --orphan-grace",
+        )
+    });
+    let lost = resources.iter().filter(|resource| resource.is_made && !accounts.contains_key(&resource.owner));
+    let lost = lost.filter_map(|resource| {
+        let account = resource.account.as_ref()?;
+        Some(Check::Owners.found(
+            format!("ApiAccount {}/{}", resource.owner.namespace, resource.owner.name),
+            format!("the database lacks the account {account} that its status names"),
+            "check that this is the right database and a recent backup; `opsadmin release --only creations` has it made anew",
+        ))
+    });
+    orphans.chain(lost).collect()
+}
