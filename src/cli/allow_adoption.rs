@@ -143,7 +143,7 @@ impl AllowAdoption {
         for account in database.list_undeclared().await? {
             match account {
                 Ok(account) if account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster) => {
-                    chosen.push(account)
+                    chosen.push(account);
                 }
                 Ok(_) => {}
                 Err(_) => unreadable += 1,

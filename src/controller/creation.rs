@@ -213,16 +213,12 @@ impl CreationGuard for Creations {
             self.forget(&resource);
             return Ok(());
         };
-        match self.doubt(&known, &desired.owner, found).await? {
-            Some(doubt) => {
-                self.state().held.insert(resource, doubt.clone());
-                Err(known.held(doubt))
-            }
-            None => {
-                self.forget(&resource);
-                Ok(())
-            }
+        if let Some(doubt) = self.doubt(&known, &desired.owner, found).await? {
+            self.state().held.insert(resource, doubt.clone());
+            return Err(known.held(doubt));
         }
+        self.forget(&resource);
+        Ok(())
     }
 
     async fn begin(&self) -> Result<(), DatabaseError> {

@@ -1,5 +1,6 @@
 //! An installation with one of each fault, and a healthy one.
 
+use super::Check::{Names, Owners, Rows, SealedKeys, Secrets};
 use super::*;
 use crate::account::samples;
 use crate::account::{AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, Life, Owner, StoredKey};
@@ -103,7 +104,6 @@ fn one_of_each_fault_is_named() {
     findings.extend(diagnose(vec![], vec![secret("acme", 1)], vec![resource("acme")]));
     let found: Vec<(Check, &str)> = findings.iter().map(|finding| (finding.check, finding.subject.as_str())).collect();
     let checks: Vec<Check> = found.iter().map(|(check, _)| *check).collect();
-    use Check::{Names, Owners, Rows, SealedKeys, Secrets};
     assert_eq!(checks, [Rows, SealedKeys, Names, Secrets, Secrets, Owners, Secrets, Owners], "{found:#?}");
     let shown = serde_json::to_string(&findings).unwrap();
     assert!(!shown.contains(pair(1).secret_key.expose()), "no secret key is shown");
@@ -117,7 +117,7 @@ fn settings_that_contradict_each_other_are_named() {
         |account| account.settings.any_ip = false,
         |account| account.settings.roles = BTreeSet::from(["Admin".to_owned()]),
         |account| {
-            (account.settings.any_ip, account.settings.allowed_ips) = (false, BTreeSet::from(["nowhere".to_owned()]))
+            (account.settings.any_ip, account.settings.allowed_ips) = (false, BTreeSet::from(["nowhere".to_owned()]));
         },
         |account| account.keys.clear(),
         |account| account.adopter = Adopter::parse("here/ns"),

@@ -48,10 +48,10 @@ impl Cluster<'_> {
                 "the cluster does not have it",
                 "install it: `opsadmin crd | kubectl apply --server-side -f -`",
             )),
-            Err(error) => report.unchecked(Check::Definition, reason(&error)),
+            Err(error) => report.unchecked(Check::Definition, &reason(&error)),
         }
         if let Err(error) = self.check_rights(report).await {
-            report.unchecked(Check::Rights, error);
+            report.unchecked(Check::Rights, &error);
         }
     }
 
@@ -88,7 +88,7 @@ impl Cluster<'_> {
             match resources.list(&ListParams::default()).await {
                 Ok(listed) => seen.extend(listed.items.iter().map(|Shown(resource)| self.seen(resource))),
                 Err(error) => {
-                    report.unchecked(Check::Owners, in_words(&error, "it takes the right to list ApiAccounts"));
+                    report.unchecked(Check::Owners, &in_words(&error, "it takes the right to list ApiAccounts"));
                     return None;
                 }
             }
@@ -118,7 +118,7 @@ impl Cluster<'_> {
             match secrets.list(&ours).await {
                 Ok(listed) => seen.extend(listed.items.into_iter().filter_map(seen_secret)),
                 Err(error) => {
-                    report.unchecked(Check::Secrets, in_words(&error, "it takes the right to list Secrets"));
+                    report.unchecked(Check::Secrets, &in_words(&error, "it takes the right to list Secrets"));
                     return None;
                 }
             }

@@ -87,7 +87,7 @@ struct Unchecked {
 }
 
 impl Report {
-    fn unchecked(&mut self, check: Check, reason: impl ToString) {
+    fn unchecked(&mut self, check: Check, reason: &impl ToString) {
         self.unchecked.push(Unchecked { check, reason: reason.to_string() });
     }
 }
@@ -106,7 +106,7 @@ impl Doctor {
                 DatabaseError::OlderSchema { pending } => {
                     let problem = format!("it lacks the migrations {}", pending.join(", "));
                     report.findings.push(Check::Schema.found("the database", problem, "run `opsadmin migrate`"));
-                    report.unchecked(Check::Rows, "the schema of the database is older than this program");
+                    report.unchecked(Check::Rows, &"the schema of the database is older than this program");
                 }
                 other => return Err(other.into()),
             },
@@ -129,7 +129,7 @@ impl Doctor {
                 let problem = format!("the database's user may not {missing}");
                 Check::Rights.found("the database", problem, "grant it to whom the controller or `apply` connects as")
             })),
-            Err(error) => report.unchecked(Check::Rights, error),
+            Err(error) => report.unchecked(Check::Rights, &error),
         }
         let listed = database.list().await?;
         let accounts: Vec<_> = listed.into_iter().map(|account| account.map_err(|error| error.to_string())).collect();

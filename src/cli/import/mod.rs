@@ -106,9 +106,10 @@ impl Import {
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let lines = file::read(&self.read()?, self.format());
         let names_one = |line: &Line| line.record.as_ref().is_ok_and(|record| record.namespace.is_some());
-        let cluster = match self.namespace.is_some() || lines.iter().any(names_one) {
-            true => Some(self.cluster.id_alone().await?),
-            false => None,
+        let cluster = if self.namespace.is_some() || lines.iter().any(names_one) {
+            Some(self.cluster.id_alone().await?)
+        } else {
+            None
         };
         if lines.is_empty() {
             bail!("{} has no account", self.file.display());

@@ -79,7 +79,7 @@ impl Reader<'_> {
         if networks.len() > AllowedIps::MAX_ENTRIES {
             self.complain("allowedIPs", format!("has more than {} entries", AllowedIps::MAX_ENTRIES));
         }
-        let namespace = self.optional("namespace", |text| namespace(text));
+        let namespace = self.optional("namespace", namespace);
         let api_key = self.required("apiKey", ApiKey::imported);
         let secret_key = self.required("secretKey", SecretKey::imported);
         let settings = Settings {

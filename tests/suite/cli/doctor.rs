@@ -70,8 +70,11 @@ async fn one_of_each_fault_is_named_and_no_key_is_shown() {
     let checks: Vec<&str> = findings.iter().map(|finding| finding["check"].as_str().expect("a check")).collect();
     let seen: BTreeSet<&str> = checks.iter().copied().collect();
     assert_eq!(seen, BTreeSet::from(["keyring", "rows", "sealed-keys", "secrets", "settings"]), "{report:#}");
-    let problems =
-        findings.iter().map(|finding| format!("{} {}", finding["subject"], finding["problem"])).collect::<String>();
+    let problems = findings
+        .iter()
+        .map(|finding| format!("{} {}", finding["subject"], finding["problem"]))
+        .collect::<Vec<_>>()
+        .concat();
     for expected in
         ["missing", "it has no Secret", "has no account of local/default/lost", "swapped-opsadmin", "altered"]
     {

@@ -90,8 +90,8 @@ async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
 
     // A plan for the other one says what its controller does.
     let own = std::mem::replace(&mut scene.database, other);
-    let planned = planner.plan(&scene, &manifests(&declared), &[]).await;
-    assert_eq!(planned.stdout.matches("CreationHeld: ").count(), ACCOUNTS, "{planned:?}");
+    let said = planner.plan(&scene, &manifests(&declared), &[]).await;
+    assert_eq!(said.stdout.matches("CreationHeld: ").count(), ACCOUNTS, "{said:?}");
     planner.leave(&scene).await;
 
     // A move to the other one is meant.

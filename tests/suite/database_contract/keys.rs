@@ -111,12 +111,12 @@ pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) 
     assert_eq!(unowned.owner, None);
     create(&*database, owner_in("two", "busy"), settings("busy")).await;
     assert_conflict(database.commit(&adopt(&unowned, "busy")).await);
-    let adopter = Adopter::parse("two/namespace");
+    let whom = Adopter::parse("two/namespace");
     let allow = |account: &Account| {
-        change(account.id, Action::AllowAdoption { expected: account.version, adopter: adopter.clone() })
+        change(account.id, Action::AllowAdoption { expected: account.version, adopter: whom.clone() })
     };
     let allowed = database.commit(&allow(&unowned)).await.unwrap();
-    assert_eq!(allowed.adopter, adopter);
+    assert_eq!(allowed.adopter, whom);
     assert_eq!(database.find_by_name(&name("wanted")).await.unwrap(), Some(allowed.clone()));
     let adopted = database.commit(&adopt(&allowed, "new")).await.unwrap();
     assert_eq!(adopted.adopter, None, "it was for this once");
