@@ -25,7 +25,7 @@ use std::process::ExitCode;
 /// all. The journal has who named it. What is declared by a resource is never taken over.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin allow-adoption acme --to partners\n  opsadmin allow-adoption acme --to partners/acme-portal \\\n    --cluster-id production\n  opsadmin allow-adoption --retained-by old-cluster --cluster-id new-cluster"
+    after_help = "Examples:\n  opsadmin allow-adoption acme --to partners\n  opsadmin allow-adoption acme --to partners/acme-portal \\\n    --cluster-id production\n  opsadmin allow-adoption --retained-by old-cluster \\\n    --cluster-id new-cluster"
 )]
 pub struct AllowAdoption {
     /// The accounts, by their names in OpsAdmin or their ids.

@@ -6,7 +6,10 @@ use super::object::{Controlled, on_error, reconcile};
 use super::queues::Queue;
 use super::scope::Scope;
 use super::trouble::refusal;
-use crate::api::{ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Shown};
+use crate::api::{
+    ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION,
+    ROTATE_ANNOTATION, Shown,
+};
 use crate::reconcile::awaits_confirmation;
 use crate::secrets::view::News;
 use futures::StreamExt;

@@ -1,7 +1,7 @@
 //! Whether the database kept what a change wrote: pure. Triggers of others may rewrite a row on its way in.
 
 use super::{Action, Change};
-use crate::account::{Account, FieldChange, KeyId, KeyState, Life, StoredKey, changes};
+use crate::account::{Account, Adopter, FieldChange, KeyId, KeyState, Life, StoredKey, changes};
 use std::fmt;
 
 /// A part of an account that was not stored as it was written. Never a secret key.
@@ -49,6 +49,11 @@ impl Change {
             Action::Adopt { owner, .. } => {
                 found.compare("owner", stored.owner.as_ref() == Some(owner), owner, &or_nobody(stored));
                 found.live(stored);
+            }
+            Action::AllowAdoption { adopter, .. } => {
+                let shown =
+                    |adopter: &Option<Adopter>| adopter.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+                found.compare("adopter", stored.adopter == *adopter, &shown(adopter), &shown(&stored.adopter));
             }
             Action::Rotate { key, revoke, .. } => {
                 found.pair(stored, key);

@@ -4,7 +4,10 @@ use super::brake::FLOOR;
 use super::repeated::was_reconciled;
 use super::{Doubt, InvalidSpec, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, Owner, RotationReason};
-use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason};
+use crate::api::{
+    ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION,
+    Reason,
+};
 use crate::database::{DatabaseError, KeyringError};
 use crate::secrets::{SecretError, SecretRef};
 use jiff::Timestamp;

@@ -6,8 +6,8 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::keys::random;
 use super::{
-    AccountPlan, CreationGuard, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Patience, Plan, Refusal,
-    SecretPlan, Verified, plan,
+    AccountPlan, CreationGuard, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Patience,
+    Plan, Refusal, SecretPlan, Verified, plan,
 };
 use crate::account::{Account, AccountId, Life, Suspension, Unassigned, changes, next_look, next_rotation, why_rotate};
 use crate::api::{MANAGED_BY_LABEL, ManagementPolicy};

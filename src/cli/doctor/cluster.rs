@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::account::{ClusterId, Owner};
-use crate::api::{ApiAccount, GROUP, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, Shown, definition};
+use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, OWNER_ANNOTATION, Shown, definition};
 use crate::cli::cluster::in_words;
 use crate::doctor::{Check, SeenResource, SeenSecret, missing_fields};
 use crate::reconcile::{Desired, is_made_if_missing};
@@ -108,7 +108,7 @@ impl Cluster<'_> {
 
     /// The Secrets; `None` if they could not be listed.
     pub async fn secrets(&self, report: &mut Report) -> Option<Vec<SeenSecret>> {
-        let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+        let ours = ListParams::default().labels(ACCOUNT_LABEL);
         let mut seen = Vec::new();
         for namespace in self.each_namespace() {
             let secrets: Api<Secret> = match namespace {

@@ -135,14 +135,14 @@ impl Doctor {
         let accounts: Vec<_> = listed.into_iter().map(|account| account.map_err(|error| error.to_string())).collect();
         report.accounts = accounts.len();
         let (cluster, secrets, resources) = if self.on_cluster {
-            let client = self.cluster.client().await?;
+            let client = self.cluster.client()?;
             let id = self.cluster.id(&client).await?;
             let on_cluster = Cluster { client, id: id.clone(), namespaces: &self.namespaces };
             on_cluster.check(report).await;
             let resources = on_cluster.resources(report).await;
             (id, on_cluster.secrets(report).await, resources)
         } else {
-            let id = self.cluster.given()?.map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?;
+            let id = self.cluster.given().cloned().map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?;
             let folder = self.secrets.as_deref().map(Directory::open_to_read).transpose()?;
             let secrets = match folder {
                 Some(folder) => Some(in_folder(&folder, &id).await?),
