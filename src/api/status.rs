@@ -163,7 +163,7 @@ pub enum Reason {
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,

@@ -60,14 +60,22 @@ impl Creations {
     /// A guard that has yet to look.
     pub fn new(
         percent: u8,
-        cluster: ClusterId,
-        database: Arc<dyn AccountDatabase>,
-        memory: Arc<Memory>,
-        stores: Arc<Stores>,
+        cluster: &ClusterId,
+        database: &Arc<dyn AccountDatabase>,
+        memory: &Arc<Memory>,
+        stores: &Arc<Stores>,
         scopes: usize,
-    ) -> Self {
-        let (judging, state) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { percent, cluster, database, memory, stores, scopes, judging, state }
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            percent,
+            cluster: cluster.clone(),
+            database: Arc::clone(database),
+            memory: Arc::clone(memory),
+            stores: Arc::clone(stores),
+            scopes,
+            judging: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+        })
     }
 
     /// The identity of the database, as it was read last.

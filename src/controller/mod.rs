@@ -114,14 +114,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let memory = Arc::new(Memory::default());
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
-    let creations = Arc::new(Creations::new(
-        settings.creation_brake,
-        settings.cluster.clone(),
-        Arc::clone(&database),
-        Arc::clone(&memory),
-        Arc::clone(&stores),
-        queues.len(),
-    ));
+    let (limit, cluster) = (settings.creation_brake, &settings.cluster);
+    let creations = Creations::new(limit, cluster, &database, &memory, &stores, queues.len());
     let controlled = Arc::new(Controlled {
         client: client.clone(),
         cluster: settings.cluster.clone(),

@@ -4,10 +4,11 @@ use crate::api::ApiAccountStatus;
 use serde_json::{Value, json};
 
 /// Every field of a status.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "observedGeneration",
     "conditions",
     "accountId",
+    "databaseId",
     "secretName",
     "secretResourceVersion",
     "nextRotation",
@@ -60,6 +61,7 @@ mod tests {
             observed_generation: Some(1),
             conditions: Vec::new(),
             account_id: Some(text()),
+            database_id: Some(text()),
             secret_name: Some(text()),
             secret_resource_version: Some(text()),
             next_rotation: Some(time),

@@ -35,8 +35,8 @@ pub use rehearsal::Rehearsal;
 pub use schema::Schema;
 
 use crate::account::{
-    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner, Settings,
-    StoredKey, SuspensionReason, Version,
+    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner,
+    Settings, StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};

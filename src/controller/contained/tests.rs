@@ -1,19 +1,18 @@
 //! A controller that panics over one resource.
 
 use super::*;
-use crate::account::ClusterId;
+use crate::account::{ClusterId, Unassigned};
 use crate::api::{ApiAccountSpec, FINALIZER};
 use crate::controller::brake::Brake;
 use crate::controller::connect::{AtStart, Connection, Ready};
+use crate::controller::creation::Creations;
 use crate::controller::events::Events;
-use crate::controller::memory::Memory;
 use crate::controller::object::reconcile;
 use crate::controller::queues::{Queue, Queues};
-use crate::controller::resources::Stores;
 use crate::controller::scope::Scope;
 use crate::controller::versions::Versions;
 use crate::controller::waiting::Waiting;
-use crate::database::{Keyring, UnknownAffiliate, open};
+use crate::database::{AccountDatabase, Keyring, UnknownAffiliate, open};
 use crate::reconcile::{AsRead, Reconciler, Surroundings, Unrandom};
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::Telemetry;
@@ -77,8 +76,13 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
     database.migrate().await.unwrap();
     let calls = Arc::default();
     let client = client(&calls);
+    let (memory, stores, cluster) = (Arc::default(), Arc::default(), ClusterId::parse("here").unwrap());
+    let accounts = Arc::clone(&database) as Arc<dyn AccountDatabase>;
+    let creations = Creations::new(20, &cluster, &accounts, &memory, &stores, 1);
     let reconciler = Reconciler {
         database,
+        creations: Arc::clone(&creations) as _,
+        unassigned: Unassigned::Refuse,
         secrets: Arc::new(Cluster::new(client.clone(), Scope::views(&Scope::each(&[])))),
         keyring: Keyring::from_random(Zeroizing::new([7; 32])),
         unknown_affiliate: UnknownAffiliate::Refuse,
@@ -93,15 +97,16 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
     let queues = Queue::each(Scope::each(&[]));
     let controlled = Arc::new(Controlled {
         client,
-        cluster: ClusterId::parse("here").unwrap(),
+        cluster,
         connection,
         started: Instant::now(),
         events,
-        memory: Arc::new(Memory::default()),
+        memory,
+        creations,
         versions: Versions::default(),
         brake: Brake::new(20),
         waiting: Waiting::new(Queues::of(&queues)),
-        stores: Stores::default(),
+        stores,
         scopes: 1,
         turns: Semaphore::new(1),
         metrics: Arc::clone(&telemetry.metrics),
