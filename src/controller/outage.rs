@@ -4,7 +4,7 @@
 //! lasts, so that a fleet that is as declared costs no write for a database that comes a little later than its controller.
 
 use super::object::{Controlled, Looked, ready_text};
-use crate::api::{ApiAccount, ApiAccountStatus, Reason};
+use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
 use crate::reconcile::{Outcome, Refusal, status};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -15,7 +15,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(30);
 
 impl Controlled {
-    /// Says that there is no database yet, if it is time to. The resource is looked at again once there is one.
+    /// Says that there is no database yet, if it is time to. The resource is looked at again once there is one, and now and then,
+    /// since it may turn out that a person has to act.
     pub(super) async fn without_database(
         &self,
         resource: &ApiAccount,
@@ -29,12 +30,12 @@ impl Controlled {
             return Ok((Action::requeue(pause + GRACE.mul_f64(rand::random())), None));
         }
         let outcome = Outcome::refused(refusal);
-        if !says_so(previous.as_ref(), resource.metadata.generation) {
+        let told = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), Timestamp::now());
+        if !says_so(previous.as_ref(), &told) {
             tracing::debug!(namespace, name, "the resource is told that the account database is not available");
-            let told = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), Timestamp::now());
             self.patch_status(resource, &told).await?;
         }
-        Ok((Action::await_change(), Some(outcome)))
+        Ok((Action::requeue(GRACE.mul_f64(0.5 + rand::random::<f64>() / 2.0)), Some(outcome)))
     }
 }
 
@@ -44,10 +45,13 @@ fn patience(previous: Option<&ApiAccountStatus>, generation: Option<i64>, since_
     GRACE.checked_sub(since_start).filter(|left| is_current && !left.is_zero())
 }
 
-/// Whether the status says already that there is no database, in whichever words.
-fn says_so(previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> bool {
-    previous.is_some_and(|status| status.observed_generation == generation)
-        && ready_text(previous).is_some_and(|(_, reason, _)| reason == Reason::DatabaseUnavailable.as_str())
+/// Whether the status before says the same already, in whichever words: no database, and whether a person has to act.
+fn says_so(previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
+    let is_stalled =
+        |status: &ApiAccountStatus| status.conditions.iter().any(|condition| condition.type_ == condition::STALLED);
+    previous.is_some_and(|previous| {
+        previous.observed_generation == told.observed_generation && is_stalled(previous) == is_stalled(told)
+    }) && ready_text(previous).is_some_and(|(_, reason, _)| reason == Reason::DatabaseUnavailable.as_str())
 }
 
 #[cfg(test)]
@@ -69,12 +73,18 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_said_once_in_whichever_words() {
-        let away = |reason: &str| {
-            Outcome::refused(Refusal::Database(DatabaseError::Unavailable { reason: reason.to_owned() }))
+    fn an_outage_is_said_once_in_whichever_words_and_again_when_a_person_has_to_act() {
+        let told = |error: DatabaseError, generation: i64| {
+            let outcome = Outcome::refused(Refusal::Database(error));
+            status(Some(generation), "", &outcome, Some(&of(generation)), Timestamp::UNIX_EPOCH)
         };
-        let told = status(Some(3), "", &away("refused"), Some(&of(3)), Timestamp::UNIX_EPOCH);
-        assert!(says_so(Some(&told), Some(3)) && !says_so(Some(&told), Some(4)));
-        assert!(!says_so(Some(&of(3)), Some(3)) && !says_so(None, None));
+        let away =
+            |reason: &str, generation| told(DatabaseError::Unavailable { reason: reason.to_owned() }, generation);
+        let refused = told(DatabaseError::LoginRefused { reason: "wrong password".to_owned() }, 3);
+        let before = away("refused", 3);
+        assert!(says_so(Some(&before), &away("no answer", 3)) && !says_so(Some(&before), &away("refused", 4)));
+        assert!(!says_so(Some(&before), &refused) && says_so(Some(&refused), &refused));
+        assert!(!says_so(Some(&refused), &before));
+        assert!(!says_so(Some(&of(3)), &before) && !says_so(None, &before));
     }
 }

@@ -118,7 +118,7 @@ async fn the_secret_follows_its_layout_and_is_put_back() {
 
     desk.write("a.yaml", &account("acme", "{ secret: { name: moved, keys: { apiKey: id } } }"));
     let out = desk.apply(&[]).await.succeeded();
-    assert!(out.contains("deleted the Secret acme-opsadmin, which held the keys before"), "{out}");
+    assert!(out.contains("deleted the Secret acme-opsadmin, which is not needed any more"), "{out}");
     assert!(!file.exists());
     assert_eq!(desk.secret("moved")["id"], keys["OPSADMIN_API_KEY"]);
 }

@@ -295,7 +295,8 @@ async fn a_keyring_that_others_read_or_change_is_warned_of_and_used() {
         (0o660, Some("others than its owner may change (mode 0660)")),
     ] {
         fs::set_permissions(&keyring, fs::Permissions::from_mode(bits)).expect("the mode can be set");
-        for command in [&["keyring", "status"][..], &["plan", "-n", "partners", "-f", "-"]] {
+        let secrets = office.secrets().display().to_string();
+        for command in [&["keyring", "status"][..], &["plan", "-n", "partners", "-f", "-", "--secrets", &secrets]] {
             let call = office.call_with_keyring(command).stdin(account("acme", "{}"));
             let finished = call.run().await;
             assert!(finished.status.success(), "{bits:o} {command:?}: {finished:?}");

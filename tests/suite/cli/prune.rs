@@ -8,7 +8,7 @@ use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 
-const REMOVED: &str = "default/a01: deleted the Secret a01-opsadmin, which held the keys before\n";
+const REMOVED: &str = "default/a01: deleted the Secret a01-opsadmin, which is not needed any more\n";
 
 /// A desk with this many accounts, applied, in a file each.
 async fn desk_with(accounts: usize) -> Desk {

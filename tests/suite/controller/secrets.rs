@@ -182,7 +182,7 @@ async fn two_accounts_do_not_share_one() {
     scene.create("second", json!({ "secret": { "name": "shared" } })).await;
     let second = scene.condition("second", "False", "SecretConflict").await;
     let message = &second.status.expect("it has a status").conditions[0].message;
-    assert!(message.contains("it belongs to the ApiAccount first"), "{message}");
+    assert!(message.contains("it belongs to the ApiAccount ") && message.contains("/first;"), "{message}");
     assert_eq!(scene.data("shared").await, keys);
 
     scene.change("second", json!({ "secret": { "name": "its-own" } })).await;
