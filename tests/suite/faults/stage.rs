@@ -105,7 +105,7 @@ impl Stage {
         self.start().await;
     }
 
-    /// Waits until the account is gone, and with it every Secret that it owned.
+    /// Waits until the resource is gone, and with it every Secret that it owned, unless its account is retained.
     pub async fn gone(&self, name: &str) {
         eventually(&format!("the account {name} to be gone"), SOON, async || {
             match self.scene.accounts().get_opt(name).await.map_err(|error| error.to_string())? {
@@ -114,6 +114,9 @@ impl Stage {
             }
         })
         .await;
+        if self.look().await.0.accounts.get(name).is_some_and(|account| account.starts_with("retained")) {
+            return;
+        }
         eventually(&format!("the Secrets of {name} to be gone"), SOON, async || {
             let secrets = self.scene.secrets().list(&ListParams::default()).await;
             let secrets = secrets.map_err(|error| error.to_string())?.items;
