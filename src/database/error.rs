@@ -22,6 +22,9 @@ pub enum DatabaseError {
     /// Another account, or another pair of this one, has the API key.
     #[error("the API key is in use already")]
     KeyTaken,
+    /// The pair with the API key was revoked, or its account purged.
+    #[error("the pair with this API key was revoked, or purged with its account, and is never used again")]
+    KeyRevoked,
     /// Somebody else changed or made the account in between: observe again, then plan again.
     #[error("the account was changed by somebody else in the meantime")]
     Conflict,

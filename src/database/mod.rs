@@ -10,6 +10,7 @@ mod error;
 mod held_keyring;
 mod journal;
 mod keyring;
+mod marks;
 mod postgres;
 mod register;
 mod rehearsal;
@@ -34,7 +35,7 @@ use crate::account::{
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -147,8 +148,8 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Makes one change in one transaction and answers with the account as it then is.
     ///
     /// # Errors
-    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`] and
-    /// [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
+    /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`],
+    /// [`DatabaseError::KeyRevoked`] and [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
     /// The owners in this cluster of accounts that are neither deleted nor retained.
@@ -174,6 +175,12 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Removes from the journal what happened before this time, and tells how many entries that were: never the one of an
     /// account's creation or import, nor its last 10.
     async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError>;
+
+    /// Those of these API keys that were revoked, or purged with their accounts. None of them is ever in use again.
+    ///
+    /// # Errors
+    /// As [`Self::list_by_cluster`].
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError>;
 
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;

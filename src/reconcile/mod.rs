@@ -27,7 +27,7 @@ pub use brake::{DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_
 pub use declarations::{AsRead, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
-pub use observed::{Observed, ObservedSecret, Verified};
+pub use observed::{Evidence, Observed, ObservedSecret, Verified};
 pub use outcome::{Done, Drift, Outcome, Refusal};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Reconciler, Surroundings, Unrandom};

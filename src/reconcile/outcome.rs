@@ -5,7 +5,7 @@ use super::{InvalidSpec, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, RotationReason};
 use crate::api::{ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason, condition};
 use crate::database::{DatabaseError, KeyringError};
-use crate::secrets::{SecretError, SecretRef};
+use crate::secrets::{SecretError, SecretRef, is_bookkeeping};
 use jiff::Timestamp;
 use std::fmt;
 use thiserror::Error;
@@ -58,7 +58,9 @@ impl Outcome {
         });
         if was_right {
             for done in &mut self.done {
-                if let Done::SecretUpdated { at, parts } = done {
+                if let Done::SecretUpdated { at, parts } = done
+                    && !parts.iter().all(|part| is_bookkeeping(part))
+                {
                     *done = Done::SecretPutBack { at: at.clone(), parts: std::mem::take(parts) };
                 }
             }
@@ -335,6 +337,15 @@ pub enum Refusal {
         /// Whose it is, in words.
         holder: String,
     },
+    /// The account is not in the database, and nothing proves that the keys in its Secret are its own.
+    #[error(
+        "the account is not in the database, and the Secret {} holds keys that nothing proves to be its own: it has no mark that fits them. Delete the Secret, and the account is made with new keys; to keep these, restore the database from a backup, or bring them in with `opsadmin import` and set spec.adoptionPolicy: IfUnowned",
+        at.name
+    )]
+    UnprovenKeys {
+        /// The Secret.
+        at: SecretRef,
+    },
     /// The account has no keys in the database, and those in its Secret belong to somebody else.
     #[error(
         "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
@@ -385,7 +396,7 @@ impl Refusal {
             Self::Suspended { .. } => Reason::Suspended,
             Self::Paused => Reason::Paused,
             Self::Drifted { .. } => Reason::Drifted,
-            Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
+            Self::SecretConflict { .. } | Self::UnprovenKeys { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
             Self::Secret(_) => Reason::SecretUnavailable,
             Self::Database(_)
             | Self::Keyring(_)
@@ -426,6 +437,7 @@ impl Refusal {
             | Self::Paused
             | Self::Drifted { .. }
             | Self::KeyTaken { .. }
+            | Self::UnprovenKeys { .. }
             | Self::Keyring(_)
             | Self::NoKeys { .. } => true,
             Self::Secret(error) => {

@@ -167,6 +167,7 @@ impl Metrics {
             DatabaseError::NameTaken { .. }
             | DatabaseError::UnknownAffiliate { .. }
             | DatabaseError::KeyTaken
+            | DatabaseError::KeyRevoked
             | DatabaseError::Conflict => None,
             DatabaseError::Unavailable { .. } => Some("unavailable"),
             DatabaseError::Inconsistent { .. } => Some("inconsistent"),

@@ -117,6 +117,9 @@ impl Dialect for Postgres {
          WHERE api_key IN (SELECT json_array_elements_text($2::json)))"
     );
 
+    const REVOKED: &'static str = "SELECT api_key_sha256 FROM revoked_keys \
+         WHERE api_key_sha256 IN (SELECT json_array_elements_text($1::json))";
+
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }

@@ -317,6 +317,13 @@ impl AccountDatabase for Rehearsal {
         Ok(0)
     }
 
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
+        match &self.real {
+            Some(real) => real.revoked(api_keys).await,
+            None => Ok(HashSet::new()),
+        }
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         match (&self.mask, &self.real) {
             (None, Some(real)) => real.sealing_keys_in_use().await,

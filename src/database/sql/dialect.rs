@@ -31,6 +31,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// The accounts that hold names or API keys; `$1`: a JSON list of comparable names, `$2`: one of API keys.
     const HOLDERS: Which;
 
+    /// Those of many hashes that are in `revoked_keys`; `$1`: a JSON list of them.
+    const REVOKED: &'static str;
+
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
     async fn read(&self) -> Result<Self::Session, sqlx::Error>;
 

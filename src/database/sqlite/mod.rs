@@ -182,6 +182,9 @@ impl Dialect for Sqlite {
          CROSS JOIN account_keys AS held WHERE held.api_key = wanted.value)"
     );
 
+    const REVOKED: &'static str =
+        "SELECT api_key_sha256 FROM revoked_keys WHERE api_key_sha256 IN (SELECT value FROM json_each($1))";
+
     async fn read(&self) -> Result<Self::Session, sqlx::Error> {
         self.readers.begin().await
     }
