@@ -23,7 +23,7 @@ mod text;
 
 pub use access::{Access, EndpointGroup, Judged, Plans, Reach, Rule, Use, Verdict, access};
 pub use affiliate::{AffiliateName, InvalidAffiliate};
-pub use diff::{Field, FieldChange, changes};
+pub use diff::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, changes};
 pub use id::{AccountId, KeyId};
 pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};
 pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};

@@ -2,7 +2,7 @@
 
 use super::ApiAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 use kube::CustomResourceExt;
 
@@ -12,9 +12,31 @@ pub fn definition() -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             join_lines(schema);
+            if let Some(spec) = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec")) {
+                refuse_nulls(spec);
+            }
         }
     }
     definition
+}
+
+/// Refuses fields without a value. The API server would otherwise take such a field for one that is left out, whose default
+/// may give an account more than it had. It only keeps a null where one may be, and only asks the rules around it.
+fn refuse_nulls(schema: &mut JSONSchemaProps) {
+    let mut rules = Vec::new();
+    for (name, property) in schema.properties.iter_mut().flatten() {
+        property.nullable = Some(true);
+        refuse_nulls(property);
+        rules.push(ValidationRule {
+            rule: format!("!has(self.{name}) || dyn(self.{name}) != null"),
+            message: Some("has no value: give it one, or leave the field out".to_owned()),
+            field_path: Some(format!(".{name}")),
+            ..ValidationRule::default()
+        });
+    }
+    if !rules.is_empty() {
+        schema.x_kubernetes_validations.get_or_insert_default().append(&mut rules);
+    }
 }
 
 /// The doc comments that become descriptions are broken where the source ends its lines; `kubectl explain` breaks them

@@ -31,11 +31,10 @@ pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Addresses and networks in canonical text.
+/// Addresses and networks in canonical text. Without a default, so that a list that was lost is told from an empty one.
 pub(super) fn allowed_ips(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "default": [],
         "maxItems": AllowedIps::MAX_ENTRIES,
         "x-kubernetes-list-type": AS_ONE,
         "x-kubernetes-validations": [each_once()],

@@ -101,10 +101,11 @@ pub struct ApiAccountSpec {
     #[schemars(schema_with = "roles")]
     pub roles: Vec<String>,
 
-    /// The IP addresses and CIDRs the account may be used from, up to 256, in canonical form. None at all: any address.
-    #[serde(default, rename = "allowedIPs")]
+    /// The IP addresses and CIDRs the account may be used from, up to 256, in canonical form. []: any address. Left out: a
+    /// new account may be used from any address, and one that has a list keeps it until the list or [] is written.
+    #[serde(default, rename = "allowedIPs", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "allowed_ips")]
-    pub allowed_ips: Vec<String>,
+    pub allowed_ips: Option<Vec<String>>,
 
     /// The Secret that the account's keys are written to, in the namespace of the resource.
     #[serde(default)]

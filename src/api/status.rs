@@ -121,6 +121,8 @@ pub enum Reason {
     AdoptionRequired,
     /// An account of the name is declared elsewhere.
     OwnedElsewhere,
+    /// The account has a list of addresses and the spec names none.
+    AllowedIPsMissing,
     /// OpsAdmin does not know the affiliate.
     UnknownAffiliate,
     /// A Secret of the name exists and is not this account's.
@@ -141,12 +143,13 @@ pub enum Reason {
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,
         Self::AdoptionRequired,
         Self::OwnedElsewhere,
+        Self::AllowedIPsMissing,
         Self::UnknownAffiliate,
         Self::SecretConflict,
         Self::SecretUnavailable,
@@ -170,6 +173,7 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::AdoptionRequired => "AdoptionRequired",
             Self::OwnedElsewhere => "OwnedElsewhere",
+            Self::AllowedIPsMissing => "AllowedIPsMissing",
             Self::UnknownAffiliate => "UnknownAffiliate",
             Self::SecretConflict => "SecretConflict",
             Self::SecretUnavailable => "SecretUnavailable",

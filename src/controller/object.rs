@@ -165,7 +165,7 @@ impl Controlled {
             Some(refusal) if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld) => {
                 Action::await_change()
             }
-            Some(refusal) if !refusal.is_wanted() => self.later(resource),
+            Some(refusal) if !refusal.is_settled() => self.later(resource),
             _ if !changed_again && is_left_undone(&outcome, now) => self.later(resource),
             _ => {
                 self.memory.succeeded(resource);

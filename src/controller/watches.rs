@@ -8,7 +8,7 @@ use super::trouble::refusal;
 use crate::api::{
     ApiAccount, CONFIRM_DELETION_ANNOTATION, MANAGED_BY_LABEL, MANAGER, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Shown,
 };
-use crate::reconcile::awaits_confirmation;
+use crate::reconcile::{awaits_confirmation, nulls_applied};
 use crate::secrets::view::News;
 use futures::StreamExt;
 use futures::future::Either;
@@ -130,7 +130,7 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
     }
 }
 
-/// A predicate: the annotations that ask this controller for something.
+/// A predicate: the annotations that ask this controller for something, or make it refuse.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of kube's predicates")]
 fn requests(account: &ApiAccount) -> Option<u64> {
     let annotations = account.annotations();
@@ -138,6 +138,7 @@ fn requests(account: &ApiAccount) -> Option<u64> {
     [ROTATE_ANNOTATION, PAUSED_ANNOTATION, CONFIRM_DELETION_ANNOTATION]
         .map(|name| annotations.get(name))
         .hash(&mut hasher);
+    nulls_applied(account).hash(&mut hasher);
     Some(hasher.finish())
 }
 

@@ -44,7 +44,7 @@ impl Reconciler {
                 Halt::LookAgain
             }
             None => {
-                let difference = difference(taken, desired);
+                let difference = difference(taken, &desired.keeping_addresses(Some(taken)));
                 Halt::Refused(Refusal::AdoptionRequired { name, difference })
             }
         })

@@ -4,6 +4,7 @@
 //! a test puts the same bad manifests before both.
 
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
+use super::nulls::{NO_VALUE, nulls_applied};
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, Owner, Period, Role,
     RotationPolicy, Settings, check_trigger,
@@ -33,6 +34,9 @@ pub struct Desired {
     pub generation: Option<i64>,
     /// What shall be set on the account.
     pub settings: Settings,
+    /// Whether the resource says from where the account may be used. If not, the settings say any address, and an account
+    /// that has a list keeps it: see [`Desired::keeping_addresses`].
+    pub names_addresses: bool,
     /// The Secret that shall hold its keys.
     pub secret: SecretLayout,
     /// When its keys shall be rotated.
@@ -91,6 +95,9 @@ impl Desired {
     pub fn parse(resource: &ApiAccount, cluster: &ClusterId) -> Result<Self, InvalidSpec> {
         let owner = Owner::of(resource, cluster);
         let mut found = Errors::default();
+        for field in nulls_applied(resource) {
+            found.add(format!("spec.{field}"), NO_VALUE);
+        }
         let settings = parse_settings(&resource.spec, &owner, &mut found);
         let secret = parse_secret(&resource.spec.secret, &owner, &mut found);
         let annotation = |name| resource.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
@@ -108,6 +115,7 @@ impl Desired {
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
                 settings,
+                names_addresses: resource.spec.allowed_ips.is_some(),
                 secret,
                 owner,
             }),
@@ -147,7 +155,7 @@ fn parse_settings(spec: &ApiAccountSpec, owner: &Owner, found: &mut Errors) -> O
         None => Some(None),
     };
     let roles = parse_roles(&spec.roles, found);
-    let allowed_ips = parse_allowed_ips(&spec.allowed_ips, found);
+    let allowed_ips = parse_allowed_ips(spec.allowed_ips.as_deref().unwrap_or_default(), found);
     Some(Settings {
         name: name?,
         description: description?,

@@ -5,6 +5,7 @@
 //! nothing here knows what is behind them. The [`Outcome`] becomes a status, events, log lines or a printout. The
 //! controller and the command line both run exactly this.
 
+mod addresses;
 mod adoption;
 mod brake;
 mod declarations;
@@ -13,6 +14,7 @@ mod drift;
 mod halt;
 mod keys;
 mod labels;
+mod nulls;
 mod observed;
 mod outcome;
 mod plan;
@@ -27,6 +29,7 @@ pub use brake::{awaits_confirmation, deletion_limit, is_confirmed, is_held};
 pub use declarations::{AsRead, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
+pub use nulls::nulls_applied;
 pub use observed::{Observed, ObservedSecret, Verified};
 pub use outcome::{Done, Drift, Outcome, Refusal};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};

@@ -318,6 +318,15 @@ pub enum Refusal {
         /// What differs, by field.
         fields: Vec<String>,
     },
+    /// The account has a list of addresses and the resource names none.
+    #[error(
+        "the account may be used from {} only, and spec.allowedIPs is left out: the account keeps its list. Write spec.allowedIPs with the list, or [] if any address is meant; everything else is as declared",
+        if kept.is_empty() { "no address".to_owned() } else { kept.join(", ") }
+    )]
+    AllowedIpsMissing {
+        /// The list.
+        kept: Vec<String>,
+    },
     /// OpsAdmin does not know the affiliate.
     #[error(
         "OpsAdmin knows no affiliate {:?}; register it there, correct spec.affiliate, or run with --unknown-affiliate register",
@@ -378,6 +387,7 @@ impl Refusal {
         match self {
             Self::InvalidSpec(_) => Reason::InvalidSpec,
             Self::NameTaken { .. } => Reason::NameTaken,
+            Self::AllowedIpsMissing { .. } => Reason::AllowedIPsMissing,
             Self::UnknownAffiliate { .. } => Reason::UnknownAffiliate,
             Self::AdoptionRequired { .. } => Reason::AdoptionRequired,
             Self::OwnedElsewhere { .. } => Reason::OwnedElsewhere,
@@ -411,11 +421,17 @@ impl Refusal {
         matches!(self, Self::Suspended { .. } | Self::Paused | Self::Drifted { .. })
     }
 
+    /// Whether all was done that can be, so that only a change or the clock is a reason to look again.
+    pub fn is_settled(&self) -> bool {
+        self.is_wanted() || matches!(self, Self::AllowedIpsMissing { .. })
+    }
+
     /// Whether it stays so until a person does something; otherwise it may pass by itself.
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::InvalidSpec(_)
             | Self::NameTaken { .. }
+            | Self::AllowedIpsMissing { .. }
             | Self::UnknownAffiliate { .. }
             | Self::SecretConflict { .. }
             | Self::AdoptionRequired { .. }

@@ -47,7 +47,10 @@ pub fn status(
 
 /// Whether nothing kept the look from its end.
 fn is_told_in_full(outcome: &Outcome) -> bool {
-    matches!(outcome.refusal, None | Some(Refusal::Suspended { .. } | Refusal::Drifted { .. }))
+    matches!(
+        outcome.refusal,
+        None | Some(Refusal::Suspended { .. } | Refusal::Drifted { .. } | Refusal::AllowedIpsMissing { .. })
+    )
 }
 
 fn verified_against(status: &ApiAccountStatus) -> (Option<i64>, Option<&str>) {

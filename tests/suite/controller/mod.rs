@@ -23,4 +23,5 @@ mod secrets;
 mod sweeps;
 mod unreadable;
 mod walks;
+mod widening;
 mod writes;
