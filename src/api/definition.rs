@@ -1,6 +1,7 @@
 //! The definition of the resource, as it is installed on a cluster.
 
 use super::ApiAccount;
+use crate::account::INVISIBLE;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
@@ -14,6 +15,7 @@ pub fn definition() -> CustomResourceDefinition {
             join_lines(schema);
             if let Some(spec) = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec")) {
                 refuse_nulls(spec);
+                refuse_invisible_names(spec);
             }
         }
     }
@@ -37,6 +39,21 @@ fn refuse_nulls(schema: &mut JSONSchemaProps) {
     if !rules.is_empty() {
         schema.x_kubernetes_validations.get_or_insert_default().append(&mut rules);
     }
+}
+
+/// Refuses names with characters that nobody sees: the same ones as elsewhere, and so from the same list.
+fn refuse_invisible_names(spec: &mut JSONSchemaProps) {
+    let Some(name) = spec.properties.as_mut().and_then(|properties| properties.get_mut("name")) else { return };
+    let point = |character: char| format!("\\\\x{{{:x}}}", u32::from(character));
+    let ranges: String = INVISIBLE.iter().map(|(first, last)| format!("{}-{}", point(*first), point(*last))).collect();
+    name.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
+        rule: format!("!self.matches('[{ranges}]')"),
+        message: Some(
+            "an account name must not contain invisible characters, such as a zero-width space or a mark of writing direction"
+                .to_owned(),
+        ),
+        ..ValidationRule::default()
+    });
 }
 
 /// The doc comments that become descriptions are broken where the source ends its lines; `kubectl explain` breaks them

@@ -63,7 +63,7 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiAccountSpec {
-    /// The account's name in OpsAdmin, 1 to 100 characters. Unique there, without regard to case. Default: the
+    /// The account's name in OpsAdmin, 1 to 100 characters. Unique there: two names that differ in case only, or look the same, are one. Default: the
     /// resource's own name. Changing it renames the account; its keys stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]

@@ -129,6 +129,7 @@ for_each_adapter!(
     schema::{
         migrating_twice_changes_nothing,
         many_migrate_at_once,
+        names_that_look_the_same_are_one_after_migrating,
         an_older_schema_is_named,
         a_newer_schema_that_only_adds_is_worked_with,
         a_newer_schema_that_needs_a_newer_program_is_left_alone,

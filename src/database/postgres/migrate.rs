@@ -2,7 +2,7 @@
 
 use super::{MIGRATIONS, Postgres};
 use crate::database::DatabaseError;
-use crate::database::sql::{Dialect as _, Fault, apply_missing};
+use crate::database::sql::{Dialect as _, Fault, apply_missing, renew_name_keys};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
@@ -61,6 +61,7 @@ impl Postgres {
         sqlx::query(TAKE_TURNS).execute(&mut *transaction).await?;
         sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
         apply_missing(&mut *transaction, &MIGRATIONS).await?;
+        renew_name_keys(&mut transaction).await?;
         Ok(transaction.commit().await?)
     }
 

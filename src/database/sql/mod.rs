@@ -4,6 +4,7 @@ mod dialect;
 mod fault;
 mod journal;
 mod migrations;
+mod name_keys;
 mod purge;
 mod read;
 mod register;
@@ -14,6 +15,7 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, session};
 pub(super) use fault::Fault;
 pub(super) use migrations::apply_missing;
+pub(super) use name_keys::renew as renew_name_keys;
 pub(super) use read::{Which, which};
 
 use super::{AccountDatabase, Change, Changed, DatabaseError, IsDeclared};

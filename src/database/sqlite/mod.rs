@@ -1,7 +1,7 @@
 //! SQLite: one file, one writer at a time, readers beside it. The embedded default.
 
 use super::DatabaseError;
-use super::sql::{Dialect, Fault, Meaning, Which, apply_missing, session, which};
+use super::sql::{Dialect, Fault, Meaning, Which, apply_missing, renew_name_keys, session, which};
 use async_trait::async_trait;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
@@ -205,6 +205,7 @@ impl Dialect for Sqlite {
     async fn migrate(&self) -> Result<(), Fault> {
         let mut transaction = self.write().await?;
         apply_missing(&mut *transaction, &MIGRATIONS).await?;
+        renew_name_keys(&mut transaction).await?;
         Ok(transaction.commit().await?)
     }
 
