@@ -3,7 +3,7 @@
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::manifests::namespace;
-use super::retention::{RetentionArgs, at_least_a_second};
+use super::retention::{LeastIntervalArgs, RetentionArgs, at_least_a_second};
 use super::surroundings::Machine;
 use crate::controller::{Settings, run};
 use crate::telemetry::logs::{self, LogFormat};
@@ -52,6 +52,9 @@ pub struct Controller {
 
     #[command(flatten)]
     retention: RetentionArgs,
+
+    #[command(flatten)]
+    least_interval: LeastIntervalArgs,
 
     /// How long an account whose resource vanished without a deletion goes on working. It is told of at once.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_second)]
@@ -129,6 +132,7 @@ impl Controller {
             deleted_account_retention: self.retention.deleted_account_retention,
             orphan_grace: self.orphan_grace,
             deletion_brake: self.deletion_brake,
+            least_interval: self.least_interval.period(),
             surroundings: Arc::new(Machine),
             telemetry,
         })

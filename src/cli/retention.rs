@@ -1,5 +1,6 @@
-//! How long deleted accounts are kept, and times as the command line takes them.
+//! How long deleted accounts are kept, how often keys are rotated, and times as the command line takes them.
 
+use crate::account::Period;
 use clap::Args;
 use jiff::{Span, SpanRelativeTo};
 use std::time::Duration;
@@ -10,6 +11,28 @@ pub struct RetentionArgs {
     /// How long a deleted account is kept, with its keys, for its resource to be applied again.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
     pub deleted_account_retention: Duration,
+}
+
+/// How often keys may be rotated.
+#[derive(Debug, Args)]
+pub struct LeastIntervalArgs {
+    /// The least spec.rotation.interval that is taken; a resource with less is refused as InvalidSpec. Give every command and
+    /// the controller the same.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "OPSADMIN_LEAST_ROTATION_INTERVAL",
+        default_value = "10m",
+        value_parser = at_least_a_second
+    )]
+    least_rotation_interval: Duration,
+}
+
+impl LeastIntervalArgs {
+    /// As resources write it.
+    pub fn period(&self) -> Period {
+        Period::of(self.least_rotation_interval)
+    }
 }
 
 /// A time of a second or more.

@@ -25,7 +25,7 @@ mod watches;
 pub use connect::{Connection, connect};
 pub use error::ControllerError;
 
-use crate::account::ClusterId;
+use crate::account::{ClusterId, Period};
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
@@ -72,6 +72,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// The percentage of all accounts that may lose their access within ten minutes.
     pub deletion_brake: u8,
+    /// How often keys may be rotated by themselves at most.
+    pub least_interval: Period,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
     /// Where to tell what happens.
@@ -106,6 +108,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         waiting: Waiting::new(Queues::of(&queues)),
         stores: Stores::default(),
         scopes: queues.len(),
+        least_interval: settings.least_interval,
         metrics,
     });
     let vitals: Weak<Controlled> = Arc::downgrade(&controlled);

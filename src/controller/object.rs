@@ -7,7 +7,7 @@ use super::memory::Memory;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
-use crate::account::{ClusterId, Life};
+use crate::account::{ClusterId, Life, Period};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
 use crate::reconcile::{Desired, Done, Outcome, Refusal, Verified, status};
@@ -39,6 +39,8 @@ pub(super) struct Controlled {
     pub stores: Stores,
     /// How many scopes are watched.
     pub scopes: usize,
+    /// How often keys may be rotated by themselves at most.
+    pub least_interval: Period,
     pub metrics: Arc<Metrics>,
 }
 
@@ -79,7 +81,7 @@ pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlle
 impl Controlled {
     async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> Looked {
         let previous = self.memory.status(resource);
-        let desired = match Desired::parse(resource, &self.cluster) {
+        let desired = match Desired::parse_for(resource, &self.cluster, self.least_interval) {
             Ok(desired) => desired,
             Err(invalid) => {
                 let outcome = Outcome::refused(Refusal::InvalidSpec(invalid));

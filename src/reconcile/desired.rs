@@ -88,11 +88,19 @@ impl Owner {
 }
 
 impl Desired {
-    /// Parses a resource of this cluster.
+    /// Parses a resource of this cluster, whatever its interval of rotation.
+    ///
+    /// # Errors
+    /// As [`Desired::parse_for`].
+    pub fn parse(resource: &ApiAccount, cluster: &ClusterId) -> Result<Self, InvalidSpec> {
+        Self::parse_for(resource, cluster, Period::NONE)
+    }
+
+    /// Parses a resource of this cluster, where keys are rotated by themselves at most once in `least_interval`.
     ///
     /// # Errors
     /// [`InvalidSpec`] with every field that is wrong, not only the first.
-    pub fn parse(resource: &ApiAccount, cluster: &ClusterId) -> Result<Self, InvalidSpec> {
+    pub fn parse_for(resource: &ApiAccount, cluster: &ClusterId, least_interval: Period) -> Result<Self, InvalidSpec> {
         let owner = Owner::of(resource, cluster);
         let mut found = Errors::default();
         for field in nulls_applied(resource) {
@@ -102,6 +110,7 @@ impl Desired {
         let secret = parse_secret(&resource.spec.secret, &owner, &mut found);
         let annotation = |name| resource.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
         let rotation = parse_rotation(resource.spec.rotation.as_ref(), annotation(ROTATE_ANNOTATION), &mut found);
+        check_interval(rotation.as_ref(), least_interval, &mut found);
         let adoption = parse_adoption(&resource.spec, &mut found);
         let management = parse_management(&resource.spec, &mut found);
         // Its word counts only at the end, and is better corrected before.
@@ -254,6 +263,22 @@ fn parse_rotation(
     }
     let asked = Asked { trigger, annotation: annotation.cloned() };
     Some(RotationPolicy { interval, overlap, asked })
+}
+
+/// Each rotation is a transaction, a Secret, a status and events, asked for by whoever may write the resource.
+fn check_interval(rotation: Option<&RotationPolicy>, least: Period, found: &mut Errors) {
+    if let Some(interval) = rotation.and_then(|rotation| rotation.interval)
+        && !interval.is_zero()
+        && interval < least
+    {
+        found.add(
+            "spec.rotation.interval",
+            format!(
+                "must be at least {least} here (--least-rotation-interval), and this is {interval}; write {least} or more, or \
+                 leave it out for keys that are not rotated by themselves"
+            ),
+        );
+    }
 }
 
 fn parse_adoption(spec: &ApiAccountSpec, found: &mut Errors) -> Option<AdoptionPolicy> {

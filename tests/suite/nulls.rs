@@ -2,7 +2,7 @@
 
 use http::{Method, Request};
 use kube::{Api, Client};
-use opsadmin_operator::account::ClusterId;
+use opsadmin_operator::account::{ClusterId, Period};
 use opsadmin_operator::api::{ApiAccount, definition};
 use opsadmin_operator::manifests::{self, Options, Source};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn with_null(field: &[String]) -> Value {
 #[test]
 fn a_field_without_a_value_is_refused_offline() {
     let cluster = ClusterId::parse("test").expect("a cluster id");
-    let options = Options { cluster, default_namespace: "default".to_owned() };
+    let options = Options { cluster, default_namespace: "default".to_owned(), least_interval: Period::NONE };
     for field in fields() {
         let manifest = with_null(&field).to_string();
         let invalid = manifests::read(&[Source::Stdin], manifest.as_bytes(), &options).expect_err("it is refused");
