@@ -12,6 +12,9 @@ use clap::ValueEnum;
 /// The longest comment that GitHub takes is 65,536 characters, and GitLab's is far longer.
 const MAX_MARKDOWN: usize = 60_000;
 
+/// What goes on the summary of a plan that no look at the Secrets went into.
+const UNSEEN: &str = " (Secrets were not compared)";
+
 /// How to print a plan.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum PlanFormat {
@@ -38,15 +41,15 @@ enum Form {
 }
 
 impl Planned {
-    /// One that has yet to begin.
-    pub fn new(format: PlanFormat) -> Self {
+    /// One that has yet to begin, and that follows from a look at the Secrets or not.
+    pub fn new(format: PlanFormat, looks_at_secrets: bool) -> Self {
         let form = match format {
             PlanFormat::Text => Form::Text,
             PlanFormat::Markdown => Form::Markdown(Markdown::default()),
             PlanFormat::Json => Form::Value(Listing::new(Format::Json, ACCOUNTS)),
             PlanFormat::Yaml => Form::Value(Listing::new(Format::Yaml, ACCOUNTS)),
         };
-        Self { form, summary: Summary::default() }
+        Self { form, summary: Summary { secrets_not_compared: !looks_at_secrets, ..Summary::default() } }
     }
 
     /// Takes in what is planned for one more account, and prints it if that can be done by now, in the place of the line
@@ -214,8 +217,9 @@ fn fence(text: &str) -> String {
 
 fn summary(summary: &Summary) -> String {
     let all = count(summary.total());
+    let unseen = if summary.secrets_not_compared { UNSEEN } else { "" };
     if summary.unchanged == summary.total() {
-        return format!("{all}: nothing to change");
+        return format!("{all}: nothing to change{unseen}");
     }
     let parts = [
         (summary.create, "to create"),
@@ -228,7 +232,7 @@ fn summary(summary: &Summary) -> String {
         (summary.unchanged, "unchanged"),
     ];
     let parts = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}"));
-    format!("{all}: {}", parts.collect::<Vec<_>>().join(", "))
+    format!("{all}: {}{unseen}", parts.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

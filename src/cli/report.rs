@@ -164,6 +164,9 @@ pub struct Summary {
     pub refuse: usize,
     /// As declared.
     pub unchanged: usize,
+    /// No Secret was looked at, so that one that is missing or wrong is not in this.
+    #[serde(rename = "secretsNotCompared", skip_serializing_if = "std::ops::Not::not")]
+    pub secrets_not_compared: bool,
 }
 
 impl AccountReport {

@@ -52,12 +52,40 @@ async fn before_there_is_anything_it_says_what_would_be_made_and_makes_nothing()
     ] {
         assert!(out.contains(expected), "{expected:?} in {out}");
     }
-    assert!(out.ends_with("4 accounts: 4 to create\n"), "{out}");
+    assert!(out.ends_with("4 accounts: 4 to create (Secrets were not compared)\n"), "{out}");
     assert!(!out.contains('\u{1b}'), "no colours in a pipe: {out}");
     desk.plan(true, &["--unknown-affiliate", "register"]).await.succeeded();
     for file in ["opsadmin.db", "opsadmin.keyring", "secrets"] {
         assert!(!desk.path(file).exists(), "{file}");
     }
+}
+
+#[tokio::test]
+async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
+    let desk = Desk::new();
+    desk.write("acme.yaml", &account("acme", "{ rotation: { overlap: 24h, trigger: one } }"));
+    desk.apply(&[]).await.succeeded();
+    let unseen = desk.plan(false, &[]).await.succeeded();
+    assert_eq!(unseen, "1 account: nothing to change (Secrets were not compared)\n");
+    assert_eq!(desk.plan(true, &[]).await.succeeded(), "1 account: nothing to change\n");
+    let summary = |finished: &Finished| value(finished)["summary"]["secretsNotCompared"].clone();
+    assert_eq!(summary(&desk.plan(false, &["-o", "json"]).await), json!(true));
+    assert_eq!(summary(&desk.plan(true, &["-o", "json"]).await), Value::Null);
+
+    // A rotation that a plan expects has its Secret in it.
+    desk.edit("acme.yaml", "trigger: one", "trigger: two");
+    let unseen = desk.plan(false, &["-o", "json"]).await;
+    let seen = desk.plan(true, &["-o", "json"]).await;
+    assert_eq!(value(&unseen)["accounts"], value(&seen)["accounts"]);
+    assert!(seen.stdout.contains("put-secret-right"), "{seen:?}");
+    desk.apply(&[]).await.succeeded();
+
+    // One that was made already may have left the Secret behind.
+    let rotate = ["rotate", "acme", "--yes", "--database", &desk.database];
+    Opsadmin::new().args(rotate).run().await.succeeded();
+    let unseen = desk.plan(false, &[]).await.succeeded();
+    assert!(unseen.contains("WARNING: its keys were rotated at ") && unseen.contains("was not looked at"), "{unseen}");
+    assert!(desk.plan(true, &[]).await.succeeded().contains("put the Secret acme-opsadmin right"));
 }
 
 #[tokio::test]
