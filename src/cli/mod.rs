@@ -45,6 +45,7 @@ mod validate;
 mod view;
 
 use anyhow::Result;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::Output;
 use std::ffi::OsString;
@@ -103,7 +104,8 @@ const PLUGIN: &str = "kubectl-opsadmin";
 /// Installed under the name `kubectl-opsadmin`, this is a plugin of kubectl, and calls itself `kubectl opsadmin`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let matches = command_as(arguments.first()).get_matches_from(arguments);
+    let matches = command_as(arguments.first()).try_get_matches_from(arguments);
+    let matches = matches.unwrap_or_else(|error| advised(error).exit());
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
@@ -115,6 +117,24 @@ fn command_as(program: Option<&OsString>) -> clap::Command {
     } else {
         command.bin_name("opsadmin")
     }
+}
+
+/// What people call the end of an account, which is no command.
+const DELETIONS: [&str; 5] = ["delete", "remove", "rm", "destroy", "prune"];
+
+/// The error with what to do instead of deleting: a command whose name is alike, `release`, would let deletions go.
+fn advised(mut error: clap::Error) -> clap::Error {
+    let is_deletion = matches!(
+        error.get(ContextKind::InvalidSubcommand),
+        Some(ContextValue::String(word)) if DELETIONS.contains(&word.as_str())
+    );
+    if error.kind() == ErrorKind::InvalidSubcommand && is_deletion {
+        let advice = "an account is deleted with what declares it: `kubectl delete apiaccount NAME`, or remove its manifest and \
+                      run `opsadmin apply --prune`; `opsadmin suspend NAME` stops it at once";
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
+    }
+    error
 }
 
 /// Examples begin their lines with the program, or pipe into it.

@@ -153,13 +153,13 @@ fn unquoted(quoted: &str) -> String {
     let mut text = String::new();
     let mut rest = inner.chars();
     while let Some(character) = rest.next() {
-        match (character, if character == '\' { rest.next() } else { None }) {
-            ('\', Some('u')) => {
+        match (character, if character == '\\' { rest.next() } else { None }) {
+            ('\\', Some('u')) => {
                 let code: String = rest.by_ref().take_while(|character| *character != '}').collect();
                 let code = u32::from_str_radix(code.trim_start_matches('{'), 16).ok();
                 text.extend(code.and_then(char::from_u32));
             }
-            ('\', escaped) => text.extend(escaped),
+            ('\\', escaped) => text.extend(escaped),
             (plain, _) => text.push(plain),
         }
     }

@@ -274,7 +274,7 @@ pub enum Refusal {
         difference: String,
     },
     /// An account of the name is declared elsewhere.
-    #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first (deletionPolicy: Retain)", name.as_str())]
+    #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first: delete its ApiAccount there with deletionPolicy: Retain. One of `opsadmin apply` is let go of by nothing that --prune does, which disables it: run the controller with the --cluster-id that `apply` had", name.as_str())]
     OwnedElsewhere {
         /// The name asked for.
         name: AccountName,

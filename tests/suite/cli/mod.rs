@@ -1,5 +1,6 @@
 //! The command line as a process, as a user runs it.
 
+mod advice;
 mod apply;
 mod commands;
 mod desk;
