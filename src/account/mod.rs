@@ -7,9 +7,9 @@ mod access;
 mod affiliate;
 mod diff;
 mod id;
+mod invisible;
 mod ips;
 mod keys;
-mod invisible;
 mod name;
 mod owner;
 mod period;
@@ -27,11 +27,10 @@ pub use access::{Access, EndpointGroup, Judged, Plans, Reach, Rule, Use, Verdict
 pub use affiliate::{AffiliateName, InvalidAffiliate};
 pub use diff::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, changes};
 pub use id::{AccountId, KeyId};
+pub use invisible::{INVISIBLE, is_invisible};
 pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};
 pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
-pub use invisible::{INVISIBLE, is_invisible};
 pub use name::{AccountName, InvalidName, comparable_name};
-pub use twins::{Twin, twins};
 pub use owner::{ClusterId, InvalidClusterId, Owner};
 pub use period::{InvalidPeriod, Period};
 pub use role::{Role, UnknownRole};
@@ -42,3 +41,4 @@ pub use rotation::{
 pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
 pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Version};
 pub use suspension::{InvalidReason, SuspensionReason};
+pub use twins::{Twin, twins};

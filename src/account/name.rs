@@ -114,7 +114,10 @@ mod tests {
         let of = |text: &str| AccountName::parse(text).unwrap_err().to_string();
         assert_eq!(of("  "), "an account name must not be blank");
         assert_eq!(of(" x"), "an account name must not begin or end with a space");
-        assert_eq!(of("a\u{0}b"), "an account name must not contain control characters, such as a tab or a line break; this has U+0000");
+        assert_eq!(
+            of("a\u{0}b"),
+            "an account name must not contain control characters, such as a tab or a line break; this has U+0000"
+        );
         assert_eq!(of(&"é".repeat(101)), "an account name must have at most 100 characters, and this has 101");
         assert!(AccountName::parse(&"é".repeat(100)).is_ok());
     }

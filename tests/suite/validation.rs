@@ -40,8 +40,11 @@ fn samples(folder: &str) -> Vec<Sample> {
 }
 
 fn read(path: &Path) -> Result<Manifests, Invalid> {
-    let options =
-        Options { cluster: ClusterId::parse("test").expect("a cluster id"), default_namespace: "default".to_owned(), least_interval: Period::NONE };
+    let options = Options {
+        cluster: ClusterId::parse("test").expect("a cluster id"),
+        default_namespace: "default".to_owned(),
+        least_interval: Period::NONE,
+    };
     manifests::read(&[Source::Path(path.to_owned())], io::empty(), &options)
 }
 

@@ -108,7 +108,10 @@ async fn keys_are_not_rotated_more_often_than_the_installation_allows() {
     scene.create("acme", json!({ "rotation": { "interval": "1s", "overlap": "0s" } })).await;
     let refused = scene.condition("acme", "False", "InvalidSpec").await;
     let message = &refused.status.expect("it has a status").conditions[0].message;
-    assert!(message.contains("spec.rotation.interval: must be at least 10m here") && message.contains("write 10m or more"), "{message}");
+    assert!(
+        message.contains("spec.rotation.interval: must be at least 10m here") && message.contains("write 10m or more"),
+        "{message}"
+    );
     scene.change("acme", json!({ "rotation": { "interval": "10m" } })).await;
     scene.ready("acme").await;
 }

@@ -4,7 +4,9 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
 
-use super::scene::{SOON, Scene};
+use super::scene::{SOON, Scene, texts};
+use crate::support::opsadmin::Opsadmin;
+use crate::support::process::Folder;
 use crate::support::wait::eventually;
 
 fn message(account: &ApiAccount) -> String {
