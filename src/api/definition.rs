@@ -45,9 +45,9 @@ fn refuse_nulls(schema: &mut JSONSchemaProps) {
 fn refuse_invisible_names(spec: &mut JSONSchemaProps) {
     let Some(name) = spec.properties.as_mut().and_then(|properties| properties.get_mut("name")) else { return };
     let point = |character: char| format!("\\\\x{{{:x}}}", u32::from(character));
-    let ranges: String = INVISIBLE.iter().map(|(first, last)| format!("{}-{}", point(*first), point(*last))).collect();
+    let ranges: Vec<String> = INVISIBLE.iter().map(|(first, last)| point(*first) + "-" + &point(*last)).collect();
     name.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
-        rule: format!("!self.matches('[{ranges}]')"),
+        rule: format!("!self.matches('[{}]')", ranges.concat()),
         message: Some(
             "an account name must not contain invisible characters, such as a zero-width space or a mark of writing direction"
                 .to_owned(),

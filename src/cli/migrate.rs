@@ -67,7 +67,9 @@ impl Migrate {
         database.migrate().await?;
         if !missing.is_empty() {
             let accounts = database.list().await?;
-            twins(accounts.iter().flatten()).iter().for_each(|twin| output.complain(format!("WARNING: {twin}")));
+            for twin in twins(accounts.iter().flatten()) {
+                output.complain(format!("WARNING: {twin}"));
+            }
         }
         let schema = database.schema().await?;
         database.close().await;

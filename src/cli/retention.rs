@@ -16,7 +16,7 @@ pub struct RetentionArgs {
 /// How often keys may be rotated.
 #[derive(Debug, Args)]
 pub struct LeastIntervalArgs {
-    /// The least spec.rotation.interval that is taken; a resource with less is refused as InvalidSpec. Give every command and
+    /// The least spec.rotation.interval that is taken; a resource with less is refused. Give every command and
     /// the controller the same.
     #[arg(
         long,

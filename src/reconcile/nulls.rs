@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn applied(manifest: &Value, spec: Value) -> ApiAccount {
+    fn applied(manifest: &Value, spec: &Value) -> ApiAccount {
         let annotations = json!({ LAST_APPLIED: json!({ "spec": manifest }).to_string() });
         let metadata = json!({ "name": "acme", "namespace": "ns", "annotations": annotations });
         let resource =
@@ -54,15 +54,15 @@ mod tests {
     #[test]
     fn a_field_that_was_applied_without_a_value_is_found() {
         for field in ["allowedIPs", "affiliate", "enabled", "useRefreshToken", "roles", "rotation", "deletionPolicy"] {
-            assert_eq!(nulls_applied(&applied(&json!({ field: null }), json!({}))), [field], "{field}");
+            assert_eq!(nulls_applied(&applied(&json!({ field: null }), &json!({}))), [field], "{field}");
         }
-        assert_eq!(nulls_applied(&applied(&json!({ "description": "null" }), json!({}))), Vec::<String>::new());
+        assert_eq!(nulls_applied(&applied(&json!({ "description": "null" }), &json!({}))), Vec::<String>::new());
     }
 
     #[test]
     fn what_somebody_has_given_a_value_since_has_one() {
         for (field, value) in [("allowedIPs", json!([])), ("enabled", json!(false)), ("affiliate", json!("North"))] {
-            let resource = applied(&json!({ field: null }), json!({ field: value }));
+            let resource = applied(&json!({ field: null }), &json!({ field: value }));
             assert_eq!(nulls_applied(&resource), Vec::<String>::new(), "{field}");
         }
     }

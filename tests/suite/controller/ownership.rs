@@ -29,9 +29,10 @@ async fn accounts_of_apply_move_to_a_controller_and_back_with_their_keys() {
          spec: {{ roles: [Customer], deletionPolicy: Retain }}\n",
         scene.namespace.name()
     );
+    let (url, keyring) = (scene.database.url().to_owned(), scene.keyring.clone());
     let apply = async |extra: &[&str]| {
-        let call = Opsadmin::new().args(["apply", "-f", "-", "--database", scene.database.url(), "--keyring"]);
-        let call = call.args([&scene.keyring]).args(["--secrets"]).args([folder.path().join("secrets")]);
+        let call = Opsadmin::new().args(["apply", "-f", "-", "--database", &url, "--keyring"]);
+        let call = call.args([&keyring]).args(["--secrets"]).args([folder.path().join("secrets")]);
         call.args(extra).stdin(manifest.clone()).run().await.succeeded()
     };
     apply(&[]).await;
