@@ -23,14 +23,20 @@ pub fn definition() -> CustomResourceDefinition {
 }
 
 /// Refuses fields without a value. The API server would otherwise take such a field for one that is left out, whose default
-/// may give an account more than it had. It only keeps a null where one may be, and only asks the rules around it.
+/// may give an account more than it had.
+///
+/// Where there is no default, a null is of the wrong type. Where there is one, a null is replaced by it, unless nulls are
+/// allowed: the null then stays, and to a rule the field is not there, which without a null it always is.
 fn refuse_nulls(schema: &mut JSONSchemaProps) {
     let mut rules = Vec::new();
     for (name, property) in schema.properties.iter_mut().flatten() {
-        property.nullable = Some(true);
         refuse_nulls(property);
+        property.nullable = property.default.is_some().then_some(true);
+        if property.default.is_none() {
+            continue;
+        }
         rules.push(ValidationRule {
-            rule: format!("!has(self.{name}) || dyn(self.{name}) != null"),
+            rule: format!("has(self.{name})"),
             message: Some("has no value: give it one, or leave the field out".to_owned()),
             field_path: Some(format!(".{name}")),
             ..ValidationRule::default()
