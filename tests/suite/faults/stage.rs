@@ -105,8 +105,8 @@ impl Stage {
         self.start().await;
     }
 
-    /// Waits until the resource is gone, and with it every Secret that it owned, unless its account is retained.
-    pub async fn gone(&self, name: &str) {
+    /// Waits until the resource is gone, whatever is left of it.
+    pub async fn resource_gone(&self, name: &str) {
         eventually(&format!("the account {name} to be gone"), SOON, async || {
             match self.scene.accounts().get_opt(name).await.map_err(|error| error.to_string())? {
                 Some(account) => Err(format!("{account:?}\n{}", self.scene.log())),
@@ -114,6 +114,11 @@ impl Stage {
             }
         })
         .await;
+    }
+
+    /// Waits until the resource is gone, and with it every Secret that it owned, unless its account is retained.
+    pub async fn gone(&self, name: &str) {
+        self.resource_gone(name).await;
         if self.look().await.0.accounts.get(name).is_some_and(|account| account.starts_with("retained")) {
             return;
         }

@@ -43,7 +43,7 @@ async fn strip_and_delete(stage: &Stage) {
     let accounts = stage.scene.accounts();
     accounts.patch(ACME, &PatchParams::default(), &Patch::Merge(none)).await.expect("the API server takes it");
     accounts.delete(ACME, &DeleteParams::default()).await.expect("the API server takes it");
-    stage.gone(ACME).await;
+    stage.resource_gone(ACME).await;
 }
 
 fn foreign() -> Secret {
