@@ -54,10 +54,15 @@ enum Wait {
 /// Those who wait for one name.
 struct Named {
     name: AccountName,
-    /// Who had it at the last look.
+    waiting: HashMap<Resource, Wanted>,
+}
+
+/// What one of them has seen and could do.
+struct Wanted {
+    /// Who had the name when it was refused.
     seen: Option<NameHolder>,
-    /// Each, and whether it could take the account over if no resource declared that.
-    waiting: HashMap<Resource, bool>,
+    /// Whether it could take the account over if no resource declared that.
+    could_adopt: bool,
 }
 
 impl Waiting {
@@ -92,7 +97,8 @@ impl Waiting {
             }
             Some(refusal) => {
                 if let Some(name) = refusal.waits_for() {
-                    self.for_name(resource, name, matches!(refusal, Refusal::OwnedElsewhere { .. }));
+                    let could_adopt = matches!(refusal, Refusal::OwnedElsewhere { .. });
+                    self.for_name(resource, name, Wanted { seen: outcome.name_holder.clone(), could_adopt });
                 }
             }
             None => {}
@@ -103,12 +109,12 @@ impl Waiting {
         }
     }
 
-    fn for_name(&self, resource: &Resource, name: &AccountName, could_adopt: bool) {
+    fn for_name(&self, resource: &Resource, name: &AccountName, wanted: Wanted) {
         let waits_for = key(&format!("{:?}", name.as_str()));
         let mut state = self.state();
-        let nobody = || Named { name: name.clone(), seen: None, waiting: HashMap::new() };
+        let nobody = || Named { name: name.clone(), waiting: HashMap::new() };
         let named = state.names.entry(waits_for.clone()).or_insert_with(nobody);
-        named.waiting.insert(resource.clone(), could_adopt);
+        named.waiting.insert(resource.clone(), wanted);
         state.waits.insert(resource.clone(), Wait::Name(waits_for));
         drop(state);
         self.obstructed.notify_one();
@@ -168,13 +174,13 @@ impl Waiting {
         let mut state = self.state();
         let mut woken = Vec::new();
         for name in names {
-            let Some(group) = state.names.get_mut(&key(&format!("{:?}", name.as_str()))) else { continue };
+            let Some(group) = state.names.get(&key(&format!("{:?}", name.as_str()))) else { continue };
             let holder = found.names.get(&name.comparable());
-            let is_news = holder.is_none() || group.seen.as_ref().is_some_and(|seen| Some(seen) != holder);
             let is_undeclared = holder.is_some_and(|holder| !holder.is_declared);
-            group.seen = holder.cloned();
-            let gets_on = |could_adopt: bool| is_news || (could_adopt && is_undeclared);
-            let waiting = group.waiting.iter().filter(|(_, could_adopt)| gets_on(**could_adopt));
+            let gets_on = |wanted: &Wanted| {
+                holder.is_none() || wanted.seen.as_ref() != holder || (wanted.could_adopt && is_undeclared)
+            };
+            let waiting = group.waiting.iter().filter(|(_, wanted)| gets_on(wanted));
             woken.extend(waiting.map(|(resource, _)| resource.clone()));
         }
         for affiliate in affiliates.iter().filter(|affiliate| found.affiliates.contains(affiliate.as_str())) {
@@ -390,6 +396,10 @@ mod tests {
         NameHolder { id: "id".to_owned(), version: Version(version), is_declared }
     }
 
+    fn seeing(outcome: Outcome, holder: NameHolder) -> Outcome {
+        Outcome { name_holder: Some(holder), ..outcome }
+    }
+
     /// Answers the names that are waited for with this holder.
     fn look(waiting: &Waiting, holder: Option<&NameHolder>) {
         let (names, affiliates) = waiting.obstacles();
@@ -401,21 +411,27 @@ mod tests {
     #[test]
     fn one_look_for_all_wakes_whoever_may_get_on() {
         let (waiting, mut receiver) = waiting();
-        let now = Instant::now();
         let name = || AccountName::parse("Acme").unwrap();
-        let elsewhere = || Outcome::refused(Refusal::OwnedElsewhere { name: name(), holder: "b".to_owned() });
-        waiting.hear(&resource("wants"), &taken("acme"), now);
-        waiting.hear(&resource("adopts"), &elsewhere(), now);
+        let wants = |holder| waiting.hear(&resource("wants"), &seeing(taken("acme"), holder), Instant::now());
+        let adopts = |holder| {
+            let elsewhere = Refusal::OwnedElsewhere { name: name(), holder: "b".to_owned() };
+            waiting.hear(&resource("adopts"), &seeing(Outcome::refused(elsewhere), holder), Instant::now());
+        };
+        wants(holder(1, true));
+        adopts(holder(1, true));
         look(&waiting, Some(&holder(1, true)));
         look(&waiting, Some(&holder(1, true)));
         assert_eq!(woken(&mut receiver), [""; 0], "nothing has changed");
         look(&waiting, Some(&holder(2, true)));
         assert_eq!(woken(&mut receiver), ["adopts", "wants"]);
         assert_eq!(waiting.obstacles(), (Vec::new(), Vec::new()), "whoever is looked at waits no more");
-        waiting.hear(&resource("wants"), &taken("acme"), now);
-        waiting.hear(&resource("adopts"), &elsewhere(), now);
+        wants(holder(2, true));
+        adopts(holder(3, false));
         look(&waiting, Some(&holder(3, false)));
-        assert_eq!(woken(&mut receiver), ["adopts"]);
+        assert_eq!(woken(&mut receiver), ["adopts", "wants"], "one could take it over, the other was refused before");
+        wants(holder(3, false));
+        look(&waiting, Some(&holder(3, false)));
+        assert_eq!(woken(&mut receiver), [""; 0]);
         look(&waiting, None);
         assert_eq!(woken(&mut receiver), ["wants"]);
     }

@@ -36,7 +36,8 @@ impl InTheWay {
 }
 
 impl NameHolder {
-    fn of(account: &Account) -> Self {
+    /// The account as the holder of its name.
+    pub fn of(account: &Account) -> Self {
         let is_declared = account.owner.is_some() && account.life == crate::account::Life::Live;
         Self { id: account.id.to_string(), version: account.version, is_declared }
     }

@@ -7,7 +7,7 @@ use super::reconciler::heed_suspension;
 use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal, SecretPlan};
 use crate::account::{Account, AccountName, Life, next_expiry};
 use crate::api::{ACCOUNT_LABEL, AdoptionPolicy};
-use crate::database::Action;
+use crate::database::{Action, NameHolder};
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a difference stands of which nobody will tell that it has gone.
@@ -23,6 +23,7 @@ impl Reconciler {
         observed: &Observed,
         outcome: &mut Outcome,
     ) -> Result<Halt, Halt> {
+        outcome.name_holder = Some(NameHolder::of(taken));
         let cluster = &desired.owner.cluster;
         let declared_by = taken.owner.as_ref().filter(|_| taken.life == Life::Live);
         let is_permitted = taken.may_be_adopted_by(&desired.owner, self.unassigned);

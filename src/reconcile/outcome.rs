@@ -8,7 +8,7 @@ use crate::api::{
     ACCOUNT_LABEL, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION,
     Reason,
 };
-use crate::database::{DatabaseError, KeyringError};
+use crate::database::{DatabaseError, KeyringError, NameHolder};
 use crate::secrets::{SecretError, SecretRef};
 use jiff::Timestamp;
 use std::fmt;
@@ -33,6 +33,8 @@ pub struct Outcome {
     pub next_rotation: Option<Timestamp>,
     /// When to look again though nothing is told: at a rotation or an expiry, or for what others may do unseen.
     pub next_look: Option<Timestamp>,
+    /// The account that has the name, as it was when the refusal was decided, if a name is why.
+    pub name_holder: Option<NameHolder>,
     /// Why not everything is as declared; `None` if it is.
     pub refusal: Option<Refusal>,
 }

@@ -72,7 +72,8 @@ async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
     stage.proxy.views.freeze("apiaccounts");
     strip_and_delete(&stage).await;
     stage.scene.create(ACME, json!({})).await;
-    // Its Secret went with the old resource; the controller sees that, still knows only the old resource, and asks.
+    // The controller sees that the Secret is gone, still knows only the old resource, and asks.
+    stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("the API server takes it");
     let asked = |call: &Call| call.what == "LIST apiaccounts" && call.name == ACME && call.answer == "200";
     assert!(stage.proxy.trace.seen(SOON, asked).await.is_some(), "{}", stage.calls());
     let wrote = |call: &Call| call.what == "POST secrets" && call.number == 2;
