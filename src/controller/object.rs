@@ -6,6 +6,7 @@ use super::contained::{Panicked, contained};
 use super::creation::Creations;
 use super::events::Events;
 use super::memory::Memory;
+use super::outage::is_same_outage;
 use super::patch::status_patch;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
@@ -205,10 +206,11 @@ impl Controlled {
         {
             status.database_id = Some(identity);
         }
-        let is_new_refusal = ready_text(previous.as_ref()) != ready_text(Some(&status));
+        let is_same_outage = is_same_outage(&outcome, previous.as_ref(), &status);
+        let is_new_refusal = !is_same_outage && ready_text(previous.as_ref()) != ready_text(Some(&status));
         self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
         self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
-        let is_new = !says_the_same(previous.as_ref(), &status);
+        let is_new = !is_same_outage && !says_the_same(previous.as_ref(), &status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
         self.tell(resource, &outcome, is_new_refusal && written.is_ok());

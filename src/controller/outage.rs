@@ -45,6 +45,13 @@ fn patience(previous: Option<&ApiAccountStatus>, generation: Option<i64>, since_
     GRACE.checked_sub(since_start).filter(|left| is_current && !left.is_zero())
 }
 
+/// Whether the database was away the last time as well. It is so in ever other words: one connection is reset, the next gets no
+/// answer.
+pub(super) fn is_same_outage(outcome: &Outcome, previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
+    let is_away = matches!(&outcome.refusal, Some(Refusal::Database(error)) if error.is_away());
+    is_away && outcome.done.is_empty() && says_so(previous, told)
+}
+
 /// Whether the status before says the same already, in whichever words: no database, and whether a person has to act.
 fn says_so(previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
     let is_stalled =

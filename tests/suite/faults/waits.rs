@@ -51,6 +51,9 @@ async fn an_outage_that_ends_has_everything_done_at_once() {
         if tries >= ACCOUNTS * (TRIES + 1) { Ok(()) } else { Err(stage.calls()) }
     })
     .await;
+    let writes = |what: &str| stage.proxy.trace.calls().iter().filter(|call| call.what == what).count();
+    let told = (writes("PATCH apiaccounts/status"), writes("POST events"));
+    assert_eq!(told, (ACCOUNTS, ACCOUNTS), "one outage is told once, in whichever words\n{}", stage.calls());
     stage.proxy.trace.heal();
     all_ready(&stage, names()).await;
 }
