@@ -46,6 +46,8 @@ pub const OWNER_ANNOTATION: &str = "ops-admin.com/owner";
 pub const APPLIED_ANNOTATION: &str = "ops-admin.com/applied";
 /// On a Secret whose keys were made elsewhere, and so cannot be told by their form: under which names they stand.
 pub const IMPORTED_ANNOTATION: &str = "ops-admin.com/imported";
+/// On a Secret: a mark that only this program can make, so that its keys can be believed to be the account's.
+pub const MARK_ANNOTATION: &str = "ops-admin.com/mark";
 /// What all labels and annotations of this program's own begin with; `spec.secret` may not set them.
 pub const RESERVED_PREFIX: &str = "ops-admin.com/";
 

@@ -4,7 +4,7 @@ use super::LOCAL_CLUSTER;
 use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::creation::{CreationArgs, Folder};
-use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
+use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_key};
 use super::known::{BATCH, Known};
 use super::manifests::{DEFAULT_NAMESPACE, ManifestArgs};
 use super::on_cluster::{Asked, Look, OnCluster};
@@ -231,7 +231,7 @@ impl Plan {
         let keyring =
             if reads_contents { self.keyring.load_to_read(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
-            let keyring = new_keyring()?;
+            let keyring = Keyring::stand_in(new_key()?);
             return Ok((Rehearsal::without_keys(database, keyring.clone()), keyring));
         };
         let database = Rehearsal::new(database);

@@ -32,6 +32,9 @@ pub enum DatabaseError {
         /// What was stored otherwise.
         parts: Vec<NotKept>,
     },
+    /// The pair with the API key was revoked, or its account purged.
+    #[error("the pair with this API key was revoked, or purged with its account, and is never used again")]
+    KeyRevoked,
     /// Somebody else changed or made the account in between: observe again, then plan again.
     #[error("the account was changed by somebody else in the meantime")]
     Conflict,

@@ -5,7 +5,8 @@
 //! (NIST SP 800-38D) with a random 96-bit nonce in front; the associated data is the account's id and the pair's id, so
 //! that a sealed key moved to another row does not open there.
 
-use crate::account::{AccountId, KeyId, SealedSecret, SecretKey};
+use super::marks;
+use crate::account::{AccountId, ApiKey, KeyId, KeyPair, Mark, Owner, SealedSecret, SecretKey};
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
 use base64::Engine;
@@ -28,6 +29,8 @@ const NONCE_BYTES: usize = 12;
 #[derive(Clone)]
 pub struct Keyring {
     keys: Vec<KeyringKey>,
+    /// Whether it stands in for one that is not at hand, and can tell nothing by itself.
+    is_stand_in: bool,
 }
 
 #[derive(Clone)]
@@ -116,7 +119,33 @@ struct KeyringFileKey {
 impl Keyring {
     /// A keyring of one key.
     pub fn from_random(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
-        Self { keys: vec![KeyringKey::new(key)] }
+        Self { keys: vec![KeyringKey::new(key)], is_stand_in: false }
+    }
+
+    /// A keyring for somebody who may not have the real one: it opens what it has sealed, and takes every mark for right.
+    pub fn stand_in(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        Self { is_stand_in: true, ..Self::from_random(key) }
+    }
+
+    /// The mark of a Secret in which this pair is handed out to this owner.
+    pub fn mark(&self, owner: &Owner, pair: &KeyPair) -> Mark {
+        if self.is_stand_in {
+            return Mark::unknown();
+        }
+        let first = &self.keys[0];
+        Mark::new(&first.id, &marks::code(&first.key, owner, &pair.api_key, &pair.secret_key))
+    }
+
+    /// The id of the key that marks; `None`: any mark is taken for right.
+    pub fn marks_with(&self) -> Option<&str> {
+        (!self.is_stand_in).then(|| self.keys[0].id.as_str())
+    }
+
+    /// Whether one of its keys made this mark, for this owner and this pair.
+    pub fn has_marked(&self, mark: &str, owner: &Owner, api_key: &ApiKey, secret_key: &SecretKey) -> bool {
+        let (id, code) = Mark::parts(mark);
+        let made = |key: &KeyringKey| key.id == id && marks::holds(code, &key.key, owner, api_key, secret_key);
+        self.is_stand_in || self.keys.iter().any(made)
     }
 
     /// Reads a keyring file.
@@ -218,9 +247,11 @@ impl Keyring {
     #[must_use]
     pub(super) fn split(self, ids: &BTreeSet<String>) -> (Self, Option<Self>) {
         let sealing = self.keys[0].id.clone();
+        let is_stand_in = self.is_stand_in;
         let (went, stay): (Vec<_>, Vec<_>) =
             self.keys.into_iter().partition(|key| key.id != sealing && ids.contains(&key.id));
-        (Self { keys: stay }, (!went.is_empty()).then_some(Self { keys: went }))
+        let keyring = |keys| Self { keys, is_stand_in };
+        (keyring(stay), (!went.is_empty()).then(|| keyring(went)))
     }
 
     /// The same with those keys of another that it lacks, which open and do not seal.
@@ -247,7 +278,7 @@ impl Keyring {
         if keys.is_empty() {
             return Err("it has no keys".to_owned());
         }
-        Ok(Self { keys })
+        Ok(Self { keys, is_stand_in: false })
     }
 
     pub(super) fn to_json(&self) -> Zeroizing<String> {
@@ -312,7 +343,7 @@ fn place(account: AccountId, key: KeyId) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{KeyEntropy, KeyPair};
+    use crate::account::{ClusterId, KeyEntropy};
 
     fn ring(byte: u8) -> Keyring {
         Keyring::from_random(Zeroizing::new([byte; KEY_BYTES]))
@@ -336,6 +367,33 @@ mod tests {
         assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
         altered.bytes.truncate(5);
         assert!(matches!(ring(1).open(here, pair.id, &altered), Err(KeyringError::Altered { .. })));
+    }
+
+    #[test]
+    fn a_mark_holds_for_its_owner_and_its_pair_and_is_made_by_nobody_else() {
+        let owner = |name: &str| Owner {
+            cluster: ClusterId::parse("here").unwrap(),
+            namespace: "ns".to_owned(),
+            name: name.to_owned(),
+        };
+        let (acme, pair) = (owner("acme"), pair());
+        let mark = ring(1).mark(&acme, &pair);
+        let holds = |ring: &Keyring, mark: &str, owner: &Owner, pair: &KeyPair| {
+            ring.has_marked(mark, owner, &pair.api_key, &pair.secret_key)
+        };
+        assert!(holds(&ring(1), mark.as_str(), &acme, &pair));
+        let older = ring(2).with_those_of(ring(1));
+        assert!(holds(&older, mark.as_str(), &acme, &pair), "one that opens still knows its marks");
+        assert_ne!(older.mark(&acme, &pair), mark);
+        assert!(!holds(&ring(2), mark.as_str(), &acme, &pair));
+        assert!(!holds(&ring(1), mark.as_str(), &owner("other"), &pair));
+        let entropy = KeyEntropy { api_key: [2; 16], secret_key: Zeroizing::new([4; 32]) };
+        assert!(!holds(&ring(1), mark.as_str(), &acme, &KeyPair::from_entropy(pair.id, &entropy)));
+        let (id, code) = Mark::parts(mark.as_str());
+        for forged in [id.to_owned(), format!("{id}."), format!("{id}.{}", &code[1..]), "unknown".to_owned()] {
+            assert!(!holds(&ring(1), &forged, &acme, &pair), "{forged}");
+        }
+        assert!(!mark.as_str().contains(&pair.secret_key.expose()[8..20]));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod in_the_way;
 mod journal;
 mod kept;
 mod keyring;
+mod marks;
 mod postgres;
 mod register;
 mod rehearsal;
@@ -41,7 +42,7 @@ use crate::account::{
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 /// Whether there is a declaration of this owner's account, whatever state it is in.
@@ -120,7 +121,7 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`],
-    /// [`DatabaseError::NotKept`] and [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
+    /// [`DatabaseError::KeyRevoked`], [`DatabaseError::NotKept`] and [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
     /// The owners in this cluster of accounts that are neither deleted nor retained.
@@ -149,6 +150,12 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// Which database this is: an id that its migrations made, and that a copy of it keeps. `None` if somebody removed it.
     async fn identity(&self) -> Result<Option<String>, DatabaseError>;
+
+    /// Those of these API keys that were revoked, or purged with their accounts. None of them is ever in use again.
+    ///
+    /// # Errors
+    /// As [`Self::list_by_cluster`].
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError>;
 
     /// The ids of the keyring's keys that at least one secret key is sealed with.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;

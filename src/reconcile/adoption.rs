@@ -62,7 +62,9 @@ impl Reconciler {
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
         let unowned = match plan.account {
-            AccountPlan::Create { .. } => self.database.find_by_name(&desired.settings.name).await?,
+            AccountPlan::Create { .. } | AccountPlan::Unproven => {
+                self.database.find_by_name(&desired.settings.name).await?
+            }
             _ => None,
         };
         outcome.drift = drift(plan, desired, unowned.as_ref());
@@ -87,5 +89,5 @@ fn is_untold(plan: &Plan) -> bool {
         SecretPlan::Create | SecretPlan::Refuse { .. } => true,
         SecretPlan::Replace { parts } => parts.contains(&format!("label {ACCOUNT_LABEL}")),
     };
-    is_unwatched || matches!(plan.account, AccountPlan::Create { .. })
+    is_unwatched || matches!(plan.account, AccountPlan::Create { .. } | AccountPlan::Unproven)
 }

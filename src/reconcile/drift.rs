@@ -12,8 +12,8 @@ pub(super) fn drift(plan: &Plan, desired: &Desired, named: Option<&Account>) -> 
             let gone = restore.then(|| told("account", "declared", "deleted or let go"));
             gone.into_iter().chain(changes.iter().cloned().map(Drift::from)).collect()
         }
-        (AccountPlan::Create { .. }, None) => vec![told("account", "present", "absent")],
-        (AccountPlan::Create { .. }, Some(account)) => {
+        (AccountPlan::Create { .. } | AccountPlan::Unproven, None) => vec![told("account", "present", "absent")],
+        (AccountPlan::Create { .. } | AccountPlan::Unproven, Some(account)) => {
             let owner = account.owner.as_ref().filter(|_| account.life == Life::Live);
             let owner = owner.map_or_else(|| "nobody".to_owned(), ToString::to_string);
             let mut drift = vec![told("owner", &desired.owner.to_string(), &owner)];

@@ -1,9 +1,10 @@
 //! An account's keys while executing: made, sealed, opened, rotated and revoked.
 
 use super::halt::Halt;
-use super::{Desired, Done, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Surroundings, Unrandom};
-use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, StoredKey};
+use super::{Desired, Done, Evidence, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Surroundings, Unrandom};
+use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, Owner, StoredKey};
 use crate::database::{Action, DatabaseError, Keyring};
+use crate::secrets::{FoundSecret, HandedOut};
 use zeroize::Zeroizing;
 
 impl Reconciler {
@@ -40,6 +41,8 @@ impl Reconciler {
         self.declarations.still(desired).await?;
         outcome.account = match self.commit(account.id, action, desired.generation).await {
             Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
+            // Since it was looked at.
+            Err(DatabaseError::KeyRevoked) => return Err(Halt::LookAgain),
             account => Some(account?),
         };
         outcome.done.push(done);
@@ -60,10 +63,24 @@ impl Reconciler {
         seal(account, pair, &self.keyring, self.surroundings.as_ref())
     }
 
-    pub(super) fn open_active(&self, account: &Account) -> Result<KeyPair, Refusal> {
+    /// The account's active pair as it is handed out to this owner.
+    pub(super) fn hand_out(&self, account: &Account, owner: &Owner) -> Result<HandedOut, Refusal> {
         let key = account.active_key().ok_or_else(|| Refusal::NoKeys { account: account.id.to_string() })?;
         let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
-        Ok(KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key })
+        let pair = KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key };
+        Ok(HandedOut { mark: self.keyring.mark(owner, &pair), pair })
+    }
+
+    /// What to make of the pair that the resource's own Secret holds, which the database does not have.
+    pub(super) async fn evidence(&self, found: &FoundSecret, owner: &Owner) -> Result<Evidence, DatabaseError> {
+        let Some((api_key, secret_key)) = found.keys() else {
+            return Ok(Evidence::Nothing);
+        };
+        if !self.keyring.has_marked(found.mark(), owner, &api_key, &secret_key) {
+            return Ok(Evidence::Unmarked);
+        }
+        let is_revoked = !self.database.revoked(std::slice::from_ref(&api_key)).await?.is_empty();
+        Ok(if is_revoked { Evidence::Nothing } else { Evidence::Marked })
     }
 }
 

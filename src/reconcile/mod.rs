@@ -31,7 +31,7 @@ pub use creation::{CreationGuard, Doubt, KnownAccount, Missing, Unguarded, is_cr
 pub use declarations::{AsRead, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
-pub use observed::{Observed, ObservedSecret, Verified};
+pub use observed::{Evidence, Observed, ObservedSecret, Verified};
 pub use obstacle::Obstacle;
 pub use outcome::{Done, Drift, Outcome, Refusal, Way};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};

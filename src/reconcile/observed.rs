@@ -1,9 +1,9 @@
 //! What is there now: the account in the database and the Secret, as far as a plan needs to know.
 
 use super::Desired;
-use crate::account::{Account, ApiKey, KeyId, KeyPair, SecretKey};
+use crate::account::{Account, ApiKey, KeyId, SecretKey};
 use crate::api::ApiAccountStatus;
-use crate::secrets::{FoundSecret, SecretRef};
+use crate::secrets::{FoundSecret, HandedOut, Known, SecretRef};
 
 /// What was observed for one resource.
 #[derive(Debug, Clone)]
@@ -28,13 +28,26 @@ pub enum ObservedSecret {
         /// What it is like.
         found: Box<FoundSecret>,
         /// The account's active pair, to compare it with; `None` while there is no account, or it has none.
-        active: Option<KeyPair>,
+        active: Option<HandedOut>,
+        /// What to make of the pair that it holds, where the account has none.
+        evidence: Evidence,
     },
     /// Somebody else's Secret, of which nothing is read.
     Foreign {
         /// Whose it is, in words.
         holder: String,
     },
+}
+
+/// What to make of a pair of keys that is in a Secret alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// There is none, or it was revoked: nobody needs it.
+    Nothing,
+    /// Its mark shows that this program handed it out to this very resource.
+    Marked,
+    /// Anybody may have put it there.
+    Unmarked,
 }
 
 impl ObservedSecret {
@@ -46,12 +59,18 @@ impl ObservedSecret {
         }
     }
 
-    /// The keys to recover an account with that lost its row: those in the resource's own Secret.
+    /// The keys to recover an account with that lost its row: those in the resource's own Secret, if they are proven to be
+    /// its own.
     pub fn recoverable_keys(&self) -> Option<(ApiKey, SecretKey)> {
         match self {
-            Self::Own { found, .. } => found.keys(),
+            Self::Own { found, evidence: Evidence::Marked, .. } => found.keys(),
             _ => None,
         }
+    }
+
+    /// Whether the resource's own Secret holds keys that may be its account's or anybody's.
+    pub fn is_unproven(&self) -> bool {
+        matches!(self, Self::Own { active: None, evidence: Evidence::Unmarked, .. })
     }
 }
 
@@ -77,6 +96,11 @@ impl Verified {
             generation: status.observed_generation?,
             key: status.active_key()?.id.clone(),
         })
+    }
+
+    /// The Secret, if it is marked with the keyring's key of this id.
+    pub fn known<'a>(&'a self, marked_with: Option<&'a str>) -> Known<'a> {
+        Known { version: &self.version, marked_with }
     }
 
     /// Whether it still speaks of what is desired: the same spec, the same place, the same keys.

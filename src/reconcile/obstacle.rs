@@ -95,7 +95,7 @@ impl Reconciler {
 
 fn claims_name(plan: &AccountPlan) -> bool {
     match plan {
-        AccountPlan::Keep => false,
+        AccountPlan::Keep | AccountPlan::Unproven => false,
         AccountPlan::Create { .. } => true,
         AccountPlan::Update { changes, restore } => {
             *restore || changes.iter().any(|change| change.field == Field::Name)

@@ -9,7 +9,7 @@ use crate::api::{
     Reason,
 };
 use crate::database::{DatabaseError, KeyringError, NameHolder};
-use crate::secrets::{SecretError, SecretRef};
+use crate::secrets::{SecretError, SecretRef, is_bookkeeping};
 use jiff::Timestamp;
 use std::fmt;
 use std::time::Duration;
@@ -68,6 +68,7 @@ impl Outcome {
                 // Of a Secret without our label, an upgrade from a version that had none cannot be told from others' hands.
                 if let Done::SecretUpdated { at, parts } = done
                     && !parts.contains(&format!("label {ACCOUNT_LABEL}"))
+                    && !parts.iter().all(|part| is_bookkeeping(part))
                 {
                     *done = Done::SecretPutBack { at: at.clone(), parts: std::mem::take(parts) };
                 }
@@ -388,6 +389,15 @@ pub enum Refusal {
         /// Which parts, by name.
         parts: Vec<String>,
     },
+    /// The account is not in the database, and nothing proves that the keys in its Secret are its own.
+    #[error(
+        "the account is not in the database, and the Secret {} holds keys that nothing proves to be its own: it has no mark that fits them. Delete the Secret, and the account is made with new keys; to keep these, restore the database from a backup, or bring them in with `opsadmin import` and set spec.adoptionPolicy: IfUnowned",
+        at.name
+    )]
+    UnprovenKeys {
+        /// The Secret.
+        at: SecretRef,
+    },
     /// The account has no keys in the database, and those in its Secret belong to somebody else.
     #[error(
         "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
@@ -444,7 +454,7 @@ impl Refusal {
             Self::Suspended { .. } => Reason::Suspended,
             Self::Paused => Reason::Paused,
             Self::Drifted { .. } => Reason::Drifted,
-            Self::SecretConflict { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
+            Self::SecretConflict { .. } | Self::UnprovenKeys { .. } | Self::KeyTaken { .. } => Reason::SecretConflict,
             Self::SecretRewritten { .. } => Reason::SecretRewritten,
             Self::Database(DatabaseError::NotKept { .. }) => Reason::AccountRewritten,
             Self::RepeatedDrift { .. } => Reason::RepeatedDrift,
@@ -499,6 +509,7 @@ impl Refusal {
             | Self::Paused
             | Self::Drifted { .. }
             | Self::KeyTaken { .. }
+            | Self::UnprovenKeys { .. }
             | Self::Keyring(_)
             | Self::NoKeys { .. }
             | Self::Database(DatabaseError::LoginRefused { .. }) => true,

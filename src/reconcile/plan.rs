@@ -4,7 +4,7 @@ use super::{Desired, Observed, ObservedSecret};
 use crate::account::{
     Account, ApiKey, FieldChange, KeyId, Life, RotationReason, Succession, changes, expired, succession, why_rotate,
 };
-use crate::secrets::{Belonging, SecretManifest, SecretRef};
+use crate::secrets::{Belonging, SecretManifest, SecretRef, is_bookkeeping};
 use jiff::Timestamp;
 
 /// What has to be done, in this order: account, Secret, strays.
@@ -30,6 +30,8 @@ pub enum AccountPlan {
         /// With the keys that its Secret still holds, instead of new ones.
         recover_keys: bool,
     },
+    /// Nothing: it is not there, its Secret holds keys, and nothing proves that they are the account's.
+    Unproven,
     /// Change these fields.
     Update {
         /// Each field, old to new.
@@ -80,6 +82,20 @@ pub enum SecretPlan {
     },
 }
 
+/// What is said of a Secret whose keys may be the account's or anybody's.
+const UNPROVEN: &str = "it holds keys, and nothing proves that they are this account's";
+
+impl SecretPlan {
+    /// The same without what nobody but this program has to do with.
+    #[must_use]
+    pub fn without_bookkeeping(self) -> Self {
+        match self {
+            Self::Replace { parts } if parts.iter().all(|part| is_bookkeeping(part)) => Self::Keep,
+            other => other,
+        }
+    }
+}
+
 impl Plan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
@@ -99,13 +115,17 @@ impl Desired {
 
 /// What has to be done at this time for `observed` to become `desired`; nothing, once that is done.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
-    let secret = plan_secret(desired, &observed.secret);
+    let account = plan_account(desired, observed);
+    let secret = match account {
+        AccountPlan::Unproven => SecretPlan::Refuse { holder: UNPROVEN.to_owned() },
+        _ => plan_secret(desired, &observed.secret),
+    };
     // A partner may still use the old Secret: it goes only when the new one can be written.
     let remove = match secret {
         SecretPlan::Refuse { .. } => Vec::new(),
         _ => observed.strays.clone(),
     };
-    Plan { account: plan_account(desired, observed), keys: plan_keys(desired, observed, &secret, now), secret, remove }
+    Plan { account, keys: plan_keys(desired, observed, &secret, now), secret, remove }
 }
 
 /// New keys are made only when they can be handed out: while the Secret is somebody else's, or not yet there, the old ones
@@ -142,6 +162,9 @@ fn is_lost(account: &Account, secret: &ObservedSecret) -> bool {
 
 fn plan_account(desired: &Desired, observed: &Observed) -> AccountPlan {
     let Some(account) = &observed.account else {
+        if observed.secret.is_unproven() {
+            return AccountPlan::Unproven;
+        }
         return AccountPlan::Create { recover_keys: observed.secret.recoverable_keys().is_some() };
     };
     let changes = changes(&account.settings, &desired.settings);
@@ -160,7 +183,7 @@ pub(super) fn plan_secret(desired: &Desired, secret: &ObservedSecret) -> SecretP
         ObservedSecret::Foreign { holder } => SecretPlan::Refuse { holder: holder.clone() },
         // Its account is yet to be made: whichever keys that gets, the Secret is compared with them then.
         ObservedSecret::Own { active: None, .. } => SecretPlan::Replace { parts: vec!["data".to_owned()] },
-        ObservedSecret::Own { found, active: Some(active) } => {
+        ObservedSecret::Own { found, active: Some(active), .. } => {
             let parts = found.differences(&SecretManifest::new(&desired.secret, desired.belonging(), active));
             if parts.is_empty() { SecretPlan::Keep } else { SecretPlan::Replace { parts } }
         }

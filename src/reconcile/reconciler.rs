@@ -6,8 +6,8 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::keys::random;
 use super::{
-    AccountPlan, CreationGuard, Declarations, Desired, Done, KeysPlan, Observed, ObservedSecret, Outcome, Patience,
-    Plan, Refusal, SecretPlan, Verified, plan,
+    AccountPlan, CreationGuard, Declarations, Desired, Done, Evidence, KeysPlan, Observed, ObservedSecret, Outcome,
+    Patience, Plan, Refusal, SecretPlan, Verified, plan,
 };
 use crate::account::{Account, AccountId, Life, Suspension, Unassigned, changes, next_look, next_rotation, why_rotate};
 use crate::api::{MANAGED_BY_LABEL, ManagementPolicy};
@@ -120,8 +120,9 @@ impl Reconciler {
         let now = self.surroundings.now();
         match self.observe(desired, verified, account.clone()).await {
             Ok(observed) => {
-                let plan = plan(desired, &observed, now);
+                let mut plan = plan(desired, &observed, now);
                 if desired.management == ManagementPolicy::Observe {
+                    plan.secret = plan.secret.without_bookkeeping();
                     if plan.secret == SecretPlan::Keep {
                         outcome.secret_version = observed.secret.version(verified);
                     }
@@ -166,7 +167,8 @@ impl Reconciler {
         let active = account.as_ref().and_then(Account::active_key).map(|key| key.id);
         let verified = verified.filter(|verified| active.is_some_and(|active| verified.holds_for(desired, active)));
         let at = &desired.secret.at;
-        let mut sight = self.secrets.find(at, verified.map(|verified| verified.version.as_str())).await?;
+        let mut sight =
+            self.secrets.find(at, verified.map(|verified| verified.known(self.keyring.marks_with()))).await?;
         if matches!(sight, Sight::Absent) && desired.management == ManagementPolicy::Observe {
             // No write will show what is there.
             sight = self.secrets.confirm(at).await?;
@@ -180,15 +182,21 @@ impl Reconciler {
                     Some(account)
                         if account.active_key().is_some() && (whose.is_ok() || found.may_have_lost_its_owner()) =>
                     {
-                        Some(self.open_active(account)?)
+                        Some(self.hand_out(account, &desired.owner)?)
                     }
                     _ => None,
                 };
                 match whose {
-                    Err(holder) if !active.as_ref().is_some_and(|active| found.holds(active)) => {
+                    Err(holder) if !active.as_ref().is_some_and(|active| found.holds(&active.pair)) => {
                         ObservedSecret::Foreign { holder }
                     }
-                    _ => ObservedSecret::Own { found, active },
+                    _ => {
+                        let evidence = match active {
+                            Some(_) => Evidence::Nothing,
+                            None => self.evidence(&found, &desired.owner).await?,
+                        };
+                        ObservedSecret::Own { found, active, evidence }
+                    }
                 }
             }
         };
@@ -224,7 +232,8 @@ impl Reconciler {
             (SecretPlan::Leave, _) => None,
             (SecretPlan::Create | SecretPlan::Replace { .. }, secret) => {
                 self.declarations.still(desired).await?;
-                let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
+                let keys = self.hand_out(&account, &desired.owner)?;
+                let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &keys);
                 self.execute_secret(&manifest, secret, &plan.secret, outcome).await?
             }
         };
@@ -257,6 +266,12 @@ impl Reconciler {
                 };
                 (account.id, Action::Update { expected: account.version, settings, changes, unknown_affiliate }, done)
             }
+            (AccountPlan::Unproven, _) => {
+                return Err(match self.database.find_by_name(&settings.name).await? {
+                    Some(taken) => self.adopt_or_refuse(&taken, settings.name, desired, observed, outcome).await?,
+                    None => Halt::Refused(Refusal::UnprovenKeys { at: desired.secret.at.clone() }),
+                });
+            }
             (AccountPlan::Create { .. }, _) | (_, None) => {
                 let account = AccountId::from_random(self.random()?);
                 let (key, recovered) = self.first_key(account, &observed.secret)?;
@@ -282,6 +297,8 @@ impl Reconciler {
                 Some(before) if before.life == Life::Live => return Ok((before.clone(), Some(error.into()))),
                 _ => return Err(error.into()),
             },
+            // Since it was looked at.
+            Err(DatabaseError::KeyRevoked) => return Err(Halt::LookAgain),
             other => other?,
         };
         let left = changes(&account.settings, &desired.settings);

@@ -116,7 +116,8 @@ impl Reconciler {
             SecretPlan::Leave | SecretPlan::Refuse { .. } => None,
             SecretPlan::Create | SecretPlan::Replace { .. } => {
                 self.declarations.still_going(going.resource).await?;
-                let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(&account)?);
+                let keys = self.hand_out(&account, &desired.owner)?;
+                let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &keys);
                 self.execute_secret(&manifest, &observed.secret, &plan, outcome).await?
             }
         };
@@ -197,7 +198,8 @@ impl Reconciler {
             return Ok(());
         }
         self.declarations.still_going(going.resource).await?;
-        let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &self.open_active(account)?);
+        let keys = self.hand_out(account, &desired.owner)?;
+        let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &keys);
         match self.secrets.create(&manifest).await {
             Ok(_) => outcome.done.push(Done::SecretWritten(manifest.at)),
             // It goes with its namespace, whatever is done.

@@ -3,7 +3,7 @@
 
 use super::said::{is_for_a_person, reason};
 use super::view::{Look, View, Views};
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
+use super::{Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
 use crate::api::MANAGER;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -102,10 +102,14 @@ impl Cluster {
 
 #[async_trait]
 impl SecretStore for Cluster {
-    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
         match self.view(&at.namespace)?.look(at) {
             Look::Nothing => Ok(Sight::Absent),
-            Look::Secret { version, is_tied: false } if Some(version.as_str()) == verified => Ok(Sight::Unchanged),
+            Look::Secret { version, is_tied, marked_with }
+                if verified.is_some_and(|known| known.is_still(Some(&version), is_tied, marked_with.as_deref())) =>
+            {
+                Ok(Sight::Unchanged)
+            }
             _ => self.confirm(at).await,
         }
     }

@@ -3,7 +3,7 @@
 //! Files are `NAMESPACE.NAME.yaml`, readable by their owner only, and replaced as a whole, so that a crash leaves either
 //! the old or the new one. Everything is small and local; the file system is used directly.
 
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
+use super::{Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
 use crate::account::Owner;
 use crate::api::OWNER_ANNOTATION;
 use crate::yaml;
@@ -88,7 +88,7 @@ impl Directory {
 
 #[async_trait]
 impl SecretStore for Directory {
-    async fn find(&self, place: &SecretRef, _verified: Option<&str>) -> Result<Sight, SecretError> {
+    async fn find(&self, place: &SecretRef, _verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
         let file = self.file(place);
         match std::fs::read_to_string(&file).map(Zeroizing::new) {
             Err(error) if error.kind() == ErrorKind::NotFound && !file.is_symlink() => Ok(Sight::Absent),

@@ -1,10 +1,12 @@
 //! A Secret as it was found: whose it is, how it differs from what it should be, and which keys it holds.
 
 use super::manifest::{Data, KeyFields, SecretManifest, SecretRef, Wanted};
-use crate::account::{ApiKey, KeyPair, Owner, SecretKey};
+use crate::account::{ApiKey, KeyPair, Mark, Owner, SecretKey};
 #[cfg(test)]
 use crate::api::VERSION;
-use crate::api::{ACCOUNT_LABEL, APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, OWNER_ANNOTATION};
+use crate::api::{
+    ACCOUNT_LABEL, APPLIED_ANNOTATION, GROUP, IMPORTED_ANNOTATION, KIND, MARK_ANNOTATION, OWNER_ANNOTATION,
+};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::BTreeMap;
@@ -12,6 +14,21 @@ use zeroize::Zeroizing;
 
 /// The most characters of a holder's name that are shown, which is more than any has that the API server made sure of.
 const SHOWN: usize = 400;
+
+/// What the references are called by which the garbage collector may delete a Secret.
+const OWNER_REFERENCE: &str = "owner reference";
+
+/// Whether a part of a Secret, by the name that [`FoundSecret::differences`] gives it, is nobody's business but this program's:
+/// earlier versions, and other keyrings, have it otherwise, though nobody changed anything.
+pub fn is_bookkeeping(part: &str) -> bool {
+    part == OWNER_REFERENCE || part.strip_prefix("annotation ") == Some(MARK_ANNOTATION)
+}
+
+/// The id of the key that the mark of an object was made with, as it says; `None` if it has no mark.
+pub(super) fn marked_with(metadata: &ObjectMeta) -> Option<&str> {
+    let mark = metadata.annotations.as_ref()?.get(MARK_ANNOTATION)?;
+    Some(Mark::parts(mark).0)
+}
 
 /// The resource that a Secret belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,14 +241,23 @@ impl FoundSecret {
             ("annotation", &self.metadata().annotations, &manifest.annotations, annotations),
         ] {
             let found = found.clone().unwrap_or_default();
-            let wrong =
-                wanted.iter().filter(|(name, value)| found.get(*name) != Some(value)).map(|(name, _)| name.clone());
+            let is_right = |name: &String, value: &String| match found.get(name) {
+                Some(found) if found == value => true,
+                found => kind == "annotation" && manifest.takes_annotation(name, found),
+            };
+            let wrong = wanted.iter().filter(|(name, value)| !is_right(name, value)).map(|(name, _)| name.clone());
             parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));
         }
         if self.is_tied_to(&manifest.belonging) {
-            parts.push("owner reference".to_owned());
+            parts.push(OWNER_REFERENCE.to_owned());
         }
         parts
+    }
+
+    /// What the mark on it says; empty if it has none.
+    pub fn mark(&self) -> &str {
+        let annotations = self.metadata().annotations.as_ref();
+        annotations.and_then(|annotations| annotations.get(MARK_ANNOTATION)).map_or("", String::as_str)
     }
 
     /// Names of the labels and of the annotations that the user once asked for and no longer does.

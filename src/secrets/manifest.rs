@@ -1,10 +1,10 @@
 //! What an account's Secret shall look like.
 
 use super::Belonging;
-use crate::account::KeyPair;
+use crate::account::{KeyPair, Mark};
 use crate::api::{
     ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
-    OWNER_ANNOTATION,
+    MARK_ANNOTATION, OWNER_ANNOTATION,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -78,6 +78,15 @@ pub struct SecretManifest {
     pub data: BTreeMap<String, Data>,
 }
 
+/// A pair of keys that goes into a Secret, with the mark that tells later that this program put it there.
+#[derive(Debug, Clone)]
+pub struct HandedOut {
+    /// The pair.
+    pub pair: KeyPair,
+    /// Its mark for this owner.
+    pub mark: Mark,
+}
+
 /// One value of a Secret's data, which shows itself to nobody.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Data(pub Zeroizing<Vec<u8>>);
@@ -102,12 +111,13 @@ impl From<&str> for Data {
 
 impl SecretManifest {
     /// The Secret of this layout with these keys, belonging to this resource.
-    pub fn new(layout: &SecretLayout, belonging: Belonging, keys: &KeyPair) -> Self {
+    pub fn new(layout: &SecretLayout, belonging: Belonging, HandedOut { pair: keys, mark }: &HandedOut) -> Self {
         let mut labels = layout.labels.clone();
         labels.insert(ACCOUNT_LABEL.to_owned(), ACCOUNT_LABEL_VALUE.to_owned());
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
         let mut annotations = layout.annotations.clone();
         annotations.insert(OWNER_ANNOTATION.to_owned(), belonging.owner.to_string());
+        annotations.insert(MARK_ANNOTATION.to_owned(), mark.to_string());
         if let Some(applied) = Wanted::of(layout).to_annotation() {
             annotations.insert(APPLIED_ANNOTATION.to_owned(), applied);
         }
@@ -119,6 +129,15 @@ impl SecretManifest {
             (layout.secret_key_field.clone(), Data::from(keys.secret_key.expose())),
         ]);
         Self { at: layout.at.clone(), belonging, labels, annotations, data }
+    }
+
+    /// Whether an annotation that was found under this name is as it shall be. Of an unknown mark, any will do.
+    pub(super) fn takes_annotation(&self, name: &str, found: Option<&String>) -> bool {
+        let wanted = self.annotations.get(name);
+        found == wanted
+            || name == MARK_ANNOTATION
+                && found.is_some()
+                && wanted.map(String::as_str) == Some(Mark::unknown().as_str())
     }
 
     /// The Kubernetes object.

@@ -11,20 +11,21 @@ mod survey;
 pub mod view;
 
 pub use error::SecretError;
-pub use found::{Belonging, FoundSecret};
-pub use manifest::{SecretLayout, SecretManifest, SecretRef, Wanted};
+pub use found::{Belonging, FoundSecret, is_bookkeeping};
+pub use manifest::{HandedOut, SecretLayout, SecretManifest, SecretRef, Wanted};
 pub use rehearsal::Rehearsal;
 pub use survey::{Survey, Written};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Where Secrets are kept: a cluster, or a directory of manifests.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
-    /// What is at this place. `verified` is the version (see [`FoundSecret::version`]) last found to be right, so that
-    /// an unchanged Secret need not be read.
-    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError>;
+    /// What is at this place. `verified` is what was found to be right the last time, so that an unchanged Secret need not be
+    /// read.
+    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError>;
 
     /// What is at a place where [`SecretStore::find`] sees nothing, for whoever will not write there: `find` is not told of
     /// everything that others put there.
@@ -72,6 +73,29 @@ impl Stored {
     pub fn of(secret: Secret, manifest: &SecretManifest) -> Self {
         let found = FoundSecret::new(manifest.at.clone(), secret);
         Self { version: found.version().map(str::to_owned), rewritten: found.differences(manifest) }
+    }
+}
+
+/// A Secret that was right when it was looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Its version (see [`FoundSecret::version`]).
+    pub version: &'a str,
+    /// The id of the key that its mark shall be made with; `None`: any.
+    pub marked_with: Option<&'a str>,
+}
+
+impl Known<'_> {
+    /// Whether a Secret of this version is the one that was right, and nothing is to be changed on it that was right then: an
+    /// owner reference, or the mark of another keyring.
+    pub(crate) fn is_still(self, version: Option<&str>, is_tied: bool, marked_with: Option<&str>) -> bool {
+        let is_marked = marked_with.is_some_and(|found| self.marked_with.is_none_or(|wanted| wanted == found));
+        version == Some(self.version) && !is_tied && is_marked
+    }
+
+    /// The same for a Secret with this metadata.
+    pub(crate) fn is(self, metadata: &ObjectMeta) -> bool {
+        self.is_still(metadata.resource_version.as_deref(), found::is_tied(metadata), found::marked_with(metadata))
     }
 }
 

@@ -1,6 +1,8 @@
 //! A place for Secrets that is only read: what would be written there is remembered here instead.
 
-use super::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored, Survey};
+use super::{
+    Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored, Survey,
+};
 use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -90,7 +92,7 @@ impl Rehearsal {
 
 #[async_trait]
 impl SecretStore for Rehearsal {
-    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
         let (staged, is_assumed) = {
             let stage = self.stage();
             (stage.secrets.get(at).cloned(), stage.assumed.contains(at))

@@ -2,9 +2,9 @@
 //! with is known from that, and contents are read on request alone.
 
 use super::cluster::refused;
-use super::found::{accounts_of, controller, is_account, is_tied, is_watched, noted_owner};
+use super::found::{accounts_of, controller, is_account, is_watched, noted_owner};
 use super::manifest::Data;
-use super::{Belonging, FoundSecret, SecretError, SecretLayout, SecretRef, Sight};
+use super::{Belonging, FoundSecret, Known, SecretError, SecretLayout, SecretRef, Sight};
 use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -71,13 +71,12 @@ impl Survey {
         self.granted().insert(at.clone(), written);
     }
 
-    pub(super) async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+    pub(super) async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
         let Some(metadata) = self.seen.get(at) else {
             return Ok(Sight::Absent);
         };
-        let is_verified = verified.is_some() && metadata.resource_version.as_deref() == verified;
         // One that no watch shows is looked at, whatever was verified.
-        if is_verified && is_watched(metadata) && !is_tied(metadata) {
+        if verified.is_some_and(|known| known.is(metadata)) && is_watched(metadata) {
             return Ok(Sight::Unchanged);
         }
         let found = match &self.reader {
@@ -141,9 +140,9 @@ fn is_an_accounts(metadata: &ObjectMeta) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{ClusterId, Owner};
+    use crate::account::{ClusterId, Mark, Owner};
     use crate::api::{ACCOUNT_LABEL, GROUP};
-    use crate::secrets::SecretManifest;
+    use crate::secrets::{HandedOut, SecretManifest};
     use http::{Request, Response};
     use kube::client::Body;
     use std::convert::Infallible;
@@ -173,10 +172,16 @@ mod tests {
         KeyPair::from_entropy(KeyId::from_random([7; 16]), &entropy)
     }
 
+    fn handed_out(pair: KeyPair) -> HandedOut {
+        HandedOut { pair, mark: Mark::unknown() }
+    }
+
+    const SEVENTH: Known<'_> = Known { version: "7", marked_with: None };
+
     /// What the account's Secret shall be, for somebody who may not know its secret key; and its metadata.
     fn ours() -> (SecretManifest, ObjectMeta) {
         let pair = KeyPair::without_secret(pair().id, pair().api_key);
-        let manifest = SecretManifest::new(&layout(), belonging("u"), &pair);
+        let manifest = SecretManifest::new(&layout(), belonging("u"), &handed_out(pair));
         let metadata = ObjectMeta { resource_version: Some("7".to_owned()), ..manifest.to_secret().metadata };
         (manifest, metadata)
     }
@@ -203,9 +208,9 @@ mod tests {
         survey.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
         assert_eq!(found(&survey).await.differences(&manifest), [""; 0]);
         let other = KeyPair::without_secret(KeyId::from_random([8; 16]), pair().api_key);
-        let rotated = SecretManifest::new(&layout(), belonging("u"), &other);
+        let rotated = SecretManifest::new(&layout(), belonging("u"), &handed_out(other));
         assert_eq!(found(&survey).await.differences(&rotated), ["data.secret"]);
-        assert!(matches!(survey.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
+        assert!(matches!(survey.find(&layout().at, Some(SEVENTH)).await, Ok(Sight::Unchanged)));
         assert_eq!(survey.belonging_to(&belonging("u")), [layout().at]);
     }
 
@@ -215,7 +220,10 @@ mod tests {
         metadata.labels.as_mut().unwrap().remove(ACCOUNT_LABEL);
         let survey = survey(metadata);
         survey.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
-        let Ok(Sight::Found(found)) = survey.find(&layout().at, Some("7")).await else { panic!("no watch shows it") };
+        let Ok(Sight::Found(found)) = survey.find(&layout().at, Some(Known { version: "7", marked_with: None })).await
+        else {
+            panic!("no watch shows it")
+        };
         assert_eq!(found.differences(&manifest), [format!("label {ACCOUNT_LABEL}")]);
     }
 
@@ -238,7 +246,7 @@ mod tests {
             assert_eq!(reads.load(Ordering::Relaxed), 0);
         }
         let ours = survey(metadata).with_contents(client);
-        assert!(matches!(ours.find(&layout().at, Some("7")).await, Ok(Sight::Unchanged)));
+        assert!(matches!(ours.find(&layout().at, Some(SEVENTH)).await, Ok(Sight::Unchanged)));
         assert_eq!(reads.load(Ordering::Relaxed), 0);
         assert!(found(&ours).await.data.contains_key("a"));
         assert_eq!(reads.load(Ordering::Relaxed), 1);

@@ -2,7 +2,7 @@
 //!
 //! A watch lags behind our own writes; of two reports, the one of the later version counts.
 
-use super::found::{accounts_of, controller, is_tied, is_watched, noted_owner};
+use super::found::{accounts_of, controller, is_tied, is_watched, marked_with, noted_owner};
 use super::{Belonging, SecretRef};
 use crate::account::Owner;
 use crate::api::is_later_version as is_later;
@@ -67,6 +67,7 @@ struct Glimpse {
     /// What the owner annotation says.
     noted: Option<Box<str>>,
     is_tied: bool,
+    marked_with: Option<Box<str>>,
     listing: u64,
 }
 
@@ -92,6 +93,8 @@ pub enum Look {
         version: String,
         /// Whether the cluster's garbage collector may delete it together with an ApiAccount.
         is_tied: bool,
+        /// The id of the key that its mark was made with, as it says.
+        marked_with: Option<String>,
     },
 }
 
@@ -111,7 +114,11 @@ impl View {
         match state.seen.get(at) {
             _ if state.contested.contains(at) => Look::Unknown,
             None => Look::Nothing,
-            Some(Glimpse { version, is_tied, .. }) => Look::Secret { version: version.clone(), is_tied: *is_tied },
+            Some(Glimpse { version, is_tied, marked_with, .. }) => Look::Secret {
+                version: version.clone(),
+                is_tied: *is_tied,
+                marked_with: marked_with.as_deref().map(str::to_owned),
+            },
         }
     }
 
@@ -226,6 +233,7 @@ impl State {
             controller: controller(metadata).cloned().map(Box::new),
             noted: noted_owner(metadata).map(Box::from),
             is_tied: is_tied(metadata),
+            marked_with: marked_with(metadata).map(Box::from),
             listing,
         };
         for account in glimpse.accounts(at) {
@@ -391,8 +399,9 @@ mod tests {
         let reference = belonging("acme").owner_reference().unwrap();
         let tied = ObjectMeta { owner_references: Some(vec![reference]), ..metadata("a", 1, Some("acme")) };
         view.note(&at("a"), &tied);
-        assert_eq!(view.look(&at("a")), Look::Secret { version: "1".to_owned(), is_tied: true });
+        let seen = |version: &str, is_tied| Look::Secret { version: version.to_owned(), is_tied, marked_with: None };
+        assert_eq!(view.look(&at("a")), seen("1", true));
         view.note(&at("a"), &metadata("a", 2, Some("acme")));
-        assert_eq!(view.look(&at("a")), Look::Secret { version: "2".to_owned(), is_tied: false });
+        assert_eq!(view.look(&at("a")), seen("2", false));
     }
 }

@@ -6,7 +6,7 @@ use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Does what the database does, and counts how that went.
@@ -107,6 +107,10 @@ impl AccountDatabase for Measured {
 
     async fn identity(&self) -> Result<Option<String>, DatabaseError> {
         self.count(self.database.identity().await)
+    }
+
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
+        self.count(self.database.revoked(api_keys).await)
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

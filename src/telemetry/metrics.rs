@@ -198,6 +198,7 @@ impl Metrics {
             | DatabaseError::UnknownAffiliate { .. }
             | DatabaseError::KeyTaken
             | DatabaseError::NotKept { .. }
+            | DatabaseError::KeyRevoked
             | DatabaseError::Conflict => None,
             DatabaseError::Unavailable { .. } | DatabaseError::LoginRefused { .. } => Some("unavailable"),
             DatabaseError::Inconsistent { .. } => Some("inconsistent"),

@@ -74,6 +74,7 @@ for_each_adapter!(
     keys::{
         a_rotation_lets_the_old_pair_expire,
         a_rotation_without_overlap_leaves_one_pair,
+        a_pair_that_was_revoked_or_purged_is_never_taken_back,
         expired_pairs_are_revoked_and_the_active_one_never,
         of_two_rotations_of_one_version_one_is_made,
         what_nobody_declares_can_be_adopted_and_nothing_else,

@@ -283,6 +283,11 @@ fn explained(refusal: DatabaseError) -> Result<String> {
             Ok("name: another account has this name, and nothing that exists is overwritten".to_owned())
         }
         DatabaseError::KeyTaken => Ok("apiKey: another account has this API key".to_owned()),
+        DatabaseError::KeyRevoked => {
+            Ok("apiKey: this pair was revoked, or purged with its account, and is not used again; give \
+             the account another pair, or see `Accounts that exist already` in docs/lifecycle.md"
+                .to_owned())
+        }
         DatabaseError::UnknownAffiliate { .. } => {
             let hint = "register it there, or import with --unknown-affiliate register";
             Ok(format!("affiliate: OpsAdmin knows no affiliate of this name; {hint}"))

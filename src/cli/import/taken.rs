@@ -10,6 +10,7 @@ use std::collections::HashSet;
 pub struct Taken {
     names: HashSet<String>,
     api_keys: HashSet<ApiKey>,
+    revoked: HashSet<ApiKey>,
 }
 
 impl Taken {
@@ -21,7 +22,8 @@ impl Taken {
         let records = || lines.iter().filter_map(|line| line.record.as_ref().ok());
         let names: Vec<_> = records().map(|record| record.settings.name.clone()).collect();
         let api_keys: Vec<_> = records().map(|record| record.api_key.clone()).collect();
-        let mut taken = Self { names: HashSet::new(), api_keys: HashSet::new() };
+        let revoked = database.revoked(&api_keys).await?;
+        let mut taken = Self { names: HashSet::new(), api_keys: HashSet::new(), revoked };
         for account in database.find_holders(&names, &api_keys).await? {
             taken.names.extend(account.name_kept());
             taken.api_keys.extend(account.keys.into_iter().map(|key| key.api_key));
@@ -32,11 +34,14 @@ impl Taken {
     /// Whether this can be imported, in the database's own words.
     ///
     /// # Errors
-    /// Its name or its key is taken.
+    /// Its name or its key is taken, or its key was revoked.
     pub fn check(&self, record: &Record) -> Result<(), DatabaseError> {
         let name = &record.settings.name;
         if self.names.contains(&name.comparable()) {
             return Err(DatabaseError::NameTaken { name: name.clone() });
+        }
+        if self.revoked.contains(&record.api_key) {
+            return Err(DatabaseError::KeyRevoked);
         }
         if self.api_keys.contains(&record.api_key) { Err(DatabaseError::KeyTaken) } else { Ok(()) }
     }

@@ -1,13 +1,13 @@
 //! An ApiAccount as it is on the cluster, and what of it outlives that its manifest is applied.
 
 use super::outlives::outlives;
-use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Owner};
+use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Mark, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
 use crate::reconcile::{
     DeletionPolicy, Desired, Going, InvalidSpec, Verified, deletion_policy, is_confirmed, is_paused, secret_places,
 };
-use crate::secrets::{Belonging, SecretManifest, SecretRef, Written};
+use crate::secrets::{Belonging, HandedOut, SecretManifest, SecretRef, Written};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
@@ -126,8 +126,8 @@ pub fn told_of(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef,
     let Written { id, api_key, .. } = written(resource, status)?;
     let mut desired = Desired::parse(resource, cluster).ok()?;
     desired.secret.at.name.clone_from(status.secret_name.as_ref()?);
-    let pair = KeyPair::without_secret(id, api_key);
-    let secret = SecretManifest::new(&desired.secret, desired.belonging(), &pair).to_secret();
+    let keys = HandedOut { pair: KeyPair::without_secret(id, api_key), mark: Mark::unknown() };
+    let secret = SecretManifest::new(&desired.secret, desired.belonging(), &keys).to_secret();
     let metadata = ObjectMeta { resource_version: status.secret_resource_version.clone(), ..secret.metadata };
     Some((desired.secret.at, metadata))
 }

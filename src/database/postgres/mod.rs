@@ -88,6 +88,9 @@ impl Dialect for Postgres {
     const AFFILIATES: &'static str =
         "SELECT name FROM affiliates WHERE name IN (SELECT json_array_elements_text($1::json))";
 
+    const REVOKED: &'static str = "SELECT api_key_sha256 FROM revoked_keys \
+         WHERE api_key_sha256 IN (SELECT json_array_elements_text($1::json))";
+
     fn at_a_time(&self) -> usize {
         self.pool.size() as usize
     }

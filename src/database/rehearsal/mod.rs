@@ -325,6 +325,16 @@ impl AccountDatabase for Rehearsal {
         }
     }
 
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
+        let mut revoked = match &self.real {
+            Some(real) => real.revoked(api_keys).await?,
+            None => HashSet::new(),
+        };
+        let stage = self.stage();
+        revoked.extend(api_keys.iter().filter(|key| stage.revoked.contains(*key)).cloned());
+        Ok(revoked)
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         match (&self.mask, &self.real) {
             (None, Some(real)) => real.sealing_keys_in_use().await,

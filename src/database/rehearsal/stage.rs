@@ -1,6 +1,8 @@
 //! What would have become of accounts, as far as anybody can still come upon it.
 
-use crate::account::{Account, AccountId, ApiKey, Life, Owner, SealedSecret, StoredSettings, comparable_name};
+use crate::account::{
+    Account, AccountId, ApiKey, Life, Owner, SealedSecret, StoredKey, StoredSettings, comparable_name,
+};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::{self, Discriminant};
 
@@ -23,6 +25,8 @@ pub(super) struct Stage {
     by_name: HashMap<String, AccountId>,
     /// The changed ones, by each API key that they had; they may have it no longer.
     by_api_key: HashMap<ApiKey, AccountId>,
+    /// API keys of pairs that an account had and has no longer.
+    pub revoked: HashSet<ApiKey>,
     /// Those that were changed since all was settled the last time.
     unsettled: Vec<AccountId>,
     /// The affiliates that are known or would be; `None`: not yet read.
@@ -98,6 +102,9 @@ impl Stage {
     /// Remembers an account as it would be now; `before` as it was.
     pub fn put(&mut self, before: Option<&Account>, account: Account) {
         let id = account.id;
+        let is_left = |key: &StoredKey| account.keys.iter().any(|left| left.api_key == key.api_key);
+        let removed = before.into_iter().flat_map(|before| &before.keys).filter(|key| !is_left(key));
+        self.revoked.extend(removed.map(|key| key.api_key.clone()));
         self.given.remove(&id);
         let stood = match self.changed.remove(&id) {
             Some(staged) => {

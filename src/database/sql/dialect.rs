@@ -44,6 +44,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Those of these affiliates that there are; `$1`: a JSON list of names.
     const AFFILIATES: &'static str;
 
+    /// Those of many hashes that are in `revoked_keys`; `$1`: a JSON list of them.
+    const REVOKED: &'static str;
+
     /// Begins to read. Every statement sees the same state, so that an account is read whole.
     async fn read(&self) -> Result<Self::Session, Fault>;
 

@@ -8,6 +8,7 @@ mod purge;
 mod read;
 mod register;
 mod reseal;
+mod revoked;
 mod rows;
 mod write;
 
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::{HolderRow, VersionRow};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -288,6 +289,19 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
 
     async fn identity(&self) -> Result<Option<String>, DatabaseError> {
         Ok(self.answer(ANSWER_WITHIN, self.texts("SELECT id FROM database_identity")).await?.pop_first())
+    }
+
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
+        let by_hash: HashMap<String, &ApiKey> = api_keys.iter().map(|key| (revoked::hash(key.as_str()), key)).collect();
+        let listed = by_hash.keys().map(String::as_str).collect::<serde_json::Value>().to_string();
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let found: Vec<(String,)> = session.rows(D::REVOKED, &[listed.as_str().into()]).await?;
+            session.finish().await?;
+            Ok(found)
+        };
+        let found = self.answer(ANSWER_WITHIN, work).await?;
+        Ok(found.iter().filter_map(|(hash,)| by_hash.get(hash)).map(|key| (*key).clone()).collect())
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {

@@ -1,6 +1,7 @@
 //! Purging: accounts whose resource has been gone for long enough go, with their keys; what happened to them stays told.
 
 use super::fault::Fault;
+use super::revoked::{self, Reason};
 use super::{Session, Value};
 use crate::account::{ClusterId, Owner};
 use crate::database::{IsDeclared, Unpurged};
@@ -19,10 +20,11 @@ const TAKE: &str = "UPDATE accounts SET version = version + 1 WHERE id = $1 AND 
 const RECORD: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
      VALUES ($1, $2, 'retention', NULL, 'purged', '[]')";
 
-const REMOVE: [&str; 4] = [
+const REMOVE_KEYS: &str = "DELETE FROM account_keys WHERE account_id = $1 RETURNING api_key";
+
+const REMOVE: [&str; 3] = [
     "DELETE FROM account_roles WHERE account_id = $1",
     "DELETE FROM account_allowed_ips WHERE account_id = $1",
-    "DELETE FROM account_keys WHERE account_id = $1",
     "DELETE FROM accounts WHERE id = $1",
 ];
 
@@ -74,6 +76,8 @@ pub(super) async fn purge<S: Session>(
         }
         purged += 1;
         session.run(RECORD, &[id.as_str().into(), Value::from(at.as_microsecond())]).await?;
+        let keys = session.rows(REMOVE_KEYS, &[id.as_str().into()]).await?;
+        revoked::remember(session, &keys, Reason::Purged, at.as_microsecond()).await?;
         for remove in REMOVE {
             session.run(remove, &[id.as_str().into()]).await?;
         }

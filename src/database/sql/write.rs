@@ -3,6 +3,7 @@
 mod suspension;
 
 use super::fault::Fault;
+use super::revoked::{self, Reason};
 use super::{Session, Value};
 use crate::account::{
     Adopter, AffiliateName, Asked, Field, FieldChange, KeyId, KeyState, Owner, Settings, StoredKey, StoredSettings,
@@ -54,9 +55,10 @@ const ACTIVE_KEYS: &str =
 
 const RETIRE_ACTIVE: &str = "UPDATE account_keys SET expires_at = $2 WHERE account_id = $1 AND expires_at IS NULL";
 
-const REMOVE_ACTIVE: &str = "DELETE FROM account_keys WHERE account_id = $1 AND expires_at IS NULL";
+const REMOVE_ACTIVE: &str = "DELETE FROM account_keys WHERE account_id = $1 AND expires_at IS NULL RETURNING api_key";
 
-const REMOVE_RETIRING: &str = "DELETE FROM account_keys WHERE account_id = $1 AND id = $2 AND expires_at IS NOT NULL";
+const REMOVE_RETIRING: &str =
+    "DELETE FROM account_keys WHERE account_id = $1 AND id = $2 AND expires_at IS NOT NULL RETURNING api_key";
 
 const BEFORE: &str =
     "SELECT enabled, retained_at, deleted_at, suspended_reason FROM accounts WHERE id = $1 AND version = $2";
@@ -173,7 +175,7 @@ impl<S: Session> Writer<'_, S> {
             .extend([answered.trigger.as_deref(), answered.annotation.as_deref(), adopter.as_deref()].map(Value::from));
         self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
         self.add_parts(settings).await?;
-        self.add_key(key).await
+        self.add_known_key(key).await
     }
 
     async fn update(
@@ -240,12 +242,12 @@ impl<S: Session> Writer<'_, S> {
         let answered = self.session.rows(ANSWER, &values).await?;
         exactly_one(&answered)?;
         let old: Vec<(String,)> = self.session.rows(ACTIVE_KEYS, &[self.id.as_str().into()]).await?;
-        match old_expires {
-            Some(expires) => {
-                let values = [self.id.as_str().into(), expires.as_microsecond().into()];
-                self.session.run(RETIRE_ACTIVE, &values).await?;
-            }
-            None => self.session.run(REMOVE_ACTIVE, &[self.id.as_str().into()]).await?,
+        if let Some(expires) = old_expires {
+            let values = [self.id.as_str().into(), expires.as_microsecond().into()];
+            self.session.run(RETIRE_ACTIVE, &values).await?;
+        } else {
+            let removed = self.session.rows(REMOVE_ACTIVE, &[self.id.as_str().into()]).await?;
+            revoked::remember(self.session, &removed, Reason::Revoked, self.at).await?;
         }
         self.remove_retiring(revoke).await?;
         self.add_key(key).await?;
@@ -265,7 +267,8 @@ impl<S: Session> Writer<'_, S> {
     async fn remove_retiring(&mut self, keys: &[KeyId]) -> Result<(), Fault> {
         for key in keys {
             let key = key.to_string();
-            self.session.run(REMOVE_RETIRING, &[self.id.as_str().into(), key.as_str().into()]).await?;
+            let removed = self.session.rows(REMOVE_RETIRING, &[self.id.as_str().into(), key.as_str().into()]).await?;
+            revoked::remember(self.session, &removed, Reason::Revoked, self.at).await?;
         }
         Ok(())
     }
@@ -273,8 +276,14 @@ impl<S: Session> Writer<'_, S> {
     async fn restore_key(&mut self, expected: Version, key: &StoredKey) -> Result<(), Fault> {
         let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
         exactly_one(&touched)?;
-        self.add_key(key).await?;
+        self.add_known_key(key).await?;
         self.record("restored key", &[]).await
+    }
+
+    /// Adds a pair that may have been in use before.
+    async fn add_known_key(&mut self, key: &StoredKey) -> Result<(), Fault> {
+        self.add_key(key).await?;
+        revoked::refuse(self.session, &key.api_key).await
     }
 
     async fn delete(&mut self, expected: Version, confirmed: bool) -> Result<(), Fault> {

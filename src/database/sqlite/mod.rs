@@ -190,6 +190,9 @@ impl Dialect for Sqlite {
 
     const AFFILIATES: &'static str = "SELECT name FROM affiliates WHERE name IN (SELECT value FROM json_each($1))";
 
+    const REVOKED: &'static str =
+        "SELECT api_key_sha256 FROM revoked_keys WHERE api_key_sha256 IN (SELECT value FROM json_each($1))";
+
     fn at_a_time(&self) -> usize {
         READERS as usize + 1
     }

@@ -5,12 +5,13 @@ use crate::database::{
     AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Purged, UnknownAffiliate,
 };
 use crate::reconcile::{Surroundings, Unrandom};
-use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
+use crate::secrets::{
+    Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored,
+};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Accounts in memory.
@@ -26,6 +27,8 @@ pub struct Accounts {
     pub trigger: Mutex<Option<fn(&mut Account)>>,
     /// How many accounts were made by hand.
     pub made_by_hand: Mutex<u8>,
+    /// API keys that were revoked or purged.
+    pub revoked: Mutex<HashSet<ApiKey>>,
 }
 
 /// What goes wrong with one change.
@@ -72,6 +75,14 @@ impl Accounts {
             Action::Rotate { key, .. } | Action::RestoreKey { key, .. } => no_key_is(&rows, key)?,
             _ => {}
         }
+        if let Action::Create { key, .. } | Action::Import { key, .. } | Action::RestoreKey { key, .. } = &change.action
+            && lock(&self.revoked).contains(&key.api_key)
+        {
+            return Err(DatabaseError::KeyRevoked);
+        }
+        let before = rows.iter().filter(|row| row.id == account.id).flat_map(|row| &row.keys);
+        let is_left = |key: &StoredKey| account.keys.iter().any(|left| left.api_key == key.api_key);
+        lock(&self.revoked).extend(before.filter(|key| !is_left(key)).map(|key| key.api_key.clone()));
         rows.retain(|row| row.id != account.id);
         rows.push(account.clone());
         lock(&self.changes).push(change.clone());
@@ -187,7 +198,10 @@ impl AccountDatabase for Accounts {
         let mut rows = lock(&self.rows);
         let before = rows.len();
         let is_due = |row: &Account| matches!(row.life, Life::Deleted { since } if since < deleted_before);
-        rows.retain(|row| !is_due(row) || row.owner.as_ref().is_some_and(is_declared));
+        let stays = |row: &Account| !is_due(row) || row.owner.as_ref().is_some_and(is_declared);
+        let purged = rows.iter().filter(|row| !stays(row)).flat_map(|row| &row.keys);
+        lock(&self.revoked).extend(purged.map(|key| key.api_key.clone()));
+        rows.retain(stays);
         Ok(Purged { accounts: before - rows.len(), refused: Vec::new() })
     }
 
@@ -201,6 +215,11 @@ impl AccountDatabase for Accounts {
 
     async fn identity(&self) -> Result<Option<String>, DatabaseError> {
         Ok(Some("memory".to_owned()))
+    }
+
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
+        let revoked = lock(&self.revoked);
+        Ok(api_keys.iter().filter(|key| revoked.contains(key)).cloned().collect())
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
@@ -248,24 +267,15 @@ impl Secrets {
     }
 }
 
-/// Whether the garbage collector may delete it together with anything.
-fn is_tied(metadata: &ObjectMeta) -> bool {
-    metadata.owner_references.is_some()
-}
-
 #[async_trait]
 impl SecretStore for Secrets {
-    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
         if lock(&self.unseen).contains(at) {
             return Ok(Sight::Absent);
         }
         Ok(match lock(&self.objects).get(at) {
             None => Sight::Absent,
-            Some(Secret { metadata, .. })
-                if verified.is_some() && metadata.resource_version.as_deref() == verified && !is_tied(metadata) =>
-            {
-                Sight::Unchanged
-            }
+            Some(Secret { metadata, .. }) if verified.is_some_and(|known| known.is(metadata)) => Sight::Unchanged,
             Some(secret) => Sight::Found(Box::new(FoundSecret::new(at.clone(), secret.clone()))),
         })
     }

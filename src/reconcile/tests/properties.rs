@@ -6,13 +6,13 @@ use crate::account::{
     KeyId, KeyPair, KeyState, Life, MAX_LIVE_PAIRS, Owner, Period, Role, RotationPolicy, Settings, StoredKey,
     StoredSettings, Version, expired, why_rotate,
 };
-use crate::api::{AdoptionPolicy, ManagementPolicy};
+use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
 use crate::reconcile::{
     AsRead, Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Unguarded, Verified,
     plan, status,
 };
-use crate::secrets::{Belonging, SecretLayout, SecretManifest, SecretRef};
+use crate::secrets::{Belonging, FoundSecret, HandedOut, SecretLayout, SecretManifest, SecretRef};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -37,6 +37,11 @@ pub fn keyring() -> Keyring {
 fn pair(seed: u8) -> KeyPair {
     let entropy = KeyEntropy { api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) };
     KeyPair::from_entropy(KeyId::from_random([seed; 16]), &entropy)
+}
+
+/// This pair in a Secret of the owner of this name.
+fn handed_out(seed: u8, name: &str) -> HandedOut {
+    HandedOut { mark: keyring().mark(&owner(name), &pair(seed)), pair: pair(seed) }
 }
 
 fn at(name: &str) -> SecretRef {
@@ -198,16 +203,19 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
             hidden = unseen;
             let belonging = Belonging { owner: owner("acme"), uid: uid.then(|| UID.to_owned()) };
             let tie = belonging.owner_reference();
-            let mut secret = SecretManifest::new(&layout, belonging, &pair(keys)).to_secret();
-            // As an earlier version wrote it.
-            secret.metadata.owner_references = tie.map(|tie| vec![tie]);
+            let mut secret = SecretManifest::new(&layout, belonging, &handed_out(keys, "acme")).to_secret();
+            if let Some(tie) = tie {
+                // As an earlier version wrote it.
+                secret.metadata.owner_references = Some(vec![tie]);
+                secret.metadata.annotations.get_or_insert_default().remove(MARK_ANNOTATION);
+            }
             let data = secret.data.get_or_insert_default();
             data.extend(spoilt.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
             secret
         }
         Place::Others { layout } => {
             let belonging = Belonging { owner: owner("other"), uid: Some("uid-of-other".to_owned()) };
-            SecretManifest::new(&layout, belonging, &pair(2)).to_secret()
+            SecretManifest::new(&layout, belonging, &handed_out(2, "other")).to_secret()
         }
         Place::Foreign { controlled, unseen } => {
             hidden = unseen;
@@ -354,7 +362,12 @@ proptest! {
         let at_place = lock(&secrets.objects).get(&desired.secret.at).cloned();
         let in_secret = at_place
             .filter(|secret| !is_foreign(secret) && !lock(&secrets.unseen).contains(&desired.secret.at))
-            .and_then(|secret| crate::secrets::FoundSecret::new(desired.secret.at.clone(), secret).keys());
+            .map(|secret| FoundSecret::new(desired.secret.at.clone(), secret))
+            .and_then(|found| {
+                let (api_key, secret_key) = found.keys()?;
+                let is_proven = keyring().has_marked(found.mark(), &owner("acme"), &api_key, &secret_key);
+                Some((api_key, secret_key, is_proven))
+            });
         let outcome = run(reconciler_at(&accounts, &secrets, hours).reconcile(&desired, None, None));
         prop_assume!(!outcome.done.contains(&Done::Adopted));
         let after = keys_of(&accounts, "acme");
@@ -369,11 +382,15 @@ proptest! {
                     prop_assert!(kept, "the old pair goes on working for the overlap");
                 }
             }
-            (_, None, Some((api_key, _))) if known.iter().any(|known| known == api_key.as_str()) => {
+            (account, None, Some((_, _, false))) => {
+                prop_assert!(outcome.refusal.is_some());
+                prop_assert!(after.is_none() && account.is_some() == find().is_some(), "nobody believes these keys");
+            }
+            (_, None, Some((api_key, _, _))) if known.iter().any(|known| known == api_key.as_str()) => {
                 prop_assert_eq!(after, None);
                 prop_assert!(outcome.refusal.is_some());
             }
-            (_, None, Some((api_key, secret_key))) => match after {
+            (_, None, Some((api_key, secret_key, _))) => match after {
                 Some((_, api, secret)) => {
                     let may_rotate = desired.rotation.interval.is_some() || desired.rotation.asked != Asked::default();
                     let given_back = (api.as_str(), secret.as_str()) == (api_key.as_str(), secret_key.expose());

@@ -6,7 +6,7 @@ use jiff::ToSpan;
 use opsadmin_operator::account::{
     Account, AccountId, Adopter, Asked, KeyId, KeyState, Life, Owner, StoredKey, Suspension, Version,
 };
-use opsadmin_operator::database::{AccountRegister, Action};
+use opsadmin_operator::database::{AccountRegister, Action, DatabaseError, UnknownAffiliate};
 
 fn asked(trigger: &str) -> Asked {
     Asked { trigger: Some(trigger.to_owned()), annotation: None }
@@ -60,6 +60,51 @@ pub async fn a_rotation_without_overlap_leaves_one_pair(fresh: Fresh) {
 
     assert_eq!(rotated.keys.len(), 1);
     assert!(retiring.keys.iter().all(|key| key.id != rotated.keys[0].id));
+}
+
+pub async fn a_pair_that_was_revoked_or_purged_is_never_taken_back(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("ended"), settings("ended")).await;
+    let retiring = rotate(&*database, &made, Some(24), vec![]).await;
+    let kept = retiring.keys.iter().map(|key| key.api_key.clone()).collect::<Vec<_>>();
+    assert!(database.revoked(&kept).await.unwrap().is_empty(), "a pair on its way out works");
+
+    // Removed: one that was on its way out, the active one, one that has expired, and one with its account.
+    let leaked = rotate(&*database, &retiring, None, vec![made.keys[0].id]).await;
+    let expiring = rotate(&*database, &leaked, Some(1), vec![]).await;
+    let action = Action::Revoke { expected: expiring.version, keys: vec![expiring.keys[1].id] };
+    let last = database.commit(&change(expiring.id, action)).await.unwrap();
+    database.commit(&deletion(&last)).await.unwrap();
+    let later = now() + 1.hours();
+    let purged = database.purge(&owner("any").cluster, &|_| false, later, later).await.unwrap();
+    assert_eq!(purged.accounts, 1);
+    let removed: Vec<StoredKey> = [&retiring.keys[..], &expiring.keys[..]].concat();
+    let api_keys: Vec<_> = removed.iter().map(|key| key.api_key.clone()).collect();
+    assert_eq!(database.revoked(&api_keys).await.unwrap().len(), 4);
+    let reasons = "SELECT reason, count(*) FROM revoked_keys GROUP BY reason ORDER BY reason";
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(fresh.by_hand(reasons).await.unwrap(), [[text("purged"), text("1")], [text("revoked"), text("3")]]);
+
+    let again = create(&*database, owner("again"), settings("again")).await;
+    fresh.by_hand("DELETE FROM account_keys").await.unwrap();
+    let again = database.find_by_owner(&again.owner.unwrap()).await.unwrap().unwrap();
+    let before = rows(&fresh).await;
+    for (number, key) in removed.into_iter().enumerate() {
+        let key = StoredKey { state: KeyState::Active, ..key };
+        let restore = Action::RestoreKey { expected: again.version, key: key.clone() };
+        let unknown_affiliate = UnknownAffiliate::Refuse;
+        let (settings, answered) = (settings(&format!("n{number}")), Asked::default());
+        let import = Action::Import { settings: settings.clone(), key: key.clone(), adopter: None, unknown_affiliate };
+        let owner = owner(&format!("n{number}"));
+        let create = Action::Create { owner, settings, key, answered, unknown_affiliate };
+        for (account, action) in
+            [(again.id, restore), (AccountId::from_random([7; 16]), import), (AccountId::from_random([8; 16]), create)]
+        {
+            let refused = database.commit(&change(account, action)).await;
+            assert!(matches!(refused, Err(DatabaseError::KeyRevoked)), "{refused:?}");
+        }
+    }
+    assert_eq!(rows(&fresh).await, before, "nothing of it stays");
 }
 
 pub async fn expired_pairs_are_revoked_and_the_active_one_never(fresh: Fresh) {

@@ -7,8 +7,8 @@ use std::fs;
 use clap::CommandFactory as _;
 use opsadmin_operator::api::{
     ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION,
-    FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION,
-    Reason, condition,
+    FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, MARK_ANNOTATION, OWNER_ANNOTATION, PAUSED_ANNOTATION,
+    ROTATE_ANNOTATION, Reason, condition,
 };
 use opsadmin_operator::cli::Cli;
 use opsadmin_operator::reconcile::Done;
@@ -277,6 +277,11 @@ fn annotations() -> String {
             "keeps a resource that has a live account until that no longer authenticates, or is left as it is",
         ),
         (OWNER_ANNOTATION, "Secret", "whose it is: `CLUSTER/NAMESPACE/NAME`"),
+        (
+            MARK_ANNOTATION,
+            "Secret",
+            "shows that this program wrote the keys: a key id of the keyring and an HMAC over owner and pair",
+        ),
         (APPLIED_ANNOTATION, "Secret", "which labels and annotations came from `spec.secret`"),
         (IMPORTED_ANNOTATION, "Secret", "that its keys were made elsewhere, and under which data keys they stand"),
         (

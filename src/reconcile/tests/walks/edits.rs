@@ -7,7 +7,7 @@ use crate::account::{
     Account, AccountId, ClusterId, KeyEntropy, KeyId, KeyPair, KeyState, Life, Owner, Role, StoredKey, StoredSettings,
     Suspension, comparable_name, samples,
 };
-use crate::api::{ApiAccount, GROUP, KIND, VERSION};
+use crate::api::{ApiAccount, GROUP, KIND, MARK_ANNOTATION, VERSION};
 use crate::secrets::SecretRef;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -167,6 +167,7 @@ fn edit_secret(edit: &SecretEdit, target: &Target, secrets: &Secrets) {
             metadata.annotations = None;
             metadata.labels.get_or_insert_default().insert(UNMARKED.to_owned(), "theirs".to_owned());
         }
+        SecretEdit::Unmark => _ = metadata.annotations.get_or_insert_default().remove(MARK_ANNOTATION),
         SecretEdit::Tie => {
             let Some(uid) = target.uid.clone() else {
                 return;

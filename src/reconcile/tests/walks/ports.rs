@@ -6,10 +6,12 @@ use super::promises::Witness;
 use super::steps::{SLOTS, Trouble};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, Change, DatabaseError, Deletions, IsDeclared, Purged};
-use crate::secrets::{Belonging, FoundSecret, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
+use crate::secrets::{
+    Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored,
+};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 
 /// Both ports.
@@ -136,6 +138,7 @@ impl AccountDatabase for Ports {
             let answer = self.accounts.commit(change).await;
             let after = lock(&self.accounts.rows).clone();
             let mut witness = lock(&self.witness);
+            witness.revoked.clone_from(&lock(&self.accounts.revoked));
             witness.saw_commit(&before, &after);
             if let Ok(account) = &answer {
                 witness.account_seen = Some(account.clone());
@@ -175,6 +178,10 @@ impl AccountDatabase for Ports {
         self.ask(self.accounts.identity()).await
     }
 
+    async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
+        self.ask(self.accounts.revoked(api_keys)).await
+    }
+
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
         self.ask(self.accounts.sealing_keys_in_use()).await
     }
@@ -190,7 +197,7 @@ impl AccountDatabase for Ports {
 
 #[async_trait]
 impl SecretStore for Ports {
-    async fn find(&self, at: &SecretRef, verified: Option<&str>) -> Result<Sight, SecretError> {
+    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
         let sight = self.call(at, self.secrets.find(at, verified)).await?;
         lock(&self.witness).saw_sight(at, &sight);
         Ok(sight)

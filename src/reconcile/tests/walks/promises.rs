@@ -9,7 +9,7 @@ use crate::secrets::{FoundSecret, SecretRef, Sight};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The most pairs of an account that may authenticate at a time.
 const MOST_PAIRS: usize = 3;
@@ -26,6 +26,8 @@ pub struct Witness {
     seen: BTreeMap<SecretRef, Shown>,
     /// The requests to rotate that each account's keys have answered.
     pub answered: HashMap<AccountId, Asked>,
+    /// API keys that were revoked or purged.
+    pub revoked: HashSet<ApiKey>,
     pub writes: usize,
     pub broken: Vec<String>,
 }
@@ -44,6 +46,8 @@ enum Shown {
     Nothing,
     Unchanged,
     Own(Option<(ApiKey, SecretKey)>),
+    /// Its own, with a pair that anybody may have put there.
+    Unproven,
     Foreign,
 }
 
@@ -70,7 +74,14 @@ impl Witness {
         let shown = match sight {
             Sight::Absent => Shown::Nothing,
             Sight::Unchanged => Shown::Unchanged,
-            Sight::Found(found) if owns(found) => Shown::Own(found.keys()),
+            Sight::Found(found) if owns(found) => match (found.keys(), &self.acting) {
+                (Some((api_key, secret_key)), Some(acting))
+                    if !keyring().has_marked(found.mark(), &acting.declared.owner, &api_key, &secret_key) =>
+                {
+                    Shown::Unproven
+                }
+                (pair, _) => Shown::Own(pair),
+            },
             Sight::Found(_) => Shown::Foreign,
         };
         self.seen.insert(at.clone(), shown);
@@ -117,7 +128,12 @@ impl Witness {
         self.promise(key.state == KeyState::Active, || format!("{new:?} has no active pair"));
         let is_used = before.iter().flat_map(|row| &row.keys).any(|known| known.api_key == key.api_key);
         self.promise(!is_used, || format!("{new:?} has the keys of another"));
-        if let Some(Shown::Own(Some(pair))) = self.seen.get(&declared.place()).cloned() {
+        let seen = self.seen.get(&declared.place()).cloned();
+        self.promise(!matches!(seen, Some(Shown::Unproven)), || {
+            format!("{new:?} was made beside keys that may be its own")
+        });
+        self.promise(!self.revoked.contains(&key.api_key), || format!("{new:?} has a pair that was revoked"));
+        if let Some(Shown::Own(Some(pair))) = seen.filter(|seen| !self.is_revoked(seen)) {
             let kept = opened(new, key) == pair;
             self.promise(kept, || format!("{new:?} has other keys than its Secret had"));
         }
@@ -178,6 +194,7 @@ impl Witness {
             (None, [pair]) => {
                 let shown = self.seen.get(&acting.declared.place()).cloned();
                 let from_secret = matches!(shown, Some(Shown::Own(Some(in_secret))) if opened(new, pair) == in_secret);
+                self.promise(!self.revoked.contains(&pair.api_key), || format!("a revoked pair came back: {}", told()));
                 self.promise(from_secret && gone.is_empty(), || format!("an unknown pair was given: {}", told()));
             }
             (Some(active), [_]) => {
@@ -222,7 +239,7 @@ impl Witness {
             format!("keys changed unasked at {now}: {declared:?} {active:?} → {new:?}")
         });
         let shown = self.seen.get(&declared.place()).cloned();
-        self.promise(matches!(shown, Some(Shown::Own(_) | Shown::Unchanged)), || {
+        self.promise(matches!(shown, Some(Shown::Own(_) | Shown::Unproven | Shown::Unchanged)), || {
             format!("keys changed that cannot be handed out: {declared:?}, {shown:?}")
         });
     }
@@ -299,7 +316,11 @@ impl Witness {
 
     /// Whether the keys are at the declared place, as far as was shown.
     fn hands_out(&self, declared: &Declared) -> bool {
-        matches!(self.seen.get(&declared.place()), Some(Shown::Own(Some(_)) | Shown::Unchanged))
+        matches!(self.seen.get(&declared.place()), Some(Shown::Own(Some(_)) | Shown::Unproven | Shown::Unchanged))
+    }
+
+    fn is_revoked(&self, shown: &Shown) -> bool {
+        matches!(shown, Shown::Own(Some((api_key, _))) if self.revoked.contains(api_key))
     }
 }
 

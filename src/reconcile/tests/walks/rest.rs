@@ -1,19 +1,19 @@
 //! What the design promises once everything is quiet: as declared, or refused for a reason that is there to see.
 
 use super::super::memory::lock;
-use super::super::properties::run;
+use super::super::properties::{keyring, run};
 use super::declared::Declared;
 use super::edits::UNMARKED;
 use super::promises::{Witness, data, opened, texts};
 use super::world::World;
 use super::world::here;
-use crate::account::{Account, KeyState, Life, comparable_name};
+use crate::account::{Account, ApiKey, KeyState, Life, comparable_name};
 use crate::api::{AdoptionPolicy, ApiAccount, Choice, condition};
 use crate::database::AccountDatabase;
-use crate::reconcile::{Desired, Observed, ObservedSecret, plan};
+use crate::reconcile::{Desired, Evidence, Observed, ObservedSecret, plan};
 use crate::secrets::{FoundSecret, SecretRef, SecretStore};
 use k8s_openapi::api::core::v1::Secret;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 impl World {
@@ -42,9 +42,14 @@ impl World {
             "UnknownAffiliate" => declared.resource.spec.affiliate.as_deref() == Some("Nowhere"),
             "SecretConflict" => {
                 let is_set = found.is_set_as_declared(&declared);
-                found.secret_is_foreign(&declared) && is_set || found.keys_are_anothers(&declared)
+                found.secret_is_foreign(&declared) && is_set
+                    || found.keys_are_anothers(&declared)
+                    || found.keys_are_unproven(&declared)
             }
-            "KeysMissing" => found.keys_are_lost(&declared) && found.is_set_as_declared(&declared),
+            "KeysMissing" => {
+                let revoked = lock(&self.ports.accounts.revoked).clone();
+                found.keys_are_lost(&declared, &revoked) && found.is_set_as_declared(&declared)
+            }
             _ => false,
         };
         witness.promise(is_justified, || format!("{declared:?} is {reason} ({}): {found:?}", ready.message));
@@ -113,11 +118,11 @@ impl Found {
         witness.promise(due.is_none_or(|due| due > world.now()), || told("a rotation is overdue"));
 
         let desired = Desired::parse(&declared.resource, &here()).unwrap();
-        let active = world.reconciler.open_active(account).ok();
+        let active = world.reconciler.hand_out(account, &declared.owner).ok();
         let strays = run(world.ports.secrets.belonging_to(&desired.belonging())).unwrap();
         let strays = strays.into_iter().filter(|stray| *stray != desired.secret.at).collect();
         let found = Box::new(FoundSecret::new(desired.secret.at.clone(), secret.clone()));
-        let secret = ObservedSecret::Own { found, active };
+        let secret = ObservedSecret::Own { found, active, evidence: Evidence::Nothing };
         let plan = plan(&desired, &Observed { account: Some(account.clone()), secret, strays }, world.now());
         witness.promise(plan.is_empty(), || told(&format!("there is a plan: {plan:?}")));
     }
@@ -155,10 +160,24 @@ impl Found {
         declared.owns_secret(&secret.metadata, holds.as_ref(), self.account.as_ref())
     }
 
-    /// The one pair in the resource's own Secret.
-    fn api_key_in_secret(&self, declared: &Declared) -> Option<String> {
+    /// The one pair in the resource's own Secret, and whether the mark on it is that of this pair.
+    fn pair_in_secret(&self, declared: &Declared) -> Option<(ApiKey, bool)> {
         let secret = self.secret.clone().filter(|secret| declared.owns(&secret.metadata))?;
-        Some(FoundSecret::new(declared.place(), secret).keys()?.0.as_str().to_owned())
+        let found = FoundSecret::new(declared.place(), secret);
+        let (api_key, secret_key) = found.keys()?;
+        let is_proven = keyring().has_marked(found.mark(), &declared.owner, &api_key, &secret_key);
+        Some((api_key, is_proven))
+    }
+
+    /// The same, if it is the resource's own without a doubt.
+    fn api_key_in_secret(&self, declared: &Declared) -> Option<String> {
+        let (api_key, _) = self.pair_in_secret(declared).filter(|(_, is_proven)| *is_proven)?;
+        Some(api_key.as_str().to_owned())
+    }
+
+    /// The account is not there, and the Secret holds a pair that anybody may have put there.
+    fn keys_are_unproven(&self, declared: &Declared) -> bool {
+        self.account.is_none() && self.pair_in_secret(declared).is_some_and(|(_, is_proven)| !is_proven)
     }
 
     fn keys_are_anothers(&self, declared: &Declared) -> bool {
@@ -172,11 +191,14 @@ impl Found {
     }
 
     /// Neither the database has an active pair nor the Secret one that nobody put on its way out.
-    fn keys_are_lost(&self, declared: &Declared) -> bool {
+    fn keys_are_lost(&self, declared: &Declared, revoked: &HashSet<ApiKey>) -> bool {
         let Some(account) = self.account.as_ref().filter(|account| account.active_key().is_none()) else {
             return false;
         };
-        let is_known = |api_key: &String| account.keys.iter().any(|key| key.api_key.as_str() == api_key);
+        let is_known = |api_key: &String| {
+            let is_revoked = revoked.iter().any(|key| key.as_str() == api_key);
+            is_revoked || account.keys.iter().any(|key| key.api_key.as_str() == api_key)
+        };
         self.api_key_in_secret(declared).as_ref().is_none_or(is_known)
     }
 }

@@ -122,6 +122,8 @@ pub enum SecretEdit {
     OtherPair,
     RemoveLabels,
     RemoveAnnotations,
+    /// The mark goes that proves its keys.
+    Unmark,
     /// It has the owner reference that earlier versions put on Secrets.
     Tie,
     /// Somebody adds a label, an annotation and an owner of his own.
@@ -295,6 +297,7 @@ fn secret_edit() -> impl Strategy<Value = SecretEdit> {
         1 => Just(E::OtherPair),
         1 => Just(E::RemoveLabels),
         1 => Just(E::RemoveAnnotations),
+        1 => Just(E::Unmark),
         1 => Just(E::Tie),
         1 => Just(E::Decorate),
         1 => Just(E::MakeImmutable),

@@ -1,0 +1,55 @@
+//! Pairs that were revoked: remembered in the transaction that removes them, and never taken back.
+
+use super::fault::Fault;
+use super::{Session, Value};
+use crate::account::ApiKey;
+use crate::database::DatabaseError;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+const REMEMBER: &str = "INSERT INTO revoked_keys (api_key_sha256, revoked_at, reason) VALUES ($1, $2, $3) \
+     ON CONFLICT (api_key_sha256) DO NOTHING";
+
+const IS_REVOKED: &str = "SELECT revoked_at FROM revoked_keys WHERE api_key_sha256 = $1";
+
+/// Why a pair was removed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reason {
+    /// Its time was over, or ended early.
+    Revoked,
+    /// Its account was purged.
+    Purged,
+}
+
+/// Remembers that these API keys were removed.
+pub(super) async fn remember<S: Session>(
+    session: &mut S,
+    api_keys: &[(String,)],
+    reason: Reason,
+    at: i64,
+) -> Result<(), Fault> {
+    let reason = match reason {
+        Reason::Revoked => "revoked",
+        Reason::Purged => "purged",
+    };
+    for (api_key,) in api_keys {
+        session.run(REMEMBER, &[hash(api_key).as_str().into(), Value::from(at), reason.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Refuses a pair that was revoked. To be asked once the pair is in its place: whoever was just removing it has then come to
+/// an end.
+pub(super) async fn refuse<S: Session>(session: &mut S, api_key: &ApiKey) -> Result<(), Fault> {
+    let revoked: Vec<(i64,)> = session.rows(IS_REVOKED, &[hash(api_key.as_str()).as_str().into()]).await?;
+    if revoked.is_empty() { Ok(()) } else { Err(DatabaseError::KeyRevoked.into()) }
+}
+
+/// What stands in the table for this API key: the SHA-256 in hexadecimal.
+pub(super) fn hash(api_key: &str) -> String {
+    Sha256::digest(api_key).iter().fold(String::with_capacity(64), |mut hash, byte| {
+        #[expect(clippy::expect_used, reason = "a String takes whatever is written to it")]
+        write!(hash, "{byte:02x}").expect("a String takes it");
+        hash
+    })
+}
