@@ -8,10 +8,19 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AffiliateName(String);
 
+/// What stands for every affiliate where one could be named. No affiliate can have this name.
+pub const EVERY_AFFILIATE: &str = "*";
+
 /// The text cannot be an affiliate's name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("an affiliate {0}")]
-pub struct InvalidAffiliate(InvalidText);
+pub enum InvalidAffiliate {
+    /// Such a text is no name.
+    #[error("an affiliate {0}")]
+    Text(InvalidText),
+    /// It is [`EVERY_AFFILIATE`].
+    #[error("an affiliate must not be called {EVERY_AFFILIATE:?}, which stands for every affiliate")]
+    Every,
+}
 
 impl InvalidAffiliate {
     /// The same for whoever may also leave the field out.
@@ -27,9 +36,13 @@ impl AffiliateName {
     /// Takes the text as an affiliate's name, unchanged.
     ///
     /// # Errors
-    /// The text is blank, longer than [`Self::MAX_CHARS`], has outer white space or control characters.
+    /// The text is blank, longer than [`Self::MAX_CHARS`], has outer white space or control characters, or is
+    /// [`EVERY_AFFILIATE`].
     pub fn parse(text: &str) -> Result<Self, InvalidAffiliate> {
-        check_line(text, Self::MAX_CHARS).map_err(InvalidAffiliate)?;
+        check_line(text, Self::MAX_CHARS).map_err(InvalidAffiliate::Text)?;
+        if text == EVERY_AFFILIATE {
+            return Err(InvalidAffiliate::Every);
+        }
         Ok(Self(text.to_owned()))
     }
 
@@ -42,5 +55,16 @@ impl AffiliateName {
 impl fmt::Display for AffiliateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_called_what_stands_for_all() {
+        assert_eq!(AffiliateName::parse(EVERY_AFFILIATE), Err(InvalidAffiliate::Every));
+        assert!(AffiliateName::parse("**").is_ok() && AffiliateName::parse(" * ").is_err());
     }
 }

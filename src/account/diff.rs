@@ -53,6 +53,11 @@ impl fmt::Display for Field {
     }
 }
 
+/// The words for an account that may be used from any address.
+pub const ANY_ADDRESS: &str = "any";
+/// The words for an account that sees every affiliate's plans.
+pub const NO_AFFILIATE: &str = "none";
+
 /// One field's change, printed as `enabled: true → false`. Texts are quoted and escaped: they cannot forge a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldChange {
@@ -87,7 +92,7 @@ pub fn changes(stored: &StoredSettings, desired: &Settings) -> Vec<FieldChange> 
         s.use_refresh_token.to_string()
     });
     compare(Field::Affiliate, old.affiliate == new.affiliate, &|s| {
-        s.affiliate.as_deref().map_or("none".to_owned(), quoted)
+        s.affiliate.as_deref().map_or(NO_AFFILIATE.to_owned(), quoted)
     });
     compare(Field::Roles, old.roles == new.roles, &|s| listed(&s.roles));
     let same_addresses = old.any_ip == new.any_ip && old.allowed_ips == new.allowed_ips;
@@ -108,7 +113,7 @@ fn listed(texts: &BTreeSet<String>) -> String {
 
 fn addresses(settings: &StoredSettings) -> String {
     match (settings.any_ip, settings.allowed_ips.is_empty()) {
-        (true, true) => "any".to_owned(),
+        (true, true) => ANY_ADDRESS.to_owned(),
         (false, true) => "none".to_owned(),
         (false, false) => listed(&settings.allowed_ips),
         (true, false) => format!("any, beside {}", listed(&settings.allowed_ips)),

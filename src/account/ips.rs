@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use thiserror::Error;
 
-/// The networks an account may be used from; empty: any address. Holds whole networks only, each once.
+/// The networks an account may be used from, or any address. Holds whole networks only, each once.
 ///
-/// The empty set is the widest, so it is only ever made on purpose: [`AllowedIps::any`], or parsing an empty list.
+/// Any address is the widest, so it is only ever made on purpose: [`AllowedIps::any`], or parsing an empty list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllowedIps(BTreeSet<IpNet>);
+pub struct AllowedIps {
+    networks: BTreeSet<IpNet>,
+    any: bool,
+}
 
 /// Why a text is no IP address or network in canonical form (RFC 5952 for IPv6).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -56,22 +59,28 @@ impl AllowedIps {
 
     /// No restriction: any address.
     pub fn any() -> Self {
-        Self(BTreeSet::new())
+        Self { networks: BTreeSet::new(), any: true }
     }
 
     /// Whether any address is allowed.
     pub fn is_any(&self) -> bool {
-        self.0.is_empty()
+        self.any
     }
 
     /// The set of these networks. No network at all gives [`AllowedIps::any`].
     pub fn from_networks(networks: impl IntoIterator<Item = AllowedIp>) -> Self {
-        Self(networks.into_iter().map(|ip| ip.0).collect())
+        let only = Self::only(networks);
+        if only.networks.is_empty() { Self::any() } else { only }
+    }
+
+    /// These networks and nothing else. No network at all lets nobody in.
+    pub fn only(networks: impl IntoIterator<Item = AllowedIp>) -> Self {
+        Self { networks: networks.into_iter().map(|ip| ip.0).collect(), any: false }
     }
 
     /// The canonical CIDR texts, in order: what the database holds. A single address has the full prefix length.
     pub fn cidrs(&self) -> BTreeSet<String> {
-        self.0.iter().map(ToString::to_string).collect()
+        self.networks.iter().map(ToString::to_string).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod access;
 mod affiliate;
 mod diff;
 mod id;
+mod invisible;
 mod ips;
 mod keys;
 mod mark;
@@ -21,11 +22,13 @@ mod settings;
 mod stored;
 mod suspension;
 mod text;
+mod twins;
 
 pub use access::{Access, EndpointGroup, Judged, Plans, Reach, Rule, Use, Verdict, access};
-pub use affiliate::{AffiliateName, InvalidAffiliate};
-pub use diff::{Field, FieldChange, changes};
+pub use affiliate::{AffiliateName, EVERY_AFFILIATE, InvalidAffiliate};
+pub use diff::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, changes};
 pub use id::{AccountId, KeyId};
+pub use invisible::{INVISIBLE, is_invisible};
 pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};
 pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
 pub use mark::Mark;
@@ -40,3 +43,4 @@ pub use rotation::{
 pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
 pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Unassigned, Version};
 pub use suspension::{InvalidReason, SuspensionReason};
+pub use twins::{Twin, twins};

@@ -1,10 +1,13 @@
 //! An account's name: how OpsAdmin's staff recognise the API user, unique among live accounts.
 
-use super::text::{InvalidText, check_line};
+use super::invisible::is_invisible;
+use super::text::{InvalidText, check_line, check_visible};
 use std::fmt;
 use thiserror::Error;
+use unicode_normalization::UnicodeNormalization as _;
 
-/// A name of 1 to 100 characters. Two names that differ only in case or outer white space are one name to OpsAdmin.
+/// A name of 1 to 100 characters, all of which can be seen. Two names that look the same are one name to OpsAdmin: see
+/// [`comparable_name`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountName(String);
 
@@ -20,9 +23,11 @@ impl AccountName {
     /// Takes the text as a name, unchanged.
     ///
     /// # Errors
-    /// The text is blank, longer than [`Self::MAX_CHARS`], has outer white space or control characters.
+    /// The text is blank, longer than [`Self::MAX_CHARS`], has outer white space, control
+    /// characters or invisible ones.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        check_line(text, Self::MAX_CHARS).map_err(InvalidName)?;
+        // First, since some of what nobody sees counts as white space too.
+        check_visible(text).and_then(|()| check_line(text, Self::MAX_CHARS)).map_err(InvalidName)?;
         Ok(Self(text.to_owned()))
     }
 
@@ -37,9 +42,16 @@ impl AccountName {
     }
 }
 
-/// A name trimmed and in lower case: two accounts may not have the same.
+/// What two names have in common that a person takes for one: Unicode's form NFKC without regard to case, without what
+/// nobody sees, and trimmed. Two accounts may not have the same.
+///
+/// To upper case first and then to lower case, since some small letters have one capital: `ß` is `SS`, and both forms of the
+/// small sigma are `Σ`. Once more to NFKC, since a change of case can undo it.
 pub fn comparable_name(name: &str) -> String {
-    name.trim().to_lowercase()
+    let seen: String = name.chars().filter(|character| !is_invisible(*character)).nfkc().collect();
+    let folded = seen.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    let folded: String = folded.nfkc().filter(|character| !is_invisible(*character)).collect();
+    folded.trim().to_owned()
 }
 
 impl fmt::Display for AccountName {
@@ -50,7 +62,9 @@ impl fmt::Display for AccountName {
 
 #[cfg(test)]
 mod tests {
+    use super::super::INVISIBLE;
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn names_are_compared_without_case() {
@@ -60,11 +74,50 @@ mod tests {
     }
 
     #[test]
+    fn names_that_look_the_same_are_one_name() {
+        for (one, other) in [
+            ("Caf\u{e9}", "Cafe\u{301}"),
+            ("ACME 2", "\u{ff21}\u{ff23}\u{ff2d}\u{ff25}\u{a0}\u{b2}"),
+            ("\u{fb01}ne", "FINE"),
+            ("Stra\u{df}e", "STRASSE"),
+            ("\u{39f}\u{394}\u{39f}\u{3a3}", "\u{3bf}\u{3b4}\u{3bf}\u{3c2}"),
+            ("\u{212a}elvin", "kelvin"),
+            ("Acme", "Ac\u{200b}me\u{feff}"),
+        ] {
+            assert_eq!(comparable_name(one), comparable_name(other), "{one:?} {other:?}");
+        }
+        assert_ne!(comparable_name("Acme"), comparable_name("Acm\u{e9}"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_comparable_stays_as_it_is(name in any::<String>()) {
+            let comparable = comparable_name(&name);
+            prop_assert_eq!(comparable_name(&comparable), comparable);
+        }
+
+        #[test]
+        fn a_name_with_something_invisible_is_refused_and_compared_without_it(
+            name in "[a-z]{1,4}", at in 0usize..4, which in prop::sample::select(INVISIBLE.to_vec()),
+        ) {
+            let mut spoilt = name.clone();
+            spoilt.insert(at.min(name.len()), which.1);
+            let error = AccountName::parse(&spoilt).unwrap_err().to_string();
+            let code = format!("this has U+{:04X}", u32::from(which.1));
+            prop_assert!(error.ends_with(&code), "{}", error);
+            prop_assert_eq!(comparable_name(&spoilt), name);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_a_name_says_why() {
         let of = |text: &str| AccountName::parse(text).unwrap_err().to_string();
         assert_eq!(of("  "), "an account name must not be blank");
         assert_eq!(of(" x"), "an account name must not begin or end with a space");
-        assert_eq!(of("a\u{0}b"), "an account name must not contain control characters, such as a tab or a line break");
+        assert_eq!(
+            of("a\u{0}b"),
+            "an account name must not contain control characters, such as a tab or a line break; this has U+0000"
+        );
         assert_eq!(of(&"é".repeat(101)), "an account name must have at most 100 characters, and this has 101");
         assert!(AccountName::parse(&"é".repeat(100)).is_ok());
     }

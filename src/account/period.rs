@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use std::fmt;
+use std::time::Duration;
 use thiserror::Error;
 
 /// A whole number of seconds from none to ten years.
@@ -39,6 +40,14 @@ impl Period {
         }
         let complete = rest.is_empty() && !text.is_empty();
         if complete && seconds <= Self::MAX_SECONDS { Ok(Self(seconds)) } else { Err(invalid()) }
+    }
+
+    /// No time at all.
+    pub const NONE: Self = Self(0);
+
+    /// This duration in whole seconds, and at most ten years.
+    pub fn of(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_secs()).map_or(Self::MAX_SECONDS, |seconds| seconds.min(Self::MAX_SECONDS)))
     }
 
     /// Whether it is no time at all.

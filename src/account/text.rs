@@ -1,5 +1,6 @@
 //! The rule that every single-line name shares: something to see, no outer spaces, no control characters, not too long.
 
+use super::invisible::is_invisible;
 use thiserror::Error;
 
 /// Why a text cannot be a name. Lengths count Unicode code points, as the API server counts them.
@@ -12,8 +13,20 @@ pub enum InvalidText {
     #[error("must not begin or end with a space")]
     OuterSpace,
     /// A character that a terminal or a database would not show as it is.
-    #[error("must not contain control characters, such as a tab or a line break")]
-    Control,
+    #[error("must not contain control characters, such as a tab or a line break; this has U+{:04X}", u32::from(*character))]
+    Control {
+        /// The character.
+        character: char,
+    },
+    /// A character that nobody sees, so that the text looks like another one.
+    #[error(
+        "must not contain invisible characters, such as a zero-width space or a mark of writing direction; this has U+{:04X}",
+        u32::from(*character)
+    )]
+    Invisible {
+        /// The character.
+        character: char,
+    },
     /// The same in a text that may have several lines.
     #[error("must not contain control characters other than tabs and line breaks")]
     ControlInProse,
@@ -35,10 +48,18 @@ pub(super) fn check_line(text: &str, most: usize) -> Result<(), InvalidText> {
     if text.trim() != text {
         return Err(InvalidText::OuterSpace);
     }
-    if text.chars().any(char::is_control) {
-        return Err(InvalidText::Control);
+    if let Some(character) = text.chars().find(|character| character.is_control()) {
+        return Err(InvalidText::Control { character });
     }
     check_length(text, most)
+}
+
+/// Checks that all of a text can be seen.
+pub(super) fn check_visible(text: &str) -> Result<(), InvalidText> {
+    match text.chars().find(|character| is_invisible(*character)) {
+        Some(character) => Err(InvalidText::Invisible { character }),
+        None => Ok(()),
+    }
 }
 
 /// Checks a text that may have several lines: tabs and line breaks are fine, other control characters are not.

@@ -29,6 +29,9 @@ pub const VERSION: &str = "v1";
 /// Its kind.
 pub const KIND: &str = "ApiAccount";
 
+/// What `spec.allowedIPs` is where it is left out: any address, written out so that nobody overlooks it.
+pub const EVERY_ADDRESS: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
 /// Keeps a resource until its account no longer authenticates.
 pub const FINALIZER: &str = "ops-admin.com/account";
 /// Who writes: field manager, reporter of events, and the value of [`MANAGED_BY_LABEL`].

@@ -1,7 +1,8 @@
 //! Parts of the schema that say more than a Rust type can: lists that are one value, enumerations in lists, bounds for CEL's
 //! cost.
 
-use crate::account::{AllowedIps, Role};
+use super::EVERY_ADDRESS;
+use crate::account::{AffiliateName, AllowedIps, EVERY_AFFILIATE, Role};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
@@ -31,11 +32,30 @@ pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// An affiliate's name, or every affiliate.
+pub(super) fn affiliate(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "default": EVERY_AFFILIATE,
+        "maxLength": AffiliateName::MAX_CHARS,
+        "x-kubernetes-validations": [
+            {
+                "rule": "self.trim() == self && size(self) > 0",
+                "message": "an affiliate must not be blank, nor begin or end with a space; leave the field out for an account that sees every affiliate's plans",
+            },
+            {
+                "rule": r"!self.matches('[\\x00-\\x1f\\x7f-\\x9f]')",
+                "message": "an affiliate must not contain control characters, such as a tab or a line break",
+            },
+        ],
+    })
+}
+
 /// Addresses and networks in canonical text.
 pub(super) fn allowed_ips(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "default": [],
+        "default": EVERY_ADDRESS,
         "maxItems": AllowedIps::MAX_ENTRIES,
         "x-kubernetes-list-type": AS_ONE,
         "x-kubernetes-validations": [each_once()],

@@ -3,9 +3,10 @@
 //! The doc comments of the fields are what `kubectl explain` prints.
 
 use super::choice::Choice;
-use super::schema::{allowed_ips, annotations, labels, roles};
+use super::schema::{affiliate, allowed_ips, annotations, labels, roles};
 use super::status::ApiAccountStatus;
-use super::{DEFAULT_API_KEY_FIELD, DEFAULT_OVERLAP, DEFAULT_SECRET_KEY_FIELD};
+use super::{DEFAULT_API_KEY_FIELD, DEFAULT_OVERLAP, DEFAULT_SECRET_KEY_FIELD, EVERY_ADDRESS};
+use crate::account::EVERY_AFFILIATE;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,7 +64,7 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiAccountSpec {
-    /// The account's name in OpsAdmin, 1 to 100 characters. Unique there, without regard to case. Default: the
+    /// The account's name in OpsAdmin, 1 to 100 characters. Unique there: two names that differ in case only, or look the same, are one. Default: the
     /// resource's own name. Changing it renames the account; its keys stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
@@ -86,12 +87,10 @@ pub struct ApiAccountSpec {
     #[serde(default)]
     pub use_refresh_token: bool,
 
-    /// The one affiliate whose plans the API returns to this account. It must exist in OpsAdmin, to the letter. Leave it
-    /// out for an account that sees every affiliate's plans.
+    /// The one affiliate whose plans the API returns to this account. It must exist in OpsAdmin, to the letter. Left out or
+    /// *: every affiliate's plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100))]
-    #[x_kube(validation = Rule::new("self.trim() == self && size(self) > 0").message("an affiliate must not be blank, nor begin or end with a space; leave the field out for an account that sees every affiliate's plans"))]
-    #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x1f\\x7f-\\x9f]')").message("an affiliate must not contain control characters, such as a tab or a line break"))]
+    #[schemars(schema_with = "affiliate")]
     pub affiliate: Option<String>,
 
     /// What the account may reach. Customer: the My Account endpoints. PlansAndRates: the Plans and the Enrollments
@@ -101,10 +100,12 @@ pub struct ApiAccountSpec {
     #[schemars(schema_with = "roles")]
     pub roles: Vec<String>,
 
-    /// The IP addresses and CIDRs the account may be used from, up to 256, in canonical form. None at all: any address.
-    #[serde(default, rename = "allowedIPs")]
+    /// The IP addresses and CIDRs the account may be used from, up to 256, in canonical form. []: any address, also for an
+    /// account that had a list. Left out, which is the default: any address for a new account, while one that has a list keeps
+    /// it until the list or [] is written.
+    #[serde(default, rename = "allowedIPs", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "allowed_ips")]
-    pub allowed_ips: Vec<String>,
+    pub allowed_ips: Option<Vec<String>>,
 
     /// The Secret that the account's keys are written to, in the namespace of the resource.
     #[serde(default)]
@@ -191,6 +192,18 @@ fn default_api_key_field() -> String {
 
 fn default_secret_key_field() -> String {
     DEFAULT_SECRET_KEY_FIELD.to_owned()
+}
+
+impl ApiAccountSpec {
+    /// The affiliate, if one is named: without regard to the default, which the API server fills in.
+    pub fn named_affiliate(&self) -> Option<&str> {
+        self.affiliate.as_deref().filter(|affiliate| *affiliate != EVERY_AFFILIATE)
+    }
+
+    /// The list of addresses, if there is one, empty or not: without regard to the default, which the API server fills in.
+    pub fn named_addresses(&self) -> Option<&[String]> {
+        self.allowed_ips.as_deref().filter(|addresses| *addresses != EVERY_ADDRESS)
+    }
 }
 
 impl Default for SecretKeysSpec {

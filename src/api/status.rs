@@ -125,6 +125,8 @@ pub enum Reason {
     AdoptionRequired,
     /// An account of the name is declared elsewhere.
     OwnedElsewhere,
+    /// The account has a list of addresses and the spec names none.
+    AllowedIPsMissing,
     /// OpsAdmin does not know the affiliate.
     UnknownAffiliate,
     /// A Secret of the name exists and is not this account's.
@@ -163,12 +165,13 @@ pub enum Reason {
 
 impl Reason {
     /// Each of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,
         Self::AdoptionRequired,
         Self::OwnedElsewhere,
+        Self::AllowedIPsMissing,
         Self::UnknownAffiliate,
         Self::SecretConflict,
         Self::SecretUnavailable,
@@ -201,6 +204,7 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::AdoptionRequired => "AdoptionRequired",
             Self::OwnedElsewhere => "OwnedElsewhere",
+            Self::AllowedIPsMissing => "AllowedIPsMissing",
             Self::UnknownAffiliate => "UnknownAffiliate",
             Self::SecretConflict => "SecretConflict",
             Self::SecretUnavailable => "SecretUnavailable",

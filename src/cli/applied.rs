@@ -96,7 +96,7 @@ fn in_words(summary: &Summary) -> String {
     if summary.unchanged == summary.total() {
         return format!("{all}: nothing to change");
     }
-    let Summary { create, adopt, restore, rotate, change, delete, refuse, unchanged } = summary;
+    let Summary { create, adopt, restore, rotate, change, delete, refuse, unchanged, .. } = summary;
     let (created, changed) = (create + restore, adopt + rotate + change);
     let ends = [(delete, "deleted"), (refuse, "refused")];
     let ends = ends.iter().filter(|(number, _)| **number > 0).map(|(number, what)| format!(", {number} {what}"));

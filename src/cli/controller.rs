@@ -4,7 +4,7 @@ use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::manifests::namespace;
-use super::retention::{RetentionArgs, at_least_a_second};
+use super::retention::{LeastIntervalArgs, RetentionArgs, at_least_a_second};
 use super::surroundings::Machine;
 use crate::controller::{Settings, run};
 use crate::telemetry::logs::{self, LogFormat};
@@ -59,6 +59,9 @@ pub struct Controller {
 
     #[command(flatten)]
     retention: RetentionArgs,
+
+    #[command(flatten)]
+    least_interval: LeastIntervalArgs,
 
     /// How long an account whose resource vanished without a deletion goes on working. It is told of at once.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_second)]
@@ -144,6 +147,7 @@ impl Controller {
             orphan_grace: self.orphan_grace,
             deletion_brake: self.deletion_brake,
             creation_brake: self.creation_brake,
+            least_interval: self.least_interval.period(),
             surroundings: Arc::new(Machine),
             telemetry,
         })

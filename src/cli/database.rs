@@ -123,7 +123,11 @@ impl DatabaseArgs {
 impl KeyringArgs {
     /// The keyring for this database; the one beside an SQLite file is made if there is none and nothing is sealed yet.
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
-        match self.find(named)? {
+        let found = match self.find(named) {
+            Err(missing) => return Err(lost(missing, Some(database)).await),
+            found => found?,
+        };
+        match found {
             Found::There(keyring) => Ok(keyring),
             Found::NotYet { path, .. } if nothing_is_sealed(database).await? => {
                 let keyring = new_keyring()?;
@@ -133,7 +137,7 @@ impl KeyringArgs {
                     made => Ok(made.map(|()| keyring)?),
                 }
             }
-            Found::NotYet { missing, .. } => Err(missing.into()),
+            Found::NotYet { missing, .. } => Err(lost(missing.into(), Some(database)).await),
         }
     }
 
@@ -152,7 +156,10 @@ impl KeyringArgs {
 
     /// The keyring that this database is sealed with. It is never made here.
     pub async fn load_existing(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
-        let keyring = Keyring::load(&self.path(named)?)?;
+        let keyring = match Keyring::load(&self.path(named)?) {
+            Err(missing) => return Err(lost(missing.into(), Some(database)).await),
+            keyring => keyring?,
+        };
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok(keyring)
     }
@@ -164,10 +171,14 @@ impl KeyringArgs {
         named: &DatabaseArgs,
         database: Option<&dyn AccountDatabase>,
     ) -> Result<Option<Keyring>> {
-        match (self.find(named)?, database) {
+        let found = match self.find(named) {
+            Err(missing) => return Err(lost(missing, database).await),
+            found => found?,
+        };
+        match (found, database) {
             (Found::There(keyring), _) => Ok(Some(keyring)),
             (Found::NotYet { missing, .. }, Some(database)) if !database.sealing_keys_in_use().await?.is_empty() => {
-                Err(missing.into())
+                Err(lost(missing.into(), Some(database)).await)
             }
             (Found::NotYet { .. }, _) => Ok(None),
         }
@@ -225,6 +236,17 @@ pub fn new_key() -> Result<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     Machine.fill(key.as_mut_slice())?;
     Ok(key)
+}
+
+/// The error of a keyring that is not there, if the database needs it: a new one would be no help. Any other as it is.
+async fn lost(error: anyhow::Error, database: Option<&dyn AccountDatabase>) -> anyhow::Error {
+    let Some(KeyringError::Missing { path }) = error.downcast_ref() else { return error };
+    let Some(database) = database else { return error };
+    // A database that does not answer may be one without any account yet.
+    match database.sealing_keys_in_use().await {
+        Ok(in_use) if !in_use.is_empty() => KeyringError::Lost { path: path.clone() }.into(),
+        _ => error,
+    }
 }
 
 async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {

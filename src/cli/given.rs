@@ -246,11 +246,16 @@ mod tests {
                 let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
                 let value = "sqlite://x";
                 let (given, without) = (understood(&call, &[&option, value], &[]), understood(&call, &[], &[]));
-                // A cluster id may have no slash.
+                // A cluster id may have no slash, and a time is none of both.
                 let (value, given) = match given {
                     Ok(_) => (value, given),
-                    Err(_) => ("x", understood(&call, &[&option, "x"], &[])),
+                    Err(_) => ["x", "5m"]
+                        .map(|value| (value, understood(&call, &[&option, value], &[])))
+                        .into_iter()
+                        .find(|(_, given)| given.is_ok())
+                        .unwrap_or((value, given)),
                 };
+                let other = if value == "5m" { "6m" } else { "other" };
                 assert!(given.is_ok() && without.is_ok() && given != without, "{call:?} {option}: {given:?}");
                 for spaced in [value.to_owned(), format!(" {value}\r\n")] {
                     assert_eq!(understood(&call, &[], &[(variable, &spaced)]), given, "{call:?} {variable}");
@@ -258,7 +263,7 @@ mod tests {
                 for empty in ["", " ", "\r\n"] {
                     assert_eq!(understood(&call, &[], &[(variable, empty)]), without, "{call:?} {variable}");
                 }
-                assert_eq!(understood(&call, &[&option, value], &[(variable, "other")]), given, "{call:?} {variable}");
+                assert_eq!(understood(&call, &[&option, value], &[(variable, other)]), given, "{call:?} {variable}");
                 tried += 1;
             }
         }

@@ -25,9 +25,9 @@ impl Known {
         Ok(Self(accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account))).collect()))
     }
 
-    /// Whether this owner has one with its Secret, which goes when an account is deleted.
-    pub fn has(&self, owner: &Owner) -> bool {
-        self.0.get(owner).is_some_and(|account| !matches!(account.life, Life::Deleted { .. }))
+    /// The one of this owner that has its Secret, which goes when an account is deleted.
+    pub fn with_secret(&self, owner: &Owner) -> Option<&Account> {
+        self.0.get(owner).filter(|account| !matches!(account.life, Life::Deleted { .. }))
     }
 
     /// This owner's.

@@ -1,6 +1,7 @@
 //! Manifests, as the command line names them.
 
 use super::output::Output;
+use super::retention::LeastIntervalArgs;
 use crate::account::ClusterId;
 use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Place, Problem, Skipped, Source};
 use crate::reconcile::is_dns_label;
@@ -21,6 +22,9 @@ pub struct ManifestArgs {
     /// The namespace of resources that name none. Default: default.
     #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
+
+    #[command(flatten)]
+    least_interval: LeastIntervalArgs,
 }
 
 impl ManifestArgs {
@@ -53,7 +57,7 @@ impl ManifestArgs {
 
     fn options(&self, namespace: &str, cluster: &ClusterId) -> manifests::Options {
         let default_namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
-        manifests::Options { cluster: cluster.clone(), default_namespace }
+        manifests::Options { cluster: cluster.clone(), default_namespace, least_interval: self.least_interval.period() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::database::DatabaseArgs;
 use super::output::{Format, Output};
+use crate::account::twins;
 use crate::database::Schema;
 use anyhow::Result;
 use clap::Args;
@@ -51,7 +52,7 @@ struct Migrated {
 impl Migrate {
     /// Migrates, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let migrated = if self.status { self.look().await? } else { self.migrate().await? };
+        let migrated = if self.status { self.look().await? } else { self.migrate(output).await? };
         if self.output == Format::Text {
             self.tell(&migrated, output)?;
         }
@@ -60,10 +61,16 @@ impl Migrate {
         Ok(if is_missing { ExitCode::from(MISSING) } else { ExitCode::SUCCESS })
     }
 
-    async fn migrate(&self) -> Result<Migrated> {
+    async fn migrate(&self, output: &mut Output) -> Result<Migrated> {
         let database = self.database.open()?;
         let missing = database.pending_migrations().await?;
         database.migrate().await?;
+        if !missing.is_empty() {
+            let accounts = database.list().await?;
+            for twin in twins(accounts.iter().flatten()) {
+                output.complain(format!("WARNING: {twin}"));
+            }
+        }
         let schema = database.schema().await?;
         database.close().await;
         Ok(Migrated::new(!missing.is_empty(), missing, schema))

@@ -14,14 +14,15 @@ use super::progress::Progress;
 use super::prune::PruneArgs;
 use super::report::{AccountReport, Summary};
 use super::surroundings::Machine;
-use crate::account::ClusterId;
+use crate::account::{Account, ClusterId, KeyPair, Mark};
 use crate::database::{AccountDatabase, Keyring, Rehearsal};
 use crate::manifests::Manifest;
 use crate::reconcile::Surroundings as _;
-use crate::reconcile::{AsRead, CreationGuard, Reconciler, Turn, Turns, Unguarded, deletions_count_since};
-use crate::secrets::{self, SecretStore, directory::Directory};
+use crate::reconcile::{AsRead, CreationGuard, Desired, Reconciler, Turn, Turns, Unguarded, deletions_count_since};
+use crate::secrets::{self, HandedOut, SecretManifest, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::Args;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,23 @@ use std::sync::Arc;
 
 /// The exit code that says that there is something to do.
 const CHANGES: u8 = 2;
+
+/// The Secret of an account as it is if it was written since the keys were changed last; without its secret key, as accounts
+/// are planned for.
+fn as_written(desired: &Desired, account: &Account) -> Option<Box<Secret>> {
+    let key = account.active_key()?;
+    let keys = HandedOut { pair: KeyPair::without_secret(key.id, key.api_key.clone()), mark: Mark::unknown() };
+    Some(Box::new(SecretManifest::new(&desired.secret, desired.belonging(), &keys).to_secret()))
+}
+
+/// What to say of an account that was given new keys not long ago, where nobody looks whether they were handed out.
+fn rotated(account: &Account) -> Option<String> {
+    let active = account.active_key().filter(|_| account.keys.len() > 1)?;
+    Some(format!(
+        "its keys were rotated at {:.0}; whether its Secret has the new pair {} was not looked at",
+        active.created, active.id
+    ))
+}
 
 const NAMESPACE_HELP: &str =
     "The namespace of resources that name none. Default: default; with --on-cluster, that of the kubeconfig's context";
@@ -40,8 +58,8 @@ const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id tha
 ///
 /// The same code runs that would do it, over a database and Secrets that are only read; rights to read are enough. For
 /// accounts that a controller looks after, add --on-cluster: its resources and Secrets are then looked at too. For those of
-/// `apply`, --secrets. Without either no Secret is looked at, and those of accounts that exist are taken to be right; that of a
-/// deleted account went with it.
+/// `apply`, --secrets. Without either no Secret is looked at, and the plan says so: those of accounts that exist are taken to be as they
+/// were last written, and to be written again with new keys; that of a deleted account went with it.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("namespace", |namespace| namespace.help(NAMESPACE_HELP)),
@@ -172,7 +190,7 @@ impl Plan {
             declarations: Arc::new(AsRead),
             creations,
         };
-        let mut planned = Planned::new(self.output);
+        let mut planned = Planned::new(self.output, self.looks_at_secrets());
         let mut progress = Progress::new(manifests.len(), "accounts planned");
         let mut turns = Turns::new(manifests, BATCH);
         while let Some(turn) = turns.next() {
@@ -195,16 +213,22 @@ impl Plan {
                     return Err(error.into());
                 }
             };
-            let present = batch.iter().filter(|manifest| known.has(&manifest.desired.owner));
-            secrets.assume(present.map(|manifest| manifest.desired.secret.at.clone()).collect());
+            let assumed = batch.iter().filter_map(|manifest| {
+                let account = known.with_secret(&manifest.desired.owner)?;
+                Some((manifest.desired.secret.at.clone(), as_written(&manifest.desired, account)))
+            });
+            secrets.assume(assumed.collect());
             for manifest in batch {
                 let known = known.take(&manifest.desired.owner);
+                let rotated = known.as_ref().filter(|_| !self.looks_at_secrets()).and_then(rotated);
                 let outcome = match &on_cluster {
                     Some(on_cluster) => on_cluster.reconcile(manifest, known, &reconciler).await,
                     None => reconciler.reconcile(&manifest.desired, None, known).await,
                 };
                 if turns.decides(manifest, &outcome) {
-                    planned.push(&AccountReport::declared(manifest, &outcome), &mut progress, output)?;
+                    let mut report = AccountReport::declared(manifest, &outcome);
+                    report.warnings.extend(rotated);
+                    planned.push(&report, &mut progress, output)?;
                     progress.step();
                 }
             }
@@ -214,6 +238,11 @@ impl Plan {
         }
         drop(progress);
         planned.finish(output)
+    }
+
+    /// Whether what is planned for Secrets follows from a look at them.
+    fn looks_at_secrets(&self) -> bool {
+        if self.on_cluster { !self.without_secrets } else { self.secrets.is_some() }
     }
 
     /// How closely to look at the Secrets of a cluster.

@@ -12,6 +12,9 @@ use clap::ValueEnum;
 /// The longest comment that GitHub takes is 65,536 characters, and GitLab's is far longer.
 const MAX_MARKDOWN: usize = 60_000;
 
+/// What goes on the summary of a plan that no look at the Secrets went into.
+const UNSEEN: &str = " (Secrets were not compared)";
+
 /// How to print a plan.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum PlanFormat {
@@ -38,15 +41,15 @@ enum Form {
 }
 
 impl Planned {
-    /// One that has yet to begin.
-    pub fn new(format: PlanFormat) -> Self {
+    /// One that has yet to begin, and that follows from a look at the Secrets or not.
+    pub fn new(format: PlanFormat, looks_at_secrets: bool) -> Self {
         let form = match format {
             PlanFormat::Text => Form::Text,
             PlanFormat::Markdown => Form::Markdown(Markdown::default()),
             PlanFormat::Json => Form::Value(Listing::new(Format::Json, ACCOUNTS)),
             PlanFormat::Yaml => Form::Value(Listing::new(Format::Yaml, ACCOUNTS)),
         };
-        Self { form, summary: Summary::default() }
+        Self { form, summary: Summary { secrets_not_compared: !looks_at_secrets, ..Summary::default() } }
     }
 
     /// Takes in what is planned for one more account, and prints it if that can be done by now, in the place of the line
@@ -102,6 +105,7 @@ impl Planned {
 /// The lines for one account: a heading, and what is done; none for an account that stays as it is.
 fn lines(account: &AccountReport) -> Option<(String, Vec<String>)> {
     let mut lines: Vec<String> = account.actions.iter().flat_map(describe).collect();
+    lines.extend(account.warnings.iter().map(|warning| format!("WARNING: {warning}")));
     let stays = |drift: &Change| format!("stays {}: {}, declared {}", drift.field, drift.old, drift.new);
     lines.extend(account.drift.iter().map(stays));
     lines.extend(account.condition.iter().map(|condition| format!("{}: {}", condition.reason, condition.message)));
@@ -213,8 +217,9 @@ fn fence(text: &str) -> String {
 
 fn summary(summary: &Summary) -> String {
     let all = count(summary.total());
+    let unseen = if summary.secrets_not_compared { UNSEEN } else { "" };
     if summary.unchanged == summary.total() {
-        return format!("{all}: nothing to change");
+        return format!("{all}: nothing to change{unseen}");
     }
     let parts = [
         (summary.create, "to create"),
@@ -227,12 +232,17 @@ fn summary(summary: &Summary) -> String {
         (summary.unchanged, "unchanged"),
     ];
     let parts = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}"));
-    format!("{all}: {}", parts.collect::<Vec<_>>().join(", "))
+    format!("{all}: {}{unseen}", parts.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::{
+        AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, Owner, Role, Settings,
+        StoredSettings, changes,
+    };
+    use crate::reconcile::{Done, Outcome};
 
     fn account(name: &str, new: &str) -> AccountReport {
         let change = Change { field: "description".to_owned(), old: "old".to_owned(), new: new.to_owned() };
@@ -242,6 +252,7 @@ mod tests {
             manifest: Some("a.yaml:1:1".to_owned()),
             result: Verdict::Change,
             actions: vec![Action::Update { changes: vec![change] }],
+            warnings: Vec::new(),
             condition: None,
             drift: Vec::new(),
         }
@@ -270,6 +281,37 @@ mod tests {
         assert!(markdown.len() < 65_536, "{}", markdown.len());
         assert!(markdown.ends_with("7 accounts more did not fit in here: run `opsadmin plan` to see them."));
         assert!(markdown.starts_with("**opsadmin plan**: 10 accounts: 10 to change\n"));
+    }
+
+    #[test]
+    fn nobody_overlooks_what_lets_an_account_do_more() {
+        let settings = |ips: &[&str], roles: &[Role], affiliate: Option<&str>| Settings {
+            name: AccountName::parse("acme").unwrap(),
+            description: Description::default(),
+            enabled: true,
+            use_refresh_token: false,
+            affiliate: affiliate.map(|name| AffiliateName::parse(name).unwrap()),
+            roles: roles.iter().copied().collect(),
+            allowed_ips: AllowedIps::from_networks(ips.iter().map(|ip| AllowedIp::parse(ip).unwrap())),
+        };
+        let warnings = |old: &Settings, new: &Settings| {
+            let changes = changes(&StoredSettings::from(old), new);
+            let outcome = Outcome { done: vec![Done::Updated { changes }], ..Outcome::default() };
+            let cluster = ClusterId::parse("local").unwrap();
+            let owner = Owner { cluster, namespace: "ns".to_owned(), name: "acme".to_owned() };
+            coloured(&AccountReport::undeclared(&owner, &outcome)).join("\n")
+        };
+        let (narrow, wide) =
+            (settings(&["10.0.0.0/8"], &[], Some("North")), settings(&[], &[Role::Administrator], None));
+        let said = warnings(&narrow, &wide);
+        for expected in [
+            "WARNING: from now on it may be used from any address, and not only from [10.0.0.0/8]",
+            "WARNING: from now on it sees every affiliate's plans, and not only those of \"North\"",
+            "WARNING: from now on it is an Administrator and may use the whole API",
+        ] {
+            assert!(said.contains(expected), "{said}");
+        }
+        assert!(!warnings(&wide, &narrow).contains("WARNING"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is or would be done for each account, as `plan` and `apply` both tell it: the same value, so that what one
 //! printed can be compared with what the other did.
 
-use crate::account::{Field, FieldChange, Owner, Settings, StoredSettings, changes};
+use crate::account::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, Owner, Role, Settings, StoredSettings, changes};
 use crate::manifests::Manifest;
 use crate::reconcile::{Desired, Done, Outcome};
 use serde::Serialize;
@@ -27,6 +27,9 @@ pub struct AccountReport {
     pub result: Verdict,
     /// Each thing that is done, in order.
     pub actions: Vec<Action>,
+    /// What of it lets the account do more than before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Why it is not, or not yet, as declared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
@@ -161,6 +164,9 @@ pub struct Summary {
     pub refuse: usize,
     /// As declared.
     pub unchanged: usize,
+    /// No Secret was looked at, so that one that is missing or wrong is not in this.
+    #[serde(rename = "secretsNotCompared", skip_serializing_if = "std::ops::Not::not")]
+    pub secrets_not_compared: bool,
 }
 
 impl AccountReport {
@@ -184,6 +190,7 @@ impl AccountReport {
             name: owner.name.clone(),
             manifest,
             result: Verdict::of(&actions, is_refused),
+            warnings: actions.iter().flat_map(Action::warnings).collect(),
             actions,
             condition: condition
                 .map(|refusal| Condition { reason: refusal.reason().as_str(), message: refusal.to_string() }),
@@ -219,6 +226,24 @@ impl Verdict {
 }
 
 impl Action {
+    /// What nobody who reads a plan should overlook.
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Self::Create { settings, .. } => {
+                let has_role =
+                    |setting: &Change| setting.field == Field::Roles.as_str() && setting.adds_administrator();
+                let is_open =
+                    |setting: &Change| setting.field == Field::AllowedIps.as_str() && setting.new == ANY_ADDRESS;
+                let warns = settings.iter().any(has_role) && settings.iter().any(is_open);
+                warns.then(|| "an Administrator that may be used from any address".to_owned()).into_iter().collect()
+            }
+            Self::Restore { changes } | Self::Update { changes } => {
+                changes.iter().filter_map(Change::warning).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn of(done: &Done, desired: Option<&Desired>) -> Self {
         match done {
             Done::Created { recovered } => Self::Create {
@@ -253,6 +278,27 @@ fn of_a_new_account(settings: &Settings) -> Vec<Change> {
 
 fn all(changes: &[FieldChange]) -> Vec<Change> {
     changes.iter().map(Change::from).collect()
+}
+
+impl Change {
+    /// What it lets the account do that it could not do before, if that is much.
+    fn warning(&self) -> Option<String> {
+        let is = |field: Field| self.field == field.as_str();
+        if is(Field::AllowedIps) && self.new == ANY_ADDRESS {
+            Some(format!("from now on it may be used from any address, and not only from {}", self.old))
+        } else if is(Field::Affiliate) && self.new == NO_AFFILIATE {
+            Some(format!("from now on it sees every affiliate's plans, and not only those of {}", self.old))
+        } else if is(Field::Roles) && self.adds_administrator() {
+            Some("from now on it is an Administrator and may use the whole API".to_owned())
+        } else {
+            None
+        }
+    }
+
+    fn adds_administrator(&self) -> bool {
+        let role = Role::Administrator.as_str();
+        self.new.contains(role) && !self.old.contains(role)
+    }
 }
 
 impl From<&FieldChange> for Change {

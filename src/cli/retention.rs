@@ -1,5 +1,6 @@
-//! How long deleted accounts and the journal are kept, and times as the command line takes them.
+//! How long deleted accounts and the journal are kept, how often keys are rotated, and times as the command line takes them.
 
+use crate::account::Period;
 use clap::Args;
 use jiff::{Span, SpanRelativeTo};
 use std::time::Duration;
@@ -15,6 +16,28 @@ pub struct RetentionArgs {
     /// tells of an account's creation, nor the last 10 of an account. Default: for ever.
     #[arg(long, value_name = "TIME", value_parser = at_least_a_second)]
     pub journal_retention: Option<Duration>,
+}
+
+/// How often keys may be rotated.
+#[derive(Debug, Args)]
+pub struct LeastIntervalArgs {
+    /// The least spec.rotation.interval that is taken; a resource with less is refused. Give every command and
+    /// the controller the same.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "OPSADMIN_LEAST_ROTATION_INTERVAL",
+        default_value = "10m",
+        value_parser = at_least_a_second
+    )]
+    least_rotation_interval: Duration,
+}
+
+impl LeastIntervalArgs {
+    /// As resources write it.
+    pub fn period(&self) -> Period {
+        Period::of(self.least_rotation_interval)
+    }
 }
 
 /// A time of a second or more.

@@ -32,7 +32,7 @@ mod watches;
 pub use connect::{Connection, connect};
 pub use error::ControllerError;
 
-use crate::account::{ClusterId, Unassigned};
+use crate::account::{ClusterId, Period, Unassigned};
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::reconcile::Surroundings;
 use crate::secrets::cluster::Cluster;
@@ -88,6 +88,8 @@ pub struct Settings {
     pub deletion_brake: u8,
     /// The percentage of accounts that may be missing from the database and are still made anew.
     pub creation_brake: u8,
+    /// How often keys may be rotated by themselves at most.
+    pub least_interval: Period,
     /// Time and randomness.
     pub surroundings: Arc<dyn Surroundings>,
     /// Where to tell what happens.
@@ -130,6 +132,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         stores,
         scopes: queues.len(),
         turns: Semaphore::new(settings.concurrency.into()),
+        least_interval: settings.least_interval,
         metrics,
     });
     let turns = Arc::clone(&controlled);

@@ -11,7 +11,7 @@ use super::patch::status_patch;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
-use crate::account::{ClusterId, Life};
+use crate::account::{ClusterId, Life, Period};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
 use crate::reconcile::{Desired, Done, Obstacle, Outcome, Patience, Refusal, Verified, status};
@@ -54,6 +54,8 @@ pub(super) struct Controlled {
     pub scopes: usize,
     /// One for each resource that may be reconciled at a time. Closed once the controller is stopping.
     pub turns: Semaphore,
+    /// How often keys may be rotated by themselves at most.
+    pub least_interval: Period,
     pub metrics: Arc<Metrics>,
 }
 
@@ -103,7 +105,7 @@ pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlle
 impl Controlled {
     async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> Looked {
         let previous = self.memory.status(resource);
-        let desired = match Desired::parse(resource, &self.cluster) {
+        let desired = match Desired::parse_for(resource, &self.cluster, self.least_interval) {
             Ok(desired) => desired,
             Err(invalid) => {
                 let outcome = Outcome::refused(Refusal::InvalidSpec(invalid));

@@ -38,6 +38,7 @@ impl Controlled {
         }
         let status = self.memory.status(resource);
         let places = secret_places(&belonging.owner, &resource.spec, status.as_ref());
+        // A deletion does not wait for a spec that is right. What it needs of the spec is read by itself.
         let desired = Desired::parse(resource, &self.cluster).ok();
         let going = Going {
             resource: &belonging,

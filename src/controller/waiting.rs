@@ -5,7 +5,7 @@
 //! Looking is all that this asks for: the work queue bounds how many do so at a time.
 
 use super::queues::Queues;
-use crate::account::{AccountName, AffiliateName, Field, FieldChange};
+use crate::account::{AccountName, AffiliateName, Field, FieldChange, comparable_name};
 use crate::api::ApiAccount;
 use crate::database::{InTheWay, NameHolder};
 use crate::reconcile::{Done, Outcome, Refusal};
@@ -293,9 +293,28 @@ fn old_name(changes: &[FieldChange]) -> Option<&str> {
     changes.iter().find(|change| change.field == Field::Name).map(|change| change.old.as_str())
 }
 
-/// Names as changes tell them, quoted, are compared without regard to case.
+/// What a name, quoted as changes tell it, is compared by.
 fn key(quoted: &str) -> String {
-    quoted.to_lowercase()
+    comparable_name(&unquoted(quoted))
+}
+
+/// The text that was quoted by `{:?}`. Names have no line breaks, so that a letter after a backslash is only that of a code.
+fn unquoted(quoted: &str) -> String {
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
+    let mut text = String::new();
+    let mut rest = inner.chars();
+    while let Some(character) = rest.next() {
+        match (character, if character == '\\' { rest.next() } else { None }) {
+            ('\\', Some('u')) => {
+                let code: String = rest.by_ref().take_while(|character| *character != '}').collect();
+                let code = u32::from_str_radix(code.trim_start_matches('{'), 16).ok();
+                text.extend(code.and_then(char::from_u32));
+            }
+            ('\\', escaped) => text.extend(escaped),
+            (plain, _) => text.push(plain),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -362,6 +381,17 @@ mod tests {
             }
         }
         assert_eq!(at, [0, 5, 15, 35, 75, 135, 195]);
+    }
+
+    #[test]
+    fn names_that_look_the_same_are_waited_for_as_one() {
+        let quoted = |name: &str| key(&format!("{name:?}"));
+        for name in ["Cafe\u{301}", "CAF\u{c9}", "Ca\u{200b}f\u{e9}"] {
+            assert_eq!(quoted(name), "caf\u{e9}", "{name:?}");
+        }
+        for name in ["a\"b\\c\\", "\\u{e9}", "it's"] {
+            assert_eq!(unquoted(&format!("{name:?}")), name);
+        }
     }
 
     #[test]

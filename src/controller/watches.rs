@@ -10,7 +10,7 @@ use crate::api::{
     ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION, Shown,
 };
-use crate::reconcile::awaits_confirmation;
+use crate::reconcile::{awaits_confirmation, nulls_applied};
 use crate::secrets::view::News;
 use futures::StreamExt;
 use futures::future::Either;
@@ -140,7 +140,7 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
     }
 }
 
-/// A predicate: the annotations that ask this controller for something.
+/// A predicate: the annotations that ask this controller for something, or make it refuse.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of kube's predicates")]
 fn requests(account: &ApiAccount) -> Option<u64> {
     let annotations = account.annotations();
@@ -148,6 +148,7 @@ fn requests(account: &ApiAccount) -> Option<u64> {
     [ROTATE_ANNOTATION, PAUSED_ANNOTATION, CONFIRM_DELETION_ANNOTATION, CONFIRM_CREATION_ANNOTATION]
         .map(|name| annotations.get(name))
         .hash(&mut hasher);
+    nulls_applied(account).hash(&mut hasher);
     Some(hasher.finish())
 }
 

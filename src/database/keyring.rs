@@ -48,6 +48,15 @@ pub enum KeyringError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no such file, and the database needs it.
+    #[error(
+        "there is no keyring {}, and secret keys in this database are sealed with one: restore the backup of the keyring there, or name it with --keyring FILE; a new one opens none of them",
+        path.display()
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+    },
     /// A keyring would be overwritten, and every secret key under it lost.
     #[error("the keyring {} exists already; it is left as it is", path.display())]
     Exists {

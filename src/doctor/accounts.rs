@@ -78,7 +78,7 @@ fn settings(account: &Account) -> Vec<Finding> {
     if !matches!(account.life, Life::Deleted { .. }) && account.active_key().is_none() {
         found(
             "it has no active pair of keys".to_owned(),
-            "a controller or `apply` gives it the pair back that its Secret holds; otherwise `opsadmin rotate` makes a new one",
+            "a controller or `apply` gives it the pair back that its Secret holds; otherwise restore its row in account_keys from a backup",
         );
     }
     let declared = account.owner.is_some() && account.life == Life::Live;

@@ -73,7 +73,7 @@ fn is_known(field: &str, known: &HashSet<&str>) -> bool {
 /// Everything finer than the shape, as fields with messages.
 fn judge(resource: &ApiAccount, root: &Node, options: &Options) -> Result<Desired, Vec<(String, String)>> {
     let mut wrong = metadata(resource, root);
-    match Desired::parse(resource, &options.cluster) {
+    match Desired::parse_for(resource, &options.cluster, options.least_interval) {
         Ok(desired) if wrong.is_empty() => return Ok(desired),
         Ok(_) => {}
         Err(invalid) => {

@@ -18,7 +18,7 @@ mod yaml;
 pub use problem::{Invalid, Place, Position, Problem, Skipped};
 pub use source::Source;
 
-use crate::account::ClusterId;
+use crate::account::{ClusterId, Period};
 use crate::api::{KIND, PAUSED_ANNOTATION};
 use crate::reconcile::Desired;
 use across::Claims;
@@ -37,6 +37,8 @@ pub struct Options {
     pub cluster: ClusterId,
     /// The namespace of a manifest that names none.
     pub default_namespace: String,
+    /// How often keys may be rotated by themselves at most.
+    pub least_interval: Period,
 }
 
 /// Manifests without a mistake.

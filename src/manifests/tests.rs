@@ -9,7 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 
 fn options() -> Options {
-    Options { cluster: ClusterId::parse("test").unwrap(), default_namespace: "default".to_owned() }
+    Options {
+        cluster: ClusterId::parse("test").unwrap(),
+        default_namespace: "default".to_owned(),
+        least_interval: Period::NONE,
+    }
 }
 
 /// Reads a text from standard input. Making the schema takes longer than most texts, so they share one.

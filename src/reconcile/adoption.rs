@@ -46,7 +46,7 @@ impl Reconciler {
                 Halt::LookAgain
             }
             None => {
-                let difference = difference(taken, desired);
+                let difference = difference(taken, &desired.keeping_addresses(Some(taken)));
                 let way = if is_permitted { Way::Policy } else { Way::staff(taken, &desired.owner) };
                 Halt::Refused(Refusal::AdoptionRequired { name, difference, way })
             }

@@ -4,6 +4,7 @@
 //! a test puts the same bad manifests before both.
 
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
+use super::nulls::{NO_VALUE, nulls_applied};
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, Owner, Period, Role,
     RotationPolicy, Settings, check_trigger,
@@ -33,6 +34,9 @@ pub struct Desired {
     pub generation: Option<i64>,
     /// What shall be set on the account.
     pub settings: Settings,
+    /// Whether the resource says from where the account may be used. If not, the settings say any address, and an account
+    /// that has a list keeps it.
+    pub names_addresses: bool,
     /// The Secret that shall hold its keys.
     pub secret: SecretLayout,
     /// When its keys shall be rotated.
@@ -84,17 +88,29 @@ impl Owner {
 }
 
 impl Desired {
-    /// Parses a resource of this cluster.
+    /// Parses a resource of this cluster, whatever its interval of rotation.
+    ///
+    /// # Errors
+    /// As [`Desired::parse_for`].
+    pub fn parse(resource: &ApiAccount, cluster: &ClusterId) -> Result<Self, InvalidSpec> {
+        Self::parse_for(resource, cluster, Period::NONE)
+    }
+
+    /// Parses a resource of this cluster, where keys are rotated by themselves at most once in `least_interval`.
     ///
     /// # Errors
     /// [`InvalidSpec`] with every field that is wrong, not only the first.
-    pub fn parse(resource: &ApiAccount, cluster: &ClusterId) -> Result<Self, InvalidSpec> {
+    pub fn parse_for(resource: &ApiAccount, cluster: &ClusterId, least_interval: Period) -> Result<Self, InvalidSpec> {
         let owner = Owner::of(resource, cluster);
         let mut found = Errors::default();
+        for field in nulls_applied(resource) {
+            found.add(format!("spec.{field}"), NO_VALUE);
+        }
         let settings = parse_settings(&resource.spec, &owner, &mut found);
         let secret = parse_secret(&resource.spec.secret, &owner, &mut found);
         let annotation = |name| resource.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
         let rotation = parse_rotation(resource.spec.rotation.as_ref(), annotation(ROTATE_ANNOTATION), &mut found);
+        check_interval(rotation.as_ref(), least_interval, &mut found);
         let adoption = parse_adoption(&resource.spec, &mut found);
         let management = parse_management(&resource.spec, &mut found);
         // Its word counts only at the end, and is better corrected before.
@@ -108,6 +124,7 @@ impl Desired {
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
                 settings,
+                names_addresses: resource.spec.named_addresses().is_some(),
                 secret,
                 owner,
             }),
@@ -139,7 +156,7 @@ fn parse_settings(spec: &ApiAccountSpec, owner: &Owner, found: &mut Errors) -> O
         ),
     };
     let description = found.take("spec.description", Description::parse(&spec.description));
-    let affiliate = match &spec.affiliate {
+    let affiliate = match spec.named_affiliate() {
         Some(affiliate) => {
             let name = AffiliateName::parse(affiliate).map_err(|invalid| invalid.of_field());
             found.take("spec.affiliate", name).map(Some)
@@ -147,7 +164,7 @@ fn parse_settings(spec: &ApiAccountSpec, owner: &Owner, found: &mut Errors) -> O
         None => Some(None),
     };
     let roles = parse_roles(&spec.roles, found);
-    let allowed_ips = parse_allowed_ips(&spec.allowed_ips, found);
+    let allowed_ips = parse_allowed_ips(spec.named_addresses().unwrap_or_default(), found);
     Some(Settings {
         name: name?,
         description: description?,
@@ -246,6 +263,22 @@ fn parse_rotation(
     }
     let asked = Asked { trigger, annotation: annotation.cloned() };
     Some(RotationPolicy { interval, overlap, asked })
+}
+
+/// Each rotation is a transaction, a Secret, a status and events, asked for by whoever may write the resource.
+fn check_interval(rotation: Option<&RotationPolicy>, least: Period, found: &mut Errors) {
+    if let Some(interval) = rotation.and_then(|rotation| rotation.interval)
+        && !interval.is_zero()
+        && interval < least
+    {
+        found.add(
+            "spec.rotation.interval",
+            format!(
+                "must be at least {least} here (--least-rotation-interval), and this is {interval}; write {least} or more, or \
+                 leave it out for keys that are not rotated by themselves"
+            ),
+        );
+    }
 }
 
 fn parse_adoption(spec: &ApiAccountSpec, found: &mut Errors) -> Option<AdoptionPolicy> {

@@ -5,6 +5,7 @@
 //! nothing here knows what is behind them. The [`Outcome`] becomes a status, events, log lines or a printout. The
 //! controller and the command line both run exactly this.
 
+mod addresses;
 mod adoption;
 mod brake;
 mod creation;
@@ -14,6 +15,7 @@ mod drift;
 mod halt;
 mod keys;
 mod labels;
+mod nulls;
 mod observed;
 mod obstacle;
 mod outcome;
@@ -31,6 +33,7 @@ pub use creation::{CreationGuard, Doubt, KnownAccount, Missing, Unguarded, is_cr
 pub use declarations::{AsRead, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
+pub use nulls::nulls_applied;
 pub use observed::{Evidence, Observed, ObservedSecret, Verified};
 pub use obstacle::Obstacle;
 pub use outcome::{Done, Drift, Outcome, Refusal, Way};

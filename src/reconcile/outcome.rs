@@ -300,7 +300,7 @@ pub enum Refusal {
         way: Way,
     },
     /// An account of the name is declared elsewhere.
-    #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first (deletionPolicy: Retain)", name.as_str())]
+    #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first: delete its ApiAccount there with deletionPolicy: Retain. One of `opsadmin apply` is let go of by nothing that --prune does, which disables it: run the controller with the --cluster-id that `apply` had", name.as_str())]
     OwnedElsewhere {
         /// The name asked for.
         name: AccountName,
@@ -360,6 +360,15 @@ pub enum Refusal {
     RepeatedDrift {
         /// Which fields of the account and parts of the Secret, by name.
         parts: Vec<String>,
+    },
+    /// The account has a list of addresses and the resource names none.
+    #[error(
+        "the account may be used from {} only, and spec.allowedIPs is left out: the account keeps its list. Write spec.allowedIPs with the list, or [] if any address is meant; everything else is as declared",
+        some_of(kept)
+    )]
+    AllowedIpsMissing {
+        /// The list.
+        kept: Vec<String>,
     },
     /// OpsAdmin does not know the affiliate.
     #[error(
@@ -446,6 +455,7 @@ impl Refusal {
         match self {
             Self::InvalidSpec(_) => Reason::InvalidSpec,
             Self::NameTaken { .. } => Reason::NameTaken,
+            Self::AllowedIpsMissing { .. } => Reason::AllowedIPsMissing,
             Self::UnknownAffiliate { .. } => Reason::UnknownAffiliate,
             Self::AdoptionRequired { .. } => Reason::AdoptionRequired,
             Self::OwnedElsewhere { .. } => Reason::OwnedElsewhere,
@@ -491,11 +501,17 @@ impl Refusal {
         matches!(self, Self::Suspended { .. } | Self::Paused | Self::Drifted { .. })
     }
 
+    /// Whether all was done that can be, so that only a change or the clock is a reason to look again.
+    pub fn is_settled(&self) -> bool {
+        self.is_wanted() || matches!(self, Self::AllowedIpsMissing { .. })
+    }
+
     /// Whether it stays so until a person does something; otherwise it may pass by itself.
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::InvalidSpec(_)
             | Self::NameTaken { .. }
+            | Self::AllowedIpsMissing { .. }
             | Self::UnknownAffiliate { .. }
             | Self::SecretConflict { .. }
             | Self::SecretRewritten { .. }
@@ -593,5 +609,15 @@ impl fmt::Display for Way {
                 "{whom}. OpsAdmin's staff name who else may take it over, with `{command}`; then set spec.adoptionPolicy: IfUnowned"
             ),
         }
+    }
+}
+
+/// The first addresses of a list, and how many more there are.
+fn some_of(addresses: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match addresses.len().saturating_sub(SHOWN) {
+        _ if addresses.is_empty() => "no address".to_owned(),
+        0 => addresses.join(", "),
+        more => format!("{} and {more} more", addresses[..SHOWN].join(", ")),
     }
 }

@@ -107,6 +107,7 @@ impl Reconciler {
             None => self.database.find_by_owner(&desired.owner).await?,
         };
         outcome.account.clone_from(&account);
+        let desired = &*desired.keeping_addresses(account.as_ref());
         if desired.paused {
             return Err(Halt::Refused(Refusal::Paused));
         }
@@ -384,6 +385,7 @@ pub(super) fn look_ahead(desired: &Desired, outcome: &mut Outcome) -> Result<(),
     };
     outcome.next_rotation = next_rotation(&desired.rotation, account);
     outcome.next_look = next_look(&desired.rotation, account);
+    desired.check_addresses(account)?;
     heed_suspension(account)
 }
 

@@ -53,7 +53,12 @@ pub fn status(
 fn is_told_in_full(outcome: &Outcome) -> bool {
     matches!(
         outcome.refusal,
-        None | Some(Refusal::Suspended { .. } | Refusal::Drifted { .. } | Refusal::RepeatedDrift { .. })
+        None | Some(
+            Refusal::Suspended { .. }
+                | Refusal::Drifted { .. }
+                | Refusal::RepeatedDrift { .. }
+                | Refusal::AllowedIpsMissing { .. }
+        )
     )
 }
 

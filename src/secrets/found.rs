@@ -251,6 +251,10 @@ impl FoundSecret {
         if self.is_tied_to(&manifest.belonging) {
             parts.push(OWNER_REFERENCE.to_owned());
         }
+        // The mark is another one for each pair.
+        if parts.iter().any(|part| part.starts_with("data.")) {
+            parts.retain(|part| part.strip_prefix("annotation ") != Some(MARK_ANNOTATION));
+        }
         parts
     }
 

@@ -6,7 +6,7 @@ use super::{
 use crate::account::Owner;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +23,8 @@ struct Stage {
     secrets: HashMap<SecretRef, Option<Staged>>,
     /// The places written to for each owner, since all was settled the last time.
     places: HashMap<Owner, Vec<SecretRef>>,
-    /// Where nobody may look, and right Secrets are taken for granted.
-    assumed: HashSet<SecretRef>,
+    /// What is taken to be where nobody may look; `None`: something right, whatever that is.
+    assumed: HashMap<SecretRef, Option<Box<Secret>>>,
 }
 
 /// A Secret that would be written.
@@ -61,9 +61,10 @@ impl Rehearsal {
         Self { real: Real::Unseen, stage: Mutex::default() }
     }
 
-    /// Takes for granted, where nobody may look, that a Secret is right at each of these places and at no other.
-    pub fn assume(&self, places: HashSet<SecretRef>) {
-        self.stage().assumed = places;
+    /// Takes for granted, where nobody may look, that these Secrets are there and no others; `None`: one that is right whatever
+    /// becomes of its account.
+    pub fn assume(&self, secrets: HashMap<SecretRef, Option<Box<Secret>>>) {
+        self.stage().assumed = secrets;
     }
 
     /// A panic elsewhere cannot leave the map half changed.
@@ -93,9 +94,9 @@ impl Rehearsal {
 #[async_trait]
 impl SecretStore for Rehearsal {
     async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
-        let (staged, is_assumed) = {
+        let (staged, assumed) = {
             let stage = self.stage();
-            (stage.secrets.get(at).cloned(), stage.assumed.contains(at))
+            (stage.secrets.get(at).cloned(), stage.assumed.get(at).cloned())
         };
         match (staged, &self.real) {
             (Some(Some(Staged { belonging, secret })), _) => {
@@ -105,8 +106,12 @@ impl SecretStore for Rehearsal {
             }
             (None, Real::Store(store)) => store.find(at, verified).await,
             (None, Real::Surveyed(survey)) => survey.find(at, verified).await,
-            (None, Real::Unseen) if is_assumed => Ok(Sight::Unchanged),
-            (Some(None), _) | (None, Real::Unseen) => Ok(Sight::Absent),
+            (None, Real::Unseen) => Ok(match assumed {
+                Some(Some(secret)) => Sight::Found(Box::new(FoundSecret::new(at.clone(), *secret))),
+                Some(None) => Sight::Unchanged,
+                None => Sight::Absent,
+            }),
+            (Some(None), _) => Ok(Sight::Absent),
         }
     }
 

@@ -147,6 +147,7 @@ for_each_adapter!(
         migrating_twice_changes_nothing,
         a_database_keeps_the_identity_that_it_was_made_with,
         many_migrate_at_once,
+        names_that_look_the_same_are_one_after_migrating,
         an_older_schema_is_named,
         a_newer_schema_that_only_adds_is_worked_with,
         a_newer_schema_that_needs_a_newer_program_is_left_alone,

@@ -8,6 +8,7 @@ mod examples;
 mod faults;
 mod guides;
 mod harness;
+mod nulls;
 mod secrecy;
 mod support;
 mod syncs;

@@ -30,7 +30,7 @@ async fn patch<P: serde::Serialize + std::fmt::Debug>(
     patch: &Patch<P>,
 ) -> Lists {
     let spec = accounts.patch("acme", params, patch).await.expect("the API server takes it").spec;
-    (spec.roles, spec.allowed_ips)
+    (spec.roles, spec.allowed_ips.unwrap_or_default())
 }
 
 /// What Argo CD and Flux do, over and over.

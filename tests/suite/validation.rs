@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use http::Request;
 use kube::Client;
-use opsadmin_operator::account::ClusterId;
+use opsadmin_operator::account::{ClusterId, Period};
 use opsadmin_operator::manifests::{self, Invalid, Manifests, Options, Source};
 use serde_json::Value;
 
@@ -40,8 +40,11 @@ fn samples(folder: &str) -> Vec<Sample> {
 }
 
 fn read(path: &Path) -> Result<Manifests, Invalid> {
-    let options =
-        Options { cluster: ClusterId::parse("test").expect("a cluster id"), default_namespace: "default".to_owned() };
+    let options = Options {
+        cluster: ClusterId::parse("test").expect("a cluster id"),
+        default_namespace: "default".to_owned(),
+        least_interval: Period::NONE,
+    };
     manifests::read(&[Source::Path(path.to_owned())], io::empty(), &options)
 }
 

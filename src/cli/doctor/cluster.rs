@@ -97,6 +97,7 @@ impl Cluster<'_> {
     }
 
     fn seen(&self, resource: &ApiAccount) -> SeenResource {
+        // What is wrong with a spec is told by the resource's own condition.
         let desired = Desired::parse(resource, &self.id).ok();
         SeenResource {
             owner: Owner::of(resource, &self.id),

@@ -105,7 +105,8 @@ impl Reader<'_> {
         self.wrong.push(format!("{field}: {message}"));
     }
 
-    /// A field that is there; one that is null is not.
+    /// A field that is there. A text that is null is not; a null elsewhere is a complaint, since the value that a field has without
+    /// one may let an account do more than was meant.
     fn given(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
@@ -133,7 +134,7 @@ impl Reader<'_> {
     }
 
     fn flag(&mut self, field: &str, default: bool) -> bool {
-        match self.given(field) {
+        match self.fields.get(field) {
             None => default,
             Some(Value::Bool(flag)) => *flag,
             Some(_) => {
@@ -146,8 +147,9 @@ impl Reader<'_> {
     /// Every entry, or a complaint for each that is wrong. A list that is wrong is never taken for a shorter one.
     fn list<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
         let mut seen = HashSet::new();
-        let entries: Vec<Result<T, String>> = match self.given(field) {
+        let entries: Vec<Result<T, String>> = match self.fields.get(field) {
             None => Vec::new(),
+            Some(Value::Null) => vec![Err("is null; write the entries, or [] for none".to_owned())],
             Some(Value::Array(entries)) => (1..)
                 .zip(entries)
                 .map(|(number, entry)| match entry {
@@ -262,6 +264,19 @@ mod tests {
         assert_eq!(told, Some(vec![format!("allowedIPs: entry 1 {NOT_HERE}")]));
         // A text too short for a key may be a part of any.
         assert_eq!(with("description", json!("any"), ""), with("description", json!(null), ""));
+    }
+
+    #[test]
+    fn a_flag_or_a_list_that_is_null_is_not_what_it_would_be_without() {
+        for (field, said) in [
+            ("enabled", "enabled: must be true or false"),
+            ("useRefreshToken", "useRefreshToken: must be true or false"),
+            ("allowedIPs", "allowedIPs: is null; write the entries, or [] for none"),
+            ("roles", "roles: is null; write the entries, or [] for none"),
+        ] {
+            let fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET, field: null });
+            assert_eq!(parse(&fields).err(), Some(vec![said.to_owned()]));
+        }
     }
 
     #[test]

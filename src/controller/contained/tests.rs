@@ -96,6 +96,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
     let (events, _publisher) = Events::new(client.clone(), Arc::clone(&telemetry.metrics));
     let queues = Queue::each(Scope::each(&[]));
     let controlled = Arc::new(Controlled {
+        least_interval: crate::account::Period::NONE,
         client,
         cluster,
         connection,

@@ -3,7 +3,7 @@
 use super::pool::PgSession;
 use super::{MIGRATIONS, Postgres};
 use crate::database::DatabaseError;
-use crate::database::sql::{Dialect as _, Fault, MIGRATIONS_TABLE, Session as _};
+use crate::database::sql::{Dialect as _, Fault, MIGRATIONS_TABLE, NAME_KEYS_MIGRATION, Session as _, renew_name_keys};
 use sqlx::{AssertSqlSafe, Row as _};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -57,7 +57,9 @@ impl Postgres {
     async fn try_to_migrate(&self) -> Result<(), Fault> {
         let mut session = self.write().await?;
         let applied = apply_missing(&mut session).await;
-        session.noted(applied)?;
+        if session.noted(applied)?.contains(&NAME_KEYS_MIGRATION) {
+            renew_name_keys(&mut session).await?;
+        }
         Ok(session.finish().await?)
     }
 
@@ -94,14 +96,15 @@ fn is_in_the_way(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some(LOCK_NOT_AVAILABLE | DEADLOCK))
 }
 
-/// Not the driver's own way: that one prepares statements, which another client of a pooler would come upon.
-async fn apply_missing(session: &mut PgSession) -> Result<(), sqlx::Error> {
+/// Answers with the numbers of those that were missing. Not the driver's own way: that one prepares statements, which another client of a pooler would come upon.
+async fn apply_missing(session: &mut PgSession) -> Result<BTreeSet<i64>, sqlx::Error> {
     let (connection, _) = session.connection()?;
     sqlx::raw_sql(TAKE_TURNS).execute(&mut *connection).await?;
     sqlx::raw_sql(AssertSqlSafe(make_table())).execute(&mut *connection).await?;
     let list = format!("SELECT version FROM {MIGRATIONS_TABLE}");
     let rows = sqlx::raw_sql(AssertSqlSafe(list)).fetch_all(&mut *connection).await?;
     let applied = rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<i64>, _>>()?;
+    let mut missing = BTreeSet::new();
     for migration in MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)) {
         let started = Instant::now();
         sqlx::raw_sql(migration.sql.clone()).execute(&mut *connection).await?;
@@ -117,8 +120,9 @@ async fn apply_missing(session: &mut PgSession) -> Result<(), sqlx::Error> {
             .persistent(false)
             .execute(&mut *connection)
             .await?;
+        missing.insert(migration.version);
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// The driver's record of migrations, in its form.

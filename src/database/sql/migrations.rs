@@ -68,15 +68,20 @@ impl<D: Dialect> SqlAccounts<D> {
 }
 
 /// Makes the migrations that are missing, within a transaction that keeps others from doing the same. Not the migrator's own
-/// way, which locks no SQLite database.
-pub(crate) async fn apply_missing<C: Migrate>(connection: &mut C, migrator: &Migrator) -> Result<(), MigrateError> {
+/// way, which locks no SQLite database. Answers with the numbers of those that were missing.
+pub(crate) async fn apply_missing<C: Migrate>(
+    connection: &mut C,
+    migrator: &Migrator,
+) -> Result<BTreeSet<i64>, MigrateError> {
     connection.ensure_migrations_table(TABLE).await?;
     let applied = connection.list_applied_migrations(TABLE).await?;
     let applied: BTreeSet<i64> = applied.into_iter().map(|migration| migration.version).collect();
+    let mut missing = BTreeSet::new();
     for migration in migrator.iter().filter(|migration| !applied.contains(&migration.version)) {
         connection.apply(TABLE, migration).await?;
+        missing.insert(migration.version);
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// What the database has, beside what this program knows.

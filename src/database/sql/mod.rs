@@ -4,6 +4,7 @@ mod dialect;
 mod fault;
 mod journal;
 mod migrations;
+mod name_keys;
 mod purge;
 mod read;
 mod register;
@@ -15,6 +16,7 @@ mod write;
 pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, binding, session};
 pub(super) use fault::{Fault, said};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
+pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name_keys};
 pub(super) use read::{Which, which};
 
 use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, InTheWay, IsDeclared, Purged};

@@ -22,9 +22,13 @@ const CREATE: &str = "INSERT INTO accounts (id, version, name, name_key, descrip
      affiliate, any_ip, updated_at, created_at, owner_cluster, owner_namespace, owner_name, answered_trigger, \
      answered_annotation, adopter) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16)";
 
-const UPDATE: &str = "UPDATE accounts SET version = version + 1, name = $3, name_key = $4, description = $5, \
-     enabled = $6, use_refresh_token = $7, affiliate = $8, any_ip = $9, updated_at = $10, retained_at = NULL, \
-     deleted_at = NULL, deletion_confirmed = FALSE, adopter = NULL WHERE id = $1 AND version = $2 RETURNING version";
+/// A name that another account has too, since an older version took the two for different ones, is kept as it is: nothing else
+/// of the account, a revocation least of all, waits for its renaming.
+const UPDATE: &str = "UPDATE accounts SET version = version + 1, name = $3, name_key = CASE WHEN name = $3 AND EXISTS \
+     (SELECT 1 FROM accounts AS twin WHERE twin.name_key = $4 AND twin.deleted_at IS NULL AND twin.id <> $1) \
+     THEN name_key ELSE $4 END, description = $5, enabled = $6, use_refresh_token = $7, affiliate = $8, any_ip = $9, \
+     updated_at = $10, retained_at = NULL, deleted_at = NULL, deletion_confirmed = FALSE, adopter = NULL \
+     WHERE id = $1 AND version = $2 RETURNING version";
 
 const DELETE: &str = "UPDATE accounts SET version = version + 1, enabled = FALSE, updated_at = $3, deleted_at = $3, \
      deletion_confirmed = $4 WHERE id = $1 AND version = $2 RETURNING version";

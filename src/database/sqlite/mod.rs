@@ -1,7 +1,7 @@
 //! SQLite: one file, one writer at a time, readers beside it. The embedded default.
 
 use super::DatabaseError;
-use super::sql::{Dialect, Fault, Meaning, Which, apply_missing, session, which};
+use super::sql::{Dialect, Fault, Meaning, NAME_KEYS_MIGRATION, Which, apply_missing, renew_name_keys, session, which};
 use async_trait::async_trait;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
@@ -219,7 +219,9 @@ impl Dialect for Sqlite {
 
     async fn migrate(&self) -> Result<(), Fault> {
         let mut transaction = self.write().await?;
-        apply_missing(&mut *transaction, &MIGRATIONS).await?;
+        if apply_missing(&mut *transaction, &MIGRATIONS).await?.contains(&NAME_KEYS_MIGRATION) {
+            renew_name_keys(&mut transaction).await?;
+        }
         Ok(transaction.commit().await?)
     }
 

@@ -109,7 +109,10 @@ prop_compose! {
     pub fn desired()(settings in settings(), secret in layout(), rotation in rotation(), adopt: bool) -> Desired {
         let adoption = if adopt { AdoptionPolicy::IfUnowned } else { AdoptionPolicy::Never };
         let (uid, generation, management) = (Some(UID.to_owned()), Some(3), ManagementPolicy::Enforce);
-        Desired { owner: owner("acme"), uid, generation, settings, secret, rotation, adoption, management, paused: false }
+        Desired {
+            owner: owner("acme"), uid, generation, settings, names_addresses: true, secret, rotation, adoption, management,
+            paused: false,
+        }
     }
 }
 
@@ -475,6 +478,30 @@ proptest! {
         prop_assert!(after.iter().all(|row| is_as_it_was(row) || is_as_declared(row)));
         if matches!(outcome.refusal, Some(Refusal::NameTaken { .. } | Refusal::UnknownAffiliate { .. })) {
             prop_assert!(after.iter().all(is_as_it_was));
+        }
+    }
+
+    /// A resource that says nothing of addresses never makes an account usable from more of them; all the rest of it is
+    /// done, and it is said that the list was kept.
+    #[test]
+    fn a_list_that_was_left_out_stays(desired in desired(), (accounts, secrets) in world()) {
+        let mut silent = Desired { names_addresses: false, ..desired };
+        silent.settings.allowed_ips = AllowedIps::any();
+        let before = lock(&accounts.rows).clone();
+        let outcome = run(reconciler(&accounts, &secrets).reconcile(&silent, None, None));
+        for row in &*lock(&accounts.rows) {
+            let Some(was) = before.iter().find(|was| was.id == row.id) else { continue };
+            prop_assert_eq!(row.settings.any_ip, was.settings.any_ip);
+            prop_assert!(row.settings.allowed_ips.is_subset(&was.settings.allowed_ips));
+        }
+        if let Some(Refusal::AllowedIpsMissing { .. }) = outcome.refusal {
+            let account = outcome.account.unwrap();
+            prop_assert!(!account.settings.any_ip);
+            let declared = StoredSettings::from(&silent.settings);
+            let kept = StoredSettings { any_ip: false, allowed_ips: account.settings.allowed_ips.clone(), ..declared };
+            prop_assert_eq!(account.settings, kept);
+        } else if outcome.refusal.is_none() {
+            prop_assert!(outcome.account.unwrap().settings.any_ip);
         }
     }
 

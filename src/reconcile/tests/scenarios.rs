@@ -26,6 +26,7 @@ pub fn desired() -> Desired {
             roles: BTreeSet::new(),
             allowed_ips: AllowedIps::any(),
         },
+        names_addresses: true,
         secret: SecretLayout {
             at: SecretRef { namespace: "ns".to_owned(), name: "s".to_owned() },
             api_key_field: "a".to_owned(),
@@ -208,7 +209,7 @@ fn a_retained_account_is_left_as_it_is() {
 fn an_invalid_spec_names_every_wrong_field() {
     let mut resource = ApiAccount::new("acme", ApiAccountSpec::default());
     resource.spec.name = Some(" ".to_owned());
-    resource.spec.allowed_ips = vec!["10.0.0.1/8".to_owned(), "1.2.3.4".to_owned(), "1.2.3.4".to_owned()];
+    resource.spec.allowed_ips = Some(["10.0.0.1/8", "1.2.3.4", "1.2.3.4"].map(str::to_owned).to_vec());
     resource.spec.roles = vec!["Admin".to_owned()];
     resource.spec.secret.keys.api_key = "OPSADMIN_SECRET_KEY".to_owned();
     let invalid = Desired::parse(&resource, &owner("acme").cluster).unwrap_err();

@@ -2,6 +2,7 @@
 
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
+use std::fs;
 
 #[tokio::test]
 async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() {
@@ -27,9 +28,19 @@ async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() 
     assert_eq!(more.stdout.matches("created the account and its keys").count(), 1, "{more:?}");
     assert_eq!(desk.secret("a-opsadmin"), keys);
 
+    // Another database begins with another keyring, which cannot tell whose the keys in the Secrets are.
+    let other_keyring = call("apply").args(["--confirm-creation"]).run().await;
+    assert_eq!(other_keyring.stderr.matches("SecretConflict: ").count(), 3, "{other_keyring:?}");
+    assert_eq!(desk.secret("a-opsadmin"), keys);
+    fs::rename(desk.path("opsadmn.keyring"), desk.path("unused.keyring")).expect("it was made");
+    fs::rename(desk.path("opsadmn.db"), desk.path("unused.db")).expect("it was made");
+    desk.remove("d.yaml");
+    fs::remove_file(desk.path("secrets/default.d-opsadmin.yaml")).expect("it was made");
+    let call = |command: &str| call(command).args(["--keyring"]).args([desk.path("opsadmin.keyring")]);
     call("apply").args(["--confirm-creation"]).run().await.succeeded();
+    assert_eq!(desk.secret("a-opsadmin"), keys);
     let settled = call("apply").run().await.succeeded();
-    assert_eq!(settled, "4 accounts: nothing to change\n");
+    assert_eq!(settled, "3 accounts: nothing to change\n");
 }
 
 #[tokio::test]

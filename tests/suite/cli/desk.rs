@@ -83,6 +83,12 @@ impl Desk {
         read_secret(&self.path("secrets").join(format!("default.{name}.yaml")))
     }
 
+    /// What is in each Secret, by file.
+    pub fn secrets(&self) -> BTreeMap<PathBuf, BTreeMap<String, String>> {
+        let files = self.written().into_keys().filter(|path| path.starts_with(self.path("secrets")));
+        files.map(|path| (path.clone(), read_secret(&path))).collect()
+    }
+
     pub async fn sql(&self) -> SqlitePool {
         let options = SqliteConnectOptions::new().filename(self.path("opsadmin.db")).read_only(true);
         SqlitePool::connect_with(options).await.expect("the database is there")

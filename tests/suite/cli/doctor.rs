@@ -13,12 +13,12 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 
 impl Desk {
-    async fn doctor(&self, extra: &[&str]) -> Finished {
+    pub async fn doctor(&self, extra: &[&str]) -> Finished {
         let call = Opsadmin::new().args(["doctor", "--database", &self.database, "--secrets"]);
         call.args([self.path("secrets")]).args(extra).run().await
     }
 
-    async fn break_by_hand(&self, statements: &[&str]) {
+    pub async fn break_by_hand(&self, statements: &[&str]) {
         let file = SqliteConnectOptions::new().filename(self.path("opsadmin.db")).foreign_keys(false);
         let sql = SqlitePool::connect_with(file).await.expect("it is there");
         for statement in statements {

@@ -89,14 +89,14 @@ async fn the_page_has_every_field_that_planning_and_checking_prints() {
     let desired = [
         ("acme", json!({ "enabled": false, "rotation": { "trigger": "x" }, "secret": { "labels": { "a": "b" } } })),
         ("observed", json!({ "managementPolicy": "Observe", "description": "other" })),
-        ("new", json!({ "roles": ["Customer"] })),
+        ("new", json!({ "roles": ["Administrator"] })),
         ("refused", json!({ "affiliate": "Nowhere" })),
         ("adopting", json!({ "name": "stray", "adoptionPolicy": "IfUnowned" })),
     ];
     let planned = office.plan(&desired, &["--prune"]).await;
-    // Few plans revoke anything.
+    // Few plans revoke anything, and this one looks at Secrets.
     let mut printed = fields(&planned, &[]);
-    printed.insert("accounts[].actions[].keys".to_owned());
+    printed.extend(["accounts[].actions[].keys", "summary.secretsNotCompared"].map(str::to_owned));
     assert_eq!(printed, documented("plan"));
 
     let wrong = "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec:\n  roles: [Admin]\n---\n\

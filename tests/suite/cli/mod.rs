@@ -1,6 +1,7 @@
 //! The command line as a process, as a user runs it.
 
 mod adoption;
+mod advice;
 mod apply;
 mod commands;
 mod creation;

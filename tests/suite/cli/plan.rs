@@ -52,12 +52,40 @@ async fn before_there_is_anything_it_says_what_would_be_made_and_makes_nothing()
     ] {
         assert!(out.contains(expected), "{expected:?} in {out}");
     }
-    assert!(out.ends_with("4 accounts: 4 to create\n"), "{out}");
+    assert!(out.ends_with("4 accounts: 4 to create (Secrets were not compared)\n"), "{out}");
     assert!(!out.contains('\u{1b}'), "no colours in a pipe: {out}");
     desk.plan(true, &["--unknown-affiliate", "register"]).await.succeeded();
     for file in ["opsadmin.db", "opsadmin.keyring", "secrets"] {
         assert!(!desk.path(file).exists(), "{file}");
     }
+}
+
+#[tokio::test]
+async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
+    let desk = Desk::new();
+    desk.write("acme.yaml", &account("acme", "{ rotation: { overlap: 24h, trigger: one } }"));
+    desk.apply(&[]).await.succeeded();
+    let unseen = desk.plan(false, &[]).await.succeeded();
+    assert_eq!(unseen, "1 account: nothing to change (Secrets were not compared)\n");
+    assert_eq!(desk.plan(true, &[]).await.succeeded(), "1 account: nothing to change\n");
+    let summary = |finished: &Finished| value(finished)["summary"]["secretsNotCompared"].clone();
+    assert_eq!(summary(&desk.plan(false, &["-o", "json"]).await), json!(true));
+    assert_eq!(summary(&desk.plan(true, &["-o", "json"]).await), Value::Null);
+
+    // A rotation that a plan expects has its Secret in it.
+    desk.edit("acme.yaml", "trigger: one", "trigger: two");
+    let unseen = desk.plan(false, &["-o", "json"]).await;
+    let seen = desk.plan(true, &["-o", "json"]).await;
+    assert_eq!(value(&unseen)["accounts"], value(&seen)["accounts"]);
+    assert!(seen.stdout.contains("put-secret-right"), "{seen:?}");
+    desk.apply(&[]).await.succeeded();
+
+    // One that was made already may have left the Secret behind.
+    let rotate = ["rotate", "acme", "--yes", "--database", &desk.database];
+    Opsadmin::new().args(rotate).run().await.succeeded();
+    let unseen = desk.plan(false, &[]).await.succeeded();
+    assert!(unseen.contains("WARNING: its keys were rotated at ") && unseen.contains("was not looked at"), "{unseen}");
+    assert!(desk.plan(true, &[]).await.succeeded().contains("put the Secret acme-opsadmin right"));
 }
 
 #[tokio::test]
@@ -144,7 +172,9 @@ async fn an_account_that_comes_back_has_its_secret_written_also_in_a_plan_that_l
     desk.remove("b.yaml");
     desk.apply(&["--prune", "--yes"]).await.succeeded();
     desk.write("b.yaml", &account("b", "{}"));
-    let unseen = value(&desk.plan(false, &["-o", "json"]).await);
+    let mut unseen = value(&desk.plan(false, &["-o", "json"]).await);
+    let summary = unseen["summary"].as_object_mut().expect("an object");
+    assert_eq!(summary.remove("secretsNotCompared"), Some(json!(true)));
     let (planned, applied) = desk.plan_and_apply(&[]).await;
     assert_eq!((&unseen, &planned), (&planned, &applied));
     assert_eq!(planned["accounts"][1]["actions"][1], json!({ "action": "write-secret", "secret": "b-opsadmin" }));
@@ -273,7 +303,11 @@ async fn a_reader_of_the_database_can_plan_without_keyring_and_secrets() {
     let out = desk.plan(false, &["--detailed-exitcode"]).await;
     assert_eq!(out.status.code(), Some(2), "{out:?}");
     assert!(out.stdout.contains("    roles: [Customer] → [Administrator]\n"), "{}", out.stdout);
-    assert!(out.stdout.ends_with("5 accounts: 1 to create, 1 to change, 3 unchanged\n"), "{}", out.stdout);
+    assert!(
+        out.stdout.ends_with("5 accounts: 1 to create, 1 to change, 3 unchanged (Secrets were not compared)\n"),
+        "{}",
+        out.stdout
+    );
 }
 
 #[tokio::test]
@@ -299,7 +333,9 @@ async fn a_comment_for_a_pull_request_shows_one_good_and_one_bad_change() {
     assert_eq!(finished.status.code(), Some(1));
     let out = &finished.stdout;
     assert!(
-        out.starts_with("**opsadmin plan**: 5 accounts: 1 to change, 1 refused, 3 unchanged\n\n```diff\n"),
+        out.starts_with(
+            "**opsadmin plan**: 5 accounts: 1 to change, 1 refused, 3 unchanged (Secrets were not compared)\n\n```diff\n"
+        ),
         "{out}"
     );
     assert!(out.contains("\n!     NameTaken: the ApiAccount default/gone has the account name"), "{out}");

@@ -63,7 +63,7 @@ async fn what_no_manifest_declares_is_deleted_with_its_secret_and_comes_back_wit
     let planned = Opsadmin::new().args(["plan", "--prune", "--database", &desk.database, "-f"]);
     let planned = planned.args([desk.path("accounts")]).run().await.succeeded();
     let lines = "- default/a01  no manifest declares it\n    delete the account: it stops authenticating at once\n";
-    assert_eq!(planned, format!("{lines}3 accounts: 1 to delete, 2 unchanged\n"));
+    assert_eq!(planned, format!("{lines}3 accounts: 1 to delete, 2 unchanged (Secrets were not compared)\n"));
 
     let out = desk.apply(&["--prune", "--yes"]).await.succeeded();
     assert!(out.contains("default/a01: disabled the account: its resource is gone\n"), "{out}");

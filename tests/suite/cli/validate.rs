@@ -9,6 +9,19 @@ fn repository(path: &str) -> String {
 }
 
 #[tokio::test]
+async fn an_interval_below_the_least_of_the_installation_is_refused() {
+    let manifest = "apiVersion: ops-admin.com/v1\nkind: ApiAccount\nmetadata: { name: acme }\n\
+                    spec: { rotation: { interval: 9m59s, overlap: 0s } }\n";
+    let validate = || Opsadmin::new().args(["validate", "-f", "-"]).stdin(manifest);
+    let refused = validate().run().await;
+    assert_eq!(refused.status.code(), Some(1));
+    let expected = "spec.rotation.interval: must be at least 10m here (--least-rotation-interval), and this is 9m59s; write 10m or more";
+    assert!(refused.stderr.contains(expected), "{refused:?}");
+    validate().args(["--least-rotation-interval", "5m"]).run().await.succeeded();
+    validate().env("OPSADMIN_LEAST_ROTATION_INTERVAL", "1m").run().await.succeeded();
+}
+
+#[tokio::test]
 async fn every_example_is_valid() {
     let out = Opsadmin::new().args(["validate", "-f", &repository("examples")]).run().await.succeeded();
     assert!(out.ends_with(" accounts are valid\n"), "{out}");

@@ -80,7 +80,8 @@ async fn an_overlap_of_nothing_revokes_at_once() {
 
 #[tokio::test]
 async fn keys_are_rotated_on_schedule_and_old_pairs_are_revoked_on_time() {
-    let mut scene = Scene::with_controller("schedule", &[]).await;
+    let often = ["--least-rotation-interval", "1s"];
+    let mut scene = Scene::with_controller("schedule", &often).await;
     scene.create("acme", json!({ "rotation": { "interval": "3s", "overlap": "1s" } })).await;
     let first = scene.ready("acme").await;
     assert!(first.status.as_ref().is_some_and(|status| status.next_rotation.is_some()));
@@ -94,11 +95,25 @@ async fn keys_are_rotated_on_schedule_and_old_pairs_are_revoked_on_time() {
     scene.event("acme", "Revoked").await;
     // What came due while nobody was there is done on return.
     scene.stop().await;
-    scene.start(&[]);
+    scene.start(&often);
     pairs_where(&scene, "acme", "a pair made since", |pairs| pairs.first().is_some_and(|pair| pair.0 != second[0].0))
         .await;
     let data = scene.data("acme-opsadmin").await;
     assert!(data["OPSADMIN_SECRET_KEY"].starts_with("opsa_sk_"));
+}
+
+#[tokio::test]
+async fn keys_are_not_rotated_more_often_than_the_installation_allows() {
+    let scene = Scene::with_controller("least interval", &[]).await;
+    scene.create("acme", json!({ "rotation": { "interval": "1s", "overlap": "0s" } })).await;
+    let refused = scene.condition("acme", "False", "InvalidSpec").await;
+    let message = &refused.status.expect("it has a status").conditions[0].message;
+    assert!(
+        message.contains("spec.rotation.interval: must be at least 10m here") && message.contains("write 10m or more"),
+        "{message}"
+    );
+    scene.change("acme", json!({ "rotation": { "interval": "10m" } })).await;
+    scene.ready("acme").await;
 }
 
 #[tokio::test]

@@ -201,7 +201,7 @@ async fn a_list_has_one_manager_and_another_is_told_whose_it_is() {
     };
     let lists = async || {
         let spec = scene.accounts().get("acme").await.expect("it is there").spec;
-        (spec.roles, spec.allowed_ips)
+        (spec.roles, spec.allowed_ips.unwrap_or_default())
     };
     let list = |entry: &str| vec![entry.to_owned()];
     as_manager("security", &[], "Customer", "203.0.113.7").await.succeeded();

@@ -65,7 +65,8 @@ async fn defaults_are_visible_in_the_stored_object() {
     assert_eq!(
         spec,
         json!({
-            "description": "", "enabled": true, "useRefreshToken": false, "roles": [], "allowedIPs": [],
+            "description": "", "enabled": true, "useRefreshToken": false, "affiliate": "*", "roles": [],
+            "allowedIPs": ["0.0.0.0/0", "::/0"],
             "secret": { "keys": { "apiKey": "OPSADMIN_API_KEY", "secretKey": "OPSADMIN_SECRET_KEY" } },
             "adoptionPolicy": "Never", "managementPolicy": "Enforce", "deletionPolicy": "Delete",
         })

@@ -27,4 +27,5 @@ mod secrets;
 mod sweeps;
 mod unreadable;
 mod walks;
+mod widening;
 mod writes;

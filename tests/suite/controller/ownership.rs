@@ -4,8 +4,9 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
 
-use super::scene::{SOON, Scene};
+use super::scene::{SOON, Scene, texts};
 use crate::support::opsadmin::Opsadmin;
+use crate::support::process::Folder;
 use crate::support::wait::eventually;
 
 fn message(account: &ApiAccount) -> String {
@@ -22,6 +23,52 @@ async fn let_go(scene: &Scene) {
 async fn allow(scene: &Scene, arguments: &[&str]) {
     let call = Opsadmin::new().args(["allow-adoption", "--to", scene.namespace.name(), "--actor", "maria"]);
     call.args(arguments).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await.succeeded();
+}
+
+/// From `apply` to a controller and back: the one takes the other's id, and every account goes on with its keys.
+#[tokio::test]
+async fn accounts_of_apply_move_to_a_controller_and_back_with_their_keys() {
+    let mut scene = Scene::set("apply to controller").await;
+    let folder = Folder::new("moving");
+    let manifest = format!(
+        "apiVersion: ops-admin.com/v1\nkind: ApiAccount\nmetadata: {{ name: acme, namespace: {} }}\n\
+         spec: {{ roles: [Customer], deletionPolicy: Retain }}\n",
+        scene.namespace.name()
+    );
+    let (url, keyring) = (scene.database.url().to_owned(), scene.keyring.clone());
+    let apply = async |extra: &[&str]| {
+        let call = Opsadmin::new().args(["apply", "-f", "-", "--database", &url, "--keyring"]);
+        let call = call.args([&keyring]).args(["--secrets"]).args([folder.path().join("secrets")]);
+        call.args(extra).stdin(manifest.clone()).run().await.succeeded()
+    };
+    apply(&[]).await;
+    let file = folder.path().join("secrets").join(format!("{}.acme-opsadmin.yaml", scene.namespace.name()));
+    let written = std::fs::read_to_string(&file).expect("the Secret's manifest is there");
+    let written = texts(&serde_saphyr::from_str(&written).expect("it is a Secret"));
+    let sql = scene.sql().await;
+    let states = async || -> Vec<(String, bool)> {
+        sqlx::query_as("SELECT owner_cluster, enabled FROM accounts").fetch_all(&sql).await.expect("an answer")
+    };
+
+    // Under its own id, the controller is told that the account is another's, and what to do.
+    scene.start(&[]);
+    scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &manifest).await.succeeded();
+    let refused = scene.condition("acme", "False", "OwnedElsewhere").await;
+    let message = &refused.status.expect("it has a status").conditions[0].message;
+    assert!(message.contains("run the controller with the --cluster-id that `apply` had"), "{message}");
+    scene.stop().await;
+
+    scene.start(&["--cluster-id", "local"]);
+    scene.ready("acme").await;
+    assert_eq!(scene.data("acme-opsadmin").await, written);
+    assert_eq!(states().await, [("local".to_owned(), true)]);
+
+    // And back: the controller is stopped before its resources go.
+    scene.stop().await;
+    let out = apply(&["--cluster-id", "local"]).await;
+    assert_eq!(out, "1 account: nothing to change\n");
+    assert_eq!(states().await, [("local".to_owned(), true)]);
+    scene.strip_finalizers("acme").await;
 }
 
 #[tokio::test]

@@ -129,6 +129,7 @@ fn before() -> Vec<(&'static str, Value, Value)> {
     vec![
         ("same", none(), json!({ "roles": ["Customer"] })),
         ("changed", none(), json!({ "roles": ["Customer"], "allowedIPs": ["10.0.0.0/8"] })),
+        ("lost-list", none(), json!({ "allowedIPs": ["10.0.0.0/8"] })),
         ("rotated", none(), json!({ "rotation": { "trigger": "one" } })),
         ("asked", none(), plain()),
         ("asked-in-git", json!({ "ops-admin.com/rotate": "one" }), plain()),
@@ -153,7 +154,8 @@ fn after() -> Vec<(&'static str, Value, Value)> {
     let (none, plain) = (|| json!({}), || json!({ "enabled": true }));
     vec![
         ("same", none(), json!({ "roles": ["Customer"] })),
-        ("changed", none(), json!({ "roles": ["PlansAndRates"], "enabled": false })),
+        ("changed", none(), json!({ "roles": ["PlansAndRates"], "enabled": false, "allowedIPs": [] })),
+        ("lost-list", none(), json!({ "enabled": false })),
         ("rotated", none(), json!({ "rotation": { "trigger": "two", "overlap": "0s" } })),
         ("asked", none(), plain()),
         ("asked-in-git", json!({ "ops-admin.com/rotate": "two" }), plain()),
@@ -310,6 +312,7 @@ async fn what_is_planned_is_what_then_happens(test_name: &str, apply: &[&str]) {
         [
             "same unchanged",
             "changed change",
+            "lost-list refuse AllowedIPsMissing",
             "rotated rotate",
             "asked rotate",
             "asked-in-git rotate",

@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use opsadmin_operator::api::{ApiAccount, Choice, ManagementPolicy, OWNER_ANNOTATION, condition};
+use opsadmin_operator::api::{ApiAccount, Choice, MARK_ANNOTATION, ManagementPolicy, OWNER_ANNOTATION, condition};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -146,12 +146,13 @@ impl Reached {
             (false, true) => format!("{address}/128"),
             (false, false) => format!("{address}/32"),
         };
+        let addresses = spec.named_addresses().unwrap_or_default();
         let mut expected = self.account.clone();
         let declared = json!({
             "name": name, "name_key": name.to_lowercase(), "description": spec.description, "enabled": spec.enabled,
-            "use_refresh_token": spec.use_refresh_token, "affiliate": spec.affiliate,
-            "any_ip": spec.allowed_ips.is_empty(), "roles": sorted(spec.roles.clone()),
-            "cidrs": sorted(spec.allowed_ips.iter().map(cidr).collect()),
+            "use_refresh_token": spec.use_refresh_token, "affiliate": spec.named_affiliate(),
+            "any_ip": addresses.is_empty(), "roles": sorted(spec.roles.clone()),
+            "cidrs": sorted(addresses.iter().map(cidr).collect()),
         });
         expected.as_object_mut().expect("a row").extend(declared.as_object().expect("columns").clone());
         let mut wrong = Vec::new();
@@ -192,7 +193,10 @@ impl Reached {
         if rotated {
             self.account["answered_trigger"] = Value::Null;
             self.pairs = Value::Null;
-            self.secrets.values_mut().for_each(|secret| secret["data"] = Value::Null);
+            for secret in self.secrets.values_mut() {
+                secret["data"] = Value::Null;
+                secret["annotations"][MARK_ANNOTATION] = Value::Null;
+            }
         }
         self
     }

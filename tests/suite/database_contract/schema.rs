@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use futures::future::join_all;
-use opsadmin_operator::account::AccountId;
+use opsadmin_operator::account::{Account, AccountId, Settings, twins};
 use opsadmin_operator::database::{DatabaseError, open, open_existing, open_to_read};
 
 pub async fn migrating_twice_changes_nothing(fresh: Fresh) {
@@ -42,6 +42,40 @@ pub async fn many_migrate_at_once(fresh: Fresh) {
     }
     assert_eq!(fresh.count("_sqlx_migrations").await, migrations().len().to_string());
     create(&*fresh.open().await, owner("works"), settings("works")).await;
+}
+
+/// What an older version took for two names is one: it stays with one of the accounts, and the other works on.
+pub async fn names_that_look_the_same_are_one_after_migrating(fresh: Fresh) {
+    let database = fresh.open().await;
+    let made = create(&*database, owner("one"), settings("Caf\u{e9}")).await;
+    create(&*database, owner("two"), settings("other")).await;
+    create(&*database, owner("three"), settings("wide")).await;
+    for (owner_name, name, key) in [("two", "Cafe\u{301}", "cafe\u{301}"), ("three", "\u{ff37}", "\u{ff57}")] {
+        let sql = format!("UPDATE accounts SET name = '{name}', name_key = '{key}' WHERE owner_name = '{owner_name}'");
+        fresh.by_hand(&sql).await.unwrap();
+    }
+    fresh.by_hand("DELETE FROM _sqlx_migrations WHERE version = 6").await.unwrap();
+    database.migrate().await.unwrap();
+
+    let keys = fresh.column("SELECT name_key FROM accounts ORDER BY created_at, owner_name").await;
+    let mut keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["cafe\u{301}", "caf\u{e9}", "w"]);
+    let found = database.find_by_name(&name("CAFE\u{301}")).await.unwrap().unwrap();
+    assert_eq!(found.id, made.id);
+    let accounts: Vec<Account> = database.list().await.unwrap().into_iter().map(Result::unwrap).collect();
+    let told: Vec<String> = twins(&accounts).iter().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].contains(&made.id.to_string()), "{told:?}");
+
+    let twin = database.find_by_owner(&owner("two")).await.unwrap().unwrap();
+    let disabled = Settings { enabled: false, ..settings("Cafe\u{301}") };
+    database.commit(&update(&twin, &disabled)).await.unwrap();
+    let twin = database.find_by_owner(&owner("two")).await.unwrap().unwrap();
+    assert!(!twin.settings.enabled, "nothing else of it waits for its renaming");
+    database.commit(&update(&twin, &settings("renamed"))).await.unwrap();
+    assert_eq!(database.find_by_name(&name("renamed")).await.unwrap().unwrap().id, twin.id);
+    let taken = database.commit(&creation(owner("new"), settings("CAFE\u{301}"))).await.unwrap_err();
+    assert!(matches!(taken, DatabaseError::NameTaken { .. }), "{taken:?}");
 }
 
 pub async fn an_older_schema_is_named(fresh: Fresh) {

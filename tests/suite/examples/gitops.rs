@@ -134,6 +134,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NameTaken { name: name(), holder: words() },
         Refusal::AdoptionRequired { name: name(), difference: String::new(), way: Way::Policy },
         Refusal::OwnedElsewhere { name: name(), holder: words() },
+        Refusal::AllowedIpsMissing { kept: vec!["203.0.113.7/32".to_owned()] },
         Refusal::UnknownAffiliate { affiliate: AffiliateName::parse("Bright").expect("a name") },
         Refusal::SecretConflict { at: at(), holder: words() },
         Refusal::SecretRewritten { at: at(), parts: vec!["label team".to_owned()] },

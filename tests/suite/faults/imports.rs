@@ -1,4 +1,7 @@
-//! The answer to an import's one transaction is lost: what came of it is found by looking, or said not to be known.
+//! The answer to the one transaction of an import, or of a command of staff, is lost: what came of it is found by looking, or
+//! said not to be known, with the command that tells.
+
+use serde_json::json;
 
 use crate::cli::office::{Office, refused};
 use crate::support::cluster::cluster;
@@ -56,4 +59,23 @@ async fn what_cannot_be_looked_for_is_said_not_to_be_known() {
         assert!(!finished.stderr.contains("nothing was imported"), "{finished:?}");
         assert_eq!((finished.stdout.as_str(), there.is_empty()), ("", !is_done));
     }
+}
+
+#[tokio::test]
+async fn a_suspension_that_cannot_be_looked_for_is_in_the_history_that_is_named() {
+    let office = Office::postgres("suspend unknown").await;
+    office.apply(&[("acme", json!({}))]).await;
+    let proxy = Proxy::new(cluster().await.kubeconfig(), office.database.url()).await;
+    proxy.trace.meet(is_commit, [Fault::LoseAnswer]);
+    // The first one is part of the change.
+    let is_second_look =
+        |call: &Call| is_look(call) && call.what.starts_with("SELECT id, version, name") && call.number == 2;
+    proxy.trace.meet(is_second_look, [Fault::Disconnect]);
+    let suspend = ["suspend", "acme", "--reason", "ticket 4711", "--actor", "maria"];
+    let finished = Opsadmin::new().args(suspend).args(["--database", proxy.database_url()]).run().await;
+    assert!(!proxy.trace.is_waiting(), "each fault was met\n{}", listed(&proxy.trace.calls()));
+    let said = finished.stderr.split("look with `opsadmin ").nth(1).and_then(|rest| rest.split('`').next());
+    let command: Vec<&str> = said.unwrap_or_else(|| panic!("{finished:?}")).split(' ').collect();
+    let history = office.run(&command).await.succeeded();
+    assert!(history.contains("suspended") && history.contains("ticket 4711"), "{history}");
 }

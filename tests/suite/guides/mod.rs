@@ -1,5 +1,6 @@
 //! The pages for users: what they link to is there, and what can be generated is as the code says.
 
+mod advice;
 mod commands;
 mod links;
 mod pictures;

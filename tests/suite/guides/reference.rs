@@ -125,6 +125,11 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
             "another cluster declares the account, or another resource of this one does and it was to be adopted",
             "let go of it there first: [moving](lifecycle.md#moving-an-account-to-another-cluster)",
         ),
+        Reason::AllowedIPsMissing => (
+            "False",
+            "the account has a list of addresses and the resource has no `allowedIPs`, not even an empty list; the account keeps its list, and everything else is as declared",
+            "write `spec.allowedIPs` with the list, or `[]` if any address is meant: [wider access](lifecycle.md#wider-access)",
+        ),
         Reason::UnknownAffiliate => (
             "False",
             "OpsAdmin does not know the affiliate; nothing was changed",

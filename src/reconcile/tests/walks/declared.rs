@@ -51,7 +51,7 @@ impl Declared {
             || spec.description.contains('\u{7}')
             || spec.affiliate.as_deref() == Some("")
             || spec.roles == ["Nobody"]
-            || spec.allowed_ips == ["10.0.0.1/8"]
+            || spec.allowed_ips.as_deref().is_some_and(|ips| ips == ["10.0.0.1/8"])
             || spec.secret.name.as_deref() == Some("Upper")
             || spec.secret.keys.api_key == spec.secret.keys.secret_key
             || spec.secret.labels.keys().chain(spec.secret.annotations.keys()).any(reserved)
@@ -80,8 +80,8 @@ impl Declared {
             use_refresh_token: spec.use_refresh_token,
             affiliate: spec.affiliate.clone(),
             roles: spec.roles.iter().cloned().collect(),
-            any_ip: spec.allowed_ips.is_empty(),
-            allowed_ips: spec.allowed_ips.iter().map(cidr).collect(),
+            any_ip: spec.allowed_ips.iter().flatten().next().is_none(),
+            allowed_ips: spec.allowed_ips.iter().flatten().map(cidr).collect(),
         }
     }
 

@@ -64,7 +64,8 @@ impl World {
             creations: Arc::new(Unguarded),
         };
         let declared = NAMES.map(|name| {
-            let mut resource = ApiAccount::new(name, ApiAccountSpec { enabled: true, ..ApiAccountSpec::default() });
+            let spec = ApiAccountSpec { enabled: true, allowed_ips: Some(Vec::new()), ..ApiAccountSpec::default() };
+            let mut resource = ApiAccount::new(name, spec);
             resource.metadata.namespace = Some("ns".to_owned());
             resource.spec.rotation = Some(RotationSpec { interval: None, overlap: "30m".to_owned(), trigger: None });
             resource
@@ -368,7 +369,7 @@ fn make(resource: &mut ApiAccount, change: &Declare) {
         Declare::RefreshToken(required) => spec.use_refresh_token = *required,
         Declare::Affiliate(affiliate) => spec.affiliate = text(*affiliate),
         Declare::Roles(roles) => spec.roles = texts(roles),
-        Declare::AllowedIps(ips) => spec.allowed_ips = texts(ips),
+        Declare::AllowedIps(ips) => spec.allowed_ips = Some(texts(ips)),
         Declare::SecretName(name) => spec.secret.name = text(*name),
         Declare::SecretKeys(api_key, secret_key) => {
             (*api_key).clone_into(&mut spec.secret.keys.api_key);

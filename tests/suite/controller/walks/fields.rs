@@ -24,10 +24,10 @@ impl Field {
         self.path.rsplit('.').fold(value.clone(), nest)
     }
 
-    /// What takes it off a spec that had nothing of its part.
+    /// What takes it off a spec that had nothing of its part. A list of addresses goes only with an empty one.
     pub fn take_back(&self) -> Value {
         let part = self.path.split('.').next().expect("a path has a part");
-        json!({ part: null })
+        json!({ part: if part == "allowedIPs" { json!([]) } else { Value::Null } })
     }
 }
 

@@ -1,0 +1,7 @@
+-- least_version: as it is
+--
+-- Names that look the same are one name. What they are compared by is computed anew by the program, in the transaction of this
+-- migration (sql/name_keys.rs), since SQL has no way to do that which both databases share.
+
+COMMENT ON COLUMN accounts.name_key IS
+    'The name as it is compared: NFKC, without regard to case, without invisible characters, trimmed';
