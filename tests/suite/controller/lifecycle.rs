@@ -146,7 +146,7 @@ async fn a_deleted_account_no_longer_authenticates_and_comes_back_with_its_keys(
 async fn a_resource_whose_spec_is_no_longer_valid_goes_all_the_same() {
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
-    let mut scene = Scene::set_on(cluster, "no longer valid").await;
+    let mut scene = Scene::set_on(cluster.0, "no longer valid").await;
     scene.start(&[]);
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;

@@ -77,10 +77,10 @@ async fn refused_often(scene: &Scene, user: &str, resource: &str) {
 #[tokio::test]
 async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
     let cluster = Cluster::of_its_own().await;
-    let mut scene = Scene::set_on(cluster, "cluster-wide rights").await;
+    let mut scene = Scene::set_on(cluster.0, "cluster-wide rights").await;
     let user = service_account("opsadmin-system", "opsadmin-operator");
     let kubeconfig = cluster.kubeconfig_for(&user, None).expect("it has an authority");
-    apply(cluster, EVERYWHERE).await;
+    apply(&cluster, EVERYWHERE).await;
     scene.start_as(&kubeconfig, &[], &[]);
     scene.logged("opsadmin crd | kubectl apply --server-side -f -").await;
     let lists = || {
@@ -93,7 +93,7 @@ async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
 
     cluster.install_definitions().await;
     go_through_a_life(&scene).await;
-    let refused = refused(cluster, &user, &[scene.namespace.name(), "kube-system"]);
+    let refused = refused(&cluster, &user, &[scene.namespace.name(), "kube-system"]);
     assert!(refused.is_empty(), "{refused:?}");
     let log = scene.stop().await;
     assert!(log.contains("watching ApiAccounts again") && !log.contains("forbidden"), "{log}");

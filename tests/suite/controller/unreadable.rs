@@ -66,7 +66,7 @@ async fn a_policy_of_a_newer_definition_is_told_of_and_nothing_is_deleted_by_it(
     let newer = json!([{ "op": "add", "path": at, "value": "Archive" }]).to_string();
     let definition = ["patch", "crd", "apiaccounts.ops-admin.com", "--type=json", "-p", &newer];
     cluster.kubectl("", &definition).await.succeeded();
-    let mut scene = Scene::set_on(cluster, "newer definition").await;
+    let mut scene = Scene::set_on(cluster.0, "newer definition").await;
     let sql = scene.sql().await;
     scene.start(&[]);
     scene.create("acme", json!({})).await;
@@ -118,7 +118,7 @@ async fn managed_fields_that_nobody_can_read_stop_nobody() {
     // Of its own, since nobody else can list what is there.
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
-    let mut scene = Scene::set_on(cluster, "managed fields").await;
+    let mut scene = Scene::set_on(cluster.0, "managed fields").await;
     let sql = scene.sql().await;
     scene.start(&[]);
     for name in ["late", "deep", "acme"] {
@@ -160,7 +160,7 @@ async fn a_field_of_a_newer_status_stays_whatever_is_written_beside_it() {
     let newer = json!([{ "op": "add", "path": at, "value": { "type": "string" } }]).to_string();
     let definition = ["patch", "crd", "apiaccounts.ops-admin.com", "--type=json", "-p", &newer];
     cluster.kubectl("", &definition).await.succeeded();
-    let mut scene = Scene::set_on(cluster, "newer status").await;
+    let mut scene = Scene::set_on(cluster.0, "newer status").await;
     scene.start(&[]);
     scene.create("acme", json!({ "rotation": { "interval": "720h" } })).await;
     scene.ready("acme").await;

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::{documents, text};
 use crate::controller::scene::{SOON, Scene};
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, OwnCluster};
 use crate::support::process::Folder;
 use crate::support::programs::built;
 use crate::support::run::run;
@@ -38,7 +38,7 @@ async fn folder() -> &'static Path {
 
 /// A cluster with the definitions of both. It is of its own: an existing cluster may have others, which are not ours to change.
 async fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceCell<&'static Cluster> = OnceCell::const_new();
+    static CLUSTER: OnceCell<OwnCluster> = OnceCell::const_new();
     let start = async || {
         let (cluster, folder) = (Cluster::of_its_own().await, folder().await);
         let definitions = folder.join("crds").display().to_string();
@@ -49,7 +49,7 @@ async fn cluster() -> &'static Cluster {
         }
         cluster
     };
-    CLUSTER.get_or_init(start).await
+    CLUSTER.get_or_init(start).await.0
 }
 
 /// The same object with a field that nobody knows in one of its mappings; once for each of them.

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -44,6 +45,25 @@ pub struct Cluster {
     home: Arc<Folder>,
 }
 
+/// A cluster that only one test uses. Its programs end when this is dropped: even an idle one takes a share of the machine.
+pub struct OwnCluster(pub &'static Cluster);
+
+impl Deref for OwnCluster {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.0
+    }
+}
+
+impl Drop for OwnCluster {
+    fn drop(&mut self) {
+        if let Some(own) = &self.0.own {
+            own.end();
+        }
+    }
+}
+
 /// The cluster of this test binary, started by the first test that asks for it.
 ///
 /// `OPSADMIN_TEST_KUBECONFIG` names the kubeconfig of an existing one, such as kind's, to use instead; the user's
@@ -58,12 +78,12 @@ pub async fn cluster() -> &'static Cluster {
 
 impl Cluster {
     /// A cluster that only this test uses, without the project's definitions: for what concerns all namespaces or must
-    /// see them missing. It is there until the test binary ends.
-    pub async fn of_its_own() -> &'static Self {
+    /// see them missing.
+    pub async fn of_its_own() -> OwnCluster {
         match Self::start_bare(Programs::find, Site::Loopback).await {
             Ok(mut cluster) => {
                 cluster.start_controllers();
-                Box::leak(Box::new(cluster))
+                OwnCluster(Box::leak(Box::new(cluster)))
             }
             Err(problem) => panic!("no cluster of its own: {problem}"),
         }

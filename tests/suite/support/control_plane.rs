@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -74,7 +74,7 @@ pub struct ControlPlane {
     authority: Authority,
     url: String,
     audit_log: PathBuf,
-    processes: Vec<Supervised>,
+    processes: Mutex<Vec<Supervised>>,
 }
 
 impl ControlPlane {
@@ -163,14 +163,14 @@ impl ControlPlane {
             authority,
             url: format!("https://{address}:{port}"),
             audit_log,
-            processes: vec![etcd, apiserver],
+            processes: Mutex::new(vec![etcd, apiserver]),
         }
     }
 
     async fn wait_until_ready(&mut self) -> Result<(), String> {
         let kubeconfig = self.kubeconfig_for("opsadmin-suite", Some("system:masters"));
         let client = client_of(&kubeconfig).await?;
-        let processes = &mut self.processes;
+        let processes = self.processes.get_mut().expect("nothing panics with it");
         let url = &self.url;
         eventually(&format!("the API server at {url} to be ready"), READY_WITHIN, async || {
             match ask_if_ready(&client).await {
@@ -182,6 +182,11 @@ impl ControlPlane {
             }
         })
         .await
+    }
+
+    /// Ends its programs. Nobody uses it afterwards.
+    pub fn end(&self) {
+        self.processes.lock().expect("nothing panics with it").clear();
     }
 
     /// Starts the controllers. Kinds that the API server has by now are known to the garbage collector from its start,
@@ -206,7 +211,7 @@ impl ControlPlane {
                 "--kube-api-burst=1000".into(),
             ]),
         );
-        self.processes.push(controllers);
+        self.processes.get_mut().expect("nothing panics with it").push(controllers);
     }
 
     /// Writes a kubeconfig for a client that the API server knows as `user`, in `group` if one is given.
