@@ -64,6 +64,8 @@ impl Dialect for Postgres {
              ('account_journal', ARRAY['SELECT', 'INSERT']), \
              ('outgoing_sealing_keys', ARRAY['SELECT']), \
              ('database_identity', ARRAY['SELECT']), \
+             ('revoked_keys', ARRAY['SELECT', 'INSERT']), \
+             ('schema_compatibility', ARRAY['SELECT']), \
              ('_sqlx_migrations', ARRAY['SELECT'])) AS needed (name, privileges) \
          CROSS JOIN LATERAL unnest(privileges) AS privilege \
          WHERE NOT has_table_privilege(name, privilege)",

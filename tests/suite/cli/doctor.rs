@@ -30,7 +30,7 @@ impl Desk {
 
 async fn healthy() -> Desk {
     let desk = Desk::new();
-    for name in ["altered", "lost", "missing", "settings", "swapped", "unreadable"] {
+    for name in ["altered", "lost", "missing", "settings", "swapped", "twin", "unreadable"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));
     }
     desk.apply(&[]).await.succeeded();
@@ -41,7 +41,7 @@ async fn healthy() -> Desk {
 async fn a_healthy_installation_has_no_finding_and_nothing_is_changed() {
     let desk = healthy().await;
     let before = desk.written();
-    assert_eq!(desk.doctor(&[]).await.succeeded(), "6 accounts, 6 Secrets: all is well\n");
+    assert_eq!(desk.doctor(&[]).await.succeeded(), "7 accounts, 7 Secrets: all is well\n");
     assert_eq!(desk.written(), before);
 }
 
@@ -59,6 +59,7 @@ async fn one_of_each_fault_is_named_and_no_key_is_shown() {
         "DELETE FROM account_keys WHERE account_id = (SELECT id FROM accounts WHERE name = 'lost')",
         "DELETE FROM accounts WHERE name = 'lost'",
         "UPDATE accounts SET any_ip = 0 WHERE name = 'settings'",
+        "UPDATE accounts SET name = 'Swapped' WHERE name = 'twin'",
         "UPDATE accounts SET retained_at = 9223372036854775807 WHERE name = 'unreadable'",
     ])
     .await;
@@ -69,7 +70,7 @@ async fn one_of_each_fault_is_named_and_no_key_is_shown() {
     let findings = report["findings"].as_array().expect("a list");
     let checks: Vec<&str> = findings.iter().map(|finding| finding["check"].as_str().expect("a check")).collect();
     let seen: BTreeSet<&str> = checks.iter().copied().collect();
-    assert_eq!(seen, BTreeSet::from(["keyring", "rows", "sealed-keys", "secrets", "settings"]), "{report:#}");
+    assert_eq!(seen, BTreeSet::from(["keyring", "names", "rows", "sealed-keys", "secrets", "settings"]), "{report:#}");
     let problems = findings
         .iter()
         .map(|finding| format!("{} {}", finding["subject"], finding["problem"]))

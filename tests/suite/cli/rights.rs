@@ -38,6 +38,31 @@ async fn rights_to_read_are_enough_to_look_and_to_no_more() {
 }
 
 #[tokio::test]
+async fn what_the_user_of_the_database_may_not_do_is_told_by_the_doctor_until_it_is_granted() {
+    let office = Office::postgres("few rights").await;
+    office.apply(&[("acme", json!({}))]).await;
+    let user = unique("writer");
+    office.by_hand(&format!(r#"CREATE ROLE "{user}" LOGIN PASSWORD 'writes'"#)).await;
+    office.by_hand(&format!(r#"GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{user}""#)).await;
+    let (_, server) = office.database.url().rsplit_once('@').expect("somebody logs in");
+    let url = format!("postgres://{user}:writes@{server}");
+    let doctor = async || {
+        let call = Opsadmin::new().args(["doctor", "--database", &url, "--keyring"]).args([office.keyring()]);
+        call.args(["--secrets"]).args([office.secrets()]).run().await
+    };
+    let few = doctor().await;
+    assert_eq!(few.status.code(), Some(2), "{few:?}");
+    for missing in ["UPDATE accounts", "DELETE account_keys", "INSERT revoked_keys", "INSERT account_journal"] {
+        let said = format!("rights: the database: the database's user may not {missing}; grant it");
+        assert!(few.stdout.contains(&said), "{said}: {few:?}");
+    }
+    office.by_hand(&format!(r#"GRANT ALL ON ALL TABLES IN SCHEMA public TO "{user}""#)).await;
+    doctor().await.succeeded();
+    office.by_hand(&format!(r#"DROP OWNED BY "{user}""#)).await;
+    office.by_hand(&format!(r#"DROP ROLE "{user}""#)).await;
+}
+
+#[tokio::test]
 async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
