@@ -13,7 +13,7 @@ use crate::support::cluster::cluster;
 const REFUSED: &str = "has no value: give it one, or leave the field out";
 
 /// The API server's own words for it, for a field that is one of a few words.
-const UNSUPPORTED: &str = "Unsupported value: null";
+const UNSUPPORTED: &str = "Unsupported value: ";
 
 /// The fields without a default: the API server drops a null there, and what is left is as narrow as it can be, or as it was.
 const WITHOUT_DEFAULT: [&str; 7] =
