@@ -110,7 +110,7 @@ impl Waiting {
     }
 
     fn for_name(&self, resource: &Resource, name: &AccountName, wanted: Wanted) {
-        let waits_for = key(&format!("{:?}", name.as_str()));
+        let waits_for = name.comparable();
         let mut state = self.state();
         let nobody = || Named { name: name.clone(), waiting: HashMap::new() };
         let named = state.names.entry(waits_for.clone()).or_insert_with(nobody);
@@ -141,17 +141,17 @@ impl Waiting {
 
     /// Takes in which names an outcome has left to others.
     pub fn let_go(&self, outcome: &Outcome) {
-        let holder = outcome.account.as_ref().map(|account| format!("{:?}", account.settings.name));
+        let holder = outcome.account.as_ref().map(|account| comparable_name(&account.settings.name));
         let freed = outcome.done.iter().filter_map(|done| match done {
-            Done::Disabled | Done::Retained => holder.as_deref(),
+            Done::Disabled | Done::Retained => holder.clone(),
             Done::Restored { changes } | Done::Updated { changes } | Done::DriftCorrected { changes } => {
-                old_name(changes)
+                old_name(changes).map(key)
             }
             _ => None,
         });
         for name in freed {
             let mut state = self.state();
-            let named = state.names.remove(&key(name));
+            let named = state.names.remove(&name);
             let woken: Vec<_> = named.into_iter().flat_map(|named| named.waiting.into_keys()).collect();
             for resource in &woken {
                 state.waits.remove(resource);
@@ -174,7 +174,7 @@ impl Waiting {
         let mut state = self.state();
         let mut woken = Vec::new();
         for name in names {
-            let Some(group) = state.names.get(&key(&format!("{:?}", name.as_str()))) else { continue };
+            let Some(group) = state.names.get(&name.comparable()) else { continue };
             let holder = found.names.get(&name.comparable());
             let is_undeclared = holder.is_some_and(|holder| !holder.is_declared);
             let gets_on = |wanted: &Wanted| {

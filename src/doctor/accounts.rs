@@ -1,9 +1,8 @@
 //! What is wrong in the account database alone.
 
 use super::{Check, Finding, named};
-use crate::account::{Account, AllowedIp, Life, Role, comparable_name};
+use crate::account::{Account, AllowedIp, Life, Role, Twin, twins};
 use crate::database::Keyring;
-use std::collections::BTreeMap;
 
 /// Checks rows, sealed keys, names and settings.
 pub(super) fn check(accounts: &[Result<Account, String>], keyring: &Keyring) -> Vec<Finding> {
@@ -21,7 +20,7 @@ pub(super) fn check(accounts: &[Result<Account, String>], keyring: &Keyring) -> 
             }
         }
     }
-    findings.extend(twins(accounts.iter().flatten()));
+    findings.extend(same_names(accounts.iter().flatten()));
     findings
 }
 
@@ -37,16 +36,15 @@ fn sealed_keys(account: &Account, keyring: &Keyring) -> Vec<Finding> {
     failed.collect()
 }
 
-/// Accounts that keep their names from others, by what their names count as.
-fn twins<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<Finding> {
-    let mut by_name: BTreeMap<String, Vec<&Account>> = BTreeMap::new();
-    for account in accounts.filter(|account| !matches!(account.life, Life::Deleted { .. })) {
-        by_name.entry(comparable_name(&account.settings.name)).or_default().push(account);
-    }
-    let twins = by_name.values().filter(|accounts| accounts.len() > 1);
-    let found = twins.map(|accounts| {
-        let names: Vec<String> = accounts.iter().map(|account| named(account)).collect();
-        Check::Names.found(names.join(" and "), "their names count as one name", "rename all but one of them")
+/// Accounts that keep their names from others.
+fn same_names<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<Finding> {
+    let found = twins(accounts).into_iter().map(|Twin { first, other }| {
+        let [first, other] = [first, other].map(|(name, id)| format!("account {name:?} ({id})"));
+        Check::Names.found(
+            format!("{first} and {other}"),
+            "their names count as one name",
+            "rename all but one of them",
+        )
     });
     found.collect()
 }
