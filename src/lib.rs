@@ -21,6 +21,7 @@ pub mod cli;
 pub mod controller;
 pub mod database;
 pub mod doctor;
+mod kube_error;
 pub mod manifests;
 pub mod reconcile;
 pub mod secrets;

@@ -7,15 +7,15 @@
 
 mod choice;
 mod definition;
+mod lenient;
 mod reading;
 mod schema;
-mod shown;
 mod spec;
 mod status;
 
 pub use choice::Choice;
 pub use definition::definition;
-pub use shown::Shown;
+pub use lenient::Lenient;
 pub use spec::{
     AdoptionPolicy, ApiAccount, ApiAccountSpec, DeletionPolicy, ManagementPolicy, RotationSpec, SecretKeysSpec,
     SecretSpec,

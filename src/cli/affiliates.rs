@@ -1,11 +1,11 @@
 //! `opsadmin affiliates`: the sales partners that OpsAdmin knows.
 
 use super::database::DatabaseArgs;
+use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::surroundings::Machine;
 use super::text::plain;
 use crate::account::AffiliateName;
-use crate::reconcile::Surroundings;
+use crate::reconcile::Environment;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -82,7 +82,7 @@ impl List {
 impl Add {
     async fn run(&self, output: &mut Output) -> Result<()> {
         let database = self.database.open_existing().await?;
-        let added = database.register_affiliate(&self.name, Machine.now()).await;
+        let added = database.register_affiliate(&self.name, SystemEnvironment.now()).await;
         database.close().await;
         let added = added?;
         let name = plain(self.name.as_str());

@@ -2,17 +2,17 @@
 
 use super::account::by_name_or_id;
 use super::actor::ActorArgs;
+use super::change_account::change_account;
 use super::cluster::ClusterArgs;
 use super::database::DatabaseArgs;
+use super::environment::SystemEnvironment;
 use super::manifests::{count, namespace};
 use super::output::{Format, FormatArgs, Output};
-use super::step_in::step_in;
-use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Adopter, ClusterId, Life, Unassigned};
 use crate::database::{AccountRegister, Action};
-use crate::reconcile::{Surroundings, is_dns_subdomain};
+use crate::reconcile::{Environment, is_dns_subdomain};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -86,7 +86,8 @@ impl AllowAdoption {
         database.close().await;
         let allowed = allowed?;
         if self.format.format != Format::Text {
-            let accounts: Vec<_> = allowed.iter().map(|account| AccountView::of(account, Machine.now())).collect();
+            let accounts: Vec<_> =
+                allowed.iter().map(|account| AccountView::of(account, SystemEnvironment.now())).collect();
             output.value(self.format.format, &json!({ "accounts": accounts }))?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -125,7 +126,7 @@ impl AllowAdoption {
                 let action = Action::AllowAdoption { expected: account.version, adopter: adopter.clone() };
                 Ok((account.adopter != adopter).then_some(action))
             };
-            allowed.push(step_in(database, account, actor, decide).await?.account);
+            allowed.push(change_account(database, account, actor, decide).await?.account);
         }
         Ok(allowed)
     }

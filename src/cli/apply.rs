@@ -6,17 +6,17 @@ use super::applied::{Applied, Stop};
 use super::confirm::ConfirmArgs;
 use super::creation::{CreationArgs, Folder};
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
+use super::environment::SystemEnvironment;
 use super::known::{BATCH, Known};
 use super::manifests::{ManifestArgs, count};
 use super::output::{Format, Output};
 use super::prune::PruneArgs;
 use super::report::AccountReport;
 use super::retention::RetentionArgs;
-use super::surroundings::Machine;
 use crate::account::{ClusterId, Owner};
 use crate::database::{AccountDatabase, AccountRegister, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
-use crate::reconcile::{AsRead, Outcome, Reconciler, Refusal, Surroundings, Turn, Turns};
+use crate::reconcile::{AlwaysCurrent, ApplyOrder, Batch, Environment, Outcome, Reconciler, Refusal};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
@@ -104,23 +104,23 @@ impl Apply {
         cluster: &ClusterId,
         output: &mut Output,
     ) -> Result<ExitCode> {
-        let began = Machine.now();
+        let began = SystemEnvironment.now();
         let (reconciler, folder) = self.reconciler(manifests, Arc::clone(database)).await?;
-        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, Some(&folder)).await?;
+        let doomed = self.prune.prune_set(manifests, database.as_ref(), cluster, Some(&folder)).await?;
         doomed.confirm(&self.confirm, output)?;
         let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-        let mut turns = Turns::new(manifests, BATCH);
+        let mut turns = ApplyOrder::new(manifests, BATCH);
         let mut in_vain = 0;
         while let Some(turn) = turns.next() {
-            let Turn::Declared(batch) = turn else {
+            let Batch::Declared(batch) = turn else {
                 for owner in doomed.owners() {
                     if futures::poll!(interrupted.as_mut()).is_ready() {
                         return applied.stop(Stop::Interrupted, output);
                     }
                     let outcome = doomed.prune(owner, &reconciler).await;
                     in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
-                    turns.hear(&outcome);
+                    turns.pruned(&outcome);
                     applied.push(&outcome, &AccountReport::undeclared(owner, &outcome), output)?;
                     if in_vain == IN_VAIN {
                         return applied.stop(Stop::Away, output);
@@ -140,7 +140,7 @@ impl Apply {
                 let known = known.take(&manifest.desired.owner);
                 let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
                 in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
-                if turns.decides(manifest, &outcome) {
+                if turns.is_final(manifest, &outcome) {
                     applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
                 }
                 if in_vain == IN_VAIN {
@@ -168,7 +168,7 @@ impl Apply {
         let Ok(before) = began.checked_sub(self.retention.deleted_account_retention) else {
             return;
         };
-        match database.purge(cluster, is_declared, before, Machine.now()).await {
+        match database.purge(cluster, is_declared, before, SystemEnvironment.now()).await {
             Ok(Purged { accounts, refused }) => {
                 if accounts > 0 {
                     output.complain(format!(
@@ -225,8 +225,8 @@ impl Apply {
             unknown_affiliate: self.unknown_affiliate.into(),
             unassigned: self.unassigned_accounts.into(),
             actor: "apply".to_owned(),
-            surroundings: Arc::new(Machine),
-            declarations: Arc::new(AsRead),
+            environment: Arc::new(SystemEnvironment),
+            declarations: Arc::new(AlwaysCurrent),
         };
         Ok((reconciler, folder))
     }

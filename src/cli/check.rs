@@ -2,11 +2,11 @@
 
 use super::account::AccountArgs;
 use super::database::DatabaseArgs;
+use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::surroundings::Machine;
 use super::text::plain;
 use crate::account::{Access, Account, AffiliateName, EndpointGroup, Plans, Reach, Role, Use, Verdict, access};
-use crate::reconcile::Surroundings;
+use crate::reconcile::Environment;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -80,7 +80,7 @@ impl Check {
         database.close().await;
         let account = account?;
         let asked = self.asked();
-        let access = access(&account, &asked, Machine.now());
+        let access = access(&account, &asked, SystemEnvironment.now());
         match self.format.format {
             Format::Text => print(&account, &access, output)?,
             format => output.value(format, &self.value(&account, &access))?,

@@ -5,7 +5,7 @@ mod no_proxy;
 mod proxy;
 
 use crate::account::ClusterId;
-use crate::secrets::said::{reason, with_causes};
+use crate::kube_error::{reason, with_causes};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};

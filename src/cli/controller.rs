@@ -3,9 +3,9 @@
 use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
+use super::environment::SystemEnvironment;
 use super::manifests::namespace;
 use super::retention::{LeastIntervalArgs, RetentionArgs, at_least_a_second};
-use super::surroundings::Machine;
 use crate::controller::{Settings, run};
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{self, Listen, Telemetry};
@@ -148,7 +148,7 @@ impl Controller {
             deletion_brake: self.deletion_brake,
             creation_brake: self.creation_brake,
             least_interval: self.least_interval.period(),
-            surroundings: Arc::new(Machine),
+            environment: Arc::new(SystemEnvironment),
             telemetry,
         })
     }

@@ -1,9 +1,9 @@
 //! The account database and its keyring, as the command line names them.
 
+use super::environment::SystemEnvironment;
 use super::output::Output;
-use super::surroundings::Machine;
 use crate::database::{self, AccountDatabase, AccountRegister, Address, Keyring, KeyringError, UnknownAffiliate};
-use crate::reconcile::Surroundings;
+use crate::reconcile::Environment;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::os::unix::fs::PermissionsExt;
@@ -234,7 +234,7 @@ pub fn new_keyring() -> Result<Keyring> {
 /// A new key for a keyring.
 pub fn new_key() -> Result<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
-    Machine.fill(key.as_mut_slice())?;
+    SystemEnvironment.fill(key.as_mut_slice())?;
     Ok(key)
 }
 

@@ -2,12 +2,12 @@
 
 use super::account::{NamedBy, readable};
 use super::database::{DatabaseArgs, KeyringArgs};
+use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::surroundings::Machine;
 use super::view::AccountView;
 use crate::account::{Account, Life};
 use crate::database::AccountRegister;
-use crate::reconcile::Surroundings;
+use crate::reconcile::Environment;
 use anstyle::Style;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -93,7 +93,7 @@ impl Get {
 
     async fn one(&self, name: &str, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         let account = self.by.find(database, name).await?;
-        let mut view = AccountView::of(&account, Machine.now());
+        let mut view = AccountView::of(&account, SystemEnvironment.now());
         if self.show_secret {
             view = view.with_secret_keys(self.secret_keys(&account, database).await?);
         }
@@ -139,7 +139,7 @@ impl Get {
         let (mut accounts, is_whole) = readable(database.list().await?, output);
         accounts.retain(is_listed);
         accounts.sort_by(|a, b| (&a.settings.name, a.id).cmp(&(&b.settings.name, b.id)));
-        let now = Machine.now();
+        let now = SystemEnvironment.now();
         let views: Vec<AccountView> = accounts.iter().map(|account| AccountView::of(account, now)).collect();
         if self.format.format != Format::Text {
             output.value(self.format.format, &json!({ "accounts": views }))?;

@@ -5,6 +5,7 @@ use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::creation::{CreationArgs, Folder};
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_key};
+use super::environment::SystemEnvironment;
 use super::known::{BATCH, Known};
 use super::manifests::{DEFAULT_NAMESPACE, ManifestArgs};
 use super::on_cluster::{Asked, Look, OnCluster};
@@ -13,13 +14,14 @@ use super::planned::{PlanFormat, Planned};
 use super::progress::Progress;
 use super::prune::PruneArgs;
 use super::report::{AccountReport, Summary};
-use super::surroundings::Machine;
 use crate::account::{Account, ClusterId, KeyPair, Mark};
-use crate::database::{AccountDatabase, Keyring, Rehearsal};
+use crate::database::{AccountDatabase, DryRunDatabase, Keyring};
 use crate::manifests::Manifest;
-use crate::reconcile::Surroundings as _;
-use crate::reconcile::{AsRead, CreationGuard, Desired, Reconciler, Turn, Turns, Unguarded, deletions_count_since};
-use crate::secrets::{self, HandedOut, SecretManifest, SecretStore, directory::Directory};
+use crate::reconcile::Environment as _;
+use crate::reconcile::{
+    AlwaysCurrent, ApplyOrder, Batch, CreationGuard, Desired, Reconciler, Unguarded, deletions_count_since,
+};
+use crate::secrets::{self, IssuedKeys, SecretManifest, SecretStore, directory::Directory};
 use anyhow::Result;
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
@@ -35,8 +37,8 @@ const CHANGES: u8 = 2;
 /// are planned for.
 fn as_written(desired: &Desired, account: &Account) -> Option<Box<Secret>> {
     let key = account.active_key()?;
-    let keys = HandedOut { pair: KeyPair::without_secret(key.id, key.api_key.clone()), mark: Mark::unknown() };
-    Some(Box::new(SecretManifest::new(&desired.secret, desired.belonging(), &keys).to_secret()))
+    let keys = IssuedKeys { pair: KeyPair::without_secret(key.id, key.api_key.clone()), mark: Mark::unknown() };
+    Some(Box::new(SecretManifest::new(&desired.secret, desired.identity(), &keys).to_secret()))
 }
 
 /// What to say of an account that was given new keys not long ago, where nobody looks whether they were handed out.
@@ -153,13 +155,13 @@ impl Plan {
         client: Option<Client>,
         output: &mut Output,
     ) -> Result<Summary> {
-        let (database, keyring) = self.rehearsal(database).await?;
+        let (database, keyring) = self.dry_run(database).await?;
         let database = Arc::new(database);
         let folder = self.secrets.as_deref().map(Directory::open_to_read).transpose()?.map(Arc::new);
-        let doomed = self.prune.doomed(manifests, database.as_ref(), cluster, folder.as_deref()).await?;
+        let doomed = self.prune.prune_set(manifests, database.as_ref(), cluster, folder.as_deref()).await?;
         let on_cluster = match client {
             Some(client) => {
-                let since = deletions_count_since(Machine.now());
+                let since = deletions_count_since(SystemEnvironment.now());
                 let lately = if self.prune.prune { Some(database.deletions(cluster, since).await?) } else { None };
                 let brake = self.prune.deletion_brake;
                 let asked = Asked { client, cluster, secrets: self.look(), brake, lately };
@@ -175,8 +177,8 @@ impl Plan {
         };
         let secrets = Arc::new(match (&on_cluster, folder) {
             (Some(on_cluster), _) => on_cluster.secrets(),
-            (None, Some(folder)) => secrets::Rehearsal::new(folder),
-            (None, None) => secrets::Rehearsal::unseen(),
+            (None, Some(folder)) => secrets::DryRunSecrets::new(folder),
+            (None, None) => secrets::DryRunSecrets::unseen(),
         });
         let unassigned = if on_cluster.is_some() { OnUnassigned::Refuse } else { OnUnassigned::Adopt };
         let reconciler = Reconciler {
@@ -186,21 +188,21 @@ impl Plan {
             unknown_affiliate: self.unknown_affiliate.into(),
             unassigned: self.unassigned_accounts.unwrap_or(unassigned).into(),
             actor: "plan".to_owned(),
-            surroundings: Arc::new(Machine),
-            declarations: Arc::new(AsRead),
+            environment: Arc::new(SystemEnvironment),
+            declarations: Arc::new(AlwaysCurrent),
             creations,
         };
         let mut planned = Planned::new(self.output, self.looks_at_secrets());
         let mut progress = Progress::new(manifests.len(), "accounts planned");
-        let mut turns = Turns::new(manifests, BATCH);
+        let mut turns = ApplyOrder::new(manifests, BATCH);
         while let Some(turn) = turns.next() {
-            let Turn::Declared(batch) = turn else {
+            let Batch::Declared(batch) = turn else {
                 for owner in doomed.owners() {
                     let outcome = match &on_cluster {
                         Some(on_cluster) => on_cluster.prune(owner, &reconciler).await,
                         None => doomed.prune(owner, &reconciler).await,
                     };
-                    turns.hear(&outcome);
+                    turns.pruned(&outcome);
                     planned.push(&AccountReport::undeclared(owner, &outcome), &mut progress, output)?;
                 }
                 continue;
@@ -225,7 +227,7 @@ impl Plan {
                     Some(on_cluster) => on_cluster.reconcile(manifest, known, &reconciler).await,
                     None => reconciler.reconcile(&manifest.desired, None, known).await,
                 };
-                if turns.decides(manifest, &outcome) {
+                if turns.is_final(manifest, &outcome) {
                     let mut report = AccountReport::declared(manifest, &outcome);
                     report.warnings.extend(rotated);
                     planned.push(&report, &mut progress, output)?;
@@ -233,8 +235,8 @@ impl Plan {
                 }
             }
             // Each is declared once, so nobody asks for these again but those to whom nothing was done.
-            database.settle();
-            secrets.settle();
+            database.compact();
+            secrets.forget_contents();
         }
         drop(progress);
         planned.finish(output)
@@ -255,15 +257,15 @@ impl Plan {
     }
 
     /// The database, read only, and the keyring that opens what it gives out.
-    async fn rehearsal(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(Rehearsal, Keyring)> {
+    async fn dry_run(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(DryRunDatabase, Keyring)> {
         let reads_contents = self.secrets.is_some() || (self.on_cluster && self.look() == Look::Contents);
         let keyring =
             if reads_contents { self.keyring.load_to_read(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
             let keyring = Keyring::stand_in(new_key()?);
-            return Ok((Rehearsal::without_keys(database, keyring.clone()), keyring));
+            return Ok((DryRunDatabase::without_keys(database, keyring.clone()), keyring));
         };
-        let database = Rehearsal::new(database);
+        let database = DryRunDatabase::new(database);
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok((database, keyring))
     }

@@ -6,8 +6,8 @@ use super::output::Output;
 use crate::account::{Account, ClusterId, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
-use crate::reconcile::{DeletionPolicy, Going, Outcome, Reconciler, Refusal, deletion_limit};
-use crate::secrets::{Belonging, directory::Directory};
+use crate::reconcile::{Deletion, DeletionPolicy, Outcome, Reconciler, Refusal, deletion_limit};
+use crate::secrets::{ResourceIdentity, directory::Directory};
 use anyhow::Result;
 use clap::Args;
 use std::collections::{BTreeSet, HashSet};
@@ -26,7 +26,7 @@ pub struct PruneArgs {
 }
 
 /// What is to be pruned.
-pub struct Doomed {
+pub struct PruneSet {
     owners: Vec<Owner>,
     /// Those whose accounts are deleted already, but not their Secrets: an earlier run came only so far.
     half_gone: BTreeSet<Owner>,
@@ -37,15 +37,15 @@ pub struct Doomed {
 impl PruneArgs {
     /// The accounts that no manifest declares, also those of which only Secrets are left in the folder; none without
     /// `--prune`.
-    pub async fn doomed(
+    pub async fn prune_set(
         &self,
         manifests: &[Manifest],
         database: &dyn AccountDatabase,
         cluster: &ClusterId,
         folder: Option<&Directory>,
-    ) -> Result<Doomed> {
+    ) -> Result<PruneSet> {
         if !self.prune {
-            return Ok(Doomed { owners: Vec::new(), half_gone: BTreeSet::new(), limit: None });
+            return Ok(PruneSet { owners: Vec::new(), half_gone: BTreeSet::new(), limit: None });
         }
         let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
         let live = database.live(cluster).await?;
@@ -62,7 +62,7 @@ impl PruneArgs {
                 half_gone.insert(owner);
             }
         }
-        Ok(Doomed { owners, half_gone, limit })
+        Ok(PruneSet { owners, half_gone, limit })
     }
 }
 
@@ -74,7 +74,7 @@ fn is_deleted(found: Result<Option<Account>, DatabaseError>) -> Result<bool, Dat
     }
 }
 
-impl Doomed {
+impl PruneSet {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.owners.len() + self.half_gone.len()
@@ -99,8 +99,8 @@ impl Doomed {
                 Outcome::refused(Refusal::PruningHeld { accounts, limit })
             }
             _ => {
-                let belonging = Belonging { owner: owner.clone(), uid: None };
-                reconciler.release(Going::of(&belonging), DeletionPolicy::Delete).await
+                let identity = ResourceIdentity { owner: owner.clone(), uid: None };
+                reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete).await
             }
         }
     }

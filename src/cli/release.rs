@@ -5,7 +5,7 @@ use super::confirm::ConfirmArgs;
 use super::manifests::{count, namespace};
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
-use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Shown, condition};
+use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient, condition};
 use crate::reconcile;
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -110,7 +110,7 @@ impl Release {
     }
 
     async fn held(&self, client: &Client) -> Result<Vec<Held>> {
-        let accounts: Api<Shown<ApiAccount>> = match &self.namespace {
+        let accounts: Api<Lenient<ApiAccount>> = match &self.namespace {
             _ if self.all_namespaces => Api::all(client.clone()),
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::default_namespaced(client.clone()),
@@ -120,7 +120,7 @@ impl Release {
         let accounts = listed.map_err(|error| anyhow!("cannot list the ApiAccounts: {}", in_words(&error, rights)))?;
         let is_asked_for = |held: &Held| self.only.is_none_or(|only| only == held.kind);
         let mut held: Vec<Held> =
-            accounts.iter().filter_map(|Shown(account)| Held::of(account)).filter(is_asked_for).collect();
+            accounts.iter().filter_map(|Lenient(account)| Held::of(account)).filter(is_asked_for).collect();
         held.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(held)
     }

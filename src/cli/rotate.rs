@@ -3,17 +3,17 @@
 use super::LOCAL_CLUSTER;
 use super::account::{AccountArgs, OnCluster};
 use super::actor::ActorArgs;
+use super::change_account::change_account;
 use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs};
+use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::step_in::step_in;
-use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, Succession, succession};
 use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition, default_secret_name};
 use crate::database::{AccountRegister, Action, Keyring};
-use crate::reconcile::{Surroundings, is_paused, new_key};
+use crate::reconcile::{Environment, is_paused, new_key};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -95,7 +95,7 @@ impl Rotate {
         let told = match self.format.format {
             Format::Text => print(&account, &rotated, waiting.as_ref(), output),
             format => {
-                let account = AccountView::of(&account, Machine.now());
+                let account = AccountView::of(&account, SystemEnvironment.now());
                 output.value(format, &json!({ "account": account, "rotated": rotated, "waiting": waiting }))
             }
         };
@@ -120,7 +120,8 @@ impl Rotate {
                 held.unwrap_or_default()
             ))?;
         }
-        let stepped_in = step_in(database, account, actor, |account| self.decide(account, &keyring).map(Some)).await?;
+        let stepped_in =
+            change_account(database, account, actor, |account| self.decide(account, &keyring).map(Some)).await?;
         let Some(Action::Rotate { key, old_expires, revoke, .. }) = stepped_in.done else {
             bail!("nothing was done to the account {}", stepped_in.account.id);
         };
@@ -131,10 +132,10 @@ impl Rotate {
 
     fn decide(&self, account: &Account, keyring: &Keyring) -> Result<Action> {
         refuse_what_has_no_successor(account)?;
-        let Succession { old_expires, revoke } = succession(account, self.overlap, Machine.now());
+        let Succession { old_expires, revoke } = succession(account, self.overlap, SystemEnvironment.now());
         Ok(Action::Rotate {
             expected: account.version,
-            key: new_key(account.id, keyring, &Machine)?,
+            key: new_key(account.id, keyring, &SystemEnvironment)?,
             old_expires,
             revoke,
             // What its resource asks for is answered by whoever reads the resource.

@@ -2,15 +2,15 @@
 
 use super::account::AccountArgs;
 use super::actor::ActorArgs;
+use super::change_account::{ManualChange, change_account};
 use super::database::DatabaseArgs;
+use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::step_in::{SteppedIn, step_in};
-use super::surroundings::Machine;
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Life, SuspensionReason};
 use crate::database::Action;
-use crate::reconcile::Surroundings;
+use crate::reconcile::Environment;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -68,7 +68,7 @@ impl Suspend {
             let action = Action::Suspend { expected: account.version, reason: self.reason.clone() };
             (!is_so).then_some(action)
         };
-        let SteppedIn { account, done, .. } = self.target.step_in(decide).await?;
+        let ManualChange { account, done, .. } = self.target.step_in(decide).await?;
         let name = plain(&account.settings.name);
         let said = match &account.suspension {
             Some(found) if done.is_none() => {
@@ -89,7 +89,7 @@ impl Resume {
             let action = Action::Resume { expected: account.version };
             account.suspension.is_some().then_some(action)
         };
-        let SteppedIn { account, done, .. } = self.target.step_in(decide).await?;
+        let ManualChange { account, done, .. } = self.target.step_in(decide).await?;
         let name = plain(&account.settings.name);
         let still = match (account.life, account.settings.enabled) {
             (Life::Deleted { .. }, _) => "; it is deleted, and does not authenticate",
@@ -105,12 +105,12 @@ impl Resume {
 }
 
 impl Target {
-    async fn step_in(&self, decide: impl Fn(&Account) -> Option<Action>) -> Result<SteppedIn> {
+    async fn step_in(&self, decide: impl Fn(&Account) -> Option<Action>) -> Result<ManualChange> {
         let actor = self.actor.in_journal()?;
         let database = self.database.open_existing().await?;
         let stepped_in = async {
             let account = self.account.find(database.as_ref()).await?;
-            step_in(database.as_ref(), account, &actor, |account| Ok(decide(account))).await
+            change_account(database.as_ref(), account, &actor, |account| Ok(decide(account))).await
         }
         .await;
         database.close().await;
@@ -121,7 +121,7 @@ impl Target {
         match self.format.format {
             Format::Text => output.line(said)?,
             format => {
-                let account = AccountView::of(account, Machine.now());
+                let account = AccountView::of(account, SystemEnvironment.now());
                 output.value(format, &json!({ "account": account, "changed": changed }))?;
             }
         }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a count may be used again. It misses what others have deleted since.
-const COUNT_SERVES: Duration = Duration::from_secs(5);
+const COUNT_VALID_FOR: Duration = Duration::from_secs(5);
 
 /// The longest that somebody whose window is over is counted still.
 const CLEAR_EVERY: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ pub(super) struct Brake {
 #[derive(Default)]
 struct State {
     /// Whom this controller has let go and when, each until the window is over.
-    let_go: HashMap<Resource, Instant>,
+    allowed: HashMap<Resource, Instant>,
     /// Those of them whom the last count may have missed, each with when its account was found to be deleted.
-    open: HashMap<Resource, Option<Instant>>,
+    uncounted: HashMap<Resource, Option<Instant>>,
     /// When those whose window is over were last forgotten.
     cleared: Option<Instant>,
     counted: Option<Counted>,
@@ -53,7 +53,7 @@ pub(super) struct Counted {
 
 /// Why an account is to lose its access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum Cause {
     /// Its resource is being deleted.
     Deletion {
         /// What the resource's own status says, so that a restart lets nothing go.
@@ -65,15 +65,15 @@ pub(super) enum End {
 
 /// Whether an account may lose its access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     /// Now.
-    LetGo,
+    Allowed,
     /// Not until somebody confirms it, or the orphan's resource is back.
     Held,
     /// That depends on a count, which was not given.
-    Depends,
+    NeedsCount,
     /// That depends on deletions that are under way: ask again.
-    Later,
+    AskAgain,
 }
 
 impl Brake {
@@ -83,39 +83,39 @@ impl Brake {
     }
 
     /// Whether an account may lose its access now. Without a new count, the last one decides as far as it can.
-    pub fn let_go(&self, who: &Resource, end: End, counted: Option<Counted>, now: Instant) -> Verdict {
+    pub fn decide(&self, who: &Resource, end: Cause, counted: Option<Counted>, now: Instant) -> Decision {
         if deletion_limit(0, self.percent).is_none() {
-            return Verdict::LetGo;
+            return Decision::Allowed;
         }
         let mut state = self.state();
         state.clear(now);
-        if state.let_go.contains_key(who) {
-            return Verdict::LetGo;
+        if state.allowed.contains_key(who) {
+            return Decision::Allowed;
         }
         let verdict = if state.holds(who, end) || !state.held.is_empty() {
-            Verdict::Held
+            Decision::Held
         } else {
-            state.judge(self.percent, counted, now)
+            state.decide_by_count(self.percent, counted, now)
         };
         match (verdict, end) {
-            (Verdict::LetGo, _) => {
-                state.let_go.insert(who.clone(), now);
-                state.open.insert(who.clone(), None);
+            (Decision::Allowed, _) => {
+                state.allowed.insert(who.clone(), now);
+                state.uncounted.insert(who.clone(), None);
             }
-            (Verdict::Held, End::Deletion { .. }) => {
+            (Decision::Held, Cause::Deletion { .. }) => {
                 state.held.insert(who.clone());
             }
-            (Verdict::Held, End::Orphan) => {
+            (Decision::Held, Cause::Orphan) => {
                 state.held_orphans.insert(who.clone());
             }
-            (Verdict::Depends | Verdict::Later, _) => {}
+            (Decision::NeedsCount | Decision::AskAgain, _) => {}
         }
         verdict
     }
 
     /// The account of one that was let go is deleted now.
     pub fn deleted(&self, who: &Resource, now: Instant) {
-        if let Some(done) = self.state().open.get_mut(who) {
+        if let Some(done) = self.state().uncounted.get_mut(who) {
             done.get_or_insert(now);
         }
     }
@@ -131,14 +131,14 @@ impl Brake {
     }
 
     /// The resource is gone. A deletion that is held still was let go by nobody: it is that of an orphan.
-    pub fn vanished(&self, who: &Resource) {
+    pub fn resource_gone(&self, who: &Resource) {
         let State { held, held_orphans, .. } = &mut *self.state();
         held_orphans.extend(held.take(who));
     }
 
     /// Forgets whom it holds of those that are no longer there to be held, as [`Self::vanished`] does for what no watch has
     /// shown.
-    pub fn keep(&self, is_going: impl Fn(&Resource) -> bool, is_orphan: impl Fn(&Resource) -> bool) {
+    pub fn retain(&self, is_going: impl Fn(&Resource) -> bool, is_orphan: impl Fn(&Resource) -> bool) {
         let State { held, held_orphans, .. } = &mut *self.state();
         held_orphans.extend(held.iter().cloned());
         held.retain(&is_going);
@@ -163,54 +163,55 @@ impl State {
             return;
         }
         self.cleared = Some(now);
-        self.let_go.retain(|_, at| now.duration_since(*at) < WINDOW);
-        let let_go = &self.let_go;
-        self.open.retain(|who, _| let_go.contains_key(who));
+        self.allowed.retain(|_, at| now.duration_since(*at) < WINDOW);
+        let let_go = &self.allowed;
+        self.uncounted.retain(|who, _| let_go.contains_key(who));
     }
 
-    fn holds(&self, who: &Resource, end: End) -> bool {
+    fn holds(&self, who: &Resource, end: Cause) -> bool {
         match end {
-            End::Deletion { was_held } => was_held,
-            End::Orphan => self.held_orphans.contains(who),
+            Cause::Deletion { was_held } => was_held,
+            Cause::Orphan => self.held_orphans.contains(who),
         }
     }
 
     /// Whether one more may go.
-    fn judge(&mut self, percent: u8, new: Option<Counted>, now: Instant) -> Verdict {
+    fn decide_by_count(&mut self, percent: u8, new: Option<Counted>, now: Instant) -> Decision {
         let is_new = new.is_some();
         if let Some(new) = new
             && self.counted.is_none_or(|last| last.asked <= new.asked)
         {
-            self.open.retain(|_, done| done.is_none_or(|done| done >= new.asked));
+            self.uncounted.retain(|_, done| done.is_none_or(|done| done >= new.asked));
             self.counted = Some(new);
         }
-        let Some(counted) = self.counted.filter(|last| is_new || now.duration_since(last.asked) < COUNT_SERVES) else {
-            return Verdict::Depends;
+        let Some(counted) = self.counted.filter(|last| is_new || now.duration_since(last.asked) < COUNT_VALID_FOR)
+        else {
+            return Decision::NeedsCount;
         };
         let Deletions { live, deleted } = counted.deletions;
         let Some(limit) = deletion_limit(live + deleted, percent) else {
-            return Verdict::LetGo;
+            return Decision::Allowed;
         };
         // What this controller knows of counts even if a clock was set forward, by which the database's times are old.
-        let certain = deleted.max(self.let_go.len());
-        if certain.max(deleted + self.open.len()) < limit {
-            Verdict::LetGo
+        let certain = deleted.max(self.allowed.len());
+        if certain.max(deleted + self.uncounted.len()) < limit {
+            Decision::Allowed
         } else if !is_new {
-            Verdict::Depends
+            Decision::NeedsCount
         } else if certain >= limit {
-            Verdict::Held
+            Decision::Held
         } else {
-            Verdict::Later
+            Decision::AskAgain
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Verdict::{Depends, Held, Later, LetGo};
+    use super::Decision::{Allowed, AskAgain, Held, NeedsCount};
     use super::*;
 
-    const DELETION: End = End::Deletion { was_held: false };
+    const DELETION: Cause = Cause::Deletion { was_held: false };
 
     fn named(number: usize) -> Resource {
         ObjectRef::new(&format!("a{number}")).within("ns")
@@ -224,7 +225,7 @@ mod tests {
     fn let_go(brake: &Brake, all: usize, now: Instant) -> usize {
         let mut gone = 0;
         for number in 0..all {
-            if brake.let_go(&named(number), DELETION, Some(counted(all - gone, gone, now)), now) == LetGo {
+            if brake.decide(&named(number), DELETION, Some(counted(all - gone, gone, now)), now) == Allowed {
                 brake.deleted(&named(number), now.checked_sub(Duration::from_nanos(1)).unwrap());
                 gone += 1;
             }
@@ -233,8 +234,8 @@ mod tests {
     }
 
     /// What it says if nine are left, and this many went lately.
-    fn ask(brake: &Brake, number: usize, end: End, deleted: usize, now: Instant) -> Verdict {
-        brake.let_go(&named(number), end, Some(counted(9, deleted, now)), now)
+    fn ask(brake: &Brake, number: usize, end: Cause, deleted: usize, now: Instant) -> Decision {
+        brake.decide(&named(number), end, Some(counted(9, deleted, now)), now)
     }
 
     #[test]
@@ -250,8 +251,8 @@ mod tests {
     fn who_was_let_go_before_a_restart_counts() {
         let (brake, now) = (Brake::new(20), Instant::now());
         let ask =
-            |number, deleted| brake.let_go(&named(number), DELETION, Some(counted(100 - deleted, deleted, now)), now);
-        assert_eq!(ask(0, 19), LetGo);
+            |number, deleted| brake.decide(&named(number), DELETION, Some(counted(100 - deleted, deleted, now)), now);
+        assert_eq!(ask(0, 19), Allowed);
         brake.deleted(&named(0), now.checked_sub(Duration::from_nanos(1)).unwrap());
         assert_eq!(ask(1, 20), Held);
     }
@@ -260,8 +261,8 @@ mod tests {
     fn who_is_let_go_and_live_still_counts_once_and_so_does_who_is_held() {
         let (brake, now) = (Brake::new(20), Instant::now());
         let verdicts: Vec<_> =
-            (0..50).map(|number| brake.let_go(&named(number), DELETION, Some(counted(50, 0, now)), now)).collect();
-        assert_eq!(verdicts.iter().filter(|verdict| **verdict == LetGo).count(), 10);
+            (0..50).map(|number| brake.decide(&named(number), DELETION, Some(counted(50, 0, now)), now)).collect();
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Allowed).count(), 10);
         assert_eq!(verdicts[10..], [Held; 40]);
     }
 
@@ -269,36 +270,36 @@ mod tests {
     fn a_deletion_that_may_be_counted_or_not_is_waited_for() {
         let (brake, now) = (Brake::new(20), Instant::now());
         let ask = |number, deleted, asked| {
-            brake.let_go(&named(number), DELETION, Some(counted(100 - deleted, deleted, asked)), asked)
+            brake.decide(&named(number), DELETION, Some(counted(100 - deleted, deleted, asked)), asked)
         };
-        assert_eq!(ask(0, 18, now), LetGo);
+        assert_eq!(ask(0, 18, now), Allowed);
         // It is 18 with it or 19.
-        assert_eq!(ask(1, 18, now), LetGo);
-        assert_eq!(ask(2, 19, now), Later);
+        assert_eq!(ask(1, 18, now), Allowed);
+        assert_eq!(ask(2, 19, now), AskAgain);
         let done = now + Duration::from_millis(1);
         brake.deleted(&named(0), done);
         brake.deleted(&named(1), done);
-        assert_eq!(ask(2, 19, done), Later, "this count may miss one that was just done");
-        assert_eq!(ask(2, 19, done + Duration::from_millis(1)), LetGo, "one of them was not by the database");
+        assert_eq!(ask(2, 19, done), AskAgain, "this count may miss one that was just done");
+        assert_eq!(ask(2, 19, done + Duration::from_millis(1)), Allowed, "one of them was not by the database");
         assert_eq!(ask(3, 20, done + Duration::from_millis(2)), Held);
     }
 
     #[test]
     fn one_count_serves_for_many_and_not_for_long() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        let alone = |number, now| brake.let_go(&named(number), DELETION, None, now);
-        assert_eq!(alone(0, now), Depends);
-        assert_eq!(brake.let_go(&named(0), DELETION, Some(counted(90, 10, now)), now), LetGo);
+        let alone = |number, now| brake.decide(&named(number), DELETION, None, now);
+        assert_eq!(alone(0, now), NeedsCount);
+        assert_eq!(brake.decide(&named(0), DELETION, Some(counted(90, 10, now)), now), Allowed);
         for number in 1..10 {
-            assert_eq!(alone(number, now), LetGo);
+            assert_eq!(alone(number, now), Allowed);
         }
-        assert_eq!((alone(10, now), alone(3, now), brake.held()), (Depends, LetGo, 0));
+        assert_eq!((alone(10, now), alone(3, now), brake.held()), (NeedsCount, Allowed, 0));
         for number in 0..10 {
             brake.deleted(&named(number), now);
         }
         let later = now + Duration::from_secs(1);
-        assert_eq!(brake.let_go(&named(10), DELETION, Some(counted(90, 11, later)), later), LetGo, "nine came back");
-        assert_eq!(alone(11, later + COUNT_SERVES), Depends);
+        assert_eq!(brake.decide(&named(10), DELETION, Some(counted(90, 11, later)), later), Allowed, "nine came back");
+        assert_eq!(alone(11, later + COUNT_VALID_FOR), NeedsCount);
     }
 
     #[test]
@@ -308,12 +309,12 @@ mod tests {
         for number in 0..50_000 {
             let now = start + Duration::from_micros(number);
             let who = named(usize::try_from(number).unwrap());
-            let mut verdict = brake.let_go(&who, DELETION, None, now);
-            if verdict == Depends {
+            let mut verdict = brake.decide(&who, DELETION, None, now);
+            if verdict == NeedsCount {
                 counts += 1;
-                verdict = brake.let_go(&who, DELETION, Some(counted(50_000 - gone, gone, now)), now);
+                verdict = brake.decide(&who, DELETION, Some(counted(50_000 - gone, gone, now)), now);
             }
-            if verdict == LetGo {
+            if verdict == Allowed {
                 brake.deleted(&who, now);
                 gone += 1;
             }
@@ -321,13 +322,13 @@ mod tests {
         assert_eq!((gone, brake.held()), (10_000, 40_000));
         assert!(counts <= 3, "{counts}");
         // Once they are held, nobody is counted or gone through for them.
-        assert!(brake.state().open.len() <= 10_000);
+        assert!(brake.state().uncounted.len() <= 10_000);
 
         let never = Brake::new(100);
         for number in 0..50_000 {
-            assert_eq!(never.let_go(&named(number), DELETION, None, start), LetGo);
+            assert_eq!(never.decide(&named(number), DELETION, None, start), Allowed);
         }
-        assert!(never.state().let_go.is_empty());
+        assert!(never.state().allowed.is_empty());
     }
 
     #[test]
@@ -342,7 +343,7 @@ mod tests {
         let (brake, start) = (Brake::new(20), Instant::now());
         for number in 0..20 {
             let now = start + WINDOW * u32::try_from(number).unwrap();
-            assert_eq!(ask(&brake, number, DELETION, 0, now), LetGo);
+            assert_eq!(ask(&brake, number, DELETION, 0, now), Allowed);
         }
     }
 
@@ -355,7 +356,7 @@ mod tests {
         assert_eq!(ask(&brake, 9, DELETION, 0, later), Held, "nor anything after it");
         brake.release(&named(5));
         brake.release(&named(9));
-        assert_eq!(ask(&brake, 7, DELETION, 0, later), LetGo);
+        assert_eq!(ask(&brake, 7, DELETION, 0, later), Allowed);
     }
 
     #[test]
@@ -363,13 +364,13 @@ mod tests {
         let (brake, now) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 7, now), 5);
         assert_eq!(brake.held(), 2);
-        brake.keep(|resource| *resource == named(6), |_| false);
+        brake.retain(|resource| *resource == named(6), |_| false);
         assert_eq!(brake.held(), 1);
-        brake.keep(|_| false, |_| false);
+        brake.retain(|_| false, |_| false);
         assert_eq!(brake.held(), 0);
         assert_eq!(
-            brake.let_go(&named(8), DELETION, Some(counted(99, 5, now)), now),
-            LetGo,
+            brake.decide(&named(8), DELETION, Some(counted(99, 5, now)), now),
+            Allowed,
             "it has let go of the rest"
         );
     }
@@ -377,9 +378,9 @@ mod tests {
     #[test]
     fn what_was_held_before_a_restart_stays_held_and_who_was_let_go_may_try_again() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert_eq!(ask(&brake, 0, DELETION, 0, now), LetGo);
-        assert_eq!(ask(&brake, 1, End::Deletion { was_held: true }, 0, now), Held);
-        assert_eq!(ask(&brake, 0, DELETION, 9, now), LetGo);
+        assert_eq!(ask(&brake, 0, DELETION, 0, now), Allowed);
+        assert_eq!(ask(&brake, 1, Cause::Deletion { was_held: true }, 0, now), Held);
+        assert_eq!(ask(&brake, 0, DELETION, 9, now), Allowed);
     }
 
     #[test]
@@ -393,23 +394,23 @@ mod tests {
     fn an_orphan_that_is_held_stays_so_and_holds_up_nobody_else() {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 5, start), 5);
-        assert_eq!(ask(&brake, 5, End::Orphan, 5, start), Held);
+        assert_eq!(ask(&brake, 5, Cause::Orphan, 5, start), Held);
         let later = start + WINDOW * 3;
-        assert_eq!(ask(&brake, 5, End::Orphan, 0, later), Held, "time does not let it go");
-        assert_eq!(ask(&brake, 6, DELETION, 0, later), LetGo);
-        assert_eq!(ask(&brake, 7, End::Orphan, 0, later), LetGo);
+        assert_eq!(ask(&brake, 5, Cause::Orphan, 0, later), Held, "time does not let it go");
+        assert_eq!(ask(&brake, 6, DELETION, 0, later), Allowed);
+        assert_eq!(ask(&brake, 7, Cause::Orphan, 0, later), Allowed);
         assert_eq!(brake.held(), 0, "there is nothing that could be confirmed");
-        brake.keep(|_| false, |_| false);
-        assert_eq!(ask(&brake, 5, DELETION, 0, later), LetGo, "its resource was there again");
+        brake.retain(|_| false, |_| false);
+        assert_eq!(ask(&brake, 5, DELETION, 0, later), Allowed, "its resource was there again");
     }
 
     #[test]
     fn a_held_deletion_whose_resource_was_made_to_vanish_is_that_of_a_held_orphan() {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 6, start), 5);
-        brake.keep(|_| false, |resource| *resource == named(5));
+        brake.retain(|_| false, |resource| *resource == named(5));
         assert_eq!(brake.held(), 0);
-        assert_eq!(ask(&brake, 5, End::Orphan, 0, start + WINDOW * 3), Held);
+        assert_eq!(ask(&brake, 5, Cause::Orphan, 0, start + WINDOW * 3), Held);
     }
 
     #[test]
@@ -417,11 +418,11 @@ mod tests {
         let (brake, start) = (Brake::new(20), Instant::now());
         assert_eq!(let_go(&brake, 7, start), 5);
         brake.release(&named(5));
-        brake.vanished(&named(5));
-        brake.vanished(&named(6));
+        brake.resource_gone(&named(5));
+        brake.resource_gone(&named(6));
         assert_eq!(brake.held(), 0);
         let later = start + WINDOW * 3;
-        assert_eq!(ask(&brake, 5, End::Orphan, 0, later), LetGo, "it has a new resource, which vanished too");
-        assert_eq!(ask(&brake, 6, End::Orphan, 0, later), Held);
+        assert_eq!(ask(&brake, 5, Cause::Orphan, 0, later), Allowed, "it has a new resource, which vanished too");
+        assert_eq!(ask(&brake, 6, Cause::Orphan, 0, later), Held);
     }
 }

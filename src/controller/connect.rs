@@ -3,7 +3,7 @@
 use super::error::ControllerError;
 use crate::account::{Account, ClusterId, Owner, Unassigned, Version};
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
-use crate::reconcile::{CreationGuard, Declarations, Reconciler, Surroundings};
+use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
 use crate::secrets::SecretStore;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,14 +38,14 @@ pub struct Ready {
     /// Reconciles one resource at a time.
     pub reconciler: Reconciler,
     /// The accounts as the one bulk read at the start found them.
-    pub at_start: AtStart,
+    pub startup_accounts: StartupAccounts,
 }
 
 /// Accounts that were read in bulk, each for the first look at it instead of a read of its own.
 #[derive(Default)]
-pub struct AtStart(Mutex<HashMap<Owner, Account>>);
+pub struct StartupAccounts(Mutex<HashMap<Owner, Account>>);
 
-impl AtStart {
+impl StartupAccounts {
     fn new(accounts: Vec<Account>) -> Self {
         let owned = accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account)));
         Self(Mutex::new(owned.collect()))
@@ -57,7 +57,7 @@ impl AtStart {
     }
 
     /// Takes in what became of an account since.
-    pub fn hear(&self, owner: &Owner, version: Option<Version>) {
+    pub fn account_changed(&self, owner: &Owner, version: Option<Version>) {
         let mut accounts = self.accounts();
         if accounts.get(owner).is_some_and(|account| Some(account.version) != version) {
             accounts.remove(owner);
@@ -65,12 +65,12 @@ impl AtStart {
     }
 
     /// Takes in what became of all accounts since.
-    pub fn compare(&self, listed: &HashMap<Owner, Version>) {
+    pub fn retain_current(&self, listed: &HashMap<Owner, Version>) {
         self.accounts().retain(|owner, account| listed.get(owner) == Some(&account.version));
     }
 
     /// Lets go of those that nobody will take any more.
-    pub fn keep(&self, is_awaited: impl Fn(&Owner) -> bool) {
+    pub fn retain(&self, is_awaited: impl Fn(&Owner) -> bool) {
         self.accounts().retain(|owner, _| is_awaited(owner));
     }
 
@@ -81,7 +81,7 @@ impl AtStart {
 }
 
 /// What a [`Reconciler`] is made of, beside database and keyring.
-pub struct Parts {
+pub struct ReconcilerParts {
     /// Where Secrets are.
     pub secrets: Arc<dyn SecretStore>,
     /// What to do about unknown affiliates.
@@ -89,7 +89,7 @@ pub struct Parts {
     /// Who may take over an account that was imported for no namespace.
     pub unassigned: Unassigned,
     /// Time and randomness.
-    pub surroundings: Arc<dyn Surroundings>,
+    pub environment: Arc<dyn Environment>,
     /// Where to ask whether what was read is still declared.
     pub declarations: Arc<dyn Declarations>,
     /// Where to ask whether an account that is missing may be made.
@@ -104,7 +104,7 @@ pub async fn connect(
     database: Arc<dyn AccountDatabase>,
     keyring: Keyring,
     cluster: ClusterId,
-    parts: Parts,
+    parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
 ) -> Result<(), ControllerError> {
     let mut pause = FIRST_PAUSE;
@@ -126,7 +126,7 @@ pub async fn connect(
         pause = (pause * 2).min(LONGEST_PAUSE);
     };
     tracing::info!(accounts = accounts.len(), %cluster, "the account database is ready");
-    let at_start = AtStart::new(accounts);
+    let startup_accounts = StartupAccounts::new(accounts);
     let reconciler = Reconciler {
         database,
         secrets: parts.secrets,
@@ -134,11 +134,11 @@ pub async fn connect(
         unknown_affiliate: parts.unknown_affiliate,
         unassigned: parts.unassigned,
         actor: "controller".to_owned(),
-        surroundings: parts.surroundings,
+        environment: parts.environment,
         declarations: parts.declarations,
         creations: parts.creations,
     };
-    connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, at_start })));
+    connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, startup_accounts: startup_accounts })));
     Ok(())
 }
 
@@ -172,7 +172,7 @@ mod tests {
         Owner { cluster: ClusterId::parse("here").unwrap(), namespace: "ns".to_owned(), name: name.to_owned() }
     }
 
-    fn at_start() -> AtStart {
+    fn startup_accounts() -> StartupAccounts {
         let settings = Settings {
             name: AccountName::parse("name").unwrap(),
             description: Description::default(),
@@ -193,26 +193,26 @@ mod tests {
             answered: Asked::default(),
             suspension: None,
         };
-        AtStart::new(vec![account("same"), account("other"), account("gone")])
+        StartupAccounts::new(vec![account("same"), account("other"), account("gone")])
     }
 
-    fn left(at_start: &AtStart) -> Vec<&'static str> {
-        ["same", "other", "gone"].into_iter().filter(|name| at_start.take(&owner(name)).is_some()).collect()
+    fn left(startup_accounts: &StartupAccounts) -> Vec<&'static str> {
+        ["same", "other", "gone"].into_iter().filter(|name| startup_accounts.take(&owner(name)).is_some()).collect()
     }
 
     #[test]
     fn what_was_read_at_the_start_serves_once_and_not_after_it_changed() {
-        let heard = at_start();
-        heard.hear(&owner("same"), Some(Version(3)));
-        heard.hear(&owner("other"), Some(Version(4)));
-        heard.hear(&owner("gone"), None);
+        let heard = startup_accounts();
+        heard.account_changed(&owner("same"), Some(Version(3)));
+        heard.account_changed(&owner("other"), Some(Version(4)));
+        heard.account_changed(&owner("gone"), None);
         assert_eq!(left(&heard), ["same"]);
         assert_eq!(left(&heard), [""; 0]);
-        let swept = at_start();
-        swept.compare(&HashMap::from([(owner("same"), Version(3)), (owner("other"), Version(2))]));
+        let swept = startup_accounts();
+        swept.retain_current(&HashMap::from([(owner("same"), Version(3)), (owner("other"), Version(2))]));
         assert_eq!(left(&swept), ["same"]);
-        let tidied = at_start();
-        tidied.keep(|owner| owner.name == "other");
+        let tidied = startup_accounts();
+        tidied.retain(|owner| owner.name == "other");
         assert_eq!(left(&tidied), ["other"]);
     }
 }

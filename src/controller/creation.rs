@@ -35,19 +35,19 @@ pub(super) struct Creations {
     pub stores: Arc<Stores>,
     /// How many scopes are watched.
     pub scopes: usize,
-    judging: tokio::sync::Mutex<Judging>,
+    assessment: tokio::sync::Mutex<Assessment>,
     state: Mutex<State>,
 }
 
 /// What is known of all accounts together.
 #[derive(Default)]
-struct Judging {
+struct Assessment {
     /// When they were looked at, and whether too many were missing.
     last: Option<(Instant, bool)>,
     /// Those that were missing then, and may be made anew.
-    granted: HashSet<Owner>,
+    approved: HashSet<Owner>,
     /// Those that were let through, and when.
-    made: HashMap<Owner, Instant>,
+    recreated: HashMap<Owner, Instant>,
 }
 
 #[derive(Default)]
@@ -73,7 +73,7 @@ impl Creations {
             memory: Arc::clone(memory),
             stores: Arc::clone(stores),
             scopes,
-            judging: tokio::sync::Mutex::default(),
+            assessment: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         })
     }
@@ -123,15 +123,15 @@ impl Creations {
     }
 
     /// The resources to look at again, now that a sweep has found these accounts.
-    pub async fn swept(&self, versions: &HashMap<Owner, Version>) -> Vec<Resource> {
+    pub async fn resources_to_retry(&self, versions: &HashMap<Owner, Version>) -> Vec<Resource> {
         if !self.is_holding() {
             return Vec::new();
         }
         let are_few = match self.missing(|owner| versions.contains_key(owner)) {
             Some(missing) => {
-                let mut judging = self.judging.lock().await;
+                let mut judging = self.assessment.lock().await;
                 judging.forget_old(Instant::now());
-                !missing.are_too_many(judging.made.len(), self.percent)
+                !missing.are_too_many(judging.recreated.len(), self.percent)
             }
             None => false,
         };
@@ -172,28 +172,28 @@ impl Creations {
         }
         let now = Instant::now();
         // One at a time: many ask at once when a database is empty, and one look serves them all.
-        let mut judging = self.judging.lock().await;
+        let mut judging = self.assessment.lock().await;
         judging.forget_old(now);
         let is_held = match judging.last {
             Some((at, true)) if now.duration_since(at) < VALID => true,
-            Some((at, false)) if now.duration_since(at) < VALID && judging.granted.contains(owner) => false,
+            Some((at, false)) if now.duration_since(at) < VALID && judging.approved.contains(owner) => false,
             _ => {
                 let there: HashSet<Owner> =
                     self.database.versions(&self.cluster).await?.into_iter().map(|(owner, _)| owner).collect();
                 let missing = self.missing(|owner| there.contains(owner)).ok_or_else(|| {
                     Unconfirmed("its account is missing, and not every namespace has been listed yet".to_owned())
                 })?;
-                let made_lately = judging.made.keys().filter(|made| !missing.owners.contains(*made)).count();
+                let made_lately = judging.recreated.keys().filter(|made| !missing.owners.contains(*made)).count();
                 let is_held = missing.are_too_many(made_lately, self.percent);
                 judging.last = Some((now, is_held));
-                judging.granted = missing.owners;
+                judging.approved = missing.owners;
                 is_held
             }
         };
         if is_held {
             return Ok(Some(Doubt::Many));
         }
-        judging.made.insert(owner.clone(), now);
+        judging.recreated.insert(owner.clone(), now);
         Ok(None)
     }
 
@@ -203,9 +203,9 @@ impl Creations {
     }
 }
 
-impl Judging {
+impl Assessment {
     fn forget_old(&mut self, now: Instant) {
-        self.made.retain(|_, at| now.duration_since(*at) < WINDOW);
+        self.recreated.retain(|_, at| now.duration_since(*at) < WINDOW);
     }
 }
 

@@ -3,9 +3,9 @@
 use super::memory::Memory;
 use crate::account::Owner;
 use crate::api::{ApiAccount, ROTATE_ANNOTATION};
+use crate::kube_error::reason;
 use crate::reconcile::{Declarations, Desired, Unconfirmed, is_paused};
-use crate::secrets::Belonging;
-use crate::secrets::said::reason;
+use crate::secrets::ResourceIdentity;
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
@@ -21,7 +21,7 @@ pub(super) struct Declaration {
     generation: Option<i64>,
     rotate: Option<String>,
     paused: bool,
-    going: bool,
+    being_deleted: bool,
 }
 
 impl Declaration {
@@ -32,22 +32,22 @@ impl Declaration {
             generation: metadata.generation,
             rotate: metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_ANNOTATION)).cloned(),
             paused: is_paused(metadata),
-            going: metadata.deletion_timestamp.is_some(),
+            being_deleted: metadata.deletion_timestamp.is_some(),
         }
     }
 
-    fn wanted(desired: &Desired) -> Self {
+    fn of_desired(desired: &Desired) -> Self {
         Self {
             uid: desired.uid.clone(),
             generation: desired.generation,
             rotate: desired.rotation.asked.annotation.clone(),
             paused: desired.paused,
-            going: false,
+            being_deleted: false,
         }
     }
 
-    fn is_end_of(&self, resource: &Belonging) -> bool {
-        self.going && self.uid == resource.uid
+    fn is_deletion_of(&self, resource: &ResourceIdentity) -> bool {
+        self.being_deleted && self.uid == resource.uid
     }
 }
 
@@ -56,12 +56,12 @@ impl Declaration {
 /// The first attempt for a state of a resource that the watch has just shown needs no asking. Every later attempt is asked for:
 /// it follows the clock, the database, a Secret or a failure, and the watch may have been silent ever since. So is the first
 /// attempt for what was shown longer ago than [`super::memory::FRESH`], and any after somebody else was quicker.
-pub(super) struct Declared {
+pub(super) struct ClusterDeclarations {
     pub client: Client,
     pub memory: Arc<Memory>,
 }
 
-impl Declared {
+impl ClusterDeclarations {
     /// By its name alone, which takes no other right than to list.
     async fn ask(&self, owner: &Owner) -> Result<Option<Declaration>, Unconfirmed> {
         let resources: Api<ApiAccount> = Api::namespaced(self.client.clone(), &owner.namespace);
@@ -75,36 +75,36 @@ impl Declared {
         }
     }
 
-    fn is_just_shown(&self, owner: &Owner, is: impl Fn(&Declaration) -> bool) -> bool {
-        self.memory.is_just_shown(&reference(owner), is, Instant::now())
+    fn is_fresh(&self, owner: &Owner, is: impl Fn(&Declaration) -> bool) -> bool {
+        self.memory.is_fresh(&reference(owner), is, Instant::now())
     }
 }
 
 #[async_trait]
-impl Declarations for Declared {
-    async fn still(&self, desired: &Desired) -> Result<(), Unconfirmed> {
-        let wanted = Declaration::wanted(desired);
-        let is_just_shown = self.is_just_shown(&desired.owner, |shown| *shown == wanted);
+impl Declarations for ClusterDeclarations {
+    async fn confirm(&self, desired: &Desired) -> Result<(), Unconfirmed> {
+        let wanted = Declaration::of_desired(desired);
+        let is_just_shown = self.is_fresh(&desired.owner, |shown| *shown == wanted);
         if is_just_shown || self.ask(&desired.owner).await? == Some(wanted) {
             return Ok(());
         }
         Err(Unconfirmed("the ApiAccount has changed since it was seen".to_owned()))
     }
 
-    async fn still_going(&self, resource: &Belonging) -> Result<(), Unconfirmed> {
-        if resource.uid.is_some() && self.is_just_shown(&resource.owner, |shown| shown.is_end_of(resource)) {
+    async fn confirm_deletion(&self, resource: &ResourceIdentity) -> Result<(), Unconfirmed> {
+        if resource.uid.is_some() && self.is_fresh(&resource.owner, |shown| shown.is_deletion_of(resource)) {
             return Ok(());
         }
         match self.ask(&resource.owner).await? {
             None if resource.uid.is_none() => Ok(()),
-            Some(found) if found.is_end_of(resource) => Ok(()),
+            Some(found) if found.is_deletion_of(resource) => Ok(()),
             None => Err(Unconfirmed("the ApiAccount is gone since it was seen".to_owned())),
             Some(_) => Err(Unconfirmed("an ApiAccount of this name is there".to_owned())),
         }
     }
 
-    fn doubt(&self, owner: &Owner) {
-        self.memory.doubt(&reference(owner));
+    fn overtaken(&self, owner: &Owner) {
+        self.memory.distrust_watch(&reference(owner));
     }
 }
 

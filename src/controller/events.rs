@@ -4,8 +4,8 @@
 //! the queue is sent for a short time more.
 
 use crate::api::{ApiAccount, MANAGER};
+use crate::kube_error::reason as explained;
 use crate::reconcile::{Done, Refusal};
-use crate::secrets::said::reason as explained;
 use crate::telemetry::{LostEvent, Metrics};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -54,21 +54,21 @@ pub(super) struct Publisher {
 impl Events {
     /// Events that are sent through this client, for as long as the publisher runs.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> (Self, Publisher) {
-        Self::with_room_for(QUEUED, client, metrics)
+        Self::with_capacity(QUEUED, client, metrics)
     }
 
-    fn with_room_for(events: usize, client: Client, metrics: Arc<Metrics>) -> (Self, Publisher) {
+    fn with_capacity(events: usize, client: Client, metrics: Arc<Metrics>) -> (Self, Publisher) {
         let (sender, queue) = mpsc::channel(events);
         (Self { queue: sender, metrics: Arc::clone(&metrics) }, Publisher { client, queue, metrics })
     }
 
     /// Tells of something that was done.
-    pub fn done(&self, resource: &ApiAccount, done: &Done) {
+    pub fn emit_done(&self, resource: &ApiAccount, done: &Done) {
         self.queue(resource, "Normal", done.reason(), &done.to_string());
     }
 
     /// Tells of something that was refused.
-    pub fn refused(&self, resource: &ApiAccount, refusal: &Refusal) {
+    pub fn emit_refusal(&self, resource: &ApiAccount, refusal: &Refusal) {
         self.queue(resource, "Warning", refusal.reason().as_str(), &refusal.to_string());
     }
 
@@ -200,9 +200,9 @@ mod tests {
     async fn whatever_is_queued_at_the_end_is_sent() {
         let (telemetry, _pulse) = Telemetry::new();
         let metrics = &telemetry.metrics;
-        let (events, publisher) = Events::with_room_for(100, client(true), Arc::clone(metrics));
+        let (events, publisher) = Events::with_capacity(100, client(true), Arc::clone(metrics));
         for _ in 0..100 {
-            events.done(&resource(), &Done::Disabled);
+            events.emit_done(&resource(), &Done::Disabled);
         }
         publisher.run(std::future::ready(())).await;
         assert!(["full", "refused", "unanswered", "ending"].iter().all(|cause| !lost(metrics, cause)));
@@ -211,10 +211,10 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_queue_that_is_full() {
         let (telemetry, _pulse) = Telemetry::new();
-        let (events, _publisher) = Events::with_room_for(1, client(false), Arc::clone(&telemetry.metrics));
-        events.done(&resource(), &Done::Disabled);
+        let (events, _publisher) = Events::with_capacity(1, client(false), Arc::clone(&telemetry.metrics));
+        events.emit_done(&resource(), &Done::Disabled);
         assert!(!lost(&telemetry.metrics, "full"));
-        events.done(&resource(), &Done::Disabled);
+        events.emit_done(&resource(), &Done::Disabled);
         assert!(lost(&telemetry.metrics, "full"));
     }
 

@@ -21,20 +21,20 @@ pub(super) struct Memory(Mutex<HashMap<ObjectRef<ApiAccount>, Entry>>);
 
 #[derive(Default)]
 struct Entry {
-    written: Option<Written>,
+    written: Option<WrittenStatus>,
     failures: u32,
     corrections: Corrections,
-    shown: Option<Shown>,
-    tried: Option<Declaration>,
+    watched: Option<WatchedDeclaration>,
+    attempted: Option<Declaration>,
 }
 
 /// What the watch showed last, and when.
-struct Shown {
+struct WatchedDeclaration {
     declaration: Declaration,
     at: Instant,
 }
 
-struct Written {
+struct WrittenStatus {
     uid: Option<String>,
     version: String,
     status: ApiAccountStatus,
@@ -55,11 +55,12 @@ impl Memory {
     }
 
     /// Takes in the resource as the API server answered after its status was written.
-    pub fn wrote(&self, resource: &ApiAccount) {
+    pub fn status_written(&self, resource: &ApiAccount) {
         let (Some(version), Some(status)) = (&resource.metadata.resource_version, &resource.status) else {
             return;
         };
-        let written = Written { uid: resource.metadata.uid.clone(), version: version.clone(), status: status.clone() };
+        let written =
+            WrittenStatus { uid: resource.metadata.uid.clone(), version: version.clone(), status: status.clone() };
         self.entries().entry(ObjectRef::from_obj(resource)).or_default().written = Some(written);
     }
 
@@ -81,41 +82,36 @@ impl Memory {
     }
 
     /// Takes in that the watch shows the resource as it is here.
-    pub fn shows(&self, resource: &ApiAccount, now: Instant) {
-        let shown = Shown { declaration: Declaration::of(&resource.metadata), at: now };
-        self.entries().entry(ObjectRef::from_obj(resource)).or_default().shown = Some(shown);
+    pub fn watch_showed(&self, resource: &ApiAccount, now: Instant) {
+        let shown = WatchedDeclaration { declaration: Declaration::of(&resource.metadata), at: now };
+        self.entries().entry(ObjectRef::from_obj(resource)).or_default().watched = Some(shown);
     }
 
     /// Takes in that an attempt for the resource, as it is here, has ended in whichever way.
-    pub fn tried(&self, resource: &ApiAccount) {
+    pub fn attempt_ended(&self, resource: &ApiAccount) {
         let tried = Declaration::of(&resource.metadata);
         if let Some(entry) = self.entries().get_mut(&ObjectRef::from_obj(resource)) {
-            entry.tried = Some(tried);
+            entry.attempted = Some(tried);
         }
     }
 
     /// Whether any attempt for the resource has ended.
-    pub fn was_tried(&self, resource: &ObjectRef<ApiAccount>) -> bool {
-        self.entries().get(resource).is_some_and(|entry| entry.tried.is_some())
+    pub fn was_attempted(&self, resource: &ObjectRef<ApiAccount>) -> bool {
+        self.entries().get(resource).is_some_and(|entry| entry.attempted.is_some())
     }
 
     /// Whether the watch has just shown the resource in such a state, and nothing was tried for that state yet.
-    pub fn is_just_shown(
-        &self,
-        resource: &ObjectRef<ApiAccount>,
-        is: impl Fn(&Declaration) -> bool,
-        now: Instant,
-    ) -> bool {
+    pub fn is_fresh(&self, resource: &ObjectRef<ApiAccount>, is: impl Fn(&Declaration) -> bool, now: Instant) -> bool {
         self.entries().get(resource).is_some_and(|entry| {
-            let is_fresh = |shown: &Shown| is(&shown.declaration) && now.duration_since(shown.at) < FRESH;
-            entry.shown.as_ref().is_some_and(is_fresh) && !entry.tried.as_ref().is_some_and(is)
+            let is_fresh = |shown: &WatchedDeclaration| is(&shown.declaration) && now.duration_since(shown.at) < FRESH;
+            entry.watched.as_ref().is_some_and(is_fresh) && !entry.attempted.as_ref().is_some_and(is)
         })
     }
 
     /// What the watch showed before counts no more: somebody else may have seen something newer.
-    pub fn doubt(&self, resource: &ObjectRef<ApiAccount>) {
+    pub fn distrust_watch(&self, resource: &ObjectRef<ApiAccount>) {
         if let Some(entry) = self.entries().get_mut(resource) {
-            entry.shown = None;
+            entry.watched = None;
         }
     }
 
@@ -125,10 +121,10 @@ impl Memory {
     }
 
     /// Takes in that these parts were put back, and answers what was lately.
-    pub fn corrected(&self, resource: &ApiAccount, parts: Vec<String>, now: Instant) -> Corrections {
+    pub fn record_corrections(&self, resource: &ApiAccount, parts: Vec<String>, now: Instant) -> Corrections {
         let mut entries = self.entries();
         let entry = entries.entry(ObjectRef::from_obj(resource)).or_default();
-        entry.corrections.note(parts, now);
+        entry.corrections.record(parts, now);
         entry.corrections.clone()
     }
 
@@ -138,7 +134,7 @@ impl Memory {
     }
 
     /// Forgets the resources that are not there any more, also where no watch has told of the end of one.
-    pub fn keep(&self, is_there: impl Fn(&ObjectRef<ApiAccount>) -> bool) {
+    pub fn retain(&self, is_there: impl Fn(&ObjectRef<ApiAccount>) -> bool) {
         self.entries().retain(|resource, _| is_there(resource));
     }
 
@@ -164,7 +160,7 @@ mod tests {
     #[test]
     fn what_was_written_counts_until_the_watch_shows_it_or_something_later() {
         let memory = Memory::default();
-        memory.wrote(&resource("u", "10", 2));
+        memory.status_written(&resource("u", "10", 2));
         let generation = |shown: &ApiAccount| memory.status(shown).unwrap().observed_generation;
         assert_eq!(generation(&resource("u", "9", 1)), Some(2));
         assert_eq!(generation(&resource("u", "11", 3)), Some(3));
@@ -175,11 +171,11 @@ mod tests {
     fn who_is_not_there_any_more_is_forgotten() {
         let memory = Memory::default();
         let resource = resource("u", "10", 2);
-        memory.wrote(&resource);
-        memory.tried(&resource);
-        memory.keep(|_| true);
-        assert!(memory.was_tried(&ObjectRef::from_obj(&resource)));
-        memory.keep(|kept| kept.name != "acme");
+        memory.status_written(&resource);
+        memory.attempt_ended(&resource);
+        memory.retain(|_| true);
+        assert!(memory.was_attempted(&ObjectRef::from_obj(&resource)));
+        memory.retain(|kept| kept.name != "acme");
         assert!(memory.entries().is_empty());
     }
 
@@ -208,19 +204,19 @@ mod tests {
         let reference = ObjectRef::from_obj(&account(1));
         let asks = |generation, now| {
             let wanted = Declaration::of(&account(generation).metadata);
-            !memory.is_just_shown(&reference, |shown| *shown == wanted, now)
+            !memory.is_fresh(&reference, |shown| *shown == wanted, now)
         };
         assert!(asks(1, start), "it was never shown");
-        memory.shows(&account(1), start);
+        memory.watch_showed(&account(1), start);
         assert!(!asks(1, start) && asks(2, start));
         assert!(!asks(1, start + FRESH.mul_f64(0.99)));
         assert!(asks(1, start + FRESH), "it waited too long in the queue");
-        memory.tried(&account(1));
-        memory.shows(&account(1), start);
+        memory.attempt_ended(&account(1));
+        memory.watch_showed(&account(1), start);
         assert!(asks(1, start), "an attempt was made before");
-        memory.shows(&account(2), start);
+        memory.watch_showed(&account(2), start);
         assert!(!asks(2, start) && asks(1, start));
-        memory.doubt(&reference);
+        memory.distrust_watch(&reference);
         assert!(asks(2, start), "somebody else was quicker");
     }
 }

@@ -3,30 +3,30 @@
 //! Nothing is decided here: [`crate::reconcile`] does that. This room turns events into calls of it, and outcomes into
 //! statuses, events and log lines.
 
-mod answers;
+mod body_timeout;
 mod brake;
+mod cleanup;
 mod connect;
-mod contained;
 mod creation;
 mod declared;
 mod error;
 mod events;
-mod lookout;
 mod memory;
 mod object;
+mod obstacle_poller;
 mod orphans;
 mod outage;
+mod panics;
 mod patch;
 mod queues;
 mod release;
 mod resources;
 mod scope;
+mod stats;
 mod sweep;
-mod tidy;
-mod trouble;
 mod versions;
-mod vitals;
 mod waiting;
+mod watch_errors;
 mod watches;
 
 pub use connect::{Connection, connect};
@@ -34,18 +34,19 @@ pub use error::ControllerError;
 
 use crate::account::{ClusterId, Period, Unassigned};
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
-use crate::reconcile::Surroundings;
+use crate::reconcile::Environment;
 use crate::secrets::cluster::Cluster;
-use crate::telemetry::{Measured, Telemetry, Vitals};
+use crate::telemetry::{ControllerStats, Measured, Telemetry};
 use brake::Brake;
+use cleanup::{Cleanup, PurgeFailures};
 use creation::Creations;
-use declared::Declared;
+use declared::ClusterDeclarations;
 use events::Events;
 use futures::future::{join_all, select};
 use kube::Client;
-use lookout::Lookout;
 use memory::Memory;
-use object::Controlled;
+use object::Context;
+use obstacle_poller::ObstaclePoller;
 use orphans::Orphans;
 use queues::{Queue, Queues};
 use resources::Stores;
@@ -53,7 +54,6 @@ use scope::Scope;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use sweep::Sweeper;
-use tidy::{Tidier, Unpurgeable};
 use tokio::sync::{Semaphore, oneshot, watch};
 use versions::Versions;
 use waiting::Waiting;
@@ -91,7 +91,7 @@ pub struct Settings {
     /// How often keys may be rotated by themselves at most.
     pub least_interval: Period,
     /// Time and randomness.
-    pub surroundings: Arc<dyn Surroundings>,
+    pub environment: Arc<dyn Environment>,
     /// Where to tell what happens.
     pub telemetry: Arc<Telemetry>,
 }
@@ -106,19 +106,19 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let (stop_sender, stopped) = watch::channel(false);
     let (connection_sender, connection) = watch::channel(Connection::default());
     let scopes = Scope::each(&settings.namespaces);
-    let views = Scope::views(&scopes);
-    let orphans = Orphans::new(settings.orphan_grace, Scope::views(&scopes));
+    let views = Scope::secret_caches(&scopes);
+    let orphans = Orphans::new(settings.orphan_grace, Scope::secret_caches(&scopes));
     let queues = Queue::each(scopes);
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let database: Arc<dyn AccountDatabase> =
         Arc::new(Measured { database: settings.database, metrics: Arc::clone(&metrics) });
-    let client = answers::impatient(settings.client);
+    let client = body_timeout::with_body_timeout(settings.client);
     let memory = Arc::new(Memory::default());
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
     let (limit, cluster) = (settings.creation_brake, &settings.cluster);
     let creations = Creations::new(limit, cluster, &database, &memory, &stores, queues.len());
-    let controlled = Arc::new(Controlled {
+    let context = Arc::new(Context {
         client: client.clone(),
         cluster: settings.cluster.clone(),
         connection,
@@ -131,48 +131,48 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         creations: Arc::clone(&creations),
         stores,
         scopes: queues.len(),
-        turns: Semaphore::new(settings.concurrency.into()),
+        slots: Semaphore::new(settings.concurrency.into()),
         least_interval: settings.least_interval,
         metrics,
     });
-    let turns = Arc::clone(&controlled);
-    let vitals: Weak<Controlled> = Arc::downgrade(&controlled);
-    settings.telemetry.tells_of(vitals as Weak<dyn Vitals>);
+    let turns = Arc::clone(&context);
+    let vitals: Weak<Context> = Arc::downgrade(&context);
+    settings.telemetry.set_controller(vitals as Weak<dyn ControllerStats>);
     let sweeping = Sweeper {
-        controlled: Arc::clone(&controlled),
+        context: Arc::clone(&context),
         database: Arc::clone(&database),
         queues: Queues::of(&queues),
         interval: settings.sweep_interval,
     };
-    let tidier = Tidier {
-        controlled: Arc::clone(&controlled),
+    let cleanup = Cleanup {
+        context: Arc::clone(&context),
         database: Arc::clone(&database),
         retention: settings.deleted_account_retention,
         orphans,
-        unpurgeable: Unpurgeable::default(),
+        unpurgeable: PurgeFailures::default(),
         journal_retention: settings.journal_retention,
         trimmed: None,
     };
-    let lookout = Lookout { controlled: Arc::clone(&controlled), database: Arc::clone(&database) };
+    let lookout = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
     let connecting = connect(
         Arc::clone(&database),
         settings.keyring,
         settings.cluster,
-        connect::Parts {
+        connect::ReconcilerParts {
             secrets: Arc::new(Cluster::new(client.clone(), views)),
             unknown_affiliate: settings.unknown_affiliate,
             unassigned: settings.unassigned,
-            surroundings: settings.surroundings,
-            declarations: Arc::new(Declared { client, memory }),
+            environment: settings.environment,
+            declarations: Arc::new(ClusterDeclarations { client, memory }),
             creations,
         },
         connection_sender,
     );
     let watching = queues
         .into_iter()
-        .map(|queue| watches::run(queue, Arc::clone(&controlled), settings.concurrency, stopped.clone()));
+        .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
     // Sweeps and looks never end by themselves: they serve the watches until those do.
-    let serving = futures::future::join(sweeping.run(tidier), lookout.run());
+    let serving = futures::future::join(sweeping.run(cleanup), lookout.run());
     let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
     let stopping = async {
         let stop = std::pin::pin!(stop);
@@ -187,7 +187,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         };
         tracing::info!("stopping: finishing what is in flight");
         // What has not begun yet is for the next start.
-        turns.turns.close();
+        turns.slots.close();
         stop_sender.send_replace(true);
         connected
     };

@@ -2,11 +2,11 @@
 
 use super::brake::Brake;
 use super::connect::{Connection, Ready};
-use super::contained::{Panicked, contained};
 use super::creation::Creations;
 use super::events::Events;
 use super::memory::Memory;
 use super::outage::is_same_outage;
+use super::panics::{Panicked, catch_panic};
 use super::patch::status_patch;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
@@ -14,8 +14,8 @@ use super::waiting::Waiting;
 use crate::account::{ClusterId, Life, Period};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
-use crate::reconcile::{Desired, Done, Obstacle, Outcome, Patience, Refusal, Verified, status};
-use crate::secrets::said::reason;
+use crate::kube_error::reason;
+use crate::reconcile::{Desired, Done, History, Obstacle, Outcome, Refusal, Verified, status};
 use crate::telemetry::Metrics;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -34,10 +34,10 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// How long a resource whose way is blocked by what others have is left alone at most.
-const WHILE_IN_THE_WAY: Duration = Duration::from_mins(10);
+const OBSTACLE_RECHECK: Duration = Duration::from_mins(10);
 
 /// What every resource is reconciled with.
-pub(super) struct Controlled {
+pub(super) struct Context {
     pub client: Client,
     pub cluster: ClusterId,
     pub connection: watch::Receiver<Connection>,
@@ -53,57 +53,57 @@ pub(super) struct Controlled {
     /// How many scopes are watched.
     pub scopes: usize,
     /// One for each resource that may be reconciled at a time. Closed once the controller is stopping.
-    pub turns: Semaphore,
+    pub slots: Semaphore,
     /// How often keys may be rotated by themselves at most.
     pub least_interval: Period,
     pub metrics: Arc<Metrics>,
 }
 
 /// When to look again, and what came of this look; no outcome if there was no look at all.
-pub(super) type Looked = Result<(Action, Option<Outcome>), kube::Error>;
+pub(super) type ReconcileResult = Result<(Action, Option<Outcome>), kube::Error>;
 
 /// Reconciles one resource and answers when to look again.
 ///
 /// # Errors
 /// The API server did not take a finalizer or a status.
-pub(super) async fn reconcile(resource: Arc<ApiAccount>, controlled: Arc<Controlled>) -> Result<Action, kube::Error> {
+pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
     // The work queue of each namespace has a limit of its own; this one is for all of them.
-    let Ok(_turn) = controlled.turns.acquire().await else { return Ok(Action::await_change()) };
+    let Ok(_turn) = context.slots.acquire().await else { return Ok(Action::await_change()) };
     let has_finalizer = resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     let reference = ObjectRef::from_obj(&*resource);
-    controlled.versions.begin(&reference);
+    context.versions.begin(&reference);
     let started = Instant::now();
     let work = async {
         match (&resource.metadata.deletion_timestamp, has_finalizer) {
             (Some(_), false) => Ok((Action::await_change(), None)),
-            (Some(_), true) => controlled.release(&resource).await,
-            (None, _) => controlled.apply(&resource, has_finalizer).await,
+            (Some(_), true) => context.release(&resource).await,
+            (None, _) => context.apply(&resource, has_finalizer).await,
         }
     };
-    let looked = match contained(Box::pin(work)).await {
+    let looked = match catch_panic(Box::pin(work)).await {
         Ok(looked) => looked,
-        Err(Panicked) => controlled.panicked(&resource).await,
+        Err(Panicked) => context.panicked(&resource).await,
     };
-    controlled.versions.end(&reference);
-    controlled.memory.tried(&resource);
+    context.versions.end(&reference);
+    context.memory.attempt_ended(&resource);
     match &looked {
-        Ok((_, Some(outcome))) => controlled.metrics.reconciled(outcome, started.elapsed()),
+        Ok((_, Some(outcome))) => context.metrics.reconciled(outcome, started.elapsed()),
         Ok((_, None)) => {}
-        Err(_) => controlled.metrics.not_taken(started.elapsed()),
+        Err(_) => context.metrics.not_taken(started.elapsed()),
     }
     looked.map(|(action, _)| action)
 }
 
 /// What to do after the API server did not take something.
 #[expect(clippy::needless_pass_by_value, reason = "the signature of kube's error policies")]
-pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, controlled: Arc<Controlled>) -> Action {
+pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     tracing::warn!(namespace, name, "the API server did not take a change: {}; trying again", reason(error));
-    controlled.later(&resource, LONGEST_WAIT)
+    context.retry_later(&resource, LONGEST_WAIT)
 }
 
-impl Controlled {
-    async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> Looked {
+impl Context {
+    async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> ReconcileResult {
         let previous = self.memory.status(resource);
         let desired = match Desired::parse_for(resource, &self.cluster, self.least_interval) {
             Ok(desired) => desired,
@@ -117,7 +117,7 @@ impl Controlled {
         };
         let outcome = match ready {
             Err(refusal) => {
-                return self.without_database(resource, &desired.secret.at.name, refusal, previous).await;
+                return self.report_outage(resource, &desired.secret.at.name, refusal, previous).await;
             }
             Ok(ready) => {
                 // Before the account is made: without it, a deletion would leave the account behind, enabled.
@@ -125,34 +125,34 @@ impl Controlled {
                 if is_made && !has_finalizer {
                     self.patch_finalizers(resource, true).await?;
                 }
-                let known = ready.at_start.take(&desired.owner);
+                let known = ready.startup_accounts.take(&desired.owner);
                 let verified = previous.as_ref().and_then(Verified::of);
                 let corrections = self.memory.corrections(resource);
-                let patience = Patience::new(&corrections, previous.as_ref(), desired.generation, Instant::now())
-                    .past(previous.as_ref().and_then(|status| Obstacle::of(status, desired.generation)));
+                let patience = History::new(&corrections, previous.as_ref(), desired.generation, Instant::now())
+                    .with_obstacle(previous.as_ref().and_then(|status| Obstacle::of(status, desired.generation)));
                 let looked = ready.reconciler.reconcile_with(&patience, &desired, verified.as_ref(), known);
-                let outcome = self.heed_repetition(resource, looked.await, previous.as_ref());
+                let outcome = self.check_repeated_drift(resource, looked.await, previous.as_ref());
                 // It was there before: without it, a deletion would do to the account whatever becomes of one that has lost
                 // its resource.
                 let is_live = outcome.account.as_ref().is_some_and(|account| account.life == Life::Live);
                 if !is_made && is_live && !has_finalizer {
                     self.patch_finalizers(resource, true).await?;
                 }
-                outcome.since(previous.as_ref(), desired.generation)
+                outcome.attribute_drift(previous.as_ref(), desired.generation)
             }
         };
         self.report(resource, &desired.secret.at.name, outcome, previous).await
     }
 
     /// Remembers what was put back, and says so if something keeps changing it.
-    fn heed_repetition(
+    fn check_repeated_drift(
         &self,
         resource: &ApiAccount,
         mut outcome: Outcome,
         previous: Option<&ApiAccountStatus>,
     ) -> Outcome {
         let (now, parts) = (Instant::now(), outcome.corrected(previous, resource.metadata.generation));
-        let corrections = self.memory.corrected(resource, parts, now);
+        let corrections = self.memory.record_corrections(resource, parts, now);
         if let (None, Some((parts, over))) = (&outcome.refusal, corrections.repeated(now)) {
             let calm = SignedDuration::try_from(over).ok().and_then(|over| Timestamp::now().checked_add(over).ok());
             outcome.next_look = outcome.next_look.into_iter().chain(calm).min();
@@ -192,14 +192,14 @@ impl Controlled {
         secret_name: &str,
         outcome: Outcome,
         previous: Option<ApiAccountStatus>,
-    ) -> Looked {
+    ) -> ReconcileResult {
         if let Some(Refusal::Unconfirmed(why)) = &outcome.refusal {
             // Its status is for whoever sees the resource as it is now.
             let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
             tracing::debug!(namespace, name, "{why}; nothing more is done for now");
-            self.note(&namespace, &name, &outcome.done);
-            self.tell(resource, &outcome, false);
-            return Ok((self.later(resource, LONGEST_WAIT), None));
+            self.log_done(&namespace, &name, &outcome.done);
+            self.emit_events(resource, &outcome, false);
+            return Ok((self.retry_later(resource, LONGEST_WAIT), None));
         }
         let now = Timestamp::now();
         let mut status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
@@ -210,12 +210,12 @@ impl Controlled {
         }
         let is_same_outage = is_same_outage(&outcome, previous.as_ref(), &status);
         let is_new_refusal = !is_same_outage && ready_text(previous.as_ref()) != ready_text(Some(&status));
-        self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
-        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
+        self.log_done(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.waiting.update(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         let is_new = !is_same_outage && !says_the_same(previous.as_ref(), &status);
         let written = if is_new { self.patch_status(resource, &status).await } else { Ok(()) };
         // What was done is not done again, so this is the only time to tell it. A refusal comes again with the next try.
-        self.tell(resource, &outcome, is_new_refusal && written.is_ok());
+        self.emit_events(resource, &outcome, is_new_refusal && written.is_ok());
         written?;
         let version = outcome.account.as_ref().map(|account| account.version);
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
@@ -228,14 +228,14 @@ impl Controlled {
             }
             // Whoever brings it about is heard of, and all that wait are looked for together.
             Some(refusal) if refusal.obstacle().is_some() => {
-                Action::requeue(WHILE_IN_THE_WAY.mul_f64(0.5 + rand::random::<f64>() / 2.0))
+                Action::requeue(OBSTACLE_RECHECK.mul_f64(0.5 + rand::random::<f64>() / 2.0))
             }
             Some(Refusal::RepeatedDrift { .. }) if changed_again => Action::requeue(Duration::ZERO),
             Some(Refusal::RepeatedDrift { .. }) => outcome
                 .next_look
-                .map_or_else(|| self.later(resource, LONGEST_WAIT), |at| Action::requeue(until(at, now))),
-            Some(refusal) if !refusal.is_wanted() => self.later(resource, refusal.longest_pause()),
-            _ if !changed_again && is_left_undone(&outcome, now) => self.later(resource, LONGEST_WAIT),
+                .map_or_else(|| self.retry_later(resource, LONGEST_WAIT), |at| Action::requeue(until(at, now))),
+            Some(refusal) if !refusal.is_wanted() => self.retry_later(resource, refusal.longest_pause()),
+            _ if !changed_again && is_left_undone(&outcome, now) => self.retry_later(resource, LONGEST_WAIT),
             _ => {
                 self.memory.succeeded(resource);
                 match outcome.next_look {
@@ -249,27 +249,27 @@ impl Controlled {
     }
 
     /// One line for each thing that was done, and one more in its count.
-    pub fn note(&self, namespace: &str, name: &str, done: &[Done]) {
+    pub fn log_done(&self, namespace: &str, name: &str, done: &[Done]) {
         for done in done {
             tracing::info!(namespace, name, change = done.reason(), "{done}");
             self.metrics.done(done);
         }
     }
 
-    pub(super) fn tell(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
+    pub(super) fn emit_events(&self, resource: &ApiAccount, outcome: &Outcome, is_new_refusal: bool) {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         for done in &outcome.done {
-            self.events.done(resource, done);
+            self.events.emit_done(resource, done);
         }
         if let Some(refusal) = &outcome.refusal
             && is_new_refusal
         {
             tracing::warn!(namespace, name, reason = %refusal.reason(), "{refusal}");
-            self.events.refused(resource, refusal);
+            self.events.emit_refusal(resource, refusal);
         }
     }
 
-    pub(super) fn later(&self, resource: &ApiAccount, longest: Duration) -> Action {
+    pub(super) fn retry_later(&self, resource: &ApiAccount, longest: Duration) -> Action {
         Action::requeue(self.memory.pause_after_failure(resource, longest, rand::random()))
     }
 
@@ -304,7 +304,7 @@ impl Controlled {
         let patch = Patch::Json::<()>(patch);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let written = self.api(resource).patch_status(&resource.name_any(), &params, &patch).await?;
-        self.memory.wrote(&written);
+        self.memory.status_written(&written);
         Ok(())
     }
 }

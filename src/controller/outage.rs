@@ -3,7 +3,7 @@
 //! One outage concerns every resource alike. The log, the metrics and the readiness tell of it at once; the resources only if it
 //! lasts, so that a fleet that is as declared costs no write for a database that comes a little later than its controller.
 
-use super::object::{Controlled, Looked, ready_text};
+use super::object::{Context, ReconcileResult, ready_text};
 use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
 use crate::reconcile::{Outcome, Refusal, status};
 use jiff::Timestamp;
@@ -14,24 +14,24 @@ use std::time::Duration;
 /// How long after the start a resource whose status speaks of what it declares now is left as it is.
 const GRACE: Duration = Duration::from_secs(30);
 
-impl Controlled {
+impl Context {
     /// Says that there is no database yet, if it is time to. The resource is looked at again once there is one, and now and then,
     /// since it may turn out that a person has to act.
-    pub(super) async fn without_database(
+    pub(super) async fn report_outage(
         &self,
         resource: &ApiAccount,
         secret_name: &str,
         refusal: Refusal,
         previous: Option<ApiAccountStatus>,
-    ) -> Looked {
+    ) -> ReconcileResult {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-        if let Some(pause) = patience(previous.as_ref(), resource.metadata.generation, self.started.elapsed()) {
+        if let Some(pause) = grace_left(previous.as_ref(), resource.metadata.generation, self.started.elapsed()) {
             tracing::debug!(namespace, name, "the resource waits for the account database");
             return Ok((Action::requeue(pause + GRACE.mul_f64(rand::random())), None));
         }
         let outcome = Outcome::refused(refusal);
         let told = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), Timestamp::now());
-        if !says_so(previous.as_ref(), &told) {
+        if !already_reports_outage(previous.as_ref(), &told) {
             tracing::debug!(namespace, name, "the resource is told that the account database is not available");
             self.patch_status(resource, &told).await?;
         }
@@ -40,7 +40,7 @@ impl Controlled {
 }
 
 /// How much longer to say nothing; `None`: not at all. Whoever has just declared something is told at once.
-fn patience(previous: Option<&ApiAccountStatus>, generation: Option<i64>, since_start: Duration) -> Option<Duration> {
+fn grace_left(previous: Option<&ApiAccountStatus>, generation: Option<i64>, since_start: Duration) -> Option<Duration> {
     let is_current = previous.is_some_and(|status| status.observed_generation == generation);
     GRACE.checked_sub(since_start).filter(|left| is_current && !left.is_zero())
 }
@@ -49,11 +49,11 @@ fn patience(previous: Option<&ApiAccountStatus>, generation: Option<i64>, since_
 /// answer.
 pub(super) fn is_same_outage(outcome: &Outcome, previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
     let is_away = matches!(&outcome.refusal, Some(Refusal::Database(error)) if error.is_away());
-    is_away && outcome.done.is_empty() && says_so(previous, told)
+    is_away && outcome.done.is_empty() && already_reports_outage(previous, told)
 }
 
 /// Whether the status before says the same already, in whichever words: no database, and whether a person has to act.
-fn says_so(previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
+fn already_reports_outage(previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
     let is_stalled =
         |status: &ApiAccountStatus| status.conditions.iter().any(|condition| condition.type_ == condition::STALLED);
     previous.is_some_and(|previous| {
@@ -73,10 +73,10 @@ mod tests {
     #[test]
     fn only_a_resource_that_is_as_it_was_is_left_so_for_a_while() {
         let second = Duration::from_secs;
-        assert_eq!(patience(Some(&of(3)), Some(3), second(10)), Some(second(20)));
-        assert_eq!(patience(Some(&of(3)), Some(3), GRACE), None);
-        assert_eq!(patience(Some(&of(2)), Some(3), second(10)), None);
-        assert_eq!(patience(None, Some(1), second(10)), None);
+        assert_eq!(grace_left(Some(&of(3)), Some(3), second(10)), Some(second(20)));
+        assert_eq!(grace_left(Some(&of(3)), Some(3), GRACE), None);
+        assert_eq!(grace_left(Some(&of(2)), Some(3), second(10)), None);
+        assert_eq!(grace_left(None, Some(1), second(10)), None);
     }
 
     #[test]
@@ -89,9 +89,12 @@ mod tests {
             |reason: &str, generation| told(DatabaseError::Unavailable { reason: reason.to_owned() }, generation);
         let refused = told(DatabaseError::LoginRefused { reason: "wrong password".to_owned() }, 3);
         let before = away("refused", 3);
-        assert!(says_so(Some(&before), &away("no answer", 3)) && !says_so(Some(&before), &away("refused", 4)));
-        assert!(!says_so(Some(&before), &refused) && says_so(Some(&refused), &refused));
-        assert!(!says_so(Some(&refused), &before));
-        assert!(!says_so(Some(&of(3)), &before) && !says_so(None, &before));
+        assert!(
+            already_reports_outage(Some(&before), &away("no answer", 3))
+                && !already_reports_outage(Some(&before), &away("refused", 4))
+        );
+        assert!(!already_reports_outage(Some(&before), &refused) && already_reports_outage(Some(&refused), &refused));
+        assert!(!already_reports_outage(Some(&refused), &before));
+        assert!(!already_reports_outage(Some(&of(3)), &before) && !already_reports_outage(None, &before));
     }
 }

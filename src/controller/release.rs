@@ -1,16 +1,16 @@
 //! A resource that is being deleted: its account loses its access before it goes, unless the brake holds it.
 
-use super::brake::{Counted, End, Verdict};
+use super::brake::{Cause, Counted, Decision};
 use super::connect::Ready;
-use super::object::{Controlled, LONGEST_WAIT, Looked};
+use super::object::{Context, LONGEST_WAIT, ReconcileResult};
 use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
 use crate::database::DatabaseError;
 use crate::reconcile::{
-    DeletionPolicy, Desired, Going, Outcome, Refusal, Verified, deletion_policy, deletions_count_since, is_confirmed,
-    is_held, secret_places,
+    Deletion, DeletionPolicy, Desired, Outcome, Refusal, Verified, deletion_policy, deletions_count_since,
+    is_confirmed, is_held, secret_places,
 };
-use crate::secrets::{Belonging, SecretError};
+use crate::secrets::{ResourceIdentity, SecretError};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 /// When to look again at a deletion that waits for others which are under way.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-impl Controlled {
+impl Context {
     /// The finalizer goes only when the account no longer authenticates, or was left as it is on request.
-    pub(super) async fn release(&self, resource: &ApiAccount) -> Looked {
-        let belonging = Belonging { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
+    pub(super) async fn release(&self, resource: &ApiAccount) -> ReconcileResult {
+        let identity =
+            ResourceIdentity { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
         let policy = match deletion_policy(&resource.spec) {
             Ok(policy) => policy,
             Err(invalid) => {
@@ -33,15 +34,15 @@ impl Controlled {
         let Some(ready) = self.ready().await else {
             return Ok((Action::await_change(), None));
         };
-        if may_be_held(resource) && !self.knows_whom_it_holds(resource) {
+        if may_be_held(resource) && !self.knows_all_held_deletions(resource) {
             return Ok((Action::await_change(), None));
         }
         let status = self.memory.status(resource);
-        let places = secret_places(&belonging.owner, &resource.spec, status.as_ref());
+        let places = secret_places(&identity.owner, &resource.spec, status.as_ref());
         // A deletion does not wait for a spec that is right. What it needs of the spec is read by itself.
         let desired = Desired::parse(resource, &self.cluster).ok();
-        let going = Going {
-            resource: &belonging,
+        let going = Deletion {
+            resource: &identity,
             desired: desired.as_ref(),
             places: &places,
             generation: resource.metadata.generation,
@@ -49,26 +50,26 @@ impl Controlled {
         };
         let outcome = match ready {
             // Its status says so, and is all that does after a restart: it is not overwritten.
-            Err(_) if self.was_held(resource) && self.judge(resource, None) == Verdict::Held => {
+            Err(_) if self.was_held(resource) && self.ask_brake(resource, None) == Decision::Held => {
                 return Ok((Action::await_change(), None));
             }
-            Err(refusal) => return self.without_database(resource, "", refusal, status).await,
-            Ok(ready) => match self.verdict(resource, &belonging.owner, &ready).await {
-                Ok(Verdict::LetGo) => ready.reconciler.release(going, policy).await,
-                Ok(Verdict::Held) => {
+            Err(refusal) => return self.report_outage(resource, "", refusal, status).await,
+            Ok(ready) => match self.decide_deletion(resource, &identity.owner, &ready).await {
+                Ok(Decision::Allowed) => ready.reconciler.release(going, policy).await,
+                Ok(Decision::Held) => {
                     let held = Refusal::DeletionHeld { percent: self.brake.percent };
-                    return self.keep(resource, going, held, &ready).await;
+                    return self.hold_deletion(resource, going, held, &ready).await;
                 }
-                Ok(Verdict::Depends | Verdict::Later) => return Ok((Action::requeue(ASK_AGAIN), None)),
+                Ok(Decision::NeedsCount | Decision::AskAgain) => return Ok((Action::requeue(ASK_AGAIN), None)),
                 Err(error) => Outcome::refused(Refusal::Database(error)),
             },
         };
         if outcome.refusal.is_some() {
             return self.report(resource, "", outcome, status).await;
         }
-        self.note(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
-        self.tell(resource, &outcome, false);
-        self.waiting.hear(&ObjectRef::from_obj(resource), &outcome, Instant::now());
+        self.log_done(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.emit_events(resource, &outcome, false);
+        self.waiting.update(&ObjectRef::from_obj(resource), &outcome, Instant::now());
         self.brake.deleted(&ObjectRef::from_obj(resource), Instant::now());
         // Before the watch shows that it is gone: what is held then was let go by nobody.
         self.brake.release(&ObjectRef::from_obj(resource));
@@ -79,11 +80,17 @@ impl Controlled {
     }
 
     /// Reports that a deletion is held. Until somebody lets it go, the account works, so its Secret has to be there.
-    async fn keep(&self, resource: &ApiAccount, going: Going<'_>, held: Refusal, ready: &Ready) -> Looked {
+    async fn hold_deletion(
+        &self,
+        resource: &ApiAccount,
+        going: Deletion<'_>,
+        held: Refusal,
+        ready: &Ready,
+    ) -> ReconcileResult {
         let previous = self.memory.status(resource);
         let verified = previous.as_ref().and_then(Verified::of);
         let mut outcome =
-            ready.reconciler.hold(going, verified.as_ref()).await.since(previous.as_ref(), going.generation);
+            ready.reconciler.hold(going, verified.as_ref()).await.attribute_drift(previous.as_ref(), going.generation);
         let trouble = outcome.refusal.replace(held).filter(|trouble| {
             // With its namespace, the Secret is gone for good.
             !matches!(trouble, Refusal::Secret(SecretError::Ending { .. }))
@@ -95,16 +102,16 @@ impl Controlled {
         };
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         tracing::warn!(namespace, name, "the deletion is held, and the Secret cannot be kept right: {trouble}");
-        Ok((self.later(resource, LONGEST_WAIT), outcome))
+        Ok((self.retry_later(resource, LONGEST_WAIT), outcome))
     }
 
     /// Whether the brake knows of every deletion that was held before a restart: whoever is held in one namespace holds up the
     /// deletions in all of them. If not, the resource is looked at again once it does.
-    fn knows_whom_it_holds(&self, resource: &ApiAccount) -> bool {
+    fn knows_all_held_deletions(&self, resource: &ApiAccount) -> bool {
         if self.resources().is_some() {
             return true;
         }
-        self.waiting.for_lists(&ObjectRef::from_obj(resource));
+        self.waiting.wait_for_lists(&ObjectRef::from_obj(resource));
         // The last list may have come before it waited.
         let is_known = self.resources().is_some();
         if !is_known {
@@ -115,33 +122,38 @@ impl Controlled {
     }
 
     /// Whether this one is let go unasked, or too many lose their access at once.
-    async fn verdict(&self, resource: &ApiAccount, owner: &Owner, ready: &Ready) -> Result<Verdict, DatabaseError> {
-        match self.judge(resource, None) {
-            Verdict::Depends => {}
+    async fn decide_deletion(
+        &self,
+        resource: &ApiAccount,
+        owner: &Owner,
+        ready: &Ready,
+    ) -> Result<Decision, DatabaseError> {
+        match self.ask_brake(resource, None) {
+            Decision::NeedsCount => {}
             verdict => return Ok(verdict),
         }
         // Who has lost its access already loses nothing by going: it was let go before a restart.
         let account = ready.reconciler.database.find_by_owner(owner).await?;
         if account.is_none_or(|account| matches!(account.life, Life::Deleted { .. })) {
-            return Ok(Verdict::LetGo);
+            return Ok(Decision::Allowed);
         }
-        Ok(self.judge(resource, Some(self.count(ready).await?)))
+        Ok(self.ask_brake(resource, Some(self.count_deletions(ready).await?)))
     }
 
     /// How many accounts there are and how many went lately, by the database.
-    pub(super) async fn count(&self, ready: &Ready) -> Result<Counted, DatabaseError> {
+    pub(super) async fn count_deletions(&self, ready: &Ready) -> Result<Counted, DatabaseError> {
         let asked = Instant::now();
-        let since = deletions_count_since(ready.reconciler.surroundings.now());
+        let since = deletions_count_since(ready.reconciler.environment.now());
         let deletions = ready.reconciler.database.deletions(&self.cluster, since).await?;
         Ok(Counted { asked, deletions })
     }
 
-    fn judge(&self, resource: &ApiAccount, counted: Option<Counted>) -> Verdict {
+    fn ask_brake(&self, resource: &ApiAccount, counted: Option<Counted>) -> Decision {
         if !may_be_held(resource) {
-            return Verdict::LetGo;
+            return Decision::Allowed;
         }
-        let end = End::Deletion { was_held: self.was_held(resource) };
-        self.brake.let_go(&ObjectRef::from_obj(resource), end, counted, Instant::now())
+        let end = Cause::Deletion { was_held: self.was_held(resource) };
+        self.brake.decide(&ObjectRef::from_obj(resource), end, counted, Instant::now())
     }
 
     fn was_held(&self, resource: &ApiAccount) -> bool {

@@ -22,7 +22,7 @@ impl Stores {
     /// Whether the Secrets of every scope have been listed whole.
     pub fn secrets_are_listed(&self, scopes: usize) -> bool {
         let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        stores.len() == scopes && stores.iter().all(|(scope, _)| scope.view.is_complete())
+        stores.len() == scopes && stores.iter().all(|(scope, _)| scope.secrets.is_complete())
     }
 
     /// The resource, if a watch has shown it.
@@ -47,7 +47,7 @@ impl Resources {
     }
 
     /// Whether somebody has asked for its deletion, and it is there still.
-    pub fn is_going(&self, resource: &ObjectRef<ApiAccount>) -> bool {
+    pub fn is_being_deleted(&self, resource: &ObjectRef<ApiAccount>) -> bool {
         let mut seen = self.0.iter().filter_map(|(_, store)| store.get(resource));
         seen.any(|resource| resource.metadata.deletion_timestamp.is_some())
     }

@@ -1,7 +1,7 @@
 //! What one watch is about: a namespace, or the whole cluster.
 
-use super::trouble::Trouble;
-use crate::secrets::view::{View, Views};
+use super::watch_errors::WatchErrors;
+use crate::secrets::cache::{SecretCache, SecretCaches};
 use crate::telemetry::Metrics;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) struct Scope {
     namespace: Option<String>,
     /// What is known of its Secrets.
-    pub view: Arc<View>,
+    pub secrets: Arc<SecretCache>,
 }
 
 impl Scope {
@@ -21,7 +21,7 @@ impl Scope {
     pub fn each(namespaces: &[String]) -> Vec<Self> {
         let distinct: BTreeSet<_> = namespaces.iter().cloned().map(Some).collect();
         let distinct = if distinct.is_empty() { BTreeSet::from([None]) } else { distinct };
-        distinct.into_iter().map(|namespace| Self { namespace, view: Arc::default() }).collect()
+        distinct.into_iter().map(|namespace| Self { namespace, secrets: Arc::default() }).collect()
     }
 
     /// Whether the namespace is in it.
@@ -30,11 +30,11 @@ impl Scope {
     }
 
     /// What each of these knows of its Secrets.
-    pub fn views(scopes: &[Self]) -> Views {
-        let named = |scope: &Self| Some((scope.namespace.clone()?, Arc::clone(&scope.view)));
+    pub fn secret_caches(scopes: &[Self]) -> SecretCaches {
+        let named = |scope: &Self| Some((scope.namespace.clone()?, Arc::clone(&scope.secrets)));
         match scopes {
-            [all] if all.namespace.is_none() => Views::Cluster(Arc::clone(&all.view)),
-            each => Views::Namespaces(each.iter().filter_map(named).collect()),
+            [all] if all.namespace.is_none() => SecretCaches::Cluster(Arc::clone(&all.secrets)),
+            each => SecretCaches::Namespaces(each.iter().filter_map(named).collect()),
         }
     }
 
@@ -50,11 +50,11 @@ impl Scope {
     }
 
     /// How to tell of trouble with watching objects of this kind in it.
-    pub fn trouble(&self, kind: &'static str, metrics: Arc<Metrics>) -> Trouble {
+    pub fn watch_errors(&self, kind: &'static str, metrics: Arc<Metrics>) -> WatchErrors {
         let what = match &self.namespace {
             None => format!("{kind}s"),
             Some(namespace) => format!("{kind}s in the namespace {namespace}"),
         };
-        Trouble::with(what, kind, metrics)
+        WatchErrors::new(what, kind, metrics)
     }
 }

@@ -3,10 +3,10 @@
 //! A sweep reads every account's version in one query and compares it with the version that was last reconciled. Either
 //! way only says which resources to look at; what to do is decided by what is read then.
 
+use super::cleanup::Cleanup;
 use super::connect::{Connection, Ready};
-use super::object::Controlled;
+use super::object::Context;
 use super::queues::Queues;
-use super::tidy::Tidier;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed};
@@ -30,7 +30,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Looks for changes by others.
 pub(super) struct Sweeper {
-    pub controlled: Arc<Controlled>,
+    pub context: Arc<Context>,
     pub database: Arc<dyn AccountDatabase>,
     pub queues: Queues,
     /// The longest time from one sweep to the next.
@@ -38,9 +38,9 @@ pub(super) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Looks for as long as it is polled. After each sweep, `tidier` does what is not urgent.
-    pub async fn run(self, tidier: Tidier) {
-        let mut connection = self.controlled.connection.clone();
+    /// Looks for as long as it is polled. After each sweep, `cleanup` does what is not urgent.
+    pub async fn run(self, cleanup: Cleanup) {
+        let mut connection = self.context.connection.clone();
         let ready = match connection.wait_for(|connection| matches!(connection, Connection::Ready(_))).await.as_deref()
         {
             Ok(Connection::Ready(ready)) => Arc::clone(ready),
@@ -50,7 +50,7 @@ impl Sweeper {
         let swept_well = Arc::new(Notify::new());
         // Ends with this. The task that answers whether the controller is alive must not wait for it.
         let mut tidying = JoinSet::new();
-        tidying.spawn(tidier.run(Arc::clone(&ready), Arc::clone(&swept_well)));
+        tidying.spawn(cleanup.run(Arc::clone(&ready), Arc::clone(&swept_well)));
         let mut news = self.database.changes().fuse();
         let mut last = Swept::Done;
         let mut swept = Due::now();
@@ -59,10 +59,10 @@ impl Sweeper {
         loop {
             tokio::select! {
                 Some(changed) = news.next() => match changed {
-                    Changed::Account { owner, version } => self.hear(&ready, &owner, version),
+                    Changed::Account { owner, version } => self.account_changed(&ready, &owner, version),
                     Changed::Anything => {
-                        self.controlled.waiting.answered(Instant::now());
-                        self.controlled.waiting.stir();
+                        self.context.waiting.database_answered(Instant::now());
+                        self.context.waiting.account_changed();
                         due = due.min(swept + SHORTEST_PAUSE);
                     }
                     Changed::Silence { reason } => tracing::warn!(
@@ -71,16 +71,16 @@ impl Sweeper {
                         "the account database tells nobody of changes; those by others are found by the sweep alone",
                     ),
                 },
-                () = self.controlled.waiting.began() => {
+                () = self.context.waiting.database_wait_began() => {
                     if probe <= Due::now() {
                         probe = Due::now() + spread(AFTER_FAILURE);
                     }
                 }
                 // Somebody has to find out when the database answers again, and one query does so for all. Often it does all
                 // the time, and one row is locked: that is no reason to sweep.
-                () = sleep_until(probe), if last != Swept::Failed && self.controlled.waiting.is_for_database() => {
+                () = sleep_until(probe), if last != Swept::Failed && self.context.waiting.any_wait_for_database() => {
                     match self.database.answers().await {
-                        Ok(()) => self.controlled.waiting.answered(Instant::now()),
+                        Ok(()) => self.context.waiting.database_answered(Instant::now()),
                         Err(error) => {
                             tracing::debug!(%error, "the account database does not answer yet");
                             due = due.min(Due::now());
@@ -90,9 +90,9 @@ impl Sweeper {
                 }
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
-                    self.controlled.metrics.swept(last, Timestamp::now());
+                    self.context.metrics.swept(last, Timestamp::now());
                     // In what may be the wrong database, nothing is to be disabled or purged.
-                    if last == Swept::Done && !self.controlled.creations.is_doubtful() {
+                    if last == Swept::Done && !self.context.creations.is_doubtful() {
                         swept_well.notify_one();
                     }
                     swept = Due::now();
@@ -103,29 +103,29 @@ impl Sweeper {
     }
 
     fn pause(&self, last: Swept) -> Duration {
-        let is_urgent = last == Swept::Failed || self.controlled.creations.is_holding();
+        let is_urgent = last == Swept::Failed || self.context.creations.is_holding();
         spread(if is_urgent { self.interval.min(AFTER_FAILURE) } else { self.interval })
     }
 
-    fn hear(&self, ready: &Ready, owner: &Owner, version: Option<Version>) {
-        if owner.cluster != self.controlled.cluster {
-            self.controlled.waiting.stir();
+    fn account_changed(&self, ready: &Ready, owner: &Owner, version: Option<Version>) {
+        if owner.cluster != self.context.cluster {
+            self.context.waiting.account_changed();
             return;
         }
-        ready.at_start.hear(owner, version);
+        ready.startup_accounts.account_changed(owner, version);
         let resource = resource(owner);
-        let is_back = version.is_some() && self.controlled.creations.holds(&resource);
-        if self.controlled.versions.hear(&resource, version) || is_back {
+        let is_back = version.is_some() && self.context.creations.holds(&resource);
+        if self.context.versions.account_changed(&resource, version) || is_back {
             tracing::debug!(%resource, "somebody else changed the account");
             self.queues.send(&resource);
-            self.controlled.waiting.stir();
+            self.context.waiting.account_changed();
         }
     }
 
     /// The same trouble as the last time is not told again.
     async fn sweep(&self, ready: &Ready, last: Swept) -> Swept {
         let asked = Instant::now();
-        let versions: HashMap<Owner, Version> = match self.database.versions(&self.controlled.cluster).await {
+        let versions: HashMap<Owner, Version> = match self.database.versions(&self.context.cluster).await {
             Ok(versions) => versions.into_iter().collect(),
             Err(error) => {
                 if last == Swept::Failed {
@@ -136,21 +136,21 @@ impl Sweeper {
                 return Swept::Failed;
             }
         };
-        if let Err(error) = self.controlled.creations.identify().await {
+        if let Err(error) = self.context.creations.identify().await {
             tracing::debug!(%error, "a sweep could not tell which account database this is");
             return Swept::Failed;
         }
-        self.controlled.waiting.answered(asked);
-        let is_empty = versions.is_empty() && !self.controlled.versions.is_empty();
+        self.context.waiting.database_answered(asked);
+        let is_empty = versions.is_empty() && !self.context.versions.is_empty();
         if is_empty && last != Swept::Empty {
             // Whether anything is made anew is for the guard of creations to say, on each resource.
             tracing::warn!("a sweep for changes by others found no account at all");
         }
-        ready.at_start.compare(&versions);
+        ready.startup_accounts.retain_current(&versions);
         let listed = versions.iter().map(|(owner, version)| (resource(owner), *version)).collect();
-        let changed = self.controlled.versions.compare(&listed, asked);
+        let changed = self.context.versions.changed_since(&listed, asked);
         tracing::debug!(accounts = versions.len(), changed = changed.len(), "swept for changes by others");
-        let again = self.controlled.creations.swept(&versions).await;
+        let again = self.context.creations.resources_to_retry(&versions).await;
         for resource in changed.into_iter().chain(again) {
             self.queues.send(&resource);
         }

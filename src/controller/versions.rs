@@ -17,7 +17,7 @@ pub(super) struct Versions(Mutex<HashMap<Resource, Entry>>);
 struct Entry {
     reconciled: Option<Reconciled>,
     /// What was heard since the resource began to be worked on; `None` while it is not.
-    heard: Option<Heard>,
+    notified: Option<Notified>,
 }
 
 struct Reconciled {
@@ -27,7 +27,7 @@ struct Reconciled {
 
 /// Our own commit may be heard of before its answer comes, so what is heard during work is judged at its end.
 #[derive(Default)]
-struct Heard {
+struct Notified {
     latest: Option<Version>,
     gone: bool,
 }
@@ -35,7 +35,7 @@ struct Heard {
 impl Versions {
     /// Work on a resource begins.
     pub fn begin(&self, resource: &Resource) {
-        self.entries().entry(resource.clone()).or_default().heard = Some(Heard::default());
+        self.entries().entry(resource.clone()).or_default().notified = Some(Notified::default());
     }
 
     /// Takes in how work on a resource ended, and answers whether its account has changed again since. Without a version,
@@ -43,7 +43,7 @@ impl Versions {
     pub fn reconciled(&self, resource: &Resource, version: Option<Version>) -> bool {
         let mut entries = self.entries();
         let entry = entries.entry(resource.clone()).or_default();
-        let heard = entry.heard.take().unwrap_or_default();
+        let heard = entry.notified.take().unwrap_or_default();
         entry.reconciled = version.map(|version| Reconciled { version, at: Instant::now() });
         version.is_some() && (heard.gone || heard.latest > version)
     }
@@ -51,15 +51,15 @@ impl Versions {
     /// Work on a resource ended in whichever way.
     pub fn end(&self, resource: &Resource) {
         if let Some(entry) = self.entries().get_mut(resource) {
-            entry.heard = None;
+            entry.notified = None;
         }
     }
 
     /// Takes in that an account is now of this version, or gone, and answers whether that is a reason to look at its resource.
-    pub fn hear(&self, resource: &Resource, version: Option<Version>) -> bool {
+    pub fn account_changed(&self, resource: &Resource, version: Option<Version>) -> bool {
         let mut entries = self.entries();
         match entries.get_mut(resource) {
-            Some(Entry { heard: Some(heard), .. }) => {
+            Some(Entry { notified: Some(heard), .. }) => {
                 heard.latest = heard.latest.max(version);
                 heard.gone |= version.is_none();
                 false
@@ -74,12 +74,12 @@ impl Versions {
 
     /// Takes in the versions of all accounts as they were at some time since `asked`, and answers with the resources whose
     /// account is another, or gone.
-    pub fn compare(&self, listed: &HashMap<Resource, Version>, asked: Instant) -> Vec<Resource> {
+    pub fn changed_since(&self, listed: &HashMap<Resource, Version>, asked: Instant) -> Vec<Resource> {
         let mut changed = Vec::new();
         for (resource, entry) in self.entries().iter_mut() {
             let version = listed.get(resource).copied();
             match entry {
-                Entry { heard: Some(heard), .. } => heard.latest = heard.latest.max(version),
+                Entry { notified: Some(heard), .. } => heard.latest = heard.latest.max(version),
                 // What was reconciled since then may be newer than what was read.
                 Entry { reconciled: Some(reconciled), .. }
                     if reconciled.at < asked && version != Some(reconciled.version) =>
@@ -104,8 +104,8 @@ impl Versions {
 
     /// Forgets the resources that are not there any more, also where no watch has told of the end of one. What is worked on
     /// is kept until that has ended.
-    pub fn keep(&self, is_there: impl Fn(&Resource) -> bool) {
-        self.entries().retain(|resource, entry| entry.heard.is_some() || is_there(resource));
+    pub fn retain(&self, is_there: impl Fn(&Resource) -> bool) {
+        self.entries().retain(|resource, entry| entry.notified.is_some() || is_there(resource));
     }
 
     /// A panic elsewhere cannot leave the map half changed.
@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn an_echo_is_no_news_nor_is_a_late_word_and_a_later_version_is() {
         let (versions, acme) = known(3);
-        assert!(!versions.hear(&acme, Some(Version(3))));
+        assert!(!versions.account_changed(&acme, Some(Version(3))));
         assert!(
-            versions.hear(&acme, Some(Version(4)))
-                && !versions.hear(&acme, Some(Version(2)))
-                && versions.hear(&acme, None)
+            versions.account_changed(&acme, Some(Version(4)))
+                && !versions.account_changed(&acme, Some(Version(2)))
+                && versions.account_changed(&acme, None)
         );
-        assert!(!versions.hear(&resource("never-seen"), Some(Version(1))));
+        assert!(!versions.account_changed(&resource("never-seen"), Some(Version(1))));
     }
 
     #[test]
@@ -153,9 +153,9 @@ mod tests {
         {
             let (versions, acme) = known(3);
             versions.begin(&acme);
-            assert!(!versions.hear(&acme, heard));
+            assert!(!versions.account_changed(&acme, heard));
             assert_eq!(versions.reconciled(&acme, Some(Version(4))), is_news, "{heard:?}");
-            assert!(!versions.hear(&acme, Some(Version(4))));
+            assert!(!versions.account_changed(&acme, Some(Version(4))));
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
             versions.begin(&resource(name));
             versions.reconciled(&resource(name), Some(Version(3)));
         }
-        let mut found = versions.compare(
+        let mut found = versions.changed_since(
             &listed(&[("same", 3), ("other", 4), ("older", 2), ("stranger", 1)]),
             Instant::now() + std::time::Duration::from_nanos(1),
         );
@@ -178,10 +178,10 @@ mod tests {
     fn a_sweep_that_read_before_we_wrote_finds_nothing() {
         let asked = Instant::now();
         let (versions, acme) = known(3);
-        assert_eq!(versions.compare(&listed(&[("acme", 2)]), asked), []);
+        assert_eq!(versions.changed_since(&listed(&[("acme", 2)]), asked), []);
         versions.begin(&acme);
-        assert_eq!(versions.compare(&listed(&[]), Instant::now()), []);
-        assert_eq!(versions.compare(&listed(&[("acme", 5)]), Instant::now()), []);
+        assert_eq!(versions.changed_since(&listed(&[]), Instant::now()), []);
+        assert_eq!(versions.changed_since(&listed(&[("acme", 5)]), Instant::now()), []);
         assert!(
             versions.reconciled(&acme, Some(Version(4))),
             "but what it read is remembered until the end of the work"
@@ -193,24 +193,24 @@ mod tests {
         let (versions, acme) = known(3);
         assert!(!versions.is_empty());
         versions.reconciled(&acme, None);
-        assert!(!versions.hear(&acme, Some(Version(9))) && versions.is_empty());
-        assert_eq!(versions.compare(&listed(&[]), Instant::now()), []);
+        assert!(!versions.account_changed(&acme, Some(Version(9))) && versions.is_empty());
+        assert_eq!(versions.changed_since(&listed(&[]), Instant::now()), []);
         versions.reconciled(&acme, Some(Version(3)));
         versions.forget(&acme);
         versions.end(&acme);
-        assert!(!versions.hear(&acme, Some(Version(9))) && versions.is_empty());
+        assert!(!versions.account_changed(&acme, Some(Version(9))) && versions.is_empty());
     }
 
     #[test]
     fn who_is_not_there_any_more_is_forgotten_once_work_has_ended() {
         let (versions, acme) = known(3);
         versions.begin(&acme);
-        versions.keep(|_| false);
+        versions.retain(|_| false);
         assert!(!versions.entries().is_empty());
         versions.end(&acme);
-        versions.keep(|resource| *resource == acme);
+        versions.retain(|resource| *resource == acme);
         assert!(!versions.is_empty());
-        versions.keep(|_| false);
+        versions.retain(|_| false);
         assert!(versions.entries().is_empty());
     }
 
@@ -218,9 +218,9 @@ mod tests {
     fn work_that_came_to_nothing_leaves_what_was_known() {
         let (versions, acme) = known(3);
         versions.begin(&acme);
-        assert!(!versions.hear(&acme, Some(Version(4))));
+        assert!(!versions.account_changed(&acme, Some(Version(4))));
         versions.end(&acme);
-        assert!(versions.hear(&acme, Some(Version(4))));
-        assert!(!versions.hear(&acme, Some(Version(3))));
+        assert!(versions.account_changed(&acme, Some(Version(4))));
+        assert!(!versions.account_changed(&acme, Some(Version(3))));
     }
 }

@@ -7,7 +7,7 @@
 use super::queues::Queues;
 use crate::account::{AccountName, AffiliateName, Field, FieldChange, comparable_name};
 use crate::api::ApiAccount;
-use crate::database::{InTheWay, NameHolder};
+use crate::database::{NameHolder, Obstacles};
 use crate::reconcile::{Done, Outcome, Refusal};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::hash_map::Entry;
@@ -26,9 +26,9 @@ type Resource = ObjectRef<ApiAccount>;
 /// Who waits, and the way to have them looked at.
 pub(super) struct Waiting {
     queues: Queues,
-    began: Notify,
-    obstructed: Notify,
-    stirred: Notify,
+    database_wait_began: Notify,
+    obstacle_added: Notify,
+    account_changed: Notify,
     state: Mutex<State>,
 }
 
@@ -37,7 +37,7 @@ struct State {
     /// What each waits for, to find it in the maps below.
     waits: HashMap<Resource, Wait>,
     database: HashSet<Resource>,
-    names: HashMap<String, Named>,
+    names: HashMap<String, NameWaiters>,
     affiliates: HashMap<AffiliateName, HashSet<Resource>>,
     lists: HashSet<Resource>,
     /// When those that waited for the database were woken, and how long not to do so again.
@@ -52,13 +52,13 @@ enum Wait {
 }
 
 /// Those who wait for one name.
-struct Named {
+struct NameWaiters {
     name: AccountName,
-    waiting: HashMap<Resource, Wanted>,
+    waiting: HashMap<Resource, NameWaiter>,
 }
 
 /// What one of them has seen and could do.
-struct Wanted {
+struct NameWaiter {
     /// Who had the name when it was refused.
     seen: Option<NameHolder>,
     /// Whether it could take the account over if no resource declared that.
@@ -70,15 +70,15 @@ impl Waiting {
     pub fn new(queues: Queues) -> Self {
         Self {
             queues,
-            began: Notify::new(),
-            obstructed: Notify::new(),
-            stirred: Notify::new(),
+            database_wait_began: Notify::new(),
+            obstacle_added: Notify::new(),
+            account_changed: Notify::new(),
             state: Mutex::default(),
         }
     }
 
     /// Takes in what came of a resource: what it waits for now, and what others may no longer have to wait for.
-    pub fn hear(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
+    pub fn update(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
         self.forget(resource);
         match &outcome.refusal {
             Some(Refusal::Database(error)) if error.is_away() => {
@@ -86,42 +86,42 @@ impl Waiting {
                 state.database.insert(resource.clone());
                 state.waits.insert(resource.clone(), Wait::Database);
                 drop(state);
-                self.began.notify_one();
+                self.database_wait_began.notify_one();
             }
             Some(Refusal::UnknownAffiliate { affiliate }) => {
                 let mut state = self.state();
                 state.affiliates.entry(affiliate.clone()).or_default().insert(resource.clone());
                 state.waits.insert(resource.clone(), Wait::Affiliate(affiliate.clone()));
                 drop(state);
-                self.obstructed.notify_one();
+                self.obstacle_added.notify_one();
             }
             Some(refusal) => {
                 if let Some(name) = refusal.waits_for() {
                     let could_adopt = matches!(refusal, Refusal::OwnedElsewhere { .. });
-                    self.for_name(resource, name, Wanted { seen: outcome.name_holder.clone(), could_adopt });
+                    self.wait_for_name(resource, name, NameWaiter { seen: outcome.name_holder.clone(), could_adopt });
                 }
             }
             None => {}
         }
-        self.let_go(outcome);
+        self.release_names(outcome);
         if outcome.account.is_some() && !matches!(outcome.refusal, Some(Refusal::Database(_))) {
-            self.answered(now);
+            self.database_answered(now);
         }
     }
 
-    fn for_name(&self, resource: &Resource, name: &AccountName, wanted: Wanted) {
+    fn wait_for_name(&self, resource: &Resource, name: &AccountName, wanted: NameWaiter) {
         let waits_for = name.comparable();
         let mut state = self.state();
-        let nobody = || Named { name: name.clone(), waiting: HashMap::new() };
+        let nobody = || NameWaiters { name: name.clone(), waiting: HashMap::new() };
         let named = state.names.entry(waits_for.clone()).or_insert_with(nobody);
         named.waiting.insert(resource.clone(), wanted);
         state.waits.insert(resource.clone(), Wait::Name(waits_for));
         drop(state);
-        self.obstructed.notify_one();
+        self.obstacle_added.notify_one();
     }
 
     /// Takes in that the database has answered.
-    pub fn answered(&self, now: Instant) {
+    pub fn database_answered(&self, now: Instant) {
         let mut state = self.state();
         if state.database.is_empty() {
             return;
@@ -140,7 +140,7 @@ impl Waiting {
     }
 
     /// Takes in which names an outcome has left to others.
-    pub fn let_go(&self, outcome: &Outcome) {
+    pub fn release_names(&self, outcome: &Outcome) {
         let holder = outcome.account.as_ref().map(|account| comparable_name(&account.settings.name));
         let freed = outcome.done.iter().filter_map(|done| match done {
             Done::Disabled | Done::Retained => holder.clone(),
@@ -170,14 +170,14 @@ impl Waiting {
 
     /// Takes in what the database says of these names and affiliates, and wakes whoever may now get on: its name is free, or
     /// has another holder, or its account could be taken over.
-    pub fn looked_up(&self, names: &[AccountName], affiliates: &[AffiliateName], found: &InTheWay) {
+    pub fn obstacles_found(&self, names: &[AccountName], affiliates: &[AffiliateName], found: &Obstacles) {
         let mut state = self.state();
         let mut woken = Vec::new();
         for name in names {
             let Some(group) = state.names.get(&name.comparable()) else { continue };
             let holder = found.names.get(&name.comparable());
             let is_undeclared = holder.is_some_and(|holder| !holder.is_declared);
-            let gets_on = |wanted: &Wanted| {
+            let gets_on = |wanted: &NameWaiter| {
                 holder.is_none() || wanted.seen.as_ref() != holder || (wanted.could_adopt && is_undeclared)
             };
             let waiting = group.waiting.iter().filter(|(_, wanted)| gets_on(wanted));
@@ -200,7 +200,7 @@ impl Waiting {
     }
 
     /// This one waits until every namespace has been listed.
-    pub fn for_lists(&self, resource: &Resource) {
+    pub fn wait_for_lists(&self, resource: &Resource) {
         let mut state = self.state();
         state.forget(resource);
         state.lists.insert(resource.clone());
@@ -208,7 +208,7 @@ impl Waiting {
     }
 
     /// Takes in that every namespace has been listed.
-    pub fn listed(&self) {
+    pub fn lists_complete(&self) {
         let mut state = self.state();
         let woken = std::mem::take(&mut state.lists);
         for resource in &woken {
@@ -219,28 +219,28 @@ impl Waiting {
     }
 
     /// Done when a resource begins to wait for the database, or did so since the last time.
-    pub async fn began(&self) {
-        self.began.notified().await;
+    pub async fn database_wait_began(&self) {
+        self.database_wait_began.notified().await;
     }
 
     /// Whether any resource waits for the database.
-    pub fn is_for_database(&self) -> bool {
+    pub fn any_wait_for_database(&self) -> bool {
         !self.state().database.is_empty()
     }
 
     /// Done when a resource begins to wait for a name or an affiliate, or did so since the last time.
-    pub async fn obstructed(&self) {
-        self.obstructed.notified().await;
+    pub async fn obstacle_added(&self) {
+        self.obstacle_added.notified().await;
     }
 
     /// Somebody else has changed an account: a name may be free.
-    pub fn stir(&self) {
-        self.stirred.notify_one();
+    pub fn account_changed(&self) {
+        self.account_changed.notify_one();
     }
 
     /// Done when somebody else changes an account, or did so since the last time.
-    pub async fn stirred(&self) {
-        self.stirred.notified().await;
+    pub async fn next_account_change(&self) {
+        self.account_changed.notified().await;
     }
 
     /// The resource is gone, or about to be looked at.
@@ -249,7 +249,7 @@ impl Waiting {
     }
 
     /// Forgets the resources that are not there any more, also where no watch has told of the end of one.
-    pub fn keep(&self, is_there: impl Fn(&Resource) -> bool) {
+    pub fn retain(&self, is_there: impl Fn(&Resource) -> bool) {
         let mut state = self.state();
         let gone: Vec<_> = state.waits.keys().filter(|resource| !is_there(resource)).cloned().collect();
         for resource in &gone {
@@ -324,7 +324,7 @@ mod tests {
     use crate::controller::queues::Queue;
     use crate::controller::scope::Scope;
     use crate::database::DatabaseError;
-    use crate::reconcile::Way;
+    use crate::reconcile::AdoptionPath;
     use tokio::sync::mpsc::UnboundedReceiver;
 
     fn waiting() -> (Waiting, UnboundedReceiver<Resource>) {
@@ -357,14 +357,14 @@ mod tests {
         let (waiting, mut receiver) = waiting();
         let now = Instant::now();
         for name in ["a", "b", "healed", "gone"] {
-            waiting.hear(&resource(name), &away(), now);
+            waiting.update(&resource(name), &away(), now);
         }
-        waiting.hear(&resource("healed"), &Outcome::default(), now);
+        waiting.update(&resource("healed"), &Outcome::default(), now);
         waiting.forget(&resource("gone"));
-        assert!(waiting.is_for_database());
-        waiting.answered(now);
+        assert!(waiting.any_wait_for_database());
+        waiting.database_answered(now);
         assert_eq!(woken(&mut receiver), ["a", "b"]);
-        assert!(!waiting.is_for_database());
+        assert!(!waiting.any_wait_for_database());
     }
 
     #[test]
@@ -374,8 +374,8 @@ mod tests {
         let mut at = Vec::new();
         for second in 0..200 {
             let now = start + Duration::from_secs(second);
-            waiting.hear(&resource("locked"), &away(), now);
-            waiting.answered(now);
+            waiting.update(&resource("locked"), &away(), now);
+            waiting.database_answered(now);
             if !woken(&mut receiver).is_empty() {
                 at.push(second);
             }
@@ -398,27 +398,28 @@ mod tests {
     fn a_name_that_its_holder_leaves_wakes_those_who_want_it() {
         let (waiting, mut receiver) = waiting();
         let now = Instant::now();
-        waiting.hear(&resource("wants"), &taken("Acme"), now);
-        waiting.hear(&resource("other"), &taken("Other"), now);
+        waiting.update(&resource("wants"), &taken("Acme"), now);
+        waiting.update(&resource("other"), &taken("Other"), now);
         let renamed = |old: &str| Outcome {
             done: vec![Done::Updated {
                 changes: vec![FieldChange { field: Field::Name, old: format!("{old:?}"), new: "\"new\"".to_owned() }],
             }],
             ..Outcome::default()
         };
-        waiting.hear(&resource("holder"), &renamed("somebody"), now);
+        waiting.update(&resource("holder"), &renamed("somebody"), now);
         assert_eq!(woken(&mut receiver), [""; 0]);
-        waiting.hear(&resource("holder"), &renamed("ACME"), now);
+        waiting.update(&resource("holder"), &renamed("ACME"), now);
         assert_eq!(woken(&mut receiver), ["wants"]);
         // A retained account kept its name until its resource came back with another.
         let name = AccountName::parse("Acme").unwrap();
-        let required = Refusal::AdoptionRequired { name, difference: "it is retained".to_owned(), way: Way::Policy };
-        waiting.hear(&resource("wants"), &Outcome::refused(required), now);
+        let required =
+            Refusal::AdoptionRequired { name, difference: "it is retained".to_owned(), way: AdoptionPath::Policy };
+        waiting.update(&resource("wants"), &Outcome::refused(required), now);
         let restored = match renamed("Acme").done.remove(0) {
             Done::Updated { changes } => Outcome { done: vec![Done::Restored { changes }], ..Outcome::default() },
             other => panic!("{other:?}"),
         };
-        waiting.hear(&resource("holder"), &restored, now);
+        waiting.update(&resource("holder"), &restored, now);
         assert_eq!(woken(&mut receiver), ["wants"]);
     }
 
@@ -434,18 +435,18 @@ mod tests {
     fn look(waiting: &Waiting, holder: Option<&NameHolder>) {
         let (names, affiliates) = waiting.obstacles();
         let held = |name: &AccountName| Some((name.comparable(), holder.cloned()?));
-        let found = InTheWay { names: names.iter().filter_map(held).collect(), ..InTheWay::default() };
-        waiting.looked_up(&names, &affiliates, &found);
+        let found = Obstacles { names: names.iter().filter_map(held).collect(), ..Obstacles::default() };
+        waiting.obstacles_found(&names, &affiliates, &found);
     }
 
     #[test]
     fn one_look_for_all_wakes_whoever_may_get_on() {
         let (waiting, mut receiver) = waiting();
         let name = || AccountName::parse("Acme").unwrap();
-        let wants = |holder| waiting.hear(&resource("wants"), &seeing(taken("acme"), holder), Instant::now());
+        let wants = |holder| waiting.update(&resource("wants"), &seeing(taken("acme"), holder), Instant::now());
         let adopts = |holder| {
             let elsewhere = Refusal::OwnedElsewhere { name: name(), holder: "b".to_owned() };
-            waiting.hear(&resource("adopts"), &seeing(Outcome::refused(elsewhere), holder), Instant::now());
+            waiting.update(&resource("adopts"), &seeing(Outcome::refused(elsewhere), holder), Instant::now());
         };
         wants(holder(1, true));
         adopts(holder(1, true));
@@ -472,12 +473,12 @@ mod tests {
         let affiliate = |name: &str| AffiliateName::parse(name).unwrap();
         for name in ["North", "South"] {
             let refusal = Refusal::UnknownAffiliate { affiliate: affiliate(name) };
-            waiting.hear(&resource(name), &Outcome::refused(refusal), Instant::now());
+            waiting.update(&resource(name), &Outcome::refused(refusal), Instant::now());
         }
         let (names, affiliates) = waiting.obstacles();
         assert_eq!((names.len(), affiliates.len()), (0, 2));
-        let found = InTheWay { affiliates: ["North".to_owned()].into(), ..InTheWay::default() };
-        waiting.looked_up(&names, &affiliates, &found);
+        let found = Obstacles { affiliates: ["North".to_owned()].into(), ..Obstacles::default() };
+        waiting.obstacles_found(&names, &affiliates, &found);
         assert_eq!(woken(&mut receiver), ["North"]);
         waiting.forget(&resource("South"));
         assert_eq!(waiting.obstacles().1, []);

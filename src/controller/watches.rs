@@ -1,17 +1,17 @@
 //! The watches of one scope (a namespace, or the whole cluster), and the work queue that they feed.
 
-use super::answers::WATCH_SECONDS;
+use super::body_timeout::WATCH_SECONDS;
 use super::connect::Connection;
-use super::object::{Controlled, on_error, reconcile};
+use super::object::{Context, on_error, reconcile};
 use super::queues::Queue;
 use super::scope::Scope;
-use super::trouble::refusal;
+use super::watch_errors::refusal;
 use crate::api::{
-    ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION,
-    ROTATE_ANNOTATION, Shown,
+    ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient, PAUSED_ANNOTATION,
+    ROTATE_ANNOTATION,
 };
 use crate::reconcile::{awaits_confirmation, nulls_applied};
-use crate::secrets::view::News;
+use crate::secrets::cache::CacheChange;
 use futures::StreamExt;
 use futures::future::Either;
 use k8s_openapi::api::core::v1::Secret;
@@ -42,20 +42,20 @@ enum Listing {
 /// Reconciles this scope until it is stopped; what is in flight then is finished.
 pub(super) async fn run(
     Queue { scope, sender, receiver }: Queue,
-    controlled: Arc<Controlled>,
+    context: Arc<Context>,
     concurrency: u16,
     stopped: watch::Receiver<bool>,
 ) {
     let (listing, secrets_listed) = watch::channel(Listing::Trying);
-    let secrets = watch_secrets(&scope, Arc::clone(&controlled), &sender, &listing);
-    let accounts = reconcile_accounts(&scope, controlled, receiver, concurrency, secrets_listed, stopped);
+    let secrets = watch_secrets(&scope, Arc::clone(&context), &sender, &listing);
+    let accounts = reconcile_accounts(&scope, context, receiver, concurrency, secrets_listed, stopped);
     // The watch of the Secrets never ends by itself: it serves the other until that one does.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
 }
 
 async fn reconcile_accounts(
     scope: &Scope,
-    controlled: Arc<Controlled>,
+    context: Arc<Context>,
     changed: mpsc::UnboundedReceiver<ObjectRef<ApiAccount>>,
     concurrency: u16,
     mut secrets_listed: watch::Receiver<Listing>,
@@ -68,20 +68,20 @@ async fn reconcile_accounts(
         return;
     }
     let (reader, writer) = reflector::store();
-    controlled.stores.add(scope.clone(), reader.clone());
+    context.stores.add(scope.clone(), reader.clone());
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
-    let (memory, known) = (Arc::clone(&controlled), Arc::clone(&controlled));
-    let mut trouble = scope.trouble("ApiAccount", Arc::clone(&controlled.metrics));
+    let (memory, known) = (Arc::clone(&context), Arc::clone(&context));
+    let mut trouble = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    let accounts = watcher(scope.api::<Shown<ApiAccount>>(&controlled.client), config)
-        .map(Shown::of)
-        .inspect(move |event| trouble.tell(event))
+    let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
+        .map(Lenient::of)
+        .inspect(move |event| trouble.log(event))
         .default_backoff()
         .modify(|account| account.managed_fields_mut().clear())
         .reflect(writer)
         .inspect(move |event| {
             if let Ok(Event::Apply(account) | Event::InitApply(account)) = event {
-                known.memory.shows(account, Instant::now());
+                known.memory.watch_showed(account, Instant::now());
             }
         })
         .inspect(move |event| match event {
@@ -89,13 +89,13 @@ async fn reconcile_accounts(
             Ok(Event::InitApply(account)) if awaits_confirmation(account) => {
                 memory.brake.hold(&ObjectRef::from_obj(account));
             }
-            Ok(Event::InitDone) if memory.resources().is_some() => memory.waiting.listed(),
+            Ok(Event::InitDone) if memory.resources().is_some() => memory.waiting.lists_complete(),
             Ok(Event::Delete(account)) => {
                 memory.memory.forget(account);
                 memory.versions.forget(&ObjectRef::from_obj(account));
                 memory.waiting.forget(&ObjectRef::from_obj(account));
                 memory.creations.forget(&ObjectRef::from_obj(account));
-                memory.brake.vanished(&ObjectRef::from_obj(account));
+                memory.brake.resource_gone(&ObjectRef::from_obj(account));
             }
             _ => {}
         })
@@ -104,7 +104,7 @@ async fn reconcile_accounts(
             predicates::generation.combine(predicates::finalizers).combine(requests),
             PredicateConfig::default(),
         );
-    let became_ready = WatchStream::from_changes(controlled.connection.clone())
+    let became_ready = WatchStream::from_changes(context.connection.clone())
         .filter(|connection| std::future::ready(matches!(connection, Connection::Ready(_))))
         .map(|_| ());
     let became_listed = WatchStream::from_changes(secrets_listed.clone())
@@ -119,7 +119,7 @@ async fn reconcile_accounts(
             // The sender going away means the same as its word.
             drop(stopped.wait_for(|stopped| *stopped).await);
         })
-        .run(reconcile, on_error, controlled)
+        .run(reconcile, on_error, context)
         .for_each(|result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "a reconcile did not end well");
@@ -155,14 +155,14 @@ fn requests(account: &ApiAccount) -> Option<u64> {
 /// Feeds the view, and reports the accounts whose Secrets were changed by others.
 async fn watch_secrets(
     scope: &Scope,
-    controlled: Arc<Controlled>,
+    context: Arc<Context>,
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
     listing: &watch::Sender<Listing>,
 ) {
     let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS);
-    let api: Api<Shown<PartialObjectMeta<Secret>>> = scope.api(&controlled.client);
-    let mut trouble = scope.trouble("Secret", Arc::clone(&controlled.metrics));
-    let events = watcher(api, config).map(Shown::of).inspect(move |event| trouble.tell(event)).default_backoff();
+    let api: Api<Lenient<PartialObjectMeta<Secret>>> = scope.api(&context.client);
+    let mut trouble = scope.watch_errors("Secret", Arc::clone(&context.metrics));
+    let events = watcher(api, config).map(Lenient::of).inspect(move |event| trouble.log(event)).default_backoff();
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let event = match event {
@@ -171,17 +171,17 @@ async fn watch_secrets(
                 if let Some(reason) = refusal(&error)
                     && *listing.borrow() != Listing::Done
                 {
-                    scope.view.refuse(&reason);
+                    scope.secrets.listing_refused(&reason);
                     listing.send_replace(Listing::Refused);
                 }
                 continue;
             }
         };
-        let news = scope.view.observe(&event);
+        let news = scope.secrets.apply(&event);
         let is_start = *listing.borrow() != Listing::Done;
         let concerned = match news {
-            News::Of(accounts) if !is_start => accounts,
-            News::Of(_) | News::Nothing => BTreeSet::new(),
+            CacheChange::Changed(accounts) if !is_start => accounts,
+            CacheChange::Changed(_) | CacheChange::Nothing => BTreeSet::new(),
         };
         if matches!(event, Event::InitDone) {
             // Later listings tell what they bring; only the first one is news by itself.

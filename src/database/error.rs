@@ -1,6 +1,6 @@
 //! What can go wrong with the account database, for whoever has to act on it.
 
-use super::kept::{self, NotKept};
+use super::not_kept::{self, NotKept};
 use crate::account::{AccountName, AffiliateName};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -26,7 +26,7 @@ pub enum DatabaseError {
     /// Something in the database, such as a trigger, stored something else than was written. Nothing was changed.
     #[error(
         "the account database does not keep what is written to it: {}; something there rewrites it, such as a trigger: change that, or declare what it stores",
-        kept::listed(parts)
+        not_kept::listed(parts)
     )]
     NotKept {
         /// What was stored otherwise.

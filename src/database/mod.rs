@@ -6,17 +6,17 @@
 
 mod address;
 mod changes;
+mod dry_run;
 mod effect;
 mod error;
-mod held_keyring;
-mod in_the_way;
 mod journal;
-mod kept;
 mod keyring;
+mod locked_keyring;
 mod marks;
+mod not_kept;
+mod obstacles;
 mod postgres;
 mod register;
-mod rehearsal;
 mod schema;
 mod server_url;
 mod sql;
@@ -25,14 +25,14 @@ mod url;
 
 pub use address::{Address, open, open_as_found, open_existing, open_to_look, open_to_read};
 pub use changes::Changed;
+pub use dry_run::DryRunDatabase;
 pub use error::DatabaseError;
-pub use held_keyring::HeldKeyring;
-pub use in_the_way::{InTheWay, NameHolder};
 pub use journal::{JournalEntry, Journalled, JournalledChange};
-pub use kept::NotKept;
 pub use keyring::{Keyring, KeyringError};
+pub use locked_keyring::LockedKeyring;
+pub use not_kept::NotKept;
+pub use obstacles::{NameHolder, Obstacles};
 pub use register::{AccountRegister, Resealed, SealedPair};
-pub use rehearsal::Rehearsal;
 pub use schema::Schema;
 
 use crate::account::{
@@ -82,10 +82,14 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// Of these names those that an account has, and of these affiliates those that OpsAdmin knows, in one read that reads
     /// little else.
-    async fn in_the_way(&self, names: &[AccountName], affiliates: &[AffiliateName]) -> Result<InTheWay, DatabaseError> {
+    async fn find_obstacles(
+        &self,
+        names: &[AccountName],
+        affiliates: &[AffiliateName],
+    ) -> Result<Obstacles, DatabaseError> {
         let holders = if names.is_empty() { Vec::new() } else { self.find_holders(names, &[]).await? };
         let known = if affiliates.is_empty() { BTreeSet::new() } else { self.affiliates().await? };
-        Ok(InTheWay::among(&holders, &known, affiliates))
+        Ok(Obstacles::among(&holders, &known, affiliates))
     }
 
     /// Whether it answers at all.

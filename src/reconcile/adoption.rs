@@ -2,8 +2,8 @@
 
 use super::drift::{difference, drift};
 use super::halt::Halt;
-use super::outcome::{Way, holder};
-use super::reconciler::heed_suspension;
+use super::outcome::{AdoptionPath, holder};
+use super::reconciler::check_suspension;
 use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal, SecretPlan};
 use crate::account::{Account, AccountName, Life, next_expiry};
 use crate::api::{ACCOUNT_LABEL, AdoptionPolicy};
@@ -11,7 +11,7 @@ use crate::database::{Action, NameHolder};
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a difference stands of which nobody will tell that it has gone.
-const UNTOLD: SignedDuration = SignedDuration::from_mins(1);
+const DRIFT_POLL: SignedDuration = SignedDuration::from_mins(1);
 
 impl Reconciler {
     /// What to do about an account that has the name already: take it over if that is asked for and nobody declares it.
@@ -40,21 +40,21 @@ impl Reconciler {
             None if may_adopt => {
                 let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
                 let adopt = Action::Adopt { expected: taken.version, owner, answered };
-                self.declarations.still(desired).await?;
+                self.declarations.confirm(desired).await?;
                 self.commit(taken.id, adopt, desired.generation).await?;
                 outcome.done.push(Done::Adopted);
                 Halt::LookAgain
             }
             None => {
                 let difference = difference(taken, &desired.keeping_addresses(Some(taken)));
-                let way = if is_permitted { Way::Policy } else { Way::staff(taken, &desired.owner) };
+                let way = if is_permitted { AdoptionPath::Policy } else { AdoptionPath::staff(taken, &desired.owner) };
                 Halt::Refused(Refusal::AdoptionRequired { name, difference, way })
             }
         })
     }
 
     /// Tells what differs, and changes nothing.
-    pub(super) async fn tell_drift(
+    pub(super) async fn report_drift(
         &self,
         plan: &Plan,
         desired: &Desired,
@@ -71,10 +71,10 @@ impl Reconciler {
         // A rotation that is due, or a pair that has expired, is left to others: looking again would be for nothing.
         outcome.next_look = outcome.account.as_ref().and_then(|account| next_expiry(account, now));
         if outcome.drift.is_empty() {
-            return outcome.account.as_ref().map_or(Ok(()), heed_suspension);
+            return outcome.account.as_ref().map_or(Ok(()), check_suspension);
         }
-        if is_untold(plan) {
-            let soon = now.checked_add(UNTOLD).ok();
+        if needs_polling(plan) {
+            let soon = now.checked_add(DRIFT_POLL).ok();
             outcome.next_look = outcome.next_look.into_iter().chain(soon).min();
         }
         let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
@@ -83,9 +83,9 @@ impl Reconciler {
 }
 
 /// Whether what differs is an account that is not this resource's own, or a Secret that no watch shows.
-fn is_untold(plan: &Plan) -> bool {
+fn needs_polling(plan: &Plan) -> bool {
     let is_unwatched = match &plan.secret {
-        SecretPlan::Keep | SecretPlan::Leave => false,
+        SecretPlan::Keep | SecretPlan::Postpone => false,
         SecretPlan::Create | SecretPlan::Refuse { .. } => true,
         SecretPlan::Replace { parts } => parts.contains(&format!("label {ACCOUNT_LABEL}")),
     };

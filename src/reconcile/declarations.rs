@@ -5,7 +5,7 @@
 
 use super::Desired;
 use crate::account::Owner;
-use crate::secrets::Belonging;
+use crate::secrets::ResourceIdentity;
 use async_trait::async_trait;
 use thiserror::Error;
 
@@ -16,17 +16,17 @@ pub trait Declarations: Send + Sync {
     ///
     /// # Errors
     /// [`Unconfirmed`] if it does not, or if there is no telling.
-    async fn still(&self, desired: &Desired) -> Result<(), Unconfirmed>;
+    async fn confirm(&self, desired: &Desired) -> Result<(), Unconfirmed>;
 
     /// Whether the resource is still being deleted; without a UID, whether there is still none.
     ///
     /// # Errors
     /// [`Unconfirmed`] if it is not so, or if there is no telling.
-    async fn still_going(&self, resource: &Belonging) -> Result<(), Unconfirmed>;
+    async fn confirm_deletion(&self, resource: &ResourceIdentity) -> Result<(), Unconfirmed>;
 
     /// Takes in that somebody else changed this owner's account or Secret while it was worked on. Whoever did may have seen a
     /// newer declaration, so the next answer must not rest on what was seen before.
-    fn doubt(&self, _owner: &Owner) {}
+    fn overtaken(&self, _owner: &Owner) {}
 }
 
 /// What was read may no longer be so: nothing may be changed for it.
@@ -36,15 +36,15 @@ pub struct Unconfirmed(pub String);
 
 /// Manifests that one run reads and applies: what was read is what is declared.
 #[derive(Debug, Clone, Copy)]
-pub struct AsRead;
+pub struct AlwaysCurrent;
 
 #[async_trait]
-impl Declarations for AsRead {
-    async fn still(&self, _: &Desired) -> Result<(), Unconfirmed> {
+impl Declarations for AlwaysCurrent {
+    async fn confirm(&self, _: &Desired) -> Result<(), Unconfirmed> {
         Ok(())
     }
 
-    async fn still_going(&self, _: &Belonging) -> Result<(), Unconfirmed> {
+    async fn confirm_deletion(&self, _: &ResourceIdentity) -> Result<(), Unconfirmed> {
         Ok(())
     }
 }

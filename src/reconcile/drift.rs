@@ -9,30 +9,30 @@ pub(super) fn drift(plan: &Plan, desired: &Desired, named: Option<&Account>) -> 
     let mut drift = match (&plan.account, named) {
         (AccountPlan::Keep, _) => Vec::new(),
         (AccountPlan::Update { changes, restore }, _) => {
-            let gone = restore.then(|| told("account", "declared", "deleted or let go"));
+            let gone = restore.then(|| drift_of("account", "declared", "deleted or let go"));
             gone.into_iter().chain(changes.iter().cloned().map(Drift::from)).collect()
         }
-        (AccountPlan::Create { .. } | AccountPlan::Unproven, None) => vec![told("account", "present", "absent")],
+        (AccountPlan::Create { .. } | AccountPlan::Unproven, None) => vec![drift_of("account", "present", "absent")],
         (AccountPlan::Create { .. } | AccountPlan::Unproven, Some(account)) => {
             let owner = account.owner.as_ref().filter(|_| account.life == Life::Live);
             let owner = owner.map_or_else(|| "nobody".to_owned(), ToString::to_string);
-            let mut drift = vec![told("owner", &desired.owner.to_string(), &owner)];
+            let mut drift = vec![drift_of("owner", &desired.owner.to_string(), &owner)];
             drift.extend(changes(&account.settings, &desired.settings).into_iter().map(Drift::from));
             drift
         }
     };
     let secret = &desired.secret.at.name;
     match &plan.secret {
-        SecretPlan::Keep | SecretPlan::Leave => {}
-        SecretPlan::Create => drift.push(told("secret", secret, "absent")),
-        SecretPlan::Replace { parts } => drift.push(told("secret", secret, &format!("other {}", parts.join(", ")))),
-        SecretPlan::Refuse { holder } => drift.push(told("secret", secret, holder)),
+        SecretPlan::Keep | SecretPlan::Postpone => {}
+        SecretPlan::Create => drift.push(drift_of("secret", secret, "absent")),
+        SecretPlan::Replace { parts } => drift.push(drift_of("secret", secret, &format!("other {}", parts.join(", ")))),
+        SecretPlan::Refuse { holder } => drift.push(drift_of("secret", secret, holder)),
     }
-    drift.extend(plan.remove.iter().map(|stray| told("secret", "absent", &stray.name)));
+    drift.extend(plan.remove.iter().map(|stale| drift_of("secret", "absent", &stale.name)));
     drift
 }
 
-fn told(field: &str, declared: &str, actual: &str) -> Drift {
+fn drift_of(field: &str, declared: &str, actual: &str) -> Drift {
     Drift { field: field.to_owned(), declared: declared.to_owned(), actual: actual.to_owned() }
 }
 

@@ -51,7 +51,7 @@ impl Outcome {
             }
             Err(Halt::LookAgain) => false,
             Err(Halt::Overtaken) => {
-                declarations.doubt(owner);
+                declarations.overtaken(owner);
                 false
             }
         }

@@ -1,10 +1,12 @@
 //! An account's keys while executing: made, sealed, opened, rotated and revoked.
 
 use super::halt::Halt;
-use super::{Desired, Done, Evidence, KeysPlan, ObservedSecret, Outcome, Reconciler, Refusal, Surroundings, Unrandom};
+use super::{
+    Desired, Done, Environment, Evidence, KeysPlan, ObservedSecret, Outcome, RandomnessError, Reconciler, Refusal,
+};
 use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, Owner, StoredKey};
 use crate::database::{Action, DatabaseError, Keyring};
-use crate::secrets::{FoundSecret, HandedOut};
+use crate::secrets::{FoundSecret, IssuedKeys};
 use zeroize::Zeroizing;
 
 impl Reconciler {
@@ -29,7 +31,7 @@ impl Reconciler {
             }
             KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
             KeysPlan::Rotate { reason, old_expires, revoke } => {
-                let key = new_key(account.id, &self.keyring, self.surroundings.as_ref())?;
+                let key = new_key(account.id, &self.keyring, self.environment.as_ref())?;
                 let old = account.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
                 let revoked = revoke.iter().copied().chain(old).collect();
                 let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires, revoked };
@@ -38,7 +40,7 @@ impl Reconciler {
                 (Action::Rotate { expected, key, old_expires, revoke, answered }, done)
             }
         };
-        self.declarations.still(desired).await?;
+        self.declarations.confirm(desired).await?;
         outcome.account = match self.commit(account.id, action, desired.generation).await {
             Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
             // Since it was looked at.
@@ -54,21 +56,21 @@ impl Reconciler {
         let id = KeyId::from_random(self.random()?);
         let (pair, recovered) = match secret.recoverable_keys() {
             Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
-            None => (new_pair(id, self.surroundings.as_ref())?, false),
+            None => (new_pair(id, self.environment.as_ref())?, false),
         };
         Ok((self.seal(account, pair)?, recovered))
     }
 
-    fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, Unrandom> {
-        seal(account, pair, &self.keyring, self.surroundings.as_ref())
+    fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, RandomnessError> {
+        seal(account, pair, &self.keyring, self.environment.as_ref())
     }
 
     /// The account's active pair as it is handed out to this owner.
-    pub(super) fn hand_out(&self, account: &Account, owner: &Owner) -> Result<HandedOut, Refusal> {
+    pub(super) fn issue_keys(&self, account: &Account, owner: &Owner) -> Result<IssuedKeys, Refusal> {
         let key = account.active_key().ok_or_else(|| Refusal::NoKeys { account: account.id.to_string() })?;
         let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
         let pair = KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key };
-        Ok(HandedOut { mark: self.keyring.mark(owner, &pair), pair })
+        Ok(IssuedKeys { mark: self.keyring.mark(owner, &pair), pair })
     }
 
     /// What to make of the pair that the resource's own Secret holds, which the database does not have.
@@ -88,30 +90,34 @@ impl Reconciler {
 ///
 /// # Errors
 /// The system has no randomness.
-pub fn new_key(account: AccountId, keyring: &Keyring, surroundings: &dyn Surroundings) -> Result<StoredKey, Unrandom> {
-    let pair = new_pair(KeyId::from_random(random(surroundings)?), surroundings)?;
-    seal(account, pair, keyring, surroundings)
+pub fn new_key(
+    account: AccountId,
+    keyring: &Keyring,
+    environment: &dyn Environment,
+) -> Result<StoredKey, RandomnessError> {
+    let pair = new_pair(KeyId::from_random(random(environment)?), environment)?;
+    seal(account, pair, keyring, environment)
 }
 
-fn new_pair(id: KeyId, surroundings: &dyn Surroundings) -> Result<KeyPair, Unrandom> {
+fn new_pair(id: KeyId, environment: &dyn Environment) -> Result<KeyPair, RandomnessError> {
     let mut secret_key = Zeroizing::new([0; 32]);
-    surroundings.fill(secret_key.as_mut_slice())?;
-    Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: random(surroundings)?, secret_key }))
+    environment.fill(secret_key.as_mut_slice())?;
+    Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: random(environment)?, secret_key }))
 }
 
 fn seal(
     account: AccountId,
     pair: KeyPair,
     keyring: &Keyring,
-    surroundings: &dyn Surroundings,
-) -> Result<StoredKey, Unrandom> {
-    let sealed = keyring.seal(account, pair.id, &pair.secret_key, random(surroundings)?);
-    let created = surroundings.now();
+    environment: &dyn Environment,
+) -> Result<StoredKey, RandomnessError> {
+    let sealed = keyring.seal(account, pair.id, &pair.secret_key, random(environment)?);
+    let created = environment.now();
     Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
 }
 
-pub(super) fn random<const N: usize>(surroundings: &dyn Surroundings) -> Result<[u8; N], Unrandom> {
+pub(super) fn random<const N: usize>(environment: &dyn Environment) -> Result<[u8; N], RandomnessError> {
     let mut bytes = [0; N];
-    surroundings.fill(&mut bytes)?;
+    environment.fill(&mut bytes)?;
     Ok(bytes)
 }

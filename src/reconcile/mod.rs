@@ -7,6 +7,7 @@
 
 mod addresses;
 mod adoption;
+mod apply_order;
 mod brake;
 mod creation;
 mod declarations;
@@ -22,27 +23,26 @@ mod outcome;
 mod plan;
 mod reconciler;
 mod release;
-mod repeated;
+mod repeated_drift;
 mod status;
-mod turns;
 
 pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
 
+pub use apply_order::{ApplyOrder, Batch};
 pub use brake::{DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_count_since, is_confirmed, is_held};
 pub use creation::{CreationGuard, Doubt, KnownAccount, Missing, Unguarded, is_creation_held, is_made_if_missing};
-pub use declarations::{AsRead, Declarations, Unconfirmed};
+pub use declarations::{AlwaysCurrent, Declarations, Unconfirmed};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use keys::new_key;
 pub use nulls::nulls_applied;
 pub use observed::{Evidence, Observed, ObservedSecret, Verified};
 pub use obstacle::Obstacle;
-pub use outcome::{Done, Drift, Outcome, Refusal, Way};
+pub use outcome::{AdoptionPath, Done, Drift, Outcome, Refusal};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
-pub use reconciler::{Reconciler, Surroundings, Unrandom};
-pub use release::{Going, deletion_policy, secret_places};
-pub use repeated::{Corrections, Patience};
+pub use reconciler::{Environment, RandomnessError, Reconciler};
+pub use release::{Deletion, deletion_policy, secret_places};
+pub use repeated_drift::{Corrections, History};
 pub use status::status;
-pub use turns::{Turn, Turns};
 
 #[cfg(test)]
 pub(crate) mod tests;

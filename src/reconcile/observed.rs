@@ -3,7 +3,7 @@
 use super::Desired;
 use crate::account::{Account, ApiKey, KeyId, SecretKey};
 use crate::api::ApiAccountStatus;
-use crate::secrets::{FoundSecret, HandedOut, Known, SecretRef};
+use crate::secrets::{FoundSecret, IssuedKeys, SecretRef, VerifiedSecret};
 
 /// What was observed for one resource.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct Observed {
     /// What is at the Secret's place.
     pub secret: ObservedSecret,
     /// Secrets of this resource in other places, where it had its keys before.
-    pub strays: Vec<SecretRef>,
+    pub stale_secrets: Vec<SecretRef>,
 }
 
 /// What is at the Secret's place.
@@ -28,7 +28,7 @@ pub enum ObservedSecret {
         /// What it is like.
         found: Box<FoundSecret>,
         /// The account's active pair, to compare it with; `None` while there is no account, or it has none.
-        active: Option<HandedOut>,
+        active: Option<IssuedKeys>,
         /// What to make of the pair that it holds, where the account has none.
         evidence: Evidence,
     },
@@ -99,8 +99,8 @@ impl Verified {
     }
 
     /// The Secret, if it is marked with the keyring's key of this id.
-    pub fn known<'a>(&'a self, marked_with: Option<&'a str>) -> Known<'a> {
-        Known { version: &self.version, marked_with }
+    pub fn known<'a>(&'a self, marked_with: Option<&'a str>) -> VerifiedSecret<'a> {
+        VerifiedSecret { version: &self.version, marked_with }
     }
 
     /// Whether it still speaks of what is desired: the same spec, the same place, the same keys.

@@ -49,7 +49,7 @@ impl Refusal {
 
 impl Reconciler {
     /// Refuses again, before any key is made and any row is written, if what was in the way still is.
-    pub(super) async fn look_for(
+    pub(super) async fn check_obstacle(
         &self,
         obstacle: Obstacle,
         plan: &Plan,
@@ -73,7 +73,7 @@ impl Reconciler {
                 else {
                     return Ok(());
                 };
-                let found = self.database.in_the_way(&[], std::slice::from_ref(affiliate)).await?;
+                let found = self.database.find_obstacles(&[], std::slice::from_ref(affiliate)).await?;
                 if found.affiliates.contains(affiliate.as_str()) {
                     return Ok(());
                 }

@@ -1,7 +1,7 @@
 //! What came of a reconcile: what was done, and why no more was.
 
 use super::brake::FLOOR;
-use super::repeated::was_reconciled;
+use super::repeated_drift::was_reconciled;
 use super::{Doubt, InvalidSpec, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, FieldChange, KeyId, Life, Owner, RotationReason};
 use crate::api::{
@@ -49,7 +49,7 @@ impl Outcome {
     /// `previous` says was reconciled as it is now, nothing but somebody else's change can have been updated; and of a Secret
     /// that it says was right for these keys, nothing but somebody else's change can have been put right.
     #[must_use]
-    pub fn since(mut self, previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> Self {
+    pub fn attribute_drift(mut self, previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> Self {
         if previous.is_some_and(|status| was_reconciled(status, generation)) {
             for done in &mut self.done {
                 if let Done::Updated { changes } = done {
@@ -297,7 +297,7 @@ pub enum Refusal {
         /// How it differs, in words that go on the sentence.
         difference: String,
         /// How it can be taken over.
-        way: Way,
+        way: AdoptionPath,
     },
     /// An account of the name is declared elsewhere.
     #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first: delete its ApiAccount there with deletionPolicy: Retain. One of `opsadmin apply` is let go of by nothing that --prune does, which disables it: run the controller with the --cluster-id that `apply` had", name.as_str())]
@@ -572,7 +572,7 @@ fn creation_held(account: &str, doubt: &Doubt) -> String {
 
 /// How an account that nobody declares can be taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
+pub enum AdoptionPath {
     /// The resource may, if it says so.
     Policy,
     /// It is for somebody else, or for nobody yet; OpsAdmin's staff may name this resource's namespace.
@@ -584,7 +584,7 @@ pub enum Way {
     },
 }
 
-impl Way {
+impl AdoptionPath {
     /// For a resource that may not take this account over.
     pub(super) fn staff(account: &Account, owner: &Owner) -> Self {
         let whom = match (&account.adopter, &account.owner) {
@@ -600,7 +600,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for AdoptionPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Policy => f.write_str("to take it over with its keys, set spec.adoptionPolicy: IfUnowned"),

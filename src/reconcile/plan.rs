@@ -4,10 +4,10 @@ use super::{Desired, Observed, ObservedSecret};
 use crate::account::{
     Account, ApiKey, FieldChange, KeyId, Life, RotationReason, Succession, changes, expired, succession, why_rotate,
 };
-use crate::secrets::{Belonging, SecretManifest, SecretRef, is_bookkeeping};
+use crate::secrets::{ResourceIdentity, SecretManifest, SecretRef, is_bookkeeping};
 use jiff::Timestamp;
 
-/// What has to be done, in this order: account, Secret, strays.
+/// What has to be done, in this order: account, Secret, stale_secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// In the account database.
@@ -74,7 +74,7 @@ pub enum SecretPlan {
         parts: Vec<String>,
     },
     /// Nothing for now, though it is not right: something keeps changing it.
-    Leave,
+    Postpone,
     /// Nothing may be done: it is somebody else's.
     Refuse {
         /// Whose it is, in words.
@@ -108,8 +108,8 @@ impl Plan {
 
 impl Desired {
     /// The resource, as its Secret knows it.
-    pub fn belonging(&self) -> Belonging {
-        Belonging { owner: self.owner.clone(), uid: self.uid.clone() }
+    pub fn identity(&self) -> ResourceIdentity {
+        ResourceIdentity { owner: self.owner.clone(), uid: self.uid.clone() }
     }
 }
 
@@ -123,7 +123,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     // A partner may still use the old Secret: it goes only when the new one can be written.
     let remove = match secret {
         SecretPlan::Refuse { .. } => Vec::new(),
-        _ => observed.strays.clone(),
+        _ => observed.stale_secrets.clone(),
     };
     Plan { account, keys: plan_keys(desired, observed, &secret, now), secret, remove }
 }
@@ -184,7 +184,7 @@ pub(super) fn plan_secret(desired: &Desired, secret: &ObservedSecret) -> SecretP
         // Its account is yet to be made: whichever keys that gets, the Secret is compared with them then.
         ObservedSecret::Own { active: None, .. } => SecretPlan::Replace { parts: vec!["data".to_owned()] },
         ObservedSecret::Own { found, active: Some(active), .. } => {
-            let parts = found.differences(&SecretManifest::new(&desired.secret, desired.belonging(), active));
+            let parts = found.differences(&SecretManifest::new(&desired.secret, desired.identity(), active));
             if parts.is_empty() { SecretPlan::Keep } else { SecretPlan::Replace { parts } }
         }
     }

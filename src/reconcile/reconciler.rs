@@ -6,20 +6,20 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::keys::random;
 use super::{
-    AccountPlan, CreationGuard, Declarations, Desired, Done, Evidence, KeysPlan, Observed, ObservedSecret, Outcome,
-    Patience, Plan, Refusal, SecretPlan, Verified, plan,
+    AccountPlan, CreationGuard, Declarations, Desired, Done, Evidence, History, KeysPlan, Observed, ObservedSecret,
+    Outcome, Plan, Refusal, SecretPlan, Verified, plan,
 };
 use crate::account::{Account, AccountId, Life, Suspension, Unassigned, changes, next_look, next_rotation, why_rotate};
 use crate::api::{MANAGED_BY_LABEL, ManagementPolicy};
 use crate::database::{AccountDatabase, Action, Change, DatabaseError, Keyring, NotKept, UnknownAffiliate};
-use crate::secrets::{SecretManifest, SecretStore, Sight};
+use crate::secrets::{Lookup, SecretManifest, SecretStore};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
 /// Time and randomness, given from outside so that a test can give its own.
-pub trait Surroundings: Send + Sync {
+pub trait Environment: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
 
@@ -27,16 +27,16 @@ pub trait Surroundings: Send + Sync {
     ///
     /// # Errors
     /// [`Unrandom`] if the system has none.
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), Unrandom>;
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomnessError>;
 }
 
 /// The system has no randomness.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct Unrandom(pub String);
+pub struct RandomnessError(pub String);
 
-impl From<Unrandom> for Refusal {
-    fn from(error: Unrandom) -> Self {
+impl From<RandomnessError> for Refusal {
+    fn from(error: RandomnessError) -> Self {
         Self::NoRandomness(error.0)
     }
 }
@@ -56,7 +56,7 @@ pub struct Reconciler {
     /// Who this is, for the journal.
     pub actor: String,
     /// Time and randomness.
-    pub surroundings: Arc<dyn Surroundings>,
+    pub environment: Arc<dyn Environment>,
     /// Where to ask whether what was read is still declared.
     pub declarations: Arc<dyn Declarations>,
     /// Where to ask whether an account that is missing may be made.
@@ -69,13 +69,13 @@ impl Reconciler {
     /// `verified` saves reading a Secret that has not changed; `known` is the account as a bulk read found it a moment
     /// ago, and saves reading it.
     pub async fn reconcile(&self, desired: &Desired, verified: Option<&Verified>, known: Option<Account>) -> Outcome {
-        self.reconcile_with(&Patience::default(), desired, verified, known).await
+        self.reconcile_with(&History::default(), desired, verified, known).await
     }
 
     /// The same for a resource that was looked at before: what others keep changing is not put back each time at once.
     pub async fn reconcile_with(
         &self,
-        patience: &Patience<'_>,
+        patience: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
         known: Option<Account>,
@@ -94,7 +94,7 @@ impl Reconciler {
 
     async fn attempt(
         &self,
-        patience: &Patience<'_>,
+        patience: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
         known: Option<Account>,
@@ -118,7 +118,7 @@ impl Reconciler {
             outcome.account = None;
             return Err(refusal.into());
         }
-        let now = self.surroundings.now();
+        let now = self.environment.now();
         match self.observe(desired, verified, account.clone()).await {
             Ok(observed) => {
                 let mut plan = plan(desired, &observed, now);
@@ -127,11 +127,11 @@ impl Reconciler {
                     if plan.secret == SecretPlan::Keep {
                         outcome.secret_version = observed.secret.version(verified);
                     }
-                    return self.tell_drift(&plan, desired, now, outcome).await;
+                    return self.report_drift(&plan, desired, now, outcome).await;
                 }
-                let (plan, left) = leave(plan, patience, desired, observed.account.as_ref());
+                let (plan, left) = postpone_repeated(plan, patience, desired, observed.account.as_ref());
                 if let Some(obstacle) = patience.obstacle {
-                    self.look_for(obstacle, &plan, desired, &observed, outcome).await?;
+                    self.check_obstacle(obstacle, &plan, desired, &observed, outcome).await?;
                 }
                 self.execute(&plan, desired, &observed, verified, outcome).await?;
                 let is_due = |account: &Account| why_rotate(&desired.rotation, account, now).is_some();
@@ -139,7 +139,7 @@ impl Reconciler {
                 if left.is_none() && outcome.account.as_ref().is_some_and(is_due) {
                     return Err(Halt::LookAgain);
                 }
-                let ahead = look_ahead(desired, outcome);
+                let ahead = schedule_next(desired, outcome);
                 let Some((parts, wait)) = left else { return ahead };
                 let soon = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
                 outcome.next_look = outcome.next_look.into_iter().chain(soon).min();
@@ -147,10 +147,10 @@ impl Reconciler {
             }
             Err(Halt::Refused(refusal)) if account.is_some() && desired.management == ManagementPolicy::Enforce => {
                 // Its keys stay as they are, so the Secret has no say in who may use them from where.
-                let observed = Observed { account, secret: ObservedSecret::Verified, strays: Vec::new() };
+                let observed = Observed { account, secret: ObservedSecret::Verified, stale_secrets: Vec::new() };
                 let plan = plan(desired, &observed, now);
                 if let Some(obstacle) = patience.obstacle {
-                    self.look_for(obstacle, &plan, desired, &observed, outcome).await?;
+                    self.check_obstacle(obstacle, &plan, desired, &observed, outcome).await?;
                 }
                 outcome.account = Some(self.execute_account(&plan.account, desired, &observed, outcome).await?.0);
                 Err(Halt::Refused(refusal))
@@ -170,20 +170,20 @@ impl Reconciler {
         let at = &desired.secret.at;
         let mut sight =
             self.secrets.find(at, verified.map(|verified| verified.known(self.keyring.marks_with()))).await?;
-        if matches!(sight, Sight::Absent) && desired.management == ManagementPolicy::Observe {
+        if matches!(sight, Lookup::Absent) && desired.management == ManagementPolicy::Observe {
             // No write will show what is there.
             sight = self.secrets.confirm(at).await?;
         }
         let secret = match sight {
-            Sight::Absent => ObservedSecret::Absent,
-            Sight::Unchanged => ObservedSecret::Verified,
-            Sight::Found(found) => {
-                let whose = desired.belonging().check(found.metadata());
+            Lookup::Absent => ObservedSecret::Absent,
+            Lookup::Unchanged => ObservedSecret::Verified,
+            Lookup::Found(found) => {
+                let whose = desired.identity().check(found.metadata());
                 let active = match &account {
                     Some(account)
                         if account.active_key().is_some() && (whose.is_ok() || found.may_have_lost_its_owner()) =>
                     {
-                        Some(self.hand_out(account, &desired.owner)?)
+                        Some(self.issue_keys(account, &desired.owner)?)
                     }
                     _ => None,
                 };
@@ -201,9 +201,9 @@ impl Reconciler {
                 }
             }
         };
-        let strays = self.secrets.belonging_to(&desired.belonging()).await?;
-        let strays = strays.into_iter().filter(|stray| stray != at).collect();
-        Ok(Observed { account, secret, strays })
+        let stale_secrets = self.secrets.owned_by(&desired.identity()).await?;
+        let stale_secrets = stale_secrets.into_iter().filter(|stale| stale != at).collect();
+        Ok(Observed { account, secret, stale_secrets: stale_secrets })
     }
 
     async fn execute(
@@ -230,18 +230,18 @@ impl Reconciler {
                 outcome.relabelled = matches!(secret, ObservedSecret::Own { .. }).then_some(false);
                 secret.version(verified)
             }
-            (SecretPlan::Leave, _) => None,
+            (SecretPlan::Postpone, _) => None,
             (SecretPlan::Create | SecretPlan::Replace { .. }, secret) => {
-                self.declarations.still(desired).await?;
-                let keys = self.hand_out(&account, &desired.owner)?;
-                let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &keys);
+                self.declarations.confirm(desired).await?;
+                let keys = self.issue_keys(&account, &desired.owner)?;
+                let manifest = SecretManifest::new(&desired.secret, desired.identity(), &keys);
                 self.execute_secret(&manifest, secret, &plan.secret, outcome).await?
             }
         };
-        for stray in &plan.remove {
-            self.declarations.still(desired).await?;
-            if self.secrets.remove(stray, &desired.belonging()).await? {
-                outcome.done.push(Done::SecretRemoved(stray.clone()));
+        for stale in &plan.remove {
+            self.declarations.confirm(desired).await?;
+            if self.secrets.remove(stale, &desired.identity()).await? {
+                outcome.done.push(Done::SecretRemoved(stale.clone()));
             }
         }
         not_kept.map_or(Ok(()), |refusal| Err(Halt::Refused(refusal)))
@@ -281,7 +281,7 @@ impl Reconciler {
                 (account, create, Done::Created { recovered })
             }
         };
-        self.declarations.still(desired).await?;
+        self.declarations.confirm(desired).await?;
         let account = self.commit(account, action, desired.generation).await;
         let account = match account {
             Err(DatabaseError::NameTaken { name }) => {
@@ -315,7 +315,7 @@ impl Reconciler {
         action: Action,
         generation: Option<i64>,
     ) -> Result<Account, DatabaseError> {
-        let change = Change { account, action, at: self.surroundings.now(), actor: self.actor.clone(), generation };
+        let change = Change { account, action, at: self.environment.now(), actor: self.actor.clone(), generation };
         self.database.commit(&change).await
     }
 
@@ -352,25 +352,25 @@ impl Reconciler {
         Ok(stored.version)
     }
 
-    pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], Unrandom> {
-        random(self.surroundings.as_ref())
+    pub(super) fn random<const N: usize>(&self) -> Result<[u8; N], RandomnessError> {
+        random(self.environment.as_ref())
     }
 }
 
 /// What of a plan is done now, and what is left as it is for a while because something else keeps changing it.
-fn leave(
+fn postpone_repeated(
     mut plan: Plan,
-    patience: &Patience<'_>,
+    patience: &History<'_>,
     desired: &Desired,
     account: Option<&Account>,
 ) -> (Plan, Option<(Vec<String>, Duration)>) {
     let mut left: Option<(Vec<String>, Duration)> = None;
-    if let Some(waiting) = patience.with_account(&plan, account, desired) {
+    if let Some(waiting) = patience.account_backoff(&plan, account, desired) {
         plan.account = AccountPlan::Keep;
         left = Some(waiting);
     }
-    if let Some((parts, wait)) = patience.with_secret(&plan, account) {
-        plan.secret = SecretPlan::Leave;
+    if let Some((parts, wait)) = patience.secret_backoff(&plan, account) {
+        plan.secret = SecretPlan::Postpone;
         let (mut all, soonest) = left.unwrap_or((Vec::new(), wait));
         all.extend(parts);
         left = Some((all, wait.min(soonest)));
@@ -379,18 +379,18 @@ fn leave(
 }
 
 /// When to look again; and whether somebody else has the last word.
-pub(super) fn look_ahead(desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
+pub(super) fn schedule_next(desired: &Desired, outcome: &mut Outcome) -> Result<(), Halt> {
     let Some(account) = &outcome.account else {
         return Ok(());
     };
     outcome.next_rotation = next_rotation(&desired.rotation, account);
     outcome.next_look = next_look(&desired.rotation, account);
     desired.check_addresses(account)?;
-    heed_suspension(account)
+    check_suspension(account)
 }
 
 /// Whether somebody else has the last word.
-pub(super) fn heed_suspension(account: &Account) -> Result<(), Halt> {
+pub(super) fn check_suspension(account: &Account) -> Result<(), Halt> {
     match &account.suspension {
         Some(Suspension { since, reason }) => {
             Err(Halt::Refused(Refusal::Suspended { since: *since, reason: reason.clone() }))

@@ -9,7 +9,7 @@ use super::{
 use crate::account::{Account, Life, Owner};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy, default_secret_name};
 use crate::database::Action;
-use crate::secrets::{Belonging, SecretError, SecretManifest, SecretRef, Sight};
+use crate::secrets::{Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef};
 use std::collections::BTreeSet;
 
 /// What becomes of the account of a resource with this spec, once the resource goes.
@@ -41,9 +41,9 @@ pub fn secret_places(owner: &Owner, spec: &ApiAccountSpec, status: Option<&ApiAc
 
 /// What is known of a resource that is going.
 #[derive(Debug, Clone, Copy)]
-pub struct Going<'a> {
+pub struct Deletion<'a> {
     /// The resource, as its Secret knows it.
-    pub resource: &'a Belonging,
+    pub resource: &'a ResourceIdentity,
     /// What it declares, if that can be told.
     pub desired: Option<&'a Desired>,
     /// Where its Secret may be though nothing shows it there.
@@ -54,9 +54,9 @@ pub struct Going<'a> {
     pub confirmed: bool,
 }
 
-impl<'a> Going<'a> {
+impl<'a> Deletion<'a> {
     /// A resource of which nothing else is known.
-    pub fn of(resource: &'a Belonging) -> Self {
+    pub fn of(resource: &'a ResourceIdentity) -> Self {
         Self { resource, desired: None, places: &[], generation: None, confirmed: false }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Going<'a> {
 
 impl Reconciler {
     /// Does what the deletion policy says for a resource that is going. Once it is done, the resource may go.
-    pub async fn release(&self, going: Going<'_>, policy: DeletionPolicy) -> Outcome {
+    pub async fn release(&self, going: Deletion<'_>, policy: DeletionPolicy) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
             let attempt = match policy {
@@ -85,7 +85,7 @@ impl Reconciler {
 
     /// Keeps the Secret of a resource right whose deletion is held: its account goes on working, and whoever uses it needs
     /// the keys. Nothing else is changed. A refusal says only why that could not be done.
-    pub async fn hold(&self, going: Going<'_>, verified: Option<&Verified>) -> Outcome {
+    pub async fn hold(&self, going: Deletion<'_>, verified: Option<&Verified>) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
             let attempt = self.keep_secret(going, verified, &mut outcome).await;
@@ -99,7 +99,7 @@ impl Reconciler {
 
     async fn keep_secret(
         &self,
-        going: Going<'_>,
+        going: Deletion<'_>,
         verified: Option<&Verified>,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
@@ -113,11 +113,11 @@ impl Reconciler {
         let plan = plan_secret(desired, &observed.secret);
         outcome.secret_version = match plan {
             SecretPlan::Keep => observed.secret.version(verified),
-            SecretPlan::Leave | SecretPlan::Refuse { .. } => None,
+            SecretPlan::Postpone | SecretPlan::Refuse { .. } => None,
             SecretPlan::Create | SecretPlan::Replace { .. } => {
-                self.declarations.still_going(going.resource).await?;
-                let keys = self.hand_out(&account, &desired.owner)?;
-                let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &keys);
+                self.declarations.confirm_deletion(going.resource).await?;
+                let keys = self.issue_keys(&account, &desired.owner)?;
+                let manifest = SecretManifest::new(&desired.secret, desired.identity(), &keys);
                 self.execute_secret(&manifest, &observed.secret, &plan, outcome).await?
             }
         };
@@ -127,19 +127,19 @@ impl Reconciler {
     /// The account first: what its Secret holds is worth nothing then, if the rest is yet to be done.
     async fn delete(
         &self,
-        Going { resource, places, generation, confirmed, .. }: Going<'_>,
+        Deletion { resource, places, generation, confirmed, .. }: Deletion<'_>,
         outcome: &mut Outcome,
     ) -> Result<(), Halt> {
         let account = self.database.find_by_owner(&resource.owner).await?;
         if let Some(account) = &account
             && matches!(account.life, Life::Live | Life::Retained { .. })
         {
-            self.declarations.still_going(resource).await?;
+            self.declarations.confirm_deletion(resource).await?;
             let action = Action::Delete { expected: account.version, confirmed };
             outcome.account = Some(self.commit(account.id, action, generation).await?);
             outcome.done.push(Done::Disabled);
         }
-        let mut secrets = match self.secrets.belonging_to(resource).await {
+        let mut secrets = match self.secrets.owned_by(resource).await {
             // A resource that never had an account has no Secret either.
             Err(SecretError::Unlisted { .. }) if account.is_none() => return Ok(()),
             secrets => secrets?,
@@ -148,7 +148,7 @@ impl Reconciler {
             secrets.extend(places.iter().filter(|at| !secrets.contains(at)).cloned().collect::<Vec<_>>());
         }
         for at in secrets {
-            self.declarations.still_going(resource).await?;
+            self.declarations.confirm_deletion(resource).await?;
             if self.secrets.remove(&at, resource).await? {
                 outcome.done.push(Done::SecretRemoved(at));
             }
@@ -157,9 +157,9 @@ impl Reconciler {
     }
 
     /// The Secret first: one that is tied to the resource would be deleted with it.
-    async fn retain(&self, going: Going<'_>, outcome: &mut Outcome) -> Result<(), Halt> {
+    async fn retain(&self, going: Deletion<'_>, outcome: &mut Outcome) -> Result<(), Halt> {
         let resource = going.resource;
-        let mut own = self.secrets.belonging_to(resource).await?;
+        let mut own = self.secrets.owned_by(resource).await?;
         for at in going.places {
             if !own.contains(at) && self.is_own(at, resource).await? {
                 own.push(at.clone());
@@ -167,7 +167,7 @@ impl Reconciler {
         }
         let mut stays = Vec::new();
         for at in own {
-            self.declarations.still_going(resource).await?;
+            self.declarations.confirm_deletion(resource).await?;
             if self.secrets.release(&at, resource).await? {
                 outcome.done.push(Done::SecretReleased(at));
             } else {
@@ -178,8 +178,8 @@ impl Reconciler {
             return Ok(());
         };
         if account.life == Life::Live {
-            self.put_back_if_gone(&account, going, outcome).await?;
-            self.declarations.still_going(resource).await?;
+            self.restore_if_missing(&account, going, outcome).await?;
+            self.declarations.confirm_deletion(resource).await?;
             let action = Action::Retain { expected: account.version };
             outcome.account = Some(self.commit(account.id, action, going.generation).await?);
             outcome.done.extend(stays.into_iter().map(Done::SecretReleased));
@@ -190,16 +190,21 @@ impl Reconciler {
 
     /// Somebody may have deleted the Secret while nobody looked, the garbage collector for one. Once the resource is gone,
     /// nobody would write it again, and nobody would have the keys of an account that goes on working.
-    async fn put_back_if_gone(&self, account: &Account, going: Going<'_>, outcome: &mut Outcome) -> Result<(), Halt> {
+    async fn restore_if_missing(
+        &self,
+        account: &Account,
+        going: Deletion<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Halt> {
         let Some(desired) = going.enforced().filter(|_| account.active_key().is_some()) else {
             return Ok(());
         };
-        if !matches!(self.secrets.find(&desired.secret.at, None).await?, Sight::Absent) {
+        if !matches!(self.secrets.find(&desired.secret.at, None).await?, Lookup::Absent) {
             return Ok(());
         }
-        self.declarations.still_going(going.resource).await?;
-        let keys = self.hand_out(account, &desired.owner)?;
-        let manifest = SecretManifest::new(&desired.secret, desired.belonging(), &keys);
+        self.declarations.confirm_deletion(going.resource).await?;
+        let keys = self.issue_keys(account, &desired.owner)?;
+        let manifest = SecretManifest::new(&desired.secret, desired.identity(), &keys);
         match self.secrets.create(&manifest).await {
             Ok(_) => outcome.done.push(Done::SecretWritten(manifest.at)),
             // It goes with its namespace, whatever is done.
@@ -209,10 +214,10 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn is_own(&self, at: &SecretRef, resource: &Belonging) -> Result<bool, Halt> {
+    async fn is_own(&self, at: &SecretRef, resource: &ResourceIdentity) -> Result<bool, Halt> {
         match self.secrets.confirm(at).await? {
-            Sight::Found(found) => Ok(resource.check(found.metadata()).is_ok()),
-            Sight::Absent | Sight::Unchanged => Ok(false),
+            Lookup::Found(found) => Ok(resource.check(found.metadata()).is_ok()),
+            Lookup::Absent | Lookup::Unchanged => Ok(false),
         }
     }
 }

@@ -31,7 +31,7 @@ pub fn status(
         ..before.clone()
     };
     status.drift = outcome.drift.iter().map(drift_status).collect();
-    if is_told_in_full(outcome) {
+    if was_completed(outcome) {
         status.next_rotation = outcome.next_rotation.map(whole_seconds);
     }
     if let Some(account) = &outcome.account {
@@ -50,7 +50,7 @@ pub fn status(
 }
 
 /// Whether nothing kept the look from its end.
-fn is_told_in_full(outcome: &Outcome) -> bool {
+fn was_completed(outcome: &Outcome) -> bool {
     matches!(
         outcome.refusal,
         None | Some(

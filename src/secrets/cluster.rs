@@ -1,10 +1,12 @@
 //! Secrets on a cluster, read as rarely as can be: [`View`] knows from a metadata watch which there are, so that a new
 //! account needs no read, and an unchanged Secret none either.
 
-use super::said::{is_for_a_person, reason};
-use super::view::{Look, View, Views};
-use super::{Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
+use super::cache::{CacheLookup, SecretCache, SecretCaches};
+use super::{
+    FoundSecret, Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef, SecretStore, Stored, VerifiedSecret,
+};
 use crate::api::MANAGER;
+use crate::kube_error::{needs_a_person, reason};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -14,20 +16,20 @@ use std::sync::Arc;
 /// The Secrets of a cluster.
 pub struct Cluster {
     client: Client,
-    views: Views,
+    caches: SecretCaches,
 }
 
 impl Cluster {
     /// The Secrets that this client reaches; somebody must keep the views fed by watches.
-    pub fn new(client: Client, views: Views) -> Self {
-        Self { client, views }
+    pub fn new(client: Client, views: SecretCaches) -> Self {
+        Self { client, caches: views }
     }
 
-    fn view(&self, namespace: &str) -> Result<&Arc<View>, SecretError> {
-        let Some(view) = self.views.of(namespace) else {
+    fn cache(&self, namespace: &str) -> Result<&Arc<SecretCache>, SecretError> {
+        let Some(view) = self.caches.of(namespace) else {
             return Err(SecretError::Unlisted { reason: format!("the namespace {namespace} is not watched") });
         };
-        view.listed().map_err(|reason| SecretError::Unlisted { reason })?;
+        view.check_listed().map_err(|reason| SecretError::Unlisted { reason })?;
         Ok(view)
     }
 
@@ -37,15 +39,15 @@ impl Cluster {
 
     /// Deletes exactly what was found, and writes it anew. The keys are in the database meanwhile: whoever is interrupted
     /// here finds no Secret the next time, and writes it.
-    async fn remake(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
+    async fn recreate(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         let at = &manifest.at;
-        let view = self.view(&at.namespace)?;
+        let view = self.cache(&at.namespace)?;
         let metadata = found.metadata();
         let exactly_this =
             Preconditions { resource_version: metadata.resource_version.clone(), uid: metadata.uid.clone() };
         match self.api(at).delete(&at.name, &DeleteParams::default().preconditions(exactly_this)).await {
             Err(kube::Error::Api(status)) if status.is_conflict() => {
-                view.contest(at);
+                view.mark_contested(at);
                 return Err(SecretError::Changed(at.clone()));
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
@@ -59,14 +61,14 @@ impl Cluster {
     /// Writes a Secret where none was seen.
     async fn write(&self, manifest: &SecretManifest, secret: &Secret) -> Result<Stored, SecretError> {
         let at = &manifest.at;
-        let view = self.view(&at.namespace)?;
+        let view = self.cache(&at.namespace)?;
         match self.api(at).create(&as_manager(), secret).await {
             Ok(secret) => {
-                view.note(at, &secret.metadata);
+                view.record(at, &secret.metadata);
                 Ok(Stored::of(secret, manifest))
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                view.contest(at);
+                view.mark_contested(at);
                 Err(SecretError::Exists(at.clone()))
             }
             Err(error) => Err(refused(at, &error)),
@@ -75,14 +77,14 @@ impl Cluster {
 
     /// Puts this in the place of the version of it that was found, and answers with what is there then.
     async fn overwrite(&self, at: &SecretRef, secret: &Secret) -> Result<Secret, SecretError> {
-        let view = self.view(&at.namespace)?;
+        let view = self.cache(&at.namespace)?;
         match self.api(at).replace(&at.name, &as_manager(), secret).await {
             Ok(secret) => {
-                view.note(at, &secret.metadata);
+                view.record(at, &secret.metadata);
                 Ok(secret)
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                view.contest(at);
+                view.mark_contested(at);
                 Err(SecretError::Changed(at.clone()))
             }
             Err(error) => Err(refused(at, &error)),
@@ -90,10 +92,10 @@ impl Cluster {
     }
 
     async fn read(&self, at: &SecretRef) -> Result<Option<FoundSecret>, SecretError> {
-        let view = self.view(&at.namespace)?;
+        let view = self.cache(&at.namespace)?;
         let secret = self.api(at).get_opt(&at.name).await.map_err(|error| refused(at, &error))?;
         match &secret {
-            Some(secret) => view.note(at, &secret.metadata),
+            Some(secret) => view.record(at, &secret.metadata),
             None => view.forget(at),
         }
         Ok(secret.map(|secret| FoundSecret::new(at.clone(), secret)))
@@ -102,24 +104,24 @@ impl Cluster {
 
 #[async_trait]
 impl SecretStore for Cluster {
-    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
-        match self.view(&at.namespace)?.look(at) {
-            Look::Nothing => Ok(Sight::Absent),
-            Look::Secret { version, is_tied, marked_with }
+    async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError> {
+        match self.cache(&at.namespace)?.lookup(at) {
+            CacheLookup::Absent => Ok(Lookup::Absent),
+            CacheLookup::Secret { version, is_tied, marked_with }
                 if verified.is_some_and(|known| known.is_still(Some(&version), is_tied, marked_with.as_deref())) =>
             {
-                Ok(Sight::Unchanged)
+                Ok(Lookup::Unchanged)
             }
             _ => self.confirm(at).await,
         }
     }
 
-    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
-        Ok(self.read(at).await?.map_or(Sight::Absent, |found| Sight::Found(Box::new(found))))
+    async fn confirm(&self, at: &SecretRef) -> Result<Lookup, SecretError> {
+        Ok(self.read(at).await?.map_or(Lookup::Absent, |found| Lookup::Found(Box::new(found))))
     }
 
-    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
-        Ok(self.view(&wanted.owner.namespace)?.belonging_to(wanted))
+    async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError> {
+        Ok(self.cache(&wanted.owner.namespace)?.owned_by(wanted))
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
@@ -128,20 +130,20 @@ impl SecretStore for Cluster {
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         if found.is_stuck(manifest) {
-            return self.remake(found, manifest).await;
+            return self.recreate(found, manifest).await;
         }
         let stored = self.overwrite(&manifest.at, &found.put_right(manifest)).await?;
         Ok(Stored::of(stored, manifest))
     }
 
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
-        let view = self.view(&at.namespace)?;
+    async fn remove(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
+        let view = self.cache(&at.namespace)?;
         let Some(metadata) = self.api(at).get_metadata_opt(&at.name).await.map_err(|error| refused(at, &error))? else {
             view.forget(at);
             return Ok(false);
         };
         if of.check(&metadata.metadata).is_err() {
-            view.note(at, &metadata.metadata);
+            view.record(at, &metadata.metadata);
             return Ok(false);
         }
         let exactly_this =
@@ -160,8 +162,8 @@ impl SecretStore for Cluster {
         }
     }
 
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
-        if matches!(self.view(&at.namespace)?.look(at), Look::Secret { is_tied: false, .. }) {
+    async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
+        if matches!(self.cache(&at.namespace)?.lookup(at), CacheLookup::Secret { is_tied: false, .. }) {
             return Ok(false);
         }
         match self.read(at).await?.filter(|found| of.check(found.metadata()).is_ok()).and_then(|found| found.untied(of))
@@ -182,7 +184,7 @@ pub(super) fn refused(at: &SecretRef, error: &kube::Error) -> SecretError {
     if is_for_an_ending_namespace(error) {
         return SecretError::Ending { at, reason };
     }
-    if is_for_a_person(error) { SecretError::Refused { at, reason } } else { SecretError::Unavailable { at, reason } }
+    if needs_a_person(error) { SecretError::Refused { at, reason } } else { SecretError::Unavailable { at, reason } }
 }
 
 fn is_for_an_ending_namespace(error: &kube::Error) -> bool {
@@ -216,9 +218,9 @@ mod tests {
                 async move { Ok::<_, Infallible>(Response::new(Body::from(answer))) }
             });
             let client = Client::new(service, "ns");
-            let view = Arc::new(View::default());
-            view.contest(&at);
-            let error = Cluster::new(client, Views::Cluster(view)).find(&at, None).await.unwrap_err();
+            let view = Arc::new(SecretCache::default());
+            view.mark_contested(&at);
+            let error = Cluster::new(client, SecretCaches::Cluster(view)).find(&at, None).await.unwrap_err();
             let said = format!("{error} {error:?}");
             assert!(said.contains("its answer"), "{said}");
             assert!(!said.contains("aHV") && !said.contains("hush"), "{said}");

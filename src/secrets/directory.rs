@@ -3,7 +3,9 @@
 //! Files are `NAMESPACE.NAME.yaml`, readable by their owner only, and replaced as a whole, so that a crash leaves either
 //! the old or the new one. Everything is small and local; the file system is used directly.
 
-use super::{Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored};
+use super::{
+    FoundSecret, Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef, SecretStore, Stored, VerifiedSecret,
+};
 use crate::account::Owner;
 use crate::api::OWNER_ANNOTATION;
 use crate::yaml;
@@ -88,16 +90,16 @@ impl Directory {
 
 #[async_trait]
 impl SecretStore for Directory {
-    async fn find(&self, place: &SecretRef, _verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
+    async fn find(&self, place: &SecretRef, _verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError> {
         let file = self.file(place);
         match std::fs::read_to_string(&file).map(Zeroizing::new) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !file.is_symlink() => Ok(Sight::Absent),
+            Err(error) if error.kind() == ErrorKind::NotFound && !file.is_symlink() => Ok(Lookup::Absent),
             Err(error) => Err(at(&file, &error)),
-            Ok(text) => Ok(Sight::Found(Box::new(FoundSecret::new(place.clone(), parse(&file, &text)?)))),
+            Ok(text) => Ok(Lookup::Found(Box::new(FoundSecret::new(place.clone(), parse(&file, &text)?)))),
         }
     }
 
-    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
+    async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError> {
         Ok(self.owners().get(&wanted.owner).cloned().unwrap_or_default())
     }
 
@@ -107,7 +109,7 @@ impl SecretStore for Directory {
             ErrorKind::AlreadyExists => SecretError::Exists(manifest.at.clone()),
             _ => at(&file, &error.error),
         })?;
-        self.owners().entry(manifest.belonging.owner.clone()).or_default().push(manifest.at.clone());
+        self.owners().entry(manifest.identity.owner.clone()).or_default().push(manifest.at.clone());
         Ok(Stored::default())
     }
 
@@ -117,10 +119,10 @@ impl SecretStore for Directory {
         Ok(Stored::default())
     }
 
-    async fn remove(&self, place: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+    async fn remove(&self, place: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
         let is_own = match self.find(place, None).await? {
-            Sight::Found(found) => of.check(found.metadata()).is_ok(),
-            Sight::Absent | Sight::Unchanged => false,
+            Lookup::Found(found) => of.check(found.metadata()).is_ok(),
+            Lookup::Absent | Lookup::Unchanged => false,
         };
         if is_own {
             let file = self.file(place);
@@ -133,7 +135,7 @@ impl SecretStore for Directory {
     }
 
     /// Without a cluster there is no garbage collector.
-    async fn release(&self, _place: &SecretRef, _of: &Belonging) -> Result<bool, SecretError> {
+    async fn release(&self, _place: &SecretRef, _of: &ResourceIdentity) -> Result<bool, SecretError> {
         Ok(false)
     }
 }
@@ -155,9 +157,9 @@ fn owner_of(file: &Path) -> Result<Option<(Owner, SecretRef)>, SecretError> {
     let Some(owner) = noted.and_then(|noted| Owner::parse(noted)) else {
         return Ok(None);
     };
-    let belonging = Belonging { owner, uid: None };
-    let is_own = belonging.check(&secret.metadata).is_ok();
-    Ok(is_own.then_some((belonging.owner, at)))
+    let identity = ResourceIdentity { owner, uid: None };
+    let is_own = identity.check(&secret.metadata).is_ok();
+    Ok(is_own.then_some((identity.owner, at)))
 }
 
 /// The place of the Secret that a file of this name would hold.

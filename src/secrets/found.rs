@@ -1,6 +1,6 @@
 //! A Secret as it was found: whose it is, how it differs from what it should be, and which keys it holds.
 
-use super::manifest::{Data, KeyFields, SecretManifest, SecretRef, Wanted};
+use super::manifest::{AppliedNames, Data, KeyFields, SecretManifest, SecretRef};
 use crate::account::{ApiKey, KeyPair, Mark, Owner, SecretKey};
 #[cfg(test)]
 use crate::api::VERSION;
@@ -32,14 +32,14 @@ pub(super) fn marked_with(metadata: &ObjectMeta) -> Option<&str> {
 
 /// The resource that a Secret belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Belonging {
+pub struct ResourceIdentity {
     /// By name.
     pub owner: Owner,
     /// By UID; `None` where there is no cluster.
     pub uid: Option<String>,
 }
 
-impl Belonging {
+impl ResourceIdentity {
     /// Whether an object with this metadata is this resource's own, or else whose it is, in words.
     ///
     /// The owner annotation decides, unless the object has a controller: that is then its owner. A resource that was
@@ -182,13 +182,13 @@ impl FoundSecret {
         let annotations = secret.metadata.annotations.get_or_insert_default();
         annotations.retain(|name, _| !stale_annotations.contains(name));
         annotations.extend(wanted.metadata.annotations.into_iter().flatten());
-        untie(&mut secret.metadata, &manifest.belonging);
+        untie(&mut secret.metadata, &manifest.identity);
         secret.data = wanted.data;
         secret
     }
 
     /// The same Secret without the references that tie it to this resource; `None` if it has none.
-    pub fn untied(&self, of: &Belonging) -> Option<Secret> {
+    pub fn untied(&self, of: &ResourceIdentity) -> Option<Secret> {
         self.is_tied_to(of).then(|| {
             let mut secret = self.object.clone();
             untie(&mut secret.metadata, of);
@@ -197,7 +197,7 @@ impl FoundSecret {
         })
     }
 
-    fn is_tied_to(&self, of: &Belonging) -> bool {
+    fn is_tied_to(&self, of: &ResourceIdentity) -> bool {
         self.metadata().owner_references.iter().flatten().any(|reference| of.is_tie(reference))
     }
 
@@ -248,7 +248,7 @@ impl FoundSecret {
             let wrong = wanted.iter().filter(|(name, value)| !is_right(name, value)).map(|(name, _)| name.clone());
             parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));
         }
-        if self.is_tied_to(&manifest.belonging) {
+        if self.is_tied_to(&manifest.identity) {
             parts.push(OWNER_REFERENCE.to_owned());
         }
         // The mark is another one for each pair.
@@ -269,7 +269,7 @@ impl FoundSecret {
         let (none, found) = (BTreeMap::new(), self.metadata());
         let (labels, annotations) =
             (found.labels.as_ref().unwrap_or(&none), found.annotations.as_ref().unwrap_or(&none));
-        let mut asked_for = Wanted::read(annotations);
+        let mut asked_for = AppliedNames::read(annotations);
         asked_for.annotations.extend([APPLIED_ANNOTATION, IMPORTED_ANNOTATION].map(str::to_owned));
         asked_for.labels.retain(|name| labels.contains_key(name) && !manifest.labels.contains_key(name));
         asked_for.annotations.retain(|name| annotations.contains_key(name) && !manifest.annotations.contains_key(name));
@@ -298,7 +298,7 @@ impl FoundSecret {
 }
 
 /// Takes the references off that tie an object to this resource; those of others stay.
-fn untie(metadata: &mut ObjectMeta, from: &Belonging) {
+fn untie(metadata: &mut ObjectMeta, from: &ResourceIdentity) {
     if let Some(owners) = &mut metadata.owner_references {
         owners.retain(|owner| !from.is_tie(owner));
     }
@@ -325,10 +325,10 @@ mod tests {
     use crate::account::ClusterId;
     use crate::api::VERSION;
 
-    fn belonging() -> Belonging {
+    fn identity() -> ResourceIdentity {
         let cluster = ClusterId::parse("here").unwrap();
         let owner = Owner { cluster, namespace: "ns".to_owned(), name: "acme".to_owned() };
-        Belonging { owner, uid: Some("new".to_owned()) }
+        ResourceIdentity { owner, uid: Some("new".to_owned()) }
     }
 
     fn metadata(noted: Option<&str>, controller: Option<(&str, &str, &str)>) -> ObjectMeta {
@@ -349,13 +349,13 @@ mod tests {
 
     #[test]
     fn a_secret_is_its_controllers_or_else_whose_it_says() {
-        let here = belonging().owner.to_string();
+        let here = identity().owner.to_string();
         let (here, elsewhere) = (Some(here.as_str()), Some("there/ns/acme"));
         let this = Some((KIND, "acme", "new"));
         // Before the resource was deleted and made again.
         let before = Some((KIND, "acme", "old"));
         for (noted, controller) in [(here, this), (None, this), (elsewhere, this), (here, before), (here, None)] {
-            assert_eq!(belonging().check(&metadata(noted, controller)), Ok(()), "{noted:?} {controller:?}");
+            assert_eq!(identity().check(&metadata(noted, controller)), Ok(()), "{noted:?} {controller:?}");
         }
         for (noted, controller) in [
             (None, None),
@@ -365,7 +365,7 @@ mod tests {
             (here, Some((KIND, "other", "old"))),
             (here, Some(("Deployment", "acme", "old"))),
         ] {
-            assert!(belonging().check(&metadata(noted, controller)).is_err(), "{noted:?} {controller:?}");
+            assert!(identity().check(&metadata(noted, controller)).is_err(), "{noted:?} {controller:?}");
         }
     }
 
@@ -373,7 +373,7 @@ mod tests {
     fn what_a_secret_says_of_its_holder_is_one_line_and_not_a_long_one() {
         let forged = format!("x\n+ default/forged\u{1b}[2K{}", "x".repeat(100_000));
         for metadata in [metadata(Some(&forged), None), metadata(None, Some((&forged, &forged, "u")))] {
-            let said = belonging().check(&metadata).unwrap_err();
+            let said = identity().check(&metadata).unwrap_err();
             assert!(said.contains(r"x\n+ default/forged\u{1b}[2K") && said.len() < 1000, "{said}");
             assert!(!said.contains(char::is_control), "{said}");
         }

@@ -1,6 +1,6 @@
 //! What an account's Secret shall look like.
 
-use super::Belonging;
+use super::ResourceIdentity;
 use crate::account::{KeyPair, Mark};
 use crate::api::{
     ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
@@ -46,7 +46,7 @@ pub struct SecretLayout {
 
 /// Names of the labels and annotations that the user asked for, kept on the Secret so that they can be taken away again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct AppliedNames {
     /// Names of labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
@@ -69,7 +69,7 @@ pub struct SecretManifest {
     /// Its place.
     pub at: SecretRef,
     /// The resource it belongs to.
-    pub belonging: Belonging,
+    pub identity: ResourceIdentity,
     /// Every label it needs; others may have added more.
     pub labels: BTreeMap<String, String>,
     /// Every annotation it needs; others may have added more.
@@ -80,7 +80,7 @@ pub struct SecretManifest {
 
 /// A pair of keys that goes into a Secret, with the mark that tells later that this program put it there.
 #[derive(Debug, Clone)]
-pub struct HandedOut {
+pub struct IssuedKeys {
     /// The pair.
     pub pair: KeyPair,
     /// Its mark for this owner.
@@ -111,14 +111,18 @@ impl From<&str> for Data {
 
 impl SecretManifest {
     /// The Secret of this layout with these keys, belonging to this resource.
-    pub fn new(layout: &SecretLayout, belonging: Belonging, HandedOut { pair: keys, mark }: &HandedOut) -> Self {
+    pub fn new(
+        layout: &SecretLayout,
+        identity: ResourceIdentity,
+        IssuedKeys { pair: keys, mark }: &IssuedKeys,
+    ) -> Self {
         let mut labels = layout.labels.clone();
         labels.insert(ACCOUNT_LABEL.to_owned(), ACCOUNT_LABEL_VALUE.to_owned());
         labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
         let mut annotations = layout.annotations.clone();
-        annotations.insert(OWNER_ANNOTATION.to_owned(), belonging.owner.to_string());
+        annotations.insert(OWNER_ANNOTATION.to_owned(), identity.owner.to_string());
         annotations.insert(MARK_ANNOTATION.to_owned(), mark.to_string());
-        if let Some(applied) = Wanted::of(layout).to_annotation() {
+        if let Some(applied) = AppliedNames::of(layout).to_annotation() {
             annotations.insert(APPLIED_ANNOTATION.to_owned(), applied);
         }
         if keys.api_key.is_imported() || keys.secret_key.is_imported() {
@@ -128,7 +132,7 @@ impl SecretManifest {
             (layout.api_key_field.clone(), Data::from(keys.api_key.as_str())),
             (layout.secret_key_field.clone(), Data::from(keys.secret_key.expose())),
         ]);
-        Self { at: layout.at.clone(), belonging, labels, annotations, data }
+        Self { at: layout.at.clone(), identity, labels, annotations, data }
     }
 
     /// Whether an annotation that was found under this name is as it shall be. Of an unknown mark, any will do.
@@ -173,7 +177,7 @@ impl KeyFields {
     }
 }
 
-impl Wanted {
+impl AppliedNames {
     fn of(layout: &SecretLayout) -> Self {
         Self {
             labels: layout.labels.keys().cloned().collect(),

@@ -1,20 +1,19 @@
 //! Secrets that hold an account's keys: what one shall look like, what was found, and the port to where they are kept.
 
+pub mod cache;
 pub mod cluster;
 pub mod directory;
+mod dry_run;
 mod error;
 mod found;
 mod manifest;
-mod rehearsal;
-pub(crate) mod said;
-mod survey;
-pub mod view;
+mod snapshot;
 
+pub use dry_run::DryRunSecrets;
 pub use error::SecretError;
-pub use found::{Belonging, FoundSecret, is_bookkeeping};
-pub use manifest::{HandedOut, SecretLayout, SecretManifest, SecretRef, Wanted};
-pub use rehearsal::Rehearsal;
-pub use survey::{Survey, Written};
+pub use found::{FoundSecret, ResourceIdentity, is_bookkeeping};
+pub use manifest::{AppliedNames, IssuedKeys, SecretLayout, SecretManifest, SecretRef};
+pub use snapshot::{AssumedKeys, SecretSnapshot};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -25,16 +24,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub trait SecretStore: Send + Sync {
     /// What is at this place. `verified` is what was found to be right the last time, so that an unchanged Secret need not be
     /// read.
-    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError>;
+    async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError>;
 
     /// What is at a place where [`SecretStore::find`] sees nothing, for whoever will not write there: `find` is not told of
     /// everything that others put there.
-    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+    async fn confirm(&self, at: &SecretRef) -> Result<Lookup, SecretError> {
         self.find(at, None).await
     }
 
     /// The Secrets that say they belong to this resource, wherever they are.
-    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError>;
+    async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError>;
 
     /// Writes a Secret where none was seen, and answers with what is there then.
     ///
@@ -51,11 +50,11 @@ pub trait SecretStore: Send + Sync {
 
     /// Deletes a Secret of this resource, and answers whether it did: one that is gone already is fine, one that is somebody
     /// else's is left.
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError>;
+    async fn remove(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError>;
 
     /// Takes the references off the resource's Secret that have the cluster's garbage collector delete it with the resource,
     /// and answers whether there were any.
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError>;
+    async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError>;
 }
 
 /// A Secret as it is after it was written.
@@ -78,14 +77,14 @@ impl Stored {
 
 /// A Secret that was right when it was looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct VerifiedSecret<'a> {
     /// Its version (see [`FoundSecret::version`]).
     pub version: &'a str,
     /// The id of the key that its mark shall be made with; `None`: any.
     pub marked_with: Option<&'a str>,
 }
 
-impl Known<'_> {
+impl VerifiedSecret<'_> {
     /// Whether a Secret of this version is the one that was right, and nothing is to be changed on it that was right then: an
     /// owner reference, or the mark of another keyring.
     pub(crate) fn is_still(self, version: Option<&str>, is_tied: bool, marked_with: Option<&str>) -> bool {
@@ -101,7 +100,7 @@ impl Known<'_> {
 
 /// What a [`SecretStore`] sees at a place.
 #[derive(Debug)]
-pub enum Sight {
+pub enum Lookup {
     /// Nothing, as far as is known.
     Absent,
     /// The very version that was verified.

@@ -2,7 +2,7 @@
 
 use super::Metrics;
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, InTheWay, IsDeclared, Purged};
+use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -51,8 +51,12 @@ impl AccountDatabase for Measured {
         self.count(self.database.find_holders(names, api_keys).await)
     }
 
-    async fn in_the_way(&self, names: &[AccountName], affiliates: &[AffiliateName]) -> Result<InTheWay, DatabaseError> {
-        self.count(self.database.in_the_way(names, affiliates).await)
+    async fn find_obstacles(
+        &self,
+        names: &[AccountName],
+        affiliates: &[AffiliateName],
+    ) -> Result<Obstacles, DatabaseError> {
+        self.count(self.database.find_obstacles(names, affiliates).await)
     }
 
     async fn answers(&self) -> Result<(), DatabaseError> {

@@ -318,7 +318,7 @@ impl Collector for Now {
             }
         }
         let help = "Accounts that would lose their access and that the brake holds until somebody confirms it.";
-        let count = ConstGauge::new(number(vitals.held()));
+        let count = ConstGauge::new(number(vitals.held_deletions()));
         count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)
     }
 }

@@ -14,9 +14,9 @@ mod subject;
 pub use listen::Listen;
 pub use measured::Measured;
 pub use metrics::{LostEvent, Metrics, Swept};
-pub use probes::{Probes, Pulse};
+pub use probes::{Liveness, Probes};
 pub use server::serve;
-pub use subject::Vitals;
+pub use subject::ControllerStats;
 
 use std::sync::{Arc, Weak};
 use subject::Subject;
@@ -33,14 +33,14 @@ pub struct Telemetry {
 
 impl Telemetry {
     /// Nothing told yet. The [`Pulse`] goes to the task that has to live.
-    pub fn new() -> (Arc<Self>, Pulse) {
+    pub fn new() -> (Arc<Self>, Liveness) {
         let subject = Subject::default();
         let (probes, pulse) = Probes::new(subject.clone());
         (Arc::new(Self { metrics: Arc::new(Metrics::new(subject.clone())), probes, subject }), pulse)
     }
 
     /// From now on this is asked, for as long as it is there.
-    pub fn tells_of(&self, vitals: Weak<dyn Vitals>) {
+    pub fn set_controller(&self, vitals: Weak<dyn ControllerStats>) {
         self.subject.set(vitals);
     }
 }

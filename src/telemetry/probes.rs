@@ -29,12 +29,12 @@ pub struct Probes {
 
 /// The controller's end of it.
 #[derive(Debug)]
-pub struct Pulse(mpsc::Receiver<oneshot::Sender<()>>);
+pub struct Liveness(mpsc::Receiver<oneshot::Sender<()>>);
 
 impl Probes {
-    pub(super) fn new(subject: Subject) -> (Self, Pulse) {
+    pub(super) fn new(subject: Subject) -> (Self, Liveness) {
         let (pulse, asked) = mpsc::channel(ASKERS);
-        (Self { subject, pulse }, Pulse(asked))
+        (Self { subject, pulse }, Liveness(asked))
     }
 
     /// Whether the controller's task answers.
@@ -51,12 +51,12 @@ impl Probes {
     }
 
     /// What the controller has yet to reach before it is ready; nothing if it is.
-    pub fn awaits(&self) -> Vec<&'static str> {
-        self.subject.get().map_or_else(|| vec!["the start"], |vitals| vitals.awaits())
+    pub fn missing_for_readiness(&self) -> Vec<&'static str> {
+        self.subject.get().map_or_else(|| vec!["the start"], |vitals| vitals.missing_for_readiness())
     }
 }
 
-impl Pulse {
+impl Liveness {
     /// Does the work, and answers from the same task while that goes on.
     pub async fn during<T>(mut self, work: impl Future<Output = T>) -> T {
         // First in turn, so that a busy controller does not look dead.
@@ -81,7 +81,7 @@ impl Pulse {
 mod tests {
     use super::*;
     use crate::api::Reason;
-    use crate::telemetry::{Telemetry, Vitals};
+    use crate::telemetry::{ControllerStats, Telemetry};
     use std::collections::HashMap;
     use std::sync::{Arc, Weak, mpsc as blocking};
 
@@ -116,16 +116,16 @@ mod tests {
 
     struct Waiting(Vec<&'static str>);
 
-    impl Vitals for Waiting {
+    impl ControllerStats for Waiting {
         fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
             None
         }
 
-        fn held(&self) -> usize {
+        fn held_deletions(&self) -> usize {
             0
         }
 
-        fn awaits(&self) -> Vec<&'static str> {
+        fn missing_for_readiness(&self) -> Vec<&'static str> {
             self.0.clone()
         }
     }
@@ -133,12 +133,12 @@ mod tests {
     #[test]
     fn nobody_is_ready_before_there_is_somebody() {
         let (telemetry, _pulse) = Telemetry::new();
-        assert_eq!(telemetry.probes.awaits(), ["the start"]);
-        let vitals: Arc<dyn Vitals> = Arc::new(Waiting(vec!["the account database"]));
-        telemetry.tells_of(Arc::downgrade(&vitals));
-        assert_eq!(telemetry.probes.awaits(), ["the account database"]);
-        let other: Arc<dyn Vitals> = Arc::new(Waiting(Vec::new()));
-        telemetry.tells_of(Arc::downgrade(&other) as Weak<dyn Vitals>);
-        assert_eq!(telemetry.probes.awaits(), ["the account database"], "the first one counts");
+        assert_eq!(telemetry.probes.missing_for_readiness(), ["the start"]);
+        let vitals: Arc<dyn ControllerStats> = Arc::new(Waiting(vec!["the account database"]));
+        telemetry.set_controller(Arc::downgrade(&vitals));
+        assert_eq!(telemetry.probes.missing_for_readiness(), ["the account database"]);
+        let other: Arc<dyn ControllerStats> = Arc::new(Waiting(Vec::new()));
+        telemetry.set_controller(Arc::downgrade(&other) as Weak<dyn ControllerStats>);
+        assert_eq!(telemetry.probes.missing_for_readiness(), ["the account database"], "the first one counts");
     }
 }

@@ -88,7 +88,7 @@ async fn answer(request: &Request<Incoming>, telemetry: &Telemetry) -> Response<
         "/metrics" => metrics(request, telemetry),
         "/livez" if telemetry.probes.is_alive().await => response(StatusCode::OK, TEXT, "ok\n"),
         "/livez" => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the controller does not answer\n"),
-        "/readyz" => match telemetry.probes.awaits() {
+        "/readyz" => match telemetry.probes.missing_for_readiness() {
             awaited if awaited.is_empty() => response(StatusCode::OK, TEXT, "ok\n"),
             awaited => {
                 let waiting = format!("waiting for {}\n", awaited.join(", "));

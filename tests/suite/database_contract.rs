@@ -5,6 +5,7 @@
 mod accounts;
 mod changes;
 mod concurrency;
+mod dry_runs;
 mod failures;
 pub mod fixture;
 mod hand_edits;
@@ -17,7 +18,6 @@ mod looking;
 mod migrating;
 mod page;
 mod poolers;
-mod rehearsals;
 mod rules;
 mod schema;
 mod sealing;
@@ -154,7 +154,7 @@ for_each_adapter!(
         an_older_schema_is_brought_up_to_date,
         an_altered_migration_is_noticed,
     },
-    rehearsals::{
+    dry_runs::{
         what_is_rehearsed_is_what_is_answered,
     },
     page::{

@@ -4,7 +4,7 @@
 //! rules; so that way is gone here.
 
 use super::proxy::Proxy;
-use crate::secrets::said::unusable;
+use crate::kube_error::kubeconfig_problem;
 use http::Uri;
 use kube::Config;
 use kube::config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteractiveMode, Kubeconfig, KubeconfigError};
@@ -30,7 +30,7 @@ impl Unusable {
 
 impl From<KubeconfigError> for Unusable {
     fn from(error: KubeconfigError) -> Self {
-        Self::Wrong(unusable(&error))
+        Self::Wrong(kubeconfig_problem(&error))
     }
 }
 
@@ -46,7 +46,7 @@ pub fn read(files: &[PathBuf]) -> Result<Kubeconfig, Unusable> {
             Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => continue,
             // Of many files, the one is named.
             Err(error) if files.len() > 1 => {
-                return Err(Unusable::Wrong(format!("{}: {}", file.display(), unusable(&error))));
+                return Err(Unusable::Wrong(format!("{}: {}", file.display(), kubeconfig_problem(&error))));
             }
             other => without_empty(other?),
         };

@@ -2,11 +2,11 @@
 
 use super::Report;
 use crate::account::{ClusterId, Owner};
-use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, OWNER_ANNOTATION, Shown, definition};
+use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, Lenient, OWNER_ANNOTATION, definition};
 use crate::cli::cluster::in_words;
 use crate::doctor::{Check, SeenResource, SeenSecret, missing_fields};
+use crate::kube_error::reason;
 use crate::reconcile::{Desired, is_made_if_missing};
-use crate::secrets::said::reason;
 use crate::secrets::{FoundSecret, SecretRef};
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
@@ -81,12 +81,12 @@ impl Cluster<'_> {
     pub async fn resources(&self, report: &mut Report) -> Option<Vec<SeenResource>> {
         let mut seen = Vec::new();
         for namespace in self.each_namespace() {
-            let resources: Api<Shown<ApiAccount>> = match namespace {
+            let resources: Api<Lenient<ApiAccount>> = match namespace {
                 Some(namespace) => Api::namespaced(self.client.clone(), namespace),
                 None => Api::all(self.client.clone()),
             };
             match resources.list(&ListParams::default()).await {
-                Ok(listed) => seen.extend(listed.items.iter().map(|Shown(resource)| self.seen(resource))),
+                Ok(listed) => seen.extend(listed.items.iter().map(|Lenient(resource)| self.seen(resource))),
                 Err(error) => {
                     report.unchecked(Check::Owners, &in_words(&error, "it takes the right to list ApiAccounts"));
                     return None;

@@ -11,7 +11,7 @@ use crate::account::{ClusterId, Owner};
 use crate::database::{AccountRegister, DatabaseError, Keyring};
 use crate::doctor::{Check, Finding, Installation, SeenSecret};
 use crate::secrets::directory::Directory;
-use crate::secrets::{Belonging, SecretStore, Sight};
+use crate::secrets::{Lookup, ResourceIdentity, SecretStore};
 use anyhow::Result;
 use clap::Args;
 use cluster::Cluster;
@@ -189,8 +189,8 @@ async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<SeenSe
     let mut owners: Vec<Owner> = folder.owners_of_secrets(|owner| owner.cluster == *cluster);
     owners.sort();
     for owner in owners {
-        for at in folder.belonging_to(&Belonging { owner: owner.clone(), uid: None }).await? {
-            if let Sight::Found(found) = folder.find(&at, None).await? {
+        for at in folder.owned_by(&ResourceIdentity { owner: owner.clone(), uid: None }).await? {
+            if let Lookup::Found(found) = folder.find(&at, None).await? {
                 seen.push(SeenSecret { at, owner: owner.clone(), keys: found.keys() });
             }
         }

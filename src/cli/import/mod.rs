@@ -11,13 +11,13 @@ mod taken;
 
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
+use super::environment::SystemEnvironment;
 use super::manifests::{count, namespace};
 use super::output::{Format, Output};
 use super::progress::Progress;
-use super::surroundings::Machine;
 use crate::account::{AccountId, Adopter, ClusterId, KeyId, KeyPair, KeyState, StoredKey};
-use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, Keyring, Rehearsal};
-use crate::reconcile::{Surroundings, Unrandom};
+use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, DryRunDatabase, Keyring};
+use crate::reconcile::{Environment, RandomnessError};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use file::{FileFormat, Line};
@@ -116,14 +116,15 @@ impl Import {
         }
         if self.dry_run {
             let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
-            let rehearsal = Rehearsal::without_keys(database, new_keyring()?);
-            let rehearsed = self.rehearse(&lines, cluster.as_ref(), &rehearsal, &new_keyring()?).await;
-            rehearsal.close().await;
+            let dry_run = DryRunDatabase::without_keys(database, new_keyring()?);
+            let rehearsed = self.rehearse(&lines, cluster.as_ref(), &dry_run, &new_keyring()?).await;
+            dry_run.close().await;
             return self.conclude(&Summary::of(rehearsed?, false), output);
         }
         // A database that is yet to be made is not made for lines that are wrong.
         if self.database.is_missing_file() {
-            let rehearsed = self.rehearse(&lines, cluster.as_ref(), &Rehearsal::new(None), &new_keyring()?).await?;
+            let rehearsed =
+                self.rehearse(&lines, cluster.as_ref(), &DryRunDatabase::new(None), &new_keyring()?).await?;
             if rehearsed.is_err() {
                 return self.conclude(&Summary::of(rehearsed, false), output);
             }
@@ -145,8 +146,8 @@ impl Import {
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
-        let rehearsal = Rehearsal::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
-        let rehearsed = self.rehearse(lines, cluster, &rehearsal, &keyring).await?;
+        let dry_run = DryRunDatabase::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
+        let rehearsed = self.rehearse(lines, cluster, &dry_run, &keyring).await?;
         if let Ok(changes) = &rehearsed {
             commit(changes, database.as_ref()).await?;
         }
@@ -158,17 +159,17 @@ impl Import {
         &self,
         lines: &[Line],
         cluster: Option<&ClusterId>,
-        rehearsal: &Rehearsal,
+        dry_run: &DryRunDatabase,
         keyring: &Keyring,
     ) -> Result<Result<Vec<Change>, Vec<Problem>>> {
         let (mut changes, mut problems) = (Vec::new(), Vec::new());
         let mut progress = Progress::new(lines.len(), "lines checked");
         for lines in lines.chunks(AT_ONCE) {
-            let taken = Taken::of(lines, rehearsal).await?;
+            let taken = Taken::of(lines, dry_run).await?;
             for Line { number: line, record } in lines {
                 let wrong = match record {
                     Err(wrong) => wrong.clone(),
-                    Ok(record) => match self.rehearse_one(record, cluster, &taken, rehearsal, keyring).await? {
+                    Ok(record) => match self.rehearse_one(record, cluster, &taken, dry_run, keyring).await? {
                         Ok(change) => {
                             changes.push(change);
                             Vec::new()
@@ -188,14 +189,14 @@ impl Import {
         record: &Record,
         cluster: Option<&ClusterId>,
         taken: &Taken,
-        rehearsal: &Rehearsal,
+        dry_run: &DryRunDatabase,
         keyring: &Keyring,
     ) -> Result<Result<Change, DatabaseError>> {
         if let Err(refusal) = taken.check(record) {
             return Ok(Err(refusal));
         }
         let change = self.change(record, cluster, keyring)?;
-        Ok(rehearsal.commit(&change).await.map(|_| change))
+        Ok(dry_run.commit(&change).await.map(|_| change))
     }
 
     fn conclude(&self, summary: &Summary, output: &mut Output) -> Result<ExitCode> {
@@ -224,7 +225,7 @@ impl Import {
         let namespace = namespace.or_else(|| self.namespace.clone());
         let adopter = namespace.zip(cluster.cloned());
         let adopter = adopter.map(|(namespace, cluster)| Adopter { cluster, namespace, name: None });
-        let (account, at) = (AccountId::from_random(random()?), Machine.now());
+        let (account, at) = (AccountId::from_random(random()?), SystemEnvironment.now());
         let pair = KeyPair { id: KeyId::from_random(random()?), api_key, secret_key };
         let sealed = keyring.seal(account, pair.id, &pair.secret_key, random()?);
         let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created: at };
@@ -296,8 +297,8 @@ fn explained(refusal: DatabaseError) -> Result<String> {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Unrandom> {
+fn random<const N: usize>() -> Result<[u8; N], RandomnessError> {
     let mut bytes = [0; N];
-    Machine.fill(&mut bytes)?;
+    SystemEnvironment.fill(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,10 +1,10 @@
 //! `opsadmin keyring rotate`: a new key seals from now on, and what older ones sealed is sealed anew.
 
 use crate::cli::database::{DatabaseArgs, KeyringArgs, new_key};
+use crate::cli::environment::SystemEnvironment;
 use crate::cli::output::{Format, FormatArgs, Output};
-use crate::cli::surroundings::Machine;
-use crate::database::{AccountRegister, HeldKeyring, Keyring, Resealed, SealedPair};
-use crate::reconcile::Surroundings;
+use crate::database::{AccountRegister, Keyring, LockedKeyring, Resealed, SealedPair};
+use crate::reconcile::Environment;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -94,7 +94,7 @@ impl Rotate {
     /// Rotates, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let path = self.keyring.path(&self.database)?;
-        let held = HeldKeyring::take(&path)?;
+        let held = LockedKeyring::take(&path)?;
         let database = self.database.open_existing().await?;
         let rotated = self.rotate(Rotation::of(held, path, self.format.format), database.as_ref(), output).await;
         database.close().await;
@@ -146,7 +146,7 @@ impl Rotate {
 
 /// A rotation, with the keyring's file, and what was done so far.
 struct Rotation {
-    held: HeldKeyring,
+    held: LockedKeyring,
     path: PathBuf,
     format: Format,
     done: Done,
@@ -154,7 +154,7 @@ struct Rotation {
 
 impl Rotation {
     /// One that has done nothing yet.
-    fn of(held: HeldKeyring, path: PathBuf, format: Format) -> Self {
+    fn of(held: LockedKeyring, path: PathBuf, format: Format) -> Self {
         Self { held, path, format, done: Done::default() }
     }
 
@@ -171,7 +171,7 @@ impl Rotation {
 
     /// Takes down that the key that seals now is about to be an old one.
     async fn supersede(&self, database: &dyn AccountRegister) -> Result<()> {
-        Ok(database.supersede(sealing(self.keyring()), Machine.now()).await?)
+        Ok(database.supersede(sealing(self.keyring()), SystemEnvironment.now()).await?)
     }
 
     /// Has the key seal that was added last. Afterwards the last one is an old one, which the database knows.
@@ -201,7 +201,7 @@ impl Rotation {
                 match self.keyring().open(*account, key.id, &key.sealed) {
                     Ok(secret_key) => {
                         let mut nonce = [0; 12];
-                        Machine.fill(&mut nonce)?;
+                        SystemEnvironment.fill(&mut nonce)?;
                         let sealed = self.keyring().seal(*account, key.id, &secret_key, nonce);
                         let before = key.sealed.sealed_with.clone();
                         resealed.push(Resealed { account: *account, key: key.id, before, sealed });
@@ -212,7 +212,7 @@ impl Rotation {
                     }
                 }
             }
-            self.done.resealed += database.reseal(&resealed, Machine.now()).await?;
+            self.done.resealed += database.reseal(&resealed, SystemEnvironment.now()).await?;
             output.complain(format!("{} of {all} secret keys sealed anew", self.done.resealed));
             last = Some(end.clone());
         }
@@ -236,7 +236,7 @@ impl Rotation {
     async fn remove(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         self.keyring().check(&database.sealing_keys_in_use().await?)?;
         let others: BTreeSet<String> = self.keyring().ids().skip(1).map(str::to_owned).collect();
-        let retired = database.retire(&others, Machine.now()).await?;
+        let retired = database.retire(&others, SystemEnvironment.now()).await?;
         if !retired.is_empty() {
             self.held.remove(&retired)?;
             self.done.removed_to = Some(self.held.removed().display().to_string());

@@ -1,6 +1,6 @@
 //! Reading many objects of a cluster in few requests.
 
-use crate::api::Shown;
+use crate::api::Lenient;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
@@ -44,7 +44,7 @@ impl Namespaces {
     }
 }
 
-async fn pages<K>(api: &Api<Shown<K>>, params: &ListParams, take: &mut impl FnMut(K)) -> Result<(), kube::Error>
+async fn pages<K>(api: &Api<Lenient<K>>, params: &ListParams, take: &mut impl FnMut(K)) -> Result<(), kube::Error>
 where
     K: Clone + DeserializeOwned + Debug,
 {
@@ -53,7 +53,7 @@ where
     loop {
         match api.list(&params).await {
             Ok(page) => {
-                page.items.into_iter().for_each(|Shown(object)| take(object));
+                page.items.into_iter().for_each(|Lenient(object)| take(object));
                 match page.metadata.continue_.filter(|token| !token.is_empty()) {
                     Some(token) => params.continue_token = Some(token),
                     None => return Ok(()),

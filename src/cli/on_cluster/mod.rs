@@ -7,17 +7,17 @@ mod outlives;
 mod resource;
 
 use super::cluster;
-use super::prune::Doomed;
+use super::prune::PruneSet;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ACCOUNT_LABEL, ApiAccount};
 use crate::database::{AccountDatabase, DatabaseError, Deletions};
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    DeletionPolicy, Desired, Going, KnownAccount, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit,
+    Deletion, DeletionPolicy, Desired, KnownAccount, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit,
     is_made_if_missing,
 };
 use crate::secrets;
-use crate::secrets::{Belonging, SecretRef, Survey, Written};
+use crate::secrets::{AssumedKeys, ResourceIdentity, SecretRef, SecretSnapshot};
 use anyhow::{Result, anyhow};
 use creation::Statuses;
 use k8s_openapi::api::core::v1::Secret;
@@ -63,7 +63,7 @@ pub enum Look {
 /// What is there on a cluster.
 pub struct OnCluster {
     resources: HashMap<Owner, Resource>,
-    secrets: Arc<Survey>,
+    secrets: Arc<SecretSnapshot>,
     /// The accounts that statuses name.
     known: HashMap<Owner, KnownAccount>,
     /// The percentage of accounts that the controller's brake lets go.
@@ -77,14 +77,14 @@ impl OnCluster {
     pub async fn read(
         Asked { client, cluster, secrets: look, brake, lately }: Asked<'_>,
         manifests: &[Manifest],
-        doomed: &Doomed,
+        doomed: &PruneSet,
     ) -> Result<Self> {
         let declared: HashMap<&Owner, &Manifest> =
             manifests.iter().map(|manifest| (&manifest.desired.owner, manifest)).collect();
         let owners_doomed: HashSet<&Owner> = doomed.owners().collect();
         let owners = declared.keys().chain(&owners_doomed);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
-        let (mut resources, mut told, mut has_gripped) = (HashMap::new(), Survey::default(), false);
+        let (mut resources, mut told, mut has_gripped) = (HashMap::new(), SecretSnapshot::default(), false);
         let mut known = HashMap::new();
         let take = |resource: ApiAccount| {
             has_gripped |= awaits_confirmation(&resource);
@@ -119,8 +119,8 @@ impl OnCluster {
     }
 
     /// Its Secrets, of which none is written.
-    pub fn secrets(&self) -> secrets::Rehearsal {
-        secrets::Rehearsal::surveyed(Arc::clone(&self.secrets))
+    pub fn secrets(&self) -> secrets::DryRunSecrets {
+        secrets::DryRunSecrets::surveyed(Arc::clone(&self.secrets))
     }
 
     /// What the controller knows of accounts that this database may lack.
@@ -151,8 +151,8 @@ impl OnCluster {
             Some(resource) => self.delete(resource, reconciler).await,
             None if self.grips => self.held(),
             None => {
-                let belonging = Belonging { owner: owner.clone(), uid: None };
-                reconciler.release(Going::of(&belonging), DeletionPolicy::Delete).await
+                let identity = ResourceIdentity { owner: owner.clone(), uid: None };
+                reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete).await
             }
         }
     }
@@ -180,7 +180,7 @@ impl OnCluster {
         reconciler: &Reconciler,
     ) -> Result<(), DatabaseError> {
         let at = &desired.secret.at;
-        if !self.secrets.is_unread(at, &desired.belonging()) {
+        if !self.secrets.is_unread(at, &desired.identity()) {
             return Ok(());
         }
         let mut written = resource.and_then(|resource| resource.written.clone());
@@ -190,10 +190,10 @@ impl OnCluster {
                 None => reconciler.database.find_by_owner(&desired.owner).await?,
             };
             let key = account.as_ref().and_then(Account::active_key);
-            written = key.map(|key| Written::to(&desired.secret, key.id, key.api_key.clone()));
+            written = key.map(|key| AssumedKeys::to(&desired.secret, key.id, key.api_key.clone()));
         }
         if let Some(written) = written {
-            self.secrets.grant(at, written);
+            self.secrets.assume(at, written);
         }
         Ok(())
     }
@@ -205,8 +205,8 @@ fn named(resource: &ApiAccount) -> Option<KnownAccount> {
 }
 
 /// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.
-async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<Survey> {
-    let mut survey = Survey::default();
+async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<SecretSnapshot> {
+    let mut survey = SecretSnapshot::default();
     let take = |secret| add(&mut survey, secret, |at| namespaces.names.contains(&at.namespace));
     namespaces.list(Some(ACCOUNT_LABEL), take).await.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
     let unseen: BTreeSet<&SecretRef> = places.filter(|place| !survey.has(place)).collect();
@@ -230,7 +230,7 @@ async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &Sec
     Ok(survey)
 }
 
-fn add(survey: &mut Survey, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
+fn add(survey: &mut SecretSnapshot, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
     let mut metadata = secret.metadata;
     // Half of all there is of it, and of no use here.
     metadata.managed_fields = None;

@@ -5,15 +5,15 @@ use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Mark, Owner}
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    DeletionPolicy, Desired, Going, InvalidSpec, Verified, deletion_policy, is_confirmed, is_paused, secret_places,
+    Deletion, DeletionPolicy, Desired, InvalidSpec, Verified, deletion_policy, is_confirmed, is_paused, secret_places,
 };
-use crate::secrets::{Belonging, HandedOut, SecretManifest, SecretRef, Written};
+use crate::secrets::{AssumedKeys, IssuedKeys, ResourceIdentity, SecretManifest, SecretRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 /// What a plan has to know of a resource.
 pub struct Resource {
-    pub belonging: Belonging,
+    pub identity: ResourceIdentity,
     /// Its generation, if applying the manifest would leave it so.
     generation: Option<i64>,
     /// Set on the cluster, and not by whoever applies the manifest.
@@ -22,7 +22,7 @@ pub struct Resource {
     /// The version of its Secret that is known to be right.
     pub verified: Option<Verified>,
     /// What its Secret was written with last.
-    pub written: Option<Written>,
+    pub written: Option<AssumedKeys>,
     /// What becomes of its account when it is deleted, if that can be told.
     pub policy: Result<DeletionPolicy, InvalidSpec>,
     /// It is being deleted: applying its manifest does not stop that.
@@ -53,7 +53,7 @@ impl Resource {
         });
         let is_as_declared = manifest.is_some_and(|manifest| has_spec_of(resource, &manifest.desired));
         Self {
-            belonging: Belonging { owner, uid: metadata.uid.clone() },
+            identity: ResourceIdentity { owner, uid: metadata.uid.clone() },
             generation: metadata.generation.filter(|_| is_as_declared),
             rotate: annotation(ROTATE_ANNOTATION).cloned(),
             paused: is_paused(metadata) && outlives(metadata, PAUSED_ANNOTATION),
@@ -67,10 +67,10 @@ impl Resource {
     }
 
     /// What is known of its end.
-    pub fn going(&self) -> Going<'_> {
+    pub fn going(&self) -> Deletion<'_> {
         let end = self.end.as_deref();
-        Going {
-            resource: &self.belonging,
+        Deletion {
+            resource: &self.identity,
             desired: end.and_then(|end| end.desired.as_ref()),
             places: end.map(|end| end.places.as_slice()).unwrap_or_default(),
             generation: None,
@@ -81,7 +81,7 @@ impl Resource {
     /// What is declared once the manifest is applied: its annotations win over those that stay beside them.
     pub fn with(&self, manifest: &Manifest) -> Desired {
         let mut desired = manifest.desired.clone();
-        desired.uid.clone_from(&self.belonging.uid);
+        desired.uid.clone_from(&self.identity.uid);
         desired.generation = self.generation;
         desired.paused |= self.paused && !manifest.names_paused;
         let asked = &mut desired.rotation.asked.annotation;
@@ -109,10 +109,10 @@ fn is_for_brake(resource: &ApiAccount) -> bool {
     deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete) && !is_confirmed(resource) && !is_done
 }
 
-fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<Written> {
+fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<AssumedKeys> {
     let key = status.active_key()?;
     let fields = &resource.spec.secret.keys;
-    Some(Written {
+    Some(AssumedKeys {
         api_key_field: fields.api_key.clone(),
         secret_key_field: fields.secret_key.clone(),
         id: KeyId::parse(&key.id)?,
@@ -123,11 +123,11 @@ fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<Written> 
 /// The Secret that the resource's status speaks of, as it was written.
 pub fn told_of(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef, ObjectMeta)> {
     let status = resource.status.as_ref()?;
-    let Written { id, api_key, .. } = written(resource, status)?;
+    let AssumedKeys { id, api_key, .. } = written(resource, status)?;
     let mut desired = Desired::parse(resource, cluster).ok()?;
     desired.secret.at.name.clone_from(status.secret_name.as_ref()?);
-    let keys = HandedOut { pair: KeyPair::without_secret(id, api_key), mark: Mark::unknown() };
-    let secret = SecretManifest::new(&desired.secret, desired.belonging(), &keys).to_secret();
+    let keys = IssuedKeys { pair: KeyPair::without_secret(id, api_key), mark: Mark::unknown() };
+    let secret = SecretManifest::new(&desired.secret, desired.identity(), &keys).to_secret();
     let metadata = ObjectMeta { resource_version: status.secret_resource_version.clone(), ..secret.metadata };
     Some((desired.secret.at, metadata))
 }

@@ -4,7 +4,7 @@ use super::pool::Pool;
 use super::servers::{STATE, state_of};
 use super::{meaning, said};
 use crate::account::{ClusterId, Owner, Version};
-use crate::database::sql::Meaning;
+use crate::database::sql::ErrorKind;
 use crate::database::{Changed, DatabaseError};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -160,7 +160,7 @@ fn read(payload: &str) -> Changed {
 impl From<sqlx::Error> for Deaf {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(database) if meaning(&**database) == Meaning::Refused => {
+            sqlx::Error::Database(database) if meaning(&**database) == ErrorKind::Refused => {
                 Self::Always { reason: said(&error) }
             }
             _ => Self::Now,

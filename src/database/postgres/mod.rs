@@ -5,7 +5,7 @@ mod migrate;
 mod pool;
 mod servers;
 
-use super::sql::{Dialect, Fault, Meaning, Which, binding, said, which};
+use super::sql::{Dialect, ErrorKind, Fault, Which, binding, said, which};
 use super::{Changed, server_url};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -33,18 +33,18 @@ impl Postgres {
     }
 }
 
-fn meaning(error: &dyn ServerError) -> Meaning {
+fn meaning(error: &dyn ServerError) -> ErrorKind {
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     let code = error.code();
     match code.as_deref().unwrap_or_default() {
         // undefined_table, undefined_column
-        "42P01" | "42703" => Meaning::Schema,
+        "42P01" | "42703" => ErrorKind::Schema,
         // invalid_catalog_name, read_only_sql_transaction (a standby), idle_in_transaction_session_timeout,
         // lock_not_available, query_canceled (by statement_timeout)
-        "3D000" | "25006" | "25P03" | "55P03" | "57014" => Meaning::Later,
+        "3D000" | "25006" | "25P03" | "55P03" | "57014" => ErrorKind::Later,
         // Connection, authorization, rollback, resources, the operator, the system: healed by whoever runs the server.
-        code if ["08", "28", "40", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => Meaning::Later,
-        _ => Meaning::Refused,
+        code if ["08", "28", "40", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => ErrorKind::Later,
+        _ => ErrorKind::Refused,
     }
 }
 
@@ -113,7 +113,7 @@ impl Dialect for Postgres {
         self.migrate_between_others().await
     }
 
-    fn meaning(&self, error: &dyn ServerError) -> Meaning {
+    fn error_kind(&self, error: &dyn ServerError) -> ErrorKind {
         meaning(error)
     }
 

@@ -3,7 +3,7 @@
 use super::{meaning, said};
 use crate::database::DatabaseError;
 use crate::database::server_url::{ServerState, ServerUrls, Wanted};
-use crate::database::sql::Meaning;
+use crate::database::sql::ErrorKind;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 use std::collections::BTreeMap;
@@ -175,7 +175,7 @@ impl Servers {
             };
         }
         match reasons {
-            [(_, Unfit::Failed(sqlx::Error::Database(error)))] if meaning(&**error) == Meaning::Refused => {
+            [(_, Unfit::Failed(sqlx::Error::Database(error)))] if meaning(&**error) == ErrorKind::Refused => {
                 DatabaseError::Refused { reason }
             }
             _ => DatabaseError::Unavailable { reason },

@@ -60,7 +60,7 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     async fn migrate(&self) -> Result<(), Fault>;
 
     /// What the database's error code says.
-    fn meaning(&self, error: &dyn ServerError) -> Meaning;
+    fn error_kind(&self, error: &dyn ServerError) -> ErrorKind;
 
     /// What it tells of changes; nothing, if it has no way to.
     fn changes(&self) -> BoxStream<'static, Changed> {
@@ -73,7 +73,7 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
 /// What an error says to whoever called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meaning {
+pub(crate) enum ErrorKind {
     /// A later try may succeed.
     Later,
     /// A table or a column is missing.

@@ -1,6 +1,6 @@
 //! From a driver's error to one of the port's, in one place for both databases.
 
-use super::{Dialect, Meaning, SqlAccounts};
+use super::{Dialect, ErrorKind, SqlAccounts};
 use crate::database::DatabaseError;
 use sqlx::migrate::MigrateError;
 use std::fmt;
@@ -65,9 +65,9 @@ impl<D: Dialect> SqlAccounts<D> {
     async fn explain(&self, error: &sqlx::Error) -> DatabaseError {
         let reason = format!("{}: {}", self.dialect, said(error));
         match self.meaning(error) {
-            Meaning::Later => DatabaseError::Unavailable { reason },
-            Meaning::Refused => DatabaseError::Refused { reason },
-            Meaning::Schema => match self.pending().await {
+            ErrorKind::Later => DatabaseError::Unavailable { reason },
+            ErrorKind::Refused => DatabaseError::Refused { reason },
+            ErrorKind::Schema => match self.pending().await {
                 Ok(pending) if pending.is_empty() => DatabaseError::Refused { reason },
                 Ok(pending) => DatabaseError::OlderSchema { pending },
                 Err(Fault::Said(error)) => error,
@@ -76,16 +76,16 @@ impl<D: Dialect> SqlAccounts<D> {
         }
     }
 
-    pub(super) fn meaning(&self, error: &sqlx::Error) -> Meaning {
+    pub(super) fn meaning(&self, error: &sqlx::Error) -> ErrorKind {
         match error {
-            sqlx::Error::Database(error) => self.dialect.meaning(&**error),
+            sqlx::Error::Database(error) => self.dialect.error_kind(&**error),
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed => Meaning::Later,
-            _ => Meaning::Refused,
+            | sqlx::Error::BeginFailed => ErrorKind::Later,
+            _ => ErrorKind::Refused,
         }
     }
 }

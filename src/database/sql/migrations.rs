@@ -1,7 +1,7 @@
 //! Which migrations the database has, told without writing to it, and how it gets the others.
 
 use super::fault::Fault;
-use super::{Dialect, Meaning, Session, SqlAccounts};
+use super::{Dialect, ErrorKind, Session, SqlAccounts};
 use crate::database::{DatabaseError, Schema};
 use sqlx::FromRow;
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
@@ -49,7 +49,7 @@ impl<D: Dialect> SqlAccounts<D> {
                 session.finish().await?;
                 Ok(rows.first().map(|(least,)| *least))
             }
-            Err(error) if self.meaning(&error) == Meaning::Schema => Ok(None),
+            Err(error) if self.meaning(&error) == ErrorKind::Schema => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -61,7 +61,7 @@ impl<D: Dialect> SqlAccounts<D> {
                 session.finish().await?;
                 Ok(applied)
             }
-            Err(error) if self.meaning(&error) == Meaning::Schema => Ok(Vec::new()),
+            Err(error) if self.meaning(&error) == ErrorKind::Schema => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         }
     }

@@ -13,13 +13,13 @@ mod revoked;
 mod rows;
 mod write;
 
-pub(super) use dialect::{Dialect, Meaning, Row, Session, Value, binding, session};
+pub(super) use dialect::{Dialect, ErrorKind, Row, Session, Value, binding, session};
 pub(super) use fault::{Fault, said};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name_keys};
 pub(super) use read::{Which, which};
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, InTheWay, IsDeclared, Purged};
+use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -129,10 +129,14 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(ANSWER_WITHIN, self.all(&D::HOLDERS, &values)).await
     }
 
-    async fn in_the_way(&self, names: &[AccountName], affiliates: &[AffiliateName]) -> Result<InTheWay, DatabaseError> {
+    async fn find_obstacles(
+        &self,
+        names: &[AccountName],
+        affiliates: &[AffiliateName],
+    ) -> Result<Obstacles, DatabaseError> {
         let work = async {
             let mut session = self.dialect.read().await?;
-            let mut found = InTheWay::default();
+            let mut found = Obstacles::default();
             if !names.is_empty() {
                 let names = names.iter().map(AccountName::comparable).collect::<serde_json::Value>().to_string();
                 let rows: Vec<HolderRow> = session.rows(D::NAMES, &[names.as_str().into()]).await?;

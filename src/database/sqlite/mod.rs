@@ -1,7 +1,9 @@
 //! SQLite: one file, one writer at a time, readers beside it. The embedded default.
 
 use super::DatabaseError;
-use super::sql::{Dialect, Fault, Meaning, NAME_KEYS_MIGRATION, Which, apply_missing, renew_name_keys, session, which};
+use super::sql::{
+    Dialect, ErrorKind, Fault, NAME_KEYS_MIGRATION, Which, apply_missing, renew_name_keys, session, which,
+};
 use async_trait::async_trait;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
@@ -225,17 +227,17 @@ impl Dialect for Sqlite {
         Ok(transaction.commit().await?)
     }
 
-    fn meaning(&self, error: &dyn ServerError) -> Meaning {
+    fn error_kind(&self, error: &dyn ServerError) -> ErrorKind {
         match result_code(error) {
             // ERROR, which only its message tells apart.
             Some(1)
                 if error.message().starts_with("no such table") || error.message().starts_with("no such column") =>
             {
-                Meaning::Schema
+                ErrorKind::Schema
             }
             // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL
-            Some(BUSY | 6 | 7 | 8 | 10 | 13 | 14 | 15) => Meaning::Later,
-            _ => Meaning::Refused,
+            Some(BUSY | 6 | 7 | 8 | 10 | 13 | 14 | 15) => ErrorKind::Later,
+            _ => ErrorKind::Refused,
         }
     }
 

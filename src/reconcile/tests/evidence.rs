@@ -6,8 +6,8 @@ use super::scenarios::desired;
 use crate::account::{KeyEntropy, KeyId, KeyPair, Mark, Role};
 use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy, Reason};
 use crate::database::{AccountDatabase, Keyring};
-use crate::reconcile::{DeletionPolicy, Desired, Done, Going, Outcome, Reconciler, Refusal, Verified, status};
-use crate::secrets::{HandedOut, SecretManifest};
+use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, Outcome, Reconciler, Refusal, Verified, status};
+use crate::secrets::{IssuedKeys, SecretManifest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ impl Stage {
     }
 
     /// Somebody puts a Secret where the account's is to be, as like it as can be.
-    fn plant(&self, keys: &HandedOut) -> Secret {
-        let manifest = SecretManifest::new(&self.desired.secret, self.desired.belonging(), keys);
+    fn plant(&self, keys: &IssuedKeys) -> Secret {
+        let manifest = SecretManifest::new(&self.desired.secret, self.desired.identity(), keys);
         self.secrets.put(&self.desired.secret.at, manifest.to_secret());
         self.secret()
     }
@@ -91,7 +91,7 @@ fn a_planted_secret_decides_no_keys() {
     let of_another_keyring = other_keyring.mark(&owner("acme"), &pair(1));
     for mark in [Mark::unknown(), of_another_pair, of_another_owner, of_another_keyring] {
         let stage = Stage::set();
-        let planted = stage.plant(&HandedOut { pair: pair(1), mark });
+        let planted = stage.plant(&IssuedKeys { pair: pair(1), mark });
         let outcome = stage.look();
         assert!(matches!(outcome.refusal, Some(Refusal::UnprovenKeys { .. })), "{:?}", outcome.refusal);
         assert_eq!(outcome.refusal.unwrap().reason(), Reason::SecretConflict);
@@ -118,7 +118,7 @@ fn an_unproven_secret_does_not_keep_an_account_from_being_adopted() {
     let mut stage = Stage::made();
     let api_key = stage.api_key();
     lock(&stage.accounts.rows)[0].owner = None;
-    stage.plant(&HandedOut { pair: pair(1), mark: Mark::unknown() });
+    stage.plant(&IssuedKeys { pair: pair(1), mark: Mark::unknown() });
     assert!(matches!(stage.look().refusal, Some(Refusal::AdoptionRequired { .. })));
     stage.desired.adoption = AdoptionPolicy::IfUnowned;
     assert_eq!(reasons(&stage.look()), ["Adopted", "SecretUpdated"]);
@@ -139,7 +139,7 @@ fn the_mark_of_an_earlier_version_or_keyring_is_put_right_once() {
     let mut known = verified(&ready).unwrap();
     known.version = stage.secret().metadata.resource_version.unwrap();
     let outcome = run(stage.reconciler.reconcile(&stage.desired, Some(&known), None));
-    let told = outcome.since(Some(&status(Some(1), "s", &ready, None, Timestamp::UNIX_EPOCH)), Some(1));
+    let told = outcome.attribute_drift(Some(&status(Some(1), "s", &ready, None, Timestamp::UNIX_EPOCH)), Some(1));
     assert_eq!(reasons(&told), ["SecretUpdated"], "nobody has changed it");
     assert_eq!(stage.mark(), mark);
 
@@ -180,7 +180,7 @@ fn a_pair_that_was_revoked_for_a_leak_does_not_come_back_with_a_lost_row() {
 fn a_purged_pair_does_not_come_back_from_a_backup_of_secrets() {
     let stage = Stage::made();
     let (api_key, backup) = (stage.api_key(), stage.secret());
-    let deleted = run(stage.reconciler.release(Going::of(&stage.desired.belonging()), DeletionPolicy::Delete));
+    let deleted = run(stage.reconciler.release(Deletion::of(&stage.desired.identity()), DeletionPolicy::Delete));
     assert_eq!(reasons(&deleted), ["Disabled", "SecretRemoved"]);
     let later = Timestamp::from_second(1).unwrap();
     run(stage.accounts.purge(&owner("acme").cluster, &|_| false, later, later)).unwrap();

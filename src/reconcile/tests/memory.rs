@@ -4,9 +4,9 @@ use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Life, O
 use crate::database::{
     AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Purged, UnknownAffiliate,
 };
-use crate::reconcile::{Surroundings, Unrandom};
+use crate::reconcile::{Environment, RandomnessError};
 use crate::secrets::{
-    Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored,
+    FoundSecret, Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef, SecretStore, Stored, VerifiedSecret,
 };
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -269,23 +269,23 @@ impl Secrets {
 
 #[async_trait]
 impl SecretStore for Secrets {
-    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
+    async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError> {
         if lock(&self.unseen).contains(at) {
-            return Ok(Sight::Absent);
+            return Ok(Lookup::Absent);
         }
         Ok(match lock(&self.objects).get(at) {
-            None => Sight::Absent,
-            Some(Secret { metadata, .. }) if verified.is_some_and(|known| known.is(metadata)) => Sight::Unchanged,
-            Some(secret) => Sight::Found(Box::new(FoundSecret::new(at.clone(), secret.clone()))),
+            None => Lookup::Absent,
+            Some(Secret { metadata, .. }) if verified.is_some_and(|known| known.is(metadata)) => Lookup::Unchanged,
+            Some(secret) => Lookup::Found(Box::new(FoundSecret::new(at.clone(), secret.clone()))),
         })
     }
 
-    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+    async fn confirm(&self, at: &SecretRef) -> Result<Lookup, SecretError> {
         lock(&self.unseen).remove(at);
         self.find(at, None).await
     }
 
-    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
+    async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError> {
         let unseen = lock(&self.unseen);
         let is_own = |at: &SecretRef, secret: &Secret| {
             at.namespace == wanted.owner.namespace && !unseen.contains(at) && wanted.check(&secret.metadata).is_ok()
@@ -314,7 +314,7 @@ impl SecretStore for Secrets {
         Ok(self.write(manifest, right))
     }
 
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+    async fn remove(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
         let mut objects = lock(&self.objects);
         let is_own = objects.get(at).is_some_and(|secret| of.check(&secret.metadata).is_ok());
         if is_own {
@@ -324,7 +324,7 @@ impl SecretStore for Secrets {
         Ok(is_own)
     }
 
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+    async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
         let secret = lock(&self.objects).get(at).cloned().filter(|secret| of.check(&secret.metadata).is_ok());
         let untied = secret.and_then(|secret| FoundSecret::new(at.clone(), secret).untied(of));
         Ok(untied.map(|untied| self.put(at, untied)).is_some())
@@ -347,12 +347,12 @@ impl Counting {
     }
 }
 
-impl Surroundings for Counting {
+impl Environment for Counting {
     fn now(&self) -> Timestamp {
         *lock(&self.now)
     }
 
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), Unrandom> {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomnessError> {
         let mut drawn = lock(&self.drawn);
         *drawn += 1;
         bytes.fill(0xa5);

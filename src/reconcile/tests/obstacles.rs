@@ -5,7 +5,7 @@ use super::properties::{owner, reconciler, run};
 use super::scenarios::desired;
 use crate::account::AffiliateName;
 use crate::api::{AdoptionPolicy, ApiAccountStatus};
-use crate::reconcile::{Desired, Done, Obstacle, Outcome, Patience, Reconciler, Refusal, status};
+use crate::reconcile::{Desired, Done, History, Obstacle, Outcome, Reconciler, Refusal, status};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ impl Stage {
         let obstacle = Obstacle::of(&told, desired.generation);
         assert!(obstacle.is_some(), "{refused:?}");
         lock(&self.accounts.faults).push(Fault::NotMade);
-        let outcome = run(self.reconciler.reconcile_with(&Patience::default().past(obstacle), desired, None, None));
+        let outcome =
+            run(self.reconciler.reconcile_with(&History::default().with_obstacle(obstacle), desired, None, None));
         let is_tried = lock(&self.accounts.faults).pop().is_none();
         (outcome, is_tried)
     }
@@ -79,7 +80,8 @@ fn an_account_that_may_be_adopted_now_is_adopted_without_another_try_to_make_it(
     lock(&stage.accounts.rows)[0].owner = None;
     let told = status(adopting.generation, "secret", &refused, None, Timestamp::UNIX_EPOCH);
     let obstacle = Obstacle::of(&told, adopting.generation);
-    let outcome = run(stage.reconciler.reconcile_with(&Patience::default().past(obstacle), &adopting, None, None));
+    let outcome =
+        run(stage.reconciler.reconcile_with(&History::default().with_obstacle(obstacle), &adopting, None, None));
     assert_eq!(outcome.done.first(), Some(&Done::Adopted));
 }
 

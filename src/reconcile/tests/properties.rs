@@ -9,10 +9,10 @@ use crate::account::{
 use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
 use crate::reconcile::{
-    AsRead, Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Unguarded, Verified,
-    plan, status,
+    AlwaysCurrent, Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Unguarded,
+    Verified, plan, status,
 };
-use crate::secrets::{Belonging, FoundSecret, HandedOut, SecretLayout, SecretManifest, SecretRef};
+use crate::secrets::{FoundSecret, IssuedKeys, ResourceIdentity, SecretLayout, SecretManifest, SecretRef};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -40,8 +40,8 @@ fn pair(seed: u8) -> KeyPair {
 }
 
 /// This pair in a Secret of the owner of this name.
-fn handed_out(seed: u8, name: &str) -> HandedOut {
-    HandedOut { mark: keyring().mark(&owner(name), &pair(seed)), pair: pair(seed) }
+fn handed_out(seed: u8, name: &str) -> IssuedKeys {
+    IssuedKeys { mark: keyring().mark(&owner(name), &pair(seed)), pair: pair(seed) }
 }
 
 fn at(name: &str) -> SecretRef {
@@ -204,9 +204,9 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
         Place::Empty => return,
         Place::Own { layout, keys, spoilt, uid, unseen } => {
             hidden = unseen;
-            let belonging = Belonging { owner: owner("acme"), uid: uid.then(|| UID.to_owned()) };
-            let tie = belonging.owner_reference();
-            let mut secret = SecretManifest::new(&layout, belonging, &handed_out(keys, "acme")).to_secret();
+            let identity = ResourceIdentity { owner: owner("acme"), uid: uid.then(|| UID.to_owned()) };
+            let tie = identity.owner_reference();
+            let mut secret = SecretManifest::new(&layout, identity, &handed_out(keys, "acme")).to_secret();
             if let Some(tie) = tie {
                 // As an earlier version wrote it.
                 secret.metadata.owner_references = Some(vec![tie]);
@@ -217,8 +217,8 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
             secret
         }
         Place::Others { layout } => {
-            let belonging = Belonging { owner: owner("other"), uid: Some("uid-of-other".to_owned()) };
-            SecretManifest::new(&layout, belonging, &handed_out(2, "other")).to_secret()
+            let identity = ResourceIdentity { owner: owner("other"), uid: Some("uid-of-other".to_owned()) };
+            SecretManifest::new(&layout, identity, &handed_out(2, "other")).to_secret()
         }
         Place::Foreign { controlled, unseen } => {
             hidden = unseen;
@@ -266,8 +266,8 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
         keyring: keyring(),
         unknown_affiliate: UnknownAffiliate::Refuse,
         actor: "test".to_owned(),
-        surroundings: Arc::new(Counting::default()),
-        declarations: Arc::new(AsRead),
+        environment: Arc::new(Counting::default()),
+        declarations: Arc::new(AlwaysCurrent),
         unassigned: crate::account::Unassigned::Adopt,
         creations: Arc::new(Unguarded),
     }
@@ -275,15 +275,15 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
 
 /// The same at another time.
 pub fn reconciler_at(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>, hours: i64) -> Reconciler {
-    let surroundings = Counting::default();
-    *lock(&surroundings.now) = Timestamp::from_second(hours * 3600).unwrap();
-    Reconciler { surroundings: Arc::new(surroundings), ..reconciler(accounts, secrets) }
+    let environment = Counting::default();
+    *lock(&environment.now) = Timestamp::from_second(hours * 3600).unwrap();
+    Reconciler { environment: Arc::new(environment), ..reconciler(accounts, secrets) }
 }
 
 /// The same with a clock that can be moved.
 pub fn reconciler_with_clock(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> (Reconciler, Arc<Counting>) {
     let clock = Arc::new(Counting::default());
-    (Reconciler { surroundings: Arc::clone(&clock) as _, ..reconciler(accounts, secrets) }, clock)
+    (Reconciler { environment: Arc::clone(&clock) as _, ..reconciler(accounts, secrets) }, clock)
 }
 
 pub fn run<T>(future: impl Future<Output = T>) -> T {
@@ -309,7 +309,7 @@ fn texts(secret: &Secret) -> BTreeMap<String, String> {
 }
 
 fn is_foreign(secret: &Secret) -> bool {
-    Belonging { owner: owner("acme"), uid: Some(UID.to_owned()) }.check(&secret.metadata).is_err()
+    ResourceIdentity { owner: owner("acme"), uid: Some(UID.to_owned()) }.check(&secret.metadata).is_err()
 }
 
 proptest! {
@@ -458,11 +458,11 @@ proptest! {
 
     /// Nothing foreign is ever in a plan.
     #[test]
-    fn a_foreign_secret_is_never_in_a_plan(desired in desired(), own in option::of((life(), stored(), row())), strays in vec("s[3-5]", 0..3)) {
+    fn a_foreign_secret_is_never_in_a_plan(desired in desired(), own in option::of((life(), stored(), row())), stale_secrets in vec("s[3-5]", 0..3)) {
         let account = own.map(|(life, settings, row)| account(1, Some(owner("acme")), life, settings, row));
-        let strays = strays.iter().map(|name| at(name)).collect();
+        let stale_secrets = stale_secrets.iter().map(|name| at(name)).collect();
         let secret = ObservedSecret::Foreign { holder: "them".to_owned() };
-        let plan = plan(&desired, &Observed { account, secret, strays }, Timestamp::UNIX_EPOCH);
+        let plan = plan(&desired, &Observed { account, secret, stale_secrets: stale_secrets }, Timestamp::UNIX_EPOCH);
         prop_assert_eq!(plan.secret, SecretPlan::Refuse { holder: "them".to_owned() });
         prop_assert!(plan.remove.is_empty(), "the keys would be nowhere");
     }

@@ -35,7 +35,7 @@ impl Stage {
         let previous = self.status.clone();
         let verified = previous.as_ref().and_then(Verified::of);
         let outcome = run(self.reconciler.reconcile(&desired(), verified.as_ref(), None));
-        let outcome = outcome.since(previous.as_ref(), Some(1));
+        let outcome = outcome.attribute_drift(previous.as_ref(), Some(1));
         self.status = Some(status(Some(1), "s", &outcome, previous.as_ref(), Timestamp::UNIX_EPOCH));
         outcome
     }

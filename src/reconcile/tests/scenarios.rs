@@ -5,9 +5,9 @@ use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
 use crate::account::{AccountName, AllowedIps, Asked, Description, KeyState, Life, Period, RotationPolicy, Settings};
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
-use crate::reconcile::{DeletionPolicy, Desired, Done, Going, Outcome, Reconciler, Refusal, Verified, status};
+use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, Outcome, Reconciler, Refusal, Verified, status};
 use crate::secrets::directory::Directory;
-use crate::secrets::{Belonging, SecretLayout, SecretRef};
+use crate::secrets::{ResourceIdentity, SecretLayout, SecretRef};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,8 +41,8 @@ pub fn desired() -> Desired {
     }
 }
 
-fn belonging() -> Belonging {
-    desired().belonging()
+fn identity() -> ResourceIdentity {
+    desired().identity()
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn only_what_was_reconciled_before_can_drift() {
     let reason = |generation: i64, outcome: &Outcome| {
         let previous = status(Some(2), "s", outcome, None, Timestamp::UNIX_EPOCH);
         let done = vec![Done::Updated { changes: Vec::new() }, Done::Disabled];
-        let told = Outcome { done, ..Outcome::default() }.since(Some(&previous), Some(generation));
+        let told = Outcome { done, ..Outcome::default() }.attribute_drift(Some(&previous), Some(generation));
         told.done.iter().map(Done::reason).collect::<Vec<_>>()
     };
     assert_eq!(reason(2, &Outcome::default()), ["DriftCorrected", "Disabled"]);
@@ -103,7 +103,7 @@ fn only_what_was_reconciled_before_can_drift() {
     let refused = Outcome::refused(Refusal::Contended);
     assert_eq!(reason(2, &refused), ["Updated", "Disabled"], "never done before");
     let first = Outcome { done: vec![Done::Updated { changes: Vec::new() }], ..Outcome::default() };
-    assert_eq!(first.since(None, None).done[0].reason(), "Updated");
+    assert_eq!(first.attribute_drift(None, None).done[0].reason(), "Updated");
 }
 
 #[test]
@@ -172,13 +172,13 @@ fn the_end_needs_neither_the_secret_nor_a_valid_spec_and_comes_once() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     lock(&secrets.objects).clear();
-    let outcome = run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
+    let outcome = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
     assert_eq!((outcome.refusal.is_none(), &outcome.done[..]), (true, &[Done::Disabled][..]));
     assert!(!lock(&accounts.rows)[0].settings.enabled);
-    let again = run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
+    let again = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
     assert_eq!(again.done, []);
-    let never_made = Belonging { owner: owner("never"), uid: None };
-    assert!(run(reconciler.release(Going::of(&never_made), DeletionPolicy::Delete)).refusal.is_none());
+    let never_made = ResourceIdentity { owner: owner("never"), uid: None };
+    assert!(run(reconciler.release(Deletion::of(&never_made), DeletionPolicy::Delete)).refusal.is_none());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn an_end_that_did_not_reach_the_database_is_no_end() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     lock(&accounts.faults).push(Fault::NotMade);
-    let outcome = run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
+    let outcome = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
     assert!(matches!(outcome.refusal, Some(Refusal::Database(DatabaseError::Unavailable { .. }))));
 }
 
@@ -197,7 +197,7 @@ fn a_retained_account_is_left_as_it_is() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     let before = lock(&accounts.rows)[0].clone();
-    run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Retain));
+    run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Retain));
     let after = lock(&accounts.rows)[0].clone();
     assert!(matches!(after.life, Life::Retained { .. }));
     assert_eq!((after.settings, after.keys), (before.settings, before.keys));
@@ -277,7 +277,7 @@ fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
-    run(reconciler.release(Going::of(&belonging()), DeletionPolicy::Delete));
+    run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
     lock(&secrets.objects).clear();
     *lock(&secrets.refusing) = true;
     let mut again = desired();
@@ -314,5 +314,5 @@ fn a_secret_that_somebody_else_deleted_is_not_told_to_be() {
     let outcome = run(reconciler.reconcile(&moved, None, None));
     assert_eq!(outcome.done, [Done::SecretWritten(moved.secret.at.clone())]);
     std::fs::remove_file(folder.path().join("ns.t.yaml")).unwrap();
-    assert_eq!(run(reconciler.release(Going::of(&moved.belonging()), DeletionPolicy::Delete)).done, [Done::Disabled]);
+    assert_eq!(run(reconciler.release(Deletion::of(&moved.identity()), DeletionPolicy::Delete)).done, [Done::Disabled]);
 }

@@ -5,7 +5,7 @@ use super::properties::{reconciler, run};
 use super::scenarios::desired;
 use crate::account::{AllowedIp, AllowedIps, Description};
 use crate::api::{ApiAccountStatus, Reason};
-use crate::reconcile::{Corrections, Desired, Done, Outcome, Patience, Reconciler, Verified, status};
+use crate::reconcile::{Corrections, Desired, Done, History, Outcome, Reconciler, Verified, status};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,11 +32,11 @@ impl Stage {
     fn look(&mut self) -> Outcome {
         let previous = self.status.clone();
         let verified = previous.as_ref().and_then(Verified::of);
-        let patience = Patience::new(&self.corrections, previous.as_ref(), self.desired.generation, self.now);
+        let patience = History::new(&self.corrections, previous.as_ref(), self.desired.generation, self.now);
         let outcome = run(self.reconciler.reconcile_with(&patience, &self.desired, verified.as_ref(), None));
         let corrected = outcome.corrected(previous.as_ref(), self.desired.generation);
-        self.corrections.note(corrected, self.now);
-        let outcome = outcome.since(previous.as_ref(), self.desired.generation);
+        self.corrections.record(corrected, self.now);
+        let outcome = outcome.attribute_drift(previous.as_ref(), self.desired.generation);
         self.status = Some(status(self.desired.generation, "s", &outcome, previous.as_ref(), Timestamp::UNIX_EPOCH));
         outcome
     }

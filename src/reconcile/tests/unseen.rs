@@ -6,9 +6,9 @@ use super::scenarios::desired;
 use crate::account::{Life, Owner, Version};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy};
 use crate::reconcile::{
-    Declarations, DeletionPolicy, Desired, Done, Going, Outcome, Reconciler, Unconfirmed, secret_places,
+    Declarations, Deletion, DeletionPolicy, Desired, Done, Outcome, Reconciler, Unconfirmed, secret_places,
 };
-use crate::secrets::{Belonging, SecretRef};
+use crate::secrets::{ResourceIdentity, SecretRef};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -97,7 +97,7 @@ fn a_secret_that_nothing_shows_is_found_by_whoever_only_observes() {
 fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
     let stage = Stage::made();
     let at = stage.desired.secret.at.clone();
-    let resource = stage.desired.belonging();
+    let resource = stage.desired.identity();
     let Some(reference) = resource.owner_reference() else { panic!("it is on a cluster") };
     // As an earlier version wrote it.
     let mut tied = lock(&stage.secrets.objects)[&at].clone();
@@ -105,7 +105,7 @@ fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
     stage.secrets.put(&at, tied);
     let end = |places: &[SecretRef]| {
         lock(&stage.secrets.unseen).insert(at.clone());
-        let going = Going { places, ..Going::of(&resource) };
+        let going = Deletion { places, ..Deletion::of(&resource) };
         run(stage.reconciler.release(going, DeletionPolicy::Retain)).done
     };
     assert_eq!(end(std::slice::from_ref(&at)), [Done::SecretReleased(at.clone()), Done::Retained]);
@@ -141,17 +141,17 @@ struct Noting(Mutex<Vec<&'static str>>);
 
 #[async_trait]
 impl Declarations for Noting {
-    async fn still(&self, _: &Desired) -> Result<(), Unconfirmed> {
+    async fn confirm(&self, _: &Desired) -> Result<(), Unconfirmed> {
         lock(&self.0).push("asked");
         Ok(())
     }
 
-    async fn still_going(&self, _: &Belonging) -> Result<(), Unconfirmed> {
+    async fn confirm_deletion(&self, _: &ResourceIdentity) -> Result<(), Unconfirmed> {
         lock(&self.0).push("asked");
         Ok(())
     }
 
-    fn doubt(&self, _: &Owner) {
+    fn overtaken(&self, _: &Owner) {
         lock(&self.0).push("doubted");
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::account::KeyId;
 use crate::reconcile::Refusal;
 use crate::secrets::SecretRef;
-use crate::telemetry::{Telemetry, Vitals};
+use crate::telemetry::{ControllerStats, Telemetry};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -15,16 +15,16 @@ struct Said {
     held: usize,
 }
 
-impl Vitals for Said {
+impl ControllerStats for Said {
     fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
         self.accounts.lock().unwrap().clone()
     }
 
-    fn held(&self) -> usize {
+    fn held_deletions(&self) -> usize {
         self.held
     }
 
-    fn awaits(&self) -> Vec<&'static str> {
+    fn missing_for_readiness(&self) -> Vec<&'static str> {
         Vec::new()
     }
 }
@@ -33,8 +33,8 @@ impl Vitals for Said {
 fn about(accounts: &[(Option<Reason>, usize)], held: usize) -> (Arc<Telemetry>, Arc<Said>) {
     let (telemetry, _pulse) = Telemetry::new();
     let said = Arc::new(Said { accounts: Mutex::new(Some(accounts.iter().copied().collect())), held });
-    let vitals: Arc<dyn Vitals> = Arc::clone(&said) as _;
-    telemetry.tells_of(Arc::downgrade(&vitals));
+    let vitals: Arc<dyn ControllerStats> = Arc::clone(&said) as _;
+    telemetry.set_controller(Arc::downgrade(&vitals));
     (telemetry, said)
 }
 
@@ -135,8 +135,8 @@ fn what_is_not_known_yet_is_not_there_rather_than_zero() {
         assert!(!text().contains(name), "{name}: {}", text());
     }
     let said = Arc::new(Said::default());
-    let vitals: Arc<dyn Vitals> = Arc::clone(&said) as _;
-    telemetry.tells_of(Arc::downgrade(&vitals));
+    let vitals: Arc<dyn ControllerStats> = Arc::clone(&said) as _;
+    telemetry.set_controller(Arc::downgrade(&vitals));
     assert!(text().contains("\nopsadmin_deletions_held 0\n"));
     for name in late {
         assert!(!text().contains(name), "{name}: {}", text());

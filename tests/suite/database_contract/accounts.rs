@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, Asked, ClusterId, Description, Life, StoredSettings, Version};
-use opsadmin_operator::database::{Action, InTheWay, NameHolder};
+use opsadmin_operator::database::{Action, NameHolder, Obstacles};
 use std::collections::{BTreeSet, HashMap};
 
 pub async fn every_field_reads_back(fresh: Fresh) {
@@ -153,7 +153,7 @@ pub async fn what_others_wait_for_is_told_in_one_read(fresh: Fresh) {
     let names = ["énergie \"X\"", "Retained", "deleted", "nobody's", "free"].map(name);
     let affiliates = ["Énergie du Nord", "énergie du nord", "Nowhere"].map(affiliate);
 
-    let found = database.in_the_way(&names, &affiliates).await.unwrap();
+    let found = database.find_obstacles(&names, &affiliates).await.unwrap();
 
     let holder = |account: &Account, is_declared| {
         let holder = NameHolder { id: account.id.to_string(), version: account.version, is_declared };
@@ -162,7 +162,7 @@ pub async fn what_others_wait_for_is_told_in_one_read(fresh: Fresh) {
     let holders = [holder(&live, true), holder(&retained, false), holder(&nobodys, false)];
     assert_eq!(found.names, HashMap::from(holders));
     assert_eq!(found.affiliates, BTreeSet::from(["Énergie du Nord".to_owned()]));
-    assert_eq!(database.in_the_way(&[], &[]).await.unwrap(), InTheWay::default());
+    assert_eq!(database.find_obstacles(&[], &[]).await.unwrap(), Obstacles::default());
     database.answers().await.unwrap();
 }
 

@@ -4,7 +4,7 @@
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
 use opsadmin_operator::account::Account;
-use opsadmin_operator::database::{AccountDatabase as _, AccountRegister, Action, Change, Deletions, Rehearsal};
+use opsadmin_operator::database::{AccountDatabase as _, AccountRegister, Action, Change, Deletions, DryRunDatabase};
 use std::sync::Arc;
 
 fn deleted_at(account: &Account, at: Timestamp, confirmed: bool) -> Change {
@@ -34,9 +34,9 @@ pub async fn deletions_of_late_are_counted_unless_they_were_confirmed(fresh: Fre
     database.commit(&change(made[4].id, Action::Retain { expected: made[4].version })).await.unwrap();
     assert_eq!(count(&*database).await, Deletions { live: 2, deleted: 1 });
 
-    let rehearsal = Rehearsal::new(Some(Arc::clone(&database) as _));
-    rehearsal.commit(&deleted_at(&made[0], since, false)).await.unwrap();
-    assert_eq!(rehearsal.deletions(&here, since).await.unwrap(), Deletions { live: 1, deleted: 2 });
+    let dry_run = DryRunDatabase::new(Some(Arc::clone(&database) as _));
+    dry_run.commit(&deleted_at(&made[0], since, false)).await.unwrap();
+    assert_eq!(dry_run.deletions(&here, since).await.unwrap(), Deletions { live: 1, deleted: 2 });
     assert_eq!(count(&*database).await, Deletions { live: 2, deleted: 1 });
 
     // Who is back counts as live alone, and that its deletion was confirmed once is over.

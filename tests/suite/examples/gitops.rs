@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use opsadmin_operator::account::{AccountName, AffiliateName};
 use opsadmin_operator::api::Reason;
 use opsadmin_operator::database::{DatabaseError, KeyringError};
-use opsadmin_operator::reconcile::{Doubt, FieldError, InvalidSpec, Outcome, Refusal, Way, status};
+use opsadmin_operator::reconcile::{AdoptionPath, Doubt, FieldError, InvalidSpec, Outcome, Refusal, status};
 use opsadmin_operator::secrets::{SecretError, SecretRef};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -132,7 +132,7 @@ fn refusals() -> Vec<Refusal> {
     vec![
         InvalidSpec { errors: vec![FieldError { field: "spec.roles".to_owned(), message: words() }] }.into(),
         Refusal::NameTaken { name: name(), holder: words() },
-        Refusal::AdoptionRequired { name: name(), difference: String::new(), way: Way::Policy },
+        Refusal::AdoptionRequired { name: name(), difference: String::new(), way: AdoptionPath::Policy },
         Refusal::OwnedElsewhere { name: name(), holder: words() },
         Refusal::AllowedIpsMissing { kept: vec!["203.0.113.7/32".to_owned()] },
         Refusal::UnknownAffiliate { affiliate: AffiliateName::parse("Bright").expect("a name") },

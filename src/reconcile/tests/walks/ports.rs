@@ -7,7 +7,7 @@ use super::steps::{SLOTS, Trouble};
 use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, Change, DatabaseError, Deletions, IsDeclared, Purged};
 use crate::secrets::{
-    Belonging, FoundSecret, Known, SecretError, SecretManifest, SecretRef, SecretStore, Sight, Stored,
+    FoundSecret, Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef, SecretStore, Stored, VerifiedSecret,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -197,21 +197,21 @@ impl AccountDatabase for Ports {
 
 #[async_trait]
 impl SecretStore for Ports {
-    async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
+    async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError> {
         let sight = self.call(at, self.secrets.find(at, verified)).await?;
         lock(&self.witness).saw_sight(at, &sight);
         Ok(sight)
     }
 
-    async fn confirm(&self, at: &SecretRef) -> Result<Sight, SecretError> {
+    async fn confirm(&self, at: &SecretRef) -> Result<Lookup, SecretError> {
         let sight = self.call(at, self.secrets.confirm(at)).await?;
         lock(&self.witness).saw_sight(at, &sight);
         Ok(sight)
     }
 
-    async fn belonging_to(&self, wanted: &Belonging) -> Result<Vec<SecretRef>, SecretError> {
+    async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError> {
         let nowhere = SecretRef { namespace: wanted.owner.namespace.clone(), name: String::new() };
-        self.call(&nowhere, self.secrets.belonging_to(wanted)).await
+        self.call(&nowhere, self.secrets.owned_by(wanted)).await
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
@@ -222,11 +222,11 @@ impl SecretStore for Ports {
         self.call(&manifest.at, self.secrets.replace(found, manifest)).await
     }
 
-    async fn remove(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+    async fn remove(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
         self.call(at, self.secrets.remove(at, of)).await
     }
 
-    async fn release(&self, at: &SecretRef, of: &Belonging) -> Result<bool, SecretError> {
+    async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
         self.call(at, self.secrets.release(at, of)).await
     }
 }

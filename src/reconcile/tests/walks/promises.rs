@@ -5,7 +5,7 @@ use super::super::properties::keyring;
 use super::declared::Declared;
 use crate::account::{Account, AccountId, ApiKey, Asked, KeyState, Life, SecretKey, StoredKey, comparable_name};
 use crate::api::{AdoptionPolicy, Choice, DeletionPolicy};
-use crate::secrets::{FoundSecret, SecretRef, Sight};
+use crate::secrets::{FoundSecret, Lookup, SecretRef};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -65,16 +65,16 @@ impl Witness {
         }
     }
 
-    pub fn saw_sight(&mut self, at: &SecretRef, sight: &Sight) {
+    pub fn saw_sight(&mut self, at: &SecretRef, sight: &Lookup) {
         let owns = |found: &FoundSecret| {
             let account = self.account_seen.as_ref();
             let owns = |acting: &Acting| acting.declared.owns_secret(found.metadata(), found.keys().as_ref(), account);
             self.acting.as_ref().is_some_and(owns)
         };
         let shown = match sight {
-            Sight::Absent => Shown::Nothing,
-            Sight::Unchanged => Shown::Unchanged,
-            Sight::Found(found) if owns(found) => match (found.keys(), &self.acting) {
+            Lookup::Absent => Shown::Nothing,
+            Lookup::Unchanged => Shown::Unchanged,
+            Lookup::Found(found) if owns(found) => match (found.keys(), &self.acting) {
                 (Some((api_key, secret_key)), Some(acting))
                     if !keyring().has_marked(found.mark(), &acting.declared.owner, &api_key, &secret_key) =>
                 {
@@ -82,7 +82,7 @@ impl Witness {
                 }
                 (pair, _) => Shown::Own(pair),
             },
-            Sight::Found(_) => Shown::Foreign,
+            Lookup::Found(_) => Shown::Foreign,
         };
         self.seen.insert(at.clone(), shown);
     }

@@ -118,12 +118,16 @@ impl Found {
         witness.promise(due.is_none_or(|due| due > world.now()), || told("a rotation is overdue"));
 
         let desired = Desired::parse(&declared.resource, &here()).unwrap();
-        let active = world.reconciler.hand_out(account, &declared.owner).ok();
-        let strays = run(world.ports.secrets.belonging_to(&desired.belonging())).unwrap();
-        let strays = strays.into_iter().filter(|stray| *stray != desired.secret.at).collect();
+        let active = world.reconciler.issue_keys(account, &declared.owner).ok();
+        let stale_secrets = run(world.ports.secrets.owned_by(&desired.identity())).unwrap();
+        let stale_secrets = stale_secrets.into_iter().filter(|stale| *stale != desired.secret.at).collect();
         let found = Box::new(FoundSecret::new(desired.secret.at.clone(), secret.clone()));
         let secret = ObservedSecret::Own { found, active, evidence: Evidence::Nothing };
-        let plan = plan(&desired, &Observed { account: Some(account.clone()), secret, strays }, world.now());
+        let plan = plan(
+            &desired,
+            &Observed { account: Some(account.clone()), secret, stale_secrets: stale_secrets },
+            world.now(),
+        );
         witness.promise(plan.is_empty(), || told(&format!("there is a plan: {plan:?}")));
     }
 

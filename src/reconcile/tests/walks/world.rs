@@ -16,9 +16,9 @@ use crate::api::{
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
 use crate::reconcile::{
-    AsRead, Desired, Going, Outcome, Reconciler, Refusal, Unguarded, Verified, secret_places, status,
+    AlwaysCurrent, Deletion, Desired, Outcome, Reconciler, Refusal, Unguarded, Verified, secret_places, status,
 };
-use crate::secrets::Belonging;
+use crate::secrets::ResourceIdentity;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
@@ -58,8 +58,8 @@ impl World {
             keyring: keyring(),
             unknown_affiliate: UnknownAffiliate::Refuse,
             actor: "walk".to_owned(),
-            surroundings: Arc::clone(&clock) as _,
-            declarations: Arc::new(AsRead),
+            environment: Arc::clone(&clock) as _,
+            declarations: Arc::new(AlwaysCurrent),
             unassigned: crate::account::Unassigned::Adopt,
             creations: Arc::new(Unguarded),
         };
@@ -173,8 +173,8 @@ impl World {
                 object.metadata.uid = Some(format!("uid-{}", self.uids));
                 let going = Some(DeletionPolicy::Delete);
                 lock(&self.ports.witness).begin(Acting { declared: Declared::of(&object), going }, None);
-                let belonging = Belonging { owner: owner(name), uid: None };
-                let outcome = run(self.reconciler.release(Going::of(&belonging), DeletionPolicy::Delete));
+                let identity = ResourceIdentity { owner: owner(name), uid: None };
+                let outcome = run(self.reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete));
                 self.vanished[slot] = outcome.refusal.is_some();
                 if outcome.refusal.is_none() {
                     self.no_secret_is_left(slot, &Declared::of(&self.declared_with_uid(slot)));
@@ -200,11 +200,11 @@ impl World {
         lock(&self.ports.plot).begin(troubles, targets);
         let generation = object.metadata.generation;
         if resource.going {
-            let belonging = Belonging { owner: owner(NAMES[slot]), uid: object.metadata.uid.clone() };
-            let places = secret_places(&belonging.owner, &object.spec, object.status.as_ref());
+            let identity = ResourceIdentity { owner: owner(NAMES[slot]), uid: object.metadata.uid.clone() };
+            let places = secret_places(&identity.owner, &object.spec, object.status.as_ref());
             let desired = Desired::parse(object, &here()).ok();
-            let going = Going {
-                resource: &belonging,
+            let going = Deletion {
+                resource: &identity,
                 desired: desired.as_ref(),
                 places: &places,
                 generation,
@@ -224,7 +224,7 @@ impl World {
                 Ok(desired) => {
                     let verified = previous.as_ref().and_then(Verified::of);
                     let outcome = run(self.reconciler.reconcile(&desired, verified.as_ref(), known));
-                    (outcome.since(previous.as_ref(), generation), desired.secret.at.name)
+                    (outcome.attribute_drift(previous.as_ref(), generation), desired.secret.at.name)
                 }
             };
             goes_through(&Declared::of(object), &outcome, &mut lock(&self.ports.witness));

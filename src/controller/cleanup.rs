@@ -2,7 +2,7 @@
 //! ago, and what nobody asks for any more. What fails is for the next time.
 
 use super::connect::Ready;
-use super::object::Controlled;
+use super::object::Context;
 use super::orphans::Orphans;
 use crate::account::Owner;
 use crate::api::ApiAccount;
@@ -22,13 +22,13 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 const TRIM_EVERY: Duration = Duration::from_hours(1);
 
 /// Tidies up.
-pub(super) struct Tidier {
-    pub controlled: Arc<Controlled>,
+pub(super) struct Cleanup {
+    pub context: Arc<Context>,
     pub database: Arc<dyn AccountDatabase>,
     /// How long a deleted account is kept.
     pub retention: Duration,
     pub orphans: Orphans,
-    pub unpurgeable: Unpurgeable,
+    pub unpurgeable: PurgeFailures,
     /// How long the journal tells of every change; `None`: for ever.
     pub journal_retention: Option<Duration>,
     /// When the journal was last shortened.
@@ -37,14 +37,14 @@ pub(super) struct Tidier {
 
 /// The deleted accounts that the database did not let go.
 #[derive(Default)]
-pub(super) struct Unpurgeable(HashMap<Owner, Left>);
+pub(super) struct PurgeFailures(HashMap<Owner, Retry>);
 
-struct Left {
+struct Retry {
     until: Instant,
     pause: Duration,
 }
 
-impl Tidier {
+impl Cleanup {
     /// Tidies up whenever it is told to, for as long as it is polled.
     pub async fn run(mut self, ready: Arc<Ready>, told: Arc<Notify>) {
         loop {
@@ -58,18 +58,18 @@ impl Tidier {
 
     /// What is remembered of resources that are gone. A list that came after a watch was lost does not tell of the end of any.
     fn forget(&self, ready: &Ready) {
-        let Some(resources) = self.controlled.resources() else {
+        let Some(resources) = self.context.resources() else {
             return;
         };
         let is_there = |resource: &ObjectRef<ApiAccount>| !resources.lacks(resource);
-        self.controlled.waiting.keep(is_there);
-        self.controlled.versions.keep(is_there);
+        self.context.waiting.retain(is_there);
+        self.context.versions.retain(is_there);
         // Who was looked at has taken the account, or will not.
-        ready.at_start.keep(|owner| {
+        ready.startup_accounts.retain(|owner| {
             let resource = resource(owner);
-            is_there(&resource) && !self.controlled.memory.was_tried(&resource)
+            is_there(&resource) && !self.context.memory.was_attempted(&resource)
         });
-        self.controlled.memory.keep(is_there);
+        self.context.memory.retain(is_there);
     }
 
     /// What happened longer ago than the journal is to tell, not more often than it is worth.
@@ -94,21 +94,21 @@ impl Tidier {
     }
 
     async fn look_for_orphans(&mut self, ready: &Ready) {
-        match self.database.live(&self.controlled.cluster).await {
-            Ok(live) => self.orphans.look(live, &self.controlled, ready, Instant::now()).await,
+        match self.database.live(&self.context.cluster).await {
+            Ok(live) => self.orphans.check(live, &self.context, ready, Instant::now()).await,
             Err(error) => tracing::debug!(%error, "the live accounts could not be read"),
         }
     }
 
     async fn purge(&mut self) {
         let (now, started) = (Timestamp::now(), Instant::now());
-        let (Ok(before), Some(resources)) = (now.checked_sub(self.retention), self.controlled.resources()) else {
+        let (Ok(before), Some(resources)) = (now.checked_sub(self.retention), self.context.resources()) else {
             return;
         };
         // One that is refused or paused may yet be healed, and one in a namespace that is not watched may be there.
         let is_kept =
             |owner: &Owner| !resources.lacks(&resource(owner)) || self.unpurgeable.is_left_alone(owner, started);
-        let purged = match self.database.purge(&self.controlled.cluster, &is_kept, before, now).await {
+        let purged = match self.database.purge(&self.context.cluster, &is_kept, before, now).await {
             Ok(purged) => purged,
             Err(error) => {
                 tracing::warn!(%error, "what was deleted long ago could not be purged; trying again after the next sweep");
@@ -118,7 +118,7 @@ impl Tidier {
         if purged.accounts > 0 {
             tracing::info!(accounts = purged.accounts, "purged what was deleted longer ago than it is kept");
         }
-        for Unpurged { account, owner, reason } in self.unpurgeable.hear(purged.refused, started) {
+        for Unpurged { account, owner, reason } in self.unpurgeable.record(purged.refused, started) {
             tracing::warn!(
                 account,
                 namespace = owner.namespace,
@@ -127,18 +127,18 @@ impl Tidier {
                 "a deleted account cannot be purged; remove what refers to it in the database"
             );
         }
-        self.controlled.metrics.unpurgeable(self.unpurgeable.0.len());
+        self.context.metrics.unpurgeable(self.unpurgeable.0.len());
     }
 }
 
-impl Unpurgeable {
+impl PurgeFailures {
     /// Whether it was tried not long ago.
     fn is_left_alone(&self, owner: &Owner, now: Instant) -> bool {
         self.0.get(owner).is_some_and(|left| now < left.until)
     }
 
     /// Takes in which of those that were tried are still there, and answers with those that nobody was told of.
-    fn hear(&mut self, refused: Vec<Unpurged>, now: Instant) -> Vec<Unpurged> {
+    fn record(&mut self, refused: Vec<Unpurged>, now: Instant) -> Vec<Unpurged> {
         let is_refused = |owner: &Owner| refused.iter().any(|unpurged| unpurged.owner == *owner);
         self.0.retain(|owner, left| now < left.until || is_refused(owner));
         let mut news = Vec::new();
@@ -148,7 +148,7 @@ impl Unpurgeable {
                 left.until = now + left.pause;
                 continue;
             }
-            self.0.insert(unpurged.owner.clone(), Left { until: now + FIRST_PAUSE, pause: FIRST_PAUSE });
+            self.0.insert(unpurged.owner.clone(), Retry { until: now + FIRST_PAUSE, pause: FIRST_PAUSE });
             news.push(unpurged);
         }
         news
@@ -172,19 +172,19 @@ mod tests {
 
     #[test]
     fn who_cannot_be_purged_is_told_of_once_and_tried_less_and_less_often() {
-        let (mut unpurgeable, start) = (Unpurgeable::default(), Instant::now());
+        let (mut unpurgeable, start) = (PurgeFailures::default(), Instant::now());
         let (acme, bolt) = (unpurged("acme"), unpurged("bolt"));
-        assert_eq!(unpurgeable.hear(vec![acme.clone()], start), std::slice::from_ref(&acme));
+        assert_eq!(unpurgeable.record(vec![acme.clone()], start), std::slice::from_ref(&acme));
         let soon = start + FIRST_PAUSE / 2;
         assert!(unpurgeable.is_left_alone(&acme.owner, soon) && !unpurgeable.is_left_alone(&bolt.owner, soon));
-        assert_eq!(unpurgeable.hear(vec![bolt.clone()], soon), std::slice::from_ref(&bolt));
+        assert_eq!(unpurgeable.record(vec![bolt.clone()], soon), std::slice::from_ref(&bolt));
         let later = start + FIRST_PAUSE;
         assert!(!unpurgeable.is_left_alone(&acme.owner, later) && unpurgeable.is_left_alone(&bolt.owner, later));
-        assert_eq!(unpurgeable.hear(vec![acme.clone()], later), []);
+        assert_eq!(unpurgeable.record(vec![acme.clone()], later), []);
         assert!(unpurgeable.is_left_alone(&acme.owner, later + FIRST_PAUSE));
         assert!(!unpurgeable.is_left_alone(&acme.owner, later + FIRST_PAUSE * 2));
         // It was tried, and nobody complained.
-        unpurgeable.hear(Vec::new(), later + FIRST_PAUSE * 2);
+        unpurgeable.record(Vec::new(), later + FIRST_PAUSE * 2);
         assert!(unpurgeable.0.is_empty());
     }
 }

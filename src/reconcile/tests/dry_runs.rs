@@ -1,11 +1,11 @@
-//! What a rehearsal says would be done is what is then done, and it does nothing itself.
+//! What a dry run says would be done is what is then done, and it does nothing itself.
 
 use super::memory::{Accounts, lock};
 use super::properties::{desired, everything, owner, reconciler_at, run, world};
 use crate::account::{Life, Owner, comparable_name};
 use crate::database;
-use crate::reconcile::{DeletionPolicy, Desired, Going, Outcome, Reconciler, Turn, Turns};
-use crate::secrets::{self as stores, Belonging};
+use crate::reconcile::{ApplyOrder, Batch, Deletion, DeletionPolicy, Desired, Outcome, Reconciler};
+use crate::secrets::{self as stores, ResourceIdentity};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// The same reconciler with nothing behind it that can be written.
 fn rehearsing(reconciler: Reconciler) -> Reconciler {
     Reconciler {
-        database: Arc::new(database::Rehearsal::new(Some(reconciler.database))),
-        secrets: Arc::new(stores::Rehearsal::new(reconciler.secrets)),
+        database: Arc::new(database::DryRunDatabase::new(Some(reconciler.database))),
+        secrets: Arc::new(stores::DryRunSecrets::new(reconciler.secrets)),
         ..reconciler
     }
 }
@@ -49,7 +49,7 @@ proptest! {
         prune: bool,
     ) {
         prop_assume!(names_are_unique(&accounts));
-        // A view that lags shows a rehearsal what it shows the real one, until something is written.
+        // A view that lags shows a dry run what it shows the real one, until something is written.
         lock(&secrets.unseen).clear();
         let before = everything(&accounts, &secrets);
         let play = |reconciler: &Reconciler| {
@@ -58,8 +58,8 @@ proptest! {
                 told(&run(reconciler.reconcile(&second, None, None))),
             ];
             if prune {
-                let resource = Belonging { uid: first.uid.clone(), owner: first.owner.clone() };
-                told.push(self::told(&run(reconciler.release(Going::of(&resource), DeletionPolicy::Delete))));
+                let resource = ResourceIdentity { uid: first.uid.clone(), owner: first.owner.clone() };
+                told.push(self::told(&run(reconciler.release(Deletion::of(&resource), DeletionPolicy::Delete))));
             }
             told
         };
@@ -81,14 +81,14 @@ proptest! {
         let named = |name: &str, desired| Desired { owner: owner(name), uid: Some(format!("of {name}")), ..desired };
         let declared = [named("acme", first), named("other", second), named("third", third)];
         let real = reconciler_at(&accounts, &secrets, hours);
-        let database = Arc::new(database::Rehearsal::new(Some(real.database)));
-        let store = Arc::new(stores::Rehearsal::new(real.secrets));
+        let database = Arc::new(database::DryRunDatabase::new(Some(real.database)));
+        let store = Arc::new(stores::DryRunSecrets::new(real.secrets));
         let rehearsing =
             Reconciler { database: Arc::clone(&database) as _, secrets: Arc::clone(&store) as _, ..real };
         let rehearsed: Vec<String> = declared.iter().map(|desired| {
             let told = told(&run(rehearsing.reconcile(desired, None, None)));
-            database.settle();
-            store.settle();
+            database.compact();
+            store.forget_contents();
             told
         }).collect();
         let real = reconciler_at(&accounts, &secrets, hours);
@@ -114,21 +114,21 @@ proptest! {
         }
         let undeclared: Vec<Owner> = names[..first].iter().map(|name| owner(name)).collect();
         let play = |reconciler: &Reconciler, settle: &dyn Fn()| {
-            let (mut turns, mut all) = (Turns::new(&declared, at_a_time), Vec::new());
+            let (mut turns, mut all) = (ApplyOrder::new(&declared, at_a_time), Vec::new());
             while let Some(turn) = turns.next() {
-                let Turn::Declared(batch) = turn else {
+                let Batch::Declared(batch) = turn else {
                     for owner in &undeclared {
-                        let resource = Belonging { uid: None, owner: owner.clone() };
+                        let resource = ResourceIdentity { uid: None, owner: owner.clone() };
                         let policy = if retain { DeletionPolicy::Retain } else { DeletionPolicy::Delete };
-                        let outcome = run(reconciler.release(Going::of(&resource), policy));
-                        turns.hear(&outcome);
+                        let outcome = run(reconciler.release(Deletion::of(&resource), policy));
+                        turns.pruned(&outcome);
                         all.push(told(&outcome));
                     }
                     continue;
                 };
                 for desired in batch {
                     let outcome = run(reconciler.reconcile(desired, None, None));
-                    if turns.decides(desired, &outcome) {
+                    if turns.is_final(desired, &outcome) {
                         all.push(told(&outcome));
                     }
                 }
@@ -137,13 +137,13 @@ proptest! {
             all
         };
         let real = reconciler_at(&accounts, &secrets, hours);
-        let database = Arc::new(database::Rehearsal::new(Some(real.database)));
-        let store = Arc::new(stores::Rehearsal::new(real.secrets));
+        let database = Arc::new(database::DryRunDatabase::new(Some(real.database)));
+        let store = Arc::new(stores::DryRunSecrets::new(real.secrets));
         let rehearsing =
             Reconciler { database: Arc::clone(&database) as _, secrets: Arc::clone(&store) as _, ..real };
         let rehearsed = play(&rehearsing, &|| {
-            database.settle();
-            store.settle();
+            database.compact();
+            store.forget_contents();
         });
         prop_assert_eq!(rehearsed.len(), declared.len() + undeclared.len());
         let done = play(&reconciler_at(&accounts, &secrets, hours), &|| ());

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 /// What there is of what was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct InTheWay {
+pub struct Obstacles {
     /// Who has which name, by the comparable name.
     pub names: HashMap<String, NameHolder>,
     /// The affiliates that OpsAdmin knows.
@@ -23,7 +23,7 @@ pub struct NameHolder {
     pub is_declared: bool,
 }
 
-impl InTheWay {
+impl Obstacles {
     /// The same from whole accounts and all affiliates.
     pub(super) fn among(holders: &[Account], known: &BTreeSet<String>, asked: &[AffiliateName]) -> Self {
         let named = |account: &Account| Some((account.name_kept()?, NameHolder::of(account)));

@@ -4,7 +4,7 @@
 use super::cluster::refused;
 use super::found::{accounts_of, controller, is_account, is_watched, noted_owner};
 use super::manifest::Data;
-use super::{Belonging, FoundSecret, Known, SecretError, SecretLayout, SecretRef, Sight};
+use super::{FoundSecret, Lookup, ResourceIdentity, SecretError, SecretLayout, SecretRef, VerifiedSecret};
 use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,18 +15,18 @@ use zeroize::Zeroizing;
 
 /// Secrets by their metadata. A place that no list has shown is taken to be empty.
 #[derive(Default)]
-pub struct Survey {
+pub struct SecretSnapshot {
     seen: HashMap<SecretRef, ObjectMeta>,
     /// By namespace and name of the ApiAccounts that they may belong to.
     by_account: HashMap<(String, String), Vec<SecretRef>>,
     /// Reads contents; without it, they are what was taken for granted.
     reader: Option<Client>,
-    granted: Mutex<HashMap<SecretRef, Written>>,
+    assumed: Mutex<HashMap<SecretRef, AssumedKeys>>,
 }
 
 /// What a Secret was written with, as far as anybody can say who does not read it.
 #[derive(Debug, Clone)]
-pub struct Written {
+pub struct AssumedKeys {
     /// The data key that holds the API key.
     pub api_key_field: String,
     /// The data key that holds the secret key.
@@ -37,7 +37,7 @@ pub struct Written {
     pub api_key: ApiKey,
 }
 
-impl Survey {
+impl SecretSnapshot {
     /// Has the contents of Secrets that say they are an ApiAccount's read with this client.
     #[must_use]
     pub fn with_contents(mut self, reader: Client) -> Self {
@@ -62,22 +62,26 @@ impl Survey {
     }
 
     /// Whether the contents of this resource's Secret have to be taken for granted.
-    pub fn is_unread(&self, at: &SecretRef, of: &Belonging) -> bool {
+    pub fn is_unread(&self, at: &SecretRef, of: &ResourceIdentity) -> bool {
         self.reader.is_none() && self.seen.get(at).is_some_and(|metadata| of.check(metadata).is_ok())
     }
 
     /// Takes for granted that the Secret at this place is as it was once written.
-    pub fn grant(&self, at: &SecretRef, written: Written) {
-        self.granted().insert(at.clone(), written);
+    pub fn assume(&self, at: &SecretRef, written: AssumedKeys) {
+        self.assumed().insert(at.clone(), written);
     }
 
-    pub(super) async fn find(&self, at: &SecretRef, verified: Option<Known<'_>>) -> Result<Sight, SecretError> {
+    pub(super) async fn find(
+        &self,
+        at: &SecretRef,
+        verified: Option<VerifiedSecret<'_>>,
+    ) -> Result<Lookup, SecretError> {
         let Some(metadata) = self.seen.get(at) else {
-            return Ok(Sight::Absent);
+            return Ok(Lookup::Absent);
         };
         // One that no watch shows is looked at, whatever was verified.
         if verified.is_some_and(|known| known.is(metadata)) && is_watched(metadata) {
-            return Ok(Sight::Unchanged);
+            return Ok(Lookup::Unchanged);
         }
         let found = match &self.reader {
             // Of what is somebody else's, nothing is read.
@@ -89,26 +93,26 @@ impl Survey {
             None => {
                 let mut found =
                     FoundSecret::new(at.clone(), Secret { metadata: metadata.clone(), ..Secret::default() });
-                found.data = self.granted().get(at).map_or_else(some_keys, Written::data);
-                return Ok(Sight::Found(Box::new(found)));
+                found.data = self.assumed().get(at).map_or_else(some_keys, AssumedKeys::data);
+                return Ok(Lookup::Found(Box::new(found)));
             }
         };
-        Ok(found.map_or(Sight::Absent, |found| Sight::Found(Box::new(FoundSecret::new(at.clone(), found)))))
+        Ok(found.map_or(Lookup::Absent, |found| Lookup::Found(Box::new(FoundSecret::new(at.clone(), found)))))
     }
 
-    pub(super) fn belonging_to(&self, wanted: &Belonging) -> Vec<SecretRef> {
+    pub(super) fn owned_by(&self, wanted: &ResourceIdentity) -> Vec<SecretRef> {
         let account = (wanted.owner.namespace.clone(), wanted.owner.name.clone());
         let is_own = |at: &&SecretRef| self.seen.get(*at).is_some_and(|metadata| wanted.check(metadata).is_ok());
         self.by_account.get(&account).into_iter().flatten().filter(is_own).cloned().collect()
     }
 
     /// A panic elsewhere cannot leave the map half changed.
-    fn granted(&self) -> MutexGuard<'_, HashMap<SecretRef, Written>> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn assumed(&self) -> MutexGuard<'_, HashMap<SecretRef, AssumedKeys>> {
+        self.assumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Written {
+impl AssumedKeys {
     /// This pair in a Secret of this layout.
     pub fn to(layout: &SecretLayout, id: KeyId, api_key: ApiKey) -> Self {
         let (api_key_field, secret_key_field) = (layout.api_key_field.clone(), layout.secret_key_field.clone());
@@ -130,7 +134,7 @@ fn some_keys() -> BTreeMap<String, Data> {
     let nothing = KeyEntropy { api_key: [0; 16], secret_key: Zeroizing::new([0; 32]) };
     let pair = KeyPair::from_entropy(KeyId::from_random([0; 16]), &nothing);
     let [api_key_field, secret_key_field] = ["api key", "secret key"].map(str::to_owned);
-    Written { api_key_field, secret_key_field, id: pair.id, api_key: pair.api_key }.data()
+    AssumedKeys { api_key_field, secret_key_field, id: pair.id, api_key: pair.api_key }.data()
 }
 
 fn is_an_accounts(metadata: &ObjectMeta) -> bool {
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
     use crate::account::{ClusterId, Mark, Owner};
     use crate::api::{ACCOUNT_LABEL, GROUP};
-    use crate::secrets::{HandedOut, SecretManifest};
+    use crate::secrets::{IssuedKeys, SecretManifest};
     use http::{Request, Response};
     use kube::client::Body;
     use std::convert::Infallible;
@@ -161,10 +165,10 @@ mod tests {
         }
     }
 
-    fn belonging(uid: &str) -> Belonging {
+    fn identity(uid: &str) -> ResourceIdentity {
         let cluster = ClusterId::parse("here").unwrap();
         let owner = Owner { cluster, namespace: "ns".to_owned(), name: "acme".to_owned() };
-        Belonging { owner, uid: Some(uid.to_owned()) }
+        ResourceIdentity { owner, uid: Some(uid.to_owned()) }
     }
 
     fn pair() -> KeyPair {
@@ -172,29 +176,29 @@ mod tests {
         KeyPair::from_entropy(KeyId::from_random([7; 16]), &entropy)
     }
 
-    fn handed_out(pair: KeyPair) -> HandedOut {
-        HandedOut { pair, mark: Mark::unknown() }
+    fn handed_out(pair: KeyPair) -> IssuedKeys {
+        IssuedKeys { pair, mark: Mark::unknown() }
     }
 
-    const SEVENTH: Known<'_> = Known { version: "7", marked_with: None };
+    const SEVENTH: VerifiedSecret<'_> = VerifiedSecret { version: "7", marked_with: None };
 
     /// What the account's Secret shall be, for somebody who may not know its secret key; and its metadata.
     fn ours() -> (SecretManifest, ObjectMeta) {
         let pair = KeyPair::without_secret(pair().id, pair().api_key);
-        let manifest = SecretManifest::new(&layout(), belonging("u"), &handed_out(pair));
+        let manifest = SecretManifest::new(&layout(), identity("u"), &handed_out(pair));
         let metadata = ObjectMeta { resource_version: Some("7".to_owned()), ..manifest.to_secret().metadata };
         (manifest, metadata)
     }
 
-    fn survey(metadata: ObjectMeta) -> Survey {
-        let mut survey = Survey::default();
+    fn survey(metadata: ObjectMeta) -> SecretSnapshot {
+        let mut survey = SecretSnapshot::default();
         survey.add(layout().at, metadata);
         survey
     }
 
-    async fn found(survey: &Survey) -> FoundSecret {
+    async fn found(survey: &SecretSnapshot) -> FoundSecret {
         match survey.find(&layout().at, None).await {
-            Ok(Sight::Found(found)) => *found,
+            Ok(Lookup::Found(found)) => *found,
             other => panic!("{other:?}"),
         }
     }
@@ -203,15 +207,15 @@ mod tests {
     async fn what_is_not_read_holds_what_it_was_written_with() {
         let (manifest, metadata) = ours();
         let survey = survey(metadata);
-        assert!(survey.is_unread(&layout().at, &belonging("u")));
+        assert!(survey.is_unread(&layout().at, &identity("u")));
         assert!(found(&survey).await.keys().is_some(), "keys, whichever they are");
-        survey.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
+        survey.assume(&layout().at, AssumedKeys::to(&layout(), pair().id, pair().api_key));
         assert_eq!(found(&survey).await.differences(&manifest), [""; 0]);
         let other = KeyPair::without_secret(KeyId::from_random([8; 16]), pair().api_key);
-        let rotated = SecretManifest::new(&layout(), belonging("u"), &handed_out(other));
+        let rotated = SecretManifest::new(&layout(), identity("u"), &handed_out(other));
         assert_eq!(found(&survey).await.differences(&rotated), ["data.secret"]);
-        assert!(matches!(survey.find(&layout().at, Some(SEVENTH)).await, Ok(Sight::Unchanged)));
-        assert_eq!(survey.belonging_to(&belonging("u")), [layout().at]);
+        assert!(matches!(survey.find(&layout().at, Some(SEVENTH)).await, Ok(Lookup::Unchanged)));
+        assert_eq!(survey.owned_by(&identity("u")), [layout().at]);
     }
 
     #[tokio::test]
@@ -219,8 +223,9 @@ mod tests {
         let (manifest, mut metadata) = ours();
         metadata.labels.as_mut().unwrap().remove(ACCOUNT_LABEL);
         let survey = survey(metadata);
-        survey.grant(&layout().at, Written::to(&layout(), pair().id, pair().api_key));
-        let Ok(Sight::Found(found)) = survey.find(&layout().at, Some(Known { version: "7", marked_with: None })).await
+        survey.assume(&layout().at, AssumedKeys::to(&layout(), pair().id, pair().api_key));
+        let Ok(Lookup::Found(found)) =
+            survey.find(&layout().at, Some(VerifiedSecret { version: "7", marked_with: None })).await
         else {
             panic!("no watch shows it")
         };
@@ -237,7 +242,7 @@ mod tests {
         });
         let client = Client::new(service, "ns");
         let (_, metadata) = ours();
-        let mut namesake = belonging("u").owner_reference().map(|reference| vec![reference]);
+        let mut namesake = identity("u").owner_reference().map(|reference| vec![reference]);
         namesake.iter_mut().flatten().for_each(|owner| owner.api_version = format!("{GROUP}.example/v1"));
         for owner_references in [None, namesake] {
             let foreign = ObjectMeta { annotations: None, owner_references, ..metadata.clone() };
@@ -246,7 +251,7 @@ mod tests {
             assert_eq!(reads.load(Ordering::Relaxed), 0);
         }
         let ours = survey(metadata).with_contents(client);
-        assert!(matches!(ours.find(&layout().at, Some(SEVENTH)).await, Ok(Sight::Unchanged)));
+        assert!(matches!(ours.find(&layout().at, Some(SEVENTH)).await, Ok(Lookup::Unchanged)));
         assert_eq!(reads.load(Ordering::Relaxed), 0);
         assert!(found(&ours).await.data.contains_key("a"));
         assert_eq!(reads.load(Ordering::Relaxed), 1);

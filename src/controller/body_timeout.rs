@@ -20,29 +20,29 @@ pub(super) const WATCH_SECONDS: u32 = 120;
 
 /// How long a part of an answer may take.
 #[derive(Clone, Copy)]
-struct Patience {
-    with_an_answer: Duration,
-    with_a_watch: Duration,
+struct BodyTimeouts {
+    answer: Duration,
+    watch: Duration,
 }
 
-const PATIENCE: Patience =
-    Patience { with_an_answer: Duration::from_secs(30), with_a_watch: Duration::from_secs(WATCH_SECONDS as u64 + 30) };
+const TIMEOUTS: BodyTimeouts =
+    BodyTimeouts { answer: Duration::from_secs(30), watch: Duration::from_secs(WATCH_SECONDS as u64 + 30) };
 
 #[derive(Debug, Error)]
 #[error("the API server began an answer and sent no more of it for {} s", .0.as_secs())]
 struct Stalled(Duration);
 
 /// The same client, but for answers that stall: these end with an error.
-pub(super) fn impatient(client: Client) -> Client {
-    with_patience(client, PATIENCE)
+pub(super) fn with_body_timeout(client: Client) -> Client {
+    with_timeouts(client, TIMEOUTS)
 }
 
-fn with_patience(client: Client, patience: Patience) -> Client {
+fn with_timeouts(client: Client, patience: BodyTimeouts) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let client = client.clone();
         async move {
-            let within = if is_watch(request.uri()) { patience.with_a_watch } else { patience.with_an_answer };
+            let within = if is_watch(request.uri()) { patience.watch } else { patience.answer };
             let answer = client.send(request).await?;
             Ok::<_, kube::Error>(answer.map(|body| StreamBody::new(frames(body, within))))
         }
@@ -74,7 +74,7 @@ fn frames(
 mod tests {
     use super::*;
     use crate::api::ApiAccount;
-    use crate::secrets::said::reason;
+    use crate::kube_error::reason;
     use futures::{StreamExt, TryStreamExt};
     use http::Response;
     use kube::Api;
@@ -87,8 +87,8 @@ mod tests {
             let begun = stream::once(async { Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{\"items\":["))) });
             Ok::<_, Infallible>(Response::new(StreamBody::new(begun.chain(stream::pending()))))
         });
-        let patience = Patience { with_an_answer: Duration::from_millis(20), with_a_watch: Duration::from_millis(40) };
-        with_patience(Client::new(service, "ns"), patience)
+        let patience = BodyTimeouts { answer: Duration::from_millis(20), watch: Duration::from_millis(40) };
+        with_timeouts(Client::new(service, "ns"), patience)
     }
 
     #[tokio::test]

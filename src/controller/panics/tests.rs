@@ -4,7 +4,7 @@ use super::*;
 use crate::account::{ClusterId, Unassigned};
 use crate::api::{ApiAccountSpec, FINALIZER};
 use crate::controller::brake::Brake;
-use crate::controller::connect::{AtStart, Connection, Ready};
+use crate::controller::connect::{Connection, Ready, StartupAccounts};
 use crate::controller::creation::Creations;
 use crate::controller::events::Events;
 use crate::controller::object::reconcile;
@@ -13,7 +13,7 @@ use crate::controller::scope::Scope;
 use crate::controller::versions::Versions;
 use crate::controller::waiting::Waiting;
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate, open};
-use crate::reconcile::{AsRead, Reconciler, Surroundings, Unrandom};
+use crate::reconcile::{AlwaysCurrent, Environment, RandomnessError, Reconciler};
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::Telemetry;
 use http::{Request, Response};
@@ -30,12 +30,12 @@ use zeroize::Zeroizing;
 /// Panics when it is asked for the time.
 struct Broken;
 
-impl Surroundings for Broken {
+impl Environment for Broken {
     fn now(&self) -> Timestamp {
         panic!("a bug")
     }
 
-    fn fill(&self, _: &mut [u8]) -> Result<(), Unrandom> {
+    fn fill(&self, _: &mut [u8]) -> Result<(), RandomnessError> {
         Ok(())
     }
 }
@@ -83,19 +83,19 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         database,
         creations: Arc::clone(&creations) as _,
         unassigned: Unassigned::Refuse,
-        secrets: Arc::new(Cluster::new(client.clone(), Scope::views(&Scope::each(&[])))),
+        secrets: Arc::new(Cluster::new(client.clone(), Scope::secret_caches(&Scope::each(&[])))),
         keyring: Keyring::from_random(Zeroizing::new([7; 32])),
         unknown_affiliate: UnknownAffiliate::Refuse,
         actor: "controller".to_owned(),
-        surroundings: Arc::new(Broken),
-        declarations: Arc::new(AsRead),
+        environment: Arc::new(Broken),
+        declarations: Arc::new(AlwaysCurrent),
     };
-    let ready = Connection::Ready(Arc::new(Ready { reconciler, at_start: AtStart::default() }));
+    let ready = Connection::Ready(Arc::new(Ready { reconciler, startup_accounts: StartupAccounts::default() }));
     let (_connection, connection) = watch::channel(ready);
     let (telemetry, _pulse) = Telemetry::new();
     let (events, _publisher) = Events::new(client.clone(), Arc::clone(&telemetry.metrics));
     let queues = Queue::each(Scope::each(&[]));
-    let controlled = Arc::new(Controlled {
+    let context = Arc::new(Context {
         least_interval: crate::account::Period::NONE,
         client,
         cluster,
@@ -109,11 +109,11 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         waiting: Waiting::new(Queues::of(&queues)),
         stores,
         scopes: 1,
-        turns: Semaphore::new(1),
+        slots: Semaphore::new(1),
         metrics: Arc::clone(&telemetry.metrics),
     });
     for times in 1..3 {
-        assert!(reconcile(Arc::new(resource()), Arc::clone(&controlled)).await.is_ok());
+        assert!(reconcile(Arc::new(resource()), Arc::clone(&context)).await.is_ok());
         let counted = format!(r#"opsadmin_reconciles_total{{result="failed",reason="InternalError"}} {times}"#);
         assert!(telemetry.metrics.text().unwrap().contains(&counted));
     }

@@ -5,7 +5,7 @@ use super::fixture::{
     update,
 };
 use opsadmin_operator::account::{Account, AccountName, Asked, ClusterId, KeyId, Owner, Settings};
-use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, Rehearsal, UnknownAffiliate};
+use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, DryRunDatabase, UnknownAffiliate};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -102,19 +102,19 @@ async fn seen(database: &dyn AccountDatabase) -> Vec<impl PartialEq + Debug> {
 
 pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
     let database = fresh.open().await;
-    let whole = Rehearsal::new(None);
+    let whole = DryRunDatabase::new(None);
     let (mut done, mut refused) = (Vec::new(), 0);
     for change in script() {
         let change = change(&done);
         let before = fresh.column("SELECT version FROM accounts ORDER BY id").await;
-        let rehearsal = Rehearsal::new(Some(Arc::clone(&database) as Arc<dyn AccountDatabase>));
-        let rehearsed = rehearsal.commit(&change).await;
+        let dry_run = DryRunDatabase::new(Some(Arc::clone(&database) as Arc<dyn AccountDatabase>));
+        let rehearsed = dry_run.commit(&change).await;
         assert_eq!(fresh.column("SELECT version FROM accounts ORDER BY id").await, before);
         let from_nothing = whole.commit(&change).await;
         let answer = database.commit(&change).await;
         assert_eq!(told(&rehearsed), told(&answer), "{change:?}");
         assert_eq!(told(&from_nothing), told(&answer), "{change:?}");
-        assert_eq!(seen(&rehearsal).await, seen(database.as_ref()).await, "{change:?}");
+        assert_eq!(seen(&dry_run).await, seen(database.as_ref()).await, "{change:?}");
         assert_eq!(seen(&whole).await, seen(database.as_ref()).await, "{change:?}");
         match answer {
             Ok(account) => done.push(account),

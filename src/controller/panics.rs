@@ -1,6 +1,6 @@
 //! A panic in the work on one resource: it ends that work, and concerns no other resource.
 
-use super::object::{Controlled, LONGEST_WAIT, Looked};
+use super::object::{Context, LONGEST_WAIT, ReconcileResult};
 use crate::api::ApiAccount;
 use crate::reconcile::{Outcome, Refusal, is_held};
 use futures::FutureExt;
@@ -12,14 +12,14 @@ use std::panic::AssertUnwindSafe;
 pub(super) struct Panicked;
 
 /// Does the work, and turns a panic into an answer.
-pub(super) async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
+pub(super) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
     // What others share with the work is behind locks that take a panic of their holder into account.
     AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Panicked)
 }
 
-impl Controlled {
+impl Context {
     /// Says on the resource that the work on it panicked, and answers when to try again.
-    pub(super) async fn panicked(&self, resource: &ApiAccount) -> Looked {
+    pub(super) async fn panicked(&self, resource: &ApiAccount) -> ReconcileResult {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         tracing::error!(
             namespace,
@@ -30,12 +30,12 @@ impl Controlled {
         let previous = self.memory.status(resource);
         if is_held(previous.as_ref()) {
             // Its status is all that says so after a restart: it is not overwritten.
-            return Ok((self.later(resource, LONGEST_WAIT), None));
+            return Ok((self.retry_later(resource, LONGEST_WAIT), None));
         }
         let reporting = self.report(resource, "", Outcome::refused(Refusal::Panicked), previous);
-        match contained(Box::pin(reporting)).await {
+        match catch_panic(Box::pin(reporting)).await {
             Ok(reported) => reported,
-            Err(Panicked) => Ok((self.later(resource, LONGEST_WAIT), None)),
+            Err(Panicked) => Ok((self.retry_later(resource, LONGEST_WAIT), None)),
         }
     }
 }

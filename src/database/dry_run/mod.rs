@@ -2,7 +2,7 @@
 //!
 //! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
 
-mod stage;
+mod overlay;
 
 use super::{AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Keyring, Purged, UnknownAffiliate};
 use crate::account::{
@@ -10,20 +10,20 @@ use crate::account::{
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
-use stage::Stage;
+use overlay::Overlay;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rehearses changes to a database, or to one that is yet to be made.
 #[derive(Debug)]
-pub struct Rehearsal {
+pub struct DryRunDatabase {
     real: Option<Arc<dyn AccountDatabase>>,
     /// Seals a worthless secret key in the place of each real one.
     mask: Option<Keyring>,
-    stage: Mutex<Stage>,
+    stage: Mutex<Overlay>,
 }
 
-impl Rehearsal {
+impl DryRunDatabase {
     /// Over this database; `None`: over one that would be made.
     pub fn new(real: Option<Arc<dyn AccountDatabase>>) -> Self {
         Self { real, mask: None, stage: Mutex::default() }
@@ -36,14 +36,14 @@ impl Rehearsal {
     }
 
     /// A panic elsewhere cannot leave the stage half changed.
-    fn stage(&self) -> MutexGuard<'_, Stage> {
+    fn stage(&self) -> MutexGuard<'_, Overlay> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets what is nobody's business but that of the accounts that were changed so far: they must not be asked for again,
     /// unless by somebody whom they stand in the way of. So it takes little memory to rehearse for many, one after another.
-    pub fn settle(&self) {
-        self.stage().settle();
+    pub fn compact(&self) {
+        self.stage().compact();
     }
 
     /// The account on the stage, or else the one that was read, unless that one is on the stage as another by now.
@@ -156,7 +156,7 @@ fn has_name(account: &Account, name: &AccountName) -> bool {
 }
 
 #[async_trait]
-impl AccountDatabase for Rehearsal {
+impl AccountDatabase for DryRunDatabase {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
         let (staged, is_without) = {
             let stage = self.stage();
@@ -303,7 +303,7 @@ impl AccountDatabase for Rehearsal {
         Ok(known)
     }
 
-    /// Nothing is purged in a rehearsal: it is over long before anything's time is.
+    /// Nothing is purged in a dry run: it is over long before anything's time is.
     async fn purge(
         &self,
         _: &ClusterId,

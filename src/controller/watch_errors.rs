@@ -1,58 +1,58 @@
 //! Watches that fail are tried again for ever: this says why, once and not at every try, and when it is over.
 
-use crate::secrets::said::{is_for_a_person, reason};
+use crate::kube_error::{needs_a_person, reason};
 use crate::telemetry::Metrics;
 use kube::runtime::watcher::{Error, Event, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The same trouble is worth another line after so long: logs are looked at from their end.
-const SAID_AGAIN_AFTER: Duration = Duration::from_mins(10);
+const REPEAT_AFTER: Duration = Duration::from_mins(10);
 
 /// The trouble of one watch.
-pub(super) struct Trouble {
+pub(super) struct WatchErrors {
     what: String,
     kind: &'static str,
     metrics: Arc<Metrics>,
-    said: Option<(String, Instant)>,
+    logged: Option<(String, Instant)>,
 }
 
-impl Trouble {
+impl WatchErrors {
     /// None yet with the watch of these, in words, which are of this kind.
-    pub fn with(what: String, kind: &'static str, metrics: Arc<Metrics>) -> Self {
-        Self { what, kind, metrics, said: None }
+    pub fn new(what: String, kind: &'static str, metrics: Arc<Metrics>) -> Self {
+        Self { what, kind, metrics, logged: None }
     }
 
     /// Logs what there is to say of this event of the watch.
-    pub fn tell<T>(&mut self, event: &Result<Event<T>>) {
+    pub fn log<T>(&mut self, event: &Result<Event<T>>) {
         match event {
             // A listing has begun, and may yet fail.
             Ok(Event::Init) => {}
             Ok(_) => {
-                if self.said.take().is_some() {
+                if self.logged.take().is_some() {
                     tracing::info!("watching {} again", self.what);
                 }
             }
             Err(error) if is_routine(error) => {}
             Err(error) => {
                 self.metrics.watch_failed(self.kind);
-                self.complain(words(error));
+                self.warn_once(explanation(error));
             }
         }
     }
 
-    fn complain(&mut self, trouble: String) {
-        let known = self.said.as_ref().is_some_and(|(said, at)| *said == trouble && at.elapsed() < SAID_AGAIN_AFTER);
+    fn warn_once(&mut self, trouble: String) {
+        let known = self.logged.as_ref().is_some_and(|(said, at)| *said == trouble && at.elapsed() < REPEAT_AFTER);
         if !known {
             tracing::warn!("cannot watch {}: {trouble}; trying again until it works", self.what);
-            self.said = Some((trouble, Instant::now()));
+            self.logged = Some((trouble, Instant::now()));
         }
     }
 }
 
 /// Why the API server refuses the watch, if it does and will go on doing so.
 pub(super) fn refusal(error: &Error) -> Option<String> {
-    cause(error).filter(|error| is_for_a_person(error)).map(reason)
+    cause(error).filter(|error| needs_a_person(error)).map(reason)
 }
 
 /// The API server forgets old versions; the watch then begins with a new listing.
@@ -63,7 +63,7 @@ fn is_routine(error: &Error) -> bool {
     }
 }
 
-fn words(error: &Error) -> String {
+fn explanation(error: &Error) -> String {
     let hint = match cause(error) {
         Some(kube::Error::Api(status)) if status.code == 404 => {
             "; install the resource with `opsadmin crd | kubectl apply --server-side -f -`"

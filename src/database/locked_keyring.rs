@@ -15,14 +15,14 @@ const OWNER_ONLY: u32 = 0o600;
 
 /// A keyring with its file, which is locked for as long as this lives.
 #[derive(Debug)]
-pub struct HeldKeyring {
+pub struct LockedKeyring {
     keyring: Keyring,
     /// Where the file itself is, behind every link.
     path: PathBuf,
     file: File,
 }
 
-impl HeldKeyring {
+impl LockedKeyring {
     /// Reads the keyring and keeps others from changing it.
     ///
     /// # Errors
@@ -129,15 +129,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring");
         ring(1).create(&path).unwrap();
-        let mut held = HeldKeyring::take(&path).unwrap();
+        let mut held = LockedKeyring::take(&path).unwrap();
         for byte in 2..4 {
-            assert!(matches!(HeldKeyring::take(&path), Err(KeyringError::Busy { .. })));
+            assert!(matches!(LockedKeyring::take(&path), Err(KeyringError::Busy { .. })));
             let more = held.keyring().clone().with_another(Zeroizing::new([byte; 32]));
             held.replace(more).unwrap();
         }
         let all = ids(held.keyring());
         drop(held);
-        assert_eq!((all.len(), ids(HeldKeyring::take(&path).unwrap().keyring())), (3, all));
+        assert_eq!((all.len(), ids(LockedKeyring::take(&path).unwrap().keyring())), (3, all));
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         let (path, other) = (folder.path().join("keyring"), folder.path().join("other"));
         ring(1).create(&path).unwrap();
         ring(2).create(&other).unwrap();
-        let mut held = HeldKeyring::take(&path).unwrap();
+        let mut held = LockedKeyring::take(&path).unwrap();
         fs::copy(&other, &path).unwrap();
         assert!(matches!(held.replace(ring(3)), Err(KeyringError::Changed { .. })));
         assert_eq!(ids(&Keyring::load(&path).unwrap()), ids(&ring(2)));
@@ -159,11 +159,11 @@ mod tests {
         ring(1).create(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         symlink(&path, &link).unwrap();
-        HeldKeyring::take(&link).unwrap().replace(ring(2)).unwrap();
+        LockedKeyring::take(&link).unwrap().replace(ring(2)).unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(ids(&Keyring::load(&path).unwrap()), ids(&ring(2)));
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o640);
-        let missing = HeldKeyring::take(&folder.path().join("missing")).unwrap_err();
+        let missing = LockedKeyring::take(&folder.path().join("missing")).unwrap_err();
         assert!(matches!(missing, KeyringError::Missing { .. }));
     }
 
@@ -176,7 +176,7 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         symlink(&path, &link).unwrap();
         let [first, second, third] = [1, 2, 3].map(|byte| ids(&ring(byte)).remove(0));
-        let mut held = HeldKeyring::take(&link).unwrap();
+        let mut held = LockedKeyring::take(&link).unwrap();
         held.remove(&BTreeSet::from([first.clone()])).unwrap();
         assert!(!removed.exists(), "the key that seals stays");
 
@@ -201,7 +201,7 @@ mod tests {
         let path = folder.path().join("keyring");
         ring(1).with_another(Zeroizing::new([2; 32])).create(&path).unwrap();
         fs::write(folder.path().join("keyring.removed"), "somebody's notes").unwrap();
-        let mut held = HeldKeyring::take(&path).unwrap();
+        let mut held = LockedKeyring::take(&path).unwrap();
         let refused = held.remove(&ids(&ring(2)).into_iter().collect()).unwrap_err();
         assert!(matches!(refused, KeyringError::Form { .. }), "{refused}");
         assert_eq!(ids(&Keyring::load(&path).unwrap()).len(), 2);

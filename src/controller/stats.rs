@@ -1,12 +1,12 @@
 //! What the controller says of itself when it is asked: from what the watches have shown and what it remembers.
 
 use super::connect::Connection;
-use super::object::{Controlled, ready_text};
+use super::object::{Context, ready_text};
 use crate::api::Reason;
-use crate::telemetry::Vitals;
+use crate::telemetry::ControllerStats;
 use std::collections::HashMap;
 
-impl Vitals for Controlled {
+impl ControllerStats for Context {
     fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
         let mut counts = HashMap::new();
         for resource in self.resources()?.all() {
@@ -17,11 +17,11 @@ impl Vitals for Controlled {
         Some(counts)
     }
 
-    fn held(&self) -> usize {
+    fn held_deletions(&self) -> usize {
         self.brake.held()
     }
 
-    fn awaits(&self) -> Vec<&'static str> {
+    fn missing_for_readiness(&self) -> Vec<&'static str> {
         let is_connected = matches!(*self.connection.borrow(), Connection::Ready(_));
         [
             (self.stores.secrets_are_listed(self.scopes), "the first list of the Secrets"),

@@ -1,16 +1,16 @@
 //! One change by hand to the account as it is, made once whatever happens in between.
 
-use super::surroundings::Machine;
+use super::environment::SystemEnvironment;
 use crate::account::Account;
 use crate::database::{AccountDatabase, Action, Change, DatabaseError};
-use crate::reconcile::Surroundings;
+use crate::reconcile::Environment;
 use anyhow::{Context, Result, anyhow, bail};
 
 /// How often to look anew when somebody else was quicker; somebody has got on each time.
 const ATTEMPTS: usize = 8;
 
 /// What came of it.
-pub struct SteppedIn {
+pub struct ManualChange {
     /// The account as it was when that was decided.
     pub before: Account,
     /// The account as it is now.
@@ -21,21 +21,21 @@ pub struct SteppedIn {
 
 /// Does what `decide` says about the account, and asks it again about the account as it is then if that has changed
 /// meanwhile. An answer that got lost is found by reading again.
-pub async fn step_in(
+pub async fn change_account(
     database: &dyn AccountDatabase,
     account: Account,
     actor: &str,
     decide: impl Fn(&Account) -> Result<Option<Action>>,
-) -> Result<SteppedIn> {
+) -> Result<ManualChange> {
     let mut account = account;
     for _ in 0..ATTEMPTS {
         let Some(action) = decide(&account)? else {
-            return Ok(SteppedIn { before: account.clone(), account, done: None });
+            return Ok(ManualChange { before: account.clone(), account, done: None });
         };
-        let at = Machine.now();
+        let at = SystemEnvironment.now();
         let change = Change { account: account.id, action, at, actor: actor.to_owned(), generation: None };
         match database.commit(&change).await {
-            Ok(after) => return Ok(SteppedIn { before: account, account: after, done: Some(change.action) }),
+            Ok(after) => return Ok(ManualChange { before: account, account: after, done: Some(change.action) }),
             Err(DatabaseError::Conflict) => account = read_again(database, &account).await?,
             Err(error @ DatabaseError::Unavailable { .. }) => {
                 let unknown = || {
@@ -43,7 +43,7 @@ pub async fn step_in(
                 };
                 let after = read_again(database, &account).await.with_context(unknown)?;
                 if is_done(&change.action, &after) {
-                    return Ok(SteppedIn { before: account, account: after, done: Some(change.action) });
+                    return Ok(ManualChange { before: account, account: after, done: Some(change.action) });
                 }
                 return Err(error).context("it was not done");
             }
@@ -105,7 +105,7 @@ mod tests {
         for decide in [suspend, rotate] {
             let (accounts, account) = accounts();
             lock(&accounts.faults).push(Fault::AnswerLost);
-            let stepped_in = step_in(&accounts, account.clone(), "cli:a", decide).await.unwrap();
+            let stepped_in = change_account(&accounts, account.clone(), "cli:a", decide).await.unwrap();
             assert_eq!((stepped_in.before, stepped_in.done.is_some()), (account, true));
             assert_eq!(lock(&accounts.rows).as_slice(), [stepped_in.account]);
             assert_eq!(lock(&accounts.changes).len(), 1, "and nothing is done twice");
@@ -117,7 +117,7 @@ mod tests {
         for decide in [suspend, rotate] {
             let (accounts, account) = accounts();
             lock(&accounts.faults).push(Fault::NotMade);
-            let error = step_in(&accounts, account.clone(), "cli:a", decide).await.err().expect("it failed");
+            let error = change_account(&accounts, account.clone(), "cli:a", decide).await.err().expect("it failed");
             assert!(format!("{error:#}").starts_with("it was not done: "), "{error:#}");
             assert_eq!(lock(&accounts.rows).as_slice(), [account]);
         }
@@ -135,7 +135,7 @@ mod tests {
             }
             rotate(account)
         };
-        let stepped_in = step_in(&accounts, account.clone(), "cli:a", decide).await.unwrap();
+        let stepped_in = change_account(&accounts, account.clone(), "cli:a", decide).await.unwrap();
         assert_eq!((asked.get(), stepped_in.account.version.0), (3, account.version.0 + 3));
         assert_eq!(stepped_in.account.keys.len(), 1);
         assert_eq!(stepped_in.account.keys[0].state, KeyState::Active);
@@ -144,14 +144,14 @@ mod tests {
             lock(&accounts.rows)[0].version.0 += 1;
             rotate(account)
         };
-        let error = step_in(&accounts, stepped_in.account, "cli:a", always).await.err().expect("it gave up");
+        let error = change_account(&accounts, stepped_in.account, "cli:a", always).await.err().expect("it gave up");
         assert!(error.to_string().contains("others keep changing the account"), "{error}");
     }
 
     #[tokio::test]
     async fn nothing_to_do_is_nothing_done() {
         let (accounts, account) = accounts();
-        let stepped_in = step_in(&accounts, account.clone(), "cli:a", |_| Ok(None)).await.unwrap();
+        let stepped_in = change_account(&accounts, account.clone(), "cli:a", |_| Ok(None)).await.unwrap();
         assert_eq!((stepped_in.account, stepped_in.done.is_none()), (account, true));
         assert!(lock(&accounts.changes).is_empty());
     }

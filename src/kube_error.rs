@@ -8,7 +8,7 @@ use std::error::Error;
 use std::iter::successors;
 
 /// Whether the API server will say the same again until somebody does something.
-pub(crate) fn is_for_a_person(error: &kube::Error) -> bool {
+pub(crate) fn needs_a_person(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code < 500 && !matches!(status.code, 408 | 409 | 410 | 429))
 }
 
@@ -20,13 +20,13 @@ pub(crate) fn reason(error: &kube::Error) -> String {
             format!("its answer makes no sense at line {}, column {}", error.line(), error.column())
         }
         kube::Error::FromUtf8(_) => "its answer is not text".to_owned(),
-        kube::Error::InferKubeconfig(error) => unusable(error),
+        kube::Error::InferKubeconfig(error) => kubeconfig_problem(error),
         other => login(other).unwrap_or_else(|| with_causes(other)),
     }
 }
 
 /// Why a kubeconfig cannot be used.
-pub(crate) fn unusable(error: &KubeconfigError) -> String {
+pub(crate) fn kubeconfig_problem(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => match error.location() {
             Some(place) => format!("it is no valid kubeconfig at line {}, column {}", place.line(), place.column()),

@@ -46,7 +46,7 @@ impl Corrected {
 
 impl Corrections {
     /// Takes in that these parts were put back now, and forgets those that have been left alone since.
-    pub fn note(&mut self, parts: impl IntoIterator<Item = String>, now: Instant) {
+    pub fn record(&mut self, parts: impl IntoIterator<Item = String>, now: Instant) {
         self.0.retain(|_, corrected| now.duration_since(corrected.last) < CALM_AFTER);
         for part in parts {
             let corrected = self.0.entry(part).or_insert(Corrected { times: 0, last: now });
@@ -78,21 +78,21 @@ impl Corrections {
 
 /// What one look knows of those before it.
 #[derive(Debug, Default)]
-pub struct Patience<'a> {
-    before: Option<Before<'a>>,
+pub struct History<'a> {
+    previous: Option<Previous<'a>>,
     /// What was in the way the last time.
     pub(super) obstacle: Option<Obstacle>,
 }
 
 #[derive(Debug)]
-struct Before<'a> {
+struct Previous<'a> {
     corrections: &'a Corrections,
     /// The pair that was in the Secret, by its id; `None` if the Secret was not right.
     key: Option<&'a str>,
     now: Instant,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> History<'a> {
     /// For a resource of this generation whose last look came to `previous`: what differs now is somebody else's doing only if
     /// the same spec was reconciled before.
     pub fn new(
@@ -103,24 +103,24 @@ impl<'a> Patience<'a> {
     ) -> Self {
         let known = previous.filter(|status| was_reconciled(status, generation));
         let key = known.and_then(|status| right_key(status, generation));
-        Self { before: known.map(|_| Before { corrections, key, now }), obstacle: None }
+        Self { previous: known.map(|_| Previous { corrections, key, now }), obstacle: None }
     }
 
     /// The same for one that was refused the last time because of this obstacle. Whether it is still there is read before
     /// anything is tried, so that whoever waits for it neither makes keys nor writes rows in vain.
     #[must_use]
-    pub fn past(self, obstacle: Option<Obstacle>) -> Self {
+    pub fn with_obstacle(self, obstacle: Option<Obstacle>) -> Self {
         Self { obstacle, ..self }
     }
 
     /// How long the account is left as it is, and which of its fields are wrong.
-    pub(super) fn with_account(
+    pub(super) fn account_backoff(
         &self,
         plan: &Plan,
         account: Option<&Account>,
         desired: &Desired,
     ) -> Option<(Vec<String>, Duration)> {
-        let (before, account) = (self.before.as_ref()?, account?);
+        let (before, account) = (self.previous.as_ref()?, account?);
         let AccountPlan::Update { changes, restore: false } = &plan.account else { return None };
         let is_open = !account.settings.lets_in_no_more_than(&StoredSettings::from(&desired.settings));
         let longest = if is_open { LONGEST_OPEN } else { LONGEST_WAIT };
@@ -131,15 +131,15 @@ impl<'a> Patience<'a> {
 
     /// How long the Secret is left as it is, and which of its parts are wrong. One that lacks the account's newest pair is
     /// written at once.
-    pub(super) fn with_secret(&self, plan: &Plan, account: Option<&Account>) -> Option<(Vec<String>, Duration)> {
-        let (before, active) = (self.before.as_ref()?, account?.active_key()?);
+    pub(super) fn secret_backoff(&self, plan: &Plan, account: Option<&Account>) -> Option<(Vec<String>, Duration)> {
+        let (before, active) = (self.previous.as_ref()?, account?.active_key()?);
         if before.key != Some(active.id.to_string().as_str()) {
             return None;
         }
         let parts = match &plan.secret {
             SecretPlan::Replace { parts } => parts.clone(),
             SecretPlan::Create => vec![SECRET.to_owned()],
-            SecretPlan::Keep | SecretPlan::Leave | SecretPlan::Refuse { .. } => return None,
+            SecretPlan::Keep | SecretPlan::Postpone | SecretPlan::Refuse { .. } => return None,
         };
         let wait = before.corrections.wait(&parts, LONGEST_WAIT, before.now)?;
         Some((parts, wait))
@@ -196,7 +196,7 @@ mod tests {
         for second in 0..seconds {
             let now = start + Duration::from_secs(second);
             if corrections.wait(&parts(drift), longest, now).is_none() {
-                corrections.note(parts(drift), now);
+                corrections.record(parts(drift), now);
                 at.push(second);
             }
         }
@@ -223,7 +223,7 @@ mod tests {
     fn other_parts_and_calm_ones_are_put_back_at_once() {
         let (mut corrections, start) = (Corrections::default(), Instant::now());
         for _ in 0..20 {
-            corrections.note(parts(&["description"]), start);
+            corrections.record(parts(&["description"]), start);
         }
         let wait = |parts: &[String], now| corrections.wait(parts, LONGEST_WAIT, now);
         assert_eq!(wait(&parts(&["description"]), start), Some(LONGEST_WAIT));
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(wait(&parts(&["description"]), start + CALM_AFTER), None);
         assert_eq!(corrections.repeated(start), Some((parts(&["description"]), CALM_AFTER)));
         assert_eq!(corrections.repeated(start + CALM_AFTER), None);
-        corrections.note(parts(&["enabled"]), start + CALM_AFTER);
+        corrections.record(parts(&["enabled"]), start + CALM_AFTER);
         assert_eq!(corrections.0.len(), 1, "what is calm is forgotten");
     }
 
@@ -241,7 +241,7 @@ mod tests {
         let (mut corrections, start) = (Corrections::default(), Instant::now());
         for _ in 0..AT_ONCE {
             assert_eq!(corrections.wait(&parts(&["roles"]), LONGEST_WAIT, start), None);
-            corrections.note(parts(&["roles"]), start);
+            corrections.record(parts(&["roles"]), start);
         }
         assert_eq!(corrections.repeated(start), None);
     }

@@ -3,7 +3,7 @@
 //! A watch lags behind our own writes; of two reports, the one of the later version counts.
 
 use super::found::{accounts_of, controller, is_tied, is_watched, marked_with, noted_owner};
-use super::{Belonging, SecretRef};
+use super::{ResourceIdentity, SecretRef};
 use crate::account::Owner;
 use crate::api::is_later_version as is_later;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,16 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What is known of each part of the cluster that is watched: a view for each watch, since one that is listed anew says
 /// nothing of the others.
 #[derive(Debug)]
-pub enum Views {
+pub enum SecretCaches {
     /// One watch of all namespaces.
-    Cluster(Arc<View>),
+    Cluster(Arc<SecretCache>),
     /// One for each of these.
-    Namespaces(HashMap<String, Arc<View>>),
+    Namespaces(HashMap<String, Arc<SecretCache>>),
 }
 
-impl Views {
+impl SecretCaches {
     /// The view that shows this namespace; `None` if nothing does.
-    pub fn of(&self, namespace: &str) -> Option<&Arc<View>> {
+    pub fn of(&self, namespace: &str) -> Option<&Arc<SecretCache>> {
         match self {
             Self::Cluster(view) => Some(view),
             Self::Namespaces(views) => views.get(namespace),
@@ -43,12 +43,12 @@ impl Views {
 
 /// The Secrets this program manages, by metadata.
 #[derive(Debug, Default)]
-pub struct View(Mutex<State>);
+pub struct SecretCache(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    seen: HashMap<SecretRef, Glimpse>,
-    by_account: HashMap<Account, BTreeSet<SecretRef>>,
+    seen: HashMap<SecretRef, CachedSecret>,
+    by_account: HashMap<ResourceName, BTreeSet<SecretRef>>,
     /// Places where the view turned out wrong: Secrets of others, which the watch does not show. To be read each time.
     contested: HashSet<SecretRef>,
     /// Counts the listings, so that what a new listing lacks can be told.
@@ -61,11 +61,11 @@ struct State {
 
 /// What is kept of a Secret's metadata: there may be very many.
 #[derive(Debug)]
-struct Glimpse {
+struct CachedSecret {
     version: String,
     controller: Option<Box<OwnerReference>>,
     /// What the owner annotation says.
-    noted: Option<Box<str>>,
+    owner_annotation: Option<Box<str>>,
     is_tied: bool,
     marked_with: Option<Box<str>>,
     listing: u64,
@@ -73,7 +73,7 @@ struct Glimpse {
 
 /// An ApiAccount that Secrets may belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Account {
+pub struct ResourceName {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -82,11 +82,11 @@ pub struct Account {
 
 /// What a view knows of a place.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum CacheLookup {
     /// Only reading will tell.
     Unknown,
     /// There is no Secret.
-    Nothing,
+    Absent,
     /// There is a Secret.
     Secret {
         /// Its version.
@@ -100,21 +100,21 @@ pub enum Look {
 
 /// What an event of the watch says that was not known.
 #[derive(Debug, PartialEq)]
-pub enum News {
+pub enum CacheChange {
     /// Nothing: an echo of our own writing, or something older.
     Nothing,
     /// That Secrets were changed or are gone which these may own, or owned until then.
-    Of(BTreeSet<Account>),
+    Changed(BTreeSet<ResourceName>),
 }
 
-impl View {
+impl SecretCache {
     /// What is at this place.
-    pub fn look(&self, at: &SecretRef) -> Look {
+    pub fn lookup(&self, at: &SecretRef) -> CacheLookup {
         let state = self.state();
         match state.seen.get(at) {
-            _ if state.contested.contains(at) => Look::Unknown,
-            None => Look::Nothing,
-            Some(Glimpse { version, is_tied, marked_with, .. }) => Look::Secret {
+            _ if state.contested.contains(at) => CacheLookup::Unknown,
+            None => CacheLookup::Absent,
+            Some(CachedSecret { version, is_tied, marked_with, .. }) => CacheLookup::Secret {
                 version: version.clone(),
                 is_tied: *is_tied,
                 marked_with: marked_with.as_deref().map(str::to_owned),
@@ -126,7 +126,7 @@ impl View {
     ///
     /// # Errors
     /// Why there was none.
-    pub fn listed(&self) -> Result<(), String> {
+    pub fn check_listed(&self) -> Result<(), String> {
         self.state().refused.clone().map_or(Ok(()), Err)
     }
 
@@ -136,31 +136,34 @@ impl View {
     }
 
     /// Takes in that the API server refuses the first listing.
-    pub fn refuse(&self, reason: &str) {
+    pub fn listing_refused(&self, reason: &str) {
         self.state().refused = Some(reason.to_owned());
     }
 
     /// The Secrets of this resource, in its own namespace.
-    pub fn belonging_to(&self, wanted: &Belonging) -> Vec<SecretRef> {
+    pub fn owned_by(&self, wanted: &ResourceIdentity) -> Vec<SecretRef> {
         let state = self.state();
-        let account = Account { namespace: wanted.owner.namespace.clone(), name: wanted.owner.name.clone() };
+        let account = ResourceName { namespace: wanted.owner.namespace.clone(), name: wanted.owner.name.clone() };
         let is_own = |at: &&SecretRef| {
-            state.seen.get(*at).is_some_and(|seen| wanted.check_holder(seen.controller(), seen.noted()).is_ok())
+            state
+                .seen
+                .get(*at)
+                .is_some_and(|seen| wanted.check_holder(seen.controller(), seen.owner_annotation()).is_ok())
         };
         state.by_account.get(&account).into_iter().flatten().filter(is_own).cloned().collect()
     }
 
     fn owners(&self) -> Vec<Owner> {
         let state = self.state();
-        let owner = |(at, seen): (&SecretRef, &Glimpse)| {
-            Owner::parse(seen.noted()?).filter(|owner| owner.namespace == at.namespace)
+        let owner = |(at, seen): (&SecretRef, &CachedSecret)| {
+            Owner::parse(seen.owner_annotation()?).filter(|owner| owner.namespace == at.namespace)
         };
         state.seen.iter().filter_map(owner).collect()
     }
 
     /// Takes in what was just written or read.
-    pub fn note(&self, at: &SecretRef, metadata: &ObjectMeta) {
-        self.state().note(at, metadata);
+    pub fn record(&self, at: &SecretRef, metadata: &ObjectMeta) {
+        self.state().record(at, metadata);
     }
 
     /// Takes in that there is no Secret at this place.
@@ -171,21 +174,21 @@ impl View {
     }
 
     /// Takes in that there is a Secret where none was seen, or another than was seen.
-    pub fn contest(&self, at: &SecretRef) {
+    pub fn mark_contested(&self, at: &SecretRef) {
         self.state().contested.insert(at.clone());
     }
 
     /// Takes in an event of the watch, and answers what of it is news rather than an echo of our own writing.
-    pub fn observe(&self, event: &Event<PartialObjectMeta<Secret>>) -> News {
+    pub fn apply(&self, event: &Event<PartialObjectMeta<Secret>>) -> CacheChange {
         let mut state = self.state();
         match event {
             Event::Init => {
                 state.listing += 1;
-                News::Nothing
+                CacheChange::Nothing
             }
             Event::InitApply(secret) | Event::Apply(secret) => match place(&secret.metadata) {
-                Some(at) => state.note(&at, &secret.metadata).map_or(News::Nothing, News::Of),
-                None => News::Nothing,
+                Some(at) => state.record(&at, &secret.metadata).map_or(CacheChange::Nothing, CacheChange::Changed),
+                None => CacheChange::Nothing,
             },
             Event::InitDone => {
                 state.refused = None;
@@ -193,15 +196,15 @@ impl View {
                 let listing = state.listing;
                 let gone: Vec<_> =
                     state.seen.iter().filter(|(_, seen)| seen.listing < listing).map(|(at, _)| at.clone()).collect();
-                News::Of(gone.iter().flat_map(|at| state.forget(at)).collect())
+                CacheChange::Changed(gone.iter().flat_map(|at| state.forget(at)).collect())
             }
             Event::Delete(secret) => {
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
                 let is_current =
                     |at: &SecretRef| state.seen.get(at).is_some_and(|seen| !is_later(&seen.version, version));
                 match place(&secret.metadata).filter(is_current) {
-                    Some(at) => News::Of(state.forget(&at).into_iter().collect()),
-                    None => News::Nothing,
+                    Some(at) => CacheChange::Changed(state.forget(&at).into_iter().collect()),
+                    None => CacheChange::Nothing,
                 }
             }
         }
@@ -215,7 +218,7 @@ impl View {
 
 impl State {
     /// Answers whom it may belong to, now or until now; `None` if something later is known.
-    fn note(&mut self, at: &SecretRef, metadata: &ObjectMeta) -> Option<BTreeSet<Account>> {
+    fn record(&mut self, at: &SecretRef, metadata: &ObjectMeta) -> Option<BTreeSet<ResourceName>> {
         if is_watched(metadata) {
             self.contested.remove(at);
         }
@@ -227,11 +230,11 @@ impl State {
             seen.listing = listing;
             return None;
         }
-        let mut concerned: BTreeSet<Account> = self.forget(at).into_iter().collect();
-        let glimpse = Glimpse {
+        let mut concerned: BTreeSet<ResourceName> = self.forget(at).into_iter().collect();
+        let glimpse = CachedSecret {
             version,
             controller: controller(metadata).cloned().map(Box::new),
-            noted: noted_owner(metadata).map(Box::from),
+            owner_annotation: noted_owner(metadata).map(Box::from),
             is_tied: is_tied(metadata),
             marked_with: marked_with(metadata).map(Box::from),
             listing,
@@ -245,7 +248,7 @@ impl State {
     }
 
     /// Answers whom it may have belonged to.
-    fn forget(&mut self, at: &SecretRef) -> Vec<Account> {
+    fn forget(&mut self, at: &SecretRef) -> Vec<ResourceName> {
         let accounts = self.seen.remove(at).map(|seen| seen.accounts(at)).unwrap_or_default();
         for account in &accounts {
             if let Some(secrets) = self.by_account.get_mut(account) {
@@ -259,18 +262,18 @@ impl State {
     }
 }
 
-impl Glimpse {
+impl CachedSecret {
     fn controller(&self) -> Option<&OwnerReference> {
         self.controller.as_deref()
     }
 
-    fn noted(&self) -> Option<&str> {
-        self.noted.as_deref()
+    fn owner_annotation(&self) -> Option<&str> {
+        self.owner_annotation.as_deref()
     }
 
-    fn accounts(&self, at: &SecretRef) -> Vec<Account> {
-        let account = |name: &str| Account { namespace: at.namespace.clone(), name: name.to_owned() };
-        accounts_of(self.controller(), self.noted()).map(account).collect()
+    fn accounts(&self, at: &SecretRef) -> Vec<ResourceName> {
+        let account = |name: &str| ResourceName { namespace: at.namespace.clone(), name: name.to_owned() };
+        accounts_of(self.controller(), self.owner_annotation()).map(account).collect()
     }
 }
 
@@ -289,10 +292,10 @@ mod tests {
         SecretRef { namespace: "ns".to_owned(), name: name.to_owned() }
     }
 
-    fn belonging(owner: &str) -> Belonging {
+    fn identity(owner: &str) -> ResourceIdentity {
         let cluster = ClusterId::parse("here").unwrap();
         let owner = Owner { cluster, namespace: "ns".to_owned(), name: owner.to_owned() };
-        Belonging { owner, uid: Some("u".to_owned()) }
+        ResourceIdentity { owner, uid: Some("u".to_owned()) }
     }
 
     fn metadata(name: &str, version: u64, owner: Option<&str>) -> ObjectMeta {
@@ -314,49 +317,49 @@ mod tests {
         wrap(PartialObjectMeta { metadata: metadata(name, version, Some("acme")), ..PartialObjectMeta::default() })
     }
 
-    fn news_of(accounts: &[&str]) -> News {
-        let account = |name: &&str| Account { namespace: "ns".to_owned(), name: (*name).to_owned() };
-        News::Of(accounts.iter().map(account).collect())
+    fn news_of(accounts: &[&str]) -> CacheChange {
+        let account = |name: &&str| ResourceName { namespace: "ns".to_owned(), name: (*name).to_owned() };
+        CacheChange::Changed(accounts.iter().map(account).collect())
     }
 
-    fn version(view: &View, name: &str) -> Option<String> {
-        match view.look(&at(name)) {
-            Look::Secret { version, .. } => Some(version),
-            Look::Nothing => None,
-            Look::Unknown => panic!("only reading will tell"),
+    fn version(view: &SecretCache, name: &str) -> Option<String> {
+        match view.lookup(&at(name)) {
+            CacheLookup::Secret { version, .. } => Some(version),
+            CacheLookup::Absent => None,
+            CacheLookup::Unknown => panic!("only reading will tell"),
         }
     }
 
     #[test]
     fn an_echo_of_our_own_writing_is_no_news_and_a_later_change_is() {
-        let view = View::default();
-        view.note(&at("a"), &metadata("a", 9, Some("acme")));
-        assert_eq!(view.observe(&event("a", 9, Event::Apply)), News::Nothing);
-        assert_eq!(view.observe(&event("a", 10, Event::Apply)), news_of(&["acme"]));
+        let view = SecretCache::default();
+        view.record(&at("a"), &metadata("a", 9, Some("acme")));
+        assert_eq!(view.apply(&event("a", 9, Event::Apply)), CacheChange::Nothing);
+        assert_eq!(view.apply(&event("a", 10, Event::Apply)), news_of(&["acme"]));
         assert_eq!(version(&view, "a").as_deref(), Some("10"));
     }
 
     #[test]
     fn a_late_report_does_not_undo_a_later_one() {
-        let view = View::default();
-        view.note(&at("a"), &metadata("a", 10, Some("acme")));
-        assert_eq!(view.observe(&event("a", 9, Event::Apply)), News::Nothing);
-        assert_eq!(view.observe(&event("a", 9, Event::Delete)), News::Nothing);
+        let view = SecretCache::default();
+        view.record(&at("a"), &metadata("a", 10, Some("acme")));
+        assert_eq!(view.apply(&event("a", 9, Event::Apply)), CacheChange::Nothing);
+        assert_eq!(view.apply(&event("a", 9, Event::Delete)), CacheChange::Nothing);
         assert_eq!(version(&view, "a").as_deref(), Some("10"));
-        assert_eq!(view.observe(&event("a", 11, Event::Delete)), news_of(&["acme"]));
+        assert_eq!(view.apply(&event("a", 11, Event::Delete)), news_of(&["acme"]));
         assert_eq!(version(&view, "a"), None);
-        assert!(view.belonging_to(&belonging("acme")).is_empty());
+        assert!(view.owned_by(&identity("acme")).is_empty());
     }
 
     #[test]
     fn a_new_listing_drops_what_it_lacks_but_not_what_was_written_since() {
-        let view = View::default();
-        view.note(&at("gone"), &metadata("gone", 1, Some("acme")));
-        view.note(&at("kept"), &metadata("kept", 2, None));
-        view.observe(&Event::Init);
-        assert_eq!(view.observe(&event("kept", 2, Event::InitApply)), News::Nothing);
-        view.note(&at("written"), &metadata("written", 5, None));
-        assert_eq!(view.observe(&Event::InitDone), news_of(&["acme"]));
+        let view = SecretCache::default();
+        view.record(&at("gone"), &metadata("gone", 1, Some("acme")));
+        view.record(&at("kept"), &metadata("kept", 2, None));
+        view.apply(&Event::Init);
+        assert_eq!(view.apply(&event("kept", 2, Event::InitApply)), CacheChange::Nothing);
+        view.record(&at("written"), &metadata("written", 5, None));
+        assert_eq!(view.apply(&Event::InitDone), news_of(&["acme"]));
         assert_eq!(version(&view, "gone"), None);
         assert!(version(&view, "kept").is_some());
         assert!(version(&view, "written").is_some());
@@ -364,44 +367,45 @@ mod tests {
 
     #[test]
     fn a_contested_place_is_read_until_it_is_free() {
-        let view = View::default();
-        view.contest(&at("a"));
-        assert_eq!(view.look(&at("a")), Look::Unknown);
+        let view = SecretCache::default();
+        view.mark_contested(&at("a"));
+        assert_eq!(view.lookup(&at("a")), CacheLookup::Unknown);
         view.forget(&at("a"));
-        assert_eq!(view.look(&at("a")), Look::Nothing);
+        assert_eq!(view.lookup(&at("a")), CacheLookup::Absent);
     }
 
     #[test]
     fn a_secret_is_found_by_its_owner_until_it_changes_hands_which_is_news_for_both() {
-        let view = View::default();
-        view.note(&at("a"), &metadata("a", 1, Some("other")));
-        assert_eq!(view.belonging_to(&belonging("other")), [at("a")]);
-        assert_eq!(view.observe(&event("a", 2, Event::Apply)), news_of(&["acme", "other"]));
-        assert!(view.belonging_to(&belonging("other")).is_empty());
-        assert_eq!(view.belonging_to(&belonging("acme")), [at("a")]);
+        let view = SecretCache::default();
+        view.record(&at("a"), &metadata("a", 1, Some("other")));
+        assert_eq!(view.owned_by(&identity("other")), [at("a")]);
+        assert_eq!(view.apply(&event("a", 2, Event::Apply)), news_of(&["acme", "other"]));
+        assert!(view.owned_by(&identity("other")).is_empty());
+        assert_eq!(view.owned_by(&identity("acme")), [at("a")]);
         let stripped = PartialObjectMeta { metadata: metadata("a", 3, None), ..PartialObjectMeta::default() };
-        assert_eq!(view.observe(&Event::Apply(stripped)), news_of(&["acme"]), "else nobody would put it back");
+        assert_eq!(view.apply(&Event::Apply(stripped)), news_of(&["acme"]), "else nobody would put it back");
     }
 
     #[test]
     fn a_copy_in_another_namespace_belongs_to_nobody() {
-        let view = View::default();
+        let view = SecretCache::default();
         let elsewhere = SecretRef { namespace: "elsewhere".to_owned(), ..at("a") };
         let copy = ObjectMeta { namespace: Some("elsewhere".to_owned()), ..metadata("a", 1, Some("acme")) };
-        view.note(&elsewhere, &copy);
-        assert!(view.belonging_to(&belonging("acme")).is_empty());
-        assert_eq!(Views::Cluster(Arc::new(view)).owners(), []);
+        view.record(&elsewhere, &copy);
+        assert!(view.owned_by(&identity("acme")).is_empty());
+        assert_eq!(SecretCaches::Cluster(Arc::new(view)).owners(), []);
     }
 
     #[test]
     fn a_secret_that_the_garbage_collector_may_delete_is_told() {
-        let view = View::default();
-        let reference = belonging("acme").owner_reference().unwrap();
+        let view = SecretCache::default();
+        let reference = identity("acme").owner_reference().unwrap();
         let tied = ObjectMeta { owner_references: Some(vec![reference]), ..metadata("a", 1, Some("acme")) };
-        view.note(&at("a"), &tied);
-        let seen = |version: &str, is_tied| Look::Secret { version: version.to_owned(), is_tied, marked_with: None };
-        assert_eq!(view.look(&at("a")), seen("1", true));
-        view.note(&at("a"), &metadata("a", 2, Some("acme")));
-        assert_eq!(view.look(&at("a")), seen("2", false));
+        view.record(&at("a"), &tied);
+        let seen =
+            |version: &str, is_tied| CacheLookup::Secret { version: version.to_owned(), is_tied, marked_with: None };
+        assert_eq!(view.lookup(&at("a")), seen("1", true));
+        view.record(&at("a"), &metadata("a", 2, Some("acme")));
+        assert_eq!(view.lookup(&at("a")), seen("2", false));
     }
 }

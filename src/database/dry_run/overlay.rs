@@ -6,11 +6,11 @@ use crate::account::{
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::{self, Discriminant};
 
-/// The accounts of a rehearsal.
+/// The accounts of a dry run.
 #[derive(Debug, Default)]
-pub(super) struct Stage {
+pub(super) struct Overlay {
     /// Those that are no longer as the database has them.
-    changed: HashMap<AccountId, Staged>,
+    changed: HashMap<AccountId, OverlayAccount>,
     /// Those that were given out as the database has them: whoever changes one knows it from here.
     given: HashMap<AccountId, Account>,
     /// Whom the database has no account of.
@@ -34,22 +34,22 @@ pub(super) struct Stage {
 }
 
 #[derive(Debug)]
-struct Staged {
+struct OverlayAccount {
     account: Account,
     /// How it stands in the database, if it is there.
-    stood: Option<Standing>,
+    stood: Option<IndexKeys>,
 }
 
 /// What of an account stands in the way of others, or not.
 #[derive(Debug, PartialEq, Eq)]
-struct Standing {
+struct IndexKeys {
     name: String,
     owner: Option<Owner>,
     life: Discriminant<Life>,
     api_keys: BTreeSet<ApiKey>,
 }
 
-impl Standing {
+impl IndexKeys {
     fn of(account: &Account) -> Self {
         Self {
             name: comparable_name(&account.settings.name),
@@ -60,7 +60,7 @@ impl Standing {
     }
 }
 
-impl Stage {
+impl Overlay {
     pub fn by_owner(&self, owner: &Owner) -> Option<Account> {
         self.changed(*self.by_owner.get(owner)?)
     }
@@ -108,10 +108,10 @@ impl Stage {
         self.given.remove(&id);
         let stood = match self.changed.remove(&id) {
             Some(staged) => {
-                self.forget_where_it_stands(&staged.account);
+                self.unindex(&staged.account);
                 staged.stood
             }
-            None => before.map(Standing::of),
+            None => before.map(IndexKeys::of),
         };
         if let Some(owner) = &account.owner {
             self.by_owner.insert(owner.clone(), id);
@@ -120,31 +120,31 @@ impl Stage {
             self.by_name.insert(name, id);
         }
         self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.clone(), id)));
-        self.changed.insert(id, Staged { account, stood });
+        self.changed.insert(id, OverlayAccount { account, stood });
         self.unsettled.push(id);
     }
 
     /// Keeps of the accounts so far only what others can come upon.
-    pub fn settle(&mut self) {
+    pub fn compact(&mut self) {
         self.given.clear();
         self.owners_without.clear();
         self.free_names.clear();
         self.free_keys.clear();
         for id in mem::take(&mut self.unsettled) {
-            let Some(Staged { account, stood }) = self.changed.remove(&id) else { continue };
-            if stood.as_ref() == Some(&Standing::of(&account)) {
-                self.forget_where_it_stands(&account);
+            let Some(OverlayAccount { account, stood }) = self.changed.remove(&id) else { continue };
+            if stood.as_ref() == Some(&IndexKeys::of(&account)) {
+                self.unindex(&account);
                 account.keys.iter().for_each(|key| _ = self.by_api_key.remove(&key.api_key));
             } else {
                 // Whoever takes over what was let go of meets all of it.
                 let is_retained = matches!(account.life, Life::Retained { .. });
-                let account = if is_retained { account } else { husk(account) };
-                self.changed.insert(id, Staged { account, stood });
+                let account = if is_retained { account } else { index_only(account) };
+                self.changed.insert(id, OverlayAccount { account, stood });
             }
         }
     }
 
-    fn forget_where_it_stands(&mut self, account: &Account) {
+    fn unindex(&mut self, account: &Account) {
         if let Some(owner) = &account.owner
             && self.by_owner.get(owner) == Some(&account.id)
         {
@@ -158,7 +158,7 @@ impl Stage {
 }
 
 /// The account without what is nobody's business but its own.
-fn husk(mut account: Account) -> Account {
+fn index_only(mut account: Account) -> Account {
     account.settings = StoredSettings { name: account.settings.name, ..StoredSettings::nothing() };
     for key in &mut account.keys {
         key.sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };

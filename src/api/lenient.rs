@@ -15,9 +15,9 @@ const DEEPEST: usize = 16;
 
 /// An object without what cannot be read of its managed fields.
 #[derive(Debug, Clone)]
-pub struct Shown<K>(pub K);
+pub struct Lenient<K>(pub K);
 
-impl<K> Shown<K> {
+impl<K> Lenient<K> {
     /// What a watch says of the object.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl<K> Shown<K> {
     }
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Shown<K> {
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object { metadata: Metadata { mut managed_fields, rest: mut metadata }, mut rest } =
             Object::deserialize(deserializer)?;
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for Down {
     }
 }
 
-impl<K: Resource> Resource for Shown<K> {
+impl<K: Resource> Resource for Lenient<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
@@ -191,7 +191,7 @@ mod tests {
     fn an_object_is_read_as_it_is() {
         let text = account(&format!("[{}]", entry("m", "2026-11-27T09:00:00Z", r#"{"f:spec":{"f:roles":{}}}"#)));
         let read: ApiAccount = serde_json::from_str(&text).unwrap();
-        let Shown(shown): Shown<ApiAccount> = serde_json::from_str(&text).unwrap();
+        let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&text).unwrap();
         assert_eq!(shown, read);
         assert_eq!(shown.metadata.managed_fields.unwrap().len(), 1);
     }
@@ -207,11 +207,11 @@ mod tests {
         let text = account(&format!("[{}]", entries.join(",")));
         let seen = format!(r#"{{"type":"ADDED","object":{text}}}"#);
         assert!(serde_json::from_str::<ApiAccount>(&text).is_err());
-        let Shown(shown): Shown<ApiAccount> = serde_json::from_str(&text).unwrap();
+        let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&text).unwrap();
         let managers: Vec<_> = shown.metadata.managed_fields.iter().flatten().map(|entry| &entry.manager).collect();
         assert_eq!(json!(managers), json!(["deep", "good"]));
         assert_eq!((shown.metadata.generation, shown.spec.roles.len()), (Some(3), 1));
-        let event: kube::core::WatchEvent<Shown<ApiAccount>> = serde_json::from_str(&seen).unwrap();
-        assert!(matches!(event, kube::core::WatchEvent::Added(Shown(account)) if account == shown));
+        let event: kube::core::WatchEvent<Lenient<ApiAccount>> = serde_json::from_str(&seen).unwrap();
+        assert!(matches!(event, kube::core::WatchEvent::Added(Lenient(account)) if account == shown));
     }
 }
