@@ -51,9 +51,9 @@ impl Applied {
         if self.format == Format::Text {
             outcome.done.iter().try_for_each(|done| output.words(&format!("{namespace}/{name}: {done}")))?;
         }
-        if let Some(refusal) = &outcome.refusal {
+        if let Some(not_ready) = &outcome.not_ready {
             let place = manifest.as_deref().unwrap_or("--prune");
-            output.complain(format!("{place}: {namespace}/{name}: {}: {refusal}", refusal.reason()));
+            output.complain(format!("{place}: {namespace}/{name}: {}: {not_ready}", not_ready.reason()));
         }
         self.summary.count(report.result);
         self.listing.push(report, output)?;

@@ -16,7 +16,7 @@ use super::retention::RetentionArgs;
 use crate::account::{ClusterId, Owner};
 use crate::database::{AccountDatabase, AccountRegister, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
-use crate::reconcile::{AlwaysCurrent, ApplyOrder, Batch, Environment, Outcome, Reconciler, Refusal};
+use crate::reconcile::{AlwaysCurrent, ApplyOrder, Batch, Environment, NotReady, Outcome, Reconciler};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
@@ -233,5 +233,5 @@ impl Apply {
 }
 
 fn is_away(outcome: &Outcome) -> bool {
-    matches!(&outcome.refusal, Some(Refusal::Database(error)) if error.is_away())
+    matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_away())
 }

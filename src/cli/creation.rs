@@ -6,7 +6,7 @@
 use crate::account::{Account, Owner};
 use crate::database::AccountDatabase;
 use crate::manifests::Manifest;
-use crate::reconcile::{CreationGuard, Desired, Doubt, Missing, Refusal};
+use crate::reconcile::{CreationGuard, Desired, Doubt, Missing, NotReady};
 use crate::secrets::directory::Directory;
 use async_trait::async_trait;
 use clap::Args;
@@ -53,7 +53,7 @@ impl Folder {
         Self { known, database, is_confirmed: confirmed.confirm_creation, verdict: OnceCell::new() }
     }
 
-    async fn are_too_many_missing(&self) -> Result<bool, Refusal> {
+    async fn are_too_many_missing(&self) -> Result<bool, NotReady> {
         let mut missing = Missing { known: self.known.len(), owners: self.known.iter().cloned().collect() };
         for owners in self.known.chunks(BATCH) {
             for account in self.database.find_by_owners(owners).await? {
@@ -68,12 +68,12 @@ impl Folder {
 
 #[async_trait]
 impl CreationGuard for Folder {
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), Refusal> {
+    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
         if found.is_some() || self.is_confirmed || self.known.binary_search(&desired.owner).is_err() {
             return Ok(());
         }
         match self.verdict.get_or_try_init(|| self.are_too_many_missing()).await? {
-            true => Err(Refusal::CreationHeld { account: desired.owner.to_string(), doubt: Doubt::Secrets }),
+            true => Err(NotReady::CreationHeld { account: desired.owner.to_string(), doubt: Doubt::Secrets }),
             false => Ok(()),
         }
     }

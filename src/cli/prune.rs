@@ -6,7 +6,7 @@ use super::output::Output;
 use crate::account::{Account, ClusterId, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
-use crate::reconcile::{Deletion, DeletionPolicy, Outcome, Reconciler, Refusal, deletion_limit};
+use crate::reconcile::{Deletion, DeletionPolicy, NotReady, Outcome, Reconciler, deletion_limit};
 use crate::secrets::{ResourceIdentity, directory::Directory};
 use anyhow::Result;
 use clap::Args;
@@ -96,7 +96,7 @@ impl PruneSet {
         let accounts = self.owners.len();
         match self.exceeded_by(accounts) {
             Some(limit) if !self.half_gone.contains(owner) => {
-                Outcome::refused(Refusal::PruningHeld { accounts, limit })
+                Outcome::blocked(NotReady::PruningHeld { accounts, limit })
             }
             _ => {
                 let identity = ResourceIdentity { owner: owner.clone(), uid: None };

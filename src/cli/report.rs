@@ -183,8 +183,8 @@ impl AccountReport {
 
     fn of(owner: &Owner, manifest: Option<String>, desired: Option<&Desired>, outcome: &Outcome) -> Self {
         let actions: Vec<Action> = outcome.done.iter().map(|done| Action::of(done, desired)).collect();
-        let condition = outcome.refusal.as_ref();
-        let is_refused = condition.is_some_and(|refusal| !refusal.is_wanted());
+        let condition = outcome.not_ready.as_ref();
+        let is_refused = condition.is_some_and(|not_ready| !not_ready.is_intended());
         Self {
             namespace: owner.namespace.clone(),
             name: owner.name.clone(),
@@ -193,7 +193,7 @@ impl AccountReport {
             warnings: actions.iter().flat_map(Action::warnings).collect(),
             actions,
             condition: condition
-                .map(|refusal| Condition { reason: refusal.reason().as_str(), message: refusal.to_string() }),
+                .map(|not_ready| Condition { reason: not_ready.reason().as_str(), message: not_ready.to_string() }),
             drift: outcome
                 .drift
                 .iter()

@@ -63,8 +63,8 @@ mod tests {
             assert_eq!(at_least_a_second(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "5", "soon", "0s", "999ms", "-5m", "1 month"] {
-            let refusal = at_least_a_second(text).unwrap_err();
-            assert!(refusal.ends_with("write it as 30s, 5m, 1h or 7d"), "{text}: {refusal}");
+            let not_ready = at_least_a_second(text).unwrap_err();
+            assert!(not_ready.ends_with("write it as 30s, 5m, 1h or 7d"), "{text}: {not_ready}");
         }
     }
 }

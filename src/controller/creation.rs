@@ -9,7 +9,7 @@ use crate::account::{Account, ClusterId, Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::reconcile::{
-    CreationGuard, Desired, Doubt, KnownAccount, Missing, Refusal, Unconfirmed, is_made_if_missing,
+    CreationGuard, Desired, Doubt, KnownAccount, Missing, NotReady, Unconfirmed, is_made_if_missing,
 };
 use async_trait::async_trait;
 use kube::runtime::reflector::ObjectRef;
@@ -162,7 +162,7 @@ impl Creations {
         known: &KnownAccount,
         owner: &Owner,
         found: Option<&Account>,
-    ) -> Result<Option<Doubt>, Refusal> {
+    ) -> Result<Option<Doubt>, NotReady> {
         self.identify().await?;
         if let Some(doubt) = known.other_database(self.identity().as_deref()) {
             return Ok(Some(doubt));
@@ -211,7 +211,7 @@ impl Assessment {
 
 #[async_trait]
 impl CreationGuard for Creations {
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), Refusal> {
+    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
         let resource = ObjectRef::new(&desired.owner.name).within(&desired.owner.namespace);
         let known = self.stores.get(&resource).and_then(|shown| {
             let status = self.memory.status(&shown);

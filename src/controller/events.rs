@@ -5,7 +5,7 @@
 
 use crate::api::{ApiAccount, MANAGER};
 use crate::kube_error::reason as explained;
-use crate::reconcile::{Done, Refusal};
+use crate::reconcile::{Done, NotReady};
 use crate::telemetry::{LostEvent, Metrics};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -68,8 +68,8 @@ impl Events {
     }
 
     /// Tells of something that was refused.
-    pub fn emit_refusal(&self, resource: &ApiAccount, refusal: &Refusal) {
-        self.queue(resource, "Warning", refusal.reason().as_str(), &refusal.to_string());
+    pub fn emit_refusal(&self, resource: &ApiAccount, not_ready: &NotReady) {
+        self.queue(resource, "Warning", not_ready.reason().as_str(), &not_ready.to_string());
     }
 
     /// An event that is lost is no reason to do anything again: the status and the log tell the same.

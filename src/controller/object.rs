@@ -15,7 +15,7 @@ use crate::account::{ClusterId, Life, Period};
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER, ManagementPolicy, Reason, condition};
 use crate::database::DatabaseError;
 use crate::kube_error::reason;
-use crate::reconcile::{Desired, Done, History, Obstacle, Outcome, Refusal, Verified, status};
+use crate::reconcile::{Desired, Done, History, NotReady, Obstacle, Outcome, Verified, status};
 use crate::telemetry::Metrics;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -108,7 +108,7 @@ impl Context {
         let desired = match Desired::parse_for(resource, &self.cluster, self.least_interval) {
             Ok(desired) => desired,
             Err(invalid) => {
-                let outcome = Outcome::refused(Refusal::InvalidSpec(invalid));
+                let outcome = Outcome::blocked(NotReady::InvalidSpec(invalid));
                 return self.report(resource, "", outcome, previous).await;
             }
         };
@@ -116,8 +116,8 @@ impl Context {
             return Ok((Action::await_change(), None));
         };
         let outcome = match ready {
-            Err(refusal) => {
-                return self.report_outage(resource, &desired.secret.at.name, refusal, previous).await;
+            Err(not_ready) => {
+                return self.report_outage(resource, &desired.secret.at.name, not_ready, previous).await;
             }
             Ok(ready) => {
                 // Before the account is made: without it, a deletion would leave the account behind, enabled.
@@ -153,10 +153,10 @@ impl Context {
     ) -> Outcome {
         let (now, parts) = (Instant::now(), outcome.corrected(previous, resource.metadata.generation));
         let corrections = self.memory.record_corrections(resource, parts, now);
-        if let (None, Some((parts, over))) = (&outcome.refusal, corrections.repeated(now)) {
+        if let (None, Some((parts, over))) = (&outcome.not_ready, corrections.repeated(now)) {
             let calm = SignedDuration::try_from(over).ok().and_then(|over| Timestamp::now().checked_add(over).ok());
             outcome.next_look = outcome.next_look.into_iter().chain(calm).min();
-            outcome.refusal = Some(Refusal::RepeatedDrift { parts });
+            outcome.not_ready = Some(NotReady::RepeatedDrift { parts });
         }
         outcome
     }
@@ -168,7 +168,7 @@ impl Context {
 
     /// Waits for the end of the first try, which is soon, so that a start does not look like an outage. `None` when the
     /// controller is ending.
-    pub(super) async fn ready(&self) -> Option<Result<Arc<Ready>, Refusal>> {
+    pub(super) async fn ready(&self) -> Option<Result<Arc<Ready>, NotReady>> {
         let mut connection = self.connection.clone();
         let tried = connection.wait_for(|connection| !matches!(connection, Connection::Trying)).await;
         match tried.as_deref().ok()? {
@@ -176,7 +176,7 @@ impl Context {
             Connection::Ready(ready) => Some(Ok(Arc::clone(ready))),
             Connection::Waiting { reason, is_login } => {
                 let reason = reason.clone();
-                Some(Err(Refusal::Database(if *is_login {
+                Some(Err(NotReady::Database(if *is_login {
                     DatabaseError::LoginRefused { reason }
                 } else {
                     DatabaseError::Unavailable { reason }
@@ -193,7 +193,7 @@ impl Context {
         outcome: Outcome,
         previous: Option<ApiAccountStatus>,
     ) -> ReconcileResult {
-        if let Some(Refusal::Unconfirmed(why)) = &outcome.refusal {
+        if let Some(NotReady::Unconfirmed(why)) = &outcome.not_ready {
             // Its status is for whoever sees the resource as it is now.
             let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
             tracing::debug!(namespace, name, "{why}; nothing more is done for now");
@@ -219,22 +219,22 @@ impl Context {
         written?;
         let version = outcome.account.as_ref().map(|account| account.version);
         let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
-        let action = match &outcome.refusal {
-            Some(Refusal::DeletionHeld { .. }) if changed_again => Action::requeue(Duration::ZERO),
-            Some(refusal)
-                if matches!(refusal.reason(), Reason::InvalidSpec | Reason::DeletionHeld | Reason::CreationHeld) =>
+        let action = match &outcome.not_ready {
+            Some(NotReady::DeletionHeld { .. }) if changed_again => Action::requeue(Duration::ZERO),
+            Some(not_ready)
+                if matches!(not_ready.reason(), Reason::InvalidSpec | Reason::DeletionHeld | Reason::CreationHeld) =>
             {
                 Action::await_change()
             }
             // Whoever brings it about is heard of, and all that wait are looked for together.
-            Some(refusal) if refusal.obstacle().is_some() => {
+            Some(not_ready) if not_ready.obstacle().is_some() => {
                 Action::requeue(OBSTACLE_RECHECK.mul_f64(0.5 + rand::random::<f64>() / 2.0))
             }
-            Some(Refusal::RepeatedDrift { .. }) if changed_again => Action::requeue(Duration::ZERO),
-            Some(Refusal::RepeatedDrift { .. }) => outcome
+            Some(NotReady::RepeatedDrift { .. }) if changed_again => Action::requeue(Duration::ZERO),
+            Some(NotReady::RepeatedDrift { .. }) => outcome
                 .next_look
                 .map_or_else(|| self.retry_later(resource, LONGEST_WAIT), |at| Action::requeue(until(at, now))),
-            Some(refusal) if !refusal.is_wanted() => self.retry_later(resource, refusal.longest_pause()),
+            Some(not_ready) if !not_ready.is_intended() => self.retry_later(resource, not_ready.longest_pause()),
             _ if !changed_again && is_left_undone(&outcome, now) => self.retry_later(resource, LONGEST_WAIT),
             _ => {
                 self.memory.succeeded(resource);
@@ -261,11 +261,11 @@ impl Context {
         for done in &outcome.done {
             self.events.emit_done(resource, done);
         }
-        if let Some(refusal) = &outcome.refusal
+        if let Some(not_ready) = &outcome.not_ready
             && is_new_refusal
         {
-            tracing::warn!(namespace, name, reason = %refusal.reason(), "{refusal}");
-            self.events.emit_refusal(resource, refusal);
+            tracing::warn!(namespace, name, reason = %not_ready.reason(), "{not_ready}");
+            self.events.emit_refusal(resource, not_ready);
         }
     }
 

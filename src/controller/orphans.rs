@@ -141,7 +141,7 @@ impl Orphan {
             self.held_reported |= verdict == Decision::Held;
             return false;
         }
-        disable(owner, context, ready).await.refusal.is_none()
+        disable(owner, context, ready).await.not_ready.is_none()
     }
 }
 
@@ -152,11 +152,11 @@ async fn disable(owner: &Owner, context: &Context, ready: &Ready) -> Outcome {
     let outcome = ready.reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete).await;
     context.waiting.release_names(&outcome);
     context.log_done(namespace, name, &outcome.done);
-    if outcome.refusal.is_none() {
+    if outcome.not_ready.is_none() {
         context.brake.deleted(&resource(owner), Instant::now());
     }
-    if let Some(refusal) = &outcome.refusal {
-        tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be ended yet: {refusal}");
+    if let Some(not_ready) = &outcome.not_ready {
+        tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be ended yet: {not_ready}");
     }
     outcome
 }

@@ -5,7 +5,7 @@
 
 use super::object::{Context, ReconcileResult, ready_text};
 use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
-use crate::reconcile::{Outcome, Refusal, status};
+use crate::reconcile::{NotReady, Outcome, status};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -21,7 +21,7 @@ impl Context {
         &self,
         resource: &ApiAccount,
         secret_name: &str,
-        refusal: Refusal,
+        not_ready: NotReady,
         previous: Option<ApiAccountStatus>,
     ) -> ReconcileResult {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
@@ -29,7 +29,7 @@ impl Context {
             tracing::debug!(namespace, name, "the resource waits for the account database");
             return Ok((Action::requeue(pause + GRACE.mul_f64(rand::random())), None));
         }
-        let outcome = Outcome::refused(refusal);
+        let outcome = Outcome::blocked(not_ready);
         let told = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), Timestamp::now());
         if !already_reports_outage(previous.as_ref(), &told) {
             tracing::debug!(namespace, name, "the resource is told that the account database is not available");
@@ -48,7 +48,7 @@ fn grace_left(previous: Option<&ApiAccountStatus>, generation: Option<i64>, sinc
 /// Whether the database was away the last time as well. It is so in ever other words: one connection is reset, the next gets no
 /// answer.
 pub(super) fn is_same_outage(outcome: &Outcome, previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
-    let is_away = matches!(&outcome.refusal, Some(Refusal::Database(error)) if error.is_away());
+    let is_away = matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_away());
     is_away && outcome.done.is_empty() && already_reports_outage(previous, told)
 }
 
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn an_outage_is_said_once_in_whichever_words_and_again_when_a_person_has_to_act() {
         let told = |error: DatabaseError, generation: i64| {
-            let outcome = Outcome::refused(Refusal::Database(error));
+            let outcome = Outcome::blocked(NotReady::Database(error));
             status(Some(generation), "", &outcome, Some(&of(generation)), Timestamp::UNIX_EPOCH)
         };
         let away =

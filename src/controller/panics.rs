@@ -2,7 +2,7 @@
 
 use super::object::{Context, LONGEST_WAIT, ReconcileResult};
 use crate::api::ApiAccount;
-use crate::reconcile::{Outcome, Refusal, is_held};
+use crate::reconcile::{NotReady, Outcome, is_held};
 use futures::FutureExt;
 use kube::ResourceExt;
 use std::panic::AssertUnwindSafe;
@@ -32,7 +32,7 @@ impl Context {
             // Its status is all that says so after a restart: it is not overwritten.
             return Ok((self.retry_later(resource, LONGEST_WAIT), None));
         }
-        let reporting = self.report(resource, "", Outcome::refused(Refusal::Panicked), previous);
+        let reporting = self.report(resource, "", Outcome::blocked(NotReady::Panicked), previous);
         match catch_panic(Box::pin(reporting)).await {
             Ok(reported) => reported,
             Err(Panicked) => Ok((self.retry_later(resource, LONGEST_WAIT), None)),

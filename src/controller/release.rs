@@ -7,7 +7,7 @@ use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
 use crate::database::DatabaseError;
 use crate::reconcile::{
-    Deletion, DeletionPolicy, Desired, Outcome, Refusal, Verified, deletion_policy, deletions_count_since,
+    Deletion, DeletionPolicy, Desired, NotReady, Outcome, Verified, deletion_policy, deletions_count_since,
     is_confirmed, is_held, secret_places,
 };
 use crate::secrets::{ResourceIdentity, SecretError};
@@ -27,7 +27,7 @@ impl Context {
         let policy = match deletion_policy(&resource.spec) {
             Ok(policy) => policy,
             Err(invalid) => {
-                let outcome = Outcome::refused(Refusal::InvalidSpec(invalid));
+                let outcome = Outcome::blocked(NotReady::InvalidSpec(invalid));
                 return self.report(resource, "", outcome, self.memory.status(resource)).await;
             }
         };
@@ -53,18 +53,18 @@ impl Context {
             Err(_) if self.was_held(resource) && self.ask_brake(resource, None) == Decision::Held => {
                 return Ok((Action::await_change(), None));
             }
-            Err(refusal) => return self.report_outage(resource, "", refusal, status).await,
+            Err(not_ready) => return self.report_outage(resource, "", not_ready, status).await,
             Ok(ready) => match self.decide_deletion(resource, &identity.owner, &ready).await {
                 Ok(Decision::Allowed) => ready.reconciler.release(going, policy).await,
                 Ok(Decision::Held) => {
-                    let held = Refusal::DeletionHeld { percent: self.brake.percent };
+                    let held = NotReady::DeletionHeld { percent: self.brake.percent };
                     return self.hold_deletion(resource, going, held, &ready).await;
                 }
                 Ok(Decision::NeedsCount | Decision::AskAgain) => return Ok((Action::requeue(ASK_AGAIN), None)),
-                Err(error) => Outcome::refused(Refusal::Database(error)),
+                Err(error) => Outcome::blocked(NotReady::Database(error)),
             },
         };
-        if outcome.refusal.is_some() {
+        if outcome.not_ready.is_some() {
             return self.report(resource, "", outcome, status).await;
         }
         self.log_done(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
@@ -84,16 +84,16 @@ impl Context {
         &self,
         resource: &ApiAccount,
         going: Deletion<'_>,
-        held: Refusal,
+        held: NotReady,
         ready: &Ready,
     ) -> ReconcileResult {
         let previous = self.memory.status(resource);
         let verified = previous.as_ref().and_then(Verified::of);
         let mut outcome =
             ready.reconciler.hold(going, verified.as_ref()).await.attribute_drift(previous.as_ref(), going.generation);
-        let trouble = outcome.refusal.replace(held).filter(|trouble| {
+        let trouble = outcome.not_ready.replace(held).filter(|trouble| {
             // With its namespace, the Secret is gone for good.
-            !matches!(trouble, Refusal::Secret(SecretError::Ending { .. }))
+            !matches!(trouble, NotReady::Secret(SecretError::Ending { .. }))
         });
         let secret_name = going.desired.map(|desired| desired.secret.at.name.as_str()).unwrap_or_default();
         let (action, outcome) = self.report(resource, secret_name, outcome, previous).await?;

@@ -8,7 +8,7 @@ use super::queues::Queues;
 use crate::account::{AccountName, AffiliateName, Field, FieldChange, comparable_name};
 use crate::api::ApiAccount;
 use crate::database::{NameHolder, Obstacles};
-use crate::reconcile::{Done, Outcome, Refusal};
+use crate::reconcile::{Done, NotReady, Outcome};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -80,31 +80,31 @@ impl Waiting {
     /// Takes in what came of a resource: what it waits for now, and what others may no longer have to wait for.
     pub fn update(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
         self.forget(resource);
-        match &outcome.refusal {
-            Some(Refusal::Database(error)) if error.is_away() => {
+        match &outcome.not_ready {
+            Some(NotReady::Database(error)) if error.is_away() => {
                 let mut state = self.state();
                 state.database.insert(resource.clone());
                 state.waits.insert(resource.clone(), Wait::Database);
                 drop(state);
                 self.database_wait_began.notify_one();
             }
-            Some(Refusal::UnknownAffiliate { affiliate }) => {
+            Some(NotReady::UnknownAffiliate { affiliate }) => {
                 let mut state = self.state();
                 state.affiliates.entry(affiliate.clone()).or_default().insert(resource.clone());
                 state.waits.insert(resource.clone(), Wait::Affiliate(affiliate.clone()));
                 drop(state);
                 self.obstacle_added.notify_one();
             }
-            Some(refusal) => {
-                if let Some(name) = refusal.waits_for() {
-                    let could_adopt = matches!(refusal, Refusal::OwnedElsewhere { .. });
+            Some(not_ready) => {
+                if let Some(name) = not_ready.waits_for() {
+                    let could_adopt = matches!(not_ready, NotReady::OwnedElsewhere { .. });
                     self.wait_for_name(resource, name, NameWaiter { seen: outcome.name_holder.clone(), could_adopt });
                 }
             }
             None => {}
         }
         self.release_names(outcome);
-        if outcome.account.is_some() && !matches!(outcome.refusal, Some(Refusal::Database(_))) {
+        if outcome.account.is_some() && !matches!(outcome.not_ready, Some(NotReady::Database(_))) {
             self.database_answered(now);
         }
     }
@@ -344,12 +344,12 @@ mod tests {
     }
 
     fn away() -> Outcome {
-        Outcome::refused(Refusal::Database(DatabaseError::Unavailable { reason: "away".to_owned() }))
+        Outcome::blocked(NotReady::Database(DatabaseError::Unavailable { reason: "away".to_owned() }))
     }
 
     fn taken(name: &str) -> Outcome {
         let name = AccountName::parse(name).unwrap();
-        Outcome::refused(Refusal::NameTaken { name, holder: "somebody".to_owned() })
+        Outcome::blocked(NotReady::NameTaken { name, holder: "somebody".to_owned() })
     }
 
     #[test]
@@ -413,8 +413,8 @@ mod tests {
         // A retained account kept its name until its resource came back with another.
         let name = AccountName::parse("Acme").unwrap();
         let required =
-            Refusal::AdoptionRequired { name, difference: "it is retained".to_owned(), way: AdoptionPath::Policy };
-        waiting.update(&resource("wants"), &Outcome::refused(required), now);
+            NotReady::AdoptionRequired { name, difference: "it is retained".to_owned(), way: AdoptionPath::Policy };
+        waiting.update(&resource("wants"), &Outcome::blocked(required), now);
         let restored = match renamed("Acme").done.remove(0) {
             Done::Updated { changes } => Outcome { done: vec![Done::Restored { changes }], ..Outcome::default() },
             other => panic!("{other:?}"),
@@ -445,8 +445,8 @@ mod tests {
         let name = || AccountName::parse("Acme").unwrap();
         let wants = |holder| waiting.update(&resource("wants"), &seeing(taken("acme"), holder), Instant::now());
         let adopts = |holder| {
-            let elsewhere = Refusal::OwnedElsewhere { name: name(), holder: "b".to_owned() };
-            waiting.update(&resource("adopts"), &seeing(Outcome::refused(elsewhere), holder), Instant::now());
+            let elsewhere = NotReady::OwnedElsewhere { name: name(), holder: "b".to_owned() };
+            waiting.update(&resource("adopts"), &seeing(Outcome::blocked(elsewhere), holder), Instant::now());
         };
         wants(holder(1, true));
         adopts(holder(1, true));
@@ -472,8 +472,8 @@ mod tests {
         let (waiting, mut receiver) = waiting();
         let affiliate = |name: &str| AffiliateName::parse(name).unwrap();
         for name in ["North", "South"] {
-            let refusal = Refusal::UnknownAffiliate { affiliate: affiliate(name) };
-            waiting.update(&resource(name), &Outcome::refused(refusal), Instant::now());
+            let not_ready = NotReady::UnknownAffiliate { affiliate: affiliate(name) };
+            waiting.update(&resource(name), &Outcome::blocked(not_ready), Instant::now());
         }
         let (names, affiliates) = waiting.obstacles();
         assert_eq!((names.len(), affiliates.len()), (0, 2));

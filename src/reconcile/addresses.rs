@@ -3,7 +3,7 @@
 //! A list gets lost in ways that nobody meant: an empty value of a chart, a merge, a patch that removes a null. Only an
 //! explicit empty list means any address.
 
-use super::{Desired, Refusal};
+use super::{Desired, NotReady};
 use crate::account::{Account, AllowedIp, AllowedIps};
 use crate::api::ManagementPolicy;
 use std::borrow::Cow;
@@ -24,9 +24,9 @@ impl Desired {
     }
 
     /// Says that the account's list was kept, if it was.
-    pub(super) fn check_addresses(&self, account: &Account) -> Result<(), Refusal> {
+    pub(super) fn check_addresses(&self, account: &Account) -> Result<(), NotReady> {
         if self.keeps_addresses_of(account) {
-            return Err(Refusal::AllowedIpsMissing { kept: account.settings.allowed_ips.iter().cloned().collect() });
+            return Err(NotReady::AllowedIpsMissing { kept: account.settings.allowed_ips.iter().cloned().collect() });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::drift::{difference, drift};
 use super::halt::Halt;
 use super::outcome::{AdoptionPath, holder};
 use super::reconciler::check_suspension;
-use super::{AccountPlan, Desired, Done, Observed, Outcome, Plan, Reconciler, Refusal, SecretPlan};
+use super::{AccountPlan, Desired, Done, NotReady, Observed, Outcome, Plan, Reconciler, SecretPlan};
 use crate::account::{Account, AccountName, Life, next_expiry};
 use crate::api::{ACCOUNT_LABEL, AdoptionPolicy};
 use crate::database::{Action, NameHolder};
@@ -30,12 +30,12 @@ impl Reconciler {
         let may_adopt = desired.adoption == AdoptionPolicy::IfUnowned && observed.account.is_none() && is_permitted;
         Ok(match declared_by {
             Some(owner) if desired.adoption == AdoptionPolicy::IfUnowned || owner.cluster != *cluster => {
-                Halt::Refused(Refusal::OwnedElsewhere { name, holder: holder(taken, cluster) })
+                Halt::Refused(NotReady::OwnedElsewhere { name, holder: holder(taken, cluster) })
             }
-            Some(_) => Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) }),
+            Some(_) => Halt::Refused(NotReady::NameTaken { name, holder: holder(taken, cluster) }),
             // A resource has one account: one that has its own does not get a second by a rename.
             None if observed.account.is_some() => {
-                Halt::Refused(Refusal::NameTaken { name, holder: holder(taken, cluster) })
+                Halt::Refused(NotReady::NameTaken { name, holder: holder(taken, cluster) })
             }
             None if may_adopt => {
                 let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
@@ -48,7 +48,7 @@ impl Reconciler {
             None => {
                 let difference = difference(taken, &desired.keeping_addresses(Some(taken)));
                 let way = if is_permitted { AdoptionPath::Policy } else { AdoptionPath::staff(taken, &desired.owner) };
-                Halt::Refused(Refusal::AdoptionRequired { name, difference, way })
+                Halt::Refused(NotReady::AdoptionRequired { name, difference, way })
             }
         })
     }
@@ -78,7 +78,7 @@ impl Reconciler {
             outcome.next_look = outcome.next_look.into_iter().chain(soon).min();
         }
         let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
-        Err(Halt::Refused(Refusal::Drifted { fields }))
+        Err(Halt::Refused(NotReady::Drifted { fields }))
     }
 }
 

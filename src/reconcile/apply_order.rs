@@ -1,7 +1,7 @@
 //! In which order many accounts are dealt with in one run: as they are declared, then what is declared no more, and then once
 //! more those that another account kept from having its name, for as long as that name may have become free.
 
-use super::{Outcome, Refusal};
+use super::{NotReady, Outcome};
 use std::mem;
 use std::slice::Chunks;
 
@@ -49,7 +49,7 @@ impl<'a, T> ApplyOrder<'a, T> {
     pub fn is_final(&mut self, declared: &'a T, outcome: &Outcome) -> bool {
         let has_done = !outcome.done.is_empty();
         self.anything_done |= has_done;
-        let waits_for_a_name = outcome.refusal.as_ref().and_then(Refusal::waits_for).is_some();
+        let waits_for_a_name = outcome.not_ready.as_ref().and_then(NotReady::waits_for).is_some();
         // What was done must be told with what came of it.
         if self.is_last || has_done || !waits_for_a_name {
             return true;

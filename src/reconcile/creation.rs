@@ -3,7 +3,7 @@
 //! An account that is missing may be a row that was lost, which heals by itself. When many are missing, or the database is
 //! another one than before, making them anew would give every partner new keys and end no mistake: then a person decides.
 
-use super::{Desired, Refusal, deletion_limit, is_paused};
+use super::{Desired, NotReady, deletion_limit, is_paused};
 use crate::account::{Account, Owner};
 use crate::api::{
     ApiAccount, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, Choice, ManagementPolicy, Reason, condition,
@@ -19,7 +19,7 @@ pub trait CreationGuard: Send + Sync {
     ///
     /// # Errors
     /// [`Refusal::CreationHeld`] if nothing may be made for it; another refusal if there is no telling.
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), Refusal>;
+    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady>;
 
     /// Called once the database can be used, before anything is done.
     ///
@@ -36,7 +36,7 @@ pub struct Unguarded;
 
 #[async_trait]
 impl CreationGuard for Unguarded {
-    async fn check(&self, _: &Desired, _: Option<&Account>) -> Result<(), Refusal> {
+    async fn check(&self, _: &Desired, _: Option<&Account>) -> Result<(), NotReady> {
         Ok(())
     }
 }
@@ -85,8 +85,8 @@ impl KnownAccount {
     }
 
     /// The refusal for this reason.
-    pub fn held(self, doubt: Doubt) -> Refusal {
-        Refusal::CreationHeld { account: self.account, doubt }
+    pub fn held(self, doubt: Doubt) -> NotReady {
+        NotReady::CreationHeld { account: self.account, doubt }
     }
 
     /// Why this database, of this identity, cannot be believed about it.

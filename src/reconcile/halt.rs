@@ -1,6 +1,6 @@
 //! Why an attempt ended early, and how often to make another.
 
-use super::{Declarations, Desired, Outcome, Refusal};
+use super::{Declarations, Desired, NotReady, Outcome};
 use crate::account::Owner;
 use crate::database::DatabaseError;
 
@@ -15,22 +15,22 @@ pub(super) enum Halt {
     /// Somebody else was quicker: observe anew, and ask whether the declaration still holds.
     Overtaken,
     /// It cannot be done.
-    Refused(Refusal),
+    Refused(NotReady),
 }
 
 impl Halt {
     /// Another account has the API key that is in the Secret.
     pub fn key_taken(desired: &Desired) -> Self {
-        Self::Refused(Refusal::KeyTaken { at: desired.secret.at.clone() })
+        Self::Refused(NotReady::KeyTaken { at: desired.secret.at.clone() })
     }
 }
 
-impl<E: Into<Refusal>> From<E> for Halt {
+impl<E: Into<NotReady>> From<E> for Halt {
     fn from(error: E) -> Self {
         match error.into() {
-            Refusal::Database(DatabaseError::Conflict) => Self::Overtaken,
-            Refusal::Secret(error) if error.is_race() => Self::Overtaken,
-            refusal => Self::Refused(refusal),
+            NotReady::Database(DatabaseError::Conflict) => Self::Overtaken,
+            NotReady::Secret(error) if error.is_race() => Self::Overtaken,
+            not_ready => Self::Refused(not_ready),
         }
     }
 }
@@ -45,8 +45,8 @@ impl Outcome {
     ) -> bool {
         match attempt {
             Ok(()) => true,
-            Err(Halt::Refused(refusal)) => {
-                self.refusal = Some(refusal);
+            Err(Halt::Refused(not_ready)) => {
+                self.not_ready = Some(not_ready);
                 true
             }
             Err(Halt::LookAgain) => false,

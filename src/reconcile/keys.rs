@@ -2,7 +2,7 @@
 
 use super::halt::Halt;
 use super::{
-    Desired, Done, Environment, Evidence, KeysPlan, ObservedSecret, Outcome, RandomnessError, Reconciler, Refusal,
+    Desired, Done, Environment, Evidence, KeysPlan, NotReady, ObservedSecret, Outcome, RandomnessError, Reconciler,
 };
 use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, Owner, StoredKey};
 use crate::database::{Action, DatabaseError, Keyring};
@@ -66,8 +66,8 @@ impl Reconciler {
     }
 
     /// The account's active pair as it is handed out to this owner.
-    pub(super) fn issue_keys(&self, account: &Account, owner: &Owner) -> Result<IssuedKeys, Refusal> {
-        let key = account.active_key().ok_or_else(|| Refusal::NoKeys { account: account.id.to_string() })?;
+    pub(super) fn issue_keys(&self, account: &Account, owner: &Owner) -> Result<IssuedKeys, NotReady> {
+        let key = account.active_key().ok_or_else(|| NotReady::NoKeys { account: account.id.to_string() })?;
         let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
         let pair = KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key };
         Ok(IssuedKeys { mark: self.keyring.mark(owner, &pair), pair })

@@ -37,7 +37,7 @@ pub use keys::new_key;
 pub use nulls::nulls_applied;
 pub use observed::{Evidence, Observed, ObservedSecret, Verified};
 pub use obstacle::Obstacle;
-pub use outcome::{AdoptionPath, Done, Drift, Outcome, Refusal};
+pub use outcome::{AdoptionPath, Done, Drift, NotReady, Outcome};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::{Environment, RandomnessError, Reconciler};
 pub use release::{Deletion, deletion_policy, secret_places};

@@ -1,7 +1,7 @@
 //! What others have that keeps an account from being made as it is declared, and a look whether they still have it.
 
 use super::halt::Halt;
-use super::{AccountPlan, Desired, KeysPlan, Observed, Outcome, Plan, Reconciler, Refusal};
+use super::{AccountPlan, Desired, KeysPlan, NotReady, Observed, Outcome, Plan, Reconciler};
 use crate::account::Field;
 use crate::api::{ApiAccountStatus, Reason, condition};
 use crate::database::UnknownAffiliate;
@@ -33,7 +33,7 @@ impl Obstacle {
     }
 }
 
-impl Refusal {
+impl NotReady {
     /// What has to go before another try can end otherwise; `None` if it is nothing that one read can tell.
     pub fn obstacle(&self) -> Option<Obstacle> {
         match self {
@@ -77,7 +77,7 @@ impl Reconciler {
                 if found.affiliates.contains(affiliate.as_str()) {
                     return Ok(());
                 }
-                Err(Halt::Refused(Refusal::UnknownAffiliate { affiliate: affiliate.clone() }))
+                Err(Halt::Refused(NotReady::UnknownAffiliate { affiliate: affiliate.clone() }))
             }
             Obstacle::ApiKey if claims_api_key(plan) => {
                 let Some((api_key, _)) = observed.secret.recoverable_keys() else {

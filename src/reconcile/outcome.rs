@@ -36,13 +36,13 @@ pub struct Outcome {
     /// The account that has the name, as it was when the refusal was decided, if a name is why.
     pub name_holder: Option<NameHolder>,
     /// Why not everything is as declared; `None` if it is.
-    pub refusal: Option<Refusal>,
+    pub not_ready: Option<NotReady>,
 }
 
 impl Outcome {
     /// Nothing done, for this reason.
-    pub fn refused(refusal: Refusal) -> Self {
-        Self { refusal: Some(refusal), ..Self::default() }
+    pub fn blocked(not_ready: NotReady) -> Self {
+        Self { not_ready: Some(not_ready), ..Self::default() }
     }
 
     /// Tells what somebody else has changed from what follows from a change of the spec or of the keys: of a resource that
@@ -271,7 +271,7 @@ fn list(changes: &[FieldChange]) -> String {
 
 /// Why not everything is as declared. Its text says what a person can do, and may be shown to anybody.
 #[derive(Debug, Error)]
-pub enum Refusal {
+pub enum NotReady {
     /// The spec says something that no account can be.
     #[error("{0}")]
     InvalidSpec(#[from] InvalidSpec),
@@ -449,7 +449,7 @@ pub enum Refusal {
     Unconfirmed(#[from] Unconfirmed),
 }
 
-impl Refusal {
+impl NotReady {
     /// The condition's reason.
     pub fn reason(&self) -> Reason {
         match self {
@@ -497,13 +497,13 @@ impl Refusal {
     }
 
     /// Whether it is as somebody wanted it, rather than something that went wrong.
-    pub fn is_wanted(&self) -> bool {
+    pub fn is_intended(&self) -> bool {
         matches!(self, Self::Suspended { .. } | Self::Paused | Self::Drifted { .. })
     }
 
     /// Whether all was done that can be, so that only a change or the clock is a reason to look again.
     pub fn is_settled(&self) -> bool {
-        self.is_wanted() || matches!(self, Self::AllowedIpsMissing { .. })
+        self.is_intended() || matches!(self, Self::AllowedIpsMissing { .. })
     }
 
     /// Whether it stays so until a person does something; otherwise it may pass by itself.

@@ -6,8 +6,8 @@
 use super::halt::{ATTEMPTS, Halt};
 use super::keys::random;
 use super::{
-    AccountPlan, CreationGuard, Declarations, Desired, Done, Evidence, History, KeysPlan, Observed, ObservedSecret,
-    Outcome, Plan, Refusal, SecretPlan, Verified, plan,
+    AccountPlan, CreationGuard, Declarations, Desired, Done, Evidence, History, KeysPlan, NotReady, Observed,
+    ObservedSecret, Outcome, Plan, SecretPlan, Verified, plan,
 };
 use crate::account::{Account, AccountId, Life, Suspension, Unassigned, changes, next_look, next_rotation, why_rotate};
 use crate::api::{MANAGED_BY_LABEL, ManagementPolicy};
@@ -35,7 +35,7 @@ pub trait Environment: Send + Sync {
 #[error("{0}")]
 pub struct RandomnessError(pub String);
 
-impl From<RandomnessError> for Refusal {
+impl From<RandomnessError> for NotReady {
     fn from(error: RandomnessError) -> Self {
         Self::NoRandomness(error.0)
     }
@@ -88,7 +88,7 @@ impl Reconciler {
                 return outcome;
             }
         }
-        outcome.refusal = Some(Refusal::Contended);
+        outcome.not_ready = Some(NotReady::Contended);
         outcome
     }
 
@@ -109,14 +109,14 @@ impl Reconciler {
         outcome.account.clone_from(&account);
         let desired = &*desired.keeping_addresses(account.as_ref());
         if desired.paused {
-            return Err(Halt::Refused(Refusal::Paused));
+            return Err(Halt::Refused(NotReady::Paused));
         }
         if desired.management == ManagementPolicy::Enforce
-            && let Err(refusal) = self.creations.check(desired, account.as_ref()).await
+            && let Err(not_ready) = self.creations.check(desired, account.as_ref()).await
         {
             // Whatever this database has, it is not what is known of the account.
             outcome.account = None;
-            return Err(refusal.into());
+            return Err(not_ready.into());
         }
         let now = self.environment.now();
         match self.observe(desired, verified, account.clone()).await {
@@ -143,9 +143,9 @@ impl Reconciler {
                 let Some((parts, wait)) = left else { return ahead };
                 let soon = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
                 outcome.next_look = outcome.next_look.into_iter().chain(soon).min();
-                Err(Halt::Refused(Refusal::RepeatedDrift { parts }))
+                Err(Halt::Refused(NotReady::RepeatedDrift { parts }))
             }
-            Err(Halt::Refused(refusal)) if account.is_some() && desired.management == ManagementPolicy::Enforce => {
+            Err(Halt::Refused(not_ready)) if account.is_some() && desired.management == ManagementPolicy::Enforce => {
                 // Its keys stay as they are, so the Secret has no say in who may use them from where.
                 let observed = Observed { account, secret: ObservedSecret::Verified, stale_secrets: Vec::new() };
                 let plan = plan(desired, &observed, now);
@@ -153,7 +153,7 @@ impl Reconciler {
                     self.check_obstacle(obstacle, &plan, desired, &observed, outcome).await?;
                 }
                 outcome.account = Some(self.execute_account(&plan.account, desired, &observed, outcome).await?.0);
-                Err(Halt::Refused(refusal))
+                Err(Halt::Refused(not_ready))
             }
             Err(halt) => Err(halt),
         }
@@ -223,8 +223,8 @@ impl Reconciler {
         }
         outcome.secret_version = match (&plan.secret, &observed.secret) {
             (SecretPlan::Refuse { holder }, _) => {
-                let refusal = Refusal::SecretConflict { at: desired.secret.at.clone(), holder: holder.clone() };
-                return Err(Halt::Refused(refusal));
+                let not_ready = NotReady::SecretConflict { at: desired.secret.at.clone(), holder: holder.clone() };
+                return Err(Halt::Refused(not_ready));
             }
             (SecretPlan::Keep, secret) => {
                 outcome.relabelled = matches!(secret, ObservedSecret::Own { .. }).then_some(false);
@@ -244,7 +244,7 @@ impl Reconciler {
                 outcome.done.push(Done::SecretRemoved(stale.clone()));
             }
         }
-        not_kept.map_or(Ok(()), |refusal| Err(Halt::Refused(refusal)))
+        not_kept.map_or(Ok(()), |not_ready| Err(Halt::Refused(not_ready)))
     }
 
     /// The account as it is then; and why not all of it is as declared, which keeps nothing from its keys and its Secret.
@@ -254,7 +254,7 @@ impl Reconciler {
         desired: &Desired,
         observed: &Observed,
         outcome: &mut Outcome,
-    ) -> Result<(Account, Option<Refusal>), Halt> {
+    ) -> Result<(Account, Option<NotReady>), Halt> {
         let settings = desired.settings.clone();
         let unknown_affiliate = self.unknown_affiliate;
         let (account, action, done) = match (plan, &observed.account) {
@@ -270,7 +270,7 @@ impl Reconciler {
             (AccountPlan::Unproven, _) => {
                 return Err(match self.database.find_by_name(&settings.name).await? {
                     Some(taken) => self.adopt_or_refuse(&taken, settings.name, desired, observed, outcome).await?,
-                    None => Halt::Refused(Refusal::UnprovenKeys { at: desired.secret.at.clone() }),
+                    None => Halt::Refused(NotReady::UnprovenKeys { at: desired.secret.at.clone() }),
                 });
             }
             (AccountPlan::Create { .. }, _) | (_, None) => {
@@ -291,7 +291,7 @@ impl Reconciler {
                 });
             }
             Err(DatabaseError::UnknownAffiliate { affiliate }) => {
-                return Err(Halt::Refused(Refusal::UnknownAffiliate { affiliate }));
+                return Err(Halt::Refused(NotReady::UnknownAffiliate { affiliate }));
             }
             Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
             Err(error @ DatabaseError::NotKept { .. }) => match &observed.account {
@@ -347,7 +347,7 @@ impl Reconciler {
         outcome.relabelled = Some(stored.rewritten.contains(&common_label));
         // Nothing depends on the common label, and platforms have reasons to set it: that is told, and no more.
         if stored.rewritten.iter().any(|part| *part != common_label) {
-            return Err(Halt::Refused(Refusal::SecretRewritten { at, parts: stored.rewritten }));
+            return Err(Halt::Refused(NotReady::SecretRewritten { at, parts: stored.rewritten }));
         }
         Ok(stored.version)
     }
@@ -393,7 +393,7 @@ pub(super) fn schedule_next(desired: &Desired, outcome: &mut Outcome) -> Result<
 pub(super) fn check_suspension(account: &Account) -> Result<(), Halt> {
     match &account.suspension {
         Some(Suspension { since, reason }) => {
-            Err(Halt::Refused(Refusal::Suspended { since: *since, reason: reason.clone() }))
+            Err(Halt::Refused(NotReady::Suspended { since: *since, reason: reason.clone() }))
         }
         None => Ok(()),
     }

@@ -4,7 +4,7 @@ use super::desired::{Errors, parse_deletion, parse_management};
 use super::halt::{ATTEMPTS, Halt};
 use super::plan::plan_secret;
 use super::{
-    DeletionPolicy, Desired, Done, InvalidSpec, Outcome, Reconciler, Refusal, SecretPlan, Verified, is_dns_subdomain,
+    DeletionPolicy, Desired, Done, InvalidSpec, NotReady, Outcome, Reconciler, SecretPlan, Verified, is_dns_subdomain,
 };
 use crate::account::{Account, Life, Owner};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy, default_secret_name};
@@ -79,7 +79,7 @@ impl Reconciler {
                 return outcome;
             }
         }
-        outcome.refusal = Some(Refusal::Contended);
+        outcome.not_ready = Some(NotReady::Contended);
         outcome
     }
 
@@ -93,7 +93,7 @@ impl Reconciler {
                 return outcome;
             }
         }
-        outcome.refusal = Some(Refusal::Contended);
+        outcome.not_ready = Some(NotReady::Contended);
         outcome
     }
 

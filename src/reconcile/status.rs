@@ -1,6 +1,6 @@
 //! From an outcome to a status: pure, and the same text for the same outcome, so that nothing new is written for nothing new.
 
-use super::{Drift, Outcome, Refusal};
+use super::{Drift, NotReady, Outcome};
 use crate::account::{KeyState, StoredKey, expired};
 use crate::api::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
 use jiff::Timestamp;
@@ -39,7 +39,7 @@ pub fn status(
         let expired: Vec<_> = expired(account, now).into_iter().map(|key| key.id).collect();
         status.keys = account.keys.iter().filter(|key| !expired.contains(&key.id)).map(key_status).collect();
     }
-    if outcome.refusal.is_none() || outcome.secret_version.is_some() {
+    if outcome.not_ready.is_none() || outcome.secret_version.is_some() {
         status.secret_name = Some(secret_name.to_owned());
         status.secret_resource_version.clone_from(&outcome.secret_version);
     } else if previous.is_some_and(|previous| verified_against(previous) != verified_against(&status)) {
@@ -52,12 +52,12 @@ pub fn status(
 /// Whether nothing kept the look from its end.
 fn was_completed(outcome: &Outcome) -> bool {
     matches!(
-        outcome.refusal,
+        outcome.not_ready,
         None | Some(
-            Refusal::Suspended { .. }
-                | Refusal::Drifted { .. }
-                | Refusal::RepeatedDrift { .. }
-                | Refusal::AllowedIpsMissing { .. }
+            NotReady::Suspended { .. }
+                | NotReady::Drifted { .. }
+                | NotReady::RepeatedDrift { .. }
+                | NotReady::AllowedIpsMissing { .. }
         )
     )
 }
@@ -102,20 +102,20 @@ fn conditions(
             last_transition_time: unchanged.map_or_else(|| whole_seconds(now), |c| c.last_transition_time.clone()),
         }
     };
-    let Some(refusal) = &outcome.refusal else {
+    let Some(not_ready) = &outcome.not_ready else {
         return vec![make(condition::READY, "True", Reason::Reconciled, ready_message)];
     };
-    let (reason, message) = (refusal.reason(), refusal.to_string());
-    if matches!(refusal, Refusal::Paused) {
-        return vec![make(condition::READY, ready_status(refusal), reason, &message)];
+    let (reason, message) = (not_ready.reason(), not_ready.to_string());
+    if matches!(not_ready, NotReady::Paused) {
+        return vec![make(condition::READY, ready_status(not_ready), reason, &message)];
     }
-    let because = if refusal.needs_a_person() { condition::STALLED } else { condition::RECONCILING };
-    vec![make(condition::READY, ready_status(refusal), reason, &message), make(because, "True", reason, &message)]
+    let because = if not_ready.needs_a_person() { condition::STALLED } else { condition::RECONCILING };
+    vec![make(condition::READY, ready_status(not_ready), reason, &message), make(because, "True", reason, &message)]
 }
 
 /// False: it is known not to be as declared. Unknown: nobody looked, or the database did not say.
-fn ready_status(refusal: &Refusal) -> &'static str {
-    match refusal.reason() {
+fn ready_status(not_ready: &NotReady) -> &'static str {
+    match not_ready.reason() {
         Reason::DatabaseUnavailable | Reason::Contended | Reason::Paused | Reason::InternalError => "Unknown",
         _ => "False",
     }

@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_with_how_to_write_one() {
         for text in ["8080", "on", ":", ":65536", ":-1", "localhost:8080", "127.0.0.1", "127.0.0.1:", " ", "OFF"] {
-            let refusal = Listen::parse(text).unwrap_err();
-            assert!(refusal.contains("write it as :8080"), "{text}: {refusal}");
+            let not_ready = Listen::parse(text).unwrap_err();
+            assert!(not_ready.contains("write it as :8080"), "{text}: {not_ready}");
         }
     }
 }

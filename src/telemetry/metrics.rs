@@ -165,11 +165,11 @@ impl Metrics {
 
     /// A look at a resource has ended, and its status is written.
     pub fn reconciled(&self, outcome: &Outcome, took: Duration) {
-        let (result, reason) = match &outcome.refusal {
+        let (result, reason) = match &outcome.not_ready {
             None if outcome.done.is_empty() => ("unchanged", Reason::Reconciled),
             None => ("changed", Reason::Reconciled),
-            Some(refusal) if refusal.needs_a_person() => ("refused", refusal.reason()),
-            Some(refusal) => ("failed", refusal.reason()),
+            Some(not_ready) if not_ready.needs_a_person() => ("refused", not_ready.reason()),
+            Some(not_ready) => ("failed", not_ready.reason()),
         };
         self.reconciles.get_or_create(&reconcile(result, reason.as_str())).inc();
         self.reconcile_duration.observe(took.as_secs_f64());

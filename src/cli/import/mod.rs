@@ -174,7 +174,7 @@ impl Import {
                             changes.push(change);
                             Vec::new()
                         }
-                        Err(refusal) => vec![explained(refusal)?],
+                        Err(not_ready) => vec![explained(not_ready)?],
                     },
                 };
                 progress.step();
@@ -192,8 +192,8 @@ impl Import {
         dry_run: &DryRunDatabase,
         keyring: &Keyring,
     ) -> Result<Result<Change, DatabaseError>> {
-        if let Err(refusal) = taken.check(record) {
-            return Ok(Err(refusal));
+        if let Err(not_ready) = taken.check(record) {
+            return Ok(Err(not_ready));
         }
         let change = self.change(record, cluster, keyring)?;
         Ok(dry_run.commit(&change).await.map(|_| change))
@@ -278,8 +278,8 @@ async fn commit(changes: &[Change], database: &dyn AccountRegister) -> Result<()
 ///
 /// # Errors
 /// The database itself failed, whatever the line says.
-fn explained(refusal: DatabaseError) -> Result<String> {
-    match refusal {
+fn explained(not_ready: DatabaseError) -> Result<String> {
+    match not_ready {
         DatabaseError::NameTaken { .. } => {
             Ok("name: another account has this name, and nothing that exists is overwritten".to_owned())
         }

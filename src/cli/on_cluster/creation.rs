@@ -2,7 +2,7 @@
 
 use crate::account::{Account, Owner};
 use crate::database::AccountDatabase;
-use crate::reconcile::{CreationGuard, Desired, Doubt, KnownAccount, Missing, Refusal};
+use crate::reconcile::{CreationGuard, Desired, Doubt, KnownAccount, Missing, NotReady};
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Statuses {
         Self { known, database, verdict: OnceCell::new() }
     }
 
-    async fn are_too_many_missing(&self, owner: &Owner) -> Result<bool, Refusal> {
+    async fn are_too_many_missing(&self, owner: &Owner) -> Result<bool, NotReady> {
         let there: HashSet<Owner> =
             self.database.versions(&owner.cluster).await?.into_iter().map(|(owner, _)| owner).collect();
         let missing = Missing::of(self.known.keys().map(|owner| (owner.clone(), there.contains(owner))));
@@ -35,7 +35,7 @@ impl Statuses {
 
 #[async_trait]
 impl CreationGuard for Statuses {
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), Refusal> {
+    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
         let Some(known) = self.known.get(&desired.owner).filter(|known| !known.is_settled(found)) else {
             return Ok(());
         };

@@ -13,8 +13,8 @@ use crate::api::{ACCOUNT_LABEL, ApiAccount};
 use crate::database::{AccountDatabase, DatabaseError, Deletions};
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    Deletion, DeletionPolicy, Desired, KnownAccount, Outcome, Reconciler, Refusal, awaits_confirmation, deletion_limit,
-    is_made_if_missing,
+    Deletion, DeletionPolicy, Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation,
+    deletion_limit, is_made_if_missing,
 };
 use crate::secrets;
 use crate::secrets::{AssumedKeys, ResourceIdentity, SecretRef, SecretSnapshot};
@@ -139,7 +139,7 @@ impl OnCluster {
             None => Desired { uid: Some(NEW_UID.to_owned()), ..manifest.desired.clone() },
         };
         if let Err(error) = self.take_for_right(&desired, resource, known.as_ref(), reconciler).await {
-            return Outcome::refused(Refusal::Database(error));
+            return Outcome::blocked(NotReady::Database(error));
         }
         let verified = resource.and_then(|resource| resource.verified.as_ref());
         reconciler.reconcile(&desired, verified, known).await
@@ -160,14 +160,14 @@ impl OnCluster {
     /// What the controller does about a resource that is deleted.
     async fn delete(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
         match &resource.policy {
-            Err(invalid) => Outcome::refused(Refusal::InvalidSpec(invalid.clone())),
+            Err(invalid) => Outcome::blocked(NotReady::InvalidSpec(invalid.clone())),
             Ok(_) if self.grips && resource.is_for_brake => self.held(),
             Ok(policy) => reconciler.release(resource.going(), *policy).await,
         }
     }
 
     fn held(&self) -> Outcome {
-        Outcome::refused(Refusal::DeletionHeld { percent: self.brake })
+        Outcome::blocked(NotReady::DeletionHeld { percent: self.brake })
     }
 
     /// A Secret that is not read is taken to hold what it was written with: the pair that the status of its resource tells,

@@ -29,12 +29,12 @@ fn names_are_unique(accounts: &Accounts) -> bool {
 }
 
 fn told(outcome: &Outcome) -> String {
-    let refusal = outcome.refusal.as_ref().map(ToString::to_string);
+    let not_ready = outcome.not_ready.as_ref().map(ToString::to_string);
     let account = outcome.account.clone().map(|mut account| {
         account.keys.sort_by_key(|key| key.id.to_string());
         account
     });
-    format!("{:?} {refusal:?} {:?} {account:?}", outcome.done, outcome.drift)
+    format!("{:?} {not_ready:?} {:?} {account:?}", outcome.done, outcome.drift)
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use super::scenarios::desired;
 use crate::account::{KeyEntropy, KeyId, KeyPair, Mark, Role};
 use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy, Reason};
 use crate::database::{AccountDatabase, Keyring};
-use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, Outcome, Reconciler, Refusal, Verified, status};
+use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, NotReady, Outcome, Reconciler, Verified, status};
 use crate::secrets::{IssuedKeys, SecretManifest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -32,7 +32,7 @@ impl Stage {
 
     fn made() -> Self {
         let stage = Self::set();
-        assert!(stage.look().refusal.is_none());
+        assert!(stage.look().not_ready.is_none());
         stage
     }
 
@@ -93,8 +93,8 @@ fn a_planted_secret_decides_no_keys() {
         let stage = Stage::set();
         let planted = stage.plant(&IssuedKeys { pair: pair(1), mark });
         let outcome = stage.look();
-        assert!(matches!(outcome.refusal, Some(Refusal::UnprovenKeys { .. })), "{:?}", outcome.refusal);
-        assert_eq!(outcome.refusal.unwrap().reason(), Reason::SecretConflict);
+        assert!(matches!(outcome.not_ready, Some(NotReady::UnprovenKeys { .. })), "{:?}", outcome.not_ready);
+        assert_eq!(outcome.not_ready.unwrap().reason(), Reason::SecretConflict);
         assert!(outcome.done.is_empty() && lock(&stage.accounts.rows).is_empty());
         assert_eq!(stage.secret(), planted, "it may be all that is left of a lost database");
         // The message says to delete it.
@@ -119,7 +119,7 @@ fn an_unproven_secret_does_not_keep_an_account_from_being_adopted() {
     let api_key = stage.api_key();
     lock(&stage.accounts.rows)[0].owner = None;
     stage.plant(&IssuedKeys { pair: pair(1), mark: Mark::unknown() });
-    assert!(matches!(stage.look().refusal, Some(Refusal::AdoptionRequired { .. })));
+    assert!(matches!(stage.look().not_ready, Some(NotReady::AdoptionRequired { .. })));
     stage.desired.adoption = AdoptionPolicy::IfUnowned;
     assert_eq!(reasons(&stage.look()), ["Adopted", "SecretUpdated"]);
     assert_eq!(stage.api_key(), api_key, "what the database knows is put there");
@@ -159,7 +159,7 @@ fn who_only_observes_is_not_told_of_a_mark() {
     stage.unmark();
     stage.desired.management = ManagementPolicy::Observe;
     let outcome = stage.look();
-    assert!(outcome.refusal.is_none() && outcome.drift.is_empty(), "{:?}", outcome.drift);
+    assert!(outcome.not_ready.is_none() && outcome.drift.is_empty(), "{:?}", outcome.drift);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_pair_that_was_revoked_for_a_leak_does_not_come_back_with_a_lost_row() {
     let (leaked, before) = (stage.api_key(), stage.secret());
     stage.desired.rotation.overlap = crate::account::Period::parse("0s").unwrap();
     stage.desired.rotation.asked.trigger = Some("leak".to_owned());
-    assert!(stage.look().refusal.is_none());
+    assert!(stage.look().not_ready.is_none());
     // The row is lost before anybody has written the new pair.
     stage.secrets.put(&stage.desired.secret.at, before);
     stage.lose_row();

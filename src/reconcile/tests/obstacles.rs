@@ -5,7 +5,7 @@ use super::properties::{owner, reconciler, run};
 use super::scenarios::desired;
 use crate::account::AffiliateName;
 use crate::api::{AdoptionPolicy, ApiAccountStatus};
-use crate::reconcile::{Desired, Done, History, Obstacle, Outcome, Reconciler, Refusal, status};
+use crate::reconcile::{Desired, Done, History, NotReady, Obstacle, Outcome, Reconciler, status};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -49,11 +49,11 @@ fn other() -> Desired {
 #[test]
 fn a_name_that_is_still_taken_is_not_tried_and_one_that_is_free_is() {
     let stage = Stage::set();
-    assert!(stage.look(&desired()).refusal.is_none());
+    assert!(stage.look(&desired()).not_ready.is_none());
     let refused = stage.look(&other());
-    assert!(matches!(refused.refusal, Some(Refusal::NameTaken { .. })), "{refused:?}");
+    assert!(matches!(refused.not_ready, Some(NotReady::NameTaken { .. })), "{refused:?}");
     let (outcome, is_tried) = stage.again(&other(), &refused);
-    assert!(matches!(outcome.refusal, Some(Refusal::NameTaken { .. })) && !is_tried, "{outcome:?}");
+    assert!(matches!(outcome.not_ready, Some(NotReady::NameTaken { .. })) && !is_tried, "{outcome:?}");
     lock(&stage.accounts.rows).clear();
     assert!(stage.again(&other(), &refused).1);
 }
@@ -63,19 +63,19 @@ fn a_rename_to_a_name_that_is_still_taken_is_not_tried() {
     let stage = Stage::set();
     let mut renamed = other();
     renamed.settings.name = crate::account::AccountName::parse("another").unwrap();
-    assert!(stage.look(&desired()).refusal.is_none() && stage.look(&renamed).refusal.is_none());
+    assert!(stage.look(&desired()).not_ready.is_none() && stage.look(&renamed).not_ready.is_none());
     let refused = stage.look(&other());
     let (outcome, is_tried) = stage.again(&other(), &refused);
-    assert!(matches!(outcome.refusal, Some(Refusal::NameTaken { .. })) && !is_tried, "{outcome:?}");
+    assert!(matches!(outcome.not_ready, Some(NotReady::NameTaken { .. })) && !is_tried, "{outcome:?}");
 }
 
 #[test]
 fn an_account_that_may_be_adopted_now_is_adopted_without_another_try_to_make_it() {
     let stage = Stage::set();
-    assert!(stage.look(&desired()).refusal.is_none());
+    assert!(stage.look(&desired()).not_ready.is_none());
     let adopting = Desired { adoption: AdoptionPolicy::IfUnowned, ..other() };
     let refused = stage.look(&adopting);
-    assert!(matches!(refused.refusal, Some(Refusal::OwnedElsewhere { .. })), "{refused:?}");
+    assert!(matches!(refused.not_ready, Some(NotReady::OwnedElsewhere { .. })), "{refused:?}");
     assert!(!stage.again(&adopting, &refused).1);
     lock(&stage.accounts.rows)[0].owner = None;
     let told = status(adopting.generation, "secret", &refused, None, Timestamp::UNIX_EPOCH);
@@ -92,7 +92,7 @@ fn an_affiliate_that_is_still_unknown_is_not_tried() {
     wanted.settings.affiliate = Some(AffiliateName::parse("North").unwrap());
     let refused = stage.look(&wanted);
     let (outcome, is_tried) = stage.again(&wanted, &refused);
-    assert!(matches!(outcome.refusal, Some(Refusal::UnknownAffiliate { .. })) && !is_tried, "{outcome:?}");
+    assert!(matches!(outcome.not_ready, Some(NotReady::UnknownAffiliate { .. })) && !is_tried, "{outcome:?}");
     lock(&stage.accounts.affiliates).insert("North".to_owned());
     assert!(stage.again(&wanted, &refused).1);
 }
@@ -100,20 +100,20 @@ fn an_affiliate_that_is_still_unknown_is_not_tried() {
 #[test]
 fn an_api_key_that_is_still_another_accounts_is_not_tried() {
     let stage = Stage::set();
-    assert!(stage.look(&desired()).refusal.is_none());
+    assert!(stage.look(&desired()).not_ready.is_none());
     // Its row is gone, and another account has its key.
     lock(&stage.accounts.rows)[0].owner = Some(owner("thief"));
     "thief".clone_into(&mut lock(&stage.accounts.rows)[0].settings.name);
     assert_eq!(lock(&stage.secrets.objects).len(), 1);
     let refused = stage.look(&desired());
-    assert!(matches!(refused.refusal, Some(Refusal::KeyTaken { .. })), "{refused:?}");
+    assert!(matches!(refused.not_ready, Some(NotReady::KeyTaken { .. })), "{refused:?}");
     let (outcome, is_tried) = stage.again(&desired(), &refused);
-    assert!(matches!(outcome.refusal, Some(Refusal::KeyTaken { .. })) && !is_tried, "{outcome:?}");
+    assert!(matches!(outcome.not_ready, Some(NotReady::KeyTaken { .. })) && !is_tried, "{outcome:?}");
 }
 
 #[test]
 fn what_was_in_the_way_of_another_generation_says_nothing_of_this_one() {
-    let refused = Outcome::refused(Refusal::UnknownAffiliate { affiliate: AffiliateName::parse("North").unwrap() });
+    let refused = Outcome::blocked(NotReady::UnknownAffiliate { affiliate: AffiliateName::parse("North").unwrap() });
     let told = status(Some(1), "secret", &refused, None, Timestamp::UNIX_EPOCH);
     assert_eq!(Obstacle::of(&told, Some(1)), Some(Obstacle::Affiliate));
     assert_eq!(Obstacle::of(&told, Some(2)), None);

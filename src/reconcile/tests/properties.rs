@@ -9,7 +9,7 @@ use crate::account::{
 use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
 use crate::reconcile::{
-    AlwaysCurrent, Desired, Done, Observed, ObservedSecret, Outcome, Reconciler, Refusal, SecretPlan, Unguarded,
+    AlwaysCurrent, Desired, Done, NotReady, Observed, ObservedSecret, Outcome, Reconciler, SecretPlan, Unguarded,
     Verified, plan, status,
 };
 use crate::secrets::{FoundSecret, IssuedKeys, ResourceIdentity, SecretLayout, SecretManifest, SecretRef};
@@ -324,14 +324,14 @@ proptest! {
         let again = run(reconciler.reconcile(&desired, None, None));
         prop_assert_eq!(&again.done, &[]);
         prop_assert_eq!(everything(&accounts, &secrets), after);
-        prop_assert_eq!(outcome.refusal.map(|r| r.to_string()), again.refusal.map(|r| r.to_string()));
+        prop_assert_eq!(outcome.not_ready.map(|r| r.to_string()), again.not_ready.map(|r| r.to_string()));
     }
 
     /// What is not refused is as declared, to the letter.
     #[test]
     fn what_is_not_refused_is_as_declared(desired in desired(), (accounts, secrets) in world()) {
         let outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
-        if outcome.refusal.is_some() {
+        if outcome.not_ready.is_some() {
             return Ok(());
         }
         let account = run(reconciler(&accounts, &secrets).database.find_by_owner(&desired.owner)).unwrap().unwrap();
@@ -386,12 +386,12 @@ proptest! {
                 }
             }
             (account, None, Some((_, _, false))) => {
-                prop_assert!(outcome.refusal.is_some());
+                prop_assert!(outcome.not_ready.is_some());
                 prop_assert!(after.is_none() && account.is_some() == find().is_some(), "nobody believes these keys");
             }
             (_, None, Some((api_key, _, _))) if known.iter().any(|known| known == api_key.as_str()) => {
                 prop_assert_eq!(after, None);
-                prop_assert!(outcome.refusal.is_some());
+                prop_assert!(outcome.not_ready.is_some());
             }
             (_, None, Some((api_key, secret_key, _))) => match after {
                 Some((_, api, secret)) => {
@@ -399,7 +399,7 @@ proptest! {
                     let given_back = (api.as_str(), secret.as_str()) == (api_key.as_str(), secret_key.expose());
                     prop_assert!(given_back || may_rotate);
                 }
-                None => prop_assert!(outcome.refusal.is_some(), "it is given back, or something else is in the way"),
+                None => prop_assert!(outcome.not_ready.is_some(), "it is given back, or something else is in the way"),
             },
             (Some(_), None, None) if !lock(&secrets.objects).contains_key(&desired.secret.at) => {
                 prop_assert_eq!(after, None);
@@ -417,7 +417,7 @@ proptest! {
             let later = clock.move_by(hours);
             desired.rotation.asked.trigger = Some(trigger);
             let outcome = run(reconciler.reconcile(&desired, None, None));
-            let Some(account) = outcome.account.filter(|_| outcome.refusal.is_none()) else {
+            let Some(account) = outcome.account.filter(|_| outcome.not_ready.is_none()) else {
                 return Ok(());
             };
             prop_assert!(account.keys.len() <= MAX_LIVE_PAIRS, "{:?}", account.keys);
@@ -436,7 +436,7 @@ proptest! {
         let before = everything(&accounts, &secrets);
         let outcome = run(reconciler_at(&accounts, &secrets, hours).reconcile(&observed, None, None));
         prop_assert_eq!(everything(&accounts, &secrets), before);
-        prop_assert_eq!(outcome.drift.is_empty(), outcome.refusal.is_none());
+        prop_assert_eq!(outcome.drift.is_empty(), outcome.not_ready.is_none());
     }
 
     /// Nothing foreign is touched: no Secret that is not the resource's own, no account that it does not own.
@@ -476,7 +476,7 @@ proptest! {
         let is_as_it_was = |row: &Account| before.iter().any(|was| was.id == row.id && was.settings == row.settings);
         let is_as_declared = |row: &Account| row.settings == StoredSettings::from(&desired.settings);
         prop_assert!(after.iter().all(|row| is_as_it_was(row) || is_as_declared(row)));
-        if matches!(outcome.refusal, Some(Refusal::NameTaken { .. } | Refusal::UnknownAffiliate { .. })) {
+        if matches!(outcome.not_ready, Some(NotReady::NameTaken { .. } | NotReady::UnknownAffiliate { .. })) {
             prop_assert!(after.iter().all(is_as_it_was));
         }
     }
@@ -494,13 +494,13 @@ proptest! {
             prop_assert_eq!(row.settings.any_ip, was.settings.any_ip);
             prop_assert!(row.settings.allowed_ips.is_subset(&was.settings.allowed_ips));
         }
-        if let Some(Refusal::AllowedIpsMissing { .. }) = outcome.refusal {
+        if let Some(NotReady::AllowedIpsMissing { .. }) = outcome.not_ready {
             let account = outcome.account.unwrap();
             prop_assert!(!account.settings.any_ip);
             let declared = StoredSettings::from(&silent.settings);
             let kept = StoredSettings { any_ip: false, allowed_ips: account.settings.allowed_ips.clone(), ..declared };
             prop_assert_eq!(account.settings, kept);
-        } else if outcome.refusal.is_none() {
+        } else if outcome.not_ready.is_none() {
             prop_assert!(outcome.account.unwrap().settings.any_ip);
         }
     }
@@ -510,7 +510,7 @@ proptest! {
     fn a_verified_secret_is_not_read_until_it_changes(desired in desired(), (accounts, secrets) in world(), edit in "api|secret|extra") {
         let reconciler = reconciler(&accounts, &secrets);
         let outcome = run(reconciler.reconcile(&desired, None, None));
-        if outcome.refusal.is_some() {
+        if outcome.not_ready.is_some() {
             return Ok(());
         }
         let said = status(desired.generation, &desired.secret.at.name, &outcome, None, Timestamp::UNIX_EPOCH);
@@ -525,7 +525,7 @@ proptest! {
         edited.data.get_or_insert_default().insert(edit, ByteString(b"edited".to_vec()));
         secrets.put(&desired.secret.at, edited);
         let put_back = run(reconciler.reconcile(&desired, verified.as_ref(), None));
-        prop_assert!(put_back.refusal.is_none());
+        prop_assert!(put_back.not_ready.is_none());
         prop_assert_eq!(&lock(&secrets.objects)[&desired.secret.at].data, &good.data);
     }
 
@@ -535,8 +535,8 @@ proptest! {
         let outcome: Outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
         let said = status(desired.generation, "s", &outcome, None, Timestamp::UNIX_EPOCH);
         let done: Vec<String> = outcome.done.iter().map(ToString::to_string).collect();
-        let refusal = outcome.refusal.as_ref().map(ToString::to_string);
-        let shown = format!("{outcome:?} {done:?} {refusal:?} {}", serde_json::to_string(&said).unwrap());
+        let not_ready = outcome.not_ready.as_ref().map(ToString::to_string);
+        let shown = format!("{outcome:?} {done:?} {not_ready:?} {}", serde_json::to_string(&said).unwrap());
         prop_assert!(!shown.contains("opsa_sk_"), "{}", shown);
     }
 }

@@ -71,7 +71,7 @@ fn a_common_label_that_a_policy_sets_is_told_and_keeps_nothing_from_being_ready(
     assert!(stage.message().contains(said), "{}", stage.message());
     let (status, writes) = (stage.status.clone(), stage.writes());
     let again = stage.look();
-    assert!(again.refusal.is_none() && again.done.is_empty(), "{again:?}");
+    assert!(again.not_ready.is_none() && again.done.is_empty(), "{again:?}");
     assert_eq!((&stage.status, stage.writes()), (&status, writes), "it is told for as long as it is so, and not again");
 
     // An edit is put right, and only what was put right is told.
@@ -104,22 +104,22 @@ fn what_a_policy_changes_is_refused_by_name_and_told_once() {
     for (policy, part) in policies {
         let mut stage = Stage::with_policy(policy);
         let first = stage.look();
-        let refusal = first.refusal.as_ref().expect("it is not as declared");
-        assert_eq!(refusal.reason(), Reason::SecretRewritten);
-        assert!(refusal.needs_a_person() && refusal.longest_pause() > std::time::Duration::from_mins(1));
+        let not_ready = first.not_ready.as_ref().expect("it is not as declared");
+        assert_eq!(not_ready.reason(), Reason::SecretRewritten);
+        assert!(not_ready.needs_a_person() && not_ready.longest_pause() > std::time::Duration::from_mins(1));
         assert!(stage.message().contains(part), "{}", stage.message());
         assert!(!stage.message().contains("masked") && !stage.message().contains("opsa_"), "{}", stage.message());
         let status = stage.status.clone();
         let again = stage.look();
         assert_eq!(
-            (reasons(&again), again.refusal.map(|refusal| refusal.reason())),
+            (reasons(&again), again.not_ready.map(|not_ready| not_ready.reason())),
             (vec![], Some(Reason::SecretRewritten))
         );
         assert_eq!(stage.status, status, "the same text for the same trouble");
 
         *lock(&stage.secrets.policy) = None;
         let healed = stage.look();
-        assert!(healed.refusal.is_none(), "{healed:?}");
+        assert!(healed.not_ready.is_none(), "{healed:?}");
         assert_eq!(stage.message(), "account and Secret are as declared");
     }
 }
@@ -136,7 +136,7 @@ fn a_secret_of_a_version_before_gets_the_label_and_keeps_its_keys() {
     let outcome = stage.look();
     let part = format!("label {ACCOUNT_LABEL}");
     assert_eq!(outcome.done, [Done::SecretUpdated { at: desired().secret.at, parts: vec![part] }], "nobody changed it");
-    assert!(outcome.refusal.is_none() && stage.writes() == writes + 1);
+    assert!(outcome.not_ready.is_none() && stage.writes() == writes + 1);
     let secret = lock(&stage.secrets.objects)[&desired().secret.at].clone();
     assert_eq!(secret.data, keys);
     assert!(secret.metadata.labels.unwrap().contains_key(ACCOUNT_LABEL));

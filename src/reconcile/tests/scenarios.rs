@@ -5,7 +5,7 @@ use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
 use crate::account::{AccountName, AllowedIps, Asked, Description, KeyState, Life, Period, RotationPolicy, Settings};
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
-use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, Outcome, Reconciler, Refusal, Verified, status};
+use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, NotReady, Outcome, Reconciler, Verified, status};
 use crate::secrets::directory::Directory;
 use crate::secrets::{ResourceIdentity, SecretLayout, SecretRef};
 use jiff::Timestamp;
@@ -51,11 +51,11 @@ fn a_lost_answer_is_found_by_reading_and_not_by_generating_again() {
     let reconciler = reconciler(&accounts, &secrets);
     lock(&accounts.faults).push(Fault::AnswerLost);
     let lost = run(reconciler.reconcile(&desired(), None, None));
-    assert_eq!(lost.refusal.unwrap().reason(), Reason::DatabaseUnavailable);
+    assert_eq!(lost.not_ready.unwrap().reason(), Reason::DatabaseUnavailable);
     let made = lock(&accounts.rows)[0].clone();
 
     let outcome = run(reconciler.reconcile(&desired(), None, None));
-    assert!(outcome.refusal.is_none());
+    assert!(outcome.not_ready.is_none());
     assert_eq!(lock(&accounts.rows).as_slice(), std::slice::from_ref(&made));
     let key = made.active_key().unwrap();
     let secret_key = keyring().open(made.id, key.id, &key.sealed).unwrap();
@@ -68,9 +68,9 @@ fn a_change_that_was_not_made_is_made_later() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     lock(&accounts.faults).push(Fault::NotMade);
-    assert!(run(reconciler.reconcile(&desired(), None, None)).refusal.is_some());
+    assert!(run(reconciler.reconcile(&desired(), None, None)).not_ready.is_some());
     assert!(lock(&secrets.objects).is_empty(), "database first, then Secret");
-    assert!(run(reconciler.reconcile(&desired(), None, None)).refusal.is_none());
+    assert!(run(reconciler.reconcile(&desired(), None, None)).not_ready.is_none());
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_stale_bulk_read_is_noticed_by_its_version() {
     let mut other = changed.clone();
     other.settings.enabled = false;
     let outcome = run(reconciler.reconcile(&other, None, Some(stale)));
-    assert!(outcome.refusal.is_none());
+    assert!(outcome.not_ready.is_none());
     assert!(matches!(&outcome.done[..], [Done::Updated { changes }] if changes.len() == 1), "{:?}", outcome.done);
     assert!(!lock(&accounts.rows)[0].settings.enabled && lock(&accounts.rows)[0].settings.use_refresh_token);
 }
@@ -100,7 +100,7 @@ fn only_what_was_reconciled_before_can_drift() {
     };
     assert_eq!(reason(2, &Outcome::default()), ["DriftCorrected", "Disabled"]);
     assert_eq!(reason(3, &Outcome::default()), ["Updated", "Disabled"], "another spec");
-    let refused = Outcome::refused(Refusal::Contended);
+    let refused = Outcome::blocked(NotReady::Contended);
     assert_eq!(reason(2, &refused), ["Updated", "Disabled"], "never done before");
     let first = Outcome { done: vec![Done::Updated { changes: Vec::new() }], ..Outcome::default() };
     assert_eq!(first.attribute_drift(None, None).done[0].reason(), "Updated");
@@ -114,7 +114,7 @@ fn an_account_without_keys_gets_no_new_ones_unasked() {
     lock(&accounts.rows)[0].keys.clear();
     lock(&secrets.objects).clear();
     let outcome = run(reconciler.reconcile(&desired(), None, None));
-    assert!(matches!(outcome.refusal, Some(Refusal::NoKeys { .. })));
+    assert!(matches!(outcome.not_ready, Some(NotReady::NoKeys { .. })));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_account_that_lost_its_keys_gets_them_back_from_its_own_secret() {
     let mut disabled = desired();
     disabled.settings.enabled = false;
     let outcome = run(reconciler.reconcile(&disabled, None, None));
-    assert!(outcome.refusal.is_none());
+    assert!(outcome.not_ready.is_none());
     let done: Vec<_> = outcome.done.iter().map(Done::reason).collect();
     assert_eq!(done, ["Updated", "KeyRestored"]);
     assert_eq!(*lock(&secrets.objects), before, "nothing is written to a Secret that is right");
@@ -149,7 +149,7 @@ fn keys_of_another_account_are_nobodys_to_take_and_stop_no_revocation() {
     disabled.settings.enabled = false;
     disabled.settings.name = AccountName::parse("renamed").unwrap();
     let outcome = run(reconciler.reconcile(&disabled, None, None));
-    assert!(matches!(outcome.refusal, Some(Refusal::KeyTaken { .. })), "{:?}", outcome.refusal);
+    assert!(matches!(outcome.not_ready, Some(NotReady::KeyTaken { .. })), "{:?}", outcome.not_ready);
     let rows = lock(&accounts.rows);
     assert!(rows.iter().any(|row| row.owner == Some(owner("acme")) && !row.settings.enabled && row.keys.is_empty()));
     assert!(rows.contains(&thief));
@@ -162,7 +162,7 @@ fn a_pair_that_somebody_retired_is_not_brought_back() {
     run(reconciler.reconcile(&desired(), None, None));
     lock(&accounts.rows)[0].keys[0].state = KeyState::Retiring { expires: Timestamp::UNIX_EPOCH };
     let outcome = run(reconciler.reconcile(&desired(), None, None));
-    assert!(matches!(outcome.refusal, Some(Refusal::NoKeys { .. })), "{:?}", outcome.refusal);
+    assert!(matches!(outcome.not_ready, Some(NotReady::NoKeys { .. })), "{:?}", outcome.not_ready);
     assert_eq!(lock(&accounts.rows)[0].keys.len(), 1);
 }
 
@@ -173,12 +173,12 @@ fn the_end_needs_neither_the_secret_nor_a_valid_spec_and_comes_once() {
     run(reconciler.reconcile(&desired(), None, None));
     lock(&secrets.objects).clear();
     let outcome = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
-    assert_eq!((outcome.refusal.is_none(), &outcome.done[..]), (true, &[Done::Disabled][..]));
+    assert_eq!((outcome.not_ready.is_none(), &outcome.done[..]), (true, &[Done::Disabled][..]));
     assert!(!lock(&accounts.rows)[0].settings.enabled);
     let again = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
     assert_eq!(again.done, []);
     let never_made = ResourceIdentity { owner: owner("never"), uid: None };
-    assert!(run(reconciler.release(Deletion::of(&never_made), DeletionPolicy::Delete)).refusal.is_none());
+    assert!(run(reconciler.release(Deletion::of(&never_made), DeletionPolicy::Delete)).not_ready.is_none());
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn an_end_that_did_not_reach_the_database_is_no_end() {
     run(reconciler.reconcile(&desired(), None, None));
     lock(&accounts.faults).push(Fault::NotMade);
     let outcome = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
-    assert!(matches!(outcome.refusal, Some(Refusal::Database(DatabaseError::Unavailable { .. }))));
+    assert!(matches!(outcome.not_ready, Some(NotReady::Database(DatabaseError::Unavailable { .. }))));
 }
 
 #[test]
@@ -226,14 +226,14 @@ fn conditions_follow_kstatus_and_keep_their_times() {
     let ready = status(Some(1), "s", &Outcome::default(), None, before);
     assert_eq!(shown(&ready), ["Ready=True Reconciled"]);
 
-    let away = Outcome::refused(Refusal::Database(DatabaseError::Unavailable { reason: "gone".to_owned() }));
+    let away = Outcome::blocked(NotReady::Database(DatabaseError::Unavailable { reason: "gone".to_owned() }));
     let away = status(Some(2), "s", &away, Some(&ready), later);
     assert_eq!(shown(&away), ["Ready=Unknown DatabaseUnavailable", "Reconciling=True DatabaseUnavailable"]);
     assert_eq!(away.observed_generation, Some(2));
     assert_eq!(away.secret_name, ready.secret_name, "what was said before still stands");
 
     let name = AccountName::parse("acme").unwrap();
-    let taken = Outcome::refused(Refusal::NameTaken { name, holder: "somebody".to_owned() });
+    let taken = Outcome::blocked(NotReady::NameTaken { name, holder: "somebody".to_owned() });
     let taken = status(Some(2), "s", &taken, Some(&away), later);
     assert_eq!(shown(&taken), ["Ready=False NameTaken", "Stalled=True NameTaken"]);
 
@@ -285,7 +285,7 @@ fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
     let outcome = run(reconciler.reconcile(&again, None, None));
     let done: Vec<_> = outcome.done.iter().map(Done::reason).collect();
     assert_eq!(done, ["Restored", "SecretWritten", "Rotated"]);
-    assert_eq!(outcome.refusal.unwrap().reason(), Reason::SecretUnavailable);
+    assert_eq!(outcome.not_ready.unwrap().reason(), Reason::SecretUnavailable);
     assert_eq!(outcome.secret_version, None);
 }
 
@@ -294,7 +294,7 @@ fn what_was_verified_for_another_spec_is_not_verified_for_this_one() {
     let now = Timestamp::UNIX_EPOCH;
     let ready = Outcome { secret_version: Some("7".to_owned()), ..Outcome::default() };
     let before = status(Some(1), "s", &ready, None, now);
-    let refused = || Outcome::refused(Refusal::Contended);
+    let refused = || Outcome::blocked(NotReady::Contended);
     let same = status(Some(1), "s", &refused(), Some(&before), now);
     assert_eq!(same.secret_resource_version.as_deref(), Some("7"));
     let next = status(Some(2), "s", &refused(), Some(&before), now);

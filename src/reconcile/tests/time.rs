@@ -39,7 +39,7 @@ impl Stage {
     /// What is done now; and that the Secret has the active pair then.
     fn look(&self) -> Vec<&'static str> {
         let outcome = run(self.reconciler.reconcile(&self.desired, None, None));
-        assert!(outcome.refusal.is_none(), "{:?}", outcome.refusal);
+        assert!(outcome.not_ready.is_none(), "{:?}", outcome.not_ready);
         let active = self.account().active_key().unwrap().api_key.clone();
         let secret = lock(&self.secrets.objects).values().next().unwrap().clone();
         assert_eq!(secret.data.unwrap()["a"].0, active.as_str().as_bytes());
@@ -179,7 +179,7 @@ fn who_only_observes_waits_for_an_expiry_and_for_nothing_that_is_overdue() {
         for (hours, next, keys) in [(0, Some(10), 2), (9, Some(10), 2), (1, None, 1), (490, None, 1)] {
             let now = stage.clock.move_by(hours);
             let outcome = run(stage.reconciler.reconcile(&stage.desired, None, None));
-            assert_eq!(outcome.refusal.is_some(), is_drifted || is_suspended);
+            assert_eq!(outcome.not_ready.is_some(), is_drifted || is_suspended);
             assert_eq!((outcome.done.len(), outcome.next_rotation), (0, None));
             assert_eq!(outcome.next_look.map(|next| next.as_second() / 3600), next, "at {now}");
             assert!(outcome.secret_version.is_some(), "the Secret is as declared");

@@ -60,7 +60,7 @@ impl Stage {
 }
 
 fn reason(outcome: &Outcome) -> Option<Reason> {
-    outcome.refusal.as_ref().map(crate::reconcile::Refusal::reason)
+    outcome.not_ready.as_ref().map(crate::reconcile::NotReady::reason)
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn what_a_trigger_rewrites_is_told_by_field_and_not_written_again() {
     assert_eq!(stage.look().done.len(), 1, "the Secret comes back");
 
     *lock(&stage.accounts.trigger) = None;
-    assert!(stage.look().refusal.is_none());
+    assert!(stage.look().not_ready.is_none());
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Stage {
     fn made() -> Self {
         let stage = Self::set();
         let enforced = Desired { management: ManagementPolicy::Enforce, ..stage.desired.clone() };
-        assert!(run(stage.reconciler.reconcile(&enforced, None, None)).refusal.is_none());
+        assert!(run(stage.reconciler.reconcile(&enforced, None, None)).not_ready.is_none());
         stage
     }
 
@@ -169,7 +169,7 @@ fn who_was_overtaken_doubts_the_declaration_before_the_next_attempt() {
         before
     };
     let enforced = Desired { management: ManagementPolicy::Enforce, ..stage.desired.clone() };
-    assert!(run(stage.reconciler.reconcile(&enforced, None, Some(known))).refusal.is_none());
+    assert!(run(stage.reconciler.reconcile(&enforced, None, Some(known))).not_ready.is_none());
     assert_eq!(*lock(&noting.0), ["asked", "doubted", "asked"]);
     assert!(lock(&stage.accounts.rows)[0].settings.enabled);
 }

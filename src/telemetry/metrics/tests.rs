@@ -1,6 +1,6 @@
 use super::*;
 use crate::account::KeyId;
-use crate::reconcile::Refusal;
+use crate::reconcile::NotReady;
 use crate::secrets::SecretRef;
 use crate::telemetry::{ControllerStats, Telemetry};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -61,10 +61,10 @@ fn looks_are_counted_by_what_came_of_them() {
     metrics.reconciled(&Outcome::default(), took);
     metrics.reconciled(&Outcome::default(), took);
     metrics.reconciled(&Outcome { done: vec![Done::Adopted], ..Outcome::default() }, took);
-    metrics.reconciled(&Outcome::refused(Refusal::Paused), took);
-    metrics.reconciled(&Outcome::refused(Refusal::DeletionHeld { percent: 20 }), took);
+    metrics.reconciled(&Outcome::blocked(NotReady::Paused), took);
+    metrics.reconciled(&Outcome::blocked(NotReady::DeletionHeld { percent: 20 }), took);
     let unavailable = DatabaseError::Unavailable { reason: "gone".to_owned() };
-    metrics.reconciled(&Outcome::refused(Refusal::Database(unavailable)), took);
+    metrics.reconciled(&Outcome::blocked(NotReady::Database(unavailable)), took);
     metrics.not_taken(Duration::from_secs(3));
     let mut counted = lines(metrics, "opsadmin_reconciles_total");
     counted.sort();

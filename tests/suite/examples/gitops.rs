@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use opsadmin_operator::account::{AccountName, AffiliateName};
 use opsadmin_operator::api::Reason;
 use opsadmin_operator::database::{DatabaseError, KeyringError};
-use opsadmin_operator::reconcile::{AdoptionPath, Doubt, FieldError, InvalidSpec, Outcome, Refusal, status};
+use opsadmin_operator::reconcile::{AdoptionPath, Doubt, FieldError, InvalidSpec, NotReady, Outcome, status};
 use opsadmin_operator::secrets::{SecretError, SecretRef};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -125,34 +125,34 @@ async fn health(resource: &Value) -> (String, String) {
 }
 
 /// What keeps an account from being as declared, of every reason that a condition may have.
-fn refusals() -> Vec<Refusal> {
+fn refusals() -> Vec<NotReady> {
     let name = || AccountName::parse("Acme").expect("a name");
     let at = || SecretRef { namespace: "partners".to_owned(), name: "acme-opsadmin".to_owned() };
     let words = || "somebody".to_owned();
     vec![
         InvalidSpec { errors: vec![FieldError { field: "spec.roles".to_owned(), message: words() }] }.into(),
-        Refusal::NameTaken { name: name(), holder: words() },
-        Refusal::AdoptionRequired { name: name(), difference: String::new(), way: AdoptionPath::Policy },
-        Refusal::OwnedElsewhere { name: name(), holder: words() },
-        Refusal::AllowedIpsMissing { kept: vec!["203.0.113.7/32".to_owned()] },
-        Refusal::UnknownAffiliate { affiliate: AffiliateName::parse("Bright").expect("a name") },
-        Refusal::SecretConflict { at: at(), holder: words() },
-        Refusal::SecretRewritten { at: at(), parts: vec!["label team".to_owned()] },
+        NotReady::NameTaken { name: name(), holder: words() },
+        NotReady::AdoptionRequired { name: name(), difference: String::new(), way: AdoptionPath::Policy },
+        NotReady::OwnedElsewhere { name: name(), holder: words() },
+        NotReady::AllowedIpsMissing { kept: vec!["203.0.113.7/32".to_owned()] },
+        NotReady::UnknownAffiliate { affiliate: AffiliateName::parse("Bright").expect("a name") },
+        NotReady::SecretConflict { at: at(), holder: words() },
+        NotReady::SecretRewritten { at: at(), parts: vec!["label team".to_owned()] },
         SecretError::Unavailable { at: at(), reason: words() }.into(),
         SecretError::Refused { at: at(), reason: words() }.into(),
         DatabaseError::Unavailable { reason: words() }.into(),
         DatabaseError::NotKept { parts: Vec::new() }.into(),
-        Refusal::RepeatedDrift { parts: vec!["roles".to_owned()] },
+        NotReady::RepeatedDrift { parts: vec!["roles".to_owned()] },
         KeyringError::LacksKey { missing: vec![words()] }.into(),
-        Refusal::NoKeys { account: words() },
-        Refusal::NoRandomness(words()),
-        Refusal::Contended,
-        Refusal::DeletionHeld { percent: 20 },
-        Refusal::CreationHeld { account: words(), doubt: Doubt::Many },
-        Refusal::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
-        Refusal::Paused,
-        Refusal::Drifted { fields: vec!["roles".to_owned()] },
-        Refusal::Panicked,
+        NotReady::NoKeys { account: words() },
+        NotReady::NoRandomness(words()),
+        NotReady::Contended,
+        NotReady::DeletionHeld { percent: 20 },
+        NotReady::CreationHeld { account: words(), doubt: Doubt::Many },
+        NotReady::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
+        NotReady::Paused,
+        NotReady::Drifted { fields: vec!["roles".to_owned()] },
+        NotReady::Panicked,
     ]
 }
 
@@ -171,11 +171,11 @@ async fn argo_cd_shows_every_condition_as_it_is_meant() {
     for refusal in refusals() {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let expected = match refusal {
-            Refusal::Paused => "Suspended",
+            NotReady::Paused => "Suspended",
             _ if refusal.needs_a_person() => "Degraded",
             _ => "Progressing",
         };
-        let mut resource = looked_at(&Outcome::refused(refusal));
+        let mut resource = looked_at(&Outcome::blocked(refusal));
         let conditions = resource["status"]["conditions"].as_array().expect("conditions").clone();
         assert_eq!(health(&resource).await, (expected.to_owned(), message.clone()), "{resource:#}");
         resource["status"]["conditions"] = conditions.into_iter().rev().collect();

@@ -16,7 +16,7 @@ use crate::api::{
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
 use crate::reconcile::{
-    AlwaysCurrent, Deletion, Desired, Outcome, Reconciler, Refusal, Unguarded, Verified, secret_places, status,
+    AlwaysCurrent, Deletion, Desired, NotReady, Outcome, Reconciler, Unguarded, Verified, secret_places, status,
 };
 use crate::secrets::ResourceIdentity;
 use jiff::{SignedDuration, Timestamp};
@@ -175,8 +175,8 @@ impl World {
                 lock(&self.ports.witness).begin(Acting { declared: Declared::of(&object), going }, None);
                 let identity = ResourceIdentity { owner: owner(name), uid: None };
                 let outcome = run(self.reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete));
-                self.vanished[slot] = outcome.refusal.is_some();
-                if outcome.refusal.is_none() {
+                self.vanished[slot] = outcome.not_ready.is_some();
+                if outcome.not_ready.is_none() {
                     self.no_secret_is_left(slot, &Declared::of(&self.declared_with_uid(slot)));
                 }
             }
@@ -212,7 +212,7 @@ impl World {
             };
             let outcome = run(self.reconciler.release(going, policy));
             self.told(&outcome);
-            if outcome.refusal.is_none() {
+            if outcome.not_ready.is_none() {
                 self.is_released(slot, policy);
                 self.resources[slot] = None;
                 self.vanished[slot] = false;
@@ -220,7 +220,7 @@ impl World {
         } else {
             let previous = object.status.take();
             let (outcome, secret) = match Desired::parse(object, &here()) {
-                Err(invalid) => (Outcome::refused(Refusal::InvalidSpec(invalid)), String::new()),
+                Err(invalid) => (Outcome::blocked(NotReady::InvalidSpec(invalid)), String::new()),
                 Ok(desired) => {
                     let verified = previous.as_ref().and_then(Verified::of);
                     let outcome = run(self.reconciler.reconcile(&desired, verified.as_ref(), known));
@@ -290,7 +290,7 @@ impl World {
 
     /// Nothing that is told shows a secret key.
     fn told(&self, outcome: &Outcome) {
-        let told = format!("{outcome:?} {:?}", outcome.refusal.as_ref().map(ToString::to_string));
+        let told = format!("{outcome:?} {:?}", outcome.not_ready.as_ref().map(ToString::to_string));
         lock(&self.ports.witness).promise(!told.contains("opsa_sk_"), || format!("a secret key was told: {told}"));
     }
 
@@ -344,7 +344,7 @@ impl World {
 
 /// Who may use the keys from where does not wait for a Secret that cannot be read or written.
 fn goes_through(declared: &Declared, outcome: &Outcome, witness: &mut Witness) {
-    let is_kept_back = matches!(outcome.refusal, Some(Refusal::Secret(_)))
+    let is_kept_back = matches!(outcome.not_ready, Some(NotReady::Secret(_)))
         && !declared.is_observed()
         && outcome.account.as_ref().is_some_and(|account| account.settings != declared.settings());
     witness.promise(!is_kept_back, || format!("{declared:?} waits for its Secret: {outcome:?}"));
