@@ -17,6 +17,7 @@
 
 pub mod account;
 pub mod api;
+mod backoff;
 pub mod cli;
 pub mod controller;
 pub mod database;

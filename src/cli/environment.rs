@@ -5,17 +5,21 @@ use jiff::Timestamp;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-/// What the machine gives.
+/// The machine's clock and randomness.
 pub struct SystemEnvironment;
 
 impl Environment for SystemEnvironment {
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();
-        // As exact as the account database, so that what is told is what is kept.
+        // As precise as the account database, so that the reported time is the stored one.
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomnessError> {
         SysRng.try_fill_bytes(bytes).map_err(|error| RandomnessError(error.to_string()))
+    }
+
+    fn jitter(&self) -> f64 {
+        rand::random()
     }
 }

@@ -100,7 +100,7 @@ impl PruneSet {
             }
             _ => {
                 let identity = ResourceIdentity { owner: owner.clone(), uid: None };
-                reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete).await
+                reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await
             }
         }
     }

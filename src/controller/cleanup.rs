@@ -2,21 +2,20 @@
 //! ago, and what nobody asks for any more. What fails is for the next time.
 
 use super::connect::Ready;
-use super::object::Context;
+use super::context::Context;
 use super::orphans::Orphans;
 use crate::account::Owner;
 use crate::api::ApiAccount;
+use crate::backoff::Backoff;
 use crate::database::{AccountDatabase, Unpurged};
-use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// How long an account that could not be purged is left alone; the pause doubles with each further failure.
-const FIRST_PAUSE: Duration = Duration::from_mins(10);
-const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+/// The pauses before an account is tried again that could not be purged.
+const BACKOFF: Backoff = Backoff::new(Duration::from_mins(10), Duration::from_hours(24));
 
 /// The shortest time from one shortening of the journal to the next.
 const TRIM_EVERY: Duration = Duration::from_hours(1);
@@ -41,7 +40,7 @@ pub(super) struct PurgeFailures(HashMap<Owner, Retry>);
 
 struct Retry {
     until: Instant,
-    pause: Duration,
+    failures: u32,
 }
 
 impl Cleanup {
@@ -74,7 +73,7 @@ impl Cleanup {
 
     /// What happened longer ago than the journal is to tell, not more often than it is worth.
     async fn trim_journal(&mut self) {
-        let (now, started) = (Timestamp::now(), Instant::now());
+        let (now, started) = (self.context.environment.now(), Instant::now());
         let Some(before) = self.journal_retention.and_then(|retention| now.checked_sub(retention).ok()) else {
             return;
         };
@@ -101,7 +100,7 @@ impl Cleanup {
     }
 
     async fn purge(&mut self) {
-        let (now, started) = (Timestamp::now(), Instant::now());
+        let (now, started) = (self.context.environment.now(), Instant::now());
         let (Ok(before), Some(resources)) = (now.checked_sub(self.retention), self.context.resources()) else {
             return;
         };
@@ -141,17 +140,17 @@ impl PurgeFailures {
     fn record(&mut self, refused: Vec<Unpurged>, now: Instant) -> Vec<Unpurged> {
         let is_refused = |owner: &Owner| refused.iter().any(|unpurged| unpurged.owner == *owner);
         self.0.retain(|owner, left| now < left.until || is_refused(owner));
-        let mut news = Vec::new();
+        let mut new = Vec::new();
         for unpurged in refused {
-            if let Some(left) = self.0.get_mut(&unpurged.owner) {
-                left.pause = (left.pause * 2).min(LONGEST_PAUSE);
-                left.until = now + left.pause;
+            if let Some(retry) = self.0.get_mut(&unpurged.owner) {
+                retry.failures += 1;
+                retry.until = now + BACKOFF.pause(retry.failures);
                 continue;
             }
-            self.0.insert(unpurged.owner.clone(), Retry { until: now + FIRST_PAUSE, pause: FIRST_PAUSE });
-            news.push(unpurged);
+            self.0.insert(unpurged.owner.clone(), Retry { until: now + BACKOFF.pause(0), failures: 0 });
+            new.push(unpurged);
         }
-        news
+        new
     }
 }
 
@@ -173,18 +172,19 @@ mod tests {
     #[test]
     fn who_cannot_be_purged_is_told_of_once_and_tried_less_and_less_often() {
         let (mut unpurgeable, start) = (PurgeFailures::default(), Instant::now());
+        let first = BACKOFF.pause(0);
         let (acme, bolt) = (unpurged("acme"), unpurged("bolt"));
         assert_eq!(unpurgeable.record(vec![acme.clone()], start), std::slice::from_ref(&acme));
-        let soon = start + FIRST_PAUSE / 2;
+        let soon = start + first / 2;
         assert!(unpurgeable.is_left_alone(&acme.owner, soon) && !unpurgeable.is_left_alone(&bolt.owner, soon));
         assert_eq!(unpurgeable.record(vec![bolt.clone()], soon), std::slice::from_ref(&bolt));
-        let later = start + FIRST_PAUSE;
+        let later = start + first;
         assert!(!unpurgeable.is_left_alone(&acme.owner, later) && unpurgeable.is_left_alone(&bolt.owner, later));
         assert_eq!(unpurgeable.record(vec![acme.clone()], later), []);
-        assert!(unpurgeable.is_left_alone(&acme.owner, later + FIRST_PAUSE));
-        assert!(!unpurgeable.is_left_alone(&acme.owner, later + FIRST_PAUSE * 2));
+        assert!(unpurgeable.is_left_alone(&acme.owner, later + first));
+        assert!(!unpurgeable.is_left_alone(&acme.owner, later + first * 2));
         // It was tried, and nobody complained.
-        unpurgeable.record(Vec::new(), later + FIRST_PAUSE * 2);
+        unpurgeable.record(Vec::new(), later + first * 2);
         assert!(unpurgeable.0.is_empty());
     }
 }

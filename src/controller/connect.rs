@@ -2,6 +2,7 @@
 
 use super::error::ControllerError;
 use crate::account::{Account, ClusterId, Owner, Unassigned, Version};
+use crate::backoff::Backoff;
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
 use crate::secrets::SecretStore;
@@ -10,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The pauses between two attempts to use the database.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
 /// How many accounts that cannot be read are told of one by one.
 const SHOWN: usize = 10;
@@ -107,7 +108,7 @@ pub async fn connect(
     parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
 ) -> Result<(), ControllerError> {
-    let mut pause = FIRST_PAUSE;
+    let mut failures = 0;
     let accounts = loop {
         match prepare(database.as_ref(), &keyring, &cluster, parts.creations.as_ref()).await {
             Ok(accounts) => break accounts,
@@ -122,8 +123,8 @@ pub async fn connect(
             }
             Err(error) => return Err(error),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(BACKOFF.pause(failures)).await;
+        failures += 1;
     };
     tracing::info!(accounts = accounts.len(), %cluster, "the account database is ready");
     let startup_accounts = StartupAccounts::new(accounts);

@@ -68,7 +68,7 @@ impl Events {
     }
 
     /// Tells of something that was refused.
-    pub fn emit_refusal(&self, resource: &ApiAccount, not_ready: &NotReady) {
+    pub fn emit_not_ready(&self, resource: &ApiAccount, not_ready: &NotReady) {
         self.queue(resource, "Warning", not_ready.reason().as_str(), &not_ready.to_string());
     }
 

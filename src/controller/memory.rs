@@ -1,8 +1,9 @@
-//! What the controller remembers of each resource between two looks: the status it wrote last, how often it failed, what the
-//! watch showed, and what was tried for it.
+//! What the controller remembers of each resource between two reconciles: the status that it wrote last, the failures in a row,
+//! what the watch showed, and which declaration was attempted.
 
-use super::declared::Declaration;
+use super::declaration::Declaration;
 use crate::api::{ApiAccount, ApiAccountStatus, is_later_version};
+use crate::backoff::{Backoff, spread};
 use crate::reconcile::Corrections;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
@@ -64,14 +65,14 @@ impl Memory {
         self.entries().entry(ObjectRef::from_obj(resource)).or_default().written = Some(written);
     }
 
-    /// How long to wait before the next try: longer each time in a row, up to `longest`, and never the same for two
-    /// resources that failed together. `random` is evenly spread over 0 to 1.
-    pub fn pause_after_failure(&self, resource: &ApiAccount, longest: Duration, random: f64) -> Duration {
+    /// Counts a failure, and returns the pause before the next attempt: longer each time in a row, up to `longest`, and spread
+    /// by `jitter` (0 to 1).
+    pub fn pause_after_failure(&self, resource: &ApiAccount, longest: Duration, jitter: f64) -> Duration {
         let mut entries = self.entries();
         let entry = entries.entry(ObjectRef::from_obj(resource)).or_default();
-        let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(entry.failures.min(16)));
-        entry.failures += 1;
-        doubled.min(longest).mul_f64(0.5 + random / 2.0)
+        let pause = Backoff::new(FIRST_PAUSE, longest).pause(entry.failures);
+        entry.failures = entry.failures.saturating_add(1);
+        spread(pause, jitter)
     }
 
     /// Starts the count of failures anew.

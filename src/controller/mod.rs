@@ -1,25 +1,30 @@
-//! The controller: watches a cluster's `ApiAccount`s and their Secrets, and reconciles each whenever something changed.
+//! The controller: watches a cluster's `ApiAccount`s and their Secrets, and reconciles each resource when something changes.
 //!
-//! Nothing is decided here: [`crate::reconcile`] does that. This room turns events into calls of it, and outcomes into
-//! statuses, events and log lines.
+//! What has to be done is decided in [`crate::reconcile`]. This module turns events into calls of it, and outcomes into statuses,
+//! events and log lines. One resource's way: `watches.rs`, `reconcile.rs`, `apply.rs` or `deletion.rs`, `report.rs`,
+//! `next_attempt.rs`.
 
+mod apply;
 mod body_timeout;
 mod brake;
 mod cleanup;
+mod confirmation;
 mod connect;
+mod context;
 mod creation;
-mod declared;
+mod declaration;
+mod deletion;
 mod error;
 mod events;
 mod memory;
-mod object;
+mod next_attempt;
 mod obstacle_poller;
 mod orphans;
 mod outage;
 mod panics;
-mod patch;
 mod queues;
-mod release;
+mod reconcile;
+mod report;
 mod resources;
 mod scope;
 mod stats;
@@ -28,6 +33,7 @@ mod versions;
 mod waiting;
 mod watch_errors;
 mod watches;
+mod writes;
 
 pub use connect::{Connection, connect};
 pub use error::ControllerError;
@@ -39,13 +45,13 @@ use crate::secrets::cluster::Cluster;
 use crate::telemetry::{ControllerStats, Measured, Telemetry};
 use brake::Brake;
 use cleanup::{Cleanup, PurgeFailures};
+use confirmation::ClusterDeclarations;
+use context::Context;
 use creation::Creations;
-use declared::ClusterDeclarations;
 use events::Events;
 use futures::future::{join_all, select};
 use kube::Client;
 use memory::Memory;
-use object::Context;
 use obstacle_poller::ObstaclePoller;
 use orphans::Orphans;
 use queues::{Queue, Queues};
@@ -133,6 +139,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         scopes: queues.len(),
         slots: Semaphore::new(settings.concurrency.into()),
         least_interval: settings.least_interval,
+        environment: Arc::clone(&settings.environment),
         metrics,
     });
     let turns = Arc::clone(&context);

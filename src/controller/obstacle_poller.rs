@@ -3,7 +3,7 @@
 //! Nobody who waits tries by itself in the meantime but once in a long while: a fleet of refused accounts must not be a load on
 //! the database that logins read.
 
-use super::object::Context;
+use super::context::Context;
 use crate::account::{AccountName, AffiliateName};
 use crate::database::AccountDatabase;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl ObstaclePoller {
             waiting.obstacle_added().await;
             let mut looked = None;
             loop {
-                let pause = POLL_INTERVAL.mul_f64(0.8 + 0.2 * rand::random::<f64>());
+                let pause = POLL_INTERVAL.mul_f64(0.8 + 0.2 * self.context.environment.jitter());
                 tokio::select! {
                     () = sleep(pause) => {}
                     () = waiting.next_account_change() => {

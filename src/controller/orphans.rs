@@ -4,7 +4,7 @@
 
 use super::brake::{Cause, Decision};
 use super::connect::Ready;
-use super::object::Context;
+use super::context::Context;
 use super::resources::Resources;
 use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
@@ -149,7 +149,7 @@ impl Orphan {
 async fn disable(owner: &Owner, context: &Context, ready: &Ready) -> Outcome {
     let (namespace, name) = (&owner.namespace, &owner.name);
     let identity = ResourceIdentity { owner: owner.clone(), uid: None };
-    let outcome = ready.reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete).await;
+    let outcome = ready.reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await;
     context.waiting.release_names(&outcome);
     context.log_done(namespace, name, &outcome.done);
     if outcome.not_ready.is_none() {

@@ -1,58 +1,61 @@
-//! A start without the account database: said on the resources late, once, and without an event on each.
+//! A start without the account database: reported on the resources late, once, and without events.
 //!
-//! One outage concerns every resource alike. The log, the metrics and the readiness tell of it at once; the resources only if it
-//! lasts, so that a fleet that is as declared costs no write for a database that comes a little later than its controller.
+//! One outage concerns every resource alike. The log, the metrics and the readiness report it at once. The resources report it
+//! only if it lasts, so that a fleet that is as declared costs no write for a database that starts a little later than its
+//! controller.
 
-use super::object::{Context, ReconcileResult, ready_text};
+use super::context::Context;
+use super::reconcile::ReconcileResult;
+use super::report::ready_text;
 use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
 use crate::reconcile::{NotReady, Outcome, status};
-use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use std::time::Duration;
 
-/// How long after the start a resource whose status speaks of what it declares now is left as it is.
+/// How long after the start a resource keeps a status that is about its present spec.
 const GRACE: Duration = Duration::from_secs(30);
 
 impl Context {
-    /// Says that there is no database yet, if it is time to. The resource is looked at again once there is one, and now and then,
-    /// since it may turn out that a person has to act.
+    /// Reports on the resource that there is no database yet, once the grace is over. The resource is reconciled again once
+    /// there is one, and now and then before, since it may turn out that a person has to act.
     pub(super) async fn report_outage(
         &self,
         resource: &ApiAccount,
         secret_name: &str,
-        not_ready: NotReady,
+        outage: NotReady,
         previous: Option<ApiAccountStatus>,
     ) -> ReconcileResult {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-        if let Some(pause) = grace_left(previous.as_ref(), resource.metadata.generation, self.started.elapsed()) {
+        if let Some(left) = grace_left(previous.as_ref(), resource.metadata.generation, self.started.elapsed()) {
             tracing::debug!(namespace, name, "the resource waits for the account database");
-            return Ok((Action::requeue(pause + GRACE.mul_f64(rand::random())), None));
+            return Ok((Action::requeue(left + GRACE.mul_f64(self.environment.jitter())), None));
         }
-        let outcome = Outcome::blocked(not_ready);
-        let told = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), Timestamp::now());
-        if !already_reports_outage(previous.as_ref(), &told) {
-            tracing::debug!(namespace, name, "the resource is told that the account database is not available");
-            self.patch_status(resource, &told).await?;
+        let outcome = Outcome::blocked(outage);
+        let now = self.environment.now();
+        let status = status(resource.metadata.generation, secret_name, &outcome, previous.as_ref(), now);
+        if !already_reports_outage(previous.as_ref(), &status) {
+            tracing::debug!(namespace, name, "reporting on the resource that the account database is not available");
+            self.patch_status(resource, &status).await?;
         }
-        Ok((Action::requeue(GRACE.mul_f64(0.5 + rand::random::<f64>() / 2.0)), Some(outcome)))
+        Ok((self.requeue_spread(GRACE), Some(outcome)))
     }
 }
 
-/// How much longer to say nothing; `None`: not at all. Whoever has just declared something is told at once.
+/// How much longer to report nothing; `None`: report now. A resource whose spec has changed reports at once.
 fn grace_left(previous: Option<&ApiAccountStatus>, generation: Option<i64>, since_start: Duration) -> Option<Duration> {
     let is_current = previous.is_some_and(|status| status.observed_generation == generation);
     GRACE.checked_sub(since_start).filter(|left| is_current && !left.is_zero())
 }
 
-/// Whether the database was away the last time as well. It is so in ever other words: one connection is reset, the next gets no
-/// answer.
+/// Whether the previous status already reports that the database is away. The words of the same outage vary: one connection is reset,
+/// the next gets no answer.
 pub(super) fn is_same_outage(outcome: &Outcome, previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
     let is_away = matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_away());
     is_away && outcome.done.is_empty() && already_reports_outage(previous, told)
 }
 
-/// Whether the status before says the same already, in whichever words: no database, and whether a person has to act.
+/// Whether the previous status reports the same outage, in whatever words: no database, and whether a person has to act.
 fn already_reports_outage(previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
     let is_stalled =
         |status: &ApiAccountStatus| status.conditions.iter().any(|condition| condition.type_ == condition::STALLED);
@@ -65,6 +68,7 @@ fn already_reports_outage(previous: Option<&ApiAccountStatus>, told: &ApiAccount
 mod tests {
     use super::*;
     use crate::database::DatabaseError;
+    use jiff::Timestamp;
 
     fn of(generation: i64) -> ApiAccountStatus {
         ApiAccountStatus { observed_generation: Some(generation), ..ApiAccountStatus::default() }

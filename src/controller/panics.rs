@@ -1,24 +1,25 @@
-//! A panic in the work on one resource: it ends that work, and concerns no other resource.
+//! A panic while one resource is reconciled: it ends that reconcile, and affects no other resource.
 
-use super::object::{Context, LONGEST_WAIT, ReconcileResult};
+use super::context::{Context, LONGEST_PAUSE};
+use super::reconcile::ReconcileResult;
 use crate::api::ApiAccount;
 use crate::reconcile::{NotReady, Outcome, is_held};
 use futures::FutureExt;
 use kube::ResourceExt;
 use std::panic::AssertUnwindSafe;
 
-/// The work panicked. What the panic said is not kept: it may have been about a key.
+/// The work panicked. The panic's message is not kept: it may contain a key.
 #[derive(Debug)]
 pub(super) struct Panicked;
 
-/// Does the work, and turns a panic into an answer.
+/// Does the work, and returns a panic as an error.
 pub(super) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
-    // What others share with the work is behind locks that take a panic of their holder into account.
+    // Shared state is behind locks that recover from a panic of their holder.
     AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Panicked)
 }
 
 impl Context {
-    /// Says on the resource that the work on it panicked, and answers when to try again.
+    /// Reports on the resource that its reconcile panicked, and returns when to try again.
     pub(super) async fn panicked(&self, resource: &ApiAccount) -> ReconcileResult {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         tracing::error!(
@@ -29,13 +30,13 @@ impl Context {
         );
         let previous = self.memory.status(resource);
         if is_held(previous.as_ref()) {
-            // Its status is all that says so after a restart: it is not overwritten.
-            return Ok((self.retry_later(resource, LONGEST_WAIT), None));
+            // Its status is all that says after a restart that it is held, so nothing is written over it.
+            return Ok((self.retry_later(resource, LONGEST_PAUSE), None));
         }
         let reporting = self.report(resource, "", Outcome::blocked(NotReady::Panicked), previous);
         match catch_panic(Box::pin(reporting)).await {
             Ok(reported) => reported,
-            Err(Panicked) => Ok((self.retry_later(resource, LONGEST_WAIT), None)),
+            Err(Panicked) => Ok((self.retry_later(resource, LONGEST_PAUSE), None)),
         }
     }
 }

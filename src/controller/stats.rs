@@ -1,7 +1,8 @@
 //! What the controller says of itself when it is asked: from what the watches have shown and what it remembers.
 
 use super::connect::Connection;
-use super::object::{Context, ready_text};
+use super::context::Context;
+use super::report::ready_text;
 use crate::api::Reason;
 use crate::telemetry::ControllerStats;
 use std::collections::HashMap;

@@ -5,14 +5,13 @@
 
 use super::cleanup::Cleanup;
 use super::connect::{Connection, Ready};
-use super::object::Context;
+use super::context::Context;
 use super::queues::Queues;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed};
 use crate::telemetry::Swept;
 use futures::StreamExt;
-use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,7 +72,7 @@ impl Sweeper {
                 },
                 () = self.context.waiting.database_wait_began() => {
                     if probe <= Due::now() {
-                        probe = Due::now() + spread(AFTER_FAILURE);
+                        probe = Due::now() + self.spread(AFTER_FAILURE);
                     }
                 }
                 // Somebody has to find out when the database answers again, and one query does so for all. Often it does all
@@ -86,11 +85,11 @@ impl Sweeper {
                             due = due.min(Due::now());
                         }
                     }
-                    probe = Due::now() + spread(AFTER_FAILURE);
+                    probe = Due::now() + self.spread(AFTER_FAILURE);
                 }
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
-                    self.context.metrics.swept(last, Timestamp::now());
+                    self.context.metrics.swept(last, self.context.environment.now());
                     // In what may be the wrong database, nothing is to be disabled or purged.
                     if last == Swept::Done && !self.context.creations.is_doubtful() {
                         swept_well.notify_one();
@@ -104,7 +103,12 @@ impl Sweeper {
 
     fn pause(&self, last: Swept) -> Duration {
         let is_urgent = last == Swept::Failed || self.context.creations.is_holding();
-        spread(if is_urgent { self.interval.min(AFTER_FAILURE) } else { self.interval })
+        self.spread(if is_urgent { self.interval.min(AFTER_FAILURE) } else { self.interval })
+    }
+
+    /// Shortens an interval by up to a fifth, so that controllers that were started together do not sweep together.
+    fn spread(&self, longest: Duration) -> Duration {
+        longest.mul_f64(0.8 + 0.2 * self.context.environment.jitter())
     }
 
     fn account_changed(&self, ready: &Ready, owner: &Owner, version: Option<Version>) {
@@ -156,11 +160,6 @@ impl Sweeper {
         }
         if is_empty { Swept::Empty } else { Swept::Done }
     }
-}
-
-/// Never the same for two controllers that were started together, and never longer than was asked for.
-fn spread(longest: Duration) -> Duration {
-    longest.mul_f64(0.8 + 0.2 * rand::random::<f64>())
 }
 
 fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {

@@ -5,10 +5,11 @@
 //! Looking is all that this asks for: the work queue bounds how many do so at a time.
 
 use super::queues::Queues;
-use crate::account::{AccountName, AffiliateName, Field, FieldChange, comparable_name};
+use crate::account::{AccountName, AffiliateName, comparable_name};
 use crate::api::ApiAccount;
+use crate::backoff::Backoff;
 use crate::database::{NameHolder, Obstacles};
-use crate::reconcile::{Done, NotReady, Outcome};
+use crate::reconcile::{NotReady, Outcome};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,9 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// The shortest time from one waking of those that wait for the database to the next. It doubles each time: a database that
-/// answers some and not others would otherwise never let those be.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The shortest times from one wake-up of the resources that wait for the database to the next. They grow: a database that
+/// answers some calls and not others would otherwise wake the others without end.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), LONGEST_PAUSE);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 type Resource = ObjectRef<ApiAccount>;
@@ -40,8 +41,8 @@ struct State {
     names: HashMap<String, NameWaiters>,
     affiliates: HashMap<AffiliateName, HashSet<Resource>>,
     lists: HashSet<Resource>,
-    /// When those that waited for the database were woken, and how long not to do so again.
-    woken: Option<(Instant, Duration)>,
+    /// When the resources that waited for the database were woken last, and how often in a row before that.
+    woken: Option<(Instant, u32)>,
 }
 
 enum Wait {
@@ -126,12 +127,12 @@ impl Waiting {
         if state.database.is_empty() {
             return;
         }
-        let pause = match state.woken {
-            Some((at, pause)) if now.duration_since(at) < pause => return,
-            Some((at, pause)) if now.duration_since(at) < LONGEST_PAUSE * 2 => (pause * 2).min(LONGEST_PAUSE),
-            _ => FIRST_PAUSE,
+        let times = match state.woken {
+            Some((at, times)) if now.duration_since(at) < BACKOFF.pause(times) => return,
+            Some((at, times)) if now.duration_since(at) < LONGEST_PAUSE * 2 => times.saturating_add(1),
+            _ => 0,
         };
-        state.woken = Some((now, pause));
+        state.woken = Some((now, times));
         let woken = std::mem::take(&mut state.database);
         state.waits.retain(|_, wait| !matches!(wait, Wait::Database));
         drop(state);
@@ -139,17 +140,9 @@ impl Waiting {
         self.wake(woken);
     }
 
-    /// Takes in which names an outcome has left to others.
+    /// Wakes the resources that wait for a name that this outcome has set free.
     pub fn release_names(&self, outcome: &Outcome) {
-        let holder = outcome.account.as_ref().map(|account| comparable_name(&account.settings.name));
-        let freed = outcome.done.iter().filter_map(|done| match done {
-            Done::Disabled | Done::Retained => holder.clone(),
-            Done::Restored { changes } | Done::Updated { changes } | Done::DriftCorrected { changes } => {
-                old_name(changes).map(key)
-            }
-            _ => None,
-        });
-        for name in freed {
+        for name in outcome.released_names.iter().map(|name| comparable_name(name)) {
             let mut state = self.state();
             let named = state.names.remove(&name);
             let woken: Vec<_> = named.into_iter().flat_map(|named| named.waiting.into_keys()).collect();
@@ -289,34 +282,6 @@ impl State {
     }
 }
 
-fn old_name(changes: &[FieldChange]) -> Option<&str> {
-    changes.iter().find(|change| change.field == Field::Name).map(|change| change.old.as_str())
-}
-
-/// What a name, quoted as changes tell it, is compared by.
-fn key(quoted: &str) -> String {
-    comparable_name(&unquoted(quoted))
-}
-
-/// The text that was quoted by `{:?}`. Names have no line breaks, so that a letter after a backslash is only that of a code.
-fn unquoted(quoted: &str) -> String {
-    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
-    let mut text = String::new();
-    let mut rest = inner.chars();
-    while let Some(character) = rest.next() {
-        match (character, if character == '\\' { rest.next() } else { None }) {
-            ('\\', Some('u')) => {
-                let code: String = rest.by_ref().take_while(|character| *character != '}').collect();
-                let code = u32::from_str_radix(code.trim_start_matches('{'), 16).ok();
-                text.extend(code.and_then(char::from_u32));
-            }
-            ('\\', escaped) => text.extend(escaped),
-            (plain, _) => text.push(plain),
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,7 +289,6 @@ mod tests {
     use crate::controller::queues::Queue;
     use crate::controller::scope::Scope;
     use crate::database::DatabaseError;
-    use crate::reconcile::AdoptionPath;
     use tokio::sync::mpsc::UnboundedReceiver;
 
     fn waiting() -> (Waiting, UnboundedReceiver<Resource>) {
@@ -384,43 +348,28 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_the_same_are_waited_for_as_one() {
-        let quoted = |name: &str| key(&format!("{name:?}"));
-        for name in ["Cafe\u{301}", "CAF\u{c9}", "Ca\u{200b}f\u{e9}"] {
-            assert_eq!(quoted(name), "caf\u{e9}", "{name:?}");
-        }
-        for name in ["a\"b\\c\\", "\\u{e9}", "it's"] {
-            assert_eq!(unquoted(&format!("{name:?}")), name);
-        }
-    }
-
-    #[test]
     fn a_name_that_its_holder_leaves_wakes_those_who_want_it() {
         let (waiting, mut receiver) = waiting();
         let now = Instant::now();
         waiting.update(&resource("wants"), &taken("Acme"), now);
         waiting.update(&resource("other"), &taken("Other"), now);
-        let renamed = |old: &str| Outcome {
-            done: vec![Done::Updated {
-                changes: vec![FieldChange { field: Field::Name, old: format!("{old:?}"), new: "\"new\"".to_owned() }],
-            }],
-            ..Outcome::default()
-        };
-        waiting.update(&resource("holder"), &renamed("somebody"), now);
+        let releasing = |old: &str| Outcome { released_names: vec![old.to_owned()], ..Outcome::default() };
+        waiting.update(&resource("holder"), &releasing("somebody"), now);
         assert_eq!(woken(&mut receiver), [""; 0]);
-        waiting.update(&resource("holder"), &renamed("ACME"), now);
+        waiting.update(&resource("holder"), &releasing("ACME"), now);
         assert_eq!(woken(&mut receiver), ["wants"]);
-        // A retained account kept its name until its resource came back with another.
-        let name = AccountName::parse("Acme").unwrap();
-        let required =
-            NotReady::AdoptionRequired { name, difference: "it is retained".to_owned(), way: AdoptionPath::Policy };
-        waiting.update(&resource("wants"), &Outcome::blocked(required), now);
-        let restored = match renamed("Acme").done.remove(0) {
-            Done::Updated { changes } => Outcome { done: vec![Done::Restored { changes }], ..Outcome::default() },
-            other => panic!("{other:?}"),
-        };
-        waiting.update(&resource("holder"), &restored, now);
-        assert_eq!(woken(&mut receiver), ["wants"]);
+    }
+
+    #[test]
+    fn names_that_look_the_same_are_waited_for_as_one() {
+        let (waiting, mut receiver) = waiting();
+        let now = Instant::now();
+        for name in ["Cafe\u{301}", "CAF\u{c9}"] {
+            waiting.update(&resource("wants"), &taken("caf\u{e9}"), now);
+            let releasing = Outcome { released_names: vec![name.to_owned()], ..Outcome::default() };
+            waiting.update(&resource("holder"), &releasing, now);
+            assert_eq!(woken(&mut receiver), ["wants"], "{name:?}");
+        }
     }
 
     fn holder(version: i64, is_declared: bool) -> NameHolder {

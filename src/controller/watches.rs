@@ -2,8 +2,9 @@
 
 use super::body_timeout::WATCH_SECONDS;
 use super::connect::Connection;
-use super::object::{Context, on_error, reconcile};
+use super::context::Context;
 use super::queues::Queue;
+use super::reconcile::{on_error, reconcile};
 use super::scope::Scope;
 use super::watch_errors::refusal;
 use crate::api::{

@@ -112,7 +112,12 @@ impl DatabaseError {
         self.is_away() || matches!(self, Self::Conflict)
     }
 
-    /// Whether the database could not be used at all, now: whoever waits for it is looked at once it answers.
+    /// Whether a person has to act before the same call can succeed.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::LoginRefused { .. }) || !self.is_retryable()
+    }
+
+    /// Whether the database could not be used at all. What waits for it is reconciled once it answers.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::LoginRefused { .. })
     }

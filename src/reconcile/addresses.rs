@@ -1,7 +1,7 @@
-//! The list of addresses of an account whose resource says nothing about addresses: it is kept.
+//! An account keeps its list of addresses while its resource names none.
 //!
-//! A list gets lost in ways that nobody meant: an empty value of a chart, a merge, a patch that removes a null. Only an
-//! explicit empty list means any address.
+//! A list gets lost by accident: an empty chart value, a merge, a patch that removes a null. So only an explicit empty list
+//! means any address.
 
 use super::{Desired, NotReady};
 use crate::account::{Account, AllowedIp, AllowedIps};
@@ -9,12 +9,12 @@ use crate::api::ManagementPolicy;
 use std::borrow::Cow;
 
 impl Desired {
-    /// What is to be made of this account: what is declared, with the account's own list if the resource names none.
+    /// Returns what is declared, with the account's own list of addresses if the resource names none.
     pub(super) fn keeping_addresses(&self, account: Option<&Account>) -> Cow<'_, Self> {
         match account {
             Some(account) if self.keeps_addresses_of(account) => {
                 let mut kept = self.clone();
-                // What is no network lets nobody in, and can go.
+                // An entry that is no network lets nobody in, so it is dropped.
                 let networks = account.settings.allowed_ips.iter().filter_map(|cidr| AllowedIp::from_cidr(cidr));
                 kept.settings.allowed_ips = AllowedIps::only(networks);
                 Cow::Owned(kept)
@@ -23,12 +23,10 @@ impl Desired {
         }
     }
 
-    /// Says that the account's list was kept, if it was.
-    pub(super) fn check_addresses(&self, account: &Account) -> Result<(), NotReady> {
-        if self.keeps_addresses_of(account) {
-            return Err(NotReady::AllowedIpsMissing { kept: account.settings.allowed_ips.iter().cloned().collect() });
-        }
-        Ok(())
+    /// The reason not to be Ready if the account kept its own list.
+    pub(super) fn addresses_kept_of(&self, account: &Account) -> Option<NotReady> {
+        let kept = || account.settings.allowed_ips.iter().cloned().collect();
+        self.keeps_addresses_of(account).then(|| NotReady::AllowedIpsMissing { kept: kept() })
     }
 
     fn keeps_addresses_of(&self, account: &Account) -> bool {

@@ -1,10 +1,10 @@
-//! What differs, in words: for a resource that is only observed, and for an account that would have to be adopted. Pure.
+//! Differences in words: for a resource that only observes, and for an account that would have to be adopted. Pure.
 
 use super::outcome::Drift;
 use super::{AccountPlan, Desired, Plan, SecretPlan};
 use crate::account::{Account, Life, changes};
 
-/// What a plan would change, told instead. `named` is the account that has the name while the resource has none.
+/// Describes what the plan would change. `named` is the account that has the declared name while the resource has none.
 pub(super) fn drift(plan: &Plan, desired: &Desired, named: Option<&Account>) -> Vec<Drift> {
     let mut drift = match (&plan.account, named) {
         (AccountPlan::Keep, _) => Vec::new(),
@@ -25,6 +25,7 @@ pub(super) fn drift(plan: &Plan, desired: &Desired, named: Option<&Account>) -> 
     match &plan.secret {
         SecretPlan::Keep | SecretPlan::Postpone => {}
         SecretPlan::Create => drift.push(drift_of("secret", secret, "absent")),
+        SecretPlan::Undecided => drift.push(drift_of("secret", secret, "other data")),
         SecretPlan::Replace { parts } => drift.push(drift_of("secret", secret, &format!("other {}", parts.join(", ")))),
         SecretPlan::Refuse { holder } => drift.push(drift_of("secret", secret, holder)),
     }
@@ -36,7 +37,7 @@ fn drift_of(field: &str, declared: &str, actual: &str) -> Drift {
     Drift { field: field.to_owned(), declared: declared.to_owned(), actual: actual.to_owned() }
 }
 
-/// How an account that could be adopted differs, in words that go on a sentence.
+/// Describes how an account that could be adopted differs, as the end of a sentence.
 pub(super) fn difference(account: &Account, desired: &Desired) -> String {
     let changes = changes(&account.settings, &desired.settings);
     if changes.is_empty() {

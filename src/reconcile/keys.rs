@@ -1,33 +1,27 @@
-//! An account's keys while executing: made, sealed, opened, rotated and revoked.
+//! Key pairs while a plan is executed: generated, sealed, issued, rotated, restored and revoked.
 
-use super::halt::Halt;
-use super::{
-    Desired, Done, Environment, Evidence, KeysPlan, NotReady, ObservedSecret, Outcome, RandomnessError, Reconciler,
-};
+use super::step::{Interruption, Step};
+use super::{Desired, Done, Environment, KeysPlan, NotReady, Outcome, RandomnessError, Reconciler, RecoveredKeys};
 use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, Owner, StoredKey};
 use crate::database::{Action, DatabaseError, Keyring};
-use crate::secrets::{FoundSecret, IssuedKeys};
+use crate::secrets::IssuedKeys;
 use zeroize::Zeroizing;
 
 impl Reconciler {
+    /// Executes a plan for the account's keys. The Secret is compared with the new keys in the next attempt.
     pub(super) async fn execute_keys(
         &self,
         plan: &KeysPlan,
         account: &Account,
         desired: &Desired,
-        secret: &ObservedSecret,
         outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
+    ) -> Result<Step, Interruption> {
         let expected = account.version;
         let (action, done) = match plan {
-            KeysPlan::Keep => return Ok(()),
-            KeysPlan::Restore => {
-                let Some((api_key, secret_key)) = secret.recoverable_keys() else {
-                    return Ok(());
-                };
-                let pair = KeyPair { id: KeyId::from_random(self.random()?), api_key, secret_key };
-                let action = Action::RestoreKey { expected, key: self.seal(account.id, pair)? };
-                (action, Done::KeyRestored(desired.secret.at.clone()))
+            KeysPlan::Keep => return Ok(Step::Again),
+            KeysPlan::Restore(recovered) => {
+                let key = self.seal(account.id, self.recovered_pair(recovered)?)?;
+                (Action::RestoreKey { expected, key }, Done::KeyRestored(desired.secret.at.clone()))
             }
             KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
             KeysPlan::Rotate { reason, old_expires, revoke } => {
@@ -41,52 +35,59 @@ impl Reconciler {
             }
         };
         self.declarations.confirm(desired).await?;
-        outcome.account = match self.commit(account.id, action, desired.generation).await {
-            Err(DatabaseError::KeyTaken) => return Err(Halt::key_taken(desired)),
-            // Since it was looked at.
-            Err(DatabaseError::KeyRevoked) => return Err(Halt::LookAgain),
-            account => Some(account?),
-        };
+        match self.commit(account.id, action, desired.generation).await {
+            Ok(account) => outcome.account = Some(account),
+            Err(DatabaseError::KeyTaken) => return Ok(Step::key_taken(desired)),
+            // Revoked since it was observed.
+            Err(DatabaseError::KeyRevoked) => return Ok(Step::Again),
+            Err(error) => return Err(error.into()),
+        }
         outcome.done.push(done);
-        Ok(())
+        Ok(Step::Again)
     }
 
-    /// The first pair of a new account, sealed: from its Secret if only its row was lost, otherwise new.
-    pub(super) fn first_key(&self, account: AccountId, secret: &ObservedSecret) -> Result<(StoredKey, bool), Halt> {
-        let id = KeyId::from_random(self.random()?);
-        let (pair, recovered) = match secret.recoverable_keys() {
-            Some((api_key, secret_key)) => (KeyPair { id, api_key, secret_key }, true),
-            None => (new_pair(id, self.environment.as_ref())?, false),
+    /// The change that creates the declared account: with the keys that its Secret still holds if only its row was lost, and
+    /// with new keys otherwise.
+    pub(super) fn create_account(
+        &self,
+        recovered: Option<&RecoveredKeys>,
+        desired: &Desired,
+    ) -> Result<(AccountId, Action, Done), RandomnessError> {
+        let account = AccountId::from_random(random(self.environment.as_ref())?);
+        let key = match recovered {
+            Some(recovered) => self.seal(account, self.recovered_pair(recovered)?)?,
+            None => new_key(account, &self.keyring, self.environment.as_ref())?,
         };
-        Ok((self.seal(account, pair)?, recovered))
+        let action = Action::Create {
+            owner: desired.owner.clone(),
+            settings: desired.settings.clone(),
+            key,
+            answered: desired.rotation.asked.clone(),
+            unknown_affiliate: self.unknown_affiliate,
+        };
+        Ok((account, action, Done::Created { recovered: recovered.is_some() }))
+    }
+
+    fn recovered_pair(&self, recovered: &RecoveredKeys) -> Result<KeyPair, RandomnessError> {
+        let id = KeyId::from_random(random(self.environment.as_ref())?);
+        let RecoveredKeys { api_key, secret_key } = recovered.clone();
+        Ok(KeyPair { id, api_key, secret_key })
     }
 
     fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, RandomnessError> {
         seal(account, pair, &self.keyring, self.environment.as_ref())
     }
 
-    /// The account's active pair as it is handed out to this owner.
+    /// Opens the account's active key pair, and marks it for the Secret of this owner.
     pub(super) fn issue_keys(&self, account: &Account, owner: &Owner) -> Result<IssuedKeys, NotReady> {
         let key = account.active_key().ok_or_else(|| NotReady::NoKeys { account: account.id.to_string() })?;
         let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
         let pair = KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key };
         Ok(IssuedKeys { mark: self.keyring.mark(owner, &pair), pair })
     }
-
-    /// What to make of the pair that the resource's own Secret holds, which the database does not have.
-    pub(super) async fn evidence(&self, found: &FoundSecret, owner: &Owner) -> Result<Evidence, DatabaseError> {
-        let Some((api_key, secret_key)) = found.keys() else {
-            return Ok(Evidence::Nothing);
-        };
-        if !self.keyring.has_marked(found.mark(), owner, &api_key, &secret_key) {
-            return Ok(Evidence::Unmarked);
-        }
-        let is_revoked = !self.database.revoked(std::slice::from_ref(&api_key)).await?.is_empty();
-        Ok(if is_revoked { Evidence::Nothing } else { Evidence::Marked })
-    }
 }
 
-/// A new active pair for this account, sealed.
+/// Generates an active key pair for this account, sealed.
 ///
 /// # Errors
 /// The system has no randomness.
@@ -116,7 +117,7 @@ fn seal(
     Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
 }
 
-pub(super) fn random<const N: usize>(environment: &dyn Environment) -> Result<[u8; N], RandomnessError> {
+fn random<const N: usize>(environment: &dyn Environment) -> Result<[u8; N], RandomnessError> {
     let mut bytes = [0; N];
     environment.fill(&mut bytes)?;
     Ok(bytes)

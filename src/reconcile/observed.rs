@@ -1,4 +1,4 @@
-//! What is there now: the account in the database and the Secret, as far as a plan needs to know.
+//! What was observed: the account in the database and the Secret, as far as a plan needs to know.
 
 use super::Desired;
 use crate::account::{Account, ApiKey, KeyId, SecretKey};
@@ -10,13 +10,13 @@ use crate::secrets::{FoundSecret, IssuedKeys, SecretRef, VerifiedSecret};
 pub struct Observed {
     /// The account that the resource declares or once declared.
     pub account: Option<Account>,
-    /// What is at the Secret's place.
+    /// What is under the Secret's name.
     pub secret: ObservedSecret,
-    /// Secrets of this resource in other places, where it had its keys before.
+    /// Secrets of this resource under former names.
     pub stale_secrets: Vec<SecretRef>,
 }
 
-/// What is at the Secret's place.
+/// What is under the Secret's name.
 #[derive(Debug, Clone)]
 pub enum ObservedSecret {
     /// Nothing.
@@ -25,29 +25,38 @@ pub enum ObservedSecret {
     Verified,
     /// The resource's own Secret.
     Own {
-        /// What it is like.
+        /// The Secret.
         found: Box<FoundSecret>,
         /// The account's active pair, to compare it with; `None` while there is no account, or it has none.
         active: Option<IssuedKeys>,
-        /// What to make of the pair that it holds, where the account has none.
+        /// Whose the key pair is that it holds, where the account has none.
         evidence: Evidence,
     },
-    /// Somebody else's Secret, of which nothing is read.
+    /// A foreign Secret. Its data is not read.
     Foreign {
         /// Whose it is, in words.
         holder: String,
     },
 }
 
-/// What to make of a pair of keys that is in a Secret alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whose a key pair is that a Secret holds and the database does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// There is none, or it was revoked: nobody needs it.
+    /// The Secret holds no such pair, or one that was revoked.
     Nothing,
-    /// Its mark shows that this program handed it out to this very resource.
-    Marked,
-    /// Anybody may have put it there.
+    /// The Secret's mark proves that this program issued the pair to this resource.
+    Marked(RecoveredKeys),
+    /// The pair may be from anybody.
     Unmarked,
+}
+
+/// A key pair that the database lost and the resource's own Secret still holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredKeys {
+    /// The public half.
+    pub api_key: ApiKey,
+    /// The private half.
+    pub secret_key: SecretKey,
 }
 
 impl ObservedSecret {
@@ -59,16 +68,15 @@ impl ObservedSecret {
         }
     }
 
-    /// The keys to recover an account with that lost its row: those in the resource's own Secret, if they are proven to be
-    /// its own.
-    pub fn recoverable_keys(&self) -> Option<(ApiKey, SecretKey)> {
+    /// Returns the keys in the resource's own Secret that are proven to be its account's.
+    pub fn recoverable_keys(&self) -> Option<&RecoveredKeys> {
         match self {
-            Self::Own { found, evidence: Evidence::Marked, .. } => found.keys(),
+            Self::Own { evidence: Evidence::Marked(keys), .. } => Some(keys),
             _ => None,
         }
     }
 
-    /// Whether the resource's own Secret holds keys that may be its account's or anybody's.
+    /// Whether the resource's own Secret holds keys and nothing proves whose they are.
     pub fn is_unproven(&self) -> bool {
         matches!(self, Self::Own { active: None, evidence: Evidence::Unmarked, .. })
     }
@@ -103,7 +111,7 @@ impl Verified {
         VerifiedSecret { version: &self.version, marked_with }
     }
 
-    /// Whether it still speaks of what is desired: the same spec, the same place, the same keys.
+    /// Whether it was verified against what is desired now: the same spec, Secret name and key pair.
     pub fn holds_for(&self, desired: &Desired, active: KeyId) -> bool {
         self.name == desired.secret.at.name
             && Some(self.generation) == desired.generation

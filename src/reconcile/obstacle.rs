@@ -1,12 +1,12 @@
-//! What others have that keeps an account from being made as it is declared, and a look whether they still have it.
+//! Obstacles: what another account has that this resource needs, and the check whether it is still there.
 
-use super::halt::Halt;
-use super::{AccountPlan, Desired, KeysPlan, NotReady, Observed, Outcome, Plan, Reconciler};
+use super::step::{Interruption, Step};
+use super::{AccountPlan, Desired, KeysPlan, NotReady, Observed, Outcome, Plan, Reconciler, RecoveredKeys};
 use crate::account::Field;
 use crate::api::{ApiAccountStatus, Reason, condition};
 use crate::database::UnknownAffiliate;
 
-/// What was in the way the last time.
+/// What kept a resource from its declared state the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
     /// Another account has the name.
@@ -18,7 +18,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What the status says was in the way of this generation of its resource.
+    /// Returns the obstacle that the status names for this generation of its resource.
     pub fn of(status: &ApiAccountStatus, generation: Option<i64>) -> Option<Self> {
         if status.observed_generation != generation {
             return None;
@@ -33,62 +33,45 @@ impl Obstacle {
     }
 }
 
-impl NotReady {
-    /// What has to go before another try can end otherwise; `None` if it is nothing that one read can tell.
-    pub fn obstacle(&self) -> Option<Obstacle> {
-        match self {
-            Self::NameTaken { .. } | Self::AdoptionRequired { .. } | Self::OwnedElsewhere { .. } => {
-                Some(Obstacle::Name)
-            }
-            Self::UnknownAffiliate { .. } => Some(Obstacle::Affiliate),
-            Self::KeyTaken { .. } => Some(Obstacle::ApiKey),
-            _ => None,
-        }
-    }
-}
-
 impl Reconciler {
-    /// Refuses again, before any key is made and any row is written, if what was in the way still is.
+    /// Looks whether the obstacle of the last time is still there, before any key is generated and any row is written. Returns the
+    /// step that ends the attempt if it is.
     pub(super) async fn check_obstacle(
         &self,
-        obstacle: Obstacle,
+        obstacle: Option<Obstacle>,
         plan: &Plan,
         desired: &Desired,
         observed: &Observed,
         outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
+    ) -> Result<Option<Step>, Interruption> {
         match obstacle {
-            Obstacle::Name if claims_name(&plan.account) => {
+            Some(Obstacle::Name) if claims_name(&plan.account) => {
                 let name = desired.settings.name.clone();
                 let own = observed.account.as_ref().map(|account| account.id);
                 match self.database.find_by_name(&name).await? {
                     Some(taken) if Some(taken.id) != own => {
-                        Err(self.adopt_or_refuse(&taken, name, desired, observed, outcome).await?)
+                        self.adopt_or_refuse(&taken, name, desired, observed, outcome).await.map(Some)
                     }
-                    _ => Ok(()),
+                    _ => Ok(None),
                 }
             }
-            Obstacle::Affiliate if self.unknown_affiliate == UnknownAffiliate::Refuse => {
+            Some(Obstacle::Affiliate) if self.unknown_affiliate == UnknownAffiliate::Refuse => {
                 let Some(affiliate) = desired.settings.affiliate.as_ref().filter(|_| plan.account != AccountPlan::Keep)
                 else {
-                    return Ok(());
+                    return Ok(None);
                 };
                 let found = self.database.find_obstacles(&[], std::slice::from_ref(affiliate)).await?;
                 if found.affiliates.contains(affiliate.as_str()) {
-                    return Ok(());
+                    return Ok(None);
                 }
-                Err(Halt::Refused(NotReady::UnknownAffiliate { affiliate: affiliate.clone() }))
+                Ok(Some(Step::Blocked(NotReady::UnknownAffiliate { affiliate: affiliate.clone() })))
             }
-            Obstacle::ApiKey if claims_api_key(plan) => {
-                let Some((api_key, _)) = observed.secret.recoverable_keys() else {
-                    return Ok(());
-                };
-                match self.database.find_by_api_key(&api_key).await? {
-                    Some(_) => Err(Halt::key_taken(desired)),
-                    None => Ok(()),
-                }
+            Some(Obstacle::ApiKey) => {
+                let Some(recovered) = recovered_keys(plan) else { return Ok(None) };
+                let taken = self.database.find_by_api_key(&recovered.api_key).await?;
+                Ok(taken.map(|_| Step::key_taken(desired)))
             }
-            Obstacle::Name | Obstacle::Affiliate | Obstacle::ApiKey => Ok(()),
+            Some(Obstacle::Name | Obstacle::Affiliate) | None => Ok(None),
         }
     }
 }
@@ -103,6 +86,10 @@ fn claims_name(plan: &AccountPlan) -> bool {
     }
 }
 
-fn claims_api_key(plan: &Plan) -> bool {
-    matches!(plan.account, AccountPlan::Create { recover_keys: true }) || plan.keys == KeysPlan::Restore
+/// The keys from the Secret that the plan would give to the account.
+fn recovered_keys(plan: &Plan) -> Option<&RecoveredKeys> {
+    match (&plan.account, &plan.keys) {
+        (AccountPlan::Create { recovered: Some(keys) }, _) | (_, KeysPlan::Restore(keys)) => Some(keys),
+        _ => None,
+    }
 }

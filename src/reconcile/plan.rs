@@ -1,22 +1,22 @@
-//! The plan: what has to be done for what is observed to become what is desired. Pure, and free of keys.
+//! The plan: what has to be done for what was observed to become what is desired. Pure: the same input gives the same plan.
 
-use super::{Desired, Observed, ObservedSecret};
+use super::{Desired, Observed, ObservedSecret, RecoveredKeys};
 use crate::account::{
-    Account, ApiKey, FieldChange, KeyId, Life, RotationReason, Succession, changes, expired, succession, why_rotate,
+    Account, FieldChange, KeyId, Life, RotationReason, Succession, changes, expired, succession, why_rotate,
 };
 use crate::secrets::{ResourceIdentity, SecretManifest, SecretRef, is_bookkeeping};
 use jiff::Timestamp;
 
-/// What has to be done, in this order: account, Secret, stale_secrets.
+/// What has to be done, in the order of the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// In the account database.
     pub account: AccountPlan,
     /// To its keys, once the account is as declared.
     pub keys: KeysPlan,
-    /// At the Secret's place.
+    /// To the Secret.
     pub secret: SecretPlan,
-    /// Secrets of this resource in other places, to be deleted once the keys are in the new place.
+    /// Secrets of this resource under former names, to delete once the keys are in the new one.
     pub remove: Vec<SecretRef>,
 }
 
@@ -25,12 +25,12 @@ pub struct Plan {
 pub enum AccountPlan {
     /// Nothing.
     Keep,
-    /// Make the account.
+    /// Create the account.
     Create {
-        /// With the keys that its Secret still holds, instead of new ones.
-        recover_keys: bool,
+        /// The keys that its Secret still holds; `None`: new ones.
+        recovered: Option<RecoveredKeys>,
     },
-    /// Nothing: it is not there, its Secret holds keys, and nothing proves that they are the account's.
+    /// Nothing: the account is missing, its Secret holds keys, and nothing proves that they are the account's.
     Unproven,
     /// Change these fields.
     Update {
@@ -46,11 +46,11 @@ pub enum AccountPlan {
 pub enum KeysPlan {
     /// Nothing.
     Keep,
-    /// Give the account the pair back that it has lost and that its own Secret still holds.
-    Restore,
-    /// Remove these pairs, which have expired.
+    /// Give the account back the key pair that it lost and that its own Secret still holds.
+    Restore(RecoveredKeys),
+    /// Remove these key pairs, which have expired.
     Revoke(Vec<KeyId>),
-    /// Make a new pair, and let the old one expire.
+    /// Generate a new key pair, and let the old one expire.
     Rotate {
         /// Why.
         reason: RotationReason,
@@ -61,32 +61,34 @@ pub enum KeysPlan {
     },
 }
 
-/// What has to be done at the Secret's place.
+/// What has to be done to the Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretPlan {
     /// Nothing.
     Keep,
-    /// Write it.
+    /// Create it.
     Create,
-    /// Put these parts right.
+    /// Correct these parts.
     Replace {
         /// Which, by name.
         parts: Vec<String>,
     },
-    /// Nothing for now, though it is not right: something keeps changing it.
+    /// Compare it again once the account has keys: until then there is nothing to compare it with.
+    Undecided,
+    /// Nothing for now, though it differs: something keeps changing it.
     Postpone,
-    /// Nothing may be done: it is somebody else's.
+    /// Nothing may be done: it is a foreign Secret.
     Refuse {
         /// Whose it is, in words.
         holder: String,
     },
 }
 
-/// What is said of a Secret whose keys may be the account's or anybody's.
+/// The holder of a Secret whose keys may be from anybody.
 const UNPROVEN: &str = "it holds keys, and nothing proves that they are this account's";
 
 impl SecretPlan {
-    /// The same without what nobody but this program has to do with.
+    /// Returns the plan without differences that matter to nobody but this program.
     #[must_use]
     pub fn without_bookkeeping(self) -> Self {
         match self {
@@ -107,20 +109,20 @@ impl Plan {
 }
 
 impl Desired {
-    /// The resource, as its Secret knows it.
+    /// Returns the identity that the resource's Secret is annotated with.
     pub fn identity(&self) -> ResourceIdentity {
         ResourceIdentity { owner: self.owner.clone(), uid: self.uid.clone() }
     }
 }
 
-/// What has to be done at this time for `observed` to become `desired`; nothing, once that is done.
+/// Returns what has to be done at this time for `observed` to become `desired`. Once that is done, the plan is empty.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let account = plan_account(desired, observed);
     let secret = match account {
         AccountPlan::Unproven => SecretPlan::Refuse { holder: UNPROVEN.to_owned() },
         _ => plan_secret(desired, &observed.secret),
     };
-    // A partner may still use the old Secret: it goes only when the new one can be written.
+    // A partner may still use the old Secret: it is deleted only when the new one can be written.
     let remove = match secret {
         SecretPlan::Refuse { .. } => Vec::new(),
         _ => observed.stale_secrets.clone(),
@@ -128,17 +130,16 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     Plan { account, keys: plan_keys(desired, observed, &secret, now), secret, remove }
 }
 
-/// New keys are made only when they can be handed out: while the Secret is somebody else's, or not yet there, the old ones
-/// go on.
+/// Keys are rotated only when the new pair can be handed out. While the Secret is foreign or missing, the old pair stays.
 fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: Timestamp) -> KeysPlan {
     let Some(account) = &observed.account else {
         return KeysPlan::Keep;
     };
-    if is_lost(account, &observed.secret) {
-        return KeysPlan::Restore;
+    if let Some(keys) = lost_keys(account, &observed.secret) {
+        return KeysPlan::Restore(keys.clone());
     }
     if account.active_key().is_none() {
-        // Removing what has expired would make it look lost.
+        // If expired pairs were removed, the pair in the Secret would look lost.
         return KeysPlan::Keep;
     }
     let expired: Vec<KeyId> = expired(account, now).into_iter().map(|key| key.id).collect();
@@ -153,11 +154,10 @@ fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: T
     }
 }
 
-/// Whether the account has no active pair and its own Secret has one. A pair that is on its way out was put on it by
-/// somebody, and stays on it.
-fn is_lost(account: &Account, secret: &ObservedSecret) -> bool {
-    let is_known = |api_key: &ApiKey| account.keys.iter().any(|known| known.api_key == *api_key);
-    account.active_key().is_none() && secret.recoverable_keys().is_some_and(|(api_key, _)| !is_known(&api_key))
+/// Returns the key pair that the account lost and its own Secret still holds. A retiring pair is not lost: somebody retired it.
+fn lost_keys<'a>(account: &Account, secret: &'a ObservedSecret) -> Option<&'a RecoveredKeys> {
+    let is_known = |keys: &&RecoveredKeys| account.keys.iter().any(|known| known.api_key == keys.api_key);
+    secret.recoverable_keys().filter(|keys| account.active_key().is_none() && !is_known(keys))
 }
 
 fn plan_account(desired: &Desired, observed: &Observed) -> AccountPlan {
@@ -165,7 +165,7 @@ fn plan_account(desired: &Desired, observed: &Observed) -> AccountPlan {
         if observed.secret.is_unproven() {
             return AccountPlan::Unproven;
         }
-        return AccountPlan::Create { recover_keys: observed.secret.recoverable_keys().is_some() };
+        return AccountPlan::Create { recovered: observed.secret.recoverable_keys().cloned() };
     };
     let changes = changes(&account.settings, &desired.settings);
     let restore = is_restored(account);
@@ -181,8 +181,7 @@ pub(super) fn plan_secret(desired: &Desired, secret: &ObservedSecret) -> SecretP
         ObservedSecret::Absent => SecretPlan::Create,
         ObservedSecret::Verified => SecretPlan::Keep,
         ObservedSecret::Foreign { holder } => SecretPlan::Refuse { holder: holder.clone() },
-        // Its account is yet to be made: whichever keys that gets, the Secret is compared with them then.
-        ObservedSecret::Own { active: None, .. } => SecretPlan::Replace { parts: vec!["data".to_owned()] },
+        ObservedSecret::Own { active: None, .. } => SecretPlan::Undecided,
         ObservedSecret::Own { found, active: Some(active), .. } => {
             let parts = found.differences(&SecretManifest::new(&desired.secret, desired.identity(), active));
             if parts.is_empty() { SecretPlan::Keep } else { SecretPlan::Replace { parts } }

@@ -7,15 +7,16 @@
 use super::{AccountPlan, Desired, Done, Obstacle, Outcome, Plan, SecretPlan};
 use crate::account::{Account, StoredSettings};
 use crate::api::{ApiAccountStatus, Reason, condition};
+use crate::backoff::Backoff;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// So many corrections of the same part are made at once.
 const AT_ONCE: u32 = 5;
-/// The wait before the first correction that is not; it doubles each time.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// The longest wait before a correction.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// The waits before the corrections after those.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), LONGEST_WAIT);
 /// The longest wait before a correction of what lets in more than is declared.
 const LONGEST_OPEN: Duration = Duration::from_secs(10);
 /// A part that needed no correction for so long is left alone by now.
@@ -39,7 +40,7 @@ impl Corrected {
     fn wait(self) -> Duration {
         match self.times.checked_sub(AT_ONCE) {
             None => Duration::ZERO,
-            Some(more) => FIRST_WAIT.saturating_mul(2_u32.saturating_pow(more)).min(LONGEST_WAIT),
+            Some(more) => BACKOFF.pause(more),
         }
     }
 }
@@ -76,7 +77,16 @@ impl Corrections {
     }
 }
 
-/// What one look knows of those before it.
+/// What differs and is corrected later.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Postponed {
+    /// The parts, by name.
+    pub parts: Vec<String>,
+    /// How much later.
+    pub wait: Duration,
+}
+
+/// What a reconcile knows of those before it.
 #[derive(Debug, Default)]
 pub struct History<'a> {
     previous: Option<Previous<'a>>,
@@ -113,25 +123,41 @@ impl<'a> History<'a> {
         Self { obstacle, ..self }
     }
 
-    /// How long the account is left as it is, and which of its fields are wrong.
-    pub(super) fn account_backoff(
+    /// Takes out of the plan what is corrected later, because something keeps changing it.
+    pub(super) fn pace(
         &self,
-        plan: &Plan,
+        mut plan: Plan,
         account: Option<&Account>,
         desired: &Desired,
-    ) -> Option<(Vec<String>, Duration)> {
+    ) -> (Plan, Option<Postponed>) {
+        let of_account = self.account_backoff(&plan, account, desired);
+        if of_account.is_some() {
+            plan.account = AccountPlan::Keep;
+        }
+        let of_secret = self.secret_backoff(&plan, account);
+        if of_secret.is_some() {
+            plan.secret = SecretPlan::Postpone;
+        }
+        let postponed = of_account.into_iter().chain(of_secret).reduce(|mut all, more| {
+            all.parts.extend(more.parts);
+            Postponed { parts: all.parts, wait: all.wait.min(more.wait) }
+        });
+        (plan, postponed)
+    }
+
+    /// What differs on the account and is corrected later.
+    fn account_backoff(&self, plan: &Plan, account: Option<&Account>, desired: &Desired) -> Option<Postponed> {
         let (before, account) = (self.previous.as_ref()?, account?);
         let AccountPlan::Update { changes, restore: false } = &plan.account else { return None };
         let is_open = !account.settings.lets_in_no_more_than(&StoredSettings::from(&desired.settings));
         let longest = if is_open { LONGEST_OPEN } else { LONGEST_WAIT };
         let parts: Vec<String> = changes.iter().map(|change| change.field.to_string()).collect();
         let wait = before.corrections.wait(&parts, longest, before.now)?;
-        Some((parts, wait))
+        Some(Postponed { parts, wait })
     }
 
-    /// How long the Secret is left as it is, and which of its parts are wrong. One that lacks the account's newest pair is
-    /// written at once.
-    pub(super) fn secret_backoff(&self, plan: &Plan, account: Option<&Account>) -> Option<(Vec<String>, Duration)> {
+    /// What differs on the Secret and is corrected later. A Secret that lacks the account's active key pair is written at once.
+    fn secret_backoff(&self, plan: &Plan, account: Option<&Account>) -> Option<Postponed> {
         let (before, active) = (self.previous.as_ref()?, account?.active_key()?);
         if before.key != Some(active.id.to_string().as_str()) {
             return None;
@@ -139,10 +165,10 @@ impl<'a> History<'a> {
         let parts = match &plan.secret {
             SecretPlan::Replace { parts } => parts.clone(),
             SecretPlan::Create => vec![SECRET.to_owned()],
-            SecretPlan::Keep | SecretPlan::Postpone | SecretPlan::Refuse { .. } => return None,
+            SecretPlan::Keep | SecretPlan::Postpone | SecretPlan::Undecided | SecretPlan::Refuse { .. } => return None,
         };
         let wait = before.corrections.wait(&parts, LONGEST_WAIT, before.now)?;
-        Some((parts, wait))
+        Some(Postponed { parts, wait })
     }
 }
 

@@ -56,7 +56,12 @@ pub enum SecretError {
 }
 
 impl SecretError {
-    /// Whether looking again at once may do: somebody else was quicker.
+    /// Whether a person has to act before the same call can succeed.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Ending { .. } | Self::Unlisted { .. } | Self::File { .. })
+    }
+
+    /// Whether another writer was faster, so that an attempt with a new observation may succeed at once.
     pub fn is_race(&self) -> bool {
         matches!(self, Self::Exists(_) | Self::Changed(_))
     }

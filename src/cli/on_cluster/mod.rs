@@ -152,7 +152,7 @@ impl OnCluster {
             None if self.grips => self.held(),
             None => {
                 let identity = ResourceIdentity { owner: owner.clone(), uid: None };
-                reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete).await
+                reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await
             }
         }
     }
@@ -162,7 +162,7 @@ impl OnCluster {
         match &resource.policy {
             Err(invalid) => Outcome::blocked(NotReady::InvalidSpec(invalid.clone())),
             Ok(_) if self.grips && resource.is_for_brake => self.held(),
-            Ok(policy) => reconciler.release(resource.going(), *policy).await,
+            Ok(policy) => reconciler.delete(resource.going(), *policy).await,
         }
     }
 

@@ -7,8 +7,8 @@ use crate::controller::brake::Brake;
 use crate::controller::connect::{Connection, Ready, StartupAccounts};
 use crate::controller::creation::Creations;
 use crate::controller::events::Events;
-use crate::controller::object::reconcile;
 use crate::controller::queues::{Queue, Queues};
+use crate::controller::reconcile::reconcile;
 use crate::controller::scope::Scope;
 use crate::controller::versions::Versions;
 use crate::controller::waiting::Waiting;
@@ -37,6 +37,27 @@ impl Environment for Broken {
 
     fn fill(&self, _: &mut [u8]) -> Result<(), RandomnessError> {
         Ok(())
+    }
+
+    fn jitter(&self) -> f64 {
+        0.5
+    }
+}
+
+/// A clock that works.
+struct Working;
+
+impl Environment for Working {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn fill(&self, _: &mut [u8]) -> Result<(), RandomnessError> {
+        Ok(())
+    }
+
+    fn jitter(&self) -> f64 {
+        0.5
     }
 }
 
@@ -110,6 +131,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         stores,
         scopes: 1,
         slots: Semaphore::new(1),
+        environment: Arc::new(Working),
         metrics: Arc::clone(&telemetry.metrics),
     });
     for times in 1..3 {

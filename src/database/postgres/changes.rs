@@ -4,6 +4,7 @@ use super::pool::Pool;
 use super::servers::{STATE, state_of};
 use super::{meaning, said};
 use crate::account::{ClusterId, Owner, Version};
+use crate::backoff::Backoff;
 use crate::database::sql::ErrorKind;
 use crate::database::{Changed, DatabaseError};
 use futures::StreamExt;
@@ -23,12 +24,12 @@ const QUIET_FOR: Duration = Duration::from_secs(15);
 /// How long a connection may take to come about, or to show that it is alive.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The pauses before a lost connection is made again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
 /// What the server says, for as long as somebody asks.
 pub(super) fn changes(pool: Pool) -> BoxStream<'static, Changed> {
-    let start = Listening { left: pool.left(), pool, state: State::Lost { pause: Duration::ZERO } };
+    let start = Listening { left: pool.left(), pool, state: State::Lost { failures: 0 } };
     stream::unfold(start, Listening::next).boxed()
 }
 
@@ -40,7 +41,7 @@ struct Listening {
 }
 
 enum State {
-    Lost { pause: Duration },
+    Lost { failures: u32 },
     Heard(PgListener),
     Refused,
 }
@@ -67,18 +68,20 @@ impl Listening {
         loop {
             let (changed, state) = match self.state {
                 State::Refused => return None,
-                State::Lost { pause } => {
-                    sleep(pause).await;
+                State::Lost { failures } => {
+                    if let Some(earlier) = failures.checked_sub(1) {
+                        sleep(BACKOFF.pause(earlier)).await;
+                    }
                     self.left.mark_unchanged();
                     match listen(&self.pool).await {
                         Ok(listener) => (Some(Changed::Anything), State::Heard(listener)),
                         Err(Deaf::Always { reason }) => (Some(Changed::Silence { reason }), State::Refused),
-                        Err(Deaf::Now) => (None, State::Lost { pause: (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) }),
+                        Err(Deaf::Now) => (None, State::Lost { failures: failures + 1 }),
                     }
                 }
                 State::Heard(mut listener) => match hear(&mut listener, &self.pool, &mut self.left).await {
                     Some(changed) => (Some(changed), State::Heard(listener)),
-                    None => (None, State::Lost { pause: FIRST_PAUSE }),
+                    None => (None, State::Lost { failures: 1 }),
                 },
             };
             self.state = state;

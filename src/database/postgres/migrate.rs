@@ -2,6 +2,7 @@
 
 use super::pool::PgSession;
 use super::{MIGRATIONS, Postgres};
+use crate::backoff::Backoff;
 use crate::database::DatabaseError;
 use crate::database::sql::{Dialect as _, Fault, MIGRATIONS_TABLE, NAME_KEYS_MIGRATION, Session as _, renew_name_keys};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -20,9 +21,8 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// The code of an error that says that two transactions waited for each other, and that this one was given up.
 const DEADLOCK: &str = "40P01";
 
-/// The pause after the first try, in which whoever waited behind it goes on; it doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// The pauses between two attempts, in which transactions that waited behind the attempt go on.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
 
 /// How long to try before the caller is told.
 const TRY_FOR: Duration = Duration::from_mins(1);
@@ -37,7 +37,7 @@ const HOLDERS: &str = "SELECT a.pid, coalesce(a.usename, 'unknown')::text, a.app
 impl Postgres {
     /// Makes the migrations that are missing, and gives way to those who use the tables.
     pub(super) async fn migrate_between_others(&self) -> Result<(), Fault> {
-        let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (started, mut failures) = (Instant::now(), 0);
         loop {
             match self.try_to_migrate().await {
                 Err(Fault::Driver(error)) if is_in_the_way(&error) => {
@@ -49,8 +49,8 @@ impl Postgres {
                 }
                 done => return done,
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            sleep(BACKOFF.pause(failures)).await;
+            failures += 1;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Connecting: to the one of the named servers that will do, with the password as it is at that moment.
 
 use super::{meaning, said};
+use crate::backoff::Backoff;
 use crate::database::DatabaseError;
 use crate::database::server_url::{ServerState, ServerUrls, Wanted};
 use crate::database::sql::ErrorKind;
@@ -21,8 +22,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long one of several servers may take: those after it must have their turn.
 const EACH_WITHIN: Duration = Duration::from_secs(2);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses between two rounds over all servers.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// What a server says of itself, in the order of [`state_of`].
 pub(super) const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean";
@@ -70,7 +71,7 @@ impl Servers {
     /// Connects to the server that will do. One that is just starting, or being promoted, is waited for a little.
     pub async fn connect(&self) -> Result<Connected, DatabaseError> {
         let began = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         let mut known: BTreeMap<usize, Unfit> = BTreeMap::new();
         loop {
             let reasons = match self.try_each(began).await {
@@ -88,11 +89,11 @@ impl Servers {
                     known.insert(server, unfit);
                 }
             }
-            if !may_pass || began.elapsed() + pause > CONNECT_WITHIN {
+            if !may_pass || began.elapsed() + BACKOFF.pause(failures) > CONNECT_WITHIN {
                 return Err(self.explain(&known.into_iter().collect::<Vec<_>>(), began));
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            sleep(BACKOFF.pause(failures)).await;
+            failures += 1;
         }
     }
 

@@ -59,7 +59,7 @@ proptest! {
             ];
             if prune {
                 let resource = ResourceIdentity { uid: first.uid.clone(), owner: first.owner.clone() };
-                told.push(self::told(&run(reconciler.release(Deletion::of(&resource), DeletionPolicy::Delete))));
+                told.push(self::told(&run(reconciler.delete(Deletion::of(&resource), DeletionPolicy::Delete))));
             }
             told
         };
@@ -120,7 +120,7 @@ proptest! {
                     for owner in &undeclared {
                         let resource = ResourceIdentity { uid: None, owner: owner.clone() };
                         let policy = if retain { DeletionPolicy::Retain } else { DeletionPolicy::Delete };
-                        let outcome = run(reconciler.release(Deletion::of(&resource), policy));
+                        let outcome = run(reconciler.delete(Deletion::of(&resource), policy));
                         turns.pruned(&outcome);
                         all.push(told(&outcome));
                     }

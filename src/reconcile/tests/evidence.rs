@@ -180,7 +180,7 @@ fn a_pair_that_was_revoked_for_a_leak_does_not_come_back_with_a_lost_row() {
 fn a_purged_pair_does_not_come_back_from_a_backup_of_secrets() {
     let stage = Stage::made();
     let (api_key, backup) = (stage.api_key(), stage.secret());
-    let deleted = run(stage.reconciler.release(Deletion::of(&stage.desired.identity()), DeletionPolicy::Delete));
+    let deleted = run(stage.reconciler.delete(Deletion::of(&stage.desired.identity()), DeletionPolicy::Delete));
     assert_eq!(reasons(&deleted), ["Disabled", "SecretRemoved"]);
     let later = Timestamp::from_second(1).unwrap();
     run(stage.accounts.purge(&owner("acme").cluster, &|_| false, later, later)).unwrap();

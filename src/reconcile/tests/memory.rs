@@ -359,4 +359,8 @@ impl Environment for Counting {
         bytes[..8].copy_from_slice(&drawn.to_be_bytes());
         Ok(())
     }
+
+    fn jitter(&self) -> f64 {
+        0.5
+    }
 }

@@ -172,13 +172,13 @@ fn the_end_needs_neither_the_secret_nor_a_valid_spec_and_comes_once() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     lock(&secrets.objects).clear();
-    let outcome = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
+    let outcome = run(reconciler.delete(Deletion::of(&identity()), DeletionPolicy::Delete));
     assert_eq!((outcome.not_ready.is_none(), &outcome.done[..]), (true, &[Done::Disabled][..]));
     assert!(!lock(&accounts.rows)[0].settings.enabled);
-    let again = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
+    let again = run(reconciler.delete(Deletion::of(&identity()), DeletionPolicy::Delete));
     assert_eq!(again.done, []);
     let never_made = ResourceIdentity { owner: owner("never"), uid: None };
-    assert!(run(reconciler.release(Deletion::of(&never_made), DeletionPolicy::Delete)).not_ready.is_none());
+    assert!(run(reconciler.delete(Deletion::of(&never_made), DeletionPolicy::Delete)).not_ready.is_none());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn an_end_that_did_not_reach_the_database_is_no_end() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     lock(&accounts.faults).push(Fault::NotMade);
-    let outcome = run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
+    let outcome = run(reconciler.delete(Deletion::of(&identity()), DeletionPolicy::Delete));
     assert!(matches!(outcome.not_ready, Some(NotReady::Database(DatabaseError::Unavailable { .. }))));
 }
 
@@ -197,7 +197,7 @@ fn a_retained_account_is_left_as_it_is() {
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
     let before = lock(&accounts.rows)[0].clone();
-    run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Retain));
+    run(reconciler.delete(Deletion::of(&identity()), DeletionPolicy::Retain));
     let after = lock(&accounts.rows)[0].clone();
     assert!(matches!(after.life, Life::Retained { .. }));
     assert_eq!((after.settings, after.keys), (before.settings, before.keys));
@@ -277,7 +277,7 @@ fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
-    run(reconciler.release(Deletion::of(&identity()), DeletionPolicy::Delete));
+    run(reconciler.delete(Deletion::of(&identity()), DeletionPolicy::Delete));
     lock(&secrets.objects).clear();
     *lock(&secrets.refusing) = true;
     let mut again = desired();
@@ -314,5 +314,5 @@ fn a_secret_that_somebody_else_deleted_is_not_told_to_be() {
     let outcome = run(reconciler.reconcile(&moved, None, None));
     assert_eq!(outcome.done, [Done::SecretWritten(moved.secret.at.clone())]);
     std::fs::remove_file(folder.path().join("ns.t.yaml")).unwrap();
-    assert_eq!(run(reconciler.release(Deletion::of(&moved.identity()), DeletionPolicy::Delete)).done, [Done::Disabled]);
+    assert_eq!(run(reconciler.delete(Deletion::of(&moved.identity()), DeletionPolicy::Delete)).done, [Done::Disabled]);
 }

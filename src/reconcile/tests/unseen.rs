@@ -106,7 +106,7 @@ fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
     let end = |places: &[SecretRef]| {
         lock(&stage.secrets.unseen).insert(at.clone());
         let going = Deletion { places, ..Deletion::of(&resource) };
-        run(stage.reconciler.release(going, DeletionPolicy::Retain)).done
+        run(stage.reconciler.delete(going, DeletionPolicy::Retain)).done
     };
     assert_eq!(end(std::slice::from_ref(&at)), [Done::SecretReleased(at.clone()), Done::Retained]);
     let owners = lock(&stage.secrets.objects)[&at].metadata.owner_references.clone();

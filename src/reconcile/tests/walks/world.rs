@@ -174,7 +174,7 @@ impl World {
                 let going = Some(DeletionPolicy::Delete);
                 lock(&self.ports.witness).begin(Acting { declared: Declared::of(&object), going }, None);
                 let identity = ResourceIdentity { owner: owner(name), uid: None };
-                let outcome = run(self.reconciler.release(Deletion::of(&identity), DeletionPolicy::Delete));
+                let outcome = run(self.reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete));
                 self.vanished[slot] = outcome.not_ready.is_some();
                 if outcome.not_ready.is_none() {
                     self.no_secret_is_left(slot, &Declared::of(&self.declared_with_uid(slot)));
@@ -210,7 +210,7 @@ impl World {
                 generation,
                 confirmed: false,
             };
-            let outcome = run(self.reconciler.release(going, policy));
+            let outcome = run(self.reconciler.delete(going, policy));
             self.told(&outcome);
             if outcome.not_ready.is_none() {
                 self.is_released(slot, policy);

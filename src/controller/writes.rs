@@ -1,6 +1,11 @@
-//! The patch that writes a status: it touches the fields that this program knows, and leaves those of a newer one.
+//! What the controller writes to a resource: its finalizer and its status.
+//!
+//! A status is patched field by field: fields of a newer program stay.
 
-use crate::api::ApiAccountStatus;
+use super::context::Context;
+use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 /// Every field of a status.
@@ -16,18 +21,54 @@ const FIELDS: [&str; 9] = [
     "keys",
 ];
 
-/// A JSON patch of the resource with this UID; `has_status`: it has a status already.
+impl Context {
+    /// Adds or removes the finalizer, unless the resource has changed since it was read: then the API server refuses the patch,
+    /// and the next reconcile decides.
+    pub(super) async fn patch_finalizers(&self, resource: &ApiAccount, wanted: bool) -> Result<(), kube::Error> {
+        let mut finalizers = resource.finalizers().to_vec();
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        if wanted {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let patch = json!({
+            "metadata": { "resourceVersion": resource.resource_version(), "finalizers": finalizers }
+        });
+        self.api(resource).patch_metadata(&resource.name_any(), &as_manager(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn patch_status(
+        &self,
+        resource: &ApiAccount,
+        status: &ApiAccountStatus,
+    ) -> Result<(), kube::Error> {
+        let has_status = self.memory.status(resource).is_some();
+        let patch = status_patch(resource.metadata.uid.as_deref(), has_status, status)
+            .and_then(serde_json::from_value)
+            .map_err(kube::Error::SerdeError)?;
+        let patch = Patch::Json::<()>(patch);
+        let written = self.api(resource).patch_status(&resource.name_any(), &as_manager(), &patch).await?;
+        self.memory.status_written(&written);
+        Ok(())
+    }
+
+    fn api(&self, resource: &ApiAccount) -> Api<ApiAccount> {
+        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
+    }
+}
+
+fn as_manager() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// Returns a JSON patch for the resource with this UID. `has_status`: it has a status already.
 ///
-/// A resource may have been made again under its name. The API server compares no UID of a status, but tests what it is told
-/// to.
+/// A resource may have been deleted and created again under its name. The API server does not compare UIDs when it writes a status, so
+/// the patch tests the UID.
 ///
 /// # Errors
 /// The status cannot be written as JSON.
-pub(super) fn status_patch(
-    uid: Option<&str>,
-    has_status: bool,
-    status: &ApiAccountStatus,
-) -> Result<Value, serde_json::Error> {
+fn status_patch(uid: Option<&str>, has_status: bool, status: &ApiAccountStatus) -> Result<Value, serde_json::Error> {
     let written = serde_json::to_value(status)?;
     let mut steps = vec![json!({ "op": "test", "path": "/metadata/uid", "value": uid })];
     if !has_status {
@@ -39,7 +80,7 @@ pub(super) fn status_patch(
         let value = written.get(field);
         steps.push(json!({ "op": "add", "path": path, "value": value }));
         if value.is_none() {
-            // Only what is there can be removed, so it was added first.
+            // Only a field that exists can be removed, so it is added first.
             steps.push(json!({ "op": "remove", "path": path }));
         }
     }

@@ -1,68 +1,32 @@
-//! Whether a resource is still as a look took it: asked of the API server where the look came long after the watch showed it.
+//! Confirming, before a change, that a resource still declares what a reconcile was given: asked of the API server where the
+//! watch showed the resource long ago.
 
+use super::declaration::Declaration;
 use super::memory::Memory;
 use crate::account::Owner;
-use crate::api::{ApiAccount, ROTATE_ANNOTATION};
+use crate::api::ApiAccount;
 use crate::kube_error::reason;
-use crate::reconcile::{Declarations, Desired, Unconfirmed, is_paused};
+use crate::reconcile::{Declarations, Desired, Unconfirmed};
 use crate::secrets::ResourceIdentity;
 use async_trait::async_trait;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// All that a look goes by, as far as it tells one state of a resource from another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Declaration {
-    uid: Option<String>,
-    generation: Option<i64>,
-    rotate: Option<String>,
-    paused: bool,
-    being_deleted: bool,
-}
-
-impl Declaration {
-    /// What an object with this metadata declares.
-    pub fn of(metadata: &ObjectMeta) -> Self {
-        Self {
-            uid: metadata.uid.clone(),
-            generation: metadata.generation,
-            rotate: metadata.annotations.as_ref().and_then(|annotations| annotations.get(ROTATE_ANNOTATION)).cloned(),
-            paused: is_paused(metadata),
-            being_deleted: metadata.deletion_timestamp.is_some(),
-        }
-    }
-
-    fn of_desired(desired: &Desired) -> Self {
-        Self {
-            uid: desired.uid.clone(),
-            generation: desired.generation,
-            rotate: desired.rotation.asked.annotation.clone(),
-            paused: desired.paused,
-            being_deleted: false,
-        }
-    }
-
-    fn is_deletion_of(&self, resource: &ResourceIdentity) -> bool {
-        self.being_deleted && self.uid == resource.uid
-    }
-}
-
 /// The resources on the cluster.
 ///
-/// The first attempt for a state of a resource that the watch has just shown needs no asking. Every later attempt is asked for:
-/// it follows the clock, the database, a Secret or a failure, and the watch may have been silent ever since. So is the first
-/// attempt for what was shown longer ago than [`super::memory::FRESH`], and any after somebody else was quicker.
+/// The first reconcile of a declaration that the watch has just shown needs no confirmation. Every later one does: its cause is the
+/// clock, the database, a Secret or a failure, and the watch may have been silent since. The first one also needs it if the
+/// watch showed the declaration longer ago than [`super::memory::FRESH`], or if another writer was faster.
 pub(super) struct ClusterDeclarations {
     pub client: Client,
     pub memory: Arc<Memory>,
 }
 
 impl ClusterDeclarations {
-    /// By its name alone, which takes no other right than to list.
+    /// Reads the resource by a list with its name, so that no right to `get` is needed.
     async fn ask(&self, owner: &Owner) -> Result<Option<Declaration>, Unconfirmed> {
         let resources: Api<ApiAccount> = Api::namespaced(self.client.clone(), &owner.namespace);
         let params = ListParams::default().fields(&format!("metadata.name={}", owner.name));

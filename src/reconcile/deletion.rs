@@ -1,8 +1,8 @@
-//! The end of a resource: what becomes of its account and Secret. Needs neither the Secret nor a valid spec.
+//! The deletion of a resource: what becomes of its account and its Secret. It needs neither the Secret nor a valid spec.
 
 use super::desired::{Errors, parse_deletion, parse_management};
-use super::halt::{ATTEMPTS, Halt};
 use super::plan::plan_secret;
+use super::step::{ATTEMPTS, Interruption, Step};
 use super::{
     DeletionPolicy, Desired, Done, InvalidSpec, NotReady, Outcome, Reconciler, SecretPlan, Verified, is_dns_subdomain,
 };
@@ -12,15 +12,15 @@ use crate::database::Action;
 use crate::secrets::{Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef};
 use std::collections::BTreeSet;
 
-/// What becomes of the account of a resource with this spec, once the resource goes.
+/// Returns what becomes of the account when a resource with this spec is deleted.
 ///
 /// # Errors
-/// [`InvalidSpec`] if that cannot be told: the resource then has to stay.
+/// [`InvalidSpec`] if the spec does not say it in words that this program knows: the resource then has to stay.
 pub fn deletion_policy(spec: &ApiAccountSpec) -> Result<DeletionPolicy, InvalidSpec> {
     let mut found = Errors::default();
     let management = parse_management(spec, &mut found);
     if management == Some(ManagementPolicy::Observe) {
-        // Who only observes does not end an account's access.
+        // A resource that only observes does not end an account's access.
         return Ok(DeletionPolicy::Retain);
     }
     if let (Some(_), Some(policy)) = (management, parse_deletion(spec, &mut found)) {
@@ -30,52 +30,52 @@ pub fn deletion_policy(spec: &ApiAccountSpec) -> Result<DeletionPolicy, InvalidS
     Err(InvalidSpec { errors: found.0 })
 }
 
-/// Where the Secret of a resource may be: where its status says that it is, and where its spec wants it.
+/// Returns the names under which a resource may have a Secret: the one in its status, and the one in its spec.
 pub fn secret_places(owner: &Owner, spec: &ApiAccountSpec, status: Option<&ApiAccountStatus>) -> Vec<SecretRef> {
     let declared = spec.secret.name.clone().unwrap_or_else(|| default_secret_name(&owner.name));
-    let told = status.and_then(|status| status.secret_name.clone());
-    // A status, and a spec that is refused, may say anything.
-    let names: BTreeSet<_> = told.into_iter().chain([declared]).filter(|name| is_dns_subdomain(name)).collect();
+    let reported = status.and_then(|status| status.secret_name.clone());
+    // A status, and the spec of a refused resource, may hold any text.
+    let names: BTreeSet<_> = reported.into_iter().chain([declared]).filter(|name| is_dns_subdomain(name)).collect();
     names.into_iter().map(|name| SecretRef { namespace: owner.namespace.clone(), name }).collect()
 }
 
-/// What is known of a resource that is going.
+/// A resource that is being deleted, as far as it is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Deletion<'a> {
-    /// The resource, as its Secret knows it.
+    /// The identity that its Secret is annotated with.
     pub resource: &'a ResourceIdentity,
-    /// What it declares, if that can be told.
+    /// What it declares, if its spec is valid.
     pub desired: Option<&'a Desired>,
-    /// Where its Secret may be though nothing shows it there.
+    /// Names under which it may have a Secret that no watch shows.
     pub places: &'a [SecretRef],
     /// Its generation, where there is one.
     pub generation: Option<i64>,
-    /// Whether a person has confirmed its deletion, which then does not count as one of many at once.
+    /// Whether a person has confirmed the deletion, which then does not count for the brake.
     pub confirmed: bool,
 }
 
 impl<'a> Deletion<'a> {
-    /// A resource of which nothing else is known.
+    /// A resource of which only the identity is known.
     pub fn of(resource: &'a ResourceIdentity) -> Self {
         Self { resource, desired: None, places: &[], generation: None, confirmed: false }
     }
 
-    /// What it declares, if its account's Secret is written for it.
+    /// What it declares, if its Secret is written for it.
     fn enforced(&self) -> Option<&'a Desired> {
         self.desired.filter(|desired| desired.management == ManagementPolicy::Enforce && !desired.paused)
     }
 }
 
 impl Reconciler {
-    /// Does what the deletion policy says for a resource that is going. Once it is done, the resource may go.
-    pub async fn release(&self, going: Deletion<'_>, policy: DeletionPolicy) -> Outcome {
+    /// Does what the deletion policy says. Once the outcome is Ready, the resource may go.
+    pub async fn delete(&self, deletion: Deletion<'_>, policy: DeletionPolicy) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
             let attempt = match policy {
-                DeletionPolicy::Delete => self.delete(going, &mut outcome).await,
-                DeletionPolicy::Retain => self.retain(going, &mut outcome).await,
+                DeletionPolicy::Delete => self.end_account(deletion, &mut outcome).await,
+                DeletionPolicy::Retain => self.retain_account(deletion, &mut outcome).await,
             };
-            if outcome.takes_in(attempt, self.declarations.as_ref(), &going.resource.owner) {
+            if outcome.ends_with(attempt, self.declarations.as_ref(), &deletion.resource.owner) {
                 return outcome;
             }
         }
@@ -83,13 +83,13 @@ impl Reconciler {
         outcome
     }
 
-    /// Keeps the Secret of a resource right whose deletion is held: its account goes on working, and whoever uses it needs
-    /// the keys. Nothing else is changed. A refusal says only why that could not be done.
-    pub async fn hold(&self, going: Deletion<'_>, verified: Option<&Verified>) -> Outcome {
+    /// Keeps the Secret of a resource whose deletion is held: its account still works, and its partner needs the keys. Nothing
+    /// else is changed. If the outcome is not Ready, its reason is about the Secret alone.
+    pub async fn keep_secret_of_held(&self, deletion: Deletion<'_>, verified: Option<&Verified>) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
-            let attempt = self.keep_secret(going, verified, &mut outcome).await;
-            if outcome.takes_in(attempt, self.declarations.as_ref(), &going.resource.owner) {
+            let attempt = self.keep_secret(deletion, verified, &mut outcome).await;
+            if outcome.ends_with(attempt, self.declarations.as_ref(), &deletion.resource.owner) {
                 return outcome;
             }
         }
@@ -99,37 +99,36 @@ impl Reconciler {
 
     async fn keep_secret(
         &self,
-        going: Deletion<'_>,
+        deletion: Deletion<'_>,
         verified: Option<&Verified>,
         outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
+    ) -> Result<Step, Interruption> {
         outcome.secret_version = None;
-        let account = self.database.find_by_owner(&going.resource.owner).await?;
+        let account = self.database.find_by_owner(&deletion.resource.owner).await?;
         outcome.account = account.filter(|account| account.life == Life::Live);
-        let (Some(account), Some(desired)) = (outcome.account.clone(), going.enforced()) else {
-            return Ok(());
+        let (Some(account), Some(desired)) = (outcome.account.clone(), deletion.enforced()) else {
+            return Ok(Step::Done);
         };
         let observed = self.observe(desired, verified, Some(account.clone())).await?;
         let plan = plan_secret(desired, &observed.secret);
-        outcome.secret_version = match plan {
-            SecretPlan::Keep => observed.secret.version(verified),
-            SecretPlan::Postpone | SecretPlan::Refuse { .. } => None,
+        match plan {
+            SecretPlan::Keep => outcome.secret_version = observed.secret.version(verified),
+            SecretPlan::Postpone | SecretPlan::Refuse { .. } => {}
+            SecretPlan::Undecided => _ = self.issue_keys(&account, &desired.owner)?,
             SecretPlan::Create | SecretPlan::Replace { .. } => {
-                self.declarations.confirm_deletion(going.resource).await?;
-                let keys = self.issue_keys(&account, &desired.owner)?;
-                let manifest = SecretManifest::new(&desired.secret, desired.identity(), &keys);
-                self.execute_secret(&manifest, &observed.secret, &plan, outcome).await?
+                self.declarations.confirm_deletion(deletion.resource).await?;
+                self.write_secret(&plan, &account, desired, &observed.secret, outcome).await?;
             }
-        };
-        Ok(())
+        }
+        Ok(Step::Done)
     }
 
-    /// The account first: what its Secret holds is worth nothing then, if the rest is yet to be done.
-    async fn delete(
+    /// Ends the account's access first: after a crash, the keys that a Secret still holds are then worth nothing.
+    async fn end_account(
         &self,
         Deletion { resource, places, generation, confirmed, .. }: Deletion<'_>,
         outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
+    ) -> Result<Step, Interruption> {
         let account = self.database.find_by_owner(&resource.owner).await?;
         if let Some(account) = &account
             && matches!(account.life, Life::Live | Life::Retained { .. })
@@ -137,11 +136,12 @@ impl Reconciler {
             self.declarations.confirm_deletion(resource).await?;
             let action = Action::Delete { expected: account.version, confirmed };
             outcome.account = Some(self.commit(account.id, action, generation).await?);
+            outcome.released_names.push(account.settings.name.clone());
             outcome.done.push(Done::Disabled);
         }
         let mut secrets = match self.secrets.owned_by(resource).await {
             // A resource that never had an account has no Secret either.
-            Err(SecretError::Unlisted { .. }) if account.is_none() => return Ok(()),
+            Err(SecretError::Unlisted { .. }) if account.is_none() => return Ok(Step::Done),
             secrets => secrets?,
         };
         if account.is_some() {
@@ -153,68 +153,69 @@ impl Reconciler {
                 outcome.done.push(Done::SecretRemoved(at));
             }
         }
-        Ok(())
+        Ok(Step::Done)
     }
 
-    /// The Secret first: one that is tied to the resource would be deleted with it.
-    async fn retain(&self, going: Deletion<'_>, outcome: &mut Outcome) -> Result<(), Halt> {
-        let resource = going.resource;
+    /// Releases the Secret first: the garbage collector deletes one that has an owner reference together with the resource.
+    async fn retain_account(&self, deletion: Deletion<'_>, outcome: &mut Outcome) -> Result<Step, Interruption> {
+        let resource = deletion.resource;
         let mut own = self.secrets.owned_by(resource).await?;
-        for at in going.places {
+        for at in deletion.places {
             if !own.contains(at) && self.is_own(at, resource).await? {
                 own.push(at.clone());
             }
         }
-        let mut stays = Vec::new();
+        let mut unchanged = Vec::new();
         for at in own {
             self.declarations.confirm_deletion(resource).await?;
             if self.secrets.release(&at, resource).await? {
                 outcome.done.push(Done::SecretReleased(at));
             } else {
-                stays.push(at);
+                unchanged.push(at);
             }
         }
         let Some(account) = self.database.find_by_owner(&resource.owner).await? else {
-            return Ok(());
+            return Ok(Step::Done);
         };
         if account.life == Life::Live {
-            self.restore_if_missing(&account, going, outcome).await?;
+            self.restore_missing_secret(&account, deletion, outcome).await?;
             self.declarations.confirm_deletion(resource).await?;
             let action = Action::Retain { expected: account.version };
-            outcome.account = Some(self.commit(account.id, action, going.generation).await?);
-            outcome.done.extend(stays.into_iter().map(Done::SecretReleased));
+            outcome.account = Some(self.commit(account.id, action, deletion.generation).await?);
+            outcome.released_names.push(account.settings.name.clone());
+            outcome.done.extend(unchanged.into_iter().map(Done::SecretReleased));
             outcome.done.push(Done::Retained);
         }
-        Ok(())
+        Ok(Step::Done)
     }
 
-    /// Somebody may have deleted the Secret while nobody looked, the garbage collector for one. Once the resource is gone,
-    /// nobody would write it again, and nobody would have the keys of an account that goes on working.
-    async fn restore_if_missing(
+    /// Writes the Secret if it is missing: a person or the garbage collector may have deleted it unnoticed. Once the resource is
+    /// gone, nothing would write it again, and nobody would have the keys of an account that still works.
+    async fn restore_missing_secret(
         &self,
         account: &Account,
-        going: Deletion<'_>,
+        deletion: Deletion<'_>,
         outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
-        let Some(desired) = going.enforced().filter(|_| account.active_key().is_some()) else {
+    ) -> Result<(), Interruption> {
+        let Some(desired) = deletion.enforced().filter(|_| account.active_key().is_some()) else {
             return Ok(());
         };
         if !matches!(self.secrets.find(&desired.secret.at, None).await?, Lookup::Absent) {
             return Ok(());
         }
-        self.declarations.confirm_deletion(going.resource).await?;
+        self.declarations.confirm_deletion(deletion.resource).await?;
         let keys = self.issue_keys(account, &desired.owner)?;
         let manifest = SecretManifest::new(&desired.secret, desired.identity(), &keys);
         match self.secrets.create(&manifest).await {
             Ok(_) => outcome.done.push(Done::SecretWritten(manifest.at)),
-            // It goes with its namespace, whatever is done.
+            // The namespace is being deleted, and the Secret would go with it.
             Err(SecretError::Ending { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    async fn is_own(&self, at: &SecretRef, resource: &ResourceIdentity) -> Result<bool, Halt> {
+    async fn is_own(&self, at: &SecretRef, resource: &ResourceIdentity) -> Result<bool, Interruption> {
         match self.secrets.confirm(at).await? {
             Lookup::Found(found) => Ok(resource.check(found.metadata()).is_ok()),
             Lookup::Absent | Lookup::Unchanged => Ok(false),

@@ -1,0 +1,93 @@
+//! What every resource is reconciled with: the client, the caches, and what the controller remembers.
+
+use super::brake::Brake;
+use super::connect::{Connection, Ready};
+use super::creation::Creations;
+use super::events::Events;
+use super::memory::Memory;
+use super::resources::{Resources, Stores};
+use super::versions::Versions;
+use super::waiting::Waiting;
+use crate::account::{ClusterId, Period};
+use crate::api::ApiAccount;
+use crate::backoff::spread;
+use crate::database::DatabaseError;
+use crate::reconcile::{Done, Environment, NotReady};
+use crate::telemetry::Metrics;
+use kube::Client;
+use kube::runtime::controller::Action;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, watch};
+
+/// The longest pause before the next attempt at what may pass by itself.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// What every resource is reconciled with.
+pub(super) struct Context {
+    pub client: Client,
+    pub cluster: ClusterId,
+    pub connection: watch::Receiver<Connection>,
+    /// When the controller began.
+    pub started: Instant,
+    pub events: Events,
+    pub memory: Arc<Memory>,
+    pub versions: Versions,
+    pub brake: Brake,
+    pub waiting: Waiting,
+    pub creations: Arc<Creations>,
+    pub stores: Arc<Stores>,
+    /// How many scopes are watched.
+    pub scopes: usize,
+    /// One for each resource that may be reconciled at a time. Closed once the controller is stopping.
+    pub slots: Semaphore,
+    /// The shortest interval at which keys may be rotated automatically.
+    pub least_interval: Period,
+    /// Time and randomness.
+    pub environment: Arc<dyn Environment>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// Returns the resources there are, once all of them have been listed.
+    pub fn resources(&self) -> Option<Resources> {
+        self.stores.complete(self.scopes)
+    }
+
+    /// Waits for the end of the first attempt to connect, which is soon, so that a start does not look like an outage. `None` when
+    /// the controller is stopping.
+    pub async fn ready(&self) -> Option<Result<Arc<Ready>, NotReady>> {
+        let mut connection = self.connection.clone();
+        let tried = connection.wait_for(|connection| !matches!(connection, Connection::Trying)).await;
+        match tried.as_deref().ok()? {
+            Connection::Trying => None,
+            Connection::Ready(ready) => Some(Ok(Arc::clone(ready))),
+            Connection::Waiting { reason, is_login } => {
+                let reason = reason.clone();
+                Some(Err(NotReady::Database(if *is_login {
+                    DatabaseError::LoginRefused { reason }
+                } else {
+                    DatabaseError::Unavailable { reason }
+                })))
+            }
+        }
+    }
+
+    /// Requeues the resource after a failure, with backoff up to `longest`.
+    pub fn retry_later(&self, resource: &ApiAccount, longest: Duration) -> Action {
+        Action::requeue(self.memory.pause_after_failure(resource, longest, self.environment.jitter()))
+    }
+
+    /// Requeues a resource after about this pause.
+    pub fn requeue_spread(&self, pause: Duration) -> Action {
+        Action::requeue(spread(pause, self.environment.jitter()))
+    }
+
+    /// Logs and counts each thing that was done.
+    pub fn log_done(&self, namespace: &str, name: &str, done: &[Done]) {
+        for done in done {
+            tracing::info!(namespace, name, change = done.reason(), "{done}");
+            self.metrics.done(done);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The reconcile function of the work queue: one resource, from the queue to its next attempt.
+//!
+//! A resource that is declared goes through `apply.rs`, one that is being deleted through `deletion.rs`. Both end in
+//! `report.rs`, which writes the status and emits events, and in `next_attempt.rs`, which is pure.
+
+use super::context::{Context, LONGEST_PAUSE};
+use super::panics::{Panicked, catch_panic};
+use crate::api::{ApiAccount, FINALIZER};
+use crate::kube_error::reason;
+use crate::reconcile::Outcome;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// When to reconcile again, and the outcome if there was an attempt at all.
+pub(super) type ReconcileResult = Result<(Action, Option<Outcome>), kube::Error>;
+
+/// Reconciles one resource and returns when to reconcile it again.
+///
+/// # Errors
+/// The API server did not accept a finalizer or a status.
+pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    // The work queue of each namespace has a limit of its own; this one is for all of them together.
+    let Ok(_slot) = context.slots.acquire().await else { return Ok(Action::await_change()) };
+    let reference = ObjectRef::from_obj(&*resource);
+    let started = Instant::now();
+    context.versions.begin(&reference);
+    let result = match catch_panic(Box::pin(context.attempt(&resource))).await {
+        Ok(result) => result,
+        Err(Panicked) => context.panicked(&resource).await,
+    };
+    context.versions.end(&reference);
+    context.memory.attempt_ended(&resource);
+    context.measure(&result, started.elapsed());
+    result.map(|(action, _)| action)
+}
+
+/// Requeues a resource after the API server did not accept a write.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of kube's error policies")]
+pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
+    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+    tracing::warn!(namespace, name, "the API server did not take a change: {}; trying again", reason(error));
+    context.retry_later(&resource, LONGEST_PAUSE)
+}
+
+impl Context {
+    async fn attempt(&self, resource: &ApiAccount) -> ReconcileResult {
+        let has_finalizer = resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        match (&resource.metadata.deletion_timestamp, has_finalizer) {
+            (Some(_), false) => Ok((Action::await_change(), None)),
+            (Some(_), true) => self.delete(resource).await,
+            (None, _) => self.apply(resource, has_finalizer).await,
+        }
+    }
+
+    fn measure(&self, result: &ReconcileResult, took: Duration) {
+        match result {
+            Ok((_, Some(outcome))) => self.metrics.reconciled(outcome, took),
+            Ok((_, None)) => {}
+            Err(_) => self.metrics.not_taken(took),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The end of a reconcile: the status, then log lines and events, then the next attempt.
+
+use super::context::{Context, LONGEST_PAUSE};
+use super::next_attempt::{Next, next_attempt};
+use super::outage::is_same_outage;
+use super::reconcile::ReconcileResult;
+use crate::api::{ApiAccount, ApiAccountStatus, condition};
+use crate::reconcile::{NotReady, Outcome, status};
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use std::time::{Duration, Instant};
+
+/// The longest time until a resource is reconciled again whose obstacle others have to remove. They are noticed earlier.
+const OBSTACLE_RECHECK: Duration = Duration::from_mins(10);
+
+impl Context {
+    /// Writes the status if it says anything new, logs and emits what happened, and returns when to reconcile again.
+    pub(super) async fn report(
+        &self,
+        resource: &ApiAccount,
+        secret_name: &str,
+        outcome: Outcome,
+        previous: Option<ApiAccountStatus>,
+    ) -> ReconcileResult {
+        if let Some(NotReady::Unconfirmed(why)) = &outcome.not_ready {
+            return Ok((self.leave_to_newer_reconcile(resource, &outcome, &why.0), None));
+        }
+        let status = self.status_of(resource, secret_name, &outcome, previous.as_ref());
+        self.publish(resource, &outcome, previous.as_ref(), &status).await?;
+        let action = self.requeue(resource, &outcome);
+        Ok((action, Some(outcome)))
+    }
+
+    /// Ends the reconcile of a declaration that may no longer hold: its status is for a reconcile that knows the newer one.
+    fn leave_to_newer_reconcile(&self, resource: &ApiAccount, outcome: &Outcome, why: &str) -> Action {
+        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+        tracing::debug!(namespace, name, "{why}; nothing more is done for now");
+        self.log_done(&namespace, &name, &outcome.done);
+        self.emit_events(resource, outcome, false);
+        self.retry_later(resource, LONGEST_PAUSE)
+    }
+
+    fn status_of(
+        &self,
+        resource: &ApiAccount,
+        secret_name: &str,
+        outcome: &Outcome,
+        previous: Option<&ApiAccountStatus>,
+    ) -> ApiAccountStatus {
+        let now = self.environment.now();
+        let mut status = status(resource.metadata.generation, secret_name, outcome, previous, now);
+        if outcome.account.is_some()
+            && let Some(identity) = self.creations.identity()
+        {
+            status.database_id = Some(identity);
+        }
+        status
+    }
+
+    async fn publish(
+        &self,
+        resource: &ApiAccount,
+        outcome: &Outcome,
+        previous: Option<&ApiAccountStatus>,
+        status: &ApiAccountStatus,
+    ) -> Result<(), kube::Error> {
+        let is_same_outage = is_same_outage(outcome, previous, status);
+        let is_new_reason = !is_same_outage && ready_text(previous) != ready_text(Some(status));
+        self.log_done(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.waiting.update(&ObjectRef::from_obj(resource), outcome, Instant::now());
+        let is_new = !is_same_outage && !says_the_same(previous, status);
+        let written = if is_new { self.patch_status(resource, status).await } else { Ok(()) };
+        // What was done is not done again, so its event is emitted now or never. A reason comes again with the next attempt.
+        self.emit_events(resource, outcome, is_new_reason && written.is_ok());
+        written
+    }
+
+    pub(super) fn emit_events(&self, resource: &ApiAccount, outcome: &Outcome, is_new_reason: bool) {
+        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+        for done in &outcome.done {
+            self.events.emit_done(resource, done);
+        }
+        if let Some(not_ready) = &outcome.not_ready
+            && is_new_reason
+        {
+            tracing::warn!(namespace, name, reason = %not_ready.reason(), "{not_ready}");
+            self.events.emit_not_ready(resource, not_ready);
+        }
+    }
+
+    fn requeue(&self, resource: &ApiAccount, outcome: &Outcome) -> Action {
+        let version = outcome.account.as_ref().map(|account| account.version);
+        let changed_again = self.versions.reconciled(&ObjectRef::from_obj(resource), version);
+        let (next, is_success) = next_attempt(outcome, changed_again, self.environment.now());
+        if is_success {
+            self.memory.succeeded(resource);
+        }
+        match next {
+            Next::OnChange => Action::await_change(),
+            Next::After(pause) => Action::requeue(pause),
+            Next::Backoff { longest } => self.retry_later(resource, longest),
+            Next::WithoutObstacle => self.requeue_spread(OBSTACLE_RECHECK),
+        }
+    }
+}
+
+/// Whether the status says no more than the one before. The id of the database is first written together with something else,
+/// so that an upgrade writes no status for that alone.
+fn says_the_same(previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus) -> bool {
+    previous.is_some_and(|previous| match &previous.database_id {
+        None => *previous == ApiAccountStatus { database_id: None, ..status.clone() },
+        Some(_) => previous == status,
+    })
+}
+
+/// Returns the status, the reason and the message of the Ready condition.
+pub(super) fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
+    let ready = status?.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
+    Some((&ready.status, &ready.reason, &ready.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_the_database_is_first_written_together_with_something_else() {
+        let known = |database: Option<&str>, account: &str| ApiAccountStatus {
+            account_id: Some(account.to_owned()),
+            database_id: database.map(str::to_owned),
+            ..ApiAccountStatus::default()
+        };
+        assert!(says_the_same(Some(&known(None, "a")), &known(Some("one"), "a")));
+        assert!(!says_the_same(Some(&known(None, "a")), &known(Some("one"), "b")));
+        assert!(!says_the_same(Some(&known(Some("one"), "a")), &known(Some("two"), "a")));
+        assert!(says_the_same(Some(&known(Some("one"), "a")), &known(Some("one"), "a")));
+        assert!(!says_the_same(None, &known(None, "a")));
+    }
+}

@@ -1,0 +1,31 @@
+//! The port to time and randomness, so that a test can set both.
+
+use super::NotReady;
+use jiff::Timestamp;
+use thiserror::Error;
+
+/// Time and randomness.
+pub trait Environment: Send + Sync {
+    /// Returns the time now.
+    fn now(&self) -> Timestamp;
+
+    /// Fills the bytes with randomness fit for keys.
+    ///
+    /// # Errors
+    /// [`RandomnessError`] if the system has none.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomnessError>;
+
+    /// Returns a number from 0 up to 1, evenly spread, which spreads pauses of many resources over time. Not fit for keys.
+    fn jitter(&self) -> f64;
+}
+
+/// The system has no randomness.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct RandomnessError(pub String);
+
+impl From<RandomnessError> for NotReady {
+    fn from(error: RandomnessError) -> Self {
+        Self::NoRandomness(error.0)
+    }
+}

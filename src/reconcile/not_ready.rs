@@ -1,0 +1,393 @@
+//! Why a resource is not Ready: the message for people, and one table of what follows from each reason.
+//!
+//! A new reason is a variant here, a row in [`NotReady::handling`], and a word in [`Reason`].
+
+use super::brake::FLOOR;
+use super::{Doubt, InvalidSpec, Obstacle, Unconfirmed};
+use crate::account::{Account, AccountName, AffiliateName, ClusterId, Life, Owner};
+use crate::api::{ACCOUNT_LABEL, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason};
+use crate::database::{DatabaseError, KeyringError};
+use crate::secrets::{SecretError, SecretRef};
+use jiff::Timestamp;
+use std::fmt;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why a resource is not Ready. The text is the condition's message: it says what a person can do, and holds no secret.
+#[derive(Debug, Error)]
+pub enum NotReady {
+    /// The spec says something that no account can be.
+    #[error("{0}")]
+    InvalidSpec(#[from] InvalidSpec),
+    /// Another account has the name.
+    #[error(
+        "{holder} has the account name {:?}; choose another spec.name, or rename or delete the holder; two that swap their names need a name in between",
+        name.as_str()
+    )]
+    NameTaken {
+        /// The name asked for.
+        name: AccountName,
+        /// Who has it, in words.
+        holder: String,
+    },
+    /// An account of the name exists that no resource declares.
+    #[error(
+        "an account {:?} exists that no ApiAccount declares{difference}; {way}",
+        name.as_str()
+    )]
+    AdoptionRequired {
+        /// The name asked for.
+        name: AccountName,
+        /// How it differs, in words that go on the sentence.
+        difference: String,
+        /// How it can be taken over.
+        way: AdoptionPath,
+    },
+    /// An account of the name is declared elsewhere.
+    #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first: delete its ApiAccount there with deletionPolicy: Retain. One of `opsadmin apply` is let go of by nothing that --prune does, which disables it: run the controller with the --cluster-id that `apply` had", name.as_str())]
+    OwnedElsewhere {
+        /// The name asked for.
+        name: AccountName,
+        /// Who has it, in words.
+        holder: String,
+    },
+    /// Too many accounts would lose their access at once.
+    #[error(
+        "not deleted, and its account stays as it is: more than {percent}% of all accounts, and more than {FLOOR}, were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
+    )]
+    DeletionHeld {
+        /// The percentage of all accounts that may at once: as configured, and so the same however many there are by now.
+        percent: u8,
+    },
+    /// Too many accounts would be pruned in one run.
+    #[error(
+        "not deleted: {accounts} accounts are declared by no manifest, and more than {limit} at once are held. If that is meant, run with --deletion-brake 100"
+    )]
+    PruningHeld {
+        /// How many would be.
+        accounts: usize,
+        /// How many may be.
+        limit: usize,
+    },
+    /// The account is missing, and nothing says that the database is the right one.
+    #[error("{}", creation_held(account, doubt))]
+    CreationHeld {
+        /// The account that is missing.
+        account: String,
+        /// Why it is not made anew.
+        doubt: Doubt,
+    },
+    /// OpsAdmin's staff stopped the account.
+    #[error(
+        "suspended in OpsAdmin since {since:.0}: {reason:?}; everything else is as declared. Only OpsAdmin's staff end a suspension"
+    )]
+    Suspended {
+        /// Since when.
+        since: Timestamp,
+        /// Why, in their words.
+        reason: String,
+    },
+    /// The annotation says to leave everything as it is.
+    #[error("the annotation {PAUSED_ANNOTATION} leaves everything as it is but a deletion; remove it to go on")]
+    Paused,
+    /// Something differs, and is only to be told.
+    #[error("only observed (managementPolicy: Observe), and not as declared: {}", fields.join(", "))]
+    Drifted {
+        /// What differs, by field.
+        fields: Vec<String>,
+    },
+    /// Something keeps changing what is put back.
+    #[error(
+        "something else keeps changing {}: each time that it is put back, it is changed again. It is put back ever less often, at last every 5 minutes; what would let in more than is declared, every 10 seconds. Find out what writes there, in the account database or the Secret, and end that",
+        parts.join(", ")
+    )]
+    RepeatedDrift {
+        /// Which fields of the account and parts of the Secret, by name.
+        parts: Vec<String>,
+    },
+    /// The account has a list of addresses and the resource names none.
+    #[error(
+        "the account may be used from {} only, and spec.allowedIPs is left out: the account keeps its list. Write spec.allowedIPs with the list, or [] if any address is meant; everything else is as declared",
+        some_of(kept)
+    )]
+    AllowedIpsMissing {
+        /// The list.
+        kept: Vec<String>,
+    },
+    /// OpsAdmin does not know the affiliate.
+    #[error(
+        "OpsAdmin knows no affiliate {:?}; register it there, correct spec.affiliate, or run with --unknown-affiliate register",
+        affiliate.as_str()
+    )]
+    UnknownAffiliate {
+        /// The affiliate asked for.
+        affiliate: AffiliateName,
+    },
+    /// A Secret of the name exists and is not this account's.
+    #[error("the Secret {} exists and is left alone: {holder}; delete or rename it, or choose another spec.secret.name", at.name)]
+    SecretConflict {
+        /// The Secret.
+        at: SecretRef,
+        /// Whose it is, in words.
+        holder: String,
+    },
+    /// What was stored is not the Secret that was written.
+    #[error(
+        "the Secret {} does not stay as it is written: something changes {} on the way, such as a mutating admission policy or webhook; exempt Secrets with the label {ACCOUNT_LABEL} from it",
+        at.name, parts.join(", ")
+    )]
+    SecretRewritten {
+        /// The Secret.
+        at: SecretRef,
+        /// Which parts, by name.
+        parts: Vec<String>,
+    },
+    /// The account is not in the database, and nothing proves that the keys in its Secret are its own.
+    #[error(
+        "the account is not in the database, and the Secret {} holds keys that nothing proves to be its own: it has no mark that fits them. Delete the Secret, and the account is made with new keys; to keep these, restore the database from a backup, or bring them in with `opsadmin import` and set spec.adoptionPolicy: IfUnowned",
+        at.name
+    )]
+    UnprovenKeys {
+        /// The Secret.
+        at: SecretRef,
+    },
+    /// The account has no keys in the database, and those in its Secret belong to somebody else.
+    #[error(
+        "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
+        at.name
+    )]
+    KeyTaken {
+        /// The Secret.
+        at: SecretRef,
+    },
+    /// The Secret could not be read or written.
+    #[error("{0}")]
+    Secret(#[from] SecretError),
+    /// The account database did not do it.
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
+    /// A secret key could not be opened.
+    #[error("{0}")]
+    Keyring(#[from] KeyringError),
+    /// Somebody removed the account's keys from the database.
+    #[error(
+        "the account {account} has no active key pair in the database; restore its row in account_keys from a backup"
+    )]
+    NoKeys {
+        /// The account's id.
+        account: String,
+    },
+    /// The system has no randomness to make keys from.
+    #[error("the system gave no randomness to make keys from: {0}")]
+    NoRandomness(String),
+    /// The work on the resource panicked.
+    #[error(
+        "the controller failed over this resource, which is a bug in opsadmin; account and Secret may be half as declared, and it is tried again. Please report it with the controller's log"
+    )]
+    Panicked,
+    /// Others kept changing the same account.
+    #[error("others keep changing this account or its Secret; trying again")]
+    Contended,
+    /// The resource may no longer be as it was read.
+    #[error("{0}; trying again")]
+    Unconfirmed(#[from] Unconfirmed),
+}
+
+/// What follows from a reason for not being Ready: the condition's reason, who can end it, and when to try again.
+struct Handling {
+    reason: Reason,
+    /// It stays so until a person acts. Otherwise it may pass by itself.
+    needs_a_person: bool,
+    /// Somebody wants it so: nothing went wrong.
+    is_intended: bool,
+    next: NextAttempt,
+}
+
+/// When to reconcile a resource again that is not Ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextAttempt {
+    /// Only when the resource changes, or is released from what holds it.
+    OnChange,
+    /// When the obstacle is gone, which is looked for on behalf of all that wait.
+    WithoutObstacle(Obstacle),
+    /// After a pause that grows with each failure in a row, up to this one.
+    Backoff(Duration),
+    /// At the time that the outcome names, as the history of corrections allows.
+    Paced,
+    /// As if the resource were Ready: at the time that the outcome names, if it names one.
+    Scheduled,
+}
+
+/// The longest pause between two attempts at what may pass by itself.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The longest pause between two attempts at what others keep undoing: each attempt writes.
+const LONGEST_PAUSE_IF_UNDONE: Duration = Duration::from_mins(5);
+
+const fn intended(reason: Reason) -> Handling {
+    Handling { reason, needs_a_person: true, is_intended: true, next: NextAttempt::Scheduled }
+}
+
+const fn stalled(reason: Reason, next: NextAttempt) -> Handling {
+    Handling { reason, needs_a_person: true, is_intended: false, next }
+}
+
+const fn passing(reason: Reason) -> Handling {
+    Handling { reason, needs_a_person: false, is_intended: false, next: NextAttempt::Backoff(LONGEST_PAUSE) }
+}
+
+impl NotReady {
+    /// The one table of what follows from each variant.
+    fn handling(&self) -> Handling {
+        use NextAttempt::{Backoff, OnChange, Paced, Scheduled, WithoutObstacle};
+        match self {
+            Self::Paused => intended(Reason::Paused),
+            Self::Suspended { .. } => intended(Reason::Suspended),
+            Self::Drifted { .. } => intended(Reason::Drifted),
+            Self::AllowedIpsMissing { .. } => stalled(Reason::AllowedIPsMissing, Scheduled),
+            Self::RepeatedDrift { .. } => stalled(Reason::RepeatedDrift, Paced),
+            Self::InvalidSpec(_) => stalled(Reason::InvalidSpec, OnChange),
+            Self::DeletionHeld { .. } | Self::PruningHeld { .. } => stalled(Reason::DeletionHeld, OnChange),
+            Self::CreationHeld { .. } => stalled(Reason::CreationHeld, OnChange),
+            Self::NameTaken { .. } => stalled(Reason::NameTaken, WithoutObstacle(Obstacle::Name)),
+            Self::AdoptionRequired { .. } => stalled(Reason::AdoptionRequired, WithoutObstacle(Obstacle::Name)),
+            Self::OwnedElsewhere { .. } => stalled(Reason::OwnedElsewhere, WithoutObstacle(Obstacle::Name)),
+            Self::UnknownAffiliate { .. } => stalled(Reason::UnknownAffiliate, WithoutObstacle(Obstacle::Affiliate)),
+            Self::KeyTaken { .. } => stalled(Reason::SecretConflict, WithoutObstacle(Obstacle::ApiKey)),
+            Self::SecretConflict { .. } | Self::UnprovenKeys { .. } => {
+                stalled(Reason::SecretConflict, Backoff(LONGEST_PAUSE))
+            }
+            Self::SecretRewritten { .. } => stalled(Reason::SecretRewritten, Backoff(LONGEST_PAUSE_IF_UNDONE)),
+            Self::Keyring(_) => stalled(Reason::KeyringMismatch, Backoff(LONGEST_PAUSE)),
+            Self::NoKeys { .. } => stalled(Reason::KeysMissing, Backoff(LONGEST_PAUSE)),
+            Self::Secret(error) if error.needs_a_person() => stalled(Reason::SecretUnavailable, Backoff(LONGEST_PAUSE)),
+            Self::Secret(_) => passing(Reason::SecretUnavailable),
+            Self::Database(DatabaseError::NotKept { .. }) => {
+                stalled(Reason::AccountRewritten, Backoff(LONGEST_PAUSE_IF_UNDONE))
+            }
+            Self::Database(error) if error.needs_a_person() => {
+                stalled(Reason::DatabaseUnavailable, Backoff(LONGEST_PAUSE))
+            }
+            Self::Database(_) => passing(Reason::DatabaseUnavailable),
+            Self::NoRandomness(_) => passing(Reason::NoRandomness),
+            Self::Contended | Self::Unconfirmed(_) => passing(Reason::Contended),
+            Self::Panicked => passing(Reason::InternalError),
+        }
+    }
+
+    /// The reason of the Ready condition.
+    pub fn reason(&self) -> Reason {
+        self.handling().reason
+    }
+
+    /// Whether it stays so until a person acts. Otherwise it may pass by itself.
+    pub fn needs_a_person(&self) -> bool {
+        self.handling().needs_a_person
+    }
+
+    /// Whether somebody wants it so, and nothing went wrong.
+    pub fn is_intended(&self) -> bool {
+        self.handling().is_intended
+    }
+
+    /// When to try again.
+    pub fn next_attempt(&self) -> NextAttempt {
+        self.handling().next
+    }
+
+    /// The obstacle that has to be gone before another attempt can succeed; `None` if one read cannot tell.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        match self.next_attempt() {
+            NextAttempt::WithoutObstacle(obstacle) => Some(obstacle),
+            _ => None,
+        }
+    }
+
+    /// The account name that this resource waits for while another account has it.
+    pub fn waits_for(&self) -> Option<&AccountName> {
+        match self {
+            Self::NameTaken { name, .. } | Self::AdoptionRequired { name, .. } | Self::OwnedElsewhere { name, .. } => {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Who holds an account, in words for a resource of `cluster`.
+pub(super) fn holder(account: &Account, cluster: &ClusterId) -> String {
+    match account.owner.as_ref().filter(|_| account.life == Life::Live) {
+        Some(owner) if owner.cluster == *cluster => format!("the ApiAccount {}/{}", owner.namespace, owner.name),
+        Some(owner) => format!("the ApiAccount {}/{} of the cluster {}", owner.namespace, owner.name, owner.cluster),
+        None => format!("the account {}, which no ApiAccount declares,", account.id),
+    }
+}
+
+/// Why nothing is made, and what to do. Nothing in it changes as more accounts turn out to be missing.
+fn creation_held(account: &str, doubt: &Doubt) -> String {
+    let confirm = format!(
+        "if the accounts are lost or this database is meant, confirm with `opsadmin release` that they are made anew (annotation {CONFIRM_CREATION_ANNOTATION}={account})"
+    );
+    match doubt {
+        Doubt::Many => format!(
+            "the database lacks the account {account} that this ApiAccount had, and too many others with it, so nothing is made anew; correct --database or --cluster-id, or finish restoring the database, and this ends by itself; {confirm}"
+        ),
+        Doubt::OtherDatabase { had_it, this } => format!(
+            "the account {account} of this ApiAccount is in the database {had_it}, and this is another one ({}), so nothing is made in it; correct --database, or restore the right one, and this ends by itself; {confirm}",
+            this.as_deref().unwrap_or("without an id")
+        ),
+        Doubt::Secrets => "the database lacks this account though its Secret is there, and too many others with it, so nothing is made anew; correct --database or --cluster-id, or restore the database; if the accounts are lost or this database is meant, run with --confirm-creation".to_owned(),
+    }
+}
+
+/// How an account that nobody declares can be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdoptionPath {
+    /// The resource may, if it says so.
+    Policy,
+    /// It is for somebody else, or for nobody yet; OpsAdmin's staff may name this resource's namespace.
+    Staff {
+        /// Whom it is for, in words.
+        whom: String,
+        /// The command to run.
+        command: String,
+    },
+}
+
+impl AdoptionPath {
+    /// For a resource that may not take this account over.
+    pub(super) fn staff(account: &Account, owner: &Owner) -> Self {
+        let whom = match (&account.adopter, &account.owner) {
+            (Some(adopter), _) => format!("it is for {adopter}"),
+            (None, Some(had)) => {
+                format!("it is kept for the namespace {} of the cluster {}, which had it", had.namespace, had.cluster)
+            }
+            (None, None) => "it was imported for no namespace".to_owned(),
+        };
+        let Owner { cluster, namespace, .. } = owner;
+        let command = format!("opsadmin allow-adoption {} --to {namespace} --cluster-id {cluster}", account.id);
+        Self::Staff { whom, command }
+    }
+}
+
+impl fmt::Display for AdoptionPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy => f.write_str("to take it over with its keys, set spec.adoptionPolicy: IfUnowned"),
+            Self::Staff { whom, command } => write!(
+                f,
+                "{whom}. OpsAdmin's staff name who else may take it over, with `{command}`; then set spec.adoptionPolicy: IfUnowned"
+            ),
+        }
+    }
+}
+
+/// The first addresses of a list, and how many more there are.
+fn some_of(addresses: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match addresses.len().saturating_sub(SHOWN) {
+        _ if addresses.is_empty() => "no address".to_owned(),
+        0 => addresses.join(", "),
+        more => format!("{} and {more} more", addresses[..SHOWN].join(", ")),
+    }
+}
