@@ -223,16 +223,28 @@ fn whence(error: &anyhow::Error, variables: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
-    fn the_page_of_commands_has_a_section_for_each() {
-        let page = include_str!("../../docs/commands.md");
-        let sections: BTreeSet<&str> =
-            page.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
+    fn the_pages_of_commands_have_a_section_for_each() {
+        let pages = [
+            ("commands-accounts.md", include_str!("../../docs/commands-accounts.md")),
+            ("commands-files.md", include_str!("../../docs/commands-files.md")),
+            ("commands-running.md", include_str!("../../docs/commands-running.md")),
+        ];
+        let index = include_str!("../../docs/commands.md");
+        let mut sections = Vec::new();
+        for (name, page) in pages {
+            for section in page.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')) {
+                let row = format!("\n| [`{section}`]({name}#{section}) | ");
+                assert!(index.contains(&row), "docs/commands.md does not list `{section}` of {name}");
+                sections.push(section);
+            }
+        }
+        sections.sort_unstable();
         let command = Cli::command();
-        let commands: BTreeSet<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-        assert_eq!(sections, commands, "docs/commands.md");
+        let mut commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        commands.sort_unstable();
+        assert_eq!(sections, commands, "the pages docs/commands-*.md");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
-/// An account. The fields are documented in docs/commands.md, and stay.
+/// An account. The fields are documented in docs/commands-accounts.md, and stay.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountView {

@@ -1,4 +1,4 @@
-//! docs/commands.md has every field that the commands print, and no other.
+//! The pages of commands have every field that the commands print, and no other.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,25 @@ use serde_json::{Value, json};
 use super::office::Office;
 use crate::support::opsadmin::Opsadmin;
 
-const PAGE: &str = include_str!("../../../docs/commands.md");
+/// The pages with a section for each command.
+const PAGES: [&str; 3] = [
+    include_str!("../../../docs/commands-accounts.md"),
+    include_str!("../../../docs/commands-files.md"),
+    include_str!("../../../docs/commands-running.md"),
+];
+
+/// The head of a table of JSON fields. Other tables of a section, such as one of options, have another.
+const FIELDS: &str = "| field | meaning |";
 
 /// The fields in a command's section.
 pub fn documented(command: &str) -> BTreeSet<String> {
     let heading = format!("\n## `{command}`\n");
-    let (_, section) = PAGE.split_once(&heading).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let found = PAGES.iter().find_map(|page| page.split_once(&heading));
+    let (_, section) = found.unwrap_or_else(|| panic!("no section {heading:?}"));
     let section = section.split("\n## ").next().expect("there is a first");
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let tables = section.split(FIELDS).skip(1);
+    let rows = tables.flat_map(|table| table.lines().skip(1).take_while(|line| line.starts_with('|')));
+    let rows = rows.filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     rows.map(|(field, _)| field.to_owned()).collect()
 }
 
