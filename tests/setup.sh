@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes a machine ready for `cargo test`. Debian's and Ubuntu's packages are installed by it, as root or through sudo;
-# everything else it names, with what to do about it. Where nothing is missing it does nothing.
+# Prepares a machine for `cargo test`. Installs missing packages of Debian and Ubuntu, as root or with sudo. For
+# everything else that is missing, prints what to do. Does nothing if nothing is missing.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -25,7 +25,7 @@ has_pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v pgbouncer >/de
 has_postgres() { [ "$(postgres_version)" -ge "$oldest_postgres" ]; }
 has_pyyaml() { python3 -c 'import yaml' 2>/dev/null; }
 
-# The packages that would bring what is missing.
+# The packages to install.
 packages=
 has cc || packages="$packages gcc libc6-dev"
 has setpriv && has flock || packages="$packages util-linux"
@@ -43,17 +43,17 @@ if [ -n "$packages" ] && has apt-get; then
     apt update
     case "$packages" in
     *postgresql*)
-        # The tests start servers of their own; Debian's package would start one more, and again at every boot.
+        # The tests start their own servers. Debian's package would start another one now and at every boot.
         apt install --no-install-recommends postgresql-common
         $as_root sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
         ;;
     esac
-    # Without quotes: each is a package.
+    # No quotes: each word is a package.
     # shellcheck disable=SC2086
     apt install --no-install-recommends $packages
     case "$packages" in
     *pgbouncer*)
-        # The same for the pooler.
+        # The package of the pooler starts a server too.
         ! has systemctl || $as_root systemctl disable --now pgbouncer >/dev/null 2>&1 ||
             echo "Could not keep the package's own pgbouncer from starting." >&2
         ;;
@@ -83,7 +83,7 @@ elif ! at_least "$rust_wanted" "$(cargo --version | cut -d ' ' -f 2)"; then
     problem "Rust $rust_wanted or newer (found: $(cargo --version)): rustup update stable"
 fi
 
-# A Go that may fetch a newer one counts as that one: so the question is asked where go.mod is.
+# Go can fetch a newer Go that go.mod asks for. So the check runs in the folder of go.mod.
 what_for="builds the test cluster and fetches the definitions of Argo CD and Flux"
 if ! has go; then
     problem "Go $go_wanted or newer, which $what_for: go.dev/dl"

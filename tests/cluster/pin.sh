@@ -1,10 +1,10 @@
 #!/bin/sh
 # Pins tests/cluster/newest or tests/cluster/oldest to a Kubernetes release: pin.sh newest|oldest vX.Y.Z
-# The programs of a node (tests/cluster/node) are of the newest release, and pinned with it.
+# `newest` also pins the programs of a node (tests/cluster/node) to the same release.
 #
-# Kubernetes' own go.mod asks for its staging modules (k8s.io/api, k8s.io/client-go, ...) at v0.0.0 and means the copies
-# in its own repository. Every one of them is published as v0.Y.Z too, so each gets a requirement and a replacement of
-# that version here. etcd's version is Kubernetes' own choice.
+# The go.mod of Kubernetes requires its staging modules (k8s.io/api, k8s.io/client-go, ...) at v0.0.0, which means the
+# copies in its own repository. All of them are also published as v0.Y.Z, so this script writes a requirement and a
+# replacement with that version for each. The version of etcd is the one in the go.mod of Kubernetes.
 set -eu
 
 which=${1:-} version=${2:-}
@@ -47,7 +47,7 @@ for folder in $folders; do
         echo ")"
     } >"$folder/go.mod"
     rm -f "$folder/go.sum"
-    # Packages that only other modules' tests import cannot all be found, and no program needs them: so -e. Nor need the
-    # programs of a node etcd: what nobody imports is left out.
+    # -e ignores missing packages that only the tests of other modules import. `tidy` removes modules that no program
+    # imports, such as etcd for the programs of a node.
     (cd "$folder" && go mod tidy -e)
 done

@@ -1,13 +1,13 @@
-# Runs a program in a world of its own, and leaves nothing of it behind: apart.sh PROGRAM ARGUMENTS...
+# Runs a program isolated from the machine, and removes everything that it leaves: apart.sh PROGRAM ARGUMENTS...
 #
-# Processes, network and mounts are in namespaces, and all files in memory. When the program has ended, in whatever way,
-# the kernel ends every process that is left in there and forgets the rest. Only cgroups are the machine's own: those
-# below the one that OPSADMIN_PODS_CGROUP tells the program are removed here.
+# The program has its own namespaces for processes, network and mounts, and writes its files to memory. When it ends,
+# the kernel kills the remaining processes in the namespaces and frees the rest. Only cgroups are on the machine itself.
+# This script removes those below the cgroup in OPSADMIN_PODS_CGROUP.
 #
-# Standard input is a pipe from the owner. Its end means that the owner let go or died, and the program is killed.
+# Standard input is a pipe from the parent process. When the parent closes it or dies, this script kills the program.
 set -eu
 
-# Where the machine keeps its cgroups: one place (version 2) or one for each kind (version 1).
+# Prints the mount points of cgroups: one for version 2, or one for each kind for version 1.
 hierarchies() {
     while read -r _ place kind _; do
         case $kind in cgroup | cgroup2) echo "$place" ;; esac
@@ -16,8 +16,8 @@ hierarchies() {
 
 outside() {
     for hierarchy in $(hierarchies); do
-        # Left by an earlier run that was killed together with this script, whose process id they have. Apart from the
-        # machine nobody can tell whether that still runs.
+        # Removes cgroups of an earlier run whose script was killed. Their names have the process id of that script.
+        # Only outside the namespaces can the script check whether that process still runs.
         for old in "$hierarchy"/opsadmin-pods-*; do
             [ -n "${OPSADMIN_PODS_CGROUP:-}" ] || [ ! -d "$old" ] || [ -d "/proc/${old##*-}" ] || remove "$old"
         done
@@ -36,12 +36,12 @@ remove() { find "$1" -depth -type d -exec rmdir {} +; }
 inside() {
     exec 3<&0 </dev/null
 
-    # Programs write into /run and below /var, some of them to places that cannot be chosen.
+    # Programs write to /run and /var. Some of these paths cannot be configured.
     mount -t tmpfs -o mode=755 opsadmin-pods /run
     mkdir /run/var /run/var-work /run/tests
     mount -t overlay -o lowerdir=/var,upperdir=/run/var,workdir=/run/var-work opsadmin-pods /var
     export TMPDIR=/run/tests
-    # A kubelet sets these to its liking, and they are the whole machine's: it gets copies.
+    # A kubelet changes these settings, which belong to the whole machine. So it gets copies.
     for setting in vm/overcommit_memory vm/panic_on_oom \
         kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
         copy=/run/settings/$setting
@@ -50,7 +50,7 @@ inside() {
         mount --bind "$copy" "/proc/sys/$setting"
     done
 
-    # The node's address is the gateway of its pods.
+    # The address of the node is the gateway of its pods.
     ip link set lo up
     ip link add cni0 type bridge
     ip address add "$OPSADMIN_PODS_NODE" dev cni0

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes a machine ready for `cargo test --test pods`, on top of what tests/setup.sh does. Debian's and Ubuntu's packages are
-# installed by it; everything else it names, with what to do about it. Where nothing is missing it does nothing.
+# Prepares a machine for `cargo test --test pods`, in addition to tests/setup.sh. Installs missing packages of Debian
+# and Ubuntu. For everything else that is missing, prints what to do. Does nothing if nothing is missing.
 #
-# The tests make namespaces, cgroups and containers, and take them away again: as root only.
+# The tests need root, because they create and remove namespaces, cgroups and containers.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -15,7 +15,7 @@ fi
 has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1; }
 has_cni() { [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ]; }
 
-# The packages that would bring what is missing.
+# The packages to install.
 packages=
 has runc || packages="$packages runc"
 has_cni || packages="$packages containernetworking-plugins"
@@ -29,7 +29,7 @@ has unshare || packages="$packages util-linux"
 if [ -n "$packages" ] && has apt-get; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get -q -y update
-    # Without quotes: each is a package.
+    # No quotes: each word is a package.
     # shellcheck disable=SC2086
     apt-get -q -y install --no-install-recommends $packages
 fi

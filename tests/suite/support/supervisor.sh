@@ -1,8 +1,8 @@
-# Runs a program for as long as its owner holds on to it: supervisor.sh LOG LAST-SIGNAL PROGRAM ARGUMENTS...
+# Runs a program until its parent process closes a pipe: supervisor.sh LOG LAST-SIGNAL PROGRAM ARGUMENTS...
 #
-# Standard input is a pipe from the owner. A line in it is a signal to pass on. Its end means that the owner let go or
-# died, in whatever way, and the program then gets the last signal, and SIGKILL if it is still there after five seconds.
-# Standard output is never written to, only held open until the program has ended.
+# Standard input is a pipe from the parent. Each line is a signal that this script sends to the program. When the parent
+# closes the pipe or dies, the program gets LAST-SIGNAL, and SIGKILL if it still runs after five seconds. The script
+# keeps standard output open until the program has ended, and writes nothing to it.
 log=$1 last=$2
 shift 2
 exec 3<&0 </dev/null
