@@ -25,6 +25,29 @@ pub(crate) fn reason(error: &kube::Error) -> String {
     }
 }
 
+/// Says what went wrong with a call about ApiAccounts or their Secrets, and what to do about it. `rights` says how to get a missing
+/// right.
+pub(crate) fn with_advice(error: &kube::Error, rights: &str) -> String {
+    let advice = match error {
+        kube::Error::Api(status) if status.code == 403 => rights,
+        kube::Error::Api(status) if status.code == 404 => {
+            "install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
+        }
+        other => return with_login_advice(other),
+    };
+    format!("{}; {advice}", reason(error))
+}
+
+/// Says what went wrong with a call, and what to do if the cluster refused the login.
+pub(crate) fn with_login_advice(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 401 => {
+            format!("{}; the cluster does not take the credentials of the kubeconfig", reason(error))
+        }
+        _ => reason(error),
+    }
+}
+
 /// Why a kubeconfig cannot be used.
 pub(crate) fn kubeconfig_problem(error: &KubeconfigError) -> String {
     match error {

@@ -230,6 +230,11 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
+/// Whether a character may be printed on a terminal: it is visible, and controls nothing.
+pub(crate) fn is_harmless(c: char) -> bool {
+    c == '\n' || !(c.is_control() || is_invisible(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

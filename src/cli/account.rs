@@ -1,12 +1,13 @@
 //! One account, as the command line names it.
 
-use super::cluster::{ClusterArgs, in_words};
-use super::manifests::namespace;
+use super::cluster::ClusterArgs;
 use super::output::Output;
 use super::text::plain;
 use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
 use crate::api::ApiAccount;
 use crate::database::{AccountRegister, DatabaseError};
+use crate::kube_error::with_advice;
+use crate::reconcile::parse_namespace;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use kube::Api;
@@ -18,7 +19,7 @@ const NEAR: usize = 3;
 #[derive(Debug, Args)]
 pub struct NamedBy {
     /// The namespace of an ApiAccount: NAME is then the resource's, on the cluster of the kubeconfig or --cluster-id.
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
 
     #[command(flatten)]
@@ -68,7 +69,8 @@ impl AccountArgs {
             (Some(namespace), None) => {
                 let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client()?, namespace);
                 let found = accounts.get_opt(&self.name).await.map_err(|error| {
-                    let said = in_words(&error, "it takes the right to get it, or --cluster-id instead of the cluster");
+                    let said =
+                        with_advice(&error, "it takes the right to get it, or --cluster-id instead of the cluster");
                     anyhow!("cannot read the ApiAccount {}/{}: {said}", plain(namespace), plain(&self.name))
                 });
                 Ok(found?.map_or(OnCluster::Absent, |found| OnCluster::Found(Box::new(found))))

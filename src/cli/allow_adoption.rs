@@ -6,12 +6,13 @@ use super::change_account::change_account;
 use super::cluster::ClusterArgs;
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
-use super::manifests::{count, namespace};
+use super::manifests::count;
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
 use super::view::AccountView;
 use crate::account::{Account, Adopter, ClusterId, Life, Unassigned};
 use crate::database::{AccountRegister, Action};
+use crate::reconcile::parse_namespace;
 use crate::reconcile::{Environment, is_dns_subdomain};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -169,8 +170,8 @@ impl AllowAdoption {
 /// Reads `NAMESPACE` or `NAMESPACE/NAME`.
 fn place(text: &str) -> Result<(String, Option<String>), String> {
     match text.split_once('/') {
-        None => Ok((namespace(text)?, None)),
+        None => Ok((parse_namespace(text)?, None)),
         Some((_, name)) if !is_dns_subdomain(name) => Err(format!("{name:?} is no name of a resource")),
-        Some((place, name)) => Ok((namespace(place)?, Some(name.to_owned()))),
+        Some((place, name)) => Ok((parse_namespace(place)?, Some(name.to_owned()))),
     }
 }

@@ -4,9 +4,9 @@ use super::listing::Listing;
 use super::manifests::count;
 use super::output::{Format, Output};
 use super::progress::Progress;
-use super::report::{ACCOUNTS, AccountReport, SUMMARY, Summary};
 use crate::database::DatabaseError;
 use crate::reconcile::Outcome;
+use crate::run::{ACCOUNTS, AccountReport, SUMMARY, Summary};
 use anyhow::Result;
 use std::process::ExitCode;
 

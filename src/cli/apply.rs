@@ -4,21 +4,21 @@ use super::LOCAL_CLUSTER;
 use super::allow_adoption::OnUnassigned;
 use super::applied::{Applied, Stop};
 use super::confirm::ConfirmArgs;
-use super::creation::{CreationArgs, Folder};
+use super::creation::CreationArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
-use super::known::{BATCH, Known};
 use super::manifests::{ManifestArgs, count};
 use super::output::{Format, Output};
-use super::prune::PruneArgs;
-use super::report::AccountReport;
+use super::prune::{PruneArgs, confirm};
 use super::retention::RetentionArgs;
-use crate::account::{ClusterId, Owner};
+use crate::account::{Account, ClusterId, Owner};
 use crate::database::{AccountDatabase, AccountRegister, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
-use crate::reconcile::{AlwaysCurrent, ApplyOrder, Batch, Environment, NotReady, Outcome, Reconciler};
+use crate::reconcile::{AlwaysCurrent, Environment, NotReady, Outcome, Reconciler};
+use crate::run::{FolderGuard, PruneSet, Run, Work};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
+use async_trait::async_trait;
 use clap::Args;
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// How many accounts in a row may find no database before the rest is left: each of them waits until it gives up.
-const IN_VAIN: usize = 3;
+const GIVE_UP_AFTER: usize = 3;
 
 /// Make accounts as manifests declare them, without a cluster, and write their keys to Secret manifests.
 ///
@@ -106,46 +106,30 @@ impl Apply {
     ) -> Result<ExitCode> {
         let began = SystemEnvironment.now();
         let (reconciler, folder) = self.reconciler(manifests, Arc::clone(database)).await?;
-        let doomed = self.prune.prune_set(manifests, database.as_ref(), cluster, Some(&folder)).await?;
-        doomed.confirm(&self.confirm, output)?;
-        let mut applied = Applied::new(self.output, manifests.len() + doomed.len());
+        let prune_set = self.prune.prune_set(manifests, database.as_ref(), cluster, Some(&folder)).await?;
+        confirm(&prune_set, &self.confirm, output)?;
+        let work = Enforce { reconciler, prune_set: &prune_set };
+        let mut run = Run::new(manifests, &prune_set, database.as_ref());
+        let mut applied = Applied::new(self.output, manifests.len() + prune_set.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-        let mut turns = ApplyOrder::new(manifests, BATCH);
-        let mut in_vain = 0;
-        while let Some(turn) = turns.next() {
-            let Batch::Declared(batch) = turn else {
-                for owner in doomed.owners() {
-                    if futures::poll!(interrupted.as_mut()).is_ready() {
-                        return applied.stop(Stop::Interrupted, output);
-                    }
-                    let outcome = doomed.prune(owner, &reconciler).await;
-                    in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
-                    turns.pruned(&outcome);
-                    applied.push(&outcome, &AccountReport::undeclared(owner, &outcome), output)?;
-                    if in_vain == IN_VAIN {
-                        return applied.stop(Stop::Away, output);
-                    }
-                }
-                continue;
-            };
-            let mut known = match Known::read(database.as_ref(), &batch).await {
-                Ok(known) => known,
+        let mut outages = 0;
+        loop {
+            let turn = match run.next(&work).await {
+                Ok(None) => break,
+                Ok(Some(turn)) => turn,
                 Err(error) => return applied.stop(Stop::Unread(error), output),
             };
-            for manifest in batch {
-                // Heard between two accounts, never within one.
-                if futures::poll!(interrupted.as_mut()).is_ready() {
-                    return applied.stop(Stop::Interrupted, output);
-                }
-                let known = known.take(&manifest.desired.owner);
-                let outcome = reconciler.reconcile(&manifest.desired, None, known).await;
-                in_vain = if is_away(&outcome) { in_vain + 1 } else { 0 };
-                if turns.is_final(manifest, &outcome) {
-                    applied.push(&outcome, &AccountReport::declared(manifest, &outcome), output)?;
-                }
-                if in_vain == IN_VAIN {
-                    return applied.stop(Stop::Away, output);
-                }
+            // Ctrl-C takes effect between two accounts, never within one.
+            if futures::poll!(interrupted.as_mut()).is_ready() {
+                return applied.stop(Stop::Interrupted, output);
+            }
+            let (outcome, report) = run.perform(turn, &work).await;
+            if let Some(report) = report {
+                applied.push(&outcome, &report, output)?;
+            }
+            outages = if is_away(&outcome) { outages + 1 } else { 0 };
+            if outages == GIVE_UP_AFTER {
+                return applied.stop(Stop::Away, output);
             }
         }
         let code = applied.finish(output)?;
@@ -218,7 +202,7 @@ impl Apply {
         keyring.check(&database.sealing_keys_in_use().await?)?;
         let accounts = Arc::clone(&database) as Arc<dyn AccountDatabase>;
         let reconciler = Reconciler {
-            creations: Arc::new(Folder::new(manifests, &folder, accounts, &self.creation)),
+            creations: Arc::new(FolderGuard::new(manifests, &folder, accounts, self.creation.confirm_creation)),
             secrets: Arc::clone(&folder) as _,
             database,
             keyring,
@@ -229,6 +213,23 @@ impl Apply {
             declarations: Arc::new(AlwaysCurrent),
         };
         Ok((reconciler, folder))
+    }
+}
+
+/// Brings each account to its declared state.
+struct Enforce<'a> {
+    reconciler: Reconciler,
+    prune_set: &'a PruneSet,
+}
+
+#[async_trait]
+impl Work for Enforce<'_> {
+    async fn reconcile(&self, manifest: &Manifest, known: Option<Account>) -> Outcome {
+        self.reconciler.reconcile(&manifest.desired, None, known).await
+    }
+
+    async fn prune(&self, owner: &Owner) -> Outcome {
+        self.prune_set.delete(owner, &self.reconciler).await
     }
 }
 

@@ -5,7 +5,7 @@ mod no_proxy;
 mod proxy;
 
 use crate::account::ClusterId;
-use crate::kube_error::{reason, with_causes};
+use crate::kube_error::{reason, with_causes, with_login_advice};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
@@ -173,29 +173,6 @@ impl ClusterArgs {
     }
 }
 
-/// What went wrong with a call about ApiAccounts or their Secrets, and what to do about it; `rights`: where it takes a right
-/// that is missing.
-pub fn in_words(error: &kube::Error, rights: &str) -> String {
-    let way_out = match error {
-        kube::Error::Api(status) if status.code == 403 => rights,
-        kube::Error::Api(status) if status.code == 404 => {
-            "install the resource with `opsadmin crd | kubectl apply --server-side -f -`"
-        }
-        other => return unanswered(other),
-    };
-    format!("{}; {way_out}", reason(error))
-}
-
-/// What went wrong with a call, whatever it was about.
-fn unanswered(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 401 => {
-            format!("{}; the cluster does not take the credentials of the kubeconfig", reason(error))
-        }
-        _ => reason(error),
-    }
-}
-
 /// `otherwise`: what to do where no right is missing.
 async fn own_id(client: &Client, otherwise: &str) -> Result<ClusterId> {
     let namespace = Api::<Namespace>::all(client.clone()).get_metadata("kube-system").await;
@@ -207,7 +184,7 @@ async fn own_id(client: &Client, otherwise: &str) -> Result<ClusterId> {
             };
             anyhow!(
                 "cannot read the UID of the namespace kube-system, which names this cluster in the account database: {}{way_out}",
-                unanswered(&error)
+                with_login_advice(&error)
             )
         })?
         .metadata

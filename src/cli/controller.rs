@@ -4,9 +4,9 @@ use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
-use super::manifests::namespace;
 use super::retention::{LeastIntervalArgs, RetentionArgs, at_least_a_second};
 use crate::controller::{Settings, run};
+use crate::reconcile::parse_namespace;
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{self, Listen, Telemetry};
 use anyhow::{Context, Result};
@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 )]
 pub struct Controller {
     /// A namespace to watch; may be given more than once. Default: all of them.
-    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespaces: Vec<String>,
 
     #[command(flatten)]

@@ -2,10 +2,10 @@
 
 use super::account::readable;
 use super::database::DatabaseArgs;
-use super::manifests::namespace;
 use super::output::{Format, Output, as_yaml};
 use crate::account::{Account, AccountName, AffiliateName, AllowedIp, Description, Owner, Role};
 use crate::api::{GROUP, KIND, VERSION};
+use crate::reconcile::parse_namespace;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct Export {
     folder: Option<PathBuf>,
 
     /// The namespace to name in the manifests. Default: the one that an account is for, if it is for one.
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
     #[command(flatten)]

@@ -4,7 +4,7 @@ use super::output::Output;
 use super::retention::LeastIntervalArgs;
 use crate::account::ClusterId;
 use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Place, Problem, Skipped, Source};
-use crate::reconcile::is_dns_label;
+use crate::reconcile::parse_namespace;
 use anstyle::Style;
 use clap::Args;
 
@@ -20,7 +20,7 @@ pub struct ManifestArgs {
     filenames: Vec<Source>,
 
     /// The namespace of resources that name none. Default: default.
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
     #[command(flatten)]
@@ -59,14 +59,6 @@ impl ManifestArgs {
         let default_namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
         manifests::Options { cluster: cluster.clone(), default_namespace, least_interval: self.least_interval.period() }
     }
-}
-
-/// A namespace's name, as an argument.
-///
-/// # Errors
-/// No namespace can have it.
-pub fn namespace(text: &str) -> Result<String, String> {
-    if is_dns_label(text) { Ok(text.to_owned()) } else { Err("no namespace can have this name".to_owned()) }
 }
 
 /// Prints everything that is wrong.

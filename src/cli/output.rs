@@ -4,7 +4,7 @@
 //! Colours reach terminals only, and not those that ask for none (`NO_COLOR`); only for a terminal anything is folded.
 
 use super::terminal::{breadth, columns, folded, width};
-use crate::yaml::{self, is_invisible};
+use crate::yaml::{self, is_harmless};
 use anstyle::Style;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -150,14 +150,10 @@ fn without_control(json: &str) -> String {
     escaped
 }
 
-/// Whether a character may stand in the text that is printed: it is seen, and does nothing to a terminal.
-pub fn is_harmless(c: char) -> bool {
-    c == '\n' || !(c.is_control() || is_invisible(c))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::yaml::is_invisible;
     use proptest::prelude::*;
 
     proptest! {

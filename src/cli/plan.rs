@@ -3,26 +3,23 @@
 use super::LOCAL_CLUSTER;
 use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
-use super::creation::{CreationArgs, Folder};
+use super::creation::CreationArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_key};
 use super::environment::SystemEnvironment;
-use super::known::{BATCH, Known};
 use super::manifests::{DEFAULT_NAMESPACE, ManifestArgs};
-use super::on_cluster::{Asked, Look, OnCluster};
 use super::output::Output;
 use super::planned::{PlanFormat, Planned};
 use super::progress::Progress;
 use super::prune::PruneArgs;
-use super::report::{AccountReport, Summary};
-use crate::account::{Account, ClusterId, KeyPair, Mark};
+use crate::account::{Account, ClusterId, KeyPair, Mark, Owner};
 use crate::database::{AccountDatabase, DryRunDatabase, Keyring};
 use crate::manifests::Manifest;
 use crate::reconcile::Environment as _;
-use crate::reconcile::{
-    AlwaysCurrent, ApplyOrder, Batch, CreationGuard, Desired, Reconciler, Unguarded, deletions_count_since,
-};
-use crate::secrets::{self, IssuedKeys, SecretManifest, SecretStore, directory::Directory};
+use crate::reconcile::{AlwaysCurrent, CreationGuard, Desired, Outcome, Reconciler, Unguarded, deletions_count_since};
+use crate::run::{ClusterState, Depth, FolderGuard, Known, PruneSet, Query, Run, Summary, Turn, Work};
+use crate::secrets::{DryRunSecrets, IssuedKeys, SecretManifest, SecretStore, directory::Directory};
 use anyhow::Result;
+use async_trait::async_trait;
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
@@ -158,27 +155,23 @@ impl Plan {
         let (database, keyring) = self.dry_run(database).await?;
         let database = Arc::new(database);
         let folder = self.secrets.as_deref().map(Directory::open_to_read).transpose()?.map(Arc::new);
-        let doomed = self.prune.prune_set(manifests, database.as_ref(), cluster, folder.as_deref()).await?;
+        let prune_set = self.prune.prune_set(manifests, database.as_ref(), cluster, folder.as_deref()).await?;
         let on_cluster = match client {
-            Some(client) => {
-                let since = deletions_count_since(SystemEnvironment.now());
-                let lately = if self.prune.prune { Some(database.deletions(cluster, since).await?) } else { None };
-                let brake = self.prune.deletion_brake;
-                let asked = Asked { client, cluster, secrets: self.look(), brake, lately };
-                Some(OnCluster::read(asked, manifests, &doomed).await?)
-            }
+            Some(client) => Some(self.read_cluster(client, cluster, manifests, &prune_set, database.as_ref()).await?),
             None => None,
         };
         let accounts = Arc::clone(&database) as Arc<dyn AccountDatabase>;
         let creations: Arc<dyn CreationGuard> = match (&on_cluster, &folder) {
             (Some(on_cluster), _) => Arc::new(on_cluster.creations(accounts)),
-            (None, Some(folder)) => Arc::new(Folder::new(manifests, folder, accounts, &self.creation)),
+            (None, Some(folder)) => {
+                Arc::new(FolderGuard::new(manifests, folder, accounts, self.creation.confirm_creation))
+            }
             (None, None) => Arc::new(Unguarded),
         };
         let secrets = Arc::new(match (&on_cluster, folder) {
             (Some(on_cluster), _) => on_cluster.secrets(),
-            (None, Some(folder)) => secrets::DryRunSecrets::new(folder),
-            (None, None) => secrets::DryRunSecrets::unseen(),
+            (None, Some(folder)) => DryRunSecrets::new(folder),
+            (None, None) => DryRunSecrets::unseen(),
         });
         let unassigned = if on_cluster.is_some() { OnUnassigned::Refuse } else { OnUnassigned::Adopt };
         let reconciler = Reconciler {
@@ -192,73 +185,69 @@ impl Plan {
             declarations: Arc::new(AlwaysCurrent),
             creations,
         };
-        let mut planned = Planned::new(self.output, self.looks_at_secrets());
+        let work = DryRun {
+            reconciler,
+            prune_set: &prune_set,
+            on_cluster,
+            database: Arc::clone(&database),
+            secrets,
+            compares_secrets: self.compares_secrets(),
+        };
+        let mut run = Run::new(manifests, &prune_set, database.as_ref());
+        let mut planned = Planned::new(self.output, self.compares_secrets());
         let mut progress = Progress::new(manifests.len(), "accounts planned");
-        let mut turns = ApplyOrder::new(manifests, BATCH);
-        while let Some(turn) = turns.next() {
-            let Batch::Declared(batch) = turn else {
-                for owner in doomed.owners() {
-                    let outcome = match &on_cluster {
-                        Some(on_cluster) => on_cluster.prune(owner, &reconciler).await,
-                        None => doomed.prune(owner, &reconciler).await,
-                    };
-                    turns.pruned(&outcome);
-                    planned.push(&AccountReport::undeclared(owner, &outcome), &mut progress, output)?;
-                }
-                continue;
-            };
-            let mut known = match Known::read(database.as_ref(), &batch).await {
-                Ok(known) => known,
+        loop {
+            let turn = match run.next(&work).await {
+                Ok(None) => break,
+                Ok(Some(turn)) => turn,
                 Err(error) => {
                     drop(progress);
                     planned.give_up(output)?;
                     return Err(error.into());
                 }
             };
-            let assumed = batch.iter().filter_map(|manifest| {
-                let account = known.with_secret(&manifest.desired.owner)?;
-                Some((manifest.desired.secret.at.clone(), as_written(&manifest.desired, account)))
-            });
-            secrets.assume(assumed.collect());
-            for manifest in batch {
-                let known = known.take(&manifest.desired.owner);
-                let rotated = known.as_ref().filter(|_| !self.looks_at_secrets()).and_then(rotated);
-                let outcome = match &on_cluster {
-                    Some(on_cluster) => on_cluster.reconcile(manifest, known, &reconciler).await,
-                    None => reconciler.reconcile(&manifest.desired, None, known).await,
-                };
-                if turns.is_final(manifest, &outcome) {
-                    let mut report = AccountReport::declared(manifest, &outcome);
-                    report.warnings.extend(rotated);
-                    planned.push(&report, &mut progress, output)?;
+            if let (_, Some(report)) = run.perform(turn, &work).await {
+                planned.push(&report, &mut progress, output)?;
+                if matches!(turn, Turn::Declared(_)) {
                     progress.step();
                 }
             }
-            // Each is declared once, so nobody asks for these again but those to whom nothing was done.
-            database.compact();
-            secrets.forget_contents();
         }
         drop(progress);
         planned.finish(output)
     }
 
-    /// Whether what is planned for Secrets follows from a look at them.
-    fn looks_at_secrets(&self) -> bool {
+    async fn read_cluster(
+        &self,
+        client: Client,
+        cluster: &ClusterId,
+        manifests: &[Manifest],
+        prune_set: &PruneSet,
+        database: &DryRunDatabase,
+    ) -> Result<ClusterState> {
+        let since = deletions_count_since(SystemEnvironment.now());
+        let deletions = if self.prune.prune { Some(database.deletions(cluster, since).await?) } else { None };
+        let query = Query { client, cluster, secrets: self.depth(), brake: self.prune.deletion_brake, deletions };
+        ClusterState::read(query, manifests, prune_set).await
+    }
+
+    /// Whether Secrets are read, so that what is planned for them follows from what they are.
+    fn compares_secrets(&self) -> bool {
         if self.on_cluster { !self.without_secrets } else { self.secrets.is_some() }
     }
 
-    /// How closely to look at the Secrets of a cluster.
-    fn look(&self) -> Look {
+    /// How much of a cluster's Secrets is read.
+    fn depth(&self) -> Depth {
         match &self.keyring.keyring {
-            _ if self.without_secrets => Look::Nothing,
-            Some(_) => Look::Contents,
-            None => Look::Metadata,
+            _ if self.without_secrets => Depth::Nothing,
+            Some(_) => Depth::Contents,
+            None => Depth::Metadata,
         }
     }
 
     /// The database, read only, and the keyring that opens what it gives out.
     async fn dry_run(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(DryRunDatabase, Keyring)> {
-        let reads_contents = self.secrets.is_some() || (self.on_cluster && self.look() == Look::Contents);
+        let reads_contents = self.secrets.is_some() || (self.on_cluster && self.depth() == Depth::Contents);
         let keyring =
             if reads_contents { self.keyring.load_to_read(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
@@ -268,5 +257,50 @@ impl Plan {
         let database = DryRunDatabase::new(database);
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok((database, keyring))
+    }
+}
+
+/// Reconciles each account over a database and Secrets that are only read.
+struct DryRun<'a> {
+    reconciler: Reconciler,
+    prune_set: &'a PruneSet,
+    on_cluster: Option<ClusterState>,
+    database: Arc<DryRunDatabase>,
+    secrets: Arc<DryRunSecrets>,
+    compares_secrets: bool,
+}
+
+#[async_trait]
+impl Work for DryRun<'_> {
+    fn begin_batch(&self, batch: &[&Manifest], known: &Known) {
+        let assumed = batch.iter().filter_map(|manifest| {
+            let account = known.with_secret(&manifest.desired.owner)?;
+            Some((manifest.desired.secret.at.clone(), as_written(&manifest.desired, account)))
+        });
+        self.secrets.assume(assumed.collect());
+    }
+
+    async fn reconcile(&self, manifest: &Manifest, known: Option<Account>) -> Outcome {
+        match &self.on_cluster {
+            Some(on_cluster) => on_cluster.reconcile(manifest, known, &self.reconciler).await,
+            None => self.reconciler.reconcile(&manifest.desired, None, known).await,
+        }
+    }
+
+    async fn prune(&self, owner: &Owner) -> Outcome {
+        match &self.on_cluster {
+            Some(on_cluster) => on_cluster.prune(owner, &self.reconciler).await,
+            None => self.prune_set.delete(owner, &self.reconciler).await,
+        }
+    }
+
+    fn warning(&self, known: Option<&Account>) -> Option<String> {
+        known.filter(|_| !self.compares_secrets).and_then(rotated)
+    }
+
+    /// Each account is declared once, so that only those to which nothing was done are read again.
+    fn end_batch(&self) {
+        self.database.compact();
+        self.secrets.forget_contents();
     }
 }

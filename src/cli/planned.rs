@@ -4,7 +4,7 @@ use super::listing::Listing;
 use super::manifests::count;
 use super::output::{Format, Output};
 use super::progress::Progress;
-use super::report::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, Verdict};
+use crate::run::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, Verdict};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::ValueEnum;

@@ -1,12 +1,14 @@
 //! `opsadmin release`: confirming what is held until a person does: deletions, and accounts that would be made anew.
 
-use super::cluster::{KubeArgs, in_words};
+use super::cluster::KubeArgs;
 use super::confirm::ConfirmArgs;
-use super::manifests::{count, namespace};
+use super::manifests::count;
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
 use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient, condition};
+use crate::kube_error::with_advice;
 use crate::reconcile;
+use crate::reconcile::parse_namespace;
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -43,7 +45,7 @@ pub struct Release {
     only: Option<Kind>,
 
     /// Their namespace. Default: the one of the kubeconfig's context.
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
     /// In all namespaces.
@@ -117,7 +119,8 @@ impl Release {
         };
         let listed = accounts.list(&ListParams::default()).await;
         let rights = "it takes the right to list them";
-        let accounts = listed.map_err(|error| anyhow!("cannot list the ApiAccounts: {}", in_words(&error, rights)))?;
+        let accounts =
+            listed.map_err(|error| anyhow!("cannot list the ApiAccounts: {}", with_advice(&error, rights)))?;
         let is_asked_for = |held: &Held| self.only.is_none_or(|only| only == held.kind);
         let mut held: Vec<Held> =
             accounts.iter().filter_map(|Lenient(account)| Held::of(account)).filter(is_asked_for).collect();
@@ -242,5 +245,5 @@ async fn let_go(client: &Client, held: &Held) -> Result<()> {
     let rights = "it takes the right to patch it";
     patched
         .map(|_| ())
-        .map_err(|error| anyhow!("cannot annotate the ApiAccount {}: {}", held.in_words(), in_words(&error, rights)))
+        .map_err(|error| anyhow!("cannot annotate the ApiAccount {}: {}", held.in_words(), with_advice(&error, rights)))
 }

@@ -1,9 +1,9 @@
 //! `opsadmin render`: everything that a cluster needs to run the controller, for people without Helm; or the rights to plan
 //! for it.
 
-use super::manifests::namespace;
 use super::output::Output;
 use crate::api::definition;
+use crate::reconcile::parse_namespace;
 use crate::yaml::quoted;
 use anyhow::Result;
 use clap::Args;
@@ -37,11 +37,11 @@ pub struct Render {
     image: Option<String>,
 
     /// The namespace of the controller; with --plan-rights, of the ServiceAccount that plans.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = NAMESPACE, value_parser = namespace)]
+    #[arg(short, long, value_name = "NAMESPACE", default_value = NAMESPACE, value_parser = parse_namespace)]
     namespace: String,
 
     /// A namespace to watch, with permissions in that one only; may be given more than once. Default: all of them.
-    #[arg(long = "watch", value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(long = "watch", value_name = "NAMESPACE", value_parser = parse_namespace)]
     watched: Vec<String>,
 
     /// A further argument for the controller, such as --controller-arg=--sweep-interval=1m; may be given more than once.
@@ -53,7 +53,7 @@ pub struct Render {
     #[arg(
         long = "plan-rights",
         value_name = "NAMESPACE",
-        value_parser = namespace,
+        value_parser = parse_namespace,
         conflicts_with_all = ["image", "watched", "arguments"]
     )]
     planned: Vec<String>,

@@ -1,10 +1,11 @@
 //! `opsadmin validate`: are these manifests right, as far as can be known without a cluster or a database?
 
 use super::LOCAL_CLUSTER;
-use super::findings::{self, Finding, Findings, MOST_RESULTS};
+
 use super::manifests::{ManifestArgs, complain, count, note};
 use super::output::{Format, Output};
 use crate::account::ClusterId;
+use crate::findings::{self, Finding, Findings, MOST_RESULTS};
 use crate::manifests::{Checked, Invalid};
 use anyhow::Result;
 use clap::{Args, ValueEnum};

@@ -6,7 +6,6 @@
 
 mod addresses;
 mod adoption;
-mod apply_order;
 mod brake;
 mod creation;
 mod declarations;
@@ -30,9 +29,10 @@ mod repeated_drift;
 mod status;
 mod step;
 
-pub(crate) use labels::{check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain};
+pub(crate) use labels::{
+    check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain, parse_namespace,
+};
 
-pub use apply_order::{ApplyOrder, Batch};
 pub use brake::{DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_count_since, is_confirmed, is_held};
 pub use creation::{CreationGuard, Doubt, KnownAccount, Missing, Unguarded, is_creation_held, is_made_if_missing};
 pub use declarations::{AlwaysCurrent, Declarations, Unconfirmed};

@@ -41,7 +41,7 @@ enum Base {
     /// What this store sees.
     Store(Arc<dyn SecretStore>),
     /// What a cluster has, as a survey has shown it.
-    Surveyed(Arc<SecretSnapshot>),
+    Snapshot(Arc<SecretSnapshot>),
     /// Nobody may look.
     Unseen,
 }
@@ -53,8 +53,8 @@ impl DryRunSecrets {
     }
 
     /// Over what a cluster has.
-    pub fn surveyed(real: Arc<SecretSnapshot>) -> Self {
-        Self { base: Base::Surveyed(real), overlay: Mutex::default() }
+    pub fn over_snapshot(real: Arc<SecretSnapshot>) -> Self {
+        Self { base: Base::Snapshot(real), overlay: Mutex::default() }
     }
 
     /// Over a store that nobody may look at.
@@ -106,7 +106,7 @@ impl SecretStore for DryRunSecrets {
                 Ok(Lookup::Found(Box::new(FoundSecret::new(at.clone(), secret))))
             }
             (None, Base::Store(store)) => store.find(at, verified).await,
-            (None, Base::Surveyed(survey)) => survey.find(at, verified).await,
+            (None, Base::Snapshot(survey)) => survey.find(at, verified).await,
             (None, Base::Unseen) => Ok(match assumed {
                 Some(Some(secret)) => Lookup::Found(Box::new(FoundSecret::new(at.clone(), *secret))),
                 Some(None) => Lookup::Unchanged,
@@ -119,7 +119,7 @@ impl SecretStore for DryRunSecrets {
     async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError> {
         let mut places = match &self.base {
             Base::Store(store) => store.owned_by(wanted).await?,
-            Base::Surveyed(survey) => survey.owned_by(wanted),
+            Base::Snapshot(survey) => survey.owned_by(wanted),
             Base::Unseen => Vec::new(),
         };
         let stage = self.overlay();

@@ -3,9 +3,9 @@
 use super::Report;
 use crate::account::{ClusterId, Owner};
 use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, Lenient, OWNER_ANNOTATION, definition};
-use crate::cli::cluster::in_words;
 use crate::doctor::{Check, SeenResource, SeenSecret, missing_fields};
 use crate::kube_error::reason;
+use crate::kube_error::with_advice;
 use crate::reconcile::{Desired, is_made_if_missing};
 use crate::secrets::{FoundSecret, SecretRef};
 use anyhow::{Result, anyhow};
@@ -88,7 +88,7 @@ impl Cluster<'_> {
             match resources.list(&ListParams::default()).await {
                 Ok(listed) => seen.extend(listed.items.iter().map(|Lenient(resource)| self.seen(resource))),
                 Err(error) => {
-                    report.unchecked(Check::Owners, &in_words(&error, "it takes the right to list ApiAccounts"));
+                    report.unchecked(Check::Owners, &with_advice(&error, "it takes the right to list ApiAccounts"));
                     return None;
                 }
             }
@@ -119,7 +119,7 @@ impl Cluster<'_> {
             match secrets.list(&ours).await {
                 Ok(listed) => seen.extend(listed.items.into_iter().filter_map(seen_secret)),
                 Err(error) => {
-                    report.unchecked(Check::Secrets, &in_words(&error, "it takes the right to list Secrets"));
+                    report.unchecked(Check::Secrets, &with_advice(&error, "it takes the right to list Secrets"));
                     return None;
                 }
             }

@@ -5,11 +5,12 @@ mod cluster;
 use super::LOCAL_CLUSTER;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs};
-use super::manifests::{count, namespace};
+use super::manifests::count;
 use super::output::{Format, FormatArgs, Output};
 use crate::account::{ClusterId, Owner};
 use crate::database::{AccountRegister, DatabaseError, Keyring};
 use crate::doctor::{Check, Finding, Installation, SeenSecret};
+use crate::reconcile::parse_namespace;
 use crate::secrets::directory::Directory;
 use crate::secrets::{Lookup, ResourceIdentity, SecretStore};
 use anyhow::Result;
@@ -46,7 +47,7 @@ pub struct Doctor {
     secrets: Option<PathBuf>,
 
     /// With --on-cluster: a namespace that the controller watches; may be given more than once. Default: all of them.
-    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = namespace, requires = "on_cluster")]
+    #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = parse_namespace, requires = "on_cluster")]
     namespaces: Vec<String>,
 
     #[command(flatten)]

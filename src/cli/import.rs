@@ -1,33 +1,23 @@
 //! `opsadmin import`: accounts that exist elsewhere, with the keys that their partners have.
 
-mod encoding;
-mod file;
-mod json;
-mod quotes;
-mod record;
-mod secrecy;
-mod table;
-mod taken;
-
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::environment::SystemEnvironment;
-use super::manifests::{count, namespace};
+use super::manifests::count;
 use super::output::{Format, Output};
 use super::progress::Progress;
 use crate::account::{AccountId, Adopter, ClusterId, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, DryRunDatabase, Keyring};
+use crate::import::{self, FileFormat, Line, Record, Taken};
+use crate::reconcile::parse_namespace;
 use crate::reconcile::{Environment, RandomnessError};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use file::{FileFormat, Line};
-use record::Record;
 use serde::Serialize;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use taken::Taken;
 use zeroize::Zeroizing;
 
 /// How many lines are looked up in one read.
@@ -66,7 +56,7 @@ pub struct Import {
 
     /// The namespace whose ApiAccounts may take the accounts over, on the cluster of the kubeconfig or --cluster-id; a line may
     /// name another one. Without it, `apply` takes them over, and a controller only what `opsadmin allow-adoption` names.
-    #[arg(long = "for", value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(long = "for", value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
     #[command(flatten)]
@@ -104,7 +94,7 @@ struct Problem {
 impl Import {
     /// Imports them all, or says what is wrong.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let lines = file::read(&self.read()?, self.format());
+        let lines = import::read(&self.read()?, self.format());
         let names_one = |line: &Line| line.record.as_ref().is_ok_and(|record| record.namespace.is_some());
         let cluster = if self.namespace.is_some() || lines.iter().any(names_one) {
             Some(self.cluster.id_alone().await?)
@@ -247,7 +237,7 @@ impl Import {
             std::fs::File::open(&self.file).and_then(|mut file| file.read_to_end(&mut bytes))
         };
         read.with_context(|| format!("cannot read {}", self.file.display()))?;
-        encoding::decode(&bytes).map_err(|fault| anyhow!("cannot read {}: {fault}", self.file.display()))
+        import::decode(&bytes).map_err(|fault| anyhow!("cannot read {}: {fault}", self.file.display()))
     }
 }
 

@@ -6,9 +6,10 @@ use crate::manifests::Manifest;
 use std::collections::HashMap;
 
 /// How many manifests are dealt with at a time: enough to make few reads of many, and few enough to fit into memory.
-pub const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 
 /// The accounts of a batch of manifests, by their owners.
+#[derive(Default)]
 pub struct Known(HashMap<Owner, Account>);
 
 impl Known {

@@ -1,16 +1,16 @@
 //! A plan against a cluster: what its ApiAccounts and Secrets add to manifests and database. A few lists show all of it, and
 //! nothing is written.
 
-mod creation;
+mod creation_guard;
 mod lists;
 mod outlives;
 mod resource;
 
-use super::cluster;
-use super::prune::PruneSet;
+use super::PruneSet;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::{ACCOUNT_LABEL, ApiAccount};
 use crate::database::{AccountDatabase, DatabaseError, Deletions};
+use crate::kube_error::with_advice;
 use crate::manifests::Manifest;
 use crate::reconcile::{
     Deletion, DeletionPolicy, Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation,
@@ -19,12 +19,12 @@ use crate::reconcile::{
 use crate::secrets;
 use crate::secrets::{AssumedKeys, ResourceIdentity, SecretRef, SecretSnapshot};
 use anyhow::{Result, anyhow};
-use creation::Statuses;
+use creation_guard::Statuses;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::{Api, Client};
 use lists::Namespaces;
-use resource::{Resource, told_of};
+use resource::{Resource, reported_secret};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -36,22 +36,22 @@ const SECRETS: &str = "Secrets";
 const NEW_UID: &str = "new";
 
 /// What is asked of a cluster.
-pub struct Asked<'a> {
+pub struct Query<'a> {
     /// Reaches it.
     pub client: Client,
     /// Its id in the account database.
     pub cluster: &'a ClusterId,
     /// How closely its Secrets are looked at.
-    pub secrets: Look,
+    pub secrets: Depth,
     /// The percentage of accounts that the controller's brake lets go.
     pub brake: u8,
     /// How many accounts there are and how many were deleted there of late; `None`: nothing is to be pruned.
-    pub lately: Option<Deletions>,
+    pub deletions: Option<Deletions>,
 }
 
 /// How closely Secrets are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum Depth {
     /// Those that are not known to be right are read.
     Contents,
     /// Their metadata alone.
@@ -61,7 +61,7 @@ pub enum Look {
 }
 
 /// What is there on a cluster.
-pub struct OnCluster {
+pub struct ClusterState {
     resources: HashMap<Owner, Resource>,
     secrets: Arc<SecretSnapshot>,
     /// The accounts that statuses name.
@@ -69,30 +69,30 @@ pub struct OnCluster {
     /// The percentage of accounts that the controller's brake lets go.
     brake: u8,
     /// The brake holds a deletion, or more are to come than it lets go: any further one is held.
-    grips: bool,
+    brake_holds: bool,
 }
 
-impl OnCluster {
+impl ClusterState {
     /// Reads what a plan of these manifests, and of the end of what none of them declares, has to know.
     pub async fn read(
-        Asked { client, cluster, secrets: look, brake, lately }: Asked<'_>,
+        Query { client, cluster, secrets: look, brake, deletions }: Query<'_>,
         manifests: &[Manifest],
-        doomed: &PruneSet,
+        prune_set: &PruneSet,
     ) -> Result<Self> {
         let declared: HashMap<&Owner, &Manifest> =
             manifests.iter().map(|manifest| (&manifest.desired.owner, manifest)).collect();
-        let owners_doomed: HashSet<&Owner> = doomed.owners().collect();
-        let owners = declared.keys().chain(&owners_doomed);
+        let pruned: HashSet<&Owner> = prune_set.owners().collect();
+        let owners = declared.keys().chain(&pruned);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
-        let (mut resources, mut told, mut has_gripped) = (HashMap::new(), SecretSnapshot::default(), false);
+        let (mut resources, mut told, mut holds_already) = (HashMap::new(), SecretSnapshot::default(), false);
         let mut known = HashMap::new();
         let take = |resource: ApiAccount| {
-            has_gripped |= awaits_confirmation(&resource);
+            holds_already |= awaits_confirmation(&resource);
             let owner = Owner::of(&resource, cluster);
             let manifest = declared.get(&owner).copied();
             known.extend(named(&resource).map(|account| (owner.clone(), account)));
-            if manifest.is_some() || owners_doomed.contains(&owner) {
-                if let Some((at, metadata)) = told_of(&resource, cluster).filter(|_| look == Look::Nothing) {
+            if manifest.is_some() || pruned.contains(&owner) {
+                if let Some((at, metadata)) = reported_secret(&resource, cluster).filter(|_| look == Depth::Nothing) {
                     told.add(at, metadata);
                 }
                 resources.insert(owner, Resource::of(&resource, cluster, manifest));
@@ -101,26 +101,26 @@ impl OnCluster {
         namespaces.list(None, take).await.map_err(|(place, error)| unlisted("ApiAccounts", &place, &error))?;
         let places = manifests.iter().map(|manifest| &manifest.desired.secret.at);
         let secrets = match look {
-            Look::Contents => list_secrets(&namespaces, places).await?.with_contents(namespaces.client),
-            Look::Metadata => list_secrets(&namespaces, places).await?,
-            Look::Nothing => told,
+            Depth::Contents => list_secrets(&namespaces, places).await?.with_contents(namespaces.client),
+            Depth::Metadata => list_secrets(&namespaces, places).await?,
+            Depth::Nothing => told,
         };
-        let without_resource = doomed.owners().filter(|owner| !resources.contains_key(owner)).count();
+        let without_resource = prune_set.owners().filter(|owner| !resources.contains_key(owner)).count();
         let is_for_brake = |(owner, resource): &(&Owner, &Resource)| {
-            resource.is_for_brake && (resource.is_going || owners_doomed.contains(owner))
+            resource.is_for_brake && (resource.being_deleted || pruned.contains(owner))
         };
         let ends = without_resource + resources.iter().filter(is_for_brake).count();
         let exceeds = |lately: Deletions| {
             let limit = deletion_limit(lately.live + lately.deleted, brake);
             limit.is_some_and(|limit| lately.deleted + ends > limit)
         };
-        let grips = brake < 100 && (has_gripped || lately.is_some_and(exceeds));
-        Ok(Self { resources, secrets: Arc::new(secrets), known, brake, grips })
+        let brake_holds = brake < 100 && (holds_already || deletions.is_some_and(exceeds));
+        Ok(Self { resources, secrets: Arc::new(secrets), known, brake, brake_holds })
     }
 
     /// Its Secrets, of which none is written.
     pub fn secrets(&self) -> secrets::DryRunSecrets {
-        secrets::DryRunSecrets::surveyed(Arc::clone(&self.secrets))
+        secrets::DryRunSecrets::over_snapshot(Arc::clone(&self.secrets))
     }
 
     /// What the controller knows of accounts that this database may lack.
@@ -131,14 +131,14 @@ impl OnCluster {
     /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
     pub async fn reconcile(&self, manifest: &Manifest, known: Option<Account>, reconciler: &Reconciler) -> Outcome {
         let resource = self.resources.get(&manifest.desired.owner);
-        if let Some(going) = resource.filter(|resource| resource.is_going) {
-            return self.delete(going, reconciler).await;
+        if let Some(deleting) = resource.filter(|resource| resource.being_deleted) {
+            return self.delete(deleting, reconciler).await;
         }
         let desired = match resource {
             Some(resource) => resource.with(manifest),
             None => Desired { uid: Some(NEW_UID.to_owned()), ..manifest.desired.clone() },
         };
-        if let Err(error) = self.take_for_right(&desired, resource, known.as_ref(), reconciler).await {
+        if let Err(error) = self.assume_unread_secret(&desired, resource, known.as_ref(), reconciler).await {
             return Outcome::blocked(NotReady::Database(error));
         }
         let verified = resource.and_then(|resource| resource.verified.as_ref());
@@ -149,7 +149,7 @@ impl OnCluster {
     pub async fn prune(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
         match self.resources.get(owner) {
             Some(resource) => self.delete(resource, reconciler).await,
-            None if self.grips => self.held(),
+            None if self.brake_holds => self.held(),
             None => {
                 let identity = ResourceIdentity { owner: owner.clone(), uid: None };
                 reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await
@@ -161,8 +161,8 @@ impl OnCluster {
     async fn delete(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
         match &resource.policy {
             Err(invalid) => Outcome::blocked(NotReady::InvalidSpec(invalid.clone())),
-            Ok(_) if self.grips && resource.is_for_brake => self.held(),
-            Ok(policy) => reconciler.delete(resource.going(), *policy).await,
+            Ok(_) if self.brake_holds && resource.is_for_brake => self.held(),
+            Ok(policy) => reconciler.delete(resource.deletion(), *policy).await,
         }
     }
 
@@ -172,7 +172,7 @@ impl OnCluster {
 
     /// A Secret that is not read is taken to hold what it was written with: the pair that the status of its resource tells,
     /// or without one, the pair that the account has.
-    async fn take_for_right(
+    async fn assume_unread_secret(
         &self,
         desired: &Desired,
         resource: Option<&Resource>,
@@ -206,17 +206,17 @@ fn named(resource: &ApiAccount) -> Option<KnownAccount> {
 
 /// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.
 async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<SecretSnapshot> {
-    let mut survey = SecretSnapshot::default();
-    let take = |secret| add(&mut survey, secret, |at| namespaces.names.contains(&at.namespace));
+    let mut snapshot = SecretSnapshot::default();
+    let take = |secret| add(&mut snapshot, secret, |at| namespaces.names.contains(&at.namespace));
     namespaces.list(Some(ACCOUNT_LABEL), take).await.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
-    let unseen: BTreeSet<&SecretRef> = places.filter(|place| !survey.has(place)).collect();
+    let unseen: BTreeSet<&SecretRef> = places.filter(|place| !snapshot.has(place)).collect();
     let client = namespaces.client.clone();
     if unseen.len() > FEW {
         let names = unseen.iter().map(|place| place.namespace.clone()).collect();
-        let take = |secret| add(&mut survey, secret, |at| unseen.contains(at));
+        let take = |secret| add(&mut snapshot, secret, |at| unseen.contains(at));
         let listed = Namespaces { client, names }.list(None, take).await;
         listed.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
-        return Ok(survey);
+        return Ok(snapshot);
     }
     for place in unseen {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &place.namespace);
@@ -224,20 +224,20 @@ async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &Sec
         let found =
             found.map_err(|error| anyhow!("cannot look at the Secret {place}: {}", in_words(&error, SECRETS)))?;
         if let Some(secret) = found {
-            add(&mut survey, secret, |_| true);
+            add(&mut snapshot, secret, |_| true);
         }
     }
-    Ok(survey)
+    Ok(snapshot)
 }
 
-fn add(survey: &mut SecretSnapshot, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
+fn add(snapshot: &mut SecretSnapshot, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
     let mut metadata = secret.metadata;
     // Half of all there is of it, and of no use here.
     metadata.managed_fields = None;
     if let (Some(namespace), Some(name)) = (metadata.namespace.clone(), metadata.name.clone()) {
         let at = SecretRef { namespace, name };
         if is_wanted(&at) {
-            survey.add(at, metadata);
+            snapshot.add(at, metadata);
         }
     }
 }
@@ -250,8 +250,8 @@ fn unlisted(kind: &str, place: &str, error: &kube::Error) -> anyhow::Error {
 fn in_words(error: &kube::Error, kind: &str) -> String {
     let rights = "`opsadmin render --plan-rights NAMESPACE` prints the rights that a plan needs there";
     if kind == SECRETS {
-        cluster::in_words(error, &format!("{rights}, and with --without-secrets it needs none to Secrets"))
+        with_advice(error, &format!("{rights}, and with --without-secrets it needs none to Secrets"))
     } else {
-        cluster::in_words(error, rights)
+        with_advice(error, rights)
     }
 }

@@ -26,7 +26,7 @@ pub struct Resource {
     /// What becomes of its account when it is deleted, if that can be told.
     pub policy: Result<DeletionPolicy, InvalidSpec>,
     /// It is being deleted: applying its manifest does not stop that.
-    pub is_going: bool,
+    pub being_deleted: bool,
     /// Whether its deletion is for the controller's brake to decide.
     pub is_for_brake: bool,
     /// What matters at its end; `None` if that is not to come.
@@ -45,9 +45,9 @@ impl Resource {
         let status = resource.status.as_ref();
         let metadata = &resource.metadata;
         let annotation = |name| metadata.annotations.as_ref()?.get(name).filter(|_| outlives(metadata, name));
-        let is_going = metadata.deletion_timestamp.is_some();
+        let being_deleted = metadata.deletion_timestamp.is_some();
         let owner = Owner::of(resource, cluster);
-        let end = (is_going || manifest.is_none()).then(|| {
+        let end = (being_deleted || manifest.is_none()).then(|| {
             let places = secret_places(&owner, &resource.spec, status);
             Box::new(End { desired: Desired::parse(resource, cluster).ok(), places })
         });
@@ -60,14 +60,14 @@ impl Resource {
             verified: status.and_then(Verified::of),
             written: status.and_then(|status| written(resource, status)),
             policy: deletion_policy(&resource.spec),
-            is_going,
+            being_deleted,
             is_for_brake: is_for_brake(resource),
             end,
         }
     }
 
-    /// What is known of its end.
-    pub fn going(&self) -> Deletion<'_> {
+    /// The resource as one that is being deleted.
+    pub fn deletion(&self) -> Deletion<'_> {
         let end = self.end.as_deref();
         Deletion {
             resource: &self.identity,
@@ -121,7 +121,7 @@ fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<AssumedKe
 }
 
 /// The Secret that the resource's status speaks of, as it was written.
-pub fn told_of(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef, ObjectMeta)> {
+pub fn reported_secret(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef, ObjectMeta)> {
     let status = resource.status.as_ref()?;
     let AssumedKeys { id, api_key, .. } = written(resource, status)?;
     let mut desired = Desired::parse(resource, cluster).ok()?;

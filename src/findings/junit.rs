@@ -2,8 +2,8 @@
 //! accounts, passed or failed.
 
 use super::message;
-use crate::cli::output::is_harmless;
 use crate::manifests::Problem;
+use crate::yaml::is_harmless;
 use anyhow::Result;
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};

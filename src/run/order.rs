@@ -1,7 +1,7 @@
 //! In which order many accounts are dealt with in one run: as they are declared, then what is declared no more, and then once
 //! more those that another account kept from having its name, for as long as that name may have become free.
 
-use super::{NotReady, Outcome};
+use crate::reconcile::{NotReady, Outcome};
 use std::mem;
 use std::slice::Chunks;
 

@@ -1,10 +1,10 @@
 //! One account of an import file: from its fields to what it says, or to everything that is wrong with it.
 
-use super::super::manifests::namespace;
 use super::secrecy;
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, ApiKey, Description, Role, SecretKey, Settings, UnknownRole,
 };
+use crate::reconcile::parse_namespace;
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
@@ -79,7 +79,7 @@ impl Reader<'_> {
         if networks.len() > AllowedIps::MAX_ENTRIES {
             self.complain("allowedIPs", format!("has more than {} entries", AllowedIps::MAX_ENTRIES));
         }
-        let namespace = self.optional("namespace", namespace);
+        let namespace = self.optional("namespace", parse_namespace);
         let api_key = self.required("apiKey", ApiKey::imported);
         let secret_key = self.required("secretKey", SecretKey::imported);
         let settings = Settings {

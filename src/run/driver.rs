@@ -1,0 +1,112 @@
+//! The one loop over all accounts of a run: declared accounts in batches, then those to prune, then again those that wait for a
+//! name.
+
+use super::order::{ApplyOrder, Batch};
+use super::{AccountReport, Known, PruneSet};
+use crate::account::{Account, Owner};
+use crate::database::{AccountDatabase, DatabaseError};
+use crate::manifests::Manifest;
+use crate::reconcile::Outcome;
+use async_trait::async_trait;
+use std::collections::VecDeque;
+
+/// What is done to each account: for real, or as a dry run.
+#[async_trait]
+pub trait Work: Sync {
+    /// Called before a batch, with the accounts that a bulk read found for it.
+    fn begin_batch(&self, _batch: &[&Manifest], _known: &Known) {}
+
+    /// Reconciles the account of a manifest. `known` is the account as the bulk read found it.
+    async fn reconcile(&self, manifest: &Manifest, known: Option<Account>) -> Outcome;
+
+    /// Deletes the account of an owner that no manifest declares.
+    async fn prune(&self, owner: &Owner) -> Outcome;
+
+    /// A warning about what follows from an account that is there already.
+    fn warning(&self, _known: Option<&Account>) -> Option<String> {
+        None
+    }
+
+    /// Called after a batch.
+    fn end_batch(&self) {}
+}
+
+/// A run over manifests and what none of them declares.
+pub struct Run<'a> {
+    order: ApplyOrder<'a, Manifest>,
+    database: &'a dyn AccountDatabase,
+    prune_set: &'a PruneSet,
+    /// What is left of the present batch.
+    turns: VecDeque<Turn<'a>>,
+    known: Known,
+    in_batch: bool,
+}
+
+/// The next account.
+#[derive(Debug, Clone, Copy)]
+pub enum Turn<'a> {
+    /// A manifest declares it.
+    Declared(&'a Manifest),
+    /// No manifest declares it.
+    Undeclared(&'a Owner),
+}
+
+impl<'a> Run<'a> {
+    /// A run that has not begun. `database` is read for the accounts of each batch.
+    pub fn new(manifests: &'a [Manifest], prune_set: &'a PruneSet, database: &'a dyn AccountDatabase) -> Self {
+        Self {
+            order: ApplyOrder::new(manifests, super::known::BATCH),
+            database,
+            prune_set,
+            turns: VecDeque::new(),
+            known: Known::default(),
+            in_batch: false,
+        }
+    }
+
+    /// Returns the next account, or `None` at the end.
+    ///
+    /// # Errors
+    /// The accounts of a batch could not be read.
+    pub async fn next(&mut self, work: &dyn Work) -> Result<Option<Turn<'a>>, DatabaseError> {
+        while self.turns.is_empty() {
+            if std::mem::take(&mut self.in_batch) {
+                work.end_batch();
+            }
+            match self.order.next() {
+                None => return Ok(None),
+                Some(Batch::Undeclared) => self.turns = self.prune_set.owners().map(Turn::Undeclared).collect(),
+                Some(Batch::Declared(batch)) => {
+                    self.known = Known::read(self.database, &batch).await?;
+                    work.begin_batch(&batch, &self.known);
+                    self.in_batch = true;
+                    self.turns = batch.into_iter().map(Turn::Declared).collect();
+                }
+            }
+        }
+        Ok(self.turns.pop_front())
+    }
+
+    /// Does the work for one account. There is no report if the account waits for a name and gets another turn.
+    pub async fn perform(&mut self, turn: Turn<'a>, work: &dyn Work) -> (Outcome, Option<AccountReport>) {
+        match turn {
+            Turn::Undeclared(owner) => {
+                let outcome = work.prune(owner).await;
+                self.order.pruned(&outcome);
+                let report = AccountReport::undeclared(owner, &outcome);
+                (outcome, Some(report))
+            }
+            Turn::Declared(manifest) => {
+                let known = self.known.take(&manifest.desired.owner);
+                let warning = work.warning(known.as_ref());
+                let outcome = work.reconcile(manifest, known).await;
+                let report = self.order.is_final(manifest, &outcome).then(|| {
+                    let mut report = AccountReport::declared(manifest, &outcome);
+                    report.warnings.extend(warning);
+                    report
+                });
+                (outcome, report)
+            }
+        }
+    }
+}

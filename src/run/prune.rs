@@ -1,0 +1,93 @@
+//! The accounts that no manifest declares any more: which they are, and whether so many may be deleted in one run.
+
+use crate::account::{Account, ClusterId, Life, Owner};
+use crate::database::{AccountDatabase, DatabaseError};
+use crate::manifests::Manifest;
+use crate::reconcile::{Deletion, DeletionPolicy, NotReady, Outcome, Reconciler, deletion_limit};
+use crate::secrets::{ResourceIdentity, directory::Directory};
+use std::collections::{BTreeSet, HashSet};
+
+/// The accounts to delete.
+#[derive(Debug, Default)]
+pub struct PruneSet {
+    /// Owners of live accounts, sorted.
+    live: Vec<Owner>,
+    /// Owners whose account is deleted already while a Secret is left in the folder: an earlier run was interrupted.
+    deleted: BTreeSet<Owner>,
+    /// How many accounts may be deleted in one run; `None`: all of them.
+    limit: Option<usize>,
+}
+
+impl PruneSet {
+    /// Finds the accounts of this cluster that no manifest declares, and the owners of Secrets in the folder whose account is
+    /// deleted. `percent` is the share of all accounts that may be deleted in one run.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    pub async fn find(
+        manifests: &[Manifest],
+        database: &dyn AccountDatabase,
+        cluster: &ClusterId,
+        folder: Option<&Directory>,
+        percent: u8,
+    ) -> Result<Self, DatabaseError> {
+        let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
+        let all = database.live(cluster).await?;
+        let limit = deletion_limit(all.len(), percent);
+        let mut live: Vec<Owner> = all.into_iter().filter(|owner| !declared.contains(owner)).collect();
+        live.sort();
+        let is_left = |owner: &Owner| {
+            owner.cluster == *cluster && !declared.contains(owner) && live.binary_search(owner).is_err()
+        };
+        let mut deleted = BTreeSet::new();
+        for owner in folder.map(|folder| folder.owners_of_secrets(is_left)).unwrap_or_default() {
+            // The Secret of a retained account stays, and so does that of an account which this database never had.
+            if is_deleted(database.find_by_owner(&owner).await)? {
+                deleted.insert(owner);
+            }
+        }
+        Ok(Self { live, deleted, limit })
+    }
+
+    /// How many owners there are.
+    pub fn len(&self) -> usize {
+        self.live.len() + self.deleted.len()
+    }
+
+    /// All owners.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.live.iter().chain(&self.deleted)
+    }
+
+    /// Owners whose accounts still authenticate and would be deleted; none if the brake holds them all.
+    pub fn to_confirm(&self) -> &[Owner] {
+        if self.exceeded().is_some() { &[] } else { &self.live }
+    }
+
+    /// Returns the limit if more accounts than that would be deleted.
+    fn exceeded(&self) -> Option<usize> {
+        self.limit.filter(|limit| self.live.len() > *limit)
+    }
+
+    /// Deletes the account of one owner, or holds it if there are too many. An account that is deleted already loses nothing, so
+    /// the rest of its deletion is never held.
+    pub async fn delete(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
+        match self.exceeded() {
+            Some(limit) if !self.deleted.contains(owner) => {
+                Outcome::blocked(NotReady::PruningHeld { accounts: self.live.len(), limit })
+            }
+            _ => {
+                let identity = ResourceIdentity { owner: owner.clone(), uid: None };
+                reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await
+            }
+        }
+    }
+}
+
+/// An account that cannot be read counts as deleted: its deletion then fails with the reason.
+fn is_deleted(found: Result<Option<Account>, DatabaseError>) -> Result<bool, DatabaseError> {
+    match found {
+        Err(DatabaseError::Inconsistent { .. }) => Ok(true),
+        found => Ok(found?.is_some_and(|account| matches!(account.life, Life::Deleted { .. }))),
+    }
+}
