@@ -23,9 +23,9 @@ pub enum Field {
     AllowedIps,
     /// The active key pair, shown by its id.
     Keys,
-    /// The suspension by OpsAdmin staff, with its reason. No resource declares it.
+    /// The suspension with its reason. OpsAdmin staff set it, not a resource.
     Suspension,
-    /// Who may adopt the account while no resource declares it. No resource declares it.
+    /// The adopter. OpsAdmin staff set it, not a resource.
     Adopter,
 }
 
