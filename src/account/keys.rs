@@ -221,7 +221,7 @@ pub struct KeyEntropy {
 /// An API key and its secret key, with the id under which statuses, logs and the journal name them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPair {
-    /// The pair's identity.
+    /// The key pair's id.
     pub id: KeyId,
     /// The public half.
     pub api_key: ApiKey,

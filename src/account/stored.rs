@@ -12,7 +12,7 @@ pub struct Version(pub i64);
 /// One account with its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Its identity.
+    /// The account's id.
     pub id: AccountId,
     /// The number of its changes.
     pub version: Version,
@@ -99,15 +99,15 @@ pub enum Life {
 /// A key pair as the database stores it: the API key in clear, the secret key sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
-    /// The pair's identity.
+    /// The key pair's id.
     pub id: KeyId,
     /// The public half.
     pub api_key: ApiKey,
     /// The private half.
     pub sealed: SealedSecret,
-    /// Whether the pair is active or retiring.
+    /// Whether the key pair is active or retiring.
     pub state: KeyState,
-    /// When the pair was created.
+    /// When the key pair was created.
     pub created: Timestamp,
 }
 

@@ -16,10 +16,10 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// For people; in colour on a terminal.
+    /// Text, in colour on a terminal.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
