@@ -1,18 +1,19 @@
-//! What went wrong with a cluster's client, in words for a person.
+//! Converts errors of the Kubernetes client to messages for users.
 //!
-//! Nothing is quoted that may hold a Secret or a token: of a text that could not be read, only where.
+//! A message never quotes a text that may contain a Secret or a token. For a text that could not be parsed, it gives
+//! only the position of the error.
 
 use kube::client::AuthError;
 use kube::config::KubeconfigError;
 use std::error::Error;
 use std::iter::successors;
 
-/// Whether the API server will say the same again until somebody does something.
+/// Returns whether the API server will refuse a retry too, until a user does something.
 pub(crate) fn needs_a_person(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code < 500 && !matches!(status.code, 408 | 409 | 410 | 429))
 }
 
-/// What went wrong with a call.
+/// Returns the reason of a failed call.
 pub(crate) fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.trim_end().to_owned(),
@@ -48,7 +49,7 @@ pub(crate) fn with_login_advice(error: &kube::Error) -> String {
     }
 }
 
-/// Why a kubeconfig cannot be used.
+/// Returns the reason why a kubeconfig cannot be used.
 pub(crate) fn kubeconfig_problem(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => match error.location() {
@@ -59,7 +60,7 @@ pub(crate) fn kubeconfig_problem(error: &KubeconfigError) -> String {
     }
 }
 
-/// Why the program that a kubeconfig names for logging in gave no token, if that is what went wrong.
+/// Returns the reason why the kubeconfig's login program gave no token; `None` if the error has another cause.
 fn login(error: &(dyn Error + 'static)) -> Option<String> {
     match successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref::<AuthError>())? {
         AuthError::AuthExecRun { out, .. } => {
@@ -74,7 +75,8 @@ fn login(error: &(dyn Error + 'static)) -> Option<String> {
     }
 }
 
-/// What an error says, and what its causes add to that: many repeat what caused them.
+/// Returns an error's message followed by those of its causes. A cause whose text is in the message already is left
+/// out, since many errors repeat their cause.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     for cause in successors(error.source(), |&cause| cause.source()) {

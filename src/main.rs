@@ -1,4 +1,4 @@
-//! The program `opsadmin`: arguments to a command to an exit code.
+//! The program `opsadmin`: parses the arguments, runs the command and returns its exit code.
 #![forbid(unsafe_code)]
 
 use opsadmin_operator::cli::{parse, run};

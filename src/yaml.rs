@@ -1,7 +1,7 @@
-//! YAML that every reader understands alike: kubectl, Python's and others, of YAML 1.1 and 1.2.
+//! Writes YAML that all parsers read the same way: those of kubectl, Python and others, for YAML 1.1 and 1.2.
 //!
-//! A text stands plainly only where no reader can take it for anything else. Otherwise it stands in double quotes on one
-//! line, with every character escaped that some reader changes or refuses.
+//! A text is written without quotes only if every parser reads it as that text. Any other text is written in double
+//! quotes on one line, and every character that some parser changes or refuses is escaped.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::Serialize;
@@ -9,17 +9,17 @@ use serde_json::Number;
 use std::fmt::{self, Write};
 use zeroize::Zeroizing;
 
-/// How much further in what is part of something stands.
+/// The indentation of a nested value, in spaces.
 const STEP: usize = 2;
 
-/// Words that some reader takes for something else than a text.
+/// Words that some parsers do not read as text.
 const WORDS: [&str; 13] =
     ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity", "none"];
 
-/// A value as a YAML document, which ends with a line break.
+/// Writes a value as a YAML document that ends with a line break.
 ///
 /// # Errors
-/// The value has no form in JSON, and so none here.
+/// The value cannot be serialized to JSON.
 pub fn to_string(value: &impl Serialize) -> Result<String, serde_json::Error> {
     let json = Zeroizing::new(serde_json::to_string(value)?);
     let tree: Tree = serde_json::from_str(&json)?;
@@ -28,7 +28,7 @@ pub fn to_string(value: &impl Serialize) -> Result<String, serde_json::Error> {
     Ok(yaml)
 }
 
-/// A text in double quotes.
+/// Returns a text in double quotes, with escapes.
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -40,7 +40,7 @@ pub fn quoted(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             ' ' => quoted.push(letter),
-            _ if is_seen(letter) => quoted.push(letter),
+            _ if is_printable(letter) => quoted.push(letter),
             _ => escape(letter, &mut quoted),
         }
     }
@@ -48,33 +48,34 @@ pub fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Not as JSON does it for all: that writes two halves of a character beyond the first 65,536, which YAML does not have.
+/// Writes a YAML escape. JSON's escape does not fit for characters above U+FFFF: JSON writes them as surrogate pairs,
+/// which YAML does not have.
 fn escape(letter: char, quoted: &mut String) {
     let escaped = match u32::from(letter) {
         code @ ..=0xffff => write!(quoted, "\\u{code:04x}"),
         code => write!(quoted, "\\U{code:08x}"),
     };
-    // A String takes whatever is written to it.
+    // Writing to a String cannot fail.
     debug_assert!(escaped.is_ok());
 }
 
-/// Whether a character may stand as it is: it is seen, and no reader changes or refuses it.
-fn is_seen(letter: char) -> bool {
-    let is_no_character = u32::from(letter) & 0xfffe == 0xfffe;
-    !(letter.is_control() || letter.is_whitespace() || is_invisible(letter) || is_no_character)
+/// Returns whether a character needs no escape: it is visible, and no parser changes or refuses it.
+fn is_printable(letter: char) -> bool {
+    let is_noncharacter = u32::from(letter) & 0xfffe == 0xfffe;
+    !(letter.is_control() || letter.is_whitespace() || is_invisible(letter) || is_noncharacter)
 }
 
-/// Whether a character turns the direction of a text, ends a line or takes no room.
+/// Returns whether a character changes the direction of the text, ends a line or has no width.
 pub fn is_invisible(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Whether a character is one of a word or a number.
+/// Returns whether a character is a letter or a digit.
 fn is_plain(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || (!letter.is_ascii() && letter.is_alphanumeric())
 }
 
-/// A value, with its fields in their order.
+/// A JSON value that keeps the order of fields.
 enum Tree {
     Null,
     Bool(bool),
@@ -85,7 +86,7 @@ enum Tree {
 }
 
 impl Tree {
-    /// Writes the value on lines of its own, each with this margin but the first, which has one already.
+    /// Writes the value. Each line is indented by `margin`, except the first, whose indentation the caller has written.
     fn write(&self, yaml: &mut String, margin: usize) {
         let next_line = |yaml: &mut String, is_first: bool| {
             if !is_first {
@@ -139,37 +140,38 @@ impl Tree {
     }
 }
 
-/// A text as it stands in a document.
+/// Returns a text as a YAML scalar, with quotes if it needs them.
 fn scalar(text: &str) -> String {
-    if is_certain(text) { text.to_owned() } else { quoted(text) }
+    if is_safe_unquoted(text) { text.to_owned() } else { quoted(text) }
 }
 
-/// Whether a text can stand plainly, and every reader takes it for what it is.
-fn is_certain(text: &str) -> bool {
+/// Returns whether every parser reads the text without quotes as the same text.
+fn is_safe_unquoted(text: &str) -> bool {
     let first = text.chars().next().unwrap_or(' ');
-    // Numbers, dates and times begin with a digit. An address or a time with one unit is none of them.
-    let begins_well = match first {
+    // Numbers, dates and times begin with a digit. IPv4 addresses and lengths of time are safe.
+    let begins_safely = match first {
         '0'..='9' => is_address(text) || is_time(text),
         '/' | '_' => true,
         _ => first.is_alphabetic(),
     };
-    let are_signs_certain =
+    let are_characters_safe =
         text.chars().zip(text.chars().skip(1).map(Some).chain([None])).all(|(letter, next)| match letter {
             ' ' => next.is_some_and(|next| next != ' '),
             ':' => next.is_some_and(|next| next == '/' || is_plain(next)),
             '_' | '.' | '/' | '-' | '+' | '@' | '(' | ')' | ',' | ';' | '=' | '\'' | '!' | '?' | '$' | '%' => true,
             _ => is_plain(letter),
         });
-    begins_well && are_signs_certain && !WORDS.contains(&text.to_ascii_lowercase().as_str())
+    begins_safely && are_characters_safe && !WORDS.contains(&text.to_ascii_lowercase().as_str())
 }
 
-/// An IPv4 address or network, which no reader takes for a number.
+/// Returns whether the text looks like an IPv4 address or network, which no parser reads as a number.
 fn is_address(text: &str) -> bool {
     let dots = text.matches('.').count();
     dots == 3 && text.chars().all(|letter| letter.is_ascii_digit() || matches!(letter, '.' | '/'))
 }
 
-/// A number of hours, say. `1e5` is a number, and `1d` and `1f` are some elsewhere.
+/// Returns whether the text is a number of seconds, minutes or hours, such as `24h`. Other units are not safe: some
+/// parsers read `1d` and `1f` as numbers.
 fn is_time(text: &str) -> bool {
     text.strip_suffix(['s', 'm', 'h']).is_some_and(|number| number.chars().all(|letter| letter.is_ascii_digit()))
 }
@@ -242,7 +244,7 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn it_looks_as_people_write_it() {
+    fn the_output_has_the_usual_yaml_style() {
         let value = json!({
             "a": { "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "list": ["Customer", { "b": [[1, 2], []], "c": {} }] },
             "d": "For the portal, see https://example.com/x", "e": true, "f": null, "g": -1.5, "h": "10.0.0.0/8", "i": "24h",
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reader_may_take_for_something_else_is_quoted() {
+    fn a_text_that_a_parser_may_misread_is_quoted() {
         for text in [
             "",
             " ",
@@ -328,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_as_it_was(text: String, more in "[\\t\\r\\n \u{7f}-\u{a0}\u{200b}-\u{202e}\u{feff}\u{1f600}:#'\"-]{0,6}") {
+        fn any_text_is_read_back_unchanged(text: String, more in "[\\t\\r\\n \u{7f}-\u{a0}\u{200b}-\u{202e}\u{feff}\u{1f600}:#'\"-]{0,6}") {
             for text in [format!("{text}{more}"), format!("{more}{text}")] {
                 let value = json!({ "a": [&text], &text: { "b": &text } });
                 let yaml = to_string(&value).unwrap();

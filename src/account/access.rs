@@ -1,28 +1,28 @@
-//! Who is let in: what the stored account says about one use of it, rule by rule. Pure, and the same for whoever enforces
-//! it or only asks.
+//! The access rules: decides from the stored account whether one use of it is allowed, with a verdict for each rule.
 //!
-//! It reads what the database holds, which may be anything. Whatever cannot be read gives nothing.
+//! The functions are pure, so that a check gives the same answer as enforcement. The database may hold any text: a role
+//! or a network that cannot be read grants no access.
 
 use super::{Account, AllowedIp, KeyState, Life, Role, StoredSettings};
 use jiff::Timestamp;
 use std::fmt;
 use std::net::IpAddr;
 
-/// A group of the API's endpoints.
+/// A group of endpoints of the OpsAdmin API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndpointGroup {
-    /// What a customer sees of their own.
+    /// The data of the customer's own account.
     MyAccount,
     /// Plans and rates.
     Plans,
     /// Enrollments in plans.
     Enrollments,
-    /// The whole API, these three and all the others.
+    /// The whole API: the other three groups and all other endpoints.
     Everything,
 }
 
 impl EndpointGroup {
-    /// Every group there is.
+    /// All groups.
     pub const ALL: [Self; 4] = [Self::MyAccount, Self::Plans, Self::Enrollments, Self::Everything];
 
     /// The group's name.
@@ -43,7 +43,7 @@ impl fmt::Display for EndpointGroup {
 }
 
 impl Role {
-    /// The groups of endpoints that the role opens.
+    /// Returns the groups of endpoints that the role may reach.
     pub fn opens(self) -> &'static [EndpointGroup] {
         match self {
             Self::Customer => &[EndpointGroup::MyAccount],
@@ -53,42 +53,42 @@ impl Role {
     }
 }
 
-/// One use of an account. What is `None` is not asked.
+/// One use of an account to check. A field that is `None` is not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Use {
-    /// From where.
+    /// The client's address.
     pub ip: Option<IpAddr>,
-    /// To what.
+    /// The endpoints that the client calls.
     pub reach: Option<Reach>,
-    /// To see the plans of this affiliate.
+    /// The affiliate whose plans the client wants to see.
     pub affiliate: Option<String>,
 }
 
-/// What is to be reached.
+/// The endpoints that a use wants to reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Everything that a role opens.
+    /// Every group of endpoints that the role may reach.
     Role(Role),
     /// One group of endpoints.
     Endpoint(EndpointGroup),
 }
 
-/// One of the rules, each of which can refuse by itself.
+/// An access rule. A use is refused as soon as one rule refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// The account is not deleted.
     Life,
-    /// It is enabled.
+    /// The account is enabled.
     Enabled,
-    /// `OpsAdmin`'s staff have not suspended it.
+    /// OpsAdmin staff have not suspended the account.
     Suspension,
-    /// It has a pair of keys to authenticate with.
+    /// The account has a key pair that still authenticates.
     Keys,
-    /// It may be used from the address.
+    /// The account may be used from the address.
     Address,
-    /// One of its roles opens the endpoints.
+    /// The account's roles reach the endpoints.
     Endpoints,
-    /// It sees the affiliate's plans.
+    /// The account sees the affiliate's plans.
     Plans,
 }
 
@@ -107,14 +107,14 @@ impl Rule {
     }
 }
 
-/// What a rule says.
+/// The result of one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It lets the use through.
+    /// The rule allows the use.
     Pass,
-    /// It refuses.
+    /// The rule refuses the use.
     Fail,
-    /// It depends on what was not asked.
+    /// The rule depends on a field that is `None` in [`Use`].
     NotAsked,
 }
 
@@ -133,50 +133,50 @@ impl Verdict {
     }
 }
 
-/// One rule with what it says and why, in words that may be shown to anybody: texts from the database are quoted.
+/// A rule with its verdict and the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     /// The rule.
     pub rule: Rule,
-    /// What it says.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why.
+    /// The reason, safe to print: texts from the database are quoted and escaped.
     pub why: String,
 }
 
-/// What the rules say about one use.
+/// The result of all rules for one use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// Every rule, in the order in which they are applied.
+    /// Every rule, in the order in which the rules are applied.
     pub rules: Vec<Judged>,
-    /// The groups of endpoints that the account reaches once it is let in.
+    /// The groups of endpoints that the account's roles reach.
     pub endpoints: Vec<EndpointGroup>,
-    /// Whose plans the API returns to it.
+    /// The plans that the API returns to the account.
     pub plans: Plans,
 }
 
-/// Whose plans the API returns.
+/// The plans that the API returns to an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plans {
-    /// Every affiliate's.
+    /// The plans of every affiliate.
     All,
-    /// This affiliate's alone.
+    /// The plans of this affiliate only.
     Of(String),
 }
 
 impl Access {
-    /// Whether no rule refuses.
+    /// Returns whether no rule refuses the use.
     pub fn is_let_in(&self) -> bool {
         self.refusals().next().is_none()
     }
 
-    /// The rules that refuse.
+    /// Returns the rules that refuse the use.
     pub fn refusals(&self) -> impl Iterator<Item = &Judged> {
         self.rules.iter().filter(|judged| judged.verdict == Verdict::Fail)
     }
 }
 
-/// Whether this use of the account is let in at this time.
+/// Applies every rule to one use of the account at the time `now`.
 pub fn access(account: &Account, asked: &Use, now: Timestamp) -> Access {
     let roles = known_roles(&account.settings);
     let endpoints = EndpointGroup::ALL.into_iter().filter(|group| opened_by(&roles, *group).is_some()).collect();
@@ -193,7 +193,7 @@ pub fn access(account: &Account, asked: &Use, now: Timestamp) -> Access {
     Access { rules: judged, endpoints, plans }
 }
 
-/// A role that is not known opens nothing.
+/// Returns the account's known roles. An unknown role grants no access.
 fn known_roles(settings: &StoredSettings) -> Vec<Role> {
     settings.roles.iter().filter_map(|text| Role::parse(text).ok()).collect()
 }
@@ -265,7 +265,7 @@ fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> Judged {
     let Some(ip) = ip else {
         return judged(Verdict::NotAsked, format!("only from {}{aside}", networks_in_words(&networks)));
     };
-    // Dual-stack sockets show an IPv4 address as `::ffff:a.b.c.d`.
+    // Dual-stack sockets report an IPv4 address as `::ffff:a.b.c.d`.
     let ip = ip.to_canonical();
     let holds = |text: &&&String| AllowedIp::from_cidr(text).is_some_and(|network| network.contains(ip));
     match networks.iter().find(holds) {
@@ -276,7 +276,7 @@ fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> Judged {
     }
 }
 
-/// What was read as a network has nothing in it that could need quotes.
+/// Joins networks without quotes: a text that was read as a network holds no character that needs them.
 fn networks_in_words(networks: &[&String]) -> String {
     networks.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(", ")
 }
@@ -325,7 +325,7 @@ fn judge_plans(plans: &Plans, affiliate: Option<&str>) -> Judged {
         (Plans::All, Some(asked)) => {
             judged(Verdict::Pass, format!("it sees every affiliate's plans, those of {asked:?} too"))
         }
-        // To the letter: a near miss must not widen access.
+        // The comparison is exact, so that a similar name cannot widen access.
         (Plans::Of(own), Some(asked)) if own == asked => judged(Verdict::Pass, format!("it sees the plans of {own:?}")),
         (Plans::Of(own), Some(asked)) => {
             judged(Verdict::Fail, format!("it sees the plans of {own:?} alone, and not those of {asked:?}"))

@@ -1,29 +1,29 @@
-//! An affiliate: the sales partner whose plans alone an account may see.
+//! The affiliate's name. An affiliate is a sales partner; an account can be limited to the plans of one affiliate.
 
 use super::text::{InvalidText, check_line};
 use std::fmt;
 use thiserror::Error;
 
-/// The name of an affiliate, compared to the letter: a near miss must not widen or move access.
+/// The name of an affiliate. Names are compared exactly, so that a similar name cannot widen or change access.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AffiliateName(String);
 
-/// What stands for every affiliate where one could be named. No affiliate can have this name.
+/// The text that means every affiliate where a name is expected. No affiliate can have this name.
 pub const EVERY_AFFILIATE: &str = "*";
 
-/// The text cannot be an affiliate's name.
+/// Why a text cannot be an affiliate's name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidAffiliate {
-    /// Such a text is no name.
+    /// The text is not a valid single-line name.
     #[error("an affiliate {0}")]
     Text(InvalidText),
-    /// It is [`EVERY_AFFILIATE`].
+    /// The text is [`EVERY_AFFILIATE`].
     #[error("an affiliate must not be called {EVERY_AFFILIATE:?}, which stands for every affiliate")]
     Every,
 }
 
 impl InvalidAffiliate {
-    /// The same for whoever may also leave the field out.
+    /// Returns the message with the advice that an optional field may be left out.
     pub fn of_field(&self) -> String {
         format!("{self}; leave the field out for an account that sees every affiliate's plans")
     }
@@ -46,7 +46,7 @@ impl AffiliateName {
         Ok(Self(text.to_owned()))
     }
 
-    /// The name as it was written.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_called_what_stands_for_all() {
+    fn no_affiliate_has_the_name_that_means_every_affiliate() {
         assert_eq!(AffiliateName::parse(EVERY_AFFILIATE), Err(InvalidAffiliate::Every));
         assert!(AffiliateName::parse("**").is_ok() && AffiliateName::parse(" * ").is_err());
     }

@@ -1,10 +1,10 @@
-//! The difference between what is set and what shall be, field by field, in words that may be shown to anybody.
+//! The diff between stored and desired settings, field by field, as texts that are safe to print.
 
 use super::{Settings, StoredSettings};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A field of an account that changes are told of: those that a resource declares by the name they have in `spec`.
+/// A field of an account whose changes are reported. A field that a resource declares has its name in `spec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// `name`
@@ -21,11 +21,11 @@ pub enum Field {
     Roles,
     /// `allowedIPs`
     AllowedIps,
-    /// The active pair of keys, by its id.
+    /// The active key pair, shown by its id.
     Keys,
-    /// Whether `OpsAdmin`'s staff have suspended it, and why. No resource declares that.
+    /// The suspension with its reason. OpsAdmin staff set it, not a resource.
     Suspension,
-    /// Who may take it over while nobody declares it. No resource declares that.
+    /// The adopter. OpsAdmin staff set it, not a resource.
     Adopter,
 }
 
@@ -53,19 +53,20 @@ impl fmt::Display for Field {
     }
 }
 
-/// The words for an account that may be used from any address.
+/// The text for an account that may be used from any address.
 pub const ANY_ADDRESS: &str = "any";
-/// The words for an account that sees every affiliate's plans.
+/// The text for an account that sees every affiliate's plans.
 pub const NO_AFFILIATE: &str = "none";
 
-/// One field's change, printed as `enabled: true → false`. Texts are quoted and escaped: they cannot forge a line.
+/// One field's change, printed as `enabled: true → false`. Texts are quoted and escaped, so that they cannot forge a
+/// line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldChange {
-    /// Which field.
+    /// The field.
     pub field: Field,
-    /// What it was, in words.
+    /// The old value as text.
     pub old: String,
-    /// What it becomes, in words.
+    /// The new value as text.
     pub new: String,
 }
 
@@ -75,7 +76,7 @@ impl fmt::Display for FieldChange {
     }
 }
 
-/// What has to change for `stored` to say what `desired` says, in the order of the fields.
+/// Returns the fields in which `stored` differs from `desired`, in the order of [`Field`].
 pub fn changes(stored: &StoredSettings, desired: &Settings) -> Vec<FieldChange> {
     let old = stored;
     let new = &StoredSettings::from(desired);
@@ -104,7 +105,7 @@ fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
 
-/// Plain words as they are, and anything else that may stand in the database quoted.
+/// Joins texts. Plain words are not quoted; any other text from the database is.
 fn listed(texts: &BTreeSet<String>) -> String {
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'/'));
     let texts: Vec<String> = texts.iter().map(|text| if plain(text) { text.clone() } else { quoted(text) }).collect();
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn each_difference_reads_old_to_new() {
+    fn each_difference_shows_the_old_and_the_new_value() {
         let stored = StoredSettings::from(&settings());
         let desired = Settings {
             description: Description::parse("two\nlines").unwrap(),
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_lost_its_rows_is_not_any_address() {
+    fn an_empty_stored_list_does_not_mean_any_address() {
         let stored = StoredSettings { any_ip: false, ..StoredSettings::from(&settings()) };
         let shown: Vec<_> = changes(&stored, &settings()).iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["allowedIPs: none → any"]);

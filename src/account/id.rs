@@ -1,4 +1,4 @@
-//! Identities: UUIDs of accounts and of key pairs, as types that cannot be mixed up.
+//! The ids of accounts and of key pairs: UUIDs as separate types, so that they cannot be mixed up.
 
 use std::fmt;
 use uuid::{Builder, Uuid};
@@ -10,17 +10,17 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// An id from 128 random bits, as a version 4 UUID (RFC 9562).
+            /// Creates an id from 128 random bits, as a version 4 UUID (RFC 9562).
             pub fn from_random(bits: [u8; 16]) -> Self {
                 Self(Builder::from_random_bytes(bits).into_uuid())
             }
 
-            /// Reads the text that [`fmt::Display`] writes; `None` for anything that is no UUID.
+            /// Reads the text that [`fmt::Display`] writes; `None` if the text is not a UUID.
             pub fn parse(text: &str) -> Option<Self> {
                 Uuid::try_parse(text).map(Self).ok()
             }
 
-            /// The 16 bytes of the UUID, to bind what is sealed to what it belongs to.
+            /// Returns the 16 bytes of the UUID, for example to bind sealed data to the id.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
@@ -35,11 +35,11 @@ macro_rules! id {
 }
 
 id! {
-    /// An account's identity in OpsAdmin, chosen once and kept through renames, restores and moves.
+    /// The id of an account. It never changes: not when the account is renamed, restored or moved.
     AccountId
 }
 
 id! {
-    /// A key pair's identity: status, journal and people speak of a pair by it, never by the keys.
+    /// The id of a key pair. Statuses and the journal name a key pair by its id, never by its keys.
     KeyId
 }

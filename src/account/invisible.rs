@@ -1,7 +1,8 @@
-//! Characters that nobody sees in a name, so that two names with and without them look the same.
+//! The invisible characters. A name with one of them looks the same as the name without it.
 
-/// Format characters, separators of lines and paragraphs, fillers, selectors of variants and blanks that are no spaces, as
-/// ranges of code points. The format characters that are seen, such as the Arabic number sign, are not among them.
+/// The ranges of invisible characters, first and last included: format characters, line and paragraph separators,
+/// fillers, variation selectors and blanks that are not spaces. Visible format characters, such as the Arabic number
+/// sign, are not included.
 pub const INVISIBLE: [(char, char); 21] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -26,7 +27,7 @@ pub const INVISIBLE: [(char, char); 21] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Whether nobody sees the character.
+/// Returns whether the character is invisible.
 pub fn is_invisible(character: char) -> bool {
     INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&character))
 }

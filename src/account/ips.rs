@@ -1,43 +1,43 @@
-//! The addresses an account may be used from.
+//! The IP addresses and networks from which an account may be used: their validation and text form.
 
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use thiserror::Error;
 
-/// The networks an account may be used from, or any address. Holds whole networks only, each once.
+/// The networks from which an account may be used, or any address. Networks have no host bits, and each is held once.
 ///
-/// Any address is the widest, so it is only ever made on purpose: [`AllowedIps::any`], or parsing an empty list.
+/// Any address must be asked for: with [`AllowedIps::any`], or with an empty list in [`AllowedIps::from_networks`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedIps {
     networks: BTreeSet<IpNet>,
     any: bool,
 }
 
-/// Why a text is no IP address or network in canonical form (RFC 5952 for IPv6).
+/// The error for a text that is not an IP address or network in canonical form (RFC 5952 for IPv6).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} {fault}")]
 pub struct InvalidIp {
     text: String,
-    /// The same without the text.
+    /// What is wrong, without the text.
     pub fault: IpFault,
 }
 
-/// What is wrong with a text that is no IP address or network in canonical form.
+/// What is wrong with a text that is not an IP address or network in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IpFault {
-    /// Neither an address nor a network. IPv4 octets with leading zeros end here too: some programs read them as octal.
+    /// Neither an address nor a network. Includes IPv4 octets with leading zeros, which some programs read as octal.
     #[error(
         "is no IP address or CIDR; write it like 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32, without leading zeros or a zone"
     )]
     Malformed,
-    /// An IPv4 address in IPv6 clothes, which a dual-stack server may or may not match.
+    /// An IPv4-mapped IPv6 address, which a dual-stack server may or may not match.
     #[error("is an IPv4-mapped IPv6 address; write the IPv4 address itself, {ipv4}")]
     Ipv4Mapped {
         /// What to write instead.
         ipv4: String,
     },
-    /// Bits are set behind the prefix: one address or the whole network?
+    /// Bits are set after the prefix, so the text may mean one address or the whole network.
     #[error("has bits set after its prefix; write {network} for the network or {address} for the one address")]
     HostBits {
         /// The network.
@@ -45,7 +45,7 @@ pub enum IpFault {
         /// The single address.
         address: String,
     },
-    /// The right address, in another spelling than the canonical one.
+    /// A valid address or network, but not in canonical form.
     #[error("is not in canonical form; write {canonical}")]
     NotCanonical {
         /// What to write instead.
@@ -57,40 +57,41 @@ impl AllowedIps {
     /// The most entries in a list.
     pub const MAX_ENTRIES: usize = 256;
 
-    /// No restriction: any address.
+    /// Returns the set that allows any address.
     pub fn any() -> Self {
         Self { networks: BTreeSet::new(), any: true }
     }
 
-    /// Whether any address is allowed.
+    /// Returns whether any address is allowed.
     pub fn is_any(&self) -> bool {
         self.any
     }
 
-    /// The set of these networks. No network at all gives [`AllowedIps::any`].
+    /// Returns the set of these networks, or [`AllowedIps::any`] if there are none.
     pub fn from_networks(networks: impl IntoIterator<Item = AllowedIp>) -> Self {
         let only = Self::only(networks);
         if only.networks.is_empty() { Self::any() } else { only }
     }
 
-    /// These networks and nothing else. No network at all lets nobody in.
+    /// Returns the set of these networks. An empty set allows no address.
     pub fn only(networks: impl IntoIterator<Item = AllowedIp>) -> Self {
         Self { networks: networks.into_iter().map(|ip| ip.0).collect(), any: false }
     }
 
-    /// The canonical CIDR texts, in order: what the database holds. A single address has the full prefix length.
+    /// Returns the canonical CIDR texts in order, as the database stores them. A single address has the full prefix
+    /// length.
     pub fn cidrs(&self) -> BTreeSet<String> {
         self.networks.iter().map(ToString::to_string).collect()
     }
 }
 
-/// One entry of the list: an address or a network without host bits.
+/// One entry of the list: an address, or a network without host bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AllowedIp(IpNet);
 
 impl AllowedIp {
-    /// Whether the address lies in it. An IPv4 address in IPv6 clothes lies in no IPv4 network: undress it first, with
-    /// [`IpAddr::to_canonical`].
+    /// Returns whether the network contains the address. No IPv4 network contains an IPv4-mapped IPv6 address: convert
+    /// such an address with [`IpAddr::to_canonical`] first.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
@@ -98,12 +99,13 @@ impl AllowedIp {
     /// Reads an address or a CIDR in canonical form.
     ///
     /// # Errors
-    /// The text is malformed, ambiguous or not canonical; the error says what to write instead.
+    /// The text is malformed, ambiguous or not canonical. The error says what to write instead.
     pub fn parse(text: &str) -> Result<Self, InvalidIp> {
         Self::read(text).map_err(|fault| InvalidIp { text: text.to_owned(), fault })
     }
 
-    /// Reads what [`AllowedIps::cidrs`] writes, and nothing else: `None` for an address without its prefix length.
+    /// Reads a text that [`AllowedIps::cidrs`] writes. Returns `None` for any other text, such as an address without a
+    /// prefix length.
     pub fn from_cidr(text: &str) -> Option<Self> {
         Self::read(text).ok().filter(|network| network.0.to_string() == text)
     }
@@ -142,7 +144,7 @@ impl AllowedIp {
     }
 }
 
-/// A prefix length in plain decimal: no sign, no leading zero.
+/// Reads a prefix length in decimal digits, without a sign or leading zeros.
 fn parse_prefix(text: &str) -> Option<u8> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }
@@ -154,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_database_holds_networks_with_their_length_and_no_other_form() {
+    fn only_canonical_networks_with_a_prefix_length_are_read_as_cidrs() {
         for (text, is_one) in [
             ("203.0.113.7/32", true),
             ("2001:db8::/32", true),
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ambiguous_is_refused_with_what_to_write() {
+    fn an_invalid_text_is_refused_with_what_to_write() {
         let of = |text: &str| AllowedIp::parse(text).unwrap_err().to_string();
         assert!(of("192.168.0.1/16").contains("write 192.168.0.0/16 for the network or 192.168.0.1 for"));
         assert!(of("2001:DB8::1").ends_with("write 2001:db8::1"));
@@ -214,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_what_was_written_changes_nothing(bits: u128, v4: bool, prefix in 0u8..=128) {
+        fn a_written_network_is_parsed_back(bits: u128, v4: bool, prefix in 0u8..=128) {
             let address = if v4 {
                 IpAddr::V4(u32::try_from(bits >> 96).unwrap().into())
             } else {
@@ -228,7 +230,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC*") {
+        fn no_text_makes_the_parser_panic(text in "\\PC*") {
             if let Ok(ip) = AllowedIp::parse(&text) {
                 prop_assert!(!AllowedIps::from_networks([ip]).is_any());
             }

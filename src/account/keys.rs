@@ -1,7 +1,8 @@
-//! Keys: the pair that an API user logs in with, and the text form of each half.
+//! Key pairs: an API key and a secret key, with which an API user logs in, and their text form.
 //!
-//! `opsa_pk_` or `opsa_sk_`, random bits in base62, then the CRC-32 of everything before it in base62. The prefix lets
-//! secret scanners recognise a leaked key; the checksum tells a mistyped key from an unknown one without a look-up.
+//! A key is `opsa_pk_` or `opsa_sk_`, then random bits in base62, then the CRC-32 of all text before it in base62. The
+//! prefix lets secret scanners recognise a leaked key. The checksum tells a mistyped key from an unknown one without a
+//! database lookup.
 
 use super::KeyId;
 use jiff::Timestamp;
@@ -12,81 +13,82 @@ use zeroize::{Zeroize, Zeroizing};
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const CHECKSUM_CHARS: usize = 6;
 
-/// What stands in the place of a key that nobody may see.
+/// The text that is shown instead of a secret key.
 pub const HIDDEN_KEY: &str = "(hidden)";
 
-/// The public half: it identifies the account and travels with each request.
+/// The public half of a key pair. It identifies the account, and the client sends it with each request.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApiKey(String);
 
-/// The private half: it proves and never travels. It shows itself to nobody; [`SecretKey::expose`] is the one way out.
+/// The private half of a key pair. It proves the client's identity, and the client never sends it. `Debug` and
+/// `Display` hide it; only [`SecretKey::expose`] returns the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey(Zeroizing<String>);
 
-/// Why a text is no key. The text itself is never part of the message.
+/// Why a text is not a key. The message never contains the text itself.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidKey {
-    /// Another prefix or alphabet.
+    /// The prefix is missing, or a character is not a letter or digit.
     #[error("this is no {kind}: one is written {prefix} and {chars} letters and digits")]
     Form {
         /// `API key` or `secret key`.
         kind: &'static str,
-        /// What every such key begins with.
+        /// The prefix of every such key.
         prefix: &'static str,
-        /// How many characters follow.
+        /// How many characters follow the prefix.
         chars: usize,
     },
-    /// The prefix is right and the length is not.
+    /// The prefix is correct and the length is not.
     #[error(
         "this is no {kind}, since it is {length} characters long: what begins with {prefix} must be one that OpsAdmin made, and such a one is {expected} long"
     )]
     Length {
         /// `API key` or `secret key`.
         kind: &'static str,
-        /// What every such key begins with.
+        /// The prefix of every such key.
         prefix: &'static str,
-        /// How many characters there are.
+        /// How many characters the text has.
         length: usize,
-        /// How many there must be.
+        /// How many characters such a key has.
         expected: usize,
     },
-    /// It begins as the other half of a pair does.
+    /// The text has the prefix of the other half of a key pair.
     #[error("this is no {kind}: it begins with {prefix}, as {other} does; are the two keys swapped?")]
     Swapped {
         /// `API key` or `secret key`.
         kind: &'static str,
-        /// `an API key` or `a secret key`, the other of the two.
+        /// `an API key` or `a secret key`: the other half.
         other: &'static str,
-        /// What the other begins with.
+        /// The prefix of the other half.
         prefix: &'static str,
     },
-    /// The form is right and the checksum is not: a character was lost or changed.
+    /// The form is correct and the checksum is not: a character was changed.
     #[error("this {kind} was mistyped or cut: its checksum is wrong")]
     Checksum {
         /// `API key` or `secret key`.
         kind: &'static str,
     },
-    /// No key that another program can have made.
+    /// The text has no known prefix and is not a valid key of another program.
     #[error("{kind}s that were made elsewhere have {least} to {MAX_IMPORTED} letters, digits and signs, and no spaces")]
     Imported {
         /// `API key` or `secret key`.
         kind: &'static str,
-        /// The fewest characters.
+        /// The minimum number of characters.
         least: usize,
     },
 }
 
 struct KeyForm {
     kind: &'static str,
-    /// The same with its article.
+    /// `kind` with its article.
     a_kind: &'static str,
     prefix: &'static str,
     body_chars: usize,
-    /// The fewest characters of one that was made elsewhere.
+    /// The minimum number of characters of an imported key.
     least_imported: usize,
 }
 
-/// The most characters of a key that was made elsewhere.
+/// The maximum number of characters of an imported key.
 const MAX_IMPORTED: usize = 128;
 
 const API_KEY: KeyForm =
@@ -100,7 +102,7 @@ const SECRET_KEY: KeyForm = KeyForm {
 };
 
 impl ApiKey {
-    /// Reads an API key.
+    /// Reads an API key that this program created.
     ///
     /// # Errors
     /// The text has another form, or its checksum is wrong.
@@ -109,26 +111,28 @@ impl ApiKey {
         Ok(Self(text.to_owned()))
     }
 
-    /// Reads an API key that may have been made elsewhere, in whatever form.
+    /// Reads an API key that this program or another one created.
     ///
     /// # Errors
-    /// No key can look like that; or it looks like one of this program's, and is none, or is the other half of a pair.
+    /// The text has a wrong length or wrong characters, begins with `opsa_pk_` and is not a valid key of this program,
+    /// or begins with the prefix of a secret key.
     pub fn imported(text: &str) -> Result<Self, InvalidKey> {
         API_KEY.check_imported(text, &SECRET_KEY)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// Reads an API key that is in use, even if it looks like the other half of a pair: whoever has such a one must be
-    /// found, to be stopped or to get another.
+    /// Reads an API key that is in use, even with the prefix of a secret key: OpsAdmin staff must be able to find such
+    /// an account, to suspend it or to rotate its keys.
     ///
     /// # Errors
-    /// No key can look like that, or it begins as this program's do and is none.
+    /// The text has a wrong length or wrong characters, or begins with `opsa_pk_` and is not a valid key of this
+    /// program.
     pub fn stored(text: &str) -> Result<Self, InvalidKey> {
         API_KEY.check_stored(text)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// Whether it was made elsewhere.
+    /// Returns whether another program created the key.
     pub fn is_imported(&self) -> bool {
         !self.0.starts_with(API_KEY.prefix)
     }
@@ -138,7 +142,7 @@ impl ApiKey {
         &self.0
     }
 
-    /// The key for people to see; [`HIDDEN_KEY`] for one that has a secret key in it.
+    /// Returns the key as it may be printed: [`HIDDEN_KEY`] if the text contains the prefix of a secret key.
     pub fn shown(&self) -> &str {
         if self.0.contains(SecretKey::PREFIX) { HIDDEN_KEY } else { &self.0 }
     }
@@ -151,10 +155,10 @@ impl fmt::Debug for ApiKey {
 }
 
 impl SecretKey {
-    /// What every one begins with that this program makes.
+    /// The prefix of every secret key that this program creates.
     pub const PREFIX: &'static str = "opsa_sk_";
 
-    /// Reads a secret key.
+    /// Reads a secret key that this program created.
     ///
     /// # Errors
     /// The text has another form, or its checksum is wrong.
@@ -163,30 +167,32 @@ impl SecretKey {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// Reads a secret key that may have been made elsewhere, in whatever form.
+    /// Reads a secret key that this program or another one created.
     ///
     /// # Errors
-    /// No key can look like that; or it looks like one of this program's, and is none, or is the other half of a pair.
+    /// The text has a wrong length or wrong characters, begins with `opsa_sk_` and is not a valid key of this program,
+    /// or begins with the prefix of an API key.
     pub fn imported(text: &str) -> Result<Self, InvalidKey> {
         SECRET_KEY.check_imported(text, &API_KEY)?;
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// Reads a secret key that is in use, even if it looks like the other half of a pair.
+    /// Reads a secret key that is in use, even with the prefix of an API key.
     ///
     /// # Errors
-    /// No key can look like that, or it begins as this program's do and is none.
+    /// The text has a wrong length or wrong characters, or begins with `opsa_sk_` and is not a valid key of this
+    /// program.
     pub fn stored(text: &str) -> Result<Self, InvalidKey> {
         SECRET_KEY.check_stored(text)?;
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// Whether it was made elsewhere.
+    /// Returns whether another program created the key.
     pub fn is_imported(&self) -> bool {
         !self.0.starts_with(SECRET_KEY.prefix)
     }
 
-    /// The key as text, for sealing it and for writing it into a Secret.
+    /// Returns the key as text, for sealing it and for writing it into a Secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -204,18 +210,18 @@ impl fmt::Display for SecretKey {
     }
 }
 
-/// The randomness that one pair is made of: 128 bits of API key, 256 of secret key.
+/// The random bits from which a key pair is created.
 pub struct KeyEntropy {
-    /// For the API key.
+    /// 128 bits for the API key.
     pub api_key: [u8; 16],
-    /// For the secret key.
+    /// 256 bits for the secret key.
     pub secret_key: Zeroizing<[u8; 32]>,
 }
 
-/// An API key and its secret key, with the id by which everybody speaks of them.
+/// An API key and its secret key, with the id under which statuses, logs and the journal name them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPair {
-    /// The pair's identity.
+    /// The key pair's id.
     pub id: KeyId,
     /// The public half.
     pub api_key: ApiKey,
@@ -224,7 +230,7 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// The pair made of this randomness, always the same for the same.
+    /// Creates the key pair from random bits. The same bits give the same keys.
     pub fn from_entropy(id: KeyId, entropy: &KeyEntropy) -> Self {
         Self {
             id,
@@ -233,24 +239,24 @@ impl KeyPair {
         }
     }
 
-    /// The pair for whoever may not know its secret key: a worthless one stands for it, always the same for this pair, and
-    /// another for any other.
+    /// Creates the key pair with a dummy secret key, for callers that cannot read the real one. The dummy is derived
+    /// from the id, so each key pair has its own.
     pub fn without_secret(id: KeyId, api_key: ApiKey) -> Self {
-        let mut worthless = Zeroizing::new([0; 32]);
-        worthless[..16].copy_from_slice(id.as_bytes());
-        let entropy = KeyEntropy { api_key: [0; 16], secret_key: worthless };
+        let mut dummy = Zeroizing::new([0; 32]);
+        dummy[..16].copy_from_slice(id.as_bytes());
+        let entropy = KeyEntropy { api_key: [0; 16], secret_key: dummy };
         Self { api_key, ..Self::from_entropy(id, &entropy) }
     }
 }
 
-/// Whether a pair is the one to use, or an older one on its way out.
+/// Whether a key pair is active or retiring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// The pair in the Secret.
+    /// The key pair that the Secret holds.
     Active,
-    /// Still accepted, until it expires.
+    /// A rotation replaced the key pair. It authenticates until it expires.
     Retiring {
-        /// From when on it is refused.
+        /// The time from which the key pair no longer authenticates.
         expires: Timestamp,
     },
 }
@@ -305,7 +311,7 @@ fn checksum_of(text: &str) -> [u8; 4] {
     crc32fast::hash(text.as_bytes()).to_be_bytes()
 }
 
-/// Appends a big-endian number in exactly `width` base62 digits; `width` must be enough for it.
+/// Appends a big-endian number in exactly `width` base62 digits. `width` must be large enough for the number.
 fn push_base62(text: &mut String, number: &[u8], width: usize) {
     let mut rest = Zeroizing::new(number.to_vec());
     let mut digits = Zeroizing::new(vec![b'0'; width]);
@@ -313,7 +319,7 @@ fn push_base62(text: &mut String, number: &[u8], width: usize) {
         let mut remainder = 0_u32;
         for byte in rest.iter_mut() {
             let value = remainder * 256 + u32::from(*byte);
-            // A dividend below 62 * 256 leaves a quotient below 256.
+            // `value` is less than 62 * 256, so the quotient is less than 256 and the conversion cannot fail.
             *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
             remainder = value % 62;
         }

@@ -1,28 +1,29 @@
-//! Marks: what a Secret carries to show that this program handed out the pair of keys that it holds.
+//! Marks: a mark on a Secret proves that this program issued the key pair in the Secret.
 
 use std::fmt;
 
-/// A mark as text: the id of the keyring's key that made it, a dot, and a code that nobody can make without that key.
+/// A mark as text: the id of a key of the keyring, a dot, and a code that only the holder of that key can compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark(String);
 
 impl Mark {
-    /// The mark of this code, made with the keyring's key of this id.
+    /// Creates a mark from the id of the keyring's key and the code that was computed with that key.
     pub fn new(key: &str, code: &str) -> Self {
         Self(format!("{key}.{code}"))
     }
 
-    /// What a mark is to somebody without a keyring, who cannot tell one from another.
+    /// Returns the placeholder for any mark, for programs without a keyring, which cannot check marks.
     pub fn unknown() -> Self {
         Self("unknown".to_owned())
     }
 
-    /// Whether it stands for any mark at all.
+    /// Returns whether this is the placeholder for any mark.
     pub fn is_unknown(&self) -> bool {
         *self == Self::unknown()
     }
 
-    /// The id of the key and the code in a text that may be a mark; of one that is none, the whole text is the id.
+    /// Splits a text into the key's id and the code. If the text has no dot, the id is the whole text and the code is
+    /// empty.
     pub fn parts(text: &str) -> (&str, &str) {
         text.split_once('.').unwrap_or((text, ""))
     }

@@ -1,7 +1,8 @@
-//! The domain: what an OpsAdmin API account is, whoever stores or declares it.
+//! The domain: the OpsAdmin API account with its settings, keys and rules.
 //!
-//! Nothing here knows Kubernetes or a database, reads a clock or draws randomness: each type holds only
-//! values that are right, and whoever has text turns it into one of them once, at the edge.
+//! This module uses no Kubernetes, no database, no clock and no random numbers. Its types hold only valid values;
+//! callers parse text into them once, where the text enters the program. The exception is `StoredSettings`, which holds
+//! whatever text the database contains.
 
 mod access;
 mod affiliate;

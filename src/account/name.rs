@@ -1,4 +1,4 @@
-//! An account's name: how OpsAdmin's staff recognise the API user, unique among live accounts.
+//! The account's name: OpsAdmin staff recognise the API user by it. It is unique among accounts that are not deleted.
 
 use super::invisible::is_invisible;
 use super::text::{InvalidText, check_line, check_visible};
@@ -6,12 +6,12 @@ use std::fmt;
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// A name of 1 to 100 characters, all of which can be seen. Two names that look the same are one name to OpsAdmin: see
+/// A name of 1 to 100 characters without invisible ones. OpsAdmin treats names that look the same as one name: see
 /// [`comparable_name`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountName(String);
 
-/// The text cannot be an account's name.
+/// The error for a text that cannot be an account's name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("an account name {0}")]
 pub struct InvalidName(InvalidText);
@@ -23,30 +23,30 @@ impl AccountName {
     /// Takes the text as a name, unchanged.
     ///
     /// # Errors
-    /// The text is blank, longer than [`Self::MAX_CHARS`], has outer white space, control
-    /// characters or invisible ones.
+    /// The text is blank, longer than [`Self::MAX_CHARS`], has outer white space, control characters or invisible ones.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        // First, since some of what nobody sees counts as white space too.
+        // `check_visible` runs first, since some invisible characters are also white space.
         check_visible(text).and_then(|()| check_line(text, Self::MAX_CHARS)).map_err(InvalidName)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The text by which names are compared: see [`comparable_name`].
+    /// Returns the text by which names are compared: see [`comparable_name`].
     pub fn comparable(&self) -> String {
         comparable_name(&self.0)
     }
 
-    /// The name as it was written.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What two names have in common that a person takes for one: Unicode's form NFKC without regard to case, without what
-/// nobody sees, and trimmed. Two accounts may not have the same.
+/// Returns the comparable form of a name: NFKC, case-folded, without invisible characters, and trimmed. Names that look
+/// the same to a person have the same form. Two accounts that are not deleted may not have the same form.
 ///
-/// To upper case first and then to lower case, since some small letters have one capital: `ß` is `SS`, and both forms of the
-/// small sigma are `Σ`. Once more to NFKC, since a change of case can undo it.
+/// Case folding goes to upper case and then to lower case, since several small forms can share one capital form: `ß`
+/// and `ss` share `SS`, and both forms of the small sigma share `Σ`. NFKC is applied again at the end, since a change
+/// of case can undo it.
 pub fn comparable_name(name: &str) -> String {
     let seen: String = name.chars().filter(|character| !is_invisible(*character)).nfkc().collect();
     let folded = seen.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
@@ -91,13 +91,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_comparable_stays_as_it_is(name in any::<String>()) {
+        fn a_comparable_name_has_itself_as_comparable_name(name in any::<String>()) {
             let comparable = comparable_name(&name);
             prop_assert_eq!(comparable_name(&comparable), comparable);
         }
 
         #[test]
-        fn a_name_with_something_invisible_is_refused_and_compared_without_it(
+        fn a_name_with_an_invisible_character_is_refused_and_compared_without_it(
             name in "[a-z]{1,4}", at in 0usize..4, which in prop::sample::select(INVISIBLE.to_vec()),
         ) {
             let mut spoilt = name.clone();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_name_says_why() {
+    fn an_invalid_name_is_refused_with_the_reason() {
         let of = |text: &str| AccountName::parse(text).unwrap_err().to_string();
         assert_eq!(of("  "), "an account name must not be blank");
         assert_eq!(of(" x"), "an account name must not begin or end with a space");

@@ -1,4 +1,4 @@
-//! Ownership: which resource of which cluster declares an account.
+//! Ownership: the cluster and the resource that declare an account, and who may adopt an account.
 
 use super::text::{InvalidText, check_line};
 use std::fmt;
@@ -8,19 +8,19 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(String);
 
-/// The text cannot be a cluster's id.
+/// Why a text cannot be a cluster id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidClusterId {
-    /// It is no single-line name.
+    /// The text is not a valid single-line name.
     #[error("a cluster id {0}")]
     Text(InvalidText),
-    /// It would make `CLUSTER/NAMESPACE/NAME` ambiguous.
+    /// The text has a slash, which would make `CLUSTER/NAMESPACE/NAME` ambiguous.
     #[error("a cluster id must not contain a slash")]
     Slash,
 }
 
 impl ClusterId {
-    /// The most characters in an id.
+    /// The most characters (Unicode code points) in an id.
     pub const MAX_CHARS: usize = 100;
 
     /// Takes the text as an id, unchanged.
@@ -47,10 +47,10 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// The one resource that declares an account. The database holds at most one account for each owner.
+/// The resource that declares an account. The database holds at most one account for each owner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
-    /// The cluster the resource lives in.
+    /// The resource's cluster.
     pub cluster: ClusterId,
     /// The resource's namespace.
     pub namespace: String,
@@ -59,7 +59,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Reads what [`Display`](fmt::Display) has written; `None` if it is nothing of the kind.
+    /// Reads the form that [`Display`](fmt::Display) writes; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let [cluster, namespace, name] = text.split('/').collect::<Vec<_>>()[..] else {
             return None;
@@ -69,19 +69,19 @@ impl Owner {
     }
 }
 
-/// Who may take over an account that no resource declares: the resources of a namespace, or one of them.
+/// Who may adopt an account that no resource declares: one resource, or any resource of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Adopter {
-    /// The cluster the resource lives in.
+    /// The resource's cluster.
     pub cluster: ClusterId,
     /// The resource's namespace.
     pub namespace: String,
-    /// The resource's name; `None`: any of the namespace.
+    /// The resource's name; `None`: any resource of the namespace.
     pub name: Option<String>,
 }
 
 impl Adopter {
-    /// Reads what [`Display`](fmt::Display) has written; `None` if it is nothing of the kind.
+    /// Reads the form that [`Display`](fmt::Display) writes; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (cluster, namespace, name) = match text.split('/').collect::<Vec<_>>()[..] {
             [cluster, namespace] => (cluster, namespace, None),
@@ -92,7 +92,7 @@ impl Adopter {
         (!namespace.is_empty()).then(|| Self { cluster, namespace: namespace.to_owned(), name })
     }
 
-    /// Whether this resource is meant.
+    /// Returns whether the adopter includes this resource.
     pub fn is(&self, owner: &Owner) -> bool {
         self.cluster == owner.cluster
             && self.namespace == owner.namespace

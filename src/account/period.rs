@@ -1,15 +1,15 @@
-//! A length of time as specs write it: `24h`, `1h30m`, `0s`.
+//! A length of time in the form of a spec: `24h`, `1h30m`, `0s`.
 
 use jiff::SignedDuration;
 use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 
-/// A whole number of seconds from none to ten years.
+/// A length of time in whole seconds, from zero to ten years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(i64);
 
-/// The text is no period.
+/// The error for a text that is not a period.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is no length of time; write hours, minutes and seconds like 720h, 1h30m or 0s, of at most 87600h")]
 pub struct InvalidPeriod {
@@ -19,15 +19,16 @@ pub struct InvalidPeriod {
 impl Period {
     const MAX_SECONDS: i64 = 10 * 365 * 24 * 3600;
 
-    /// Reads hours, minutes and seconds, in this order, each at most once and none with a fraction. What it takes, Go's
-    /// `time.ParseDuration` and CEL's `duration` take too, and mean the same.
+    /// Reads hours, minutes and seconds, in this order, each at most once and without a fraction. Go's
+    /// `time.ParseDuration` and CEL's `duration` accept the same texts with the same meaning.
     ///
     /// # Errors
     /// The text has another form, or is longer than ten years.
     pub fn parse(text: &str) -> Result<Self, InvalidPeriod> {
         let invalid = || InvalidPeriod { text: text.to_owned() };
         let (mut rest, mut seconds) = (text, 0_i64);
-        // As many digits of each as ten years take, and no more: so none overflows here, in Go or in CEL.
+        // The digits of each unit are limited to the digits of ten years, so that no number overflows here, in Go or in
+        // CEL.
         for (unit, worth, most_digits) in [('h', 3600, 6), ('m', 60, 7), ('s', 1, 9)] {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             if let Some(after) = rest[digits..].strip_prefix(unit)
@@ -42,25 +43,25 @@ impl Period {
         if complete && seconds <= Self::MAX_SECONDS { Ok(Self(seconds)) } else { Err(invalid()) }
     }
 
-    /// No time at all.
+    /// Zero seconds.
     pub const NONE: Self = Self(0);
 
-    /// This duration in whole seconds, and at most ten years.
+    /// Converts a duration to whole seconds, rounded down, and to at most ten years.
     pub fn of(duration: Duration) -> Self {
         Self(i64::try_from(duration.as_secs()).map_or(Self::MAX_SECONDS, |seconds| seconds.min(Self::MAX_SECONDS)))
     }
 
-    /// Whether it is no time at all.
+    /// Returns whether the period is zero.
     pub fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// This many seconds.
+    /// Returns the period in seconds.
     pub fn seconds(self) -> i64 {
         self.0
     }
 
-    /// The same as a duration.
+    /// Returns the period as a duration.
     pub fn duration(self) -> SignedDuration {
         SignedDuration::from_secs(self.0)
     }
@@ -111,12 +112,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seconds in 0..=Period::MAX_SECONDS) {
+        fn a_written_period_is_read_back(seconds in 0..=Period::MAX_SECONDS) {
             prop_assert_eq!(Period::parse(&Period(seconds).to_string()), Ok(Period(seconds)));
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC*") {
+        fn no_text_makes_the_parser_panic(text in "\\PC*") {
             prop_assert!(Period::parse(&text).is_err() || text.ends_with(['h', 'm', 's']));
         }
     }

@@ -1,20 +1,20 @@
-//! Roles: each opens a few groups of the API's endpoints.
+//! The roles of an account. Each role allows some groups of the API's endpoints.
 
 use std::fmt;
 use thiserror::Error;
 
-/// What an account may do with the API. An account without a role authenticates and reaches no endpoint.
+/// A role of an account. An account without a role can authenticate but reaches no endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The My Account endpoints.
     Customer,
     /// The Plans and the Enrollments endpoints.
     PlansAndRates,
-    /// The whole API, whatever the other roles and the affiliate say.
+    /// The whole API, regardless of the other roles and the affiliate.
     Administrator,
 }
 
-/// The text names no role.
+/// The error for a text that is not the name of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} {}", Self::FAULT)]
 pub struct UnknownRole {
@@ -22,12 +22,12 @@ pub struct UnknownRole {
 }
 
 impl UnknownRole {
-    /// The same without the text.
+    /// The message without the text.
     pub const FAULT: &'static str = "is no role; the roles are Customer, PlansAndRates and Administrator";
 }
 
 impl Role {
-    /// Every role there is.
+    /// All roles.
     pub const ALL: [Self; 3] = [Self::Customer, Self::PlansAndRates, Self::Administrator];
 
     /// Reads a role's name as manifests and the database write it.

@@ -1,32 +1,34 @@
-//! When keys are rotated, and why: small checks in order, with the time passed in.
+//! The rotation rules: when an account's keys are rotated, why, and which key pairs are revoked then. Functions get the
+//! current time as an argument.
 
 use super::text::{InvalidText, check_prose};
 use super::{Account, KeyId, KeyState, Period, StoredKey};
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-/// The most pairs of an account that may authenticate at a time: the active one and those on their way out.
+/// The most key pairs of an account that authenticate at the same time: the active one and the retiring ones.
 pub const MAX_LIVE_PAIRS: usize = 3;
 
-/// The most characters (Unicode code points) in a text that asks for a rotation.
+/// The most characters (Unicode code points) in a rotation trigger.
 const MAX_TRIGGER: usize = 256;
 
-/// A scheduled rotation comes up to this part of the interval early, a different one for each pair, so that a fleet that
-/// was created together does not rotate together.
+/// The divisor of the jitter: a scheduled rotation is early by up to the interval divided by this number. The exact
+/// part is derived from the key pair's id, so that accounts that were created together do not rotate together.
 const JITTER_PART: i32 = 10;
 
 /// When an account's keys are to be rotated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationPolicy {
-    /// A pair is replaced when it is this old; `None`: not by itself.
+    /// The age at which the active key pair is rotated; `None`: no scheduled rotation.
     pub interval: Option<Period>,
-    /// How long the old pair goes on working.
+    /// How long the old key pair still authenticates after a rotation.
     pub overlap: Period,
-    /// What asks for a rotation now, whenever its text is another.
+    /// The texts that request a rotation when they change.
     pub asked: Asked,
 }
 
-/// The texts that ask for a rotation when they change: those that are there, or those that were answered last.
+/// The texts that request a rotation when they change: either the present ones, or the last ones that were answered
+/// with a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
     /// `spec.rotation.trigger`.
@@ -36,8 +38,8 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What will have been answered once this was answered: a text that was taken away still counts, so that putting it
-    /// back asks for nothing new.
+    /// Returns the answered texts after a rotation for `self`. A text that was removed keeps its last answered value,
+    /// so that adding the same text again requests no rotation.
     #[must_use]
     pub fn answered_after(&self, before: &Self) -> Self {
         let later = |now: &Option<String>, before: &Option<String>| now.clone().or_else(|| before.clone());
@@ -45,12 +47,12 @@ impl Asked {
     }
 }
 
-/// The text cannot ask for a rotation.
+/// The error for a text that cannot be a rotation trigger.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a trigger {0}")]
 pub struct InvalidTrigger(InvalidText);
 
-/// Checks a text that asks for a rotation. Which one it is makes no difference, but it is kept in the database.
+/// Checks a rotation trigger or the text of the annotation. The limits exist because the database stores the text.
 ///
 /// # Errors
 /// The text has more than 256 characters, or control characters other than tabs and line breaks.
@@ -58,19 +60,19 @@ pub fn check_trigger(text: &str) -> Result<(), InvalidTrigger> {
     check_prose(text, MAX_TRIGGER).map_err(InvalidTrigger)
 }
 
-/// Why keys are to be rotated now.
+/// Why keys are rotated now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotationReason {
-    /// The trigger's text is another than the one answered last.
+    /// `spec.rotation.trigger` differs from the text answered last.
     Trigger,
-    /// The annotation's text is another than the one answered last.
+    /// The annotation differs from the text answered last.
     Annotation,
-    /// The active pair is as old as the interval allows.
+    /// The active key pair has reached the age of the interval, less the jitter.
     Due,
 }
 
 impl RotationReason {
-    /// In words.
+    /// The reason as a text for users.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trigger => "spec.rotation.trigger changed",
@@ -80,7 +82,7 @@ impl RotationReason {
     }
 }
 
-/// Why this account's keys are to be rotated at this time, if they are.
+/// Returns why the account's keys are to be rotated at the time `now`; `None` if they are not.
 pub fn why_rotate(policy: &RotationPolicy, account: &Account, now: Timestamp) -> Option<RotationReason> {
     let active = account.active_key()?;
     let checks = [
@@ -95,7 +97,7 @@ fn is_new(asked: Option<&String>, answered: Option<&String>) -> bool {
     asked.is_some() && asked != answered
 }
 
-/// When the account's keys will be rotated by themselves; `None` if never.
+/// Returns the time of the next scheduled rotation; `None` without an interval or an active key pair.
 pub fn next_rotation(policy: &RotationPolicy, account: &Account) -> Option<Timestamp> {
     due(policy, account.active_key()?)
 }
@@ -103,18 +105,19 @@ pub fn next_rotation(policy: &RotationPolicy, account: &Account) -> Option<Times
 fn due(policy: &RotationPolicy, active: &StoredKey) -> Option<Timestamp> {
     let interval = policy.interval?;
     let spread = interval.duration().as_millis() / i128::from(JITTER_PART);
-    // At most 3e10 times 2^32, which is more than 64 bits hold.
+    // In 128 bits: the product is up to 3e10 times 2^32, which overflows 64 bits.
     let early = spread * i128::from(crc32fast::hash(active.id.as_bytes())) / i128::from(u32::MAX);
     let early = SignedDuration::from_millis(i64::try_from(early).ok()?);
     active.created.checked_add(interval.duration() - early).ok()
 }
 
-/// The pairs that are to be revoked at this time: those that have expired.
+/// Returns the retiring key pairs that have expired by the time `now` and are to be revoked.
 pub fn expired(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
     account.keys.iter().filter(|key| matches!(key.state, KeyState::Retiring { expires } if expires <= now)).collect()
 }
 
-/// The pairs that have to go before their time when one more is made: the oldest, as many as are too many.
+/// Returns the retiring key pairs that a rotation revokes before they expire, so that at most [`MAX_LIVE_PAIRS`]
+/// remain: the oldest ones.
 pub fn crowded_out(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
     let mut retiring: Vec<_> = account
         .keys
@@ -122,38 +125,38 @@ pub fn crowded_out(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
         .filter(|key| matches!(key.state, KeyState::Retiring { expires } if expires > now))
         .collect();
     retiring.sort_by_key(|key| std::cmp::Reverse(key.created));
-    // Beside them stay the new pair and the one it replaces.
+    // Two places are taken by the new key pair and by the one that it replaces.
     retiring.split_off(retiring.len().min(MAX_LIVE_PAIRS - 2))
 }
 
-/// What becomes of an account's pairs when a new one takes their place.
+/// What a rotation does with the account's existing key pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Succession {
-    /// Until when the active pair goes on working; `None`: not at all.
+    /// When the key pair that was active expires; `None`: the rotation revokes it.
     pub old_expires: Option<Timestamp>,
-    /// Older pairs that go now: those that have expired, and those that would be too many; all of them without an overlap,
-    /// which is for a leak, and nobody knows which of them has leaked.
+    /// The retiring key pairs that the rotation revokes. With an overlap: the expired ones and the ones over
+    /// [`MAX_LIVE_PAIRS`]. Without an overlap: all of them, since the rotation may answer a leak of any of them.
     pub revoke: Vec<KeyId>,
 }
 
-/// What becomes of the account's pairs if it gets a new one at this time, with this overlap.
+/// Returns what a rotation at the time `now` does with the account's existing key pairs.
 pub fn succession(account: &Account, overlap: Period, now: Timestamp) -> Succession {
     if overlap.is_zero() {
         let retiring = account.keys.iter().filter(|key| key.state != KeyState::Active);
         return Succession { old_expires: None, revoke: retiring.map(|key| key.id).collect() };
     }
-    // An overlap has at most ten years: only a clock at the end of time leaves none.
+    // An overlap is at most ten years, so the sum overflows only if the clock is near the greatest timestamp.
     let old_expires = now.checked_add(overlap.duration()).ok();
     let revoke = expired(account, now).into_iter().chain(crowded_out(account, now)).map(|key| key.id).collect();
     Succession { old_expires, revoke }
 }
 
-/// When next to look at the account though nothing changes: a rotation or an expiry.
+/// Returns when to reconcile the account again if nothing changes: the next scheduled rotation or expiry.
 pub fn next_look(policy: &RotationPolicy, account: &Account) -> Option<Timestamp> {
     expiries(account).chain(next_rotation(policy, account)).min()
 }
 
-/// When next, after this time, a pair of the account expires by itself.
+/// Returns the first time after `now` at which a key pair of the account expires.
 pub fn next_expiry(account: &Account, now: Timestamp) -> Option<Timestamp> {
     expiries(account).filter(|expires| *expires > now).min()
 }
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_overlap_no_older_pair_goes_on_and_with_one_it_keeps_its_time() {
+    fn a_rotation_without_overlap_revokes_retiring_pairs_and_one_with_overlap_keeps_them() {
         let retiring = key(2, 5, KeyState::Retiring { expires: at(1000) });
         let account = account(vec![key(1, 10, KeyState::Active), retiring.clone()]);
         let of = |overlap| succession(&account, Period::parse(overlap).unwrap(), at(20));
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_that_was_made_together_is_rotated_over_a_tenth_of_the_interval_and_never_late() {
+    fn accounts_created_together_rotate_over_a_tenth_of_the_interval_and_never_late() {
         let hours = |seed: u8| {
             let key = key(seed, 0, KeyState::Active);
             let due = due(&every(100), &key).unwrap();
@@ -215,10 +218,10 @@ mod tests {
     }
 
     proptest! {
-        /// Never before nine tenths of the interval, always once all of it is over, whatever the clock said in between: only
-        /// the time now and the time when the pair was made count.
+        /// A key pair is never due before nine tenths of the interval and always due after all of it. Only the current
+        /// time and the time of creation count.
         #[test]
-        fn a_pair_is_due_by_its_age_alone(seed: u8, created in -1_000_000..1_000_000_i64, hours in prop_oneof![1..1000_i64, 1..=87_600_i64],
+        fn a_pair_is_due_by_its_age_only(seed: u8, created in -1_000_000..1_000_000_i64, hours in prop_oneof![1..1000_i64, 1..=87_600_i64],
             part in -1.0..2.0_f64,
         ) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds, roughly")]
@@ -235,7 +238,6 @@ mod tests {
             prop_assert_eq!(why.is_some(), next <= at(created + age));
         }
 
-        /// A pair ends at its time: not a moment earlier, whatever else is on the account.
         #[test]
         fn a_pair_expires_at_its_time(expires in -1000..1000_i64, now in -1000..1000_i64, created in -1000..1000_i64) {
             let account = account(vec![
@@ -247,9 +249,9 @@ mod tests {
             prop_assert!(!ids.contains(&KeyId::from_random([1; 16])));
         }
 
-        /// After one more rotation there are at most as many as may be; none that is not in the way goes early.
+        /// After one more rotation at most `MAX_LIVE_PAIRS` key pairs remain, and no other pair is revoked early.
         #[test]
-        fn only_what_is_too_many_is_crowded_out(ends in proptest::collection::vec((-50..50_i64, -50..50_i64), 0..6), now in -50..50_i64) {
+        fn only_pairs_over_the_limit_are_crowded_out(ends in proptest::collection::vec((-50..50_i64, -50..50_i64), 0..6), now in -50..50_i64) {
             let retiring = ends.iter().zip(2..).map(|((created, expires), seed)| {
                 key(seed, *created, KeyState::Retiring { expires: at(*expires) })
             });
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_made_together_is_not_rotated_together() {
+    fn accounts_created_together_do_not_rotate_together() {
         let due: BTreeSet<_> = (0..=255)
             .map(|seed| next_rotation(&every(1000), &account(vec![key(seed, 0, KeyState::Active)])).unwrap())
             .collect();

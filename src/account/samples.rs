@@ -1,4 +1,4 @@
-//! An account for tests that need one and do not care which.
+//! A sample account and key pair for tests.
 
 use super::{
     Account, AccountId, ApiKey, Asked, KeyEntropy, KeyId, KeyPair, KeyState, Life, SealedSecret, StoredKey,
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
-/// A pair in this state, always the same.
+/// Returns the same key pair each time, in this state.
 pub fn key(state: KeyState) -> StoredKey {
     let entropy = KeyEntropy { api_key: [1; 16], secret_key: Zeroizing::new([2; 32]) };
     let api_key: ApiKey = KeyPair::from_entropy(KeyId::from_random([3; 16]), &entropy).api_key;
@@ -16,7 +16,7 @@ pub fn key(state: KeyState) -> StoredKey {
     StoredKey { id: KeyId::from_random([3; 16]), api_key, sealed, state, created: Timestamp::UNIX_EPOCH }
 }
 
-/// An account that is let in from anywhere, to nothing.
+/// Returns an enabled account that may be used from any address and has no role.
 pub fn account() -> Account {
     Account {
         id: AccountId::from_random([0; 16]),

@@ -1,15 +1,15 @@
-//! What can be set on an account: as declared (valid by construction) and as found in the database (anything).
+//! The settings of an account: as a resource declares them (always valid) and as the database holds them (any text).
 
 use super::text::{InvalidText, check_prose};
 use super::{AccountName, AffiliateName, AllowedIps, Role};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
-/// Who uses the account and why: up to 1024 characters, several lines if need be.
+/// The description of an account: up to 1024 characters, with line breaks allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description(String);
 
-/// The text cannot be a description.
+/// The error for a text that cannot be a description.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a description {0}")]
 pub struct InvalidDescription(InvalidText);
@@ -27,7 +27,7 @@ impl Description {
         Ok(Self(text.to_owned()))
     }
 
-    /// The text as it was written.
+    /// The description as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -38,46 +38,46 @@ impl Description {
 pub struct Settings {
     /// The account's name, unique in OpsAdmin.
     pub name: AccountName,
-    /// Who uses it and why.
+    /// Who uses the account and why.
     pub description: Description,
     /// Whether it may authenticate.
     pub enabled: bool,
     /// Whether the API user must re-authenticate every few seconds.
     pub use_refresh_token: bool,
-    /// The one affiliate whose plans it sees; `None`: every affiliate's.
+    /// The only affiliate whose plans the account sees; `None`: every affiliate's.
     pub affiliate: Option<AffiliateName>,
-    /// What it may reach.
+    /// The roles, which decide the endpoints that the account reaches.
     pub roles: BTreeSet<Role>,
-    /// Where it may be used from.
+    /// The addresses from which the account may be used.
     pub allowed_ips: AllowedIps,
 }
 
-/// The settings found in the database, as text: whoever edited them, whatever they wrote.
+/// The settings that the database holds, as text. They may be invalid, since other programs can edit the database.
 ///
-/// Kept apart from [`Settings`] so that a wrong value is something to report and put back, not something that stops
-/// the reader or, worse, reads as a wider one.
+/// A separate type from [`Settings`], so that the controller can report an invalid value and correct it. An invalid
+/// value must not stop the reader or be read as one that grants more access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSettings {
     /// The account's name.
     pub name: String,
-    /// Who uses it and why.
+    /// Who uses the account and why.
     pub description: String,
     /// Whether it may authenticate.
     pub enabled: bool,
     /// Whether the API user must re-authenticate every few seconds.
     pub use_refresh_token: bool,
-    /// The one affiliate whose plans it sees.
+    /// The only affiliate whose plans the account sees; `None`: every affiliate's.
     pub affiliate: Option<String>,
-    /// Names of roles.
+    /// The names of roles.
     pub roles: BTreeSet<String>,
-    /// Whether any address is allowed. Stored on its own, so that a list that lost its rows lets nobody in.
+    /// Whether any address is allowed. A field of its own, so that a list that lost its rows allows no address.
     pub any_ip: bool,
-    /// CIDR texts.
+    /// The allowed networks as CIDR texts.
     pub allowed_ips: BTreeSet<String>,
 }
 
 impl StoredSettings {
-    /// What is set on an account that is yet to be made: nothing, and nobody is let in.
+    /// Returns the settings of an account that is not created yet: empty, and without any access.
     pub fn nothing() -> Self {
         Self {
             name: String::new(),
@@ -93,8 +93,8 @@ impl StoredSettings {
 }
 
 impl StoredSettings {
-    /// Whether nobody gets in with these who does not get in with the others, nor gets to more. In doubt it is `false`:
-    /// every field is compared by itself, and addresses by their text.
+    /// Returns whether these settings grant no more access than `other`. The check is conservative: it compares each
+    /// field on its own and addresses by their text, so that `false` may be returned for settings that grant no more.
     pub fn lets_in_no_more_than(&self, other: &Self) -> bool {
         let addresses = other.any_ip || (!self.any_ip && self.allowed_ips.is_subset(&other.allowed_ips));
         let affiliate = other.affiliate.is_none() || self.affiliate == other.affiliate;

@@ -1,71 +1,74 @@
-//! An account as the database holds it.
+//! The account and its key pairs as the database stores them.
 
 use super::{AccountId, Adopter, ApiKey, Asked, KeyId, KeyState, Owner, StoredSettings, comparable_name};
 use jiff::Timestamp;
 use std::fmt;
 
-/// Counts the changes of an account: a change is made to the version that was observed, or not at all.
+/// The number of changes of an account, for optimistic concurrency: a change applies only to the version that was
+/// observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub i64);
 
 /// One account with its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Its identity.
+    /// The account's id.
     pub id: AccountId,
-    /// How often it has changed.
+    /// The number of its changes.
     pub version: Version,
-    /// The resource that declares it; `None` for an account that OpsAdmin's staff made.
+    /// The resource that declares the account, or declared it until it was retained or deleted; `None` for an account
+    /// that OpsAdmin staff created.
     pub owner: Option<Owner>,
-    /// Who may take it over while nobody declares it, as OpsAdmin's staff have said.
+    /// Who may adopt the account while no resource declares it, as set by OpsAdmin staff.
     pub adopter: Option<Adopter>,
-    /// Where it is in its life.
+    /// Whether it is live, retained or deleted.
     pub life: Life,
-    /// What is set on it.
+    /// Its settings.
     pub settings: StoredSettings,
     /// Its key pairs, the newest first.
     pub keys: Vec<StoredKey>,
-    /// The requests to rotate that were answered last.
+    /// The requests for a rotation that were answered last.
     pub answered: Asked,
-    /// Set by OpsAdmin's staff: it does not authenticate, whatever its settings say.
+    /// The suspension by OpsAdmin staff. A suspended account does not authenticate, even if its settings enable it.
     pub suspension: Option<Suspension>,
 }
 
-/// A stop that OpsAdmin's staff put on an account. Only they take it away.
+/// A suspension of an account. Only OpsAdmin staff set and end it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspension {
-    /// Since when.
+    /// When the suspension began.
     pub since: Timestamp,
-    /// Why, in their words.
+    /// The reason that OpsAdmin staff gave.
     pub reason: String,
 }
 
 impl Account {
-    /// The pair to hand out: the newest that is not on its way out.
+    /// Returns the key pair to write into the Secret: the newest active one.
     pub fn active_key(&self) -> Option<&StoredKey> {
         self.keys.iter().find(|key| key.state == KeyState::Active)
     }
 
-    /// The comparable name that it keeps from others; a deleted one has given its name up.
+    /// Returns the comparable name that no other account may have now; `None` for a deleted account, whose name is
+    /// free.
     pub fn name_kept(&self) -> Option<String> {
         let is_deleted = matches!(self.life, Life::Deleted { .. });
         (!is_deleted).then(|| comparable_name(&self.settings.name))
     }
 }
 
-/// Who may take over an account that was imported for no namespace.
+/// Who may adopt an account that has neither an owner nor an adopter, such as one imported for no namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unassigned {
-    /// Nobody, until OpsAdmin's staff say who.
+    /// No resource, until OpsAdmin staff name an adopter.
     #[default]
     Refuse,
-    /// Whoever declares its name first.
+    /// The first resource that declares the account's name.
     Adopt,
 }
 
 impl Account {
-    /// Whether this resource may take it over, now that nobody declares it. A retained account is for the namespace that it
-    /// had; another one is named beforehand.
+    /// Returns whether this resource may adopt the account while no resource declares it: a resource that the adopter
+    /// names, or one in the namespace of the last owner. For an account with neither, `unassigned` decides.
     pub fn may_be_adopted_by(&self, owner: &Owner, unassigned: Unassigned) -> bool {
         let had_it = |had: &Owner| had.cluster == owner.cluster && had.namespace == owner.namespace;
         match (&self.adopter, &self.owner) {
@@ -76,39 +79,39 @@ impl Account {
     }
 }
 
-/// Where an account is in its life.
+/// Whether an account is live, retained or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// Declared, or made by hand.
+    /// Declared by a resource, or created by OpsAdmin staff.
     Live,
-    /// Its resource is gone and asked to leave the account as it is. Nobody declares it now.
+    /// Its resource was deleted with deletionPolicy Retain. No resource declares the account now.
     Retained {
-        /// When the resource went.
+        /// When the account was retained.
         since: Timestamp,
     },
-    /// Its resource is gone: it does not authenticate, its name is free, its keys are kept for a while.
+    /// Deleted: the account does not authenticate, its name is free, and its keys stay in the database until the purge.
     Deleted {
-        /// When the resource went.
+        /// When the account was deleted.
         since: Timestamp,
     },
 }
 
-/// A key pair as it rests in the database: the API key in clear, the secret key sealed.
+/// A key pair as the database stores it: the API key in clear, the secret key sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
-    /// The pair's identity.
+    /// The key pair's id.
     pub id: KeyId,
     /// The public half.
     pub api_key: ApiKey,
     /// The private half.
     pub sealed: SealedSecret,
-    /// Whether to use it still.
+    /// Whether the key pair is active or retiring.
     pub state: KeyState,
-    /// When it was made.
+    /// When the key pair was created.
     pub created: Timestamp,
 }
 
-/// A secret key that only the holder of the keyring can read.
+/// A secret key, encrypted with a key of the keyring.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedSecret {
     /// The id of the keyring's key that sealed it.
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retained_account_is_for_the_namespace_that_it_had_and_for_whom_staff_have_named() {
+    fn a_retained_account_may_be_adopted_from_its_last_namespace_and_by_its_adopter() {
         let had = Some(owner("one", "partners", "acme"));
         let mut account = Account { owner: had, ..samples::account() };
         let may = |account: &Account, owner: &Owner| account.may_be_adopted_by(owner, Unassigned::Adopt);
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_imported_account_is_for_nobody_until_somebody_is_named_unless_the_installation_says_so() {
+    fn an_unassigned_account_may_be_adopted_only_by_its_adopter_or_if_the_installation_allows_it() {
         let mut account = samples::account();
         let tenant = owner("one", "tenant", "acme");
         assert!(!account.may_be_adopted_by(&tenant, Unassigned::Refuse));
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_adopter_is_read_as_it_is_written_and_nothing_else_is_one() {
+    fn an_adopter_is_parsed_as_it_is_displayed_and_other_texts_are_refused() {
         for text in ["one/partners", "one/partners/acme"] {
             assert_eq!(Adopter::parse(text).unwrap().to_string(), text);
         }

@@ -1,14 +1,14 @@
-//! Why an account is suspended, as `OpsAdmin`'s staff say it.
+//! The reason that OpsAdmin staff give for a suspension.
 
 use super::text::{InvalidText, check_line};
 use std::fmt;
 use thiserror::Error;
 
-/// One line of up to 500 characters, that conditions and commands show to anybody.
+/// The reason of a suspension: one line of up to 500 characters. Conditions and commands show it to users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuspensionReason(String);
 
-/// The text cannot be a reason.
+/// The error for a text that cannot be a reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a reason {0}; say in a line why the account is stopped, since its resource shows it")]
 pub struct InvalidReason(InvalidText);
@@ -26,7 +26,7 @@ impl SuspensionReason {
         Ok(Self(text.to_owned()))
     }
 
-    /// The text as it was written.
+    /// The reason as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_one_line_that_says_something() {
+    fn a_reason_is_one_line_and_not_blank() {
         assert_eq!(SuspensionReason::parse("unpaid since May").unwrap().as_str(), "unpaid since May");
         for text in ["", " ", " unpaid", "a\nb", "\u{1b}[31m", &"x".repeat(501)] {
             assert!(SuspensionReason::parse(text).unwrap_err().to_string().starts_with("a reason must"), "{text:?}");

@@ -1,24 +1,24 @@
-//! The rule that every single-line name shares: something to see, no outer spaces, no control characters, not too long.
+//! The validation of texts that names, descriptions, reasons and triggers share.
 
 use super::invisible::is_invisible;
 use thiserror::Error;
 
-/// Why a text cannot be a name. Lengths count Unicode code points, as the API server counts them.
+/// Why a text is invalid. Lengths are in Unicode code points, as the API server counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidText {
-    /// Nothing but white space.
+    /// The text has only white space.
     #[error("must not be blank")]
     Blank,
-    /// White space before or after the text, which nobody sees in a list.
+    /// White space before or after the text, which is not visible in a list.
     #[error("must not begin or end with a space")]
     OuterSpace,
-    /// A character that a terminal or a database would not show as it is.
+    /// A control character, which a terminal or a database would not show.
     #[error("must not contain control characters, such as a tab or a line break; this has U+{:04X}", u32::from(*character))]
     Control {
         /// The character.
         character: char,
     },
-    /// A character that nobody sees, so that the text looks like another one.
+    /// An invisible character, which makes the text look like another one.
     #[error(
         "must not contain invisible characters, such as a zero-width space or a mark of writing direction; this has U+{:04X}",
         u32::from(*character)
@@ -27,15 +27,15 @@ pub enum InvalidText {
         /// The character.
         character: char,
     },
-    /// The same in a text that may have several lines.
+    /// A control character other than a tab or a line break, in a text that may have several lines.
     #[error("must not contain control characters other than tabs and line breaks")]
     ControlInProse,
-    /// More code points than the field holds.
+    /// More code points than the field allows.
     #[error("must have at most {most} characters, and this has {length}")]
     TooLong {
-        /// The length given.
+        /// The length of the text.
         length: usize,
-        /// The length allowed.
+        /// The greatest length allowed.
         most: usize,
     },
 }
@@ -54,7 +54,7 @@ pub(super) fn check_line(text: &str, most: usize) -> Result<(), InvalidText> {
     check_length(text, most)
 }
 
-/// Checks that all of a text can be seen.
+/// Checks that a text has no invisible characters.
 pub(super) fn check_visible(text: &str) -> Result<(), InvalidText> {
     match text.chars().find(|character| is_invisible(*character)) {
         Some(character) => Err(InvalidText::Invisible { character }),
@@ -62,7 +62,8 @@ pub(super) fn check_visible(text: &str) -> Result<(), InvalidText> {
     }
 }
 
-/// Checks a text that may have several lines: tabs and line breaks are fine, other control characters are not.
+/// Checks a text of at most `most` code points that may have several lines: of the control characters, only tabs and
+/// line breaks are allowed.
 pub(super) fn check_prose(text: &str, most: usize) -> Result<(), InvalidText> {
     if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(InvalidText::ControlInProse);

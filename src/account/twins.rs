@@ -1,15 +1,15 @@
-//! Accounts whose names are one name, which older versions took for two.
+//! Finds twins: accounts whose names look the same. Older versions compared names less strictly and allowed them.
 
 use super::Account;
 use std::collections::HashMap;
 use std::fmt;
 
-/// Two accounts with one name.
+/// Two accounts with the same comparable name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Twin {
-    /// The name of the first and the account's id.
+    /// The name and the id of the first account.
     pub first: (String, String),
-    /// The same of the other.
+    /// The name and the id of the second account.
     pub other: (String, String),
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Twin {
     }
 }
 
-/// The twins among accounts; a deleted one has given its name up.
+/// Returns the twins among the accounts. Deleted accounts do not count, since their names are free.
 pub fn twins<'a>(accounts: impl IntoIterator<Item = &'a Account>) -> Vec<Twin> {
     let mut firsts = HashMap::new();
     let mut twins = Vec::new();

@@ -1,15 +1,15 @@
-//! A field of the spec that takes one of a few words.
+//! The type of a spec field that takes one of a few values.
 
 use serde::{Deserialize, Serialize};
 
-/// One of a few words. Another one is read too, and is for whoever needs to know what is meant to refuse: the definition on
-/// the cluster may be newer than this program, and knows more of them.
+/// One of a few values. An unknown value can be read too, since the CRD on the cluster may be newer than this program
+/// and allow more values. The code that needs the value must refuse an unknown one.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum Choice<T> {
-    /// A word that this program knows.
+    /// A value that this program knows.
     Known(T),
-    /// Another one.
+    /// Any other value.
     Unknown(String),
 }
 

@@ -1,4 +1,5 @@
-//! The definition of the resource, as it is installed on a cluster.
+//! Builds the CRD of the resource: the schema that is derived from `spec` and `status`, with rules that the derive
+//! cannot express.
 
 use super::ApiAccount;
 use crate::account::INVISIBLE;
@@ -7,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-/// The `CustomResourceDefinition` of [`ApiAccount`].
+/// Returns the `CustomResourceDefinition` of [`ApiAccount`].
 pub fn definition() -> CustomResourceDefinition {
     let mut definition = ApiAccount::crd();
     for version in &mut definition.spec.versions {
@@ -22,12 +23,13 @@ pub fn definition() -> CustomResourceDefinition {
     definition
 }
 
-/// Refuses fields without a value. The API server would otherwise take such a field for one that is left out, whose default
-/// may give an account more than it had.
+/// Adds rules that refuse fields with the value null. Without them, the API server would treat such a field as left
+/// out, and its default may grant an account more access than it had.
 ///
-/// A null is replaced by the default, unless nulls are allowed. It then stays, and to a rule the field is not there, which
-/// without a null it always is. Where there is no default, the API server drops a null, and no rule can see it: so every field
-/// has a default that gives more than another value.
+/// The API server replaces a null by the default unless the field is nullable. If it is nullable, the null stays, and a
+/// CEL rule sees the field as absent, while a field with a default is otherwise always present. If a field has no
+/// default, the API server drops the null, and no rule can see it. So every field whose absence grants more access than
+/// another value has a default.
 fn refuse_nulls(schema: &mut JSONSchemaProps) {
     let mut rules = Vec::new();
     for (name, property) in schema.properties.iter_mut().flatten() {
@@ -48,7 +50,7 @@ fn refuse_nulls(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Refuses names with characters that nobody sees: the same ones as elsewhere, and so from the same list.
+/// Adds a rule that refuses names with invisible characters, from the same list as the other checks.
 fn refuse_invisible_names(spec: &mut JSONSchemaProps) {
     let Some(name) = spec.properties.as_mut().and_then(|properties| properties.get_mut("name")) else { return };
     let point = |character: char| format!("\\\\x{{{:x}}}", u32::from(character));
@@ -63,8 +65,8 @@ fn refuse_invisible_names(spec: &mut JSONSchemaProps) {
     });
 }
 
-/// The doc comments that become descriptions are broken where the source ends its lines; `kubectl explain` breaks them
-/// again where the terminal does.
+/// Joins the lines of each paragraph of the descriptions. Descriptions are doc comments with the line breaks of the
+/// source code, and `kubectl explain` wraps lines itself.
 fn join_lines(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         let paragraphs: Vec<_> = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();

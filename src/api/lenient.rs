@@ -1,5 +1,7 @@
-//! Objects as a cluster shows them in lists, whatever somebody wrote into `metadata.managedFields`: the API server takes times
-//! there that no reader takes, and any depth. Who may write one object must not stop the watch of all the others.
+//! Reads objects from lists and watches even if `metadata.managedFields` is unreadable.
+//!
+//! The API server accepts times and nesting in `managedFields` that a client cannot read. A user who may write one
+//! object must not be able to stop the watch of all the others.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
@@ -10,18 +12,18 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
 
-/// How deep managed fields are read; a resource's annotations are four deep.
+/// The depth to which managed fields are read. The managed fields of a resource's annotations have depth four.
 const DEEPEST: usize = 16;
 
-/// An object without what cannot be read of its managed fields.
+/// An object without the unreadable entries of its managed fields.
 #[derive(Debug, Clone)]
 pub struct Lenient<K>(pub K);
 
 impl<K> Lenient<K> {
-    /// What a watch says of the object.
+    /// Unwraps the objects of a watch event.
     ///
     /// # Errors
-    /// Those of the watch.
+    /// The error of the watch.
     pub fn of(event: watcher::Result<Event<Self>>) -> watcher::Result<Event<K>> {
         Ok(match event? {
             Event::Apply(Self(object)) => Event::Apply(object),
@@ -62,20 +64,20 @@ struct Metadata {
     rest: Map<String, Value>,
 }
 
-/// Text and what holds it, without what lies too deep.
+/// A JSON value without the values below [`DEEPEST`] levels.
 struct Shallow(Value);
 
 impl<'de> Deserialize<'de> for Shallow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Down(DEEPEST).deserialize(deserializer).map(Self)
+        DepthLimit(DEEPEST).deserialize(deserializer).map(Self)
     }
 }
 
-/// So much deeper may be read.
+/// Reads a JSON value to this depth. Deeper values are read as null.
 #[derive(Clone, Copy)]
-struct Down(usize);
+struct DepthLimit(usize);
 
-impl<'de> DeserializeSeed<'de> for Down {
+impl<'de> DeserializeSeed<'de> for DepthLimit {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -86,7 +88,7 @@ impl<'de> DeserializeSeed<'de> for Down {
     }
 }
 
-impl<'de> Visitor<'de> for Down {
+impl<'de> Visitor<'de> for DepthLimit {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read_as_it_is() {
+    fn a_readable_object_is_read_unchanged() {
         let text = account(&format!("[{}]", entry("m", "2026-11-27T09:00:00Z", r#"{"f:spec":{"f:roles":{}}}"#)));
         let read: ApiAccount = serde_json::from_str(&text).unwrap();
         let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&text).unwrap();
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn managed_fields_that_nobody_can_read_are_left_out() {
+    fn unreadable_managed_fields_are_left_out() {
         let deep = format!("{}{{}}{}", r#"{"f:a":"#.repeat(200), "}".repeat(200));
         let entries = [
             entry("late", "10000-01-01T00:00:00Z", "{}"),

@@ -1,9 +1,9 @@
-//! The resource `apiaccounts.ops-admin.com` as users write it and as the API server checks it. Types only.
+//! The Rust types of the resource `apiaccounts.ops-admin.com`, and the names that the program uses on a cluster.
 //!
-//! Spec fields are as loose as their JSON types, on purpose: the schema and the CEL rules refuse what is wrong at
-//! admission, and a resource that got past them all the same must still be readable, or one bad object would stop
-//! the watch of all the others. [`crate::reconcile::Desired`] is where text becomes values that cannot be wrong. A status
-//! is read as far as it can be, for the same reason.
+//! Spec fields have only their JSON types: the schema and the CEL rules refuse invalid values at admission. An invalid
+//! resource that the API server accepted must still be readable, since an unreadable object would stop the watch of all
+//! the others. [`crate::reconcile::Desired`] parses the texts into validated types. For the same reason, unreadable
+//! parts of a status are left out.
 
 mod choice;
 mod definition;
@@ -24,61 +24,64 @@ pub use status::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
 
 /// The resource's API group.
 pub const GROUP: &str = "ops-admin.com";
-/// Its version.
+/// The resource's API version.
 pub const VERSION: &str = "v1";
-/// Its kind.
+/// The resource's kind.
 pub const KIND: &str = "ApiAccount";
 
-/// What `spec.allowedIPs` is where it is left out: any address, written out so that nobody overlooks it.
+/// The default of `spec.allowedIPs`: any address. The networks are written out so that a reader of the resource sees
+/// them.
 pub const EVERY_ADDRESS: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
-/// Keeps a resource until its account no longer authenticates.
+/// The finalizer that keeps a deleted resource until its account no longer authenticates.
 pub const FINALIZER: &str = "ops-admin.com/account";
-/// Who writes: field manager, reporter of events, and the value of [`MANAGED_BY_LABEL`].
+/// The name of the field manager and of the reporter of events, and the value of [`MANAGED_BY_LABEL`].
 pub const MANAGER: &str = "opsadmin-operator";
-/// Marks the Secrets that this program writes, and narrows the watch to them. A label of its own, since others have reasons
-/// to change the common ones.
+/// The label of the Secrets that this program writes. The watch selects Secrets by it. Other programs have reasons to
+/// change common labels, so this label is the operator's own.
 pub const ACCOUNT_LABEL: &str = "ops-admin.com/account";
-/// The value of [`ACCOUNT_LABEL`]; the watch asks for the label alone, whatever its value.
+/// The value of [`ACCOUNT_LABEL`]. The watch selects by the label's name and accepts any value.
 pub const ACCOUNT_LABEL_VALUE: &str = "true";
-/// Tells people, and tools that look at many programs' objects, who writes a Secret. Nothing here depends on it.
+/// The label that shows users and tools which program writes a Secret. This program does not depend on it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// On a Secret: the owner it belongs to, as `CLUSTER/NAMESPACE/NAME`.
+/// The annotation of a Secret with its owner as `CLUSTER/NAMESPACE/NAME`.
 pub const OWNER_ANNOTATION: &str = "ops-admin.com/owner";
-/// On a Secret: which labels and annotations came from `spec.secret`, so that they can be taken away again.
+/// The annotation of a Secret that lists the labels and annotations from `spec.secret`, so that they can be removed
+/// later.
 pub const APPLIED_ANNOTATION: &str = "ops-admin.com/applied";
-/// On a Secret whose keys were made elsewhere, and so cannot be told by their form: under which names they stand.
+/// The annotation of a Secret with imported keys that lists their data keys. Imported keys cannot be recognised by
+/// their form.
 pub const IMPORTED_ANNOTATION: &str = "ops-admin.com/imported";
-/// On a Secret: a mark that only this program can make, so that its keys can be believed to be the account's.
+/// The annotation of a Secret with a mark that only this program can create. It proves that the keys are the account's.
 pub const MARK_ANNOTATION: &str = "ops-admin.com/mark";
-/// What all labels and annotations of this program's own begin with; `spec.secret` may not set them.
+/// The prefix of the operator's own labels and annotations. `spec.secret` may not set such names.
 pub const RESERVED_PREFIX: &str = "ops-admin.com/";
 
-/// On an ApiAccount: any new text rotates its keys, as `spec.rotation.trigger` does.
+/// The annotation of an ApiAccount that rotates its keys when its text changes, as `spec.rotation.trigger` does.
 pub const ROTATE_ANNOTATION: &str = "ops-admin.com/rotate";
-/// On an ApiAccount: `true` stops everything but deletion.
+/// The annotation of an ApiAccount that pauses it if the value is `true`: only a deletion is still executed.
 pub const PAUSED_ANNOTATION: &str = "ops-admin.com/paused";
 
-/// On an ApiAccount that is being deleted and held by the brake: `true` lets it go.
+/// The annotation of an ApiAccount that confirms a deletion held by the brake if the value is `true`.
 pub const CONFIRM_DELETION_ANNOTATION: &str = "ops-admin.com/confirm-deletion";
-/// On an ApiAccount whose account the database lacks, and is not made anew unasked: the id of that account, as its status
-/// names it, has another one made.
+/// The annotation of an ApiAccount that confirms that an account missing from the database is created again. The value
+/// must be the missing account's id, as the status names it.
 pub const CONFIRM_CREATION_ANNOTATION: &str = "ops-admin.com/confirm-creation";
 
-/// How long an old pair goes on working, unless the spec says otherwise.
+/// The default of `spec.rotation.overlap`.
 pub const DEFAULT_OVERLAP: &str = "24h";
-/// The data key that holds the API key, unless the spec names another.
+/// The default of the data key for the API key.
 pub const DEFAULT_API_KEY_FIELD: &str = "OPSADMIN_API_KEY";
-/// The data key that holds the secret key, unless the spec names another.
+/// The default of the data key for the secret key.
 pub const DEFAULT_SECRET_KEY_FIELD: &str = "OPSADMIN_SECRET_KEY";
 
-/// The name of the Secret of the resource of this name, unless the spec names another.
+/// Returns the default name of the Secret of a resource with this name.
 pub fn default_secret_name(resource: &str) -> String {
     format!("{resource}-opsadmin")
 }
 
-/// Whether the resource version `a` is later than `b`: versions of one kind of object only grow (KEP-5504). Two that
-/// cannot be compared count as later, so that a change is looked at rather than missed.
+/// Returns whether the resourceVersion `a` is later than `b`. The versions of objects of one kind only grow (KEP-5504).
+/// If the versions differ and are not numbers, `a` counts as later, so that no change is missed.
 pub fn is_later_version(a: &str, b: &str) -> bool {
     match (a.parse::<u128>(), b.parse::<u128>()) {
         (Ok(a), Ok(b)) => a > b,

@@ -1,5 +1,7 @@
-//! Reading a status, of which the API server checks little: to it, `+99:00` is an offset of a time. Whoever may write the
-//! status of one account must not stop the watch of all the others.
+//! Reads a status even if it has invalid values.
+//!
+//! The API server checks little of a status: for example, it accepts `+99:00` as the offset of a time. A user who may
+//! write the status of one resource must not be able to stop the watch of all the others.
 
 use super::ApiAccountStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -7,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::{Map, Value, json};
 
-/// Stands in for what cannot be read of a condition. No status is made with it: see [`ApiAccountStatus::is_partial`].
+/// Replaces the unreadable time of a condition. The time is never written back: see [`ApiAccountStatus::is_partial`].
 const NO_TIME: &str = "1970-01-01T00:00:00Z";
 
 impl<'de> Deserialize<'de> for ApiAccountStatus {
@@ -15,7 +17,7 @@ impl<'de> Deserialize<'de> for ApiAccountStatus {
         let mut status = Fields::of(Value::deserialize(deserializer)?);
         Ok(Self {
             observed_generation: status.field("observedGeneration"),
-            conditions: status.list("conditions", condition),
+            conditions: status.list("conditions", repaired_condition),
             account_id: status.field("accountId"),
             database_id: status.field("databaseId"),
             secret_name: status.field("secretName"),
@@ -28,7 +30,7 @@ impl<'de> Deserialize<'de> for ApiAccountStatus {
     }
 }
 
-/// The fields of a status that are yet to be read.
+/// The fields of a status that were not read yet.
 struct Fields {
     unread: Map<String, Value>,
     is_partial: bool,
@@ -42,7 +44,7 @@ impl Fields {
         }
     }
 
-    /// A field; its default if it is missing or cannot be read.
+    /// Reads a field. Returns its default if it is missing or unreadable.
     fn field<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let read = self.unread.remove(name).map_or_else(|| Ok(T::default()), serde_json::from_value);
         read.unwrap_or_else(|_| {
@@ -51,21 +53,22 @@ impl Fields {
         })
     }
 
-    /// A list without those entries that can neither be read nor mended.
-    fn list<T: DeserializeOwned>(&mut self, name: &str, mended: fn(Value) -> Option<T>) -> Vec<T> {
+    /// Reads a list. Passes each unreadable entry to `repair`, and leaves out the entry if that fails too.
+    fn list<T: DeserializeOwned>(&mut self, name: &str, repair: fn(Value) -> Option<T>) -> Vec<T> {
         let entries: Vec<Value> = self.field(name);
         let read = |entry| {
             T::deserialize(&entry).ok().or_else(|| {
                 self.is_partial = true;
-                mended(entry)
+                repair(entry)
             })
         };
         entries.into_iter().filter_map(read).collect()
     }
 }
 
-/// What a condition says counts, also if nobody can tell since when: a deletion that it holds is not let go for that.
-fn condition(mut entry: Value) -> Option<Condition> {
+/// Repairs a condition with an unreadable time or generation. Its reason must be kept: a deletion that the condition
+/// shows as held must stay held.
+fn repaired_condition(mut entry: Value) -> Option<Condition> {
     let fields = entry.as_object_mut()?;
     fields.insert("lastTransitionTime".to_owned(), json!(NO_TIME));
     fields.remove("observedGeneration");
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_missing_and_all_the_rest_is_there() {
+    fn unreadable_fields_are_left_out_and_all_others_are_read() {
         let no_time = json!("2026-11-27T09:00:00+99:00");
         for (field, unreadable) in [
             ("nextRotation", no_time.clone()),
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_condition_says_counts_also_if_nobody_can_read_since_when() {
+    fn a_condition_with_an_unreadable_time_keeps_its_reason() {
         let mut status = written();
         status["conditions"][0]["lastTransitionTime"] = json!("2026-11-27T09:00:00+99:00");
         status["conditions"][0]["observedGeneration"] = json!(1e20);

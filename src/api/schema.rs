@@ -1,16 +1,16 @@
-//! Parts of the schema that say more than a Rust type can: lists that are one value, enumerations in lists, bounds for CEL's
-//! cost.
+//! The parts of the schema that Rust types cannot express: atomic lists, enumerations in lists, and bounds for the cost
+//! of CEL rules.
 
 use super::EVERY_ADDRESS;
 use crate::account::{AffiliateName, AllowedIps, EVERY_AFFILIATE, Role};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// Who applies such a list applies all of it. In a set, what somebody else added would stay: a sync must not leave a role or
-/// an address that its manifest does not have.
-const AS_ONE: &str = "atomic";
+/// The list type of server-side apply that replaces a list as a whole. In a list of type `set`, entries of other field
+/// managers would stay: a sync must not leave a role or an address that its manifest does not have.
+const ATOMIC: &str = "atomic";
 
-/// The rule that no entry is listed twice, in the words that a spec is refused with elsewhere too.
+/// Returns the rule that no entry is listed twice. The message is the same as in the program's own check of a spec.
 fn each_once() -> Value {
     json!({
         "rule": "self.all(entry, self.indexOf(entry) == self.lastIndexOf(entry))",
@@ -20,19 +20,19 @@ fn each_once() -> Value {
     })
 }
 
-/// Role names.
+/// Returns the schema of a list of role names.
 pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "default": [],
         "maxItems": Role::ALL.len(),
-        "x-kubernetes-list-type": AS_ONE,
+        "x-kubernetes-list-type": ATOMIC,
         "x-kubernetes-validations": [each_once()],
         "items": { "type": "string", "enum": Role::ALL.map(Role::as_str) },
     })
 }
 
-/// An affiliate's name, or every affiliate.
+/// Returns the schema of an affiliate's name or [`EVERY_AFFILIATE`].
 pub(super) fn affiliate(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -51,13 +51,13 @@ pub(super) fn affiliate(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Addresses and networks in canonical text.
+/// Returns the schema of a list of addresses and networks in canonical form.
 pub(super) fn allowed_ips(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "default": EVERY_ADDRESS,
         "maxItems": AllowedIps::MAX_ENTRIES,
-        "x-kubernetes-list-type": AS_ONE,
+        "x-kubernetes-list-type": ATOMIC,
         "x-kubernetes-validations": [each_once()],
         "items": {
             "type": "string",
@@ -84,12 +84,12 @@ pub(super) fn allowed_ips(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Labels, bounded so that the API server can bound the cost of their rules.
+/// Returns the schema of labels, with bounds from which the API server can estimate the cost of their rules.
 pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     bounded_map(63)
 }
 
-/// Annotations, bounded so that the API server can bound the cost of their rules.
+/// Returns the schema of annotations, with bounds from which the API server can estimate the cost of their rules.
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
     bounded_map(4096)
 }

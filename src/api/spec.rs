@@ -1,6 +1,7 @@
-//! `spec`: what a user declares of an account, with the rules that the API server enforces at admission.
+//! `spec`: the fields that a user declares, with the validation rules that the API server enforces at admission.
 //!
-//! The doc comments of the fields are what `kubectl explain` prints.
+//! The doc comments of the fields are the descriptions in the CRD and in `docs/reference.md`. `kubectl explain` prints
+//! them.
 
 use super::choice::Choice;
 use super::schema::{affiliate, allowed_ips, annotations, labels, roles};
@@ -64,8 +65,9 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiAccountSpec {
-    /// The account's name in OpsAdmin, 1 to 100 characters. Unique there: two names that differ in case only, or look the same, are one. Default: the
-    /// resource's own name. Changing it renames the account; its keys stay.
+    /// The account's name in OpsAdmin, 1 to 100 characters. It must be unique there: names that differ only in case, or
+    /// that look the same, count as one name. Default: the resource's own name. A change renames the account and keeps
+    /// its keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     #[x_kube(validation = Rule::new("self.trim() == self && size(self) > 0").message("an account name must not be blank, nor begin or end with a space"))]
@@ -78,8 +80,8 @@ pub struct ApiAccountSpec {
     #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]')").message("a description must not contain control characters other than tabs and line breaks"))]
     pub description: String,
 
-    /// Whether the account may authenticate. false: it does not, from the moment the resource is Ready again; its keys
-    /// are kept for when it is enabled again.
+    /// Whether the account may authenticate. false: it cannot authenticate as soon as the resource is Ready again. Its
+    /// keys are kept for the time when it is enabled again.
     #[serde(default = "enabled_by_default")]
     pub enabled: bool,
 
@@ -87,48 +89,50 @@ pub struct ApiAccountSpec {
     #[serde(default)]
     pub use_refresh_token: bool,
 
-    /// The one affiliate whose plans the API returns to this account. It must exist in OpsAdmin, to the letter. Left out or
-    /// *: every affiliate's plans.
+    /// The only affiliate whose plans the API returns to this account. It must exist in OpsAdmin with exactly this
+    /// name. Left out or *: every affiliate's plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "affiliate")]
     pub affiliate: Option<String>,
 
-    /// What the account may reach. Customer: the My Account endpoints. PlansAndRates: the Plans and the Enrollments
-    /// endpoints. Administrator: the whole API, whatever the other roles and the affiliate say; enabled and allowedIPs
-    /// still apply. None at all: it authenticates and reaches nothing.
+    /// The endpoints that the account may reach. Customer: the My Account endpoints. PlansAndRates: the Plans and the
+    /// Enrollments endpoints. Administrator: the whole API, regardless of the other roles and the affiliate; enabled
+    /// and allowedIPs still apply. An empty list: the account authenticates but reaches no endpoint.
     #[serde(default)]
     #[schemars(schema_with = "roles")]
     pub roles: Vec<String>,
 
-    /// The IP addresses and CIDRs the account may be used from, up to 256, in canonical form. []: any address, also for an
-    /// account that had a list. Left out, which is the default: any address for a new account, while one that has a list keeps
-    /// it until the list or [] is written.
+    /// The IP addresses and CIDRs from which the account may be used, up to 256, in canonical form. []: any address,
+    /// also for an account that had a list. Left out (the default): any address for a new account; an account that has
+    /// a list keeps it until this field has a list or [].
     #[serde(default, rename = "allowedIPs", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "allowed_ips")]
     pub allowed_ips: Option<Vec<String>>,
 
-    /// The Secret that the account's keys are written to, in the namespace of the resource.
+    /// The Secret to which the account's keys are written, in the namespace of the resource.
     #[serde(default)]
     pub secret: SecretSpec,
 
-    /// When the account's keys are replaced by new ones. Default: never by itself.
+    /// When the account's keys are rotated. Default: no scheduled rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationSpec>,
 
-    /// Whether an account of the same name that no resource declares may be taken over, with the keys it has. Never: it
-    /// is left alone, and a condition says how it differs. IfUnowned: it is taken over and made as declared.
+    /// Whether an account of the same name that no resource declares may be adopted, with its existing keys. Never: the
+    /// account stays unchanged, and a condition reports how it differs. IfUnowned: the account is adopted and updated
+    /// to match the spec.
     #[serde(default)]
     #[schemars(with = "AdoptionPolicy")]
     pub adoption_policy: Choice<AdoptionPolicy>,
 
-    /// Enforce: account and Secret are made as declared. Observe: nothing is changed, and status.drift lists what differs.
+    /// Enforce: the account and its Secret are created and updated to match the spec. Observe: nothing is changed, and
+    /// status.drift lists the differences.
     #[serde(default)]
     #[schemars(with = "ManagementPolicy")]
     pub management_policy: Choice<ManagementPolicy>,
 
-    /// What becomes of the account when the resource is deleted. Delete: it stops authenticating at once, before the
-    /// resource is gone. Retain: account and Secret stay as they are and nobody manages them, as always with
-    /// managementPolicy: Observe.
+    /// What happens to the account when the resource is deleted. Delete: the account stops authenticating at once,
+    /// before the resource is gone. Retain: the account and its Secret stay unchanged and are no longer managed, as
+    /// always with managementPolicy: Observe.
     #[serde(default)]
     #[schemars(with = "DeletionPolicy")]
     pub deletion_policy: Choice<DeletionPolicy>,
@@ -138,21 +142,22 @@ fn enabled_by_default() -> bool {
     true
 }
 
-/// The Secret that the account's keys are written to.
+/// The Secret to which the account's keys are written.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretSpec {
-    /// The Secret's name. Default: <metadata.name>-opsadmin. Changing it moves the keys; the old Secret is deleted.
+    /// The Secret's name. Default: <metadata.name>-opsadmin. A change moves the keys to the new Secret and deletes the
+    /// old one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("a Secret's name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit"))]
     pub name: Option<String>,
 
-    /// Under which data keys of the Secret the two halves stand.
+    /// The data keys of the Secret that hold the API key and the secret key.
     #[serde(default)]
     pub keys: SecretKeysSpec,
 
-    /// Labels for the Secret, beside the operator's own. At most 32.
+    /// Labels for the Secret, in addition to the operator's own. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "labels")]
     #[x_kube(validation = Rule::new("self.all(k, !format.qualifiedName().validate(k).hasValue())").message("a label's name has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; a DNS prefix and '/' may stand before it"))]
@@ -160,7 +165,7 @@ pub struct SecretSpec {
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('ops-admin.com/') && k != 'app.kubernetes.io/managed-by')").message("labels under ops-admin.com/ and app.kubernetes.io/managed-by are the operator's own"))]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations for the Secret, beside the operator's own. At most 32.
+    /// Annotations for the Secret, in addition to the operator's own. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "annotations")]
     #[x_kube(validation = Rule::new("self.all(k, !format.qualifiedName().validate(k.lowerAscii()).hasValue())").message("an annotation's name has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit; a DNS prefix and '/' may stand before it"))]
@@ -168,7 +173,7 @@ pub struct SecretSpec {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Under which data keys of the Secret the two halves stand.
+/// The data keys of the Secret that hold the API key and the secret key.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.apiKey != self.secretKey").message("apiKey and secretKey must be two different data keys"))]
@@ -195,12 +200,13 @@ fn default_secret_key_field() -> String {
 }
 
 impl ApiAccountSpec {
-    /// The affiliate, if one is named: without regard to the default, which the API server fills in.
+    /// Returns the affiliate; `None` for every affiliate, which is also the default that the API server fills in.
     pub fn named_affiliate(&self) -> Option<&str> {
         self.affiliate.as_deref().filter(|affiliate| *affiliate != EVERY_AFFILIATE)
     }
 
-    /// The list of addresses, if there is one, empty or not: without regard to the default, which the API server fills in.
+    /// Returns the list of addresses, also if it is empty; `None` if the field is left out or has the default that the
+    /// API server fills in.
     pub fn named_addresses(&self) -> Option<&[String]> {
         self.allowed_ips.as_deref().filter(|addresses| *addresses != EVERY_ADDRESS)
     }
@@ -212,25 +218,26 @@ impl Default for SecretKeysSpec {
     }
 }
 
-/// When the account's keys are replaced by new ones.
+/// When the account's keys are rotated.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.interval) || !self.interval.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || size(self.interval) == 0 || size(self.overlap) == 0 || duration(self.overlap) < duration(self.interval)").message("overlap must be shorter than interval, or old pairs would pile up"))]
 pub struct RotationSpec {
-    /// New keys whenever the present ones are this old: hours, minutes and seconds, like 720h. Each pair is replaced up to
-    /// a tenth of that early, so that accounts created together are not all rotated together.
+    /// The age at which the keys are rotated: hours, minutes and seconds, like 720h. Each key pair is rotated early by
+    /// up to a tenth of the interval, so that accounts created together are not all rotated together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') && size(self) > 0 && duration(self) > duration('0s') && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 720h or 1h30m, more than 0s and at most 87600h"))]
     pub interval: Option<String>,
 
-    /// How long the old pair goes on working after a rotation, like 24h. 0s: it is revoked at once, for a leak.
+    /// How long the old key pair still works after a rotation, like 24h. 0s: it is revoked at once, for use after a
+    /// leak.
     #[serde(default = "default_overlap")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') && size(self) > 0 && duration(self) <= duration('87600h')").message("must be hours, minutes and seconds like 24h, 1h30m or 0s, at most 87600h"))]
     pub overlap: String,
 
-    /// Any text. New keys whenever it changes to another one.
+    /// Any text. The keys are rotated whenever it changes to another text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     #[x_kube(validation = Rule::new(r"!self.matches('[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]')").message("a trigger must not contain control characters other than tabs and line breaks"))]
@@ -241,32 +248,32 @@ fn default_overlap() -> String {
     DEFAULT_OVERLAP.to_owned()
 }
 
-/// Whether an account that no resource declares may be taken over.
+/// Whether an account that no resource declares may be adopted.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum AdoptionPolicy {
-    /// It is left alone.
+    /// The account is not adopted.
     #[default]
     Never,
-    /// It is taken over, with the keys it has.
+    /// The account is adopted with its existing keys.
     IfUnowned,
 }
 
-/// Whether differences are put right or only told.
+/// Whether differences from the spec are corrected or only reported.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ManagementPolicy {
-    /// They are put right.
+    /// Differences are corrected.
     #[default]
     Enforce,
-    /// They are told.
+    /// Differences are reported.
     Observe,
 }
 
-/// What becomes of the account when the resource is deleted.
+/// What happens to the account when the resource is deleted.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum DeletionPolicy {
-    /// It stops authenticating at once, before the resource is gone.
+    /// The account stops authenticating before the resource is gone.
     #[default]
     Delete,
-    /// Account and Secret stay as they are.
+    /// The account and its Secret stay unchanged.
     Retain,
 }

@@ -1,4 +1,7 @@
-//! `status`: what the controller says of an account, for people, `kubectl wait` and `GitOps` tools (kstatus).
+//! `status`: the observed state of an account, for users, `kubectl wait` and `GitOps` tools (kstatus).
+//!
+//! The doc comments of the fields are the descriptions in the CRD and in `docs/reference.md`. `kubectl explain` prints
+//! them.
 
 #![expect(dead_code, reason = "`KubeSchema` copies each struct, and nobody reads of the copy what is not serialized")]
 
@@ -7,29 +10,31 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The observed generation of a resource that the controller has not looked at yet.
+/// The observed generation of a resource that the controller has not reconciled yet.
 const NOT_YET_OBSERVED: i64 = -1;
 
-/// What the controller last saw and did. It is made anew from the account database whenever it is missing.
-// Read by `reading`, which no status stops. The default is for kstatus, to which an object without a status is current: a new account is not, until it was seen.
+/// What the controller last observed and did. A missing status is rebuilt from the account database.
+// `reading` implements `Deserialize`, so that an invalid status can be read. The default is for kstatus: an object
+// without a status counts as current there, and a new resource is not current until it was reconciled.
 #[derive(KubeSchema, Serialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = { "observedGeneration": NOT_YET_OBSERVED }))]
 pub struct ApiAccountStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready; and Reconciling or Stalled while they apply.
+    /// The condition Ready, and Reconciling or Stalled while they apply.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
 
-    /// The account's identity in OpsAdmin.
+    /// The account's id in OpsAdmin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_id: Option<String>,
 
-    /// The account database that has the account: nothing is made anew in another one unless somebody confirms it.
+    /// The id of the account database that has the account. In another database, a replacement for the account is
+    /// created only after a user confirms it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_id: Option<String>,
 
@@ -41,130 +46,131 @@ pub struct ApiAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_resource_version: Option<String>,
 
-    /// When the keys will be rotated by themselves.
+    /// The time of the next scheduled rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<Time>,
 
-    /// With managementPolicy Observe: what differs from the spec and was left as it is.
+    /// With managementPolicy Observe: the differences from the spec, which were left unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<DriftStatus>,
 
-    /// The key pairs that authenticate, the newest first. Never a secret key.
+    /// The key pairs that authenticate, the newest first, without their secret keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyStatus>,
 
-    /// Something else is written there that could not be read, so it has to be written anew.
+    /// Whether a part of the stored status could not be read. The controller then writes the status again.
     #[serde(skip)]
     pub is_partial: bool,
 }
 
-/// A key pair, without its secret half.
+/// A key pair, without its secret key.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyStatus {
-    /// The pair's identity.
+    /// The key pair's id.
     pub id: String,
     /// The API key: the public half.
     pub api_key: String,
-    /// Active: the pair in the Secret. Retiring: an older one that is accepted until it expires.
+    /// Active: the key pair in the Secret. Retiring: an older key pair that is accepted until it expires.
     pub state: String,
-    /// When the pair was made.
+    /// When the key pair was created.
     pub created: Time,
-    /// From when on the pair is refused.
+    /// The time from which the key pair is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Time>,
 }
 
 impl KeyStatus {
-    /// The state of the pair in the Secret.
+    /// The state of the key pair in the Secret.
     pub const ACTIVE: &str = "Active";
-    /// The state of an older pair.
+    /// The state of an older key pair that has not expired.
     pub const RETIRING: &str = "Retiring";
 }
 
 impl ApiAccountStatus {
-    /// The pair in the Secret.
+    /// Returns the key pair in the Secret.
     pub fn active_key(&self) -> Option<&KeyStatus> {
-        // Not the first: a clock that was set back makes a new pair older than the one it replaced.
+        // The first one may be another: after a clock was set back, a new key pair can be older than the one it
+        // replaced.
         self.keys.iter().find(|key| key.state == KeyStatus::ACTIVE)
     }
 }
 
-/// Something that is not as declared.
+/// A difference from the spec.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftStatus {
-    /// The field of the spec; or account, for all of it, or owner, or secret.
+    /// The field of the spec, or account for the whole account, or owner, or secret.
     pub field: String,
     /// What the spec declares.
     pub declared: String,
-    /// What is there.
+    /// What the controller observed.
     pub actual: String,
 }
 
-/// Types of conditions, as kstatus defines them.
+/// The types of conditions, as kstatus defines them.
 pub mod condition {
-    /// Whether account and Secret are as declared.
+    /// Whether the account and its Secret match the spec.
     pub const READY: &str = "Ready";
-    /// Work goes on by itself.
+    /// The controller retries without help.
     pub const RECONCILING: &str = "Reconciling";
-    /// Nothing will change until a person does something.
+    /// A user must act before the resource can become ready.
     pub const STALLED: &str = "Stalled";
 }
 
-/// Why an account is ready or not: the `reason` of its conditions.
+/// The `reason` of the conditions: why a resource is ready or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Account and Secret are as declared.
+    /// The account and its Secret match the spec.
     Reconciled,
-    /// The spec says something that no account can be.
+    /// The spec has an invalid value.
     InvalidSpec,
     /// Another account has the name.
     NameTaken,
     /// An account of the name exists that no resource declares.
     AdoptionRequired,
-    /// An account of the name is declared elsewhere.
+    /// Another resource or another cluster declares the account of the name.
     OwnedElsewhere,
-    /// The account has a list of addresses and the spec names none.
+    /// The account has a list of addresses and the spec has no `allowedIPs`.
     AllowedIPsMissing,
     /// OpsAdmin does not know the affiliate.
     UnknownAffiliate,
-    /// A Secret of the name exists and is not this account's.
+    /// A foreign Secret has the name.
     SecretConflict,
     /// The Secret could not be read or written.
     SecretUnavailable,
-    /// Something changes the Secret while it is written.
+    /// Another program, such as a webhook, changes the Secret while it is written.
     SecretRewritten,
     /// The account database does not answer.
     DatabaseUnavailable,
-    /// Something in the account database changes what is written to it.
+    /// The account database, for example a trigger, changes the values that are written to it.
     AccountRewritten,
-    /// Something keeps changing what is put back.
+    /// Another program changes the account or its Secret again after each correction.
     RepeatedDrift,
-    /// The keyring does not open the account's secret key.
+    /// The keyring cannot open the account's secret key.
     KeyringMismatch,
     /// The account has no keys in the database, and its Secret holds none.
     KeysMissing,
-    /// The system has no randomness to make keys from.
+    /// The system provides no random numbers for new keys.
     NoRandomness,
-    /// Others keep changing the same account, Secret or resource.
+    /// Other programs change the same account, Secret or resource at each attempt.
     Contended,
-    /// Too many accounts would lose their access at once.
+    /// The brake holds the deletion, since too many accounts would lose access at once.
     DeletionHeld,
-    /// The database lacks the account that the resource had, and nothing says that it is the right database.
+    /// The database lacks the account that the resource had, and may be the wrong database.
     CreationHeld,
-    /// OpsAdmin's staff stopped the account.
+    /// OpsAdmin staff suspended the account.
     Suspended,
-    /// The annotation says to leave everything as it is.
+    /// An annotation pauses the resource.
     Paused,
-    /// Something differs, and is only to be told.
+    /// The account differs from the spec, and differences are only reported.
     Drifted,
-    /// The controller itself failed over this resource.
+    /// The controller failed on this resource because of a bug.
     InternalError,
 }
 
 impl Reason {
-    /// Each of them.
+    /// All reasons.
     pub const ALL: [Self; 23] = [
         Self::Reconciled,
         Self::InvalidSpec,
@@ -191,7 +197,7 @@ impl Reason {
         Self::InternalError,
     ];
 
-    /// The reason that a condition has written down; `None` if no condition of ours did.
+    /// Reads the reason of a condition; `None` if the text is not a reason of this program.
     pub fn written(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }

@@ -1,4 +1,4 @@
-//! What is wrong in the account database alone.
+//! Checks the account database on its own, without a cluster.
 
 use super::{Check, Finding, named};
 use crate::account::{Account, AllowedIp, Life, Role, Twin, twins};
@@ -36,7 +36,7 @@ fn sealed_keys(account: &Account, keyring: &Keyring) -> Vec<Finding> {
     failed.collect()
 }
 
-/// Accounts that keep their names from others.
+/// Returns a finding for each two accounts whose names count as the same.
 fn same_names<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<Finding> {
     let found = twins(accounts).into_iter().map(|Twin { first, other }| {
         let [first, other] = [first, other].map(|(name, id)| format!("account {name:?} ({id})"));
@@ -49,7 +49,7 @@ fn same_names<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<Finding> {
     found.collect()
 }
 
-/// What a person or another program has set so that it cannot be meant.
+/// Returns findings for settings that a user or another program has left in a contradictory state.
 fn settings(account: &Account) -> Vec<Finding> {
     let settings = &account.settings;
     let mut findings = Vec::new();

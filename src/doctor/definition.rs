@@ -1,10 +1,11 @@
-//! Whether the definition on a cluster knows all that this program writes.
+//! Compares the CRD on a cluster with this program's CRD.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 
-/// The fields, as in `status.accountId`, that `wanted` has and `found` lacks: the API server drops them without a word.
+/// Returns the paths of the fields that `wanted` has and `found` lacks, such as `status.accountId`. The API server
+/// silently drops such fields.
 pub fn missing_fields(wanted: &CustomResourceDefinition, found: &CustomResourceDefinition) -> Vec<String> {
     let mut missing = Vec::new();
     for version in &wanted.spec.versions {

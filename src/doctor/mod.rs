@@ -1,4 +1,4 @@
-//! What is wrong with an installation: every check, over what was read of it. Pure: nothing is read and nothing is changed here.
+//! The checks of `opsadmin doctor`. They are pure functions over data that the caller has read, and change nothing.
 
 mod accounts;
 mod definition;
@@ -13,30 +13,30 @@ use crate::account::{Account, ClusterId};
 use crate::database::Keyring;
 use serde::Serialize;
 
-/// What was read of an installation.
+/// The data of an installation to check.
 pub struct Installation<'a> {
-    /// Every account; in the place of one that cannot be read, why.
+    /// Every account, or the reason why it cannot be read.
     pub accounts: Vec<Result<Account, String>>,
-    /// What secret keys are sealed with.
+    /// The keyring that seals the secret keys.
     pub keyring: &'a Keyring,
-    /// The cluster, or whatever else, that the Secrets and resources are of.
+    /// The id of the cluster, or of the folder without a cluster, that has the Secrets and resources.
     pub cluster: ClusterId,
-    /// The Secrets that say they belong to an account; `None`: not looked at.
+    /// The Secrets that name an account's owner; `None` if Secrets were not read.
     pub secrets: Option<Vec<SeenSecret>>,
-    /// The resources; `None`: not looked at.
+    /// The resources; `None` if resources were not read.
     pub resources: Option<Vec<SeenResource>>,
 }
 
-/// One thing that is wrong.
+/// A problem that a check has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which check found it.
+    /// The check that found it.
     pub check: Check,
-    /// What it is about: an account, a Secret, a row.
+    /// The account, Secret, row or other object that has the problem.
     pub subject: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
-    /// What to do about it.
+    /// What to do about the problem.
     pub advice: String,
 }
 
@@ -44,30 +44,30 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
-    /// The schema of the database is that of this program.
+    /// The database schema is the one that this program expects.
     Schema,
-    /// The definition on the cluster has every field of this program's.
+    /// The CRD on the cluster has every field of this program's CRD.
     Definition,
-    /// The rights that are needed, in the database and on the cluster.
+    /// The program has the rights that it needs in the database and on the cluster.
     Rights,
     /// Every row can be read.
     Rows,
-    /// Every secret key opens with the keyring.
+    /// The keyring can open every secret key.
     SealedKeys,
-    /// No two accounts have names that count as one.
+    /// No two accounts have names that count as the same.
     Names,
-    /// What is set on an account does not contradict itself.
+    /// The settings of an account do not contradict each other.
     Settings,
-    /// Every Secret has its account's pair, and every account its Secret.
+    /// Every Secret has its account's active key pair, and every account has its Secret.
     Secrets,
-    /// Every account has its resource, and every resource its account.
+    /// Every account has its resource, and every resource has its account.
     Owners,
-    /// The keyring's file is for its owner alone.
+    /// Only the owner of the keyring's file can read it.
     Keyring,
 }
 
 impl Check {
-    /// Its name, as it is printed.
+    /// The check's name, as it is printed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Schema => "schema",
@@ -83,14 +83,14 @@ impl Check {
         }
     }
 
-    /// Something that this check has found.
+    /// Creates a finding of this check.
     pub fn found(self, subject: impl Into<String>, problem: impl Into<String>, advice: impl Into<String>) -> Finding {
         Finding { check: self, subject: subject.into(), problem: problem.into(), advice: advice.into() }
     }
 }
 
 impl Installation<'_> {
-    /// Everything that is wrong, in the order of the checks.
+    /// Runs the checks and returns all findings, in the order of [`Check`].
     pub fn diagnose(&self) -> Vec<Finding> {
         let mut findings = accounts::check(&self.accounts, self.keyring);
         findings.extend(secrets::check(self));
@@ -99,7 +99,7 @@ impl Installation<'_> {
     }
 }
 
-/// An account, as findings name it.
+/// Returns the account's name and id for a finding.
 fn named(account: &Account) -> String {
     format!("account {:?} ({})", account.settings.name, account.id)
 }

@@ -1,29 +1,30 @@
-//! Whether accounts, Secrets and resources belong together.
+//! Checks that accounts, Secrets and resources match each other.
 
 use super::{Check, Finding, Installation, named};
 use crate::account::{Account, ApiKey, Life, Owner, SecretKey};
 use crate::secrets::SecretRef;
 use std::collections::{HashMap, HashSet};
 
-/// A Secret that says it belongs to an account.
+/// A Secret that names an account's owner.
 pub struct SeenSecret {
-    /// Where it is.
+    /// The Secret's namespace and name.
     pub at: SecretRef,
-    /// Whose it says it is.
+    /// The owner that its annotation names.
     pub owner: Owner,
-    /// The pair in it; `None` if it holds none, or more than one.
+    /// The key pair in the Secret; `None` if it has no complete key pair, or more than one.
     pub keys: Option<(ApiKey, SecretKey)>,
 }
 
 /// A resource on the cluster.
 pub struct SeenResource {
-    /// Which.
+    /// The resource, as the owner of its account.
     pub owner: Owner,
-    /// The account that its status names.
+    /// The id of the account that its status names.
     pub account: Option<String>,
-    /// Whether an account and its Secret are made for it: it is not paused, only observed, or going.
+    /// Whether the controller creates an account and a Secret for it: it is not paused, not only observed and not being
+    /// deleted.
     pub is_made: bool,
-    /// Where its Secret is to be; `None` if its spec does not say so much.
+    /// The Secret that its spec asks for; `None` if the spec is invalid.
     pub secret: Option<SecretRef>,
 }
 
@@ -52,7 +53,7 @@ pub(super) fn check(installation: &Installation<'_>) -> Vec<Finding> {
 fn secret_of(secret: &SeenSecret, account: Option<&Account>, installation: &Installation<'_>) -> Option<Finding> {
     let found =
         |problem: String, advice: &str| Some(Check::Secrets.found(format!("Secret {}", secret.at), problem, advice));
-    let put_back = "the controller or the next `apply` writes it anew from the database";
+    let rewrite_advice = "the controller or the next `apply` writes it anew from the database";
     let Some(account) = account else {
         return found(
             format!("the database has no account of {}", secret.owner),
@@ -63,20 +64,23 @@ fn secret_of(secret: &SeenSecret, account: Option<&Account>, installation: &Inst
         return found(format!("the {} is deleted", named(account)), "delete the Secret: its keys are refused");
     }
     let Some((api_key, secret_key)) = &secret.keys else {
-        return found("it does not hold one whole pair of keys".to_owned(), put_back);
+        return found("it does not hold one whole pair of keys".to_owned(), rewrite_advice);
     };
     let key = account.active_key()?;
     if key.api_key != *api_key {
-        return found(format!("its API key is not that of the active pair of the {}", named(account)), put_back);
+        return found(format!("its API key is not that of the active pair of the {}", named(account)), rewrite_advice);
     }
-    // A key that does not open is a finding of its own.
+    // A secret key that the keyring cannot open is a finding of the check `sealed-keys`.
     let opened = installation.keyring.open(account.id, key.id, &key.sealed).ok()?;
     (opened.expose() != secret_key.expose())
-        .then(|| found(format!("its secret key is not that of the active pair of the {}", named(account)), put_back))
+        .then(|| {
+            found(format!("its secret key is not that of the active pair of the {}", named(account)), rewrite_advice)
+        })
         .flatten()
 }
 
-/// Live accounts without a Secret. On a cluster a resource that is only observed or paused may have none.
+/// Returns a finding for each live account without a Secret. On a cluster, resources that are only observed or paused
+/// are not checked, since they may have no Secret.
 fn without_secret(
     accounts: &HashMap<&Owner, &Account>,
     secrets: &[SeenSecret],
@@ -84,7 +88,8 @@ fn without_secret(
 ) -> Vec<Finding> {
     let with_secret: HashSet<(&Owner, &SecretRef)> = secrets.iter().map(|secret| (&secret.owner, &secret.at)).collect();
     let owners: HashSet<&Owner> = secrets.iter().map(|secret| &secret.owner).collect();
-    let put_back = "the controller or the next `apply` writes it; if not, the condition of its ApiAccount says why";
+    let rewrite_advice =
+        "the controller or the next `apply` writes it; if not, the condition of its ApiAccount says why";
     let mut findings = Vec::new();
     if let Some(resources) = &installation.resources {
         for resource in resources.iter().filter(|resource| resource.is_made) {
@@ -93,7 +98,7 @@ fn without_secret(
                 resource.secret.as_ref().filter(|at| is_live && !with_secret.contains(&(&resource.owner, at)))
             {
                 let subject = format!("ApiAccount {}/{}", resource.owner.namespace, resource.owner.name);
-                findings.push(Check::Secrets.found(subject, format!("its Secret {at} is not there"), put_back));
+                findings.push(Check::Secrets.found(subject, format!("its Secret {at} is not there"), rewrite_advice));
             }
         }
         return findings;
@@ -104,7 +109,8 @@ fn without_secret(
         .map(|(_, account)| account)
         .collect();
     lacking.sort_by_key(|account| account.id);
-    findings.extend(lacking.iter().map(|account| Check::Secrets.found(named(account), "it has no Secret", put_back)));
+    findings
+        .extend(lacking.iter().map(|account| Check::Secrets.found(named(account), "it has no Secret", rewrite_advice)));
     findings
 }
 

@@ -1,4 +1,4 @@
-//! An installation with one of each fault, and a healthy one.
+//! Tests of the checks with a healthy installation and with installations that have one fault each.
 
 use super::Check::{Names, Owners, Rows, SealedKeys, Secrets};
 use super::*;
@@ -27,7 +27,7 @@ fn pair(number: u8) -> KeyPair {
     KeyPair::from_entropy(KeyId::from_random([number; 16]), &entropy)
 }
 
-/// A live account of this name with its pair.
+/// Returns a live account with this name and its key pair.
 fn account(name: &str, number: u8) -> Account {
     let (id, pair) = (AccountId::from_random([number; 16]), pair(number));
     let sealed = keyring(1).seal(id, pair.id, &pair.secret_key, [number; 12]);
@@ -57,7 +57,7 @@ fn diagnose(
     Installation { accounts, keyring: &keyring, cluster, secrets, resources }.diagnose()
 }
 
-/// What is found about a healthy installation after this was done to its one account.
+/// Returns the findings for a healthy installation with one account, after `change` to that account.
 fn after(change: impl FnOnce(&mut Account)) -> Vec<(Check, String)> {
     let mut account = account("acme", 1);
     change(&mut account);
@@ -85,7 +85,7 @@ fn a_healthy_installation_has_no_finding() {
 }
 
 #[test]
-fn one_of_each_fault_is_named() {
+fn each_fault_is_found() {
     let mut findings = Vec::new();
     findings.extend(diagnose(vec![Err("the row x".to_owned())], vec![], vec![]));
     let mut sealed_elsewhere = account("acme", 1);
@@ -110,7 +110,7 @@ fn one_of_each_fault_is_named() {
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_named() {
+fn contradictory_settings_are_found() {
     let problems = |change: fn(&mut Account)| after(change);
     let all: [fn(&mut Account); 6] = [
         |account| account.settings.allowed_ips = BTreeSet::from(["10.0.0.0/8".to_owned()]),
@@ -129,7 +129,7 @@ fn settings_that_contradict_each_other_are_named() {
 }
 
 #[test]
-fn a_secret_without_a_whole_pair_or_of_a_deleted_account_is_named() {
+fn a_secret_without_a_complete_key_pair_or_of_a_deleted_account_is_found() {
     let found = after(|account| account.life = Life::Deleted { since: Timestamp::UNIX_EPOCH });
     assert_eq!(found.len(), 1, "{found:?}");
     let empty = SeenSecret { keys: None, ..secret("acme", 1) };
@@ -138,7 +138,7 @@ fn a_secret_without_a_whole_pair_or_of_a_deleted_account_is_named() {
 }
 
 #[test]
-fn without_a_cluster_a_live_account_without_a_secret_is_named() {
+fn without_a_cluster_a_live_account_without_a_secret_is_found() {
     let (keyring, cluster) = (keyring(1), ClusterId::parse("here").unwrap());
     let (accounts, secrets) = (vec![Ok(account("acme", 1))], Some(Vec::new()));
     let found = Installation { accounts, keyring: &keyring, cluster, secrets, resources: None }.diagnose();

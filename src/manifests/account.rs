@@ -1,4 +1,4 @@
-//! One `ApiAccount` of a manifest: from its tree to what it declares, or to everything that is wrong with it.
+//! Converts the tree of one ApiAccount to its desired state, or to all mistakes in it.
 
 use super::Options;
 use super::schema::Schema;
@@ -9,10 +9,10 @@ use crate::reconcile::{Desired, check_metadata_annotation, check_metadata_label,
 use serde_json::Value as Json;
 use std::collections::HashSet;
 
-/// What of the metadata counts without a cluster. The rest is the API server's, and stands in what was exported from it.
+/// The metadata fields that a manifest declares. The API server sets the others; exported manifests still contain them.
 const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
-/// The `NAMESPACE/NAME` that a manifest gives its resource.
+/// Returns the resource's `NAMESPACE/NAME`; `None` without a name.
 pub(super) fn identity(root: &Node, options: &Options) -> Option<String> {
     let text = |field| root.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Node::text);
     let name = text("name").filter(|name| !name.is_empty())?;
@@ -20,7 +20,7 @@ pub(super) fn identity(root: &Node, options: &Options) -> Option<String> {
     Some(format!("{}/{name}", namespace.unwrap_or(&options.default_namespace)).escape_debug().to_string())
 }
 
-/// Reads one manifest.
+/// Reads one manifest. Returns its desired state, or all mistakes in it, ordered by position.
 pub(super) fn read(root: &Node, schema: &Schema, options: &Options) -> Result<Desired, Vec<Mistake>> {
     let Shaped { mut json, mut mistakes } = shape(root, schema);
     if let Some(metadata) = json.get_mut("metadata").and_then(Json::as_object_mut) {
@@ -46,6 +46,7 @@ pub(super) fn read(root: &Node, schema: &Schema, options: &Options) -> Result<De
     if !finer.is_empty() {
         let places = places(root, schema);
         mistakes.extend(finer.into_iter().map(|(field, message)| {
+            // A field that is not in the manifest gets the place of the nearest parent that is.
             let mut nearest = field.as_str();
             let at = loop {
                 match (places.get(nearest), nearest.rfind(['.', '['])) {
@@ -61,16 +62,16 @@ pub(super) fn read(root: &Node, schema: &Schema, options: &Options) -> Result<De
     Err(mistakes)
 }
 
-/// Whether a complaint only follows from one that was made already.
+/// Returns whether an error of the finer checks only follows from a known mistake in the shape.
 fn is_known(field: &str, known: &HashSet<&str>) -> bool {
-    // The resource's name stands in for names that are left out, and so for those that could not be read.
-    let stands_in = field == "metadata.name" && (known.contains("spec.name") || known.contains("spec.secret.name"));
-    // What does not even have its shape says nothing about its finer points.
+    // metadata.name is the default of these fields, so it is also checked in place of a value that could not be read.
+    let is_default = field == "metadata.name" && (known.contains("spec.name") || known.contains("spec.secret.name"));
+    // The manifest as a whole could not be deserialized because of its shape.
     let without_shape = field.is_empty() && !known.is_empty();
-    known.contains(field) || stands_in || without_shape
+    known.contains(field) || is_default || without_shape
 }
 
-/// Everything finer than the shape, as fields with messages.
+/// Checks everything beyond the shape. Errors are pairs of a field and a message.
 fn judge(resource: &ApiAccount, root: &Node, options: &Options) -> Result<Desired, Vec<(String, String)>> {
     let mut wrong = metadata(resource, root);
     match Desired::parse_for(resource, &options.cluster, options.least_interval) {
@@ -85,7 +86,7 @@ fn judge(resource: &ApiAccount, root: &Node, options: &Options) -> Result<Desire
     Err(wrong)
 }
 
-/// What the API server asks of every object's metadata.
+/// Checks the rules of the API server for the metadata of every object. Returns pairs of a field and a message.
 fn metadata(resource: &ApiAccount, root: &Node) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     let mut add = |field: &str, message: String| wrong.push((field.to_owned(), message));

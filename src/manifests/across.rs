@@ -1,4 +1,4 @@
-//! What no two manifests can both have: a resource, the name of an account, a Secret.
+//! Finds two manifests that claim the same resource, account name or Secret.
 
 use super::problem::{Place, Position};
 use super::shape::Mistake;
@@ -10,21 +10,21 @@ use std::array;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// What the manifests so far have, each with the first that has it.
+/// The claims of all manifests so far, each with the first manifest that made it.
 ///
-/// There may be tens of thousands of them, so each is remembered in a few bytes.
+/// There may be tens of thousands of manifests, so each claim is stored as a short digest.
 #[derive(Default)]
 pub(super) struct Claims {
-    claimed: HashMap<Digest, Claimant>,
-    /// The manifests, each with its resource.
-    claimants: Vec<First>,
+    claimed: HashMap<Digest, ClaimantIndex>,
+    /// All manifests so far.
+    claimants: Vec<Claimant>,
 }
 
 /// The first half of a claim's SHA-256.
 type Digest = [u8; 16];
 
-/// The index of a [`First`].
-type Claimant = usize;
+/// An index into [`Claims::claimants`].
+type ClaimantIndex = usize;
 
 enum Claim<'a> {
     Resource(&'a str),
@@ -32,24 +32,25 @@ enum Claim<'a> {
     Secret(&'a SecretRef),
 }
 
-struct First {
+struct Claimant {
     resource: Box<str>,
     place: Place,
 }
 
 impl Claims {
-    /// The mistake, if there was a manifest for this resource before.
+    /// Adds a manifest. Returns a mistake if an earlier manifest has the same resource.
     pub fn resource(&mut self, resource: &str, root: &Node, place: &Place) -> Option<Mistake> {
-        self.claimants.push(First { resource: resource.into(), place: place.clone() });
+        self.claimants.push(Claimant { resource: resource.into(), place: place.clone() });
         let first = self.first(&Claim::Resource(resource))?;
         let message = format!("this resource is declared twice; the first time at {}", first.place);
         Some(Mistake { at: root.at, field: String::new(), message })
     }
 
-    /// The mistakes, if the manifest whose resource was looked at last declares what another declares already.
+    /// Adds the other claims of the manifest that was added last. Returns a mistake for each claim that an earlier
+    /// manifest has made.
     pub fn declared(&mut self, desired: &Desired, root: &Node) -> Vec<Mistake> {
         let name = desired.settings.name.comparable();
-        let name = self.first(&Claim::AccountName(&name)).map(|First { resource: other, place }| Mistake {
+        let name = self.first(&Claim::AccountName(&name)).map(|Claimant { resource: other, place }| Mistake {
             at: nearest(root, &["spec", "name"]),
             field: "spec.name".to_owned(),
             message: format!(
@@ -57,7 +58,7 @@ impl Claims {
                 desired.settings.name.as_str()
             ),
         });
-        let secret = self.first(&Claim::Secret(&desired.secret.at)).map(|First { resource: other, place }| Mistake {
+        let secret = self.first(&Claim::Secret(&desired.secret.at)).map(|Claimant { resource: other, place }| Mistake {
             at: nearest(root, &["spec", "secret", "name"]),
             field: "spec.secret.name".to_owned(),
             message: format!(
@@ -68,8 +69,8 @@ impl Claims {
         name.into_iter().chain(secret).collect()
     }
 
-    /// Who claimed it before the newest manifest, which claims it otherwise.
-    fn first(&mut self, claim: &Claim) -> Option<&First> {
+    /// Returns the earlier manifest that made the claim. If there is none, the manifest that was added last makes it.
+    fn first(&mut self, claim: &Claim) -> Option<&Claimant> {
         match self.claimed.entry(claim.digest()) {
             Entry::Occupied(claimed) => self.claimants.get(*claimed.get()),
             Entry::Vacant(unclaimed) => {
@@ -97,7 +98,7 @@ impl Claim<'_> {
     }
 }
 
-/// The place of a field, or of what it would stand in.
+/// Returns the position of a field, or of its nearest parent that exists.
 fn nearest(root: &Node, path: &[&str]) -> Position {
     let mut node = root;
     for field in path {

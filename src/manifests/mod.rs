@@ -1,8 +1,14 @@
-//! `ApiAccount`s read from files: what each declares, or each mistake with file, line, object and field.
+//! Reads ApiAccounts from files and reports every mistake with its file, line, object and field.
 //!
-//! The way of a manifest: [`Source`] names files, `yaml` makes a `tree` of each document that knows its lines, `object` picks the
-//! `ApiAccount`s out, `shape` holds each against the CRD's own schema, and [`Desired::parse`] judges the rest, as for a
-//! resource on a cluster. Nothing is given out unless all of it is right: half of a folder is never applied.
+//! The steps for a manifest:
+//! 1. `source` reads the files that a [`Source`] names.
+//! 2. `yaml` parses each document into a `tree` whose values have positions.
+//! 3. `object` finds the ApiAccounts in the documents.
+//! 4. `shape` checks each against the CRD's schema.
+//! 5. [`Desired::parse_for`] checks the rest, as for a resource on a cluster.
+//! 6. `across` checks that no two manifests claim the same resource, account name or Secret.
+//!
+//! One mistake makes the whole result an error, so that a folder is never applied in part.
 
 mod account;
 mod across;
@@ -30,14 +36,14 @@ use std::io::Read;
 use std::sync::Arc;
 use tree::Node;
 
-/// What manifests are read for.
+/// The options for reading manifests.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The cluster that the accounts' owners are of.
+    /// The cluster of the accounts' owners.
     pub cluster: ClusterId,
-    /// The namespace of a manifest that names none.
+    /// The namespace of a manifest without `metadata.namespace`.
     pub default_namespace: String,
-    /// How often keys may be rotated by themselves at most.
+    /// The shortest rotation interval that a manifest may declare.
     pub least_interval: Period,
 }
 
@@ -46,48 +52,49 @@ pub struct Options {
 pub struct Manifests {
     /// Each account, in the order of the files.
     pub accounts: Vec<Manifest>,
-    /// What was left out.
+    /// The objects that are not ApiAccounts of this program.
     pub skipped: Vec<Skipped>,
 }
 
-/// Manifests without a mistake, counted instead of kept.
+/// The number of manifests without a mistake.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// How many accounts they declare.
+    /// How many accounts the manifests declare.
     pub accounts: usize,
-    /// What was left out.
+    /// The objects that are not ApiAccounts of this program.
     pub skipped: Vec<Skipped>,
 }
 
 /// One account's manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// What it declares.
+    /// The desired state that it declares.
     pub desired: Desired,
-    /// Whether it says, either way, if the resource is paused.
+    /// Whether it has the annotation that pauses the resource, with any value.
     pub names_paused: bool,
-    /// Where it begins.
+    /// Where the manifest begins.
     pub place: Place,
 }
 
-/// Reads every manifest that the sources hold.
+/// Reads every manifest in the sources.
 ///
-/// `stdin` is read if one of the sources is [`Source::Stdin`]. A file is read once, however often it is named.
+/// `stdin` is read if one of the sources is [`Source::Stdin`]. A file is read once, even if it is named several times.
 ///
 /// # Errors
-/// [`Invalid`] with every mistake there is: in a manifest, in reading a source, two manifests that claim the same resource,
-/// account name or Secret, or a source without any `ApiAccount`, since applying nothing must not look like success.
+/// [`Invalid`] with all mistakes: mistakes in a manifest, a source that cannot be read, two manifests that claim the
+/// same resource, account name or Secret, and a source without an ApiAccount, since applying nothing must not look like
+/// success.
 pub fn read(sources: &[Source], stdin: impl Read, options: &Options) -> Result<Manifests, Invalid> {
     let mut accounts = Vec::new();
     let skipped = walk(&Schema::of_api_account(), sources, stdin, options, &mut |manifest| accounts.push(manifest))?;
     Ok(Manifests { accounts, skipped })
 }
 
-/// Checks every manifest that the sources hold, as [`read`] does, and keeps none of them, so that memory does not grow with
-/// what they say. `right` is told where each account is that has no mistake of its own.
+/// Checks every manifest in the sources as [`read`] does, but keeps none of them in memory. Calls `right` with the
+/// place of each manifest that has no mistake of its own.
 ///
 /// # Errors
-/// As [`read`].
+/// The same as for [`read`].
 pub fn check(
     sources: &[Source],
     stdin: impl Read,
@@ -103,8 +110,8 @@ pub fn check(
     Ok(Checked { accounts, skipped })
 }
 
-/// Gives each manifest that is right to `take`, and answers with what was left out. What was given is void if there is an
-/// error in the end.
+/// Calls `take` with each manifest that has no mistake of its own, and returns the skipped objects. If the result is an
+/// error, the caller must discard the manifests that `take` got.
 fn walk(
     schema: &Schema,
     sources: &[Source],
@@ -138,7 +145,7 @@ struct Reader<'a> {
     claims: Claims,
     skipped: Vec<Skipped>,
     problems: Vec<Problem>,
-    /// How many accounts or problems there were.
+    /// The number of accounts and problems so far, to notice a source that has neither.
     met: usize,
 }
 
@@ -206,7 +213,7 @@ impl Reader<'_> {
         });
     }
 
-    /// A problem of a source as a whole.
+    /// Adds a problem that concerns a whole source.
     fn whole(&mut self, source: &Source, message: &str) {
         let place = Place { file: source::name(source), position: None };
         self.problems.push(Problem { place, object: None, field: None, message: message.to_owned() });

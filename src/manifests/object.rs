@@ -1,4 +1,4 @@
-//! Finds the `ApiAccount`s among the objects of a document, and says why each of the others is none.
+//! Finds the ApiAccounts among the objects of a document, and gives the reason for each object that is skipped.
 
 use super::problem::Position;
 use super::schema::nearest;
@@ -7,17 +7,17 @@ use super::tree::{Node, Value};
 use crate::api::{GROUP, KIND, VERSION};
 use std::rc::Rc;
 
-/// What a document's object turned out to be.
+/// An object of a document.
 pub(super) enum Found {
-    /// One of ours.
+    /// An ApiAccount of this program's API version.
     Account(Rc<Node>),
-    /// Somebody else's.
+    /// An object of another kind or group.
     Other { at: Position, kind: Option<String>, name: Option<String>, why: String },
-    /// Something that nobody could apply, or that was probably meant to be one of ours.
+    /// Not a Kubernetes object, or an object that was probably meant to be an ApiAccount.
     Mistake(Mistake),
 }
 
-/// Gives every object of a document to `take`; those of a `List` one by one.
+/// Calls `take` with every object of a document. The items of a `List` are separate objects.
 pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found)) {
     let mistake = |at, field: &str, message| Found::Mistake(Mistake { at, field: field.to_owned(), message });
     let Value::Map(_) = root.value else {
@@ -89,7 +89,7 @@ fn list(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found)) {
     }
 }
 
-/// kustomize's own file may leave its kind out.
+/// Returns whether the file is kustomize's own. Such a file may leave out `kind` and `apiVersion`.
 fn is_kustomization(file: &str) -> bool {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     matches!(name, "kustomization.yaml" | "kustomization.yml")

@@ -1,10 +1,10 @@
-//! What is wrong with manifests and what was left out of them, each with the place it stands at.
+//! Problems in manifests and skipped objects, with their places, and how they are printed.
 
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// A line and a column of a file, both counted from 1; columns count characters.
+/// A line and a column of a file, both counted from 1. Columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The line.
@@ -13,12 +13,12 @@ pub struct Position {
     pub column: usize,
 }
 
-/// Where something stands: `FILE:LINE:COLUMN`, or `FILE` for what concerns all of it.
+/// A place in a file, printed as `FILE:LINE:COLUMN`, or as `FILE` for a problem of the whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The file as it was asked for, or `<stdin>`.
+    /// The file's path as the user named it, or `<stdin>`.
     pub file: Arc<str>,
-    /// Where in the file.
+    /// The position in the file.
     pub position: Option<Position>,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for Place {
 /// One mistake in a manifest, or a source that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it is.
+    /// The place of the problem.
     pub place: Place,
-    /// The resource it is in, as `NAMESPACE/NAME`, where that much can be told.
+    /// The resource as `NAMESPACE/NAME`, if it is known.
     pub object: Option<String>,
-    /// The field it is in, as in `spec.allowedIPs[2]`.
+    /// The path of the field, such as `spec.allowedIPs[2]`.
     pub field: Option<String>,
     /// What is wrong and what to write.
     pub message: String,
@@ -55,16 +55,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// An object that is not for this program, and was left alone.
+/// An object that this program does not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where it begins.
+    /// Where the object begins.
     pub place: Place,
-    /// Its kind, where it has one.
+    /// The object's kind, if it has one.
     pub kind: Option<String>,
-    /// Its name, where it has one.
+    /// The object's name, if it has one.
     pub name: Option<String>,
-    /// Why it is not for this program.
+    /// Why the object is skipped.
     pub why: String,
 }
 
@@ -78,13 +78,13 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Manifests that cannot be used, with everything that is wrong with them, in the order of the files.
+/// The error for manifests with mistakes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}", lines(problems))]
 pub struct Invalid {
-    /// Each mistake.
+    /// All problems, in the order of the files.
     pub problems: Vec<Problem>,
-    /// What was left out: the reason, at times, why something seems to be missing.
+    /// The skipped objects, which may explain why an ApiAccount seems to be missing.
     pub skipped: Vec<Skipped>,
 }
 

@@ -1,38 +1,39 @@
-//! What a plain word in YAML means: `5` is a number, `true` a boolean, `acme` text.
+//! The type of a plain scalar in YAML: `5` is a number, `true` a boolean, `acme` text.
 //!
-//! The rules are YAML 1.2's core schema. kubectl goes by YAML 1.1, where `no` is false and `1_000` a number; a word the
-//! two read differently is [`Kind::Contested`], so that no manifest means one thing here and another thing there.
+//! The rules are the core schema of YAML 1.2. kubectl follows YAML 1.1, where `no` is false and `1_000` a number. A
+//! scalar that the two versions read differently is [`Kind::Contested`], so that no manifest means one thing here and
+//! another for kubectl.
 
-/// A word, a number or a text, with what it means.
+/// A scalar with its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scalar {
     /// The text, without quotes.
     pub text: String,
-    /// What it means.
+    /// The type.
     pub kind: Kind,
 }
 
-/// What a scalar means.
+/// The type of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Text.
     Text,
-    /// Nothing at all, `~` or `null`.
+    /// An empty scalar, `~` or `null`.
     Null,
     /// A boolean.
     Bool(bool),
     /// A whole number.
     Integer,
-    /// Another number.
+    /// A number that is not whole, infinity or not-a-number.
     Float,
-    /// Text in YAML 1.2, and in YAML 1.1 what is said here.
+    /// Text in YAML 1.2, and the meaning that this variant names in YAML 1.1.
     Contested(&'static str),
-    /// The key `<<`, whose value's entries are taken into the mapping.
+    /// The merge key `<<`: the entries of its value are merged into the mapping.
     Merge,
 }
 
 impl Kind {
-    /// The meaning of a word without quotes and tags.
+    /// Returns the type of a scalar without quotes and tags.
     pub(super) fn of_plain(text: &str) -> Self {
         match text {
             "" | "~" | "null" | "Null" | "NULL" => Self::Null,
@@ -64,7 +65,7 @@ fn is_integer(text: &str) -> bool {
         || text.strip_prefix("0x").is_some_and(|digits| all(digits, |b| b.is_ascii_hexdigit()))
 }
 
-/// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, infinity, or not a number at all.
+/// Matches `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, infinity and `.nan`.
 fn is_float(text: &str) -> bool {
     if matches!(text, ".nan" | ".NaN" | ".NAN") || matches!(unsigned(text), ".inf" | ".Inf" | ".INF") {
         return true;
@@ -82,7 +83,7 @@ fn is_float(text: &str) -> bool {
     mantissa && exponent.is_none_or(|exponent| all(unsigned(exponent), digit))
 }
 
-/// Underscores between digits, binary numbers and signed hexadecimal ones.
+/// Matches numbers with underscores, binary numbers and signed hexadecimal ones.
 fn is_number_in_yaml_1_1(text: &str) -> bool {
     let joined = text.replace('_', "");
     let digits = unsigned(&joined).to_ascii_lowercase();
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_mean_what_yaml_1_2_says() {
+    fn plain_scalars_have_their_yaml_1_2_types() {
         let meaning = [
             (Kind::Null, &["", "~", "null", "NULL"][..]),
             (Kind::Bool(true), &["true", "True", "TRUE"]),

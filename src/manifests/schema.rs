@@ -1,6 +1,6 @@
-//! The shape a manifest must have, taken from the `OpenAPI` schemas of the CRD and of Kubernetes' metadata.
+//! The shape that a manifest must have, derived from the `OpenAPI` schemas of the CRD and of Kubernetes metadata.
 //!
-//! Only the shape: fields, types and enumerations. Everything finer is [`crate::reconcile::Desired`]'s to say.
+//! The shape is fields, types and enumerations. [`crate::reconcile::Desired`] checks everything else.
 
 use crate::api::definition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -8,27 +8,28 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
-/// The longest name that is looked at for a near miss: longer ones are no typos, and comparing takes long.
+/// The longest name, in bytes, for which a similar name is searched. The comparison of longer names would take too
+/// long.
 const MAX_COMPARED: usize = 64;
 
-/// What a value may be.
+/// The shape of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Schema {
-    /// Anything.
+    /// Any value.
     Any,
     Bool,
     Integer,
     Number,
-    /// Text; if there is a list, then only one of it.
+    /// Text; with a list, only the texts in the list.
     Text(Option<Vec<String>>),
     List(Box<Schema>),
-    /// Any keys, with values all alike.
+    /// A mapping with any keys, whose values have this shape.
     Map(Box<Schema>),
-    /// Certain fields.
+    /// A mapping with known fields.
     Object(Object),
 }
 
-/// A mapping with certain fields.
+/// A mapping with known fields.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Object {
     pub fields: BTreeMap<String, Schema>,
@@ -36,7 +37,8 @@ pub(super) struct Object {
 }
 
 impl Schema {
-    /// The shape of an `ApiAccount` manifest. The status is not looked at: whoever applies a manifest does not set it.
+    /// Returns the shape of an ApiAccount manifest. It allows any `status`, since applying a manifest does not set the
+    /// status.
     pub(super) fn of_api_account() -> Self {
         let versions = definition().spec.versions;
         let root = versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
@@ -82,7 +84,7 @@ fn texts(values: &[Json]) -> Vec<String> {
 }
 
 impl Object {
-    /// What to say of a field that is not here: the one that was probably meant, or all there are.
+    /// Returns advice for an unknown field: the field that was probably meant, or the list of all fields.
     pub(super) fn advice(&self, unknown: &str) -> String {
         if let Some(near) = nearest(unknown, self.fields.keys()) {
             return format!("did you mean {near}?");
@@ -99,7 +101,7 @@ impl Object {
     }
 }
 
-/// The candidate that differs in case or in a few letters only.
+/// Returns the most similar candidate if it differs from the text only in case or in a few letters.
 pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     if text.len() > MAX_COMPARED {
         return None;
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_near_miss_is_seen() {
+    fn a_similar_name_is_found() {
         let fields = ["allowedIPs", "enabled", "useRefreshToken"].map(str::to_owned);
         for (text, near) in [
             ("allowedIps", Some("allowedIPs")),

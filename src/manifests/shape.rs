@@ -1,7 +1,7 @@
-//! Holds a value against the shape it must have, says everything that does not fit, and makes JSON of the rest.
+//! Checks a value against its schema, reports every mismatch, and converts the rest to JSON.
 //!
-//! What does not fit never becomes a default in the JSON without a complaint: a list of addresses that is no list must
-//! not read as "any address".
+//! Every value that is missing from the JSON because it does not match is reported, so that no mismatch becomes a
+//! default: an `allowedIPs` that is not a list must not be read as "any address".
 
 use super::problem::Position;
 use super::scalar::{Kind, Scalar};
@@ -11,28 +11,28 @@ use serde_json::{Map, Value as Json};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-/// How much of a text a message shows.
+/// The most characters of a text that a message shows.
 const SHOWN: usize = 60;
 
 /// A mistake in a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub at: Position,
-    /// The field's path; empty for the manifest as a whole.
+    /// The field's path; empty for the whole manifest.
     pub field: String,
     pub message: String,
 }
 
-/// Whether a field may be there without a value.
+/// The treatment of a field without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Empty {
-    /// It is as good as not there.
+    /// The field counts as not set.
     Unset,
-    /// It is a mistake.
+    /// The field is a mistake.
     Refused,
 }
 
-/// The way to a field, from the field upwards.
+/// The path of a field, as a linked list from the field to the root.
 #[derive(Clone, Copy)]
 enum Path<'a> {
     Root,
@@ -55,15 +55,15 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// What was made of a manifest.
+/// A manifest after the check against its schema.
 pub(super) struct Shaped {
-    /// What fits, and something harmless in place of what does not.
+    /// The values that match the schema, with harmless placeholders for some of the others.
     pub json: Json,
-    /// What does not fit.
+    /// The values that do not match.
     pub mistakes: Vec<Mistake>,
 }
 
-/// Holds a manifest against its schema.
+/// Checks a manifest against its schema.
 pub(super) fn shape(node: &Node, schema: &Schema) -> Shaped {
     let mut shaper = Shaper { mistakes: Vec::new(), empty: Empty::Refused };
     let json = shaper.value(node, schema, Path::Root).unwrap_or_default();
@@ -80,7 +80,8 @@ impl Shaper {
         self.mistakes.push(Mistake { at, field: path.to_string(), message: message.into() });
     }
 
-    /// The JSON of a value, or `None` if nothing can be made of it.
+    /// Converts a value to JSON; `None` if it does not match its schema or has no value. A value that may be anything
+    /// is not converted.
     fn value(&mut self, node: &Node, schema: &Schema, path: Path) -> Option<Json> {
         if *schema == Schema::Any {
             return None;
@@ -116,7 +117,7 @@ impl Shaper {
             }
             _ => {
                 self.add(node.at, path, mismatch(schema, node));
-                if *schema == Schema::Text(None) { stand_in(schema, node, self.mistakes.len()) } else { None }
+                if *schema == Schema::Text(None) { placeholder(schema, node, self.mistakes.len()) } else { None }
             }
         }
     }
@@ -131,7 +132,7 @@ impl Shaper {
                 self.add(entry.key.at, field, format!("unknown field; {}", object.advice(name)));
                 continue;
             };
-            // Metadata comes from exports too, and those have `creationTimestamp: null`.
+            // Exported manifests have `creationTimestamp: null` in their metadata.
             let outer = self.empty;
             if matches!((path, name), (Path::Root, "metadata")) {
                 self.empty = Empty::Unset;
@@ -163,7 +164,7 @@ impl Shaper {
         Json::Object(json)
     }
 
-    /// The text of a key that is text and was not there before.
+    /// Returns the text of a key; reports a key that is not text or is in the mapping twice.
     fn key<'n>(&mut self, entry: &'n Entry, seen: &mut HashSet<&'n str>, path: Path) -> Option<&'n str> {
         let Value::Scalar(Scalar { text, kind: Kind::Text }) = &entry.key.value else {
             let what = describe(&entry.key);
@@ -179,8 +180,8 @@ impl Shaper {
 
     fn list(&mut self, items: &Schema, nodes: &[std::rc::Rc<Node>], path: Path) -> Json {
         let each = nodes.iter().enumerate().map(|(at, node)| {
-            // Something stands in for a bad item, so that those behind it keep their numbers.
-            self.value(node, items, Path::Item(&path, at)).or_else(|| stand_in(items, node, at)).unwrap_or_default()
+            // A placeholder replaces an invalid item, so that the items after it keep their indexes in messages.
+            self.value(node, items, Path::Item(&path, at)).or_else(|| placeholder(items, node, at)).unwrap_or_default()
         });
         Json::Array(each.collect())
     }
@@ -196,7 +197,7 @@ impl Shaper {
     }
 }
 
-/// `A, B or C`.
+/// Joins the values as `A, B or C`.
 fn choice(values: &[String]) -> String {
     match values {
         [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
@@ -225,7 +226,7 @@ fn mismatch(schema: &Schema, node: &Node) -> String {
     format!("must be {expected}, and this is {}{advice}", describe(node))
 }
 
-/// What a value is, for a message.
+/// Describes a value for a message.
 pub(super) fn describe(node: &Node) -> String {
     match &node.value {
         Value::List(_) => "a list".to_owned(),
@@ -241,7 +242,7 @@ pub(super) fn describe(node: &Node) -> String {
     }
 }
 
-/// The beginning of a text, in quotes, with nothing in it that a terminal would act on.
+/// Returns the beginning of a text in quotes, with control characters escaped.
 fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
@@ -249,8 +250,9 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Something to judge the rest of the manifest with: a text that is right wherever a name is asked for.
-fn stand_in(schema: &Schema, node: &Node, number: usize) -> Option<Json> {
+/// Returns a placeholder for an invalid value, so that the rest of the manifest can be checked: a text that is valid as
+/// a name.
+fn placeholder(schema: &Schema, node: &Node, number: usize) -> Option<Json> {
     match (schema, &node.value) {
         (Schema::Text(_), Value::Scalar(scalar)) => Some(Json::from(scalar.text.as_str())),
         (Schema::Text(_), _) => Some(Json::from(format!("unreadable-{number}"))),
@@ -258,33 +260,33 @@ fn stand_in(schema: &Schema, node: &Node, number: usize) -> Option<Json> {
     }
 }
 
-/// The place of every field of a manifest, by its path.
+/// Returns the position of every field of a manifest, by its path.
 pub(super) fn places(node: &Node, schema: &Schema) -> HashMap<String, Position> {
     let mut places = HashMap::new();
-    note_places(node, schema, Path::Root, &mut places);
+    add_places(node, schema, Path::Root, &mut places);
     places
 }
 
-fn note_places(node: &Node, schema: &Schema, path: Path, places: &mut HashMap<String, Position>) {
+fn add_places(node: &Node, schema: &Schema, path: Path, places: &mut HashMap<String, Position>) {
     places.insert(path.to_string(), node.at);
     match (schema, &node.value) {
         (Schema::Object(object), Value::Map(entries)) => {
             for entry in entries {
                 if let Some((name, schema)) = entry.key.text().and_then(|key| object.fields.get_key_value(key)) {
-                    note_places(&entry.value, schema, Path::Field(&path, name), places);
+                    add_places(&entry.value, schema, Path::Field(&path, name), places);
                 }
             }
         }
         (Schema::Map(values), Value::Map(entries)) => {
             for entry in entries {
                 if let Some(name) = entry.key.text() {
-                    note_places(&entry.value, values, Path::Key(&path, name), places);
+                    add_places(&entry.value, values, Path::Key(&path, name), places);
                 }
             }
         }
         (Schema::List(items), Value::List(nodes)) => {
             for (at, node) in nodes.iter().enumerate() {
-                note_places(node, items, Path::Item(&path, at), places);
+                add_places(node, items, Path::Item(&path, at), places);
             }
         }
         _ => {}

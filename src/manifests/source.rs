@@ -1,4 +1,4 @@
-//! Where manifests come from: files, folders with all their manifests, and standard input.
+//! Reads the texts of manifests from files, folders and standard input.
 
 use super::problem::{Place, Position, Problem};
 use std::collections::HashSet;
@@ -8,26 +8,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-/// What `-f` names.
+/// A source of manifests, as `-f` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file, read whatever its ending; or a folder, whose `.yaml`, `.yml` and `.json` files are read, at any depth.
+    /// A file, read with any extension, or a folder, whose `.yaml`, `.yml` and `.json` files are read at any depth.
     Path(PathBuf),
     /// Standard input.
     Stdin,
 }
 
 impl From<OsString> for Source {
-    /// `-` is standard input, anything else a path.
+    /// Reads `-` as standard input and any other text as a path.
     fn from(text: OsString) -> Self {
         if text == "-" { Self::Stdin } else { Self::Path(text.into()) }
     }
 }
 
-/// A text with the name that messages call it by, or what kept it from being read.
+/// A text with the file name for messages, or why it cannot be read.
 pub(super) type Input = Result<(Arc<str>, String), Problem>;
 
-/// Reads sources one after the other, each file once, however many ways lead to it.
+/// Reads sources in turn. Each file is read once, even if several paths or links lead to it.
 pub(super) struct Inputs<R> {
     stdin: Option<R>,
     seen: HashSet<PathBuf>,
@@ -38,8 +38,8 @@ impl<R: Read> Inputs<R> {
         Self { stdin: Some(stdin), seen: HashSet::new() }
     }
 
-    /// Gives each text of a source to `take`, in the order of the files' names. Returns whether there was nothing at all;
-    /// a file that was read before is something.
+    /// Calls `take` with each text of a source, ordered by file name. Returns whether the source is a folder without
+    /// manifests. A folder whose files were read before is not such a folder.
     pub(super) fn read(&mut self, source: &Source, take: &mut impl FnMut(Input)) -> bool {
         match source {
             Source::Stdin => {
@@ -65,8 +65,8 @@ impl<R: Read> Inputs<R> {
         }
     }
 
-    /// Reads a folder's manifests; whether there were any. A folder reached again through a symbolic link is not read
-    /// again, so a link to a folder above is no endless way down.
+    /// Reads a folder's manifests, and returns whether it has any. A folder is read once, so that a symbolic link to a
+    /// parent folder causes no endless recursion.
     fn folder(&mut self, path: &Path, take: &mut impl FnMut(Input)) -> bool {
         let names = fs::canonicalize(path).and_then(|real| Ok((real, names(path)?)));
         let (real, names) = match names {
@@ -89,14 +89,15 @@ impl<R: Read> Inputs<R> {
                     self.file(&path, take);
                     any = true;
                 }
-                // Pipes and devices could keep the reader waiting for ever, and what is left out is taken for undeclared.
+                // Pipes and devices could block for ever. They are an error, since the accounts of a file that is
+                // skipped would count as undeclared.
                 Ok(_) if is_manifest => {
                     let error = io::Error::other("it is no file; name it with -f itself if it is to be read");
                     take(Err(unreadable(shown(&path), &error)));
                     any = true;
                 }
                 Ok(_) => {}
-                // Whatever its name: it may lead to a folder of manifests.
+                // An error with any extension: the entry may be a link to a folder of manifests.
                 Err(error) => {
                     take(Err(unreachable(shown(&path), &error)));
                     any = true;
@@ -107,7 +108,7 @@ impl<R: Read> Inputs<R> {
     }
 
     fn file(&mut self, path: &Path, take: &mut impl FnMut(Input)) {
-        // A pipe, such as a shell's <(command), leads nowhere and can be read all the same.
+        // A pipe, such as a shell's <(command), has no canonical path but can be read.
         let is_new = fs::canonicalize(path).map_or(true, |real| self.seen.insert(real));
         if is_new {
             take(text(shown(path), fs::read(path)));
@@ -115,7 +116,8 @@ impl<R: Read> Inputs<R> {
     }
 }
 
-/// The names in a folder, sorted, without the hidden ones. A mounted `ConfigMap` keeps its files' real copies in those.
+/// Returns the names in a folder, sorted, without hidden ones. A mounted `ConfigMap` has the real copies of its files
+/// in hidden folders.
 fn names(folder: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -133,7 +135,7 @@ fn has_manifest_ending(path: &Path) -> bool {
     matches!(ending.as_deref(), Some("yaml" | "yml" | "json"))
 }
 
-/// A path as messages show it. The `./` of the current folder says nothing.
+/// Returns a path for messages: without a leading `./` and without control characters.
 fn shown(path: &Path) -> Arc<str> {
     let text = path.to_string_lossy();
     let mut short = &*text;
@@ -159,7 +161,7 @@ fn text(name: Arc<str>, bytes: io::Result<Vec<u8>>) -> Input {
     }
 }
 
-/// Why what a folder names cannot be reached.
+/// Returns the problem of a folder's entry whose metadata cannot be read.
 fn unreachable(name: Arc<str>, error: &io::Error) -> Problem {
     match error.kind() {
         ErrorKind::NotFound => {
@@ -182,7 +184,7 @@ fn problem(place: Place, message: String) -> Problem {
     Problem { place, object: None, field: None, message }
 }
 
-/// The name that messages call a source by.
+/// Returns the name of a source for messages.
 pub(super) fn name(source: &Source) -> Arc<str> {
     match source {
         Source::Stdin => Arc::from("<stdin>"),
@@ -199,7 +201,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use tempfile::TempDir;
 
-    /// A folder with these files in it, each holding its own name.
+    /// Creates a folder with these files. The text of each file is its name.
     fn folder(files: &[&str]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
@@ -210,7 +212,8 @@ mod tests {
         folder
     }
 
-    /// What these paths below a folder give: names of files, or messages; and `nothing` for a path with nothing in it.
+    /// Reads these paths below a folder. Returns the names of the files that were read, messages of problems, and
+    /// `nothing` for a folder without manifests.
     fn read(folder: &TempDir, paths: &[&str]) -> Vec<String> {
         let root = fs::canonicalize(folder.path()).unwrap();
         let mut inputs = Inputs::new(io::empty());
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn links_back_up_and_mounted_config_maps_are_read_to_an_end() {
+    fn links_to_parent_folders_and_mounted_config_maps_are_read_without_a_loop() {
         let folder = folder(&["..2024/a.yaml", "sub/b.yaml"]);
         symlink("..2024", folder.path().join("..data")).unwrap();
         symlink("..data/a.yaml", folder.path().join("a.yaml")).unwrap();
@@ -269,9 +272,9 @@ mod tests {
         assert!(loops.starts_with("self.yaml: cannot be read: "), "{loops}");
     }
 
-    /// What is left out is taken for undeclared, and deleted when pruning.
+    /// Accounts in a folder that is skipped would count as undeclared, and pruning would delete them.
     #[test]
-    fn a_linked_folder_that_is_gone_is_said() {
+    fn a_link_to_a_missing_folder_is_an_error() {
         let folder = folder(&["a.yaml"]);
         symlink("../gone", folder.path().join("team")).unwrap();
         let said = "team: is a link that leads nowhere: mend it, or remove it if nothing is declared there";
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_said_instead_of_waited_for() {
+    fn an_entry_that_is_not_a_file_is_an_error_and_does_not_block() {
         let folder = folder(&["a.yaml"]);
         let _socket = UnixListener::bind(folder.path().join("b.yaml")).unwrap();
         let said = "b.yaml: cannot be read: it is no file; name it with -f itself if it is to be read";
@@ -312,13 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_empty_is_said() {
+    fn a_missing_path_and_an_empty_folder_are_reported() {
         let folder = folder(&["sub/README.md"]);
         assert_eq!(read(&folder, &["gone", "sub"]), ["gone: there is no such file or folder", "nothing"]);
     }
 
     #[test]
-    fn a_text_that_is_not_utf_8_says_where() {
+    fn a_text_that_is_not_utf_8_is_an_error_with_its_position() {
         let folder = folder(&[]);
         fs::write(folder.path().join("a.yaml"), b"a: 1\nb: \xc3\xa9\xe9\n").unwrap();
         assert_eq!(read(&folder, &["a.yaml"]), ["a.yaml:2:5: is not UTF-8 text: save it as UTF-8"]);

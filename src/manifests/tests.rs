@@ -1,4 +1,4 @@
-//! Whole texts through [`read`], as the commands do it.
+//! Tests of [`read`] with complete texts, as the commands use it.
 
 use super::*;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn options() -> Options {
     }
 }
 
-/// Reads a text from standard input. Making the schema takes longer than most texts, so they share one.
+/// Reads a text from standard input. The tests share one schema, since its construction takes longer than most tests.
 fn read_text(text: impl AsRef<[u8]>) -> Result<Manifests, Invalid> {
     static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of_api_account);
     let mut accounts = Vec::new();
@@ -24,13 +24,13 @@ fn read_text(text: impl AsRef<[u8]>) -> Result<Manifests, Invalid> {
     Ok(Manifests { accounts, skipped })
 }
 
-/// What is wrong with a text, a line for each problem, without the file's name.
+/// Returns a line for each problem of a text, without the file's name.
 fn problems(text: &str) -> Vec<String> {
     let shown = |problem: &Problem| problem.to_string().strip_prefix("<stdin>").unwrap().to_owned();
     read_text(text).err().map(|invalid| invalid.problems.iter().map(shown).collect()).unwrap_or_default()
 }
 
-/// A manifest with this spec, which begins on line 4.
+/// Returns a manifest with this spec, which begins on line 4.
 fn account(name: &str, spec: &str) -> String {
     format!("apiVersion: ops-admin.com/v1\nkind: ApiAccount\nmetadata: {{name: {name}}}\nspec: {spec}\n")
 }
@@ -73,7 +73,7 @@ fn everything_wrong_in_every_document_is_listed_at_once() {
 #[test]
 fn one_mistake_gives_one_message() {
     for (spec, count) in [
-        // The resource's name does not stand in for a name that is there and wrong.
+        // An invalid name in the spec is reported once, and not again for metadata.name, its default.
         ("{name: [x]}", 1),
         ("{secret: {name: {}}}", 1),
         ("{secret: {keys: {apiKey: [], secretKey: []}}}", 2),
@@ -138,7 +138,7 @@ fn other_kinds_are_skipped_with_a_note() {
 }
 
 #[test]
-fn what_was_probably_meant_to_be_an_account_is_not_skipped() {
+fn an_object_that_was_probably_meant_as_an_account_is_not_skipped() {
     let of = |version: &str, kind: &str| problems(&format!("apiVersion: {version}\nkind: {kind}\n")).join("\n");
     assert!(of("ops-admin.com/v2", "ApiAccount").starts_with(":1:13: apiVersion: ops-admin.com has no version \"v2\""));
     assert!(of("ops-admin.com/v1", "ApiAcount").starts_with(":2:7: kind: ops-admin.com/v1 has no kind \"ApiAcount\""));
@@ -179,7 +179,7 @@ fn nothing_to_apply_is_an_error() {
 }
 
 #[test]
-fn a_kustomization_may_stand_among_the_manifests() {
+fn a_kustomization_among_the_manifests_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("kustomization.yaml"), "resources: [acme.yaml]\n").unwrap();
     fs::write(folder.path().join("acme.yaml"), account("acme", "{}")).unwrap();
@@ -209,7 +209,7 @@ fn a_resource_that_is_declared_twice_names_both_places() {
 }
 
 #[test]
-fn places_that_look_alike_hide_no_second_declaration() {
+fn a_second_declaration_at_a_place_that_looks_the_same_is_found() {
     let folder = tempfile::tempdir().unwrap();
     for name in [b"\xe8.yaml", b"\xe9.yaml"] {
         fs::write(folder.path().join(OsStr::from_bytes(name)), account("acme", "{}")).unwrap();
@@ -239,7 +239,7 @@ fn two_manifests_for_one_account_name_or_secret_are_both_named() {
 }
 
 #[test]
-fn what_a_cluster_gave_a_resource_is_left_out() {
+fn metadata_that_a_cluster_sets_is_ignored() {
     let exported = json!({
         "apiVersion": "ops-admin.com/v1",
         "kind": "ApiAccount",
@@ -266,7 +266,7 @@ fn what_a_cluster_gave_a_resource_is_left_out() {
 }
 
 #[test]
-fn nothing_of_a_manifest_reaches_the_terminal_as_a_command() {
+fn no_message_contains_an_escape_character_of_a_manifest() {
     let text = account(r#""\e[2J""#, r#"{"\e[31m": 1, roles: ["\e[31m"], secret: {labels: {"\e[31m": a}}}"#);
     for problem in problems(&text) {
         assert!(!problem.contains('\u{1b}'), "{problem:?}");
@@ -276,13 +276,13 @@ fn nothing_of_a_manifest_reaches_the_terminal_as_a_command() {
 }
 
 #[test]
-fn many_mistakes_take_no_longer_than_many_fields() {
+fn many_mistakes_do_not_take_quadratic_time() {
     let labels: Vec<_> = (0..20_000).map(|number| format!("\"label {number}\": x")).collect();
     let problems = problems(&account("acme", &format!("{{secret: {{labels: {{{}}}}}}}", labels.join(", "))));
     assert_eq!(problems.len(), 20_001);
 }
 
-/// Any JSON, with fields of the spec among its keys.
+/// Generates any JSON, with fields of the spec among its keys.
 fn any_json() -> impl Strategy<Value = Json> {
     let key = prop_oneof![
         prop::sample::select(vec!["name", "keys", "apiKey", "labels", "enabled", "roles", "allowedIPs"])
@@ -309,14 +309,14 @@ fn any_json() -> impl Strategy<Value = Json> {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(read) = read_text(&bytes) {
             prop_assert!(!read.accounts.is_empty());
         }
     }
 
     #[test]
-    fn no_yaml_makes_it_panic(text in "([-?:,\\[\\]{}#&*!|>'\"%@ \t\r\n~<a0.]|---\n|\\.\\.\\.\n|- |: |&a |\\*a|<<: |kind: List\n|!!str |\u{feff}){0,40}") {
+    fn no_yaml_makes_the_reader_panic(text in "([-?:,\\[\\]{}#&*!|>'\"%@ \t\r\n~<a0.]|---\n|\\.\\.\\.\n|- |: |&a |\\*a|<<: |kind: List\n|!!str |\u{feff}){0,40}") {
         let lines = text.split('\n').count();
         if let Err(invalid) = read_text(&text) {
             for problem in invalid.problems {
@@ -328,18 +328,18 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_a_manifest_makes_it_panic(at in any::<prop::sample::Index>(), cut in 0usize..20, put in "\\PC{0,3}|[-:{}\\[\\]\n\t'\"&*!]{0,4}") {
+    fn no_damage_to_a_manifest_makes_the_reader_panic(at in any::<prop::sample::Index>(), cut in 0usize..20, put in "\\PC{0,3}|[-:{}\\[\\]\n\t'\"&*!]{0,4}") {
         let mut text = account("acme", "\n  enabled: true\n  allowedIPs: [203.0.113.7]\n  secret: {keys: {apiKey: a}, labels: {a/b: c}}\n");
         let from = at.index(text.len());
         text.replace_range(from..(from + cut).min(text.len()), &put);
         if let Ok(read) = read_text(&text) {
-            // A list that is still there still holds.
+            // The damage did not change the list, so the list must still restrict the account.
             prop_assert!(!text.contains("allowedIPs: [203.0.113.7]") || !read.accounts[0].desired.settings.allowed_ips.is_any());
         }
     }
 
     #[test]
-    fn no_value_widens_access_by_being_wrong(value in any_json()) {
+    fn no_invalid_value_widens_access(value in any_json()) {
         let of = |field: &str| {
             let spec = json!({ field: value });
             let text = json!({"apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": {"name": "a"}, "spec": spec});
@@ -361,7 +361,7 @@ proptest! {
     }
 
     #[test]
-    fn no_document_makes_it_panic(value in any_json()) {
+    fn no_document_makes_the_reader_panic(value in any_json()) {
         drop(read_text(value.to_string()));
         drop(read_text(json!({"apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": value, "spec": value}).to_string()));
         drop(read_text(json!({"apiVersion": "v1", "kind": "List", "items": value}).to_string()));

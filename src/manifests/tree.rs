@@ -1,30 +1,30 @@
-//! A document as a tree whose values know where they stand, and how it grows from a parser's events.
+//! A document as a tree whose values have positions, and its construction from a parser's events.
 //!
-//! Values that aliases name are shared, not copied. What they would come to if written out is counted all the same,
-//! since whoever walks the tree meets each of them as often as it is named.
+//! Aliases share their values and do not copy them. Their size still counts in full, since code that walks the tree
+//! visits a value once for each alias.
 
 use super::problem::Position;
 use super::scalar::{Kind, Scalar};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// The deepest nesting; manifests need a tenth of it.
+/// The deepest nesting that is read. Manifests need about a tenth of it.
 pub(super) const MAX_DEPTH: usize = 128;
-/// The most bytes that the aliases of one document may stand for, so that a few lines cannot fill the memory.
+/// The most bytes to which the aliases of one document may expand, so that a few lines cannot exhaust the memory.
 const MAX_ALIASED: usize = 64 << 20;
-/// What a value counts besides its text.
+/// The size that a value counts in addition to its text.
 const VALUE_BYTES: usize = 16;
 
-/// A value and its place.
+/// A value with its position.
 #[derive(Debug)]
 pub(super) struct Node {
     pub at: Position,
-    /// A tag that is none of JSON's types.
+    /// The tag, if it does not name the JSON type of the value.
     pub tag: Option<String>,
     pub value: Value,
 }
 
-/// What a value is.
+/// The content of a [`Node`].
 #[derive(Debug)]
 pub(super) enum Value {
     Scalar(Scalar),
@@ -40,7 +40,7 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// The entries of a mapping; none for anything else.
+    /// Returns the entries of a mapping; none for any other value.
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
@@ -48,12 +48,12 @@ impl Node {
         }
     }
 
-    /// The value of a mapping's key.
+    /// Returns the value of the key if this is a mapping that has it.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.entries().iter().find(|entry| entry.key.text() == Some(key)).map(|entry| entry.value.as_ref())
     }
 
-    /// The text, if this is one.
+    /// Returns the text of a text scalar; `None` for any other value.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar(Scalar { text, kind: Kind::Text | Kind::Contested(_) }) => Some(text),
@@ -61,7 +61,7 @@ impl Node {
         }
     }
 
-    /// Whether nothing was written here.
+    /// Returns whether the value is null or empty.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(Scalar { kind: Kind::Null, .. }))
     }
@@ -82,7 +82,7 @@ pub(super) fn too_deep() -> String {
     format!("this is nested more than {MAX_DEPTH} levels deep")
 }
 
-/// How much a value holds once its aliases are written out.
+/// The size and depth of a value with its aliases expanded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     bytes: usize,
@@ -90,7 +90,7 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// A value with a text of that many bytes.
+    /// Returns the extent of a value with a text of `length` bytes.
     pub(super) fn of_text(length: usize) -> Self {
         Self { bytes: VALUE_BYTES + length, depth: 1 }
     }
@@ -100,7 +100,7 @@ impl Extent {
     }
 }
 
-/// A list or mapping whose end has not come yet.
+/// A list or mapping whose end was not read yet.
 pub(super) struct Open {
     pub at: Position,
     pub anchor: usize,
@@ -114,25 +114,25 @@ pub(super) enum Parts {
     Map { entries: Vec<Entry>, key: Option<Rc<Node>> },
 }
 
-/// A document in the making.
+/// A document under construction.
 #[derive(Default)]
 pub(super) struct Tree {
     open: Vec<Open>,
     anchors: HashMap<usize, (Rc<Node>, Extent)>,
     aliased: usize,
-    /// The document's own value, once it is whole.
+    /// The document's value, once it is complete.
     pub root: Option<Rc<Node>>,
 }
 
 impl Tree {
-    /// A list or mapping begins.
+    /// Begins a list or mapping.
     pub(super) fn open(&mut self, open: Open) -> Result<(), Broken> {
         let (at, extent) = (open.at, open.extent);
         self.open.push(open);
         self.check_depth(extent, at)
     }
 
-    /// The list or mapping that began last ends.
+    /// Ends the list or mapping that was begun last.
     pub(super) fn close(&mut self, at: Position) -> Result<(), Broken> {
         let Some(open) = self.open.pop() else {
             return Err(broken(at, "a list or mapping ends here that never began"));
@@ -144,7 +144,7 @@ impl Tree {
         self.complete(Rc::new(Node { at: open.at, tag: open.tag, value }), open.anchor, open.extent, at)
     }
 
-    /// An alias stands for a value.
+    /// Adds the value that an alias names.
     pub(super) fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Broken> {
         let Some((node, extent)) = self.anchors.get(&anchor).cloned() else {
             return Err(broken(at, "this alias stands inside of what it is an alias for"));
@@ -157,7 +157,7 @@ impl Tree {
         self.complete(node, 0, extent, at)
     }
 
-    /// A value is whole.
+    /// Adds a complete value to the list or mapping that is open, or as the root.
     pub(super) fn complete(
         &mut self,
         node: Rc<Node>,
@@ -192,26 +192,27 @@ impl Tree {
     }
 }
 
-/// Puts in place of each `<<` the entries of the mappings it names, without those that stand below it, which count instead.
-/// What stands above it, or in another `<<`, is in the mapping twice then: programs differ on which counts.
+/// Replaces each merge key `<<` by the entries of the mappings that it names. An entry whose key follows below the `<<`
+/// in the mapping is left out, since the entry below overrides it. An entry whose key is above the `<<`, or in another
+/// `<<`, is in the mapping twice and so becomes a mistake, since programs differ on which of the two they use.
 fn merged(entries: Vec<Entry>) -> Vec<Entry> {
     if !entries.iter().any(is_merge) {
         return entries;
     }
     let mut below = HashSet::new();
-    let mut whole = Vec::new();
+    let mut all = Vec::new();
     for entry in entries.into_iter().rev() {
         if is_merge(&entry) {
-            let mut brought = brought(&entry, &below);
-            brought.reverse();
-            whole.append(&mut brought);
+            let mut added = merged_entries(&entry, &below);
+            added.reverse();
+            all.append(&mut added);
         } else {
             below.extend(entry.key.text().map(str::to_owned));
-            whole.push(entry);
+            all.push(entry);
         }
     }
-    whole.reverse();
-    whole
+    all.reverse();
+    all
 }
 
 fn is_merge(entry: &Entry) -> bool {
@@ -221,19 +222,20 @@ fn is_merge(entry: &Entry) -> bool {
         && sources.iter().all(|source| matches!(source.value, Value::Map(_)))
 }
 
-/// What a `<<` brings; of two mappings with the same key, the first counts.
-fn brought(merge: &Entry, but: &HashSet<String>) -> Vec<Entry> {
-    let mut brought = Vec::new();
+/// Returns the entries that a `<<` adds, without the keys in `except`. If two of its mappings have the same key, the
+/// first mapping's entry is used.
+fn merged_entries(merge: &Entry, except: &HashSet<String>) -> Vec<Entry> {
+    let mut added = Vec::new();
     let mut keys: HashSet<&str> = HashSet::new();
     for source in sources(&merge.value) {
-        let is_new = |entry: &&Entry| entry.key.text().is_none_or(|key| !but.contains(key) && !keys.contains(key));
-        brought.extend(source.entries().iter().filter(is_new).cloned());
+        let is_new = |entry: &&Entry| entry.key.text().is_none_or(|key| !except.contains(key) && !keys.contains(key));
+        added.extend(source.entries().iter().filter(is_new).cloned());
         keys.extend(source.entries().iter().filter_map(|entry| entry.key.text()));
     }
-    brought
+    added
 }
 
-/// What `<<` may name: one mapping or a list of them.
+/// Returns the values that a `<<` names: the items of a list, or the one value.
 fn sources(value: &Rc<Node>) -> &[Rc<Node>] {
     match &value.value {
         Value::List(items) => items,

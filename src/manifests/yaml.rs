@@ -1,7 +1,7 @@
-//! Reads YAML and JSON, one document at a time.
+//! Parses YAML and JSON, one document at a time.
 //!
-//! A document that cannot be read does not hide the ones after it. What YAML allows and a manifest does not (keys given
-//! twice, tags, keys that are no text) stays in the tree: only a manifest of ours is judged for it.
+//! The documents after one that cannot be parsed are still read. The tree keeps what YAML allows and a manifest does
+//! not: duplicate keys, tags, and keys that are not text. Such a mistake is reported only in an ApiAccount.
 
 use super::problem::Position;
 use super::scalar::{Kind, Scalar};
@@ -9,13 +9,13 @@ use super::tree::{Broken, Extent, MAX_DEPTH, Node, Open, Parts, Tree, Value, too
 use granit_parser::{ErrorKind, Event, Marker, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
 use std::rc::Rc;
 
-/// Where a file begins.
+/// The position of the first character of a file.
 const START: Position = Position { line: 1, column: 1 };
 
-/// Of a document that only the `...` before it sets apart.
+/// The message for a document that is separated from the one before it only by `...`.
 const UNMARKED: &str = "a document begins here without a --- above it, and kubectl leaves it out: put one there";
 
-/// Reads a text's documents; empty ones are left out.
+/// Returns the documents of a text, without empty ones.
 pub(super) fn documents(text: &str) -> Documents<'_> {
     Documents { parser: parser(text), text, start: START, begun: false, pending: None, ended: false }
 }
@@ -31,13 +31,13 @@ fn parser(text: &str) -> Parser<'_, StrInput<'_>> {
 /// The documents of a text.
 pub(super) struct Documents<'text> {
     parser: Parser<'text, StrInput<'text>>,
-    /// What the parser reads.
+    /// The text that the parser reads: the rest of the file from the document at which the parser was created.
     text: &'text str,
-    /// Where that begins in the file.
+    /// The position in the file at which `text` begins.
     start: Position,
-    /// Whether there was a document in it already.
+    /// Whether a document was read from `text`.
     begun: bool,
-    /// An error that came behind a whole document.
+    /// An error after a complete document, to be returned next.
     pending: Option<Broken>,
     ended: bool,
 }
@@ -53,7 +53,7 @@ impl Iterator for Documents<'_> {
                 Ok(Some(root)) => return Some(Ok(root)),
                 Ok(None) => self.ended = true,
                 Err(broken) => {
-                    // An error while looking for the next document means that there is none to be found.
+                    // If the search for the next document fails, there is no next document.
                     self.ended = !self.parser.proceed_next_document().unwrap_or(false);
                     return Some(Err(broken));
                 }
@@ -64,7 +64,7 @@ impl Iterator for Documents<'_> {
 }
 
 impl Documents<'_> {
-    /// The next document, or `None` at the end of the text.
+    /// Reads the next document; `None` at the end of the text.
     fn document(&mut self) -> Result<Option<Rc<Node>>, Broken> {
         let mut tree = Tree::default();
         while let Some(next) = self.parser.next_event() {
@@ -110,7 +110,8 @@ impl Documents<'_> {
         Ok(None)
     }
 
-    /// JSON objects may follow each other without a `---`, as jq writes them: goes on with the one that begins here.
+    /// Continues with a new parser if a JSON object begins where the parser expected `---`, and returns whether it
+    /// does. jq writes JSON objects without `---` between them.
     fn begin_json(&mut self, error: &ScanError) -> bool {
         let marker = error.marker();
         let rest = marker.byte_offset().and_then(|offset| self.text.get(offset..));
@@ -144,7 +145,7 @@ impl Documents<'_> {
     }
 }
 
-/// What a scalar means, and its tag if that says something else than JSON can.
+/// Returns the type of a scalar, and its tag if the tag is not a JSON type or does not match the scalar.
 fn meaning(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> (Kind, Option<String>) {
     let plain = Kind::of_plain(text);
     let Some(tag) = tag else {
@@ -162,7 +163,7 @@ fn meaning(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> (Kind, Option<S
     if fits { (plain, None) } else { (Kind::Text, Some(tag.original())) }
 }
 
-/// A list's or mapping's tag, unless it only says what is plain to see.
+/// Returns the tag of a list or mapping, unless it is the `known` core tag or `!`.
 fn unknown(tag: Option<&Tag>, known: &str) -> Option<String> {
     tag.filter(|tag| tag.core_suffix() != Some(known) && tag.original() != "!").map(Tag::original)
 }
@@ -172,7 +173,7 @@ mod tests {
     use super::super::tree::Entry;
     use super::*;
 
-    /// A document as text: `{key: value, ...}` with `@line:column` behind each value.
+    /// Prints a document as `{key: value, ...}` with `@line:column` after each value.
     fn shown(node: &Node) -> String {
         let Position { line, column } = node.at;
         let value = match &node.value {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_has_its_place() {
+    fn every_value_has_its_position() {
         let expected = [r#"{"a"@1:1: 1@1:4 "b"@2:1: ["x"@3:3 "y z"@4:3]@3:3 "é"@5:1: "v"@5:4}@1:1"#];
         let text = "a: 1\nb:\n- x\n- \"y z\"\né: v\n";
         assert_eq!(read(text), expected);
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_stands_for_the_value_at_its_own_place() {
+    fn an_aliased_value_keeps_its_own_position() {
         assert_eq!(
             read("a: &office [x]\nb: *office\n"),
             [r#"{"a"@1:1: ["x"@1:13]@1:12 "b"@2:1: ["x"@1:13]@1:12}@1:1"#]
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn merge_keys_add_what_is_not_there() {
+    fn merge_keys_add_missing_entries() {
         let node =
             documents("base: &base {a: 1, b: 2}\nown:\n  <<: *base\n  b: 3\nboth:\n  <<: [{a: 4}, *base]\n").next();
         let node = node.unwrap().unwrap();
@@ -269,9 +270,9 @@ mod tests {
         assert_eq!(texts("both"), ["a=4", "b=2"]);
     }
 
-    /// kubectl lets the lower one count, kustomize the one that is written out.
+    /// kubectl uses the lower of two such entries, kustomize the one that is not merged.
     #[test]
-    fn what_stands_above_a_merge_key_or_in_two_of_them_is_there_twice() {
+    fn a_key_above_a_merge_key_or_in_two_merge_keys_is_there_twice() {
         let keys = |text: &str| -> Vec<String> {
             let node = documents(text).next().unwrap().unwrap();
             node.entries().iter().filter_map(|entry| entry.key.text().map(str::to_owned)).collect()
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_only_three_dots_set_apart_is_refused() {
+    fn a_document_separated_only_by_three_dots_is_refused() {
         let read = read("a: 1\n...\nb: 2\n---\nc: 3\n...\n");
         assert_eq!(read.len(), 3, "{read:#?}");
         assert!(read[1].starts_with("3:1 a document begins here without a ---"), "{read:#?}");
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn few_lines_cannot_fill_the_memory() {
+    fn a_few_lines_cannot_exhaust_the_memory() {
         let line = |level: usize, times: usize| {
             let aliases = vec![format!("*a{}", level.saturating_sub(1)); times].join(", ");
             format!("a{level}: &a{level} [{}]\n", if level == 0 { "x" } else { &aliases })

@@ -1,26 +1,26 @@
-//! Where metrics and probes are served, as the command line says it.
+//! The address at which metrics and probes are served, as given on the command line.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::TcpListener;
 
-/// Where to listen.
+/// The address to listen at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// Nowhere.
+    /// The server is off.
     Off,
-    /// On this port of every address, IPv6 and IPv4.
+    /// This port of every address, IPv6 and IPv4.
     Everywhere(u16),
-    /// Here.
+    /// This address and port.
     At(SocketAddr),
 }
 
 impl Listen {
-    /// Reads `:8080`, `127.0.0.1:8080`, `[::1]:8080`; `off` or nothing for nowhere.
+    /// Reads `:8080`, `127.0.0.1:8080` or `[::1]:8080`; `off` or an empty text for no server.
     ///
     /// # Errors
-    /// What is wrong with the text, and how to write it.
+    /// A message with what is wrong with the text, and how to write it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let help = "write it as :8080, 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one, or off";
         match text.strip_prefix(':') {
@@ -30,7 +30,7 @@ impl Listen {
         }
     }
 
-    /// Begins to listen; `None` if nobody is to be listened to.
+    /// Starts to listen; `None` if the server is off.
     pub(super) async fn bind(self) -> io::Result<Option<TcpListener>> {
         match self {
             Self::Off => Ok(None),
@@ -53,7 +53,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Whether it would be the same without IPv6, which some systems have not.
+/// Returns whether listening at the IPv4 address would fail too. Other errors may mean that the system has no IPv6.
 fn is_final(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_how_to_write_one() {
+    fn an_invalid_address_is_refused_with_how_to_write_one() {
         for text in ["8080", "on", ":", ":65536", ":-1", "localhost:8080", "127.0.0.1", "127.0.0.1:", " ", "OFF"] {
             let not_ready = Listen::parse(text).unwrap_err();
             assert!(not_ready.contains("write it as :8080"), "{text}: {not_ready}");

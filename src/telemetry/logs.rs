@@ -1,7 +1,7 @@
-//! Logs: one line for each change, on standard error, for people or as JSON.
+//! Logging to standard error, as text or as JSON.
 //!
-//! What libraries log for their own developers may hold whatever passes through them, a Secret among it. So `RUST_LOG`
-//! widens what this program says as far as it likes, and what libraries say only as far as is known to be harmless.
+//! Debug messages of libraries may contain any data that the library handles, for example a Secret. So `RUST_LOG` can
+//! enable all messages of this program, but only those messages of libraries that are known to be harmless.
 
 use clap::ValueEnum;
 use std::io::IsTerminal;
@@ -13,17 +13,17 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// For people; in colour on a terminal.
+    /// Text, in colour on a terminal.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging. `RUST_LOG` narrows or widens what is logged, as in `RUST_LOG=opsadmin_operator=debug`.
+/// Starts logging. `RUST_LOG` sets which messages are logged, for example `RUST_LOG=opsadmin_operator=debug`.
 ///
 /// # Errors
 /// Logging was started before.
@@ -48,19 +48,19 @@ where
     }
 }
 
-/// What may be logged, whatever is asked for.
+/// Returns the most verbose levels that `RUST_LOG` can enable.
 fn at_most() -> Targets {
     Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("opsadmin", LevelFilter::TRACE)
-        // Statements without their values.
+        // Logs SQL statements without their values.
         .with_target("sqlx::query", LevelFilter::DEBUG)
-        // Requests and the codes of their answers.
+        // Logs requests and the status codes of their responses.
         .with_target("kube_client::client::builder", LevelFilter::DEBUG)
-        // Warns with the whole of an answer that it cannot read. The error says that it could not.
+        // A warning contains the whole response that could not be parsed. The error message suffices.
         .with_target("kube_client::client", LevelFilter::ERROR)
-        // Warns at every try of a watch that is refused, which the controller says itself, and wraps each line in a
-        // span that says again which resource it is about.
+        // Warns at every attempt of a watch that is refused, which the controller logs itself, and adds a span to each
+        // line that names the resource again.
         .with_target("kube_runtime", LevelFilter::ERROR)
 }
 
@@ -84,20 +84,20 @@ mod tests {
         }
     }
 
-    /// What is written of `say` when everything is asked for.
-    fn logged(format: LogFormat, say: impl FnOnce()) -> String {
+    /// Returns what is logged of the messages of `emit` if `RUST_LOG` enables everything.
+    fn logged(format: LogFormat, emit: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
         let lines = lines(format, false, move || writer.clone());
         let everything = EnvFilter::new("trace");
         let subscriber = tracing_subscriber::registry().with(lines.with_filter(at_most())).with(everything);
-        tracing::subscriber::with_default(subscriber, say);
+        tracing::subscriber::with_default(subscriber, emit);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
-    fn this_program_says_all_that_is_asked_for_and_libraries_do_not() {
+    fn this_program_logs_every_enabled_level_and_libraries_do_not() {
         let said = logged(LogFormat::Text, || {
             tracing::trace!(target: "opsadmin_operator::controller", "ours");
             tracing::info!(target: "some_library", "informs");

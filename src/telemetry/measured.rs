@@ -1,4 +1,4 @@
-//! An account database that is watched while it is used: whether it answers, and what goes wrong with it.
+//! Wraps an account database and counts each call and its errors in the metrics.
 
 use super::Metrics;
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// Does what the database does, and counts how that went.
+/// An account database whose calls are counted.
 #[derive(Debug)]
 pub struct Measured {
-    /// The database.
+    /// The database that does the calls.
     pub database: Arc<dyn AccountDatabase>,
-    /// Where it is counted.
+    /// The metrics in which the calls are counted.
     pub metrics: Arc<Metrics>,
 }
 

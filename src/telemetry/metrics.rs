@@ -1,7 +1,8 @@
-//! Metrics: few, with names that stay. No label ever says which account, and none has more values than the program knows.
+//! The Prometheus metrics of the controller.
 //!
-//! Every series whose labels are known beforehand is there from the start, at zero: one that begins with its first event
-//! hides that event from `rate` and `increase`.
+//! Metric names never change. No label names an account, and every label has a fixed set of values. A series whose
+//! labels are known in advance exists from the start with the value zero: `rate` and `increase` do not see the first
+//! event of a series that begins with it.
 
 use super::subject::Subject;
 use crate::account::RotationReason;
@@ -21,13 +22,13 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use std::fmt;
 use std::time::Duration;
 
-/// Of seconds: from an unchanged account to one that waits for a slow API server.
+/// The buckets of the reconcile duration in seconds: from an unchanged account to one that waits for a slow API server.
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The reason of a resource that nobody has looked at yet.
+/// The value of the label `reason` for a resource that was not reconciled yet.
 const PENDING: &str = "Pending";
 
-/// The API server did not take a finalizer or a status.
+/// The value of the label `reason` for a reconcile whose finalizer or status the API server did not accept.
 const NOT_TAKEN: &str = "NotTaken";
 
 const DATABASE_ERRORS: [&str; 4] = ["unavailable", "refused", "inconsistent", "schema"];
@@ -37,7 +38,7 @@ const WATCHED: [&str; 2] = ["ApiAccount", "Secret"];
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 
-/// What is counted and measured.
+/// The metrics with their registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -56,12 +57,12 @@ pub struct Metrics {
     events_lost: Counters<1>,
 }
 
-/// What a sweep came to.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swept {
-    /// Every account was looked over.
+    /// The sweep compared every account.
     Done,
-    /// There was no account at all where there should be some.
+    /// The database returned no accounts although there are resources with accounts.
     Empty,
     /// The database did not answer.
     Failed,
@@ -79,16 +80,16 @@ impl Swept {
     }
 }
 
-/// Why an event was not told.
+/// Why a Kubernetes event was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostEvent {
-    /// Too many waited for the API server.
+    /// The queue of events was full.
     Full,
-    /// The API server refused it.
+    /// The API server refused the event.
     Refused,
     /// The API server did not answer.
     Unanswered,
-    /// The controller ended before it was sent.
+    /// The controller stopped before it sent the event.
     Ending,
 }
 
@@ -106,11 +107,11 @@ impl LostEvent {
 }
 
 impl Metrics {
-    /// All of them, at zero.
+    /// Registers all metrics. Counters start at zero.
     pub(super) fn new(subject: Subject) -> Self {
         let mut registry = Registry::with_prefix("opsadmin");
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        registry.register_collector(Box::new(Now(subject)));
+        registry.register_collector(Box::new(ScrapedStats(subject)));
         let orphans = add(&mut registry, "orphans", "Accounts whose ApiAccount is gone without a deletion");
         let unpurgeable =
             add(&mut registry, "unpurgeable", "Accounts deleted long ago that the database does not let go");
@@ -146,24 +147,24 @@ impl Metrics {
             watch_errors,
             events_lost,
         };
-        metrics.begin();
+        metrics.create_series();
         metrics
     }
 
-    /// Every series whose labels are known.
-    fn begin(&self) {
+    /// Creates every series whose labels are known, with the value zero.
+    fn create_series(&self) {
         for (result, reason) in results() {
-            self.reconciles.get_or_create_owned(&reconcile(result, reason));
+            self.reconciles.get_or_create_owned(&reconcile_labels(result, reason));
         }
-        begin(&self.changes, "change", Done::REASONS);
-        begin(&self.rotations, "cause", CAUSES.map(cause));
-        begin(&self.database_errors, "kind", DATABASE_ERRORS);
-        begin(&self.sweeps, "result", Swept::ALL.map(Swept::as_str));
-        begin(&self.watch_errors, "kind", WATCHED);
-        begin(&self.events_lost, "cause", LostEvent::ALL.map(LostEvent::as_str));
+        create_series(&self.changes, "change", Done::REASONS);
+        create_series(&self.rotations, "cause", CAUSES.map(cause));
+        create_series(&self.database_errors, "kind", DATABASE_ERRORS);
+        create_series(&self.sweeps, "result", Swept::ALL.map(Swept::as_str));
+        create_series(&self.watch_errors, "kind", WATCHED);
+        create_series(&self.events_lost, "cause", LostEvent::ALL.map(LostEvent::as_str));
     }
 
-    /// A look at a resource has ended, and its status is written.
+    /// Counts a reconcile that ended with `outcome` and whose status is written.
     pub fn reconciled(&self, outcome: &Outcome, took: Duration) {
         let (result, reason) = match &outcome.not_ready {
             None if outcome.done.is_empty() => ("unchanged", Reason::Reconciled),
@@ -171,17 +172,17 @@ impl Metrics {
             Some(not_ready) if not_ready.needs_a_person() => ("refused", not_ready.reason()),
             Some(not_ready) => ("failed", not_ready.reason()),
         };
-        self.reconciles.get_or_create(&reconcile(result, reason.as_str())).inc();
+        self.reconciles.get_or_create(&reconcile_labels(result, reason.as_str())).inc();
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// A look at a resource has ended since the API server did not take something.
+    /// Counts a reconcile that ended because the API server did not accept a finalizer or a status.
     pub fn not_taken(&self, took: Duration) {
-        self.reconciles.get_or_create(&reconcile("failed", NOT_TAKEN)).inc();
+        self.reconciles.get_or_create(&reconcile_labels("failed", NOT_TAKEN)).inc();
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// Something was done.
+    /// Counts a change that a reconcile made.
     pub fn done(&self, done: &Done) {
         self.changes.get_or_create(&[("change", done.reason())]).inc();
         if let Done::Rotated { reason, .. } = done {
@@ -190,10 +191,10 @@ impl Metrics {
         self.keys_revoked.inc_by(u64::try_from(done.revoked().len()).unwrap_or(u64::MAX));
     }
 
-    /// The account database was asked for something.
+    /// Counts a call to the account database. `error` is the call's error.
     pub fn database(&self, error: Option<&DatabaseError>) {
         let kind = error.and_then(|error| match error {
-            // Answers, all of them.
+            // These are regular answers of a database that works.
             DatabaseError::NameTaken { .. }
             | DatabaseError::UnknownAffiliate { .. }
             | DatabaseError::KeyTaken
@@ -211,7 +212,7 @@ impl Metrics {
         }
     }
 
-    /// A sweep has ended at this time.
+    /// Counts a sweep that ended at the time `now`.
     pub fn swept(&self, swept: Swept, now: Timestamp) {
         self.sweeps.get_or_create(&[("result", swept.as_str())]).inc();
         if swept == Swept::Done {
@@ -219,40 +220,40 @@ impl Metrics {
         }
     }
 
-    /// So many accounts have no resource.
+    /// Sets the number of orphans.
     pub fn orphans(&self, count: usize) {
         self.orphans.get_or_create(&[]).set(number(count));
     }
 
-    /// Accounts that were deleted long ago cannot be purged.
+    /// Sets the number of deleted accounts that are due for the purge and cannot be purged.
     pub fn unpurgeable(&self, count: usize) {
         self.unpurgeable.set(number(count));
     }
 
-    /// A watch of these failed.
+    /// Counts a failure of a watch of this kind.
     pub fn watch_failed(&self, kind: &'static str) {
         self.watch_errors.get_or_create(&[("kind", kind)]).inc();
     }
 
-    /// So many events were not told.
+    /// Counts lost events.
     pub fn lost_events(&self, cause: LostEvent, count: usize) {
         self.events_lost.get_or_create(&[("cause", cause.as_str())]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    /// All of it, as `OpenMetrics` text.
+    /// Returns all metrics as `OpenMetrics` text.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// A metric cannot be encoded.
     pub fn openmetrics(&self) -> Result<String, fmt::Error> {
         let mut written = String::new();
         text::encode(&mut written, &self.registry)?;
         Ok(written)
     }
 
-    /// All of it, in Prometheus' own, older text format.
+    /// Returns all metrics in Prometheus' older text format.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// A metric cannot be encoded.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut written = String::new();
         prometheus_text::encode(&mut written, &self.registry)?;
@@ -266,13 +267,13 @@ fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &
     metric
 }
 
-fn begin<const N: usize>(counters: &Counters<1>, label: &'static str, values: [&'static str; N]) {
+fn create_series<const N: usize>(counters: &Counters<1>, label: &'static str, values: [&'static str; N]) {
     for value in values {
         counters.get_or_create_owned(&[(label, value)]);
     }
 }
 
-/// What a look can come to, but for what is rare enough to begin when it happens.
+/// Returns the results and reasons of reconciles whose series exist from the start. The other pairs are rare.
 fn results() -> impl Iterator<Item = (&'static str, &'static str)> {
     let reconciled = Reason::Reconciled.as_str();
     let passing = [Reason::DatabaseUnavailable, Reason::SecretUnavailable, Reason::InternalError];
@@ -284,7 +285,7 @@ fn results() -> impl Iterator<Item = (&'static str, &'static str)> {
         .chain(passing.map(|reason| ("failed", reason)))
 }
 
-fn reconcile(result: &'static str, reason: &'static str) -> Labels<2> {
+fn reconcile_labels(result: &'static str, reason: &'static str) -> Labels<2> {
     [("result", result), ("reason", reason)]
 }
 
@@ -300,16 +301,16 @@ fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// What is asked of the controller when somebody asks.
+/// The metrics whose values are read from the controller at each scrape.
 #[derive(Debug)]
-struct Now(Subject);
+struct ScrapedStats(Subject);
 
-impl Collector for Now {
+impl Collector for ScrapedStats {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Some(vitals) = self.0.get() else {
+        let Some(stats) = self.0.get() else {
             return Ok(());
         };
-        if let Some(accounts) = vitals.accounts() {
+        if let Some(accounts) = stats.accounts() {
             let help = "ApiAccounts, by the reason of their Ready condition.";
             let mut family = encoder.encode_descriptor("accounts", help, None, MetricType::Gauge)?;
             for reason in [None].into_iter().chain(Reason::ALL.map(Some)) {
@@ -318,7 +319,7 @@ impl Collector for Now {
             }
         }
         let help = "Accounts that would lose their access and that the brake holds until somebody confirms it.";
-        let count = ConstGauge::new(number(vitals.held_deletions()));
+        let count = ConstGauge::new(number(stats.held_deletions()));
         count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)
     }
 }

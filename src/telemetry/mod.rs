@@ -1,7 +1,7 @@
-//! What the running program tells about itself: logs, metrics and probes.
+//! Logs, metrics and probes.
 //!
-//! [`Telemetry`] is a value that is handed to whoever has something to tell; nothing is registered behind anybody's back.
-//! Whoever asks is answered from memory: neither a scrape nor a probe costs a call to the API server or the database.
+//! The metrics are not global: the program passes a [`Telemetry`] to the code that counts. Scrapes and probes are
+//! answered from memory, without a call to the API server or the database.
 
 mod listen;
 pub mod logs;
@@ -21,26 +21,26 @@ pub use subject::ControllerStats;
 use std::sync::{Arc, Weak};
 use subject::Subject;
 
-/// What is told of one controller.
+/// The metrics and probes of one controller.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// Counts and measures.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether it lives, and whether it is ready.
+    /// The liveness and readiness probes.
     pub probes: Probes,
     subject: Subject,
 }
 
 impl Telemetry {
-    /// Nothing told yet. The [`Pulse`] goes to the task that has to live.
+    /// Creates the telemetry. The [`Liveness`] must run in the controller's task, so that the liveness probe succeeds.
     pub fn new() -> (Arc<Self>, Liveness) {
         let subject = Subject::default();
-        let (probes, pulse) = Probes::new(subject.clone());
-        (Arc::new(Self { metrics: Arc::new(Metrics::new(subject.clone())), probes, subject }), pulse)
+        let (probes, liveness) = Probes::new(subject.clone());
+        (Arc::new(Self { metrics: Arc::new(Metrics::new(subject.clone())), probes, subject }), liveness)
     }
 
-    /// From now on this is asked, for as long as it is there.
-    pub fn set_controller(&self, vitals: Weak<dyn ControllerStats>) {
-        self.subject.set(vitals);
+    /// Sets the controller whose stats metrics and probes report until it is dropped.
+    pub fn set_controller(&self, controller: Weak<dyn ControllerStats>) {
+        self.subject.set(controller);
     }
 }

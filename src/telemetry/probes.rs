@@ -1,10 +1,10 @@
-//! Probes: whether the controller lives, and whether it is ready.
+//! The liveness and readiness probes.
 //!
-//! *Alive* is asked of the controller's own task. A server beside it would answer for long after that task is stuck. What
-//! the task waits for, be it the database for a day, is no matter: waiting is alive.
+//! Liveness: the controller's own task must answer, since a separate server would still answer while that task is
+//! stuck. A task that waits, for example for the database, is alive.
 //!
-//! *Ready* says that this process has once got everything that it needs. It stays so: no traffic is sent here that should
-//! go elsewhere while the database is away, and the conditions that tell of it are written all the same.
+//! Readiness: the controller has had everything that it needs at least once. It then stays ready, also while the
+//! database is unavailable: the process serves no traffic that could go elsewhere, and it still writes conditions.
 
 use super::subject::Subject;
 use futures::future::{Either, select};
@@ -14,30 +14,30 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-/// How long the controller's task may take to answer. The kubelet's own patience is shorter unless told otherwise.
+/// How long the controller's task may take to answer. The kubelet's default timeout is shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How many may ask at a time.
-const ASKERS: usize = 16;
+/// How many liveness probes can wait for an answer at a time.
+const MAX_WAITING: usize = 16;
 
 /// Answers probes.
 #[derive(Debug)]
 pub struct Probes {
     subject: Subject,
-    pulse: mpsc::Sender<oneshot::Sender<()>>,
+    questions: mpsc::Sender<oneshot::Sender<()>>,
 }
 
-/// The controller's end of it.
+/// The controller's side of the liveness probe: it answers the probe from the controller's task.
 #[derive(Debug)]
 pub struct Liveness(mpsc::Receiver<oneshot::Sender<()>>);
 
 impl Probes {
     pub(super) fn new(subject: Subject) -> (Self, Liveness) {
-        let (pulse, asked) = mpsc::channel(ASKERS);
-        (Self { subject, pulse }, Liveness(asked))
+        let (questions, asked) = mpsc::channel(MAX_WAITING);
+        (Self { subject, questions }, Liveness(asked))
     }
 
-    /// Whether the controller's task answers.
+    /// Returns whether the controller's task answers in time.
     pub async fn is_alive(&self) -> bool {
         self.answers_within(ANSWER_WITHIN).await
     }
@@ -45,21 +45,21 @@ impl Probes {
     async fn answers_within(&self, time: Duration) -> bool {
         let asked = async {
             let (answer, answered) = oneshot::channel();
-            self.pulse.send(answer).await.is_ok() && answered.await.is_ok()
+            self.questions.send(answer).await.is_ok() && answered.await.is_ok()
         };
         timeout(time, asked).await.unwrap_or(false)
     }
 
-    /// What the controller has yet to reach before it is ready; nothing if it is.
+    /// Returns what the controller still waits for before it is ready; empty if it is ready.
     pub fn missing_for_readiness(&self) -> Vec<&'static str> {
-        self.subject.get().map_or_else(|| vec!["the start"], |vitals| vitals.missing_for_readiness())
+        self.subject.get().map_or_else(|| vec!["the start"], |stats| stats.missing_for_readiness())
     }
 }
 
 impl Liveness {
-    /// Does the work, and answers from the same task while that goes on.
+    /// Runs `work`, and answers liveness probes from the same task until it ends.
     pub async fn during<T>(mut self, work: impl Future<Output = T>) -> T {
-        // First in turn, so that a busy controller does not look dead.
+        // `select` polls the answers first, so that a busy controller does not look dead.
         match select(pin!(self.answer()), pin!(work)).await {
             Either::Left((never, _)) => match never {},
             Either::Right((done, _)) => done,
@@ -72,7 +72,7 @@ impl Liveness {
                 tracing::debug!("a probe did not wait for its answer");
             }
         }
-        // Nobody can ask any more.
+        // All senders are dropped, so no probe can come any more.
         std::future::pending().await
     }
 }
@@ -86,10 +86,10 @@ mod tests {
     use std::sync::{Arc, Weak, mpsc as blocking};
 
     #[tokio::test]
-    async fn a_task_that_waits_is_alive_and_one_that_is_gone_is_not() {
-        let (telemetry, pulse) = Telemetry::new();
+    async fn a_task_that_waits_is_alive_and_one_that_has_ended_is_not() {
+        let (telemetry, liveness) = Telemetry::new();
         let (done, waits) = oneshot::channel::<()>();
-        let task = tokio::spawn(pulse.during(waits));
+        let task = tokio::spawn(liveness.during(waits));
         assert!(telemetry.probes.is_alive().await);
         done.send(()).unwrap();
         task.await.unwrap().unwrap();
@@ -97,13 +97,13 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_task_that_is_stuck_is_not_alive_until_it_goes_on() {
-        let (telemetry, pulse) = Telemetry::new();
+    async fn a_task_that_blocks_is_not_alive_until_it_continues() {
+        let (telemetry, liveness) = Telemetry::new();
         let (entered, is_stuck) = oneshot::channel();
         let (release, released) = blocking::channel::<()>();
-        let task = tokio::spawn(pulse.during(async move {
+        let task = tokio::spawn(liveness.during(async move {
             entered.send(()).unwrap();
-            // What no task should ever do.
+            // Blocks the task's thread.
             released.recv().unwrap();
             std::future::pending::<()>().await;
         }));
@@ -131,11 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_ready_before_there_is_somebody() {
-        let (telemetry, _pulse) = Telemetry::new();
+    fn the_process_is_not_ready_before_its_controller_is_set() {
+        let (telemetry, _liveness) = Telemetry::new();
         assert_eq!(telemetry.probes.missing_for_readiness(), ["the start"]);
-        let vitals: Arc<dyn ControllerStats> = Arc::new(Waiting(vec!["the account database"]));
-        telemetry.set_controller(Arc::downgrade(&vitals));
+        let controller: Arc<dyn ControllerStats> = Arc::new(Waiting(vec!["the account database"]));
+        telemetry.set_controller(Arc::downgrade(&controller));
         assert_eq!(telemetry.probes.missing_for_readiness(), ["the account database"]);
         let other: Arc<dyn ControllerStats> = Arc::new(Waiting(Vec::new()));
         telemetry.set_controller(Arc::downgrade(&other) as Weak<dyn ControllerStats>);

@@ -1,4 +1,4 @@
-//! A small HTTP server for `/metrics`, `/livez` and `/readyz`. It never asks anybody but the program itself.
+//! The HTTP server for `/metrics`, `/livez` and `/readyz`. It answers from memory and calls no other program.
 
 use super::{Listen, Telemetry};
 use bytes::Bytes;
@@ -19,23 +19,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-/// How many may be connected at a time; who is one more takes the place of whoever came first, or a few who ask slowly would
-/// keep a probe waiting.
-const CONNECTIONS: usize = 64;
+/// The most connections at a time. One more connection closes the oldest one, so that slow clients cannot block a
+/// probe.
+const MAX_CONNECTIONS: usize = 64;
 
-/// How long somebody may take to ask something, also the next thing.
-const ASKED_WITHIN: Duration = Duration::from_secs(5);
+/// How long the server waits for the header of each request on a connection.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The system has no room for a connection now, and there is no use in asking again at once.
+/// The pause after a connection could not be accepted, for example because the process has too many open files.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 const OPENMETRICS: &str = "application/openmetrics-text";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Begins to serve, until the program ends, and answers where; `None` if that is nowhere.
+/// Starts to serve, until the program ends. Returns the address; `None` if `listen` is off.
 ///
 /// # Errors
-/// The address cannot be had.
+/// The server cannot listen at the address.
 pub async fn serve(listen: Listen, telemetry: Arc<Telemetry>) -> io::Result<Option<SocketAddr>> {
     let Some(listener) = listen.bind().await? else {
         return Ok(None);
@@ -51,10 +51,10 @@ async fn accept(listener: TcpListener, telemetry: Arc<Telemetry>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 connected.retain(|connection| !connection.is_finished());
-                if connected.len() >= CONNECTIONS
-                    && let Some(first) = connected.pop_front()
+                if connected.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = connected.pop_front()
                 {
-                    first.abort();
+                    oldest.abort();
                 }
                 connected.push_back(tokio::spawn(answer_all(stream, Arc::clone(&telemetry))).abort_handle());
             }
@@ -72,7 +72,7 @@ async fn answer_all(stream: TcpStream, telemetry: Arc<Telemetry>) {
         async move { Ok::<_, Infallible>(answer(&request, &telemetry).await) }
     });
     let mut connection = http1::Builder::new();
-    connection.timer(TokioTimer::new()).header_read_timeout(ASKED_WITHIN);
+    connection.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
     if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection for metrics or probes did not end well");
     }
@@ -99,7 +99,7 @@ async fn answer(request: &Request<Incoming>, telemetry: &Telemetry) -> Response<
     }
 }
 
-/// In the format that is asked for: `OpenMetrics`, or the older text for whoever does not name that.
+/// Returns the metrics as `OpenMetrics` text if the request accepts it, and in Prometheus' older text format otherwise.
 fn metrics(request: &Request<Incoming>, telemetry: &Telemetry) -> Response<Full<Bytes>> {
     let accepted = request.headers().get_all(ACCEPT);
     let is_open = accepted.iter().any(|value| value.to_str().is_ok_and(|value| value.contains(OPENMETRICS)));

@@ -1,37 +1,38 @@
-//! Whom telemetry is about: asked when somebody asks, instead of being told whenever something changes, so that no count
-//! can go wrong.
+//! The controller's stats for metrics and probes. They are read from the controller at each request instead of updated
+//! at each change, so that no count can drift.
 
 use crate::api::Reason;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
-/// What a controller can say of itself at any time, from memory.
+/// The stats of a controller. The methods answer from memory.
 pub trait ControllerStats: Send + Sync {
-    /// How many resources there are for each reason of their Ready condition, and how many have none yet; `None` until all
-    /// of them are known.
+    /// Returns the number of resources for each reason of their Ready condition, with the key `None` for resources
+    /// without a Ready condition. Returns `None` until the controller knows all resources.
     fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>>;
 
-    /// How many accounts the brake holds.
+    /// Returns the number of accounts that the brake holds.
     fn held_deletions(&self) -> usize;
 
-    /// What has yet to happen for the first time before it is ready, in words.
+    /// Returns what the controller still waits for before it is ready, as texts for the readiness probe.
     fn missing_for_readiness(&self) -> Vec<&'static str>;
 }
 
-/// Whom telemetry is about, once there is somebody.
+/// The controller that the telemetry reads, once it is set. The reference is weak: it does not keep the controller
+/// alive.
 #[derive(Clone, Default)]
 pub(super) struct Subject(Arc<OnceLock<Weak<dyn ControllerStats>>>);
 
 impl Subject {
-    /// The first one counts: there is one controller for one telemetry.
-    pub fn set(&self, vitals: Weak<dyn ControllerStats>) {
-        if self.0.set(vitals).is_err() {
+    /// Sets the controller. Only the first call has an effect, since a process has one controller.
+    pub fn set(&self, controller: Weak<dyn ControllerStats>) {
+        if self.0.set(controller).is_err() {
             tracing::debug!("telemetry is about another controller already");
         }
     }
 
-    /// Who it is, while it is there.
+    /// Returns the controller; `None` before it is set and after it is dropped.
     pub fn get(&self) -> Option<Arc<dyn ControllerStats>> {
         self.0.get()?.upgrade()
     }

@@ -1,4 +1,4 @@
-//! Every combination against a second telling of the rules, and what no change of an account may do.
+//! Tests of the access rules: every combination against tables of expected results, and properties for random accounts.
 
 use super::*;
 use crate::account::samples::{account, key};
@@ -24,7 +24,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Each thing to reach, and whether it is open to: Customer alone, `PlansAndRates` alone, both, anybody with Administrator.
+/// Each reach, and whether it is open to: Customer only, `PlansAndRates` only, both roles, any set with Administrator.
 const REACHES: [(Reach, [bool; 4]); 7] = [
     (Reach::Endpoint(EndpointGroup::MyAccount), [true, false, true, true]),
     (Reach::Endpoint(EndpointGroup::Plans), [false, true, true, true]),
@@ -35,7 +35,7 @@ const REACHES: [(Reach, [bool; 4]); 7] = [
     (Reach::Role(Role::Administrator), [false, false, false, true]),
 ];
 
-/// Lists of addresses; what is asked; whether that is let in.
+/// Returns cases of: `any_ip`, `allowed_ips`, the client's address, and whether the address rule must allow it.
 fn addresses() -> Vec<(bool, BTreeSet<String>, Option<IpAddr>, bool)> {
     let lists = [
         &[][..],
@@ -54,17 +54,17 @@ fn addresses() -> Vec<(bool, BTreeSet<String>, Option<IpAddr>, bool)> {
     let mut all = Vec::new();
     for (number, list) in lists.into_iter().enumerate() {
         for (place, asked) in askeds.into_iter().enumerate() {
-            // The second and the fourth list can be read, and hold what is asked first, second and third.
-            let listed = matches!(number, 1 | 3) && place < 3;
+            // Only the lists at index 1 and 3 hold a valid network. The addresses at index 0 to 2 pass them.
+            let passes = matches!(number, 1 | 3) && place < 3;
             all.push((true, texts(list), asked, true));
-            all.push((false, texts(list), asked, listed));
+            all.push((false, texts(list), asked, passes));
         }
     }
     all
 }
 
-/// Accounts by what is wrong with them, and whether they may be used at all.
-fn fitness(lives: &[(Life, bool)], keys: &[(Vec<StoredKey>, bool)]) -> Vec<(Account, bool)> {
+/// Returns every combination of life, keys, enabled and suspended, and whether the account may authenticate.
+fn accounts_with_expected_access(lives: &[(Life, bool)], keys: &[(Vec<StoredKey>, bool)]) -> Vec<(Account, bool)> {
     let mut all = Vec::new();
     for (life, is_there) in lives {
         for (keys, has_keys) in keys {
@@ -82,7 +82,7 @@ fn fitness(lives: &[(Life, bool)], keys: &[(Vec<StoredKey>, bool)]) -> Vec<(Acco
 }
 
 #[test]
-fn every_account_is_let_in_from_every_address_or_not_as_the_rules_are_told() {
+fn every_account_is_allowed_from_the_expected_addresses() {
     let lives = [(Life::Live, true), (Life::Retained { since: NOW }, true), (Life::Deleted { since: NOW }, false)];
     let keys = [
         (vec![key(KeyState::Active)], true),
@@ -91,7 +91,7 @@ fn every_account_is_let_in_from_every_address_or_not_as_the_rules_are_told() {
         (vec![key(KeyState::Retiring { expires: NOW })], false),
         (vec![key(KeyState::Active), key(KeyState::Retiring { expires: NOW })], true),
     ];
-    for (mut account, is_fit) in fitness(&lives, &keys) {
+    for (mut account, is_fit) in accounts_with_expected_access(&lives, &keys) {
         for (any_ip, allowed_ips, ip, is_from_there) in addresses() {
             account.settings.any_ip = any_ip;
             account.settings.allowed_ips = allowed_ips;
@@ -103,7 +103,7 @@ fn every_account_is_let_in_from_every_address_or_not_as_the_rules_are_told() {
 }
 
 #[test]
-fn every_combination_is_let_in_or_not_as_the_rules_are_told() {
+fn every_combination_is_allowed_as_expected() {
     let lives = [(Life::Live, true), (Life::Deleted { since: NOW }, false)];
     let keys = [(vec![key(KeyState::Active)], true), (vec![], false)];
     let froms = [(true, None, true), (true, Some(ip("192.0.2.1")), true), (false, None, true)];
@@ -116,13 +116,13 @@ fn every_combination_is_let_in_or_not_as_the_rules_are_told() {
     let reaches: Vec<_> =
         REACHES.into_iter().map(|(reach, open)| (Some(reach), Some(open))).chain([(None, None)]).collect();
     let mut seen = 0;
-    for (mut account, is_fit) in fitness(&lives, &keys) {
+    for (mut account, is_fit) in accounts_with_expected_access(&lives, &keys) {
         account.settings.allowed_ips = texts(&["10.0.0.0/8"]);
         for held in 0..16_usize {
             let names = ["Customer", "PlansAndRates", "Administrator", "administrator"];
             let roles = names.iter().enumerate().filter(|(bit, _)| held & (1 << bit) != 0);
             account.settings.roles = roles.map(|(_, name)| (*name).to_owned()).collect();
-            // The last of the four is no role.
+            // The last of the four names is not a role.
             let column = [None, Some(0), Some(1), Some(2), Some(3), Some(3), Some(3), Some(3)][held % 8];
             for (any_ip, ip, is_from_there) in &froms {
                 account.settings.any_ip = *any_ip;
@@ -143,7 +143,7 @@ fn every_combination_is_let_in_or_not_as_the_rules_are_told() {
 }
 
 #[test]
-fn an_administrator_sees_every_affiliates_plans_and_others_their_own() {
+fn an_administrator_sees_every_affiliates_plans_and_other_roles_only_their_own() {
     for (role, all) in [("Customer", false), ("PlansAndRates", false), ("Administrator", true), ("Superuser", false)] {
         let mut account = account();
         account.settings.roles = texts(&[role]);
@@ -154,7 +154,7 @@ fn an_administrator_sees_every_affiliates_plans_and_others_their_own() {
 }
 
 #[test]
-fn each_rule_says_why() {
+fn each_refusing_rule_has_a_reason() {
     let mut refused = account();
     refused.life = Life::Deleted { since: NOW };
     refused.settings.enabled = false;
@@ -187,7 +187,7 @@ fn each_rule_says_why() {
 }
 
 #[test]
-fn what_is_not_asked_says_what_there_is() {
+fn a_rule_that_is_not_asked_reports_what_the_account_may_do() {
     let mut account = account();
     account.settings.any_ip = false;
     account.settings.allowed_ips = texts(&["10.0.0.0/8"]);
@@ -243,7 +243,7 @@ fn any_use() -> impl Strategy<Value = Use> {
         .prop_map(|(ip, reach, affiliate)| Use { ip, reach, affiliate })
 }
 
-/// Each way to restrict an account.
+/// Returns the account with the restriction number `way`; `which` selects the entry to remove.
 fn restricted(account: &Account, way: u8, which: usize) -> Account {
     let mut account = account.clone();
     let nth = |texts: &BTreeSet<String>| texts.iter().nth(which % texts.len().max(1)).cloned();
@@ -277,7 +277,7 @@ fn restricted(account: &Account, way: u8, which: usize) -> Account {
 
 proptest! {
     #[test]
-    fn a_restriction_never_widens(account in any_account(), asked in any_use(), way in 0_u8..11, which in 0_usize..4) {
+    fn a_restriction_never_widens_access(account in any_account(), asked in any_use(), way in 0_u8..11, which in 0_usize..4) {
         let after = access(&restricted(&account, way, which), &asked, NOW);
         if after.is_let_in() {
             prop_assert!(access(&account, &asked, NOW).is_let_in());
@@ -285,7 +285,7 @@ proptest! {
     }
 
     #[test]
-    fn asking_for_more_never_lets_in(account in any_account(), asked in any_use()) {
+    fn a_use_that_asks_for_less_is_allowed_too(account in any_account(), asked in any_use()) {
         let full = access(&account, &asked, NOW).is_let_in();
         let less = [
             Use { ip: None, ..asked.clone() },
@@ -298,7 +298,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_in_the_database_lets_anybody_in(text in "\\PC*", asked in any_use()) {
+    fn an_invalid_text_in_the_database_grants_no_access(text in "\\PC*", asked in any_use()) {
         let mut account = account();
         account.settings.any_ip = false;
         account.settings.allowed_ips = BTreeSet::from([text.clone()]);

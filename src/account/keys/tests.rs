@@ -1,4 +1,4 @@
-//! What is written can be read, what is mistyped or swapped is noticed, and no secret key shows itself.
+//! Tests of the key format: keys can be read back, mistyped and swapped keys are refused, and no secret key is printed.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn pair(api_key: [u8; 16], secret_key: [u8; 32]) -> KeyPair {
     KeyPair::from_entropy(KeyId::from_random([0; 16]), &entropy)
 }
 
-/// Fixed for ever: a key handed to a partner must stay valid.
+/// The form must never change: keys that partners use must stay valid.
 #[test]
 fn the_text_form_is_fixed() {
     let lowest = pair([0; 16], [0; 32]);
@@ -21,7 +21,7 @@ fn the_text_form_is_fixed() {
 }
 
 #[test]
-fn a_secret_key_shows_itself_to_nobody() {
+fn a_secret_key_is_never_printed() {
     let pair = pair([7; 16], [7; 32]);
     let shown = format!("{pair:?} {} {:?}", pair.secret_key, pair.secret_key);
     assert!(!shown.contains(pair.secret_key.expose()));
@@ -29,7 +29,7 @@ fn a_secret_key_shows_itself_to_nobody() {
 }
 
 #[test]
-fn a_key_from_elsewhere_is_taken_as_it_is_and_a_mistyped_one_of_ours_is_not() {
+fn a_key_of_another_program_is_accepted_unchanged_and_a_mistyped_own_key_is_refused() {
     let ours = pair([7; 16], [7; 32]);
     for text in [ours.secret_key.expose(), "8f14e45f-ceea-467f", "p/4Zr+Q==p/4Zr+Q=="] {
         assert_eq!(SecretKey::imported(text).unwrap().expose(), text);
@@ -43,7 +43,7 @@ fn a_key_from_elsewhere_is_taken_as_it_is_and_a_mistyped_one_of_ours_is_not() {
 }
 
 #[test]
-fn swapped_keys_are_refused_whatever_follows_the_prefix() {
+fn swapped_keys_are_refused_by_their_prefix() {
     let ours = pair([7; 16], [7; 32]);
     for text in [ours.secret_key.expose(), "opsa_sk_swapped00000000000000"] {
         let error = ApiKey::imported(text).unwrap_err();
@@ -58,7 +58,7 @@ fn swapped_keys_are_refused_whatever_follows_the_prefix() {
 }
 
 #[test]
-fn swapped_keys_that_are_in_use_are_read_and_not_shown() {
+fn swapped_keys_in_use_are_read_and_hidden() {
     let ours = pair([7; 16], [7; 32]);
     for text in [ours.secret_key.expose(), "opsa_sk_swapped00000000000000", "id-opsa_sk_swapped00000000"] {
         let key = ApiKey::stored(text).unwrap();
@@ -71,7 +71,7 @@ fn swapped_keys_that_are_in_use_are_read_and_not_shown() {
 }
 
 #[test]
-fn a_key_that_is_cut_is_told_by_its_length_and_a_mistyped_one_by_its_checksum() {
+fn a_cut_key_is_found_by_its_length_and_a_mistyped_one_by_its_checksum() {
     let ours = pair([7; 16], [7; 32]);
     let cut = SecretKey::imported("opsa_sk_secret010123456789").unwrap_err().to_string();
     assert!(cut.contains("26 characters long") && cut.ends_with("such a one is 57 long"), "{cut}");
@@ -83,14 +83,14 @@ fn a_key_that_is_cut_is_told_by_its_length_and_a_mistyped_one_by_its_checksum() 
 
 proptest! {
     #[test]
-    fn what_is_made_can_be_read(api_key: [u8; 16], secret_key: [u8; 32]) {
+    fn a_created_key_can_be_read_back(api_key: [u8; 16], secret_key: [u8; 32]) {
         let pair = pair(api_key, secret_key);
         prop_assert_eq!(ApiKey::parse(pair.api_key.as_str()), Ok(pair.api_key.clone()));
         prop_assert_eq!(SecretKey::parse(pair.secret_key.expose()), Ok(pair.secret_key.clone()));
     }
 
     #[test]
-    fn one_wrong_character_is_noticed(seed: [u8; 16], at in 8usize..36, to in "[0-9A-Za-z]") {
+    fn one_wrong_character_is_refused(seed: [u8; 16], at in 8usize..36, to in "[0-9A-Za-z]") {
         let key = pair(seed, [0; 32]).api_key;
         let mut typo = key.as_str().to_owned();
         typo.replace_range(at..=at, &to);
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "\\PC*") {
+    fn no_text_makes_the_parser_panic(text in "\\PC*") {
         prop_assert!(ApiKey::parse(&text).is_err());
         let prefixed = format!("opsa_sk_{text}");
         prop_assert!(SecretKey::parse(&prefixed).is_err());

@@ -1,3 +1,5 @@
+//! Tests of the metrics, and of `docs/metrics.md`, which must describe exactly the metrics that exist.
+
 use super::*;
 use crate::account::KeyId;
 use crate::reconcile::NotReady;
@@ -8,14 +10,14 @@ use std::sync::{Arc, Mutex};
 
 const PAGE: &str = include_str!("../../../docs/metrics.md");
 
-/// A controller that says what it is told to.
+/// A fake controller with these stats.
 #[derive(Default)]
-struct Said {
+struct FakeController {
     accounts: Mutex<Option<HashMap<Option<Reason>, usize>>>,
     held: usize,
 }
 
-impl ControllerStats for Said {
+impl ControllerStats for FakeController {
     fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
         self.accounts.lock().unwrap().clone()
     }
@@ -29,16 +31,16 @@ impl ControllerStats for Said {
     }
 }
 
-/// Telemetry about a controller that said these, which lives as long as the second value does.
-fn about(accounts: &[(Option<Reason>, usize)], held: usize) -> (Arc<Telemetry>, Arc<Said>) {
+/// Returns telemetry of a fake controller with these stats. The controller lives until the second value is dropped.
+fn about(accounts: &[(Option<Reason>, usize)], held: usize) -> (Arc<Telemetry>, Arc<FakeController>) {
     let (telemetry, _pulse) = Telemetry::new();
-    let said = Arc::new(Said { accounts: Mutex::new(Some(accounts.iter().copied().collect())), held });
-    let vitals: Arc<dyn ControllerStats> = Arc::clone(&said) as _;
-    telemetry.set_controller(Arc::downgrade(&vitals));
-    (telemetry, said)
+    let fake = Arc::new(FakeController { accounts: Mutex::new(Some(accounts.iter().copied().collect())), held });
+    let controller: Arc<dyn ControllerStats> = Arc::clone(&fake) as _;
+    telemetry.set_controller(Arc::downgrade(&controller));
+    (telemetry, fake)
 }
 
-/// The lines that begin with this and have another value than zero.
+/// Returns the lines with this beginning whose value is not zero.
 fn lines(metrics: &Metrics, beginning: &str) -> Vec<String> {
     let text = metrics.openmetrics().unwrap();
     let found = text.lines().filter(|line| line.starts_with(beginning) && !line.ends_with(" 0"));
@@ -54,8 +56,8 @@ fn key(number: u8) -> KeyId {
 }
 
 #[test]
-fn looks_are_counted_by_what_came_of_them() {
-    let (telemetry, _said) = about(&[], 0);
+fn reconciles_are_counted_by_their_result() {
+    let (telemetry, _fake) = about(&[], 0);
     let metrics = &telemetry.metrics;
     let took = Duration::from_millis(30);
     metrics.reconciled(&Outcome::default(), took);
@@ -84,8 +86,8 @@ fn looks_are_counted_by_what_came_of_them() {
 }
 
 #[test]
-fn what_is_done_is_counted_and_so_is_each_key_that_ends_with_it() {
-    let (telemetry, _said) = about(&[], 0);
+fn changes_rotations_and_revoked_keys_are_counted() {
+    let (telemetry, _fake) = about(&[], 0);
     let metrics = &telemetry.metrics;
     let rotated = |reason, revoked| Done::Rotated { reason, new: key(9), old_expires: None, revoked };
     metrics.done(&Done::SecretWritten(at()));
@@ -109,8 +111,8 @@ fn what_is_done_is_counted_and_so_is_each_key_that_ends_with_it() {
 }
 
 #[test]
-fn a_database_that_refuses_something_is_up_and_one_that_is_silent_is_not() {
-    let (telemetry, _said) = about(&[], 0);
+fn a_database_that_refuses_a_call_is_up_and_an_unavailable_one_is_not() {
+    let (telemetry, _fake) = about(&[], 0);
     let metrics = &telemetry.metrics;
     assert_eq!(lines(metrics, "opsadmin_database"), [""; 0], "not before it answered");
     metrics.database(Some(&DatabaseError::Conflict));
@@ -127,21 +129,21 @@ fn a_database_that_refuses_something_is_up_and_one_that_is_silent_is_not() {
 }
 
 #[test]
-fn what_is_not_known_yet_is_not_there_rather_than_zero() {
+fn a_metric_whose_value_is_not_known_yet_is_absent() {
     let (telemetry, _pulse) = Telemetry::new();
     let text = || telemetry.metrics.openmetrics().unwrap();
     let late = ["opsadmin_accounts", "opsadmin_orphans", "opsadmin_last_sweep_timestamp_seconds"];
     for name in late.into_iter().chain(["opsadmin_deletions_held"]) {
         assert!(!text().contains(name), "{name}: {}", text());
     }
-    let said = Arc::new(Said::default());
-    let vitals: Arc<dyn ControllerStats> = Arc::clone(&said) as _;
-    telemetry.set_controller(Arc::downgrade(&vitals));
+    let fake = Arc::new(FakeController::default());
+    let controller: Arc<dyn ControllerStats> = Arc::clone(&fake) as _;
+    telemetry.set_controller(Arc::downgrade(&controller));
     assert!(text().contains("\nopsadmin_deletions_held 0\n"));
     for name in late {
         assert!(!text().contains(name), "{name}: {}", text());
     }
-    *said.accounts.lock().unwrap() = Some(HashMap::from([(None, 2), (Some(Reason::Reconciled), 3)]));
+    *fake.accounts.lock().unwrap() = Some(HashMap::from([(None, 2), (Some(Reason::Reconciled), 3)]));
     telemetry.metrics.orphans(0);
     telemetry.metrics.swept(Swept::Failed, Timestamp::UNIX_EPOCH);
     assert!(!text().contains("opsadmin_last_sweep_timestamp_seconds"), "it failed");
@@ -160,10 +162,10 @@ fn what_is_not_known_yet_is_not_there_rather_than_zero() {
 }
 
 #[test]
-fn both_formats_say_the_same_each_in_its_own_way() {
-    let (telemetry, _said) = about(&[], 2);
+fn both_formats_have_the_same_samples() {
+    let (telemetry, _fake) = about(&[], 2);
     let (open, text) = (telemetry.metrics.openmetrics().unwrap(), telemetry.metrics.text().unwrap());
-    // They write the bounds of buckets differently.
+    // The two formats write the bounds of buckets differently.
     let is_same = |line: &&str| !line.starts_with('#') && !line.contains("_duration_seconds_");
     let samples = |text: &str| text.lines().filter(is_same).map(ToOwned::to_owned).collect::<Vec<_>>();
     assert_eq!(samples(&open), samples(&text));
@@ -173,12 +175,12 @@ fn both_formats_say_the_same_each_in_its_own_way() {
     assert!(samples(&open).contains(&version), "{open}");
 }
 
-/// Types and labels, by the name that Prometheus knows.
+/// The type and labels of each metric, by its name.
 type Described = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// Each metric, and the values of all labels.
+/// Returns every metric, and the values of all labels.
 fn exposed() -> (Described, BTreeSet<String>) {
-    let (telemetry, _said) = about(&[], 0);
+    let (telemetry, _fake) = about(&[], 0);
     telemetry.metrics.orphans(0);
     telemetry.metrics.swept(Swept::Done, Timestamp::UNIX_EPOCH);
     let text = telemetry.metrics.text().unwrap();
@@ -202,7 +204,7 @@ fn exposed() -> (Described, BTreeSet<String>) {
 }
 
 #[test]
-fn the_page_describes_exactly_what_there_is() {
+fn the_page_describes_exactly_the_existing_metrics() {
     let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect::<BTreeSet<_>>();
     let rows = PAGE.lines().filter(|line| line.starts_with("| `opsadmin_"));
     let described: Described = rows
@@ -213,13 +215,13 @@ fn the_page_describes_exactly_what_there_is() {
         .collect();
     let (exposed, values) = exposed();
     assert_eq!(described, exposed);
-    let said = words(PAGE);
-    let unsaid: Vec<_> = values.difference(&said).collect();
-    assert!(unsaid.is_empty(), "docs/metrics.md does not say what these label values mean: {unsaid:?}");
+    let mentioned = words(PAGE);
+    let missing: Vec<_> = values.difference(&mentioned).collect();
+    assert!(missing.is_empty(), "docs/metrics.md does not say what these label values mean: {missing:?}");
 }
 
 #[test]
-fn the_pages_alerts_are_about_what_there_is() {
+fn the_alerts_on_the_page_use_existing_metrics_and_labels() {
     let (exposed, values) = exposed();
     let known = |name: &str| {
         let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
