@@ -24,7 +24,7 @@ pub enum PlanFormat {
     Text,
     /// For programs.
     Json,
-    /// For both.
+    /// For people and programs.
     Yaml,
     /// For a comment on a pull request.
     Markdown,

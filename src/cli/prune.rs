@@ -1,4 +1,4 @@
-//! Accounts that no manifest declares any more: which they are, and whether so many may go.
+//! `--prune`: finds the accounts that no manifest declares, and deletes them unless the brake holds the deletions.
 
 use super::confirm::ConfirmArgs;
 use super::manifests::count;
@@ -12,31 +12,32 @@ use anyhow::Result;
 use clap::Args;
 use std::collections::{BTreeSet, HashSet};
 
-/// Whether accounts are deleted that no manifest declares, and how many.
+/// The options for the deletion of accounts that no manifest declares.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Also delete the accounts of this --cluster-id that no manifest declares, and their Secrets, whatever deletionPolicy
-    /// their manifests had. Name all the manifests then: what is not among them goes.
+    /// Also delete the accounts of this --cluster-id that no manifest declares, and their Secrets, whatever
+    /// deletionPolicy their manifests had. Name all manifests: every account that none of them declares is deleted.
     #[arg(long)]
     pub prune: bool,
 
-    /// The share of all accounts that may be deleted in one run, and at least 5; more are held. 100: no limit.
+    /// The percentage of all accounts that one run may delete; 5 accounts are always allowed. If more are to be
+    /// deleted, all of them are held. 100: no limit.
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub deletion_brake: u8,
 }
 
-/// What is to be pruned.
+/// The accounts to prune.
 pub struct PruneSet {
     owners: Vec<Owner>,
-    /// Those whose accounts are deleted already, but not their Secrets: an earlier run came only so far.
-    half_gone: BTreeSet<Owner>,
-    /// How many accounts may go at once; `None`: all of them.
+    /// The owners whose accounts are deleted and whose Secrets are not: an earlier run stopped in between.
+    secrets_left: BTreeSet<Owner>,
+    /// The number of accounts that one run may delete. `None`: no limit.
     limit: Option<usize>,
 }
 
 impl PruneArgs {
-    /// The accounts that no manifest declares, also those of which only Secrets are left in the folder; none without
-    /// `--prune`.
+    /// Returns the accounts that no manifest declares, and the deleted accounts whose Secrets are still in the folder.
+    /// Returns an empty set without `--prune`.
     pub async fn prune_set(
         &self,
         manifests: &[Manifest],
@@ -45,28 +46,30 @@ impl PruneArgs {
         folder: Option<&Directory>,
     ) -> Result<PruneSet> {
         if !self.prune {
-            return Ok(PruneSet { owners: Vec::new(), half_gone: BTreeSet::new(), limit: None });
+            return Ok(PruneSet { owners: Vec::new(), secrets_left: BTreeSet::new(), limit: None });
         }
         let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
         let live = database.live(cluster).await?;
         let limit = deletion_limit(live.len(), self.deletion_brake);
         let mut owners: Vec<Owner> = live.into_iter().filter(|owner| !declared.contains(owner)).collect();
         owners.sort();
-        let is_left = |owner: &Owner| {
+        let is_candidate = |owner: &Owner| {
             owner.cluster == *cluster && !declared.contains(owner) && owners.binary_search(owner).is_err()
         };
-        let mut half_gone = BTreeSet::new();
-        for owner in folder.map(|folder| folder.owners_of_secrets(is_left)).unwrap_or_default() {
-            // Of an account that was let go, or that this database has never had, the Secret stays.
+        let mut secrets_left = BTreeSet::new();
+        for owner in folder.map(|folder| folder.owners_of_secrets(is_candidate)).unwrap_or_default() {
+            // The Secret of a retained account stays, and so does the Secret of an account that this database does not
+            // have.
             if is_deleted(database.find_by_owner(&owner).await)? {
-                half_gone.insert(owner);
+                secrets_left.insert(owner);
             }
         }
-        Ok(PruneSet { owners, half_gone, limit })
+        Ok(PruneSet { owners, secrets_left, limit })
     }
 }
 
-/// One that cannot be read counts as deleted: nothing can be done to it then, and that is told when its turn comes.
+/// Returns whether the account is deleted. An account that cannot be read counts as deleted: its deletion then fails
+/// and reports the error.
 fn is_deleted(found: Result<Option<Account>, DatabaseError>) -> Result<bool, DatabaseError> {
     match found {
         Err(DatabaseError::Inconsistent { .. }) => Ok(true),
@@ -75,27 +78,27 @@ fn is_deleted(found: Result<Option<Account>, DatabaseError>) -> Result<bool, Dat
 }
 
 impl PruneSet {
-    /// How many there are.
+    /// Returns the number of accounts to prune.
     pub fn len(&self) -> usize {
-        self.owners.len() + self.half_gone.len()
+        self.owners.len() + self.secrets_left.len()
     }
 
-    /// Whose they are.
+    /// Returns the owners of the accounts.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
-        self.owners.iter().chain(&self.half_gone)
+        self.owners.iter().chain(&self.secrets_left)
     }
 
-    /// How many accounts may go at once, if this many are more.
+    /// Returns the limit if this number of accounts exceeds it.
     pub fn exceeded_by(&self, accounts: usize) -> Option<usize> {
         self.limit.filter(|limit| accounts > *limit)
     }
 
-    /// Deletes the account of one of them; or holds it, if they are too many. One that is deleted already loses nothing by
-    /// going all the way.
+    /// Deletes the account of this owner, or holds the deletion if the accounts are too many. An account that is
+    /// deleted already is never held: it has no access to lose, and only its Secrets are removed.
     pub async fn prune(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
         let accounts = self.owners.len();
         match self.exceeded_by(accounts) {
-            Some(limit) if !self.half_gone.contains(owner) => {
+            Some(limit) if !self.secrets_left.contains(owner) => {
                 Outcome::refused(Refusal::PruningHeld { accounts, limit })
             }
             _ => {
@@ -105,10 +108,10 @@ impl PruneSet {
         }
     }
 
-    /// Lists those that still authenticate, and asks whether to delete them.
+    /// Lists the accounts that still authenticate, and asks the user whether to delete them.
     ///
     /// # Errors
-    /// They said anything but yes, or there is nobody to ask.
+    /// The user did not answer yes, or there is no terminal to ask on.
     pub fn confirm(&self, confirm: &ConfirmArgs, output: &Output) -> Result<()> {
         let accounts = self.owners.len();
         if accounts == 0 || self.exceeded_by(accounts).is_some() {
