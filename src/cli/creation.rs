@@ -1,7 +1,7 @@
-//! The guard of creations without a cluster: the Secrets in the folder say which accounts there were.
+//! The creation guard without a cluster. The Secrets in the folder show which accounts existed before.
 //!
-//! A `--database` that was mistyped makes a new file, in which every account would be made anew beside Secrets that tell of
-//! another database.
+//! A mistyped `--database` creates a new file. Without the guard, `apply` would create every account again in that
+//! file, although the Secrets belong to accounts of another database.
 
 use crate::account::{Account, Owner};
 use crate::database::AccountDatabase;
@@ -16,30 +16,30 @@ use tokio::sync::OnceCell;
 
 use super::known::BATCH;
 
-/// The percentage of accounts that may be missing and are still made anew.
+/// The percentage of accounts that may be missing and are still created again.
 const PERCENT: u8 = 20;
 
-/// Whether somebody has confirmed that accounts are made anew.
+/// The option that confirms the creation of missing accounts.
 #[derive(Debug, Args)]
 pub struct CreationArgs {
-    /// Make accounts anew that the database lacks though the folder has their Secrets. Without it, that is refused when many are
-    /// missing: the database is more likely the wrong one.
+    /// Create accounts again that the database lacks although the folder has their Secrets. Without it, this is refused
+    /// when many accounts are missing, because the database is probably the wrong one.
     #[arg(long)]
     pub confirm_creation: bool,
 }
 
-/// Knows from a folder which accounts there were.
+/// A creation guard that knows from a folder which accounts existed.
 pub struct Folder {
-    /// Those declared that had a Secret at the start, sorted: a list takes less memory than a set.
+    /// The declared owners that had a Secret at the start. A sorted list, because it uses less memory than a set.
     known: Vec<Owner>,
     database: Arc<dyn AccountDatabase>,
     is_confirmed: bool,
-    /// Whether too many are missing: asked for the first that is.
-    verdict: OnceCell<bool>,
+    /// Whether too many accounts are missing. The database is read when the first account is missing.
+    too_many_missing: OnceCell<bool>,
 }
 
 impl Folder {
-    /// Of these manifests, with the Secrets that are in the folder now.
+    /// Creates the guard from these manifests and from the Secrets that are in the folder now.
     pub fn new(
         manifests: &[Manifest],
         folder: &Directory,
@@ -50,7 +50,7 @@ impl Folder {
         let mut known = folder.owners_of_secrets(|owner| declared.contains(owner));
         known.sort_unstable();
         known.shrink_to_fit();
-        Self { known, database, is_confirmed: confirmed.confirm_creation, verdict: OnceCell::new() }
+        Self { known, database, is_confirmed: confirmed.confirm_creation, too_many_missing: OnceCell::new() }
     }
 
     async fn are_too_many_missing(&self) -> Result<bool, Refusal> {
@@ -72,7 +72,7 @@ impl CreationGuard for Folder {
         if found.is_some() || self.is_confirmed || self.known.binary_search(&desired.owner).is_err() {
             return Ok(());
         }
-        match self.verdict.get_or_try_init(|| self.are_too_many_missing()).await? {
+        match self.too_many_missing.get_or_try_init(|| self.are_too_many_missing()).await? {
             true => Err(Refusal::CreationHeld { account: desired.owner.to_string(), doubt: Doubt::Secrets }),
             false => Ok(()),
         }
