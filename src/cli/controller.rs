@@ -80,7 +80,7 @@ pub struct Controller {
     creation_brake: u8,
 
     /// The address of /metrics, /livez and /readyz, such as :8080 or 127.0.0.1:8080. Port 0: any free port, which is
-    /// logged. off: no address.
+    /// logged. off: serve nothing.
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = Listen::parse)]
     metrics_address: Listen,
 

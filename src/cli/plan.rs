@@ -41,7 +41,7 @@ fn secret_as_written(desired: &Desired, account: &Account) -> Option<Box<Secret>
     Some(Box::new(SecretManifest::new(&desired.secret, desired.identity(), &keys).to_secret()))
 }
 
-/// Returns a warning for an account whose keys were rotated lately: without a look at its Secret, the plan does not
+/// Returns a warning for an account whose keys were rotated lately: without reading its Secret, the plan does not
 /// know whether the Secret has the new key pair.
 fn rotation_warning(account: &Account) -> Option<String> {
     let active = account.active_key().filter(|_| account.keys.len() > 1)?;

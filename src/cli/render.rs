@@ -1,6 +1,5 @@
 //! `opsadmin render`: prints the manifests that a cluster needs to run the controller without Helm, or the rights for
-//! `plan
-//! --on-cluster`. It replaces placeholders in the files of `deploy/`.
+//! `plan --on-cluster`. It replaces placeholders in the files of `deploy/`.
 
 use super::manifests::namespace;
 use super::output::Output;

@@ -1,5 +1,4 @@
-//! Prepares texts from a database or a cluster for a terminal, so that they cannot add lines or colours, whoever wrote
-//! them.
+//! Prepares texts from a database or a cluster for a terminal, so that no text can add lines or colours.
 
 /// Returns a name unchanged if all of it is visible, and otherwise quoted and escaped.
 pub fn plain(text: &str) -> String {
