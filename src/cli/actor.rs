@@ -1,20 +1,20 @@
-//! Who runs a command, for the journal.
+//! The user who runs a command, as the journal records the user.
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 const MAX_CHARS: usize = 100;
 
-/// Who.
+/// The option for the user who runs a command.
 #[derive(Debug, Args)]
 pub struct ActorArgs {
-    /// Who you are, for the journal, which has it as cli:NAME. Default: your user on this machine.
+    /// Your name in the journal, which records it as cli:NAME. Default: your user on this machine.
     #[arg(long, value_name = "NAME", env = "OPSADMIN_ACTOR", value_parser = name)]
     actor: Option<String>,
 }
 
 impl ActorArgs {
-    /// The journal's word for them. It always begins with `cli:`, so that nobody passes for the controller.
+    /// Returns the actor for the journal. It always begins with `cli:`, so that no user can act as the controller.
     pub fn in_journal(&self) -> Result<String> {
         let name = match &self.actor {
             Some(name) => name.clone(),
@@ -31,7 +31,7 @@ impl ActorArgs {
     }
 }
 
-/// A name that the journal can say.
+/// Checks that the journal can record the name.
 fn name(text: &str) -> Result<String, String> {
     let name = text.trim();
     if name.is_empty() || name.chars().any(char::is_control) || name.chars().count() > MAX_CHARS {

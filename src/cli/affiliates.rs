@@ -1,4 +1,4 @@
-//! `opsadmin affiliates`: the sales partners that OpsAdmin knows.
+//! `opsadmin affiliates`: lists and registers the sales partners that OpsAdmin knows.
 
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use std::process::ExitCode;
 
-/// List the affiliates that OpsAdmin knows, or make it know one.
+/// List the affiliates that OpsAdmin knows, or register a new one.
 #[derive(Debug, Args)]
 pub struct Affiliates {
     #[command(subcommand)]
@@ -35,14 +35,14 @@ struct List {
     format: FormatArgs,
 }
 
-/// Make OpsAdmin know an affiliate. One that it knows already stays as it is.
+/// Register an affiliate in OpsAdmin. An affiliate that OpsAdmin knows already does not change.
 ///
-/// Accounts name an affiliate to the letter, so look at the list first: one that is known can be neither renamed nor removed
+/// Accounts must name an affiliate exactly, so read the list first: an affiliate can be neither renamed nor removed
 /// while an account has it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  opsadmin affiliates add Bright")]
 struct Add {
-    /// The affiliate's name.
+    /// The name of the affiliate.
     #[arg(value_name = "NAME", value_parser = AffiliateName::parse)]
     name: AffiliateName,
 
@@ -54,7 +54,7 @@ struct Add {
 }
 
 impl Affiliates {
-    /// Does what was asked.
+    /// Runs the subcommand.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         match &self.command {
             Command::List(list) => list.run(output).await?,

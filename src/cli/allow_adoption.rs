@@ -1,4 +1,4 @@
-//! `opsadmin allow-adoption`: who may take over accounts that no resource declares.
+//! `opsadmin allow-adoption`: decides which resources may adopt accounts that no resource declares.
 
 use super::account::by_name_or_id;
 use super::actor::ActorArgs;
@@ -19,30 +19,31 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Say who may take over accounts that no resource declares.
+/// Decide who may adopt accounts that no resource declares.
 ///
-/// A retained account is for the namespace that it had, and an imported one for the namespace that it was imported for. This
-/// names another one, or one of its resources, which then takes the account over with spec.adoptionPolicy: IfUnowned, keys and
-/// all. The journal has who named it. What is declared by a resource is never taken over.
+/// Without this command, the namespace that a retained account had may adopt it, and the namespace that an account was
+/// imported for. The command names another namespace, or one ApiAccount in it. That resource then adopts the account,
+/// with its keys, if it has spec.adoptionPolicy: IfUnowned. The journal records who allowed it. An account that a
+/// resource declares is never adopted.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin allow-adoption acme --to partners\n  opsadmin allow-adoption acme --to partners/acme-portal \\\n    --cluster-id production\n  opsadmin allow-adoption --retained-by old-cluster \\\n    --cluster-id new-cluster"
 )]
 pub struct AllowAdoption {
-    /// The accounts, by their names in OpsAdmin or their ids.
+    /// The names of the accounts in OpsAdmin, or their ids.
     #[arg(value_name = "ACCOUNT", required_unless_present = "retained_by")]
     accounts: Vec<String>,
 
-    /// Who may take them over: any ApiAccount of a namespace, or one of them.
+    /// Who may adopt the accounts: any ApiAccount of a namespace, or one ApiAccount.
     #[arg(long, value_name = "NAMESPACE[/NAME]", value_parser = place, required_unless_present_any = ["retained_by", "nobody"])]
     to: Option<(String, Option<String>)>,
 
-    /// Take back what was allowed before.
+    /// Withdraw an earlier permission.
     #[arg(long, conflicts_with_all = ["to", "retained_by"])]
     nobody: bool,
 
-    /// All accounts that this cluster has let go of, each for the namespace and the name that it had there: for a move to
-    /// another cluster.
+    /// All accounts that this cluster has retained, each for the namespace and the name that it had there. Use it to
+    /// move to another cluster.
     #[arg(long, value_name = "CLUSTER_ID", value_parser = ClusterId::parse, conflicts_with_all = ["accounts", "to"])]
     retained_by: Option<ClusterId>,
 
@@ -59,12 +60,12 @@ pub struct AllowAdoption {
     format: FormatArgs,
 }
 
-/// Who may take over an account that was imported for no namespace, as the command line says it.
+/// Who may adopt an account that was imported for no namespace. The command line's form of [`Unassigned`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnUnassigned {
     /// Nobody, until `import --for` or `allow-adoption` names a namespace.
     Refuse,
-    /// Whoever declares its name first.
+    /// The first ApiAccount that declares its name.
     Adopt,
 }
 
@@ -78,7 +79,7 @@ impl From<OnUnassigned> for Unassigned {
 }
 
 impl AllowAdoption {
-    /// Allows it, and prints for which accounts.
+    /// Allows the adoption, and prints the accounts.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let actor = self.actor.in_journal()?;
         let cluster = if self.nobody { None } else { Some(self.cluster.id_alone().await?) };
@@ -132,7 +133,7 @@ impl AllowAdoption {
         Ok(allowed)
     }
 
-    /// The accounts that are meant.
+    /// Returns the accounts that the arguments name.
     async fn chosen(&self, database: &dyn AccountRegister) -> Result<Vec<Account>> {
         let mut chosen = Vec::new();
         let Some(cluster) = &self.retained_by else {
@@ -167,7 +168,7 @@ impl AllowAdoption {
     }
 }
 
-/// Reads `NAMESPACE` or `NAMESPACE/NAME`.
+/// Parses `NAMESPACE` or `NAMESPACE/NAME`.
 fn place(text: &str) -> Result<(String, Option<String>), String> {
     match text.split_once('/') {
         None => Ok((parse_namespace(text)?, None)),

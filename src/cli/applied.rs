@@ -1,4 +1,4 @@
-//! What `apply` does, told while it does it.
+//! Prints the results of `apply` while it runs, and its summary. Change the output of `apply` here.
 
 use super::listing::Listing;
 use super::manifests::count;
@@ -10,21 +10,21 @@ use crate::run::{ACCOUNTS, AccountReport, SUMMARY, Summary};
 use anyhow::Result;
 use std::process::ExitCode;
 
-/// The exit code of a program that Ctrl-C ended, as shells count it.
+/// The exit code after Ctrl-C: 128 + 2, the number of SIGINT, as shells report it.
 const INTERRUPTED: u8 = 130;
 
-/// Why the rest is left for another run.
+/// Why `apply` stops before all accounts are done.
 #[derive(Debug)]
 pub enum Stop {
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted,
-    /// One account after another found no database.
+    /// The database did not answer for several accounts in a row.
     Away,
-    /// The accounts of more manifests could not be read.
+    /// The accounts of the next batch of manifests could not be read.
     Unread(DatabaseError),
 }
 
-/// An `apply` under way.
+/// Reports the results of a running `apply`, and counts them.
 pub struct Applied {
     all: usize,
     format: Format,
@@ -34,14 +34,14 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// One that has this many accounts before it.
+    /// Starts the report. `all` is the number of accounts to apply and to prune.
     pub fn new(format: Format, all: usize) -> Self {
-        // In text, each account's own lines tell how far it has come.
+        // In text, the lines of the accounts already show the progress.
         let progress = (format != Format::Text).then(|| Progress::new(all, "accounts applied"));
         Self { all, format, summary: Summary::default(), listing: Listing::new(format, ACCOUNTS), progress }
     }
 
-    /// Tells what came of one more account.
+    /// Prints the outcome of one account.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -61,7 +61,7 @@ impl Applied {
         Ok(())
     }
 
-    /// Tells what it all comes to, and answers with the exit code.
+    /// Prints the summary, and returns the exit code.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -74,7 +74,7 @@ impl Applied {
         Ok(if summary.refuse == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Tells what was done so far, and answers with the exit code.
+    /// Prints the summary so far and the reason of the stop, and returns the exit code.
     ///
     /// # Errors
     /// As [`Output::line`].

@@ -1,4 +1,4 @@
-//! `opsadmin apply`: the main job without a cluster.
+//! `opsadmin apply`: creates, updates and deletes accounts as manifests declare them, without a cluster.
 
 use super::LOCAL_CLUSTER;
 use super::allow_adoption::OnUnassigned;
@@ -26,13 +26,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// How many accounts in a row may find no database before the rest is left: each of them waits until it gives up.
+/// The number of accounts in a row for which the database does not answer before `apply` stops. Each of them waits for
+/// the connection timeout, so trying all accounts would take too long.
 const GIVE_UP_AFTER: usize = 3;
 
-/// Make accounts as manifests declare them, without a cluster, and write their keys to Secret manifests.
+/// Create and update accounts as manifests declare them, without a cluster, and write their keys to Secret manifests.
 ///
-/// Every manifest is checked first: if one is wrong, nothing is applied. Accounts that exist are changed where they
-/// differ, and keep their keys. The Secret manifests are readable by their owner only and ready for `kubectl apply`.
+/// Every manifest is checked first: if one is wrong, nothing is applied. Existing accounts are updated where they
+/// differ, and keep their keys. Only the owner of the Secret manifests can read them. They are ready for
+/// `kubectl apply`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin apply -f accounts/ --secrets ./secrets\n  opsadmin apply -f acme.yaml --secrets ./secrets \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring"
@@ -41,7 +43,7 @@ pub struct Apply {
     #[command(flatten)]
     manifests: ManifestArgs,
 
-    /// The folder for the Secret manifests; it is made if there is none.
+    /// The folder for the Secret manifests. A missing folder is created.
     #[arg(long, value_name = "FOLDER")]
     secrets: PathBuf,
 
@@ -51,17 +53,17 @@ pub struct Apply {
     #[command(flatten)]
     keyring: KeyringArgs,
 
-    /// In whose name accounts are owned in the database. A controller's accounts belong to its cluster, and `apply` leaves
-    /// them alone.
+    /// The cluster id that owns the accounts in the database. The accounts of a controller belong to the id of its
+    /// cluster, and `apply` does not change them.
     #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID", default_value = LOCAL_CLUSTER, value_parser = ClusterId::parse)]
     cluster_id: ClusterId,
 
-    /// What to do about an affiliate that OpsAdmin does not know.
+    /// What to do when OpsAdmin does not know an affiliate.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
 
-    /// Who may take over an account that was imported for no namespace: nobody (refuse), or whoever declares its name first
-    /// (adopt).
+    /// Who may adopt an account that was imported for no namespace: nobody (refuse), or the first ApiAccount that
+    /// declares its name (adopt).
     #[arg(long, value_name = "ACTION", default_value = "adopt")]
     unassigned_accounts: OnUnassigned,
 
@@ -83,7 +85,7 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// Applies them, and prints what was done for each.
+    /// Applies the manifests, and prints what was done for each account.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let cluster = &self.cluster_id;
         let Some(manifests) = self.manifests.read(cluster, output) else {
@@ -92,7 +94,7 @@ impl Apply {
         };
         let database = self.database.open()?;
         let result = self.apply(&manifests, &database, cluster, output).await;
-        // Leaves an embedded database as one file.
+        // Closing an SQLite database merges its write-ahead log, so that one file remains.
         database.close().await;
         result
     }
@@ -104,7 +106,7 @@ impl Apply {
         cluster: &ClusterId,
         output: &mut Output,
     ) -> Result<ExitCode> {
-        let began = SystemEnvironment.now();
+        let started_at = SystemEnvironment.now();
         let (reconciler, folder) = self.reconciler(manifests, Arc::clone(database)).await?;
         let prune_set = self.prune.prune_set(manifests, database.as_ref(), cluster, Some(&folder)).await?;
         confirm(&prune_set, &self.confirm, output)?;
@@ -134,22 +136,23 @@ impl Apply {
         }
         let code = applied.finish(output)?;
         let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();
-        self.purge(database.as_ref(), cluster, &|owner| declared.contains(owner), began, output).await;
-        self.trim_journal(database.as_ref(), began, output).await;
+        self.purge(database.as_ref(), cluster, &|owner| declared.contains(owner), started_at, output).await;
+        self.trim_journal(database.as_ref(), started_at, output).await;
         Ok(code)
     }
 
-    /// Purges what was deleted longer ago than it is kept; nothing that this run deleted. The accounts are as declared by now
-    /// and the next run purges too, so a failure is told and is none of this run's.
+    /// Purges accounts that were deleted longer ago than `--deleted-account-retention`, and none that this run deleted.
+    /// An error is printed and does not fail the run: the declared accounts are already in sync, and the next run
+    /// purges again.
     async fn purge(
         &self,
         database: &dyn AccountDatabase,
         cluster: &ClusterId,
         is_declared: IsDeclared<'_>,
-        began: Timestamp,
+        started_at: Timestamp,
         output: &Output,
     ) {
-        let Ok(before) = began.checked_sub(self.retention.deleted_account_retention) else {
+        let Ok(before) = started_at.checked_sub(self.retention.deleted_account_retention) else {
             return;
         };
         match database.purge(cluster, is_declared, before, SystemEnvironment.now()).await {
@@ -173,9 +176,9 @@ impl Apply {
         }
     }
 
-    /// Removes from the journal what happened longer ago than it is kept.
-    async fn trim_journal(&self, database: &dyn AccountDatabase, began: Timestamp, output: &Output) {
-        let Some(before) = self.retention.journal_retention.and_then(|kept| began.checked_sub(kept).ok()) else {
+    /// Removes journal entries that are older than `--journal-retention`.
+    async fn trim_journal(&self, database: &dyn AccountDatabase, started_at: Timestamp, output: &Output) {
+        let Some(before) = self.retention.journal_retention.and_then(|kept| started_at.checked_sub(kept).ok()) else {
             return;
         };
         match database.trim_journal(before).await {
@@ -195,7 +198,7 @@ impl Apply {
         manifests: &[Manifest],
         database: Arc<dyn AccountRegister>,
     ) -> Result<(Reconciler, Arc<Directory>)> {
-        // Whatever is wrong with keyring or folder is said before there is a table.
+        // Keyring and folder are opened first, so that an error in them leaves the database without tables.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         let folder = Arc::new(Directory::open(&self.secrets)?);
         database.migrate().await?;

@@ -1,4 +1,5 @@
-//! One change by hand to the account as it is, made once whatever happens in between.
+//! Makes one manual change to an account, exactly once, even if the account changes meanwhile or an answer of the
+//! database is lost.
 
 use super::environment::SystemEnvironment;
 use crate::account::Account;
@@ -6,21 +7,22 @@ use crate::database::{AccountDatabase, Action, Change, DatabaseError};
 use crate::reconcile::Environment;
 use anyhow::{Context, Result, anyhow, bail};
 
-/// How often to look anew when somebody else was quicker; somebody has got on each time.
+/// The number of attempts when other programs change the account at the same time.
 const ATTEMPTS: usize = 8;
 
-/// What came of it.
+/// The result of a manual change.
 pub struct ManualChange {
-    /// The account as it was when that was decided.
+    /// The account before the change.
     pub before: Account,
-    /// The account as it is now.
+    /// The account after the change.
     pub account: Account,
-    /// What was done to it; `None` if there was nothing to do.
+    /// The action that was done. `None`: there was nothing to do.
     pub done: Option<Action>,
 }
 
-/// Does what `decide` says about the account, and asks it again about the account as it is then if that has changed
-/// meanwhile. An answer that got lost is found by reading again.
+/// Commits the action that `decide` returns for the account. If another program has changed the account meanwhile,
+/// reads the account and calls `decide` again. If the answer of the database is lost, reads the account to find out
+/// whether the change was made.
 pub async fn change_account(
     database: &dyn AccountDatabase,
     account: Account,
@@ -58,7 +60,7 @@ async fn read_again(database: &dyn AccountDatabase, account: &Account) -> Result
     found.ok_or_else(|| anyhow!("the account {} was purged meanwhile", account.id))
 }
 
-/// Whether the account shows that the change was made.
+/// Returns whether the account shows that the action was done.
 fn is_done(action: &Action, account: &Account) -> bool {
     match action {
         Action::Suspend { reason, .. } => {
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_answer_is_found_by_reading() {
+    async fn a_change_whose_answer_was_lost_is_found_by_reading() {
         for decide in [suspend, rotate] {
             let (accounts, account) = accounts();
             lock(&accounts.faults).push(Fault::AnswerLost);
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_done_is_not_said_to_be() {
+    async fn a_change_that_was_not_made_is_reported_as_not_done() {
         for decide in [suspend, rotate] {
             let (accounts, account) = accounts();
             lock(&accounts.faults).push(Fault::NotMade);
@@ -124,13 +126,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_was_overtaken_decides_anew() {
+    async fn a_conflict_makes_decide_run_again() {
         let (accounts, account) = accounts();
         let asked = Cell::new(0);
         let decide = |account: &Account| {
             asked.set(asked.get() + 1);
             if asked.get() < 3 {
-                // Somebody else is quicker.
+                // Another program changes the account first.
                 lock(&accounts.rows)[0].version.0 += 1;
             }
             rotate(account)
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_to_do_is_nothing_done() {
+    async fn without_an_action_nothing_is_changed() {
         let (accounts, account) = accounts();
         let stepped_in = change_account(&accounts, account.clone(), "cli:a", |_| Ok(None)).await.unwrap();
         assert_eq!((stepped_in.account, stepped_in.done.is_none()), (account, true));

@@ -1,4 +1,4 @@
-//! `opsadmin check`: would this account be let in, and why?
+//! `opsadmin check`: shows whether the API would let an account in, and what each rule says.
 
 use super::account::AccountArgs;
 use super::database::DatabaseArgs;
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-/// The exit code for an account that is not let in: neither success nor an error.
+/// The exit code when the account is not let in. It differs from the exit code of an error.
 const NOT_LET_IN: u8 = 3;
 
-/// Say whether an account would be let in, and what each rule says about it.
+/// Show whether an account would be let in, and what each rule says about it.
 ///
-/// Decided from the account database by the rules that the API's servers follow. What is not asked with an option is not
-/// judged: the answer says then what there is. Nothing is changed, and rights to read are enough.
+/// The command applies the rules of the API servers to the account database. A rule whose option is not given is not
+/// judged: the output then shows what the account has. Nothing is changed, and rights to read are enough.
 ///
 /// Exit codes: 0 let in, 3 not let in, 1 an error.
 #[derive(Debug, Args)]
@@ -32,19 +32,19 @@ pub struct Check {
     #[command(flatten)]
     account: AccountArgs,
 
-    /// From this address.
+    /// Check access from this address.
     #[arg(long, value_name = "IP")]
     ip: Option<IpAddr>,
 
-    /// To everything that this role opens.
+    /// Check access to everything that this role gives access to.
     #[arg(long, value_name = "ROLE", value_parser = role(), conflicts_with = "endpoint")]
     role: Option<Role>,
 
-    /// To this group of endpoints.
+    /// Check access to this group of endpoints.
     #[arg(long, value_name = "GROUP")]
     endpoint: Option<Group>,
 
-    /// To see the plans of this affiliate.
+    /// Check access to the plans of this affiliate.
     #[arg(long, value_name = "NAME", value_parser = AffiliateName::parse)]
     affiliate: Option<AffiliateName>,
 
@@ -58,7 +58,7 @@ pub struct Check {
 /// The groups of endpoints, as the command line names them.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Group {
-    /// What a customer sees of their own.
+    /// The data of a customer's own account.
     MyAccount,
     /// Plans and rates.
     Plans,
@@ -73,7 +73,7 @@ fn role() -> impl TypedValueParser<Value = Role> {
 }
 
 impl Check {
-    /// Decides, and prints how.
+    /// Checks the account, and prints the result.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let database = self.database.open_to_look().await?;
         let account = self.account.find(database.as_ref()).await;

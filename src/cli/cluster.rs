@@ -1,4 +1,4 @@
-//! A cluster, as the command line names it, and its id in the account database.
+//! The options that name a cluster, the client for the cluster, and the id of the cluster in the account database.
 
 mod kubeconfig;
 mod no_proxy;
@@ -22,41 +22,42 @@ use tower::BoxError;
 use tower::timeout::TimeoutLayer;
 use tower::util::MapErrLayer;
 
-/// How long the API server may take to begin an answer, with all that the client tries again by itself.
+/// The timeout for the start of a response of the API server, including the retries of the client.
 ///
-/// A connection whose other end is gone without a word never says so, and whoever asked would wait for it for ever. It is
-/// also less than the 30 seconds that Kubernetes gives a pod to end, in which a call that is under way must end too.
+/// Without a timeout, a request waits for ever when the connection is lost without notice. The timeout is shorter than
+/// the 30 seconds that Kubernetes gives a pod to end, so that a running request ends in time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// The way out for a command that asks a cluster for nothing but its id.
+/// The advice for a command that needs nothing from a cluster but its id.
 const WITHOUT_CLUSTER: &str =
     "; --cluster-id ID spares asking the cluster, and so does the account's own name without --namespace";
 
-/// How to reach a cluster.
+/// The options for the connection to a cluster.
 #[derive(Debug, Args)]
 pub struct KubeArgs {
     /// The kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// The kubeconfig's context. Default: its current one.
+    /// The context of the kubeconfig. Default: its current context.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }
 
-/// Which cluster, for the account database.
+/// The options for the connection to a cluster and for its id in the account database.
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
     #[command(flatten)]
     kube: KubeArgs,
 
-    /// This cluster's name in the account database; accounts belong to it. Default: the UID of the namespace kube-system.
+    /// The id of the cluster in the account database; each account belongs to a cluster id. Default: the UID of the
+    /// namespace kube-system.
     #[arg(long, value_name = "ID", env = "OPSADMIN_CLUSTER_ID", value_parser = ClusterId::parse)]
     cluster_id: Option<ClusterId>,
 }
 
 impl KubeArgs {
-    /// A client for the cluster.
+    /// Creates a client for the cluster.
     pub fn client(&self) -> Result<Client> {
         let variable = |name: &str| std::env::var(name).ok();
         let (used, mut config, mut proxy) = self.connection(&variable)?;
@@ -67,23 +68,23 @@ impl KubeArgs {
         config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
         config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
         let login = config.auth_info.exec.clone();
-        let client = ClientBuilder::try_from(config).map_err(|error| refused(not_built(&error, login.as_ref())))?;
+        let client = ClientBuilder::try_from(config).map_err(|error| refused(client_error(&error, login.as_ref())))?;
         let client = client.with_layer(&TimeoutLayer::new(ANSWER_WITHIN));
         Ok(match proxy {
             Some(proxy) => {
                 tracing::info!("the way to the API server is {proxy}");
-                client.with_layer(&MapErrLayer::new(move |error| through(&proxy, error))).build()
+                client.with_layer(&MapErrLayer::new(move |error| with_proxy(&proxy, error))).build()
             }
             None => client.build(),
         })
     }
 
-    /// What is used, in words, the connection that it describes, and the proxy that it names itself.
+    /// Returns a description of the source of the connection, the connection, and the proxy that the kubeconfig names.
     fn connection(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, Config, Option<Proxy>)> {
         let listed = |files: String| -> Vec<PathBuf> {
             std::env::split_paths(files.trim()).filter(|file| !file.as_os_str().is_empty()).collect()
         };
-        // Who names one does not mean the cluster that this may run in.
+        // If a user names a kubeconfig, the pod's service account is not used instead of it.
         let (used, files, is_named) = match (&self.kubeconfig, variable("KUBECONFIG").map(listed).unwrap_or_default()) {
             (Some(file), _) => (format!("the kubeconfig {}", file.display()), vec![file.clone()], true),
             (None, files) if !files.is_empty() => ("the kubeconfig in $KUBECONFIG".to_owned(), files, true),
@@ -106,7 +107,7 @@ impl KubeArgs {
     }
 }
 
-/// What a pod has, where there is no kubeconfig for this reason.
+/// Returns the connection of the pod's service account. `reason` says why there is no kubeconfig.
 fn in_pod(kubeconfig: &str, reason: &str) -> Result<Config> {
     Config::incluster().map_err(|no_pod| {
         anyhow!(
@@ -116,8 +117,8 @@ fn in_pod(kubeconfig: &str, reason: &str) -> Result<Config> {
     })
 }
 
-/// Why a connection cannot be made from what a kubeconfig says.
-fn not_built(error: &kube::Error, login: Option<&ExecConfig>) -> String {
+/// Describes why the client cannot be created from a kubeconfig.
+fn client_error(error: &kube::Error, login: Option<&ExecConfig>) -> String {
     match (error, login) {
         (kube::Error::Auth(AuthError::AuthExecStart(error)), Some(login)) => {
             let hint = login.install_hint.as_deref().map(str::trim).filter(|hint| !hint.is_empty());
@@ -129,34 +130,34 @@ fn not_built(error: &kube::Error, login: Option<&ExecConfig>) -> String {
     }
 }
 
-/// A call that did not get as far as the API server.
+/// A request that did not reach the API server through the proxy.
 #[derive(Debug, Error)]
 #[error("it cannot be reached through {proxy}")]
-struct NotThrough {
+struct ProxyConnectError {
     proxy: String,
     source: BoxError,
 }
 
-/// Tells of a connection that could not be made by which way it was tried.
-fn through(proxy: &Proxy, error: BoxError) -> BoxError {
+/// Adds the proxy to the error of a connection that could not be made.
+fn with_proxy(proxy: &Proxy, error: BoxError) -> BoxError {
     let is_connect = error
         .downcast_ref::<hyper_util::client::legacy::Error>()
         .is_some_and(hyper_util::client::legacy::Error::is_connect);
-    if is_connect { NotThrough { proxy: proxy.to_string(), source: error }.into() } else { error }
+    if is_connect { ProxyConnectError { proxy: proxy.to_string(), source: error }.into() } else { error }
 }
 
 impl ClusterArgs {
-    /// A client for the cluster.
+    /// Creates a client for the cluster.
     pub fn client(&self) -> Result<Client> {
         self.kube.client()
     }
 
-    /// The id that was given, if one was.
+    /// Returns the value of `--cluster-id`.
     pub fn given(&self) -> Option<&ClusterId> {
         self.cluster_id.as_ref()
     }
 
-    /// The id that was given, or the one that the cluster has.
+    /// Returns the value of `--cluster-id`, or reads the id from the cluster.
     pub async fn id(&self, client: &Client) -> Result<ClusterId> {
         match self.given() {
             Some(id) => Ok(id.clone()),
@@ -164,7 +165,7 @@ impl ClusterArgs {
         }
     }
 
-    /// The same, with a connection only if it takes one.
+    /// As [`Self::id`], but connects to the cluster only if `--cluster-id` is not given.
     pub async fn id_alone(&self) -> Result<ClusterId> {
         match self.given() {
             Some(id) => Ok(id.clone()),
@@ -173,7 +174,7 @@ impl ClusterArgs {
     }
 }
 
-/// `otherwise`: what to do where no right is missing.
+/// Reads the UID of the namespace kube-system. `otherwise` is the advice when no right is missing.
 async fn own_id(client: &Client, otherwise: &str) -> Result<ClusterId> {
     let namespace = Api::<Namespace>::all(client.clone()).get_metadata("kube-system").await;
     let id = namespace

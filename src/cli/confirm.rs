@@ -1,23 +1,23 @@
-//! Asking before something that cannot be taken back.
+//! Asks the user before an action that cannot be undone.
 
 use super::terminal::{folded, width};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::{IsTerminal, Write, stderr, stdin};
 
-/// Whether to ask.
+/// The option that replaces the question.
 #[derive(Debug, Args)]
 pub struct ConfirmArgs {
-    /// Do it without asking. Needed where nobody can be asked: in a script.
+    /// Do it without asking. Needed where no user can answer, such as in a script.
     #[arg(short, long)]
     yes: bool,
 }
 
 impl ConfirmArgs {
-    /// Asks whether to do `what`, a sentence without its end.
+    /// Asks the user whether to do `what`, a sentence without a full stop.
     ///
     /// # Errors
-    /// They said anything but yes, or there is nobody to ask.
+    /// The user did not answer yes, or there is no terminal to ask on.
     pub fn ask(&self, what: &str) -> Result<()> {
         if self.yes {
             return Ok(());

@@ -1,4 +1,4 @@
-//! `opsadmin controller`: keeps a cluster's accounts true.
+//! `opsadmin controller`: keeps the accounts of a cluster in sync with its ApiAccounts.
 
 use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Keep the accounts declared on a cluster true, until stopped.
+/// Keep the accounts that a cluster declares in sync, until stopped.
 ///
-/// Watches ApiAccounts and the Secrets made for them, keeps the account database and the Secrets as declared, and says
-/// so in statuses and events. On SIGTERM or Ctrl-C it finishes what is in flight; a second signal ends it at once.
+/// Watches ApiAccounts and their Secrets, keeps the account database and the Secrets as declared, and reports in
+/// statuses and events. On SIGTERM or Ctrl-C it finishes running reconciles; a second signal ends it at once.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin controller --database sqlite://opsadmin.db\n  opsadmin controller --namespace partners \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring"
 )]
 pub struct Controller {
-    /// A namespace to watch; may be given more than once. Default: all of them.
+    /// A namespace to watch; may be given more than once. Default: all namespaces.
     #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespaces: Vec<String>,
 
@@ -38,22 +38,22 @@ pub struct Controller {
     #[command(flatten)]
     keyring: KeyringArgs,
 
-    /// What to do about an affiliate that OpsAdmin does not know.
+    /// What to do when OpsAdmin does not know an affiliate.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
 
-    /// Who may take over an account that was imported for no namespace: nobody (refuse), or whoever declares its name first
-    /// (adopt).
+    /// Who may adopt an account that was imported for no namespace: nobody (refuse), or the first ApiAccount that
+    /// declares its name (adopt).
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unassigned_accounts: OnUnassigned,
 
-    /// How many accounts to work on at a time, in all namespaces together. There are half as many connections to PostgreSQL, at
-    /// least 4 and at most 32.
+    /// The number of accounts that are reconciled at the same time, in all namespaces together. The controller opens
+    /// half as many connections to PostgreSQL, at least 4 and at most 32.
     #[arg(long, value_name = "NUMBER", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1000))]
     concurrency: u16,
 
-    /// How often to look for accounts that somebody else changed in the database, such as 30s, 5m or 1h. PostgreSQL also
-    /// tells of each change at once.
+    /// How often to search the database for accounts that another program changed, such as 30s, 5m or 1h. PostgreSQL
+    /// also reports each change at once.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = at_least_a_second)]
     sweep_interval: Duration,
 
@@ -63,22 +63,24 @@ pub struct Controller {
     #[command(flatten)]
     least_interval: LeastIntervalArgs,
 
-    /// How long an account whose resource vanished without a deletion goes on working. It is told of at once.
+    /// How long an orphan continues to work: an account whose resource vanished without a deletion. It is reported at
+    /// once.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_second)]
     orphan_grace: Duration,
 
-    /// The share of all accounts that may lose their access within ten minutes, and at least 5; more are held until somebody
-    /// confirms it. 100: no limit.
+    /// The percentage of all accounts that may lose their access within ten minutes; 5 accounts are always allowed.
+    /// Further deletions are held until a user confirms them. 100: no limit.
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
     deletion_brake: u8,
 
-    /// The share of accounts that may be missing from the database and are still made anew, and at least 5 of them, unless all
-    /// are missing; more are held until somebody confirms it. 100: no limit, in the database that had them.
+    /// The percentage of accounts that may be missing from the database and are still created again; 5 accounts are
+    /// always allowed, unless all accounts are missing. More are held until a user confirms them. 100: no limit, in the
+    /// database that had the accounts.
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
     creation_brake: u8,
 
-    /// Where to serve /metrics, /livez and /readyz, such as :8080 or 127.0.0.1:8080; port 0: any free one, which is logged;
-    /// off: nowhere.
+    /// The address of /metrics, /livez and /readyz, such as :8080 or 127.0.0.1:8080. Port 0: any free port, which is
+    /// logged. off: serve nothing.
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = Listen::parse)]
     metrics_address: Listen,
 
@@ -88,13 +90,14 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Runs until a signal.
+    /// Runs the controller until a signal.
     pub async fn run(self) -> Result<ExitCode> {
         logs::start(self.log_format)?;
-        // First of all: as the first process of a container, the program is sent no signal that it does not expect.
+        // Before everything else: as process 1 of a container, the program receives only signals that it has a handler
+        // for.
         let stop = stopped()?;
         let (telemetry, pulse) = Telemetry::new();
-        // Before anything is asked, so that a start that takes its time can be seen from outside.
+        // Before the cluster and the database are read, so that probes and metrics also show a slow start.
         let address = telemetry::serve(self.metrics_address, Arc::clone(&telemetry)).await;
         if let Some(address) = address.with_context(|| {
             format!(
@@ -120,7 +123,7 @@ impl Controller {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Asks the cluster and the database for what the controller has to know before it begins.
+    /// Reads what the controller needs from the cluster and the database before it starts.
     async fn settings(self, telemetry: Arc<Telemetry>) -> Result<Settings> {
         let client = self.cluster.client()?;
         let cluster = self.cluster.id(&client).await?;
@@ -154,20 +157,21 @@ impl Controller {
     }
 }
 
-/// How many connections to a server serve this many accounts at a time. Each needs one for less than half of the time, and
-/// the server has to have enough for the API too.
+/// Returns the number of connections to a database server for this concurrency. A reconcile uses a connection for less
+/// than half of its time, and the server needs connections for the API too.
 fn connections(concurrency: u16) -> u32 {
     (u32::from(concurrency) / 2).clamp(4, 32)
 }
 
-/// Done at the first SIGTERM or SIGINT; at the second, the process ends at once.
+/// Returns a future that completes at the first SIGTERM or SIGINT. At the second signal, the process exits at once,
+/// with 128 plus the number of the signal.
 fn stopped() -> Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        // The receiver is gone only when the controller has ended already.
+        // Dropping the sender completes the future.
         drop(sender);
         let code = tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 };
         std::process::exit(code);

@@ -1,4 +1,4 @@
-//! `opsadmin crd`: the resource's definition.
+//! `opsadmin crd`: prints the CustomResourceDefinition of ApiAccount.
 
 use super::output::Output;
 use crate::api::definition;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  opsadmin crd | kubectl apply --server-side -f -")]
 pub struct Crd {
-    /// How to print it.
+    /// How to print the CustomResourceDefinition.
     #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
     output: Format,
 }
@@ -22,7 +22,7 @@ enum Format {
 }
 
 impl Crd {
-    /// Prints it.
+    /// Prints the CustomResourceDefinition.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let crd = definition();
         let text = match self.output {

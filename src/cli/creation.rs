@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-/// Whether somebody has confirmed that accounts are made anew.
+/// The option that confirms the creation of missing accounts.
 #[derive(Debug, Args)]
 pub struct CreationArgs {
-    /// Make accounts anew that the database lacks though the folder has their Secrets. Without it, that is refused when many are
-    /// missing: the database is more likely the wrong one.
+    /// Create accounts again that the database lacks although the folder has their Secrets. Without it, this is refused
+    /// when many accounts are missing, because the database is probably the wrong one.
     #[arg(long)]
     pub confirm_creation: bool,
 }

@@ -1,4 +1,4 @@
-//! The account database and its keyring, as the command line names them.
+//! The options that name the account database and its keyring, and the functions that open them.
 
 use super::environment::SystemEnvironment;
 use super::output::Output;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Which database.
+/// The options for the account database.
 #[derive(Debug, Args)]
 pub struct DatabaseArgs {
-    /// Its URL.
+    /// The URL of the database.
     #[arg(
         help = "The account database: sqlite://FILE or postgres://USER@HOST/DATABASE. Give one with a password by the variable: arguments are seen by every user of a machine. `controller`, `apply`, `import` and `migrate` make a missing FILE, and no other command does",
         long,
@@ -25,42 +25,42 @@ pub struct DatabaseArgs {
     )]
     pub database: String,
 
-    /// The file that holds the password of a PostgreSQL server, when the URL has none. It is read anew for each connection, so
-    /// that a new password needs no restart.
+    /// The file with the password of the PostgreSQL server, when the URL has none. It is read for each new connection,
+    /// so a new password needs no restart.
     #[arg(long, value_name = "FILE", env = "OPSADMIN_DATABASE_PASSWORD_FILE")]
     pub database_password_file: Option<PathBuf>,
 }
 
-/// Which keyring.
+/// The options for the keyring.
 #[derive(Debug, Args)]
 pub struct KeyringArgs {
-    /// The keyring that seals secret keys in the database, and in no other. Default: beside an SQLite file, with the ending
-    /// .keyring, and made by whoever makes that; for PostgreSQL there is none. Back it up with the database: without it, no
-    /// secret key can be read again.
+    /// The keyring that seals secret keys in this database, and in no other. Default: the file beside the SQLite file
+    /// with the ending .keyring, which is created together with the SQLite file. For PostgreSQL there is no default.
+    /// Back it up with the database: without it, no secret key can be read again.
     #[arg(long, value_name = "FILE", env = "OPSADMIN_KEYRING")]
     pub keyring: Option<PathBuf>,
 }
 
-/// A keyring that was looked for.
+/// The result of the search for a keyring.
 enum Found {
-    /// It is there.
-    There(Keyring),
-    /// The one beside an SQLite file is not, and is made if nothing is sealed yet.
-    NotYet {
-        /// Its file.
+    /// The keyring exists.
+    Existing(Keyring),
+    /// The default keyring beside an SQLite file does not exist. It is created if no secret key is sealed yet.
+    ToCreate {
+        /// The file to create.
         path: PathBuf,
-        /// What to say if something is.
+        /// The error if a secret key is sealed already.
         missing: KeyringError,
     },
 }
 
-/// What to do about unknown affiliates, as the command line says it.
+/// What to do when OpsAdmin does not know an affiliate. The command line's form of [`UnknownAffiliate`].
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum OnUnknownAffiliate {
     /// Refuse the account.
     #[default]
     Refuse,
-    /// Register the affiliate in OpsAdmin, and go on.
+    /// Register the affiliate in OpsAdmin, and continue.
     Register,
 }
 
@@ -74,32 +74,34 @@ impl From<OnUnknownAffiliate> for UnknownAffiliate {
 }
 
 impl DatabaseArgs {
-    /// The database, not yet asked anything.
+    /// Opens the database. A missing SQLite file is created. A connection to a server is made at the first use.
     pub fn open(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open(self.address())?)
     }
 
-    /// The same, with this many connections to a server.
+    /// As [`Self::open`], with this maximum number of connections to a server.
     pub fn open_with(&self, connections: u32) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open(Address { connections, ..self.address() })?)
     }
 
-    /// The database that is there, with this program's tables. Makes neither: to look must not leave anything behind.
+    /// Opens an existing database with the tables of this program. It creates neither a file nor tables, so that a
+    /// command that only reads leaves nothing behind.
     pub async fn open_existing(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open_existing(self.address()).await?)
     }
 
-    /// The same for a command that changes nothing.
+    /// As [`Self::open_existing`], for a command that changes nothing. A standby server is enough.
     pub async fn open_to_look(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open_to_look(self.address()).await?)
     }
 
-    /// The database that is there, whatever its schema.
+    /// Opens an existing database with any schema.
     pub fn open_as_found(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open_as_found(self.address())?)
     }
 
-    /// The same for a command that says what would be made; `None`: the database is yet to be.
+    /// As [`Self::open_to_look`], for a command that shows what would be done. `None`: the database file does not exist
+    /// yet.
     pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
         Ok(database::open_to_read(self.address()).await?)
     }
@@ -108,7 +110,7 @@ impl DatabaseArgs {
         Address { password_file: self.database_password_file.as_deref(), ..Address::from(&self.database) }
     }
 
-    /// Whether it is a file that is not there yet.
+    /// Returns whether the database is an SQLite file that does not exist.
     pub fn is_missing_file(&self) -> bool {
         self.sqlite_file().is_some_and(|file| !file.exists())
     }
@@ -121,77 +123,79 @@ impl DatabaseArgs {
 }
 
 impl KeyringArgs {
-    /// The keyring for this database; the one beside an SQLite file is made if there is none and nothing is sealed yet.
+    /// Loads the keyring of this database. Creates the default keyring beside an SQLite file if it is missing and no
+    /// secret key is sealed yet.
     pub async fn load(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
         let found = match self.find(named) {
-            Err(missing) => return Err(lost(missing, Some(database)).await),
+            Err(missing) => return Err(lost_if_in_use(missing, Some(database)).await),
             found => found?,
         };
         match found {
-            Found::There(keyring) => Ok(keyring),
-            Found::NotYet { path, .. } if nothing_is_sealed(database).await? => {
+            Found::Existing(keyring) => Ok(keyring),
+            Found::ToCreate { path, .. } if nothing_is_sealed(database).await? => {
                 let keyring = new_keyring()?;
                 match keyring.create(&path) {
-                    // Somebody else came first.
+                    // Another program has created the file meanwhile.
                     Err(KeyringError::Exists { .. }) => Ok(Keyring::load(&path)?),
                     made => Ok(made.map(|()| keyring)?),
                 }
             }
-            Found::NotYet { missing, .. } => Err(lost(missing.into(), Some(database)).await),
+            Found::ToCreate { missing, .. } => Err(lost_if_in_use(missing.into(), Some(database)).await),
         }
     }
 
-    /// The keyring as it is before anybody asks the database.
+    /// Finds the keyring without reading the database.
     ///
     /// # Errors
-    /// None is named, or it cannot be read; one that is missing is an error only if it was named.
+    /// No keyring is named for PostgreSQL, the file cannot be read, or a file named by `--keyring` is missing.
     fn find(&self, named: &DatabaseArgs) -> Result<Found> {
         let (path, beside) = self.file(named)?;
-        tell_who_else_reads(&path);
+        warn_if_others_have_access(&path);
         match Keyring::load(&path) {
-            Err(missing @ KeyringError::Missing { .. }) if beside => Ok(Found::NotYet { path, missing }),
-            other => Ok(Found::There(other?)),
+            Err(missing @ KeyringError::Missing { .. }) if beside => Ok(Found::ToCreate { path, missing }),
+            other => Ok(Found::Existing(other?)),
         }
     }
 
-    /// The keyring that this database is sealed with. It is never made here.
+    /// Loads the existing keyring of this database, and checks that it has all keys that are in use. Never creates a
+    /// keyring.
     pub async fn load_existing(&self, named: &DatabaseArgs, database: &dyn AccountDatabase) -> Result<Keyring> {
         let keyring = match Keyring::load(&self.path(named)?) {
-            Err(missing) => return Err(lost(missing.into(), Some(database)).await),
+            Err(missing) => return Err(lost_if_in_use(missing.into(), Some(database)).await),
             keyring => keyring?,
         };
         keyring.check(&database.sealing_keys_in_use().await?)?;
         Ok(keyring)
     }
 
-    /// The keyring for this database, for a command that changes nothing; `None`: it is yet to be made, and so is
-    /// whatever would be sealed with it.
+    /// Loads the keyring of this database for a command that changes nothing. `None`: the keyring does not exist yet,
+    /// and no secret key is sealed.
     pub async fn load_to_read(
         &self,
         named: &DatabaseArgs,
         database: Option<&dyn AccountDatabase>,
     ) -> Result<Option<Keyring>> {
         let found = match self.find(named) {
-            Err(missing) => return Err(lost(missing, database).await),
+            Err(missing) => return Err(lost_if_in_use(missing, database).await),
             found => found?,
         };
         match (found, database) {
-            (Found::There(keyring), _) => Ok(Some(keyring)),
-            (Found::NotYet { missing, .. }, Some(database)) if !database.sealing_keys_in_use().await?.is_empty() => {
-                Err(lost(missing.into(), Some(database)).await)
+            (Found::Existing(keyring), _) => Ok(Some(keyring)),
+            (Found::ToCreate { missing, .. }, Some(database)) if !database.sealing_keys_in_use().await?.is_empty() => {
+                Err(lost_if_in_use(missing.into(), Some(database)).await)
             }
-            (Found::NotYet { .. }, _) => Ok(None),
+            (Found::ToCreate { .. }, _) => Ok(None),
         }
     }
 
-    /// The file that holds it.
+    /// Returns the file of the keyring, and warns if other users may read or change it.
     pub fn path(&self, named: &DatabaseArgs) -> Result<PathBuf> {
         let (path, _) = self.file(named)?;
-        tell_who_else_reads(&path);
+        warn_if_others_have_access(&path);
         Ok(path)
     }
 
-    /// The file, and whether it is the one beside an SQLite file because none was named.
+    /// Returns the file of the keyring, and whether it is the default file beside an SQLite file.
     fn file(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
         match (&self.keyring, named.sqlite_file()) {
             (Some(path), _) => Ok((path.clone(), false)),
@@ -203,11 +207,11 @@ impl KeyringArgs {
     }
 }
 
-/// Warns of a keyring that every user of this machine may read, or more than its owner change.
+/// Warns of a keyring that every user of this machine may read, or that other users than its owner may change.
 ///
-/// It is used all the same: a Secret volume has such a mode unless its `defaultMode` says otherwise, and there it harms nobody.
-/// A group may read it, as `fsGroup` has it.
-fn tell_who_else_reads(path: &Path) {
+/// The keyring is still used: the files of a Secret volume have such a mode unless `defaultMode` says otherwise, and in
+/// a container that is harmless. The group may read the file, because `fsGroup` needs that.
+fn warn_if_others_have_access(path: &Path) {
     let Some(mode) = path.metadata().ok().map(|found| found.permissions().mode() & 0o777) else { return };
     let others = match mode {
         _ if mode & 0o004 != 0 => "every user of this machine may read",
@@ -218,7 +222,7 @@ fn tell_who_else_reads(path: &Path) {
     let said = format!(
         "the keyring {path} is one that {others} (mode {mode:04o}); run `chmod 600 {path}`, or give a Secret volume `defaultMode: 0440`"
     );
-    // A controller logs; whoever called a command reads its standard error.
+    // A controller writes logs; other commands write to standard error.
     if tracing::dispatcher::has_been_set() {
         tracing::warn!("{said}");
     } else {
@@ -226,23 +230,24 @@ fn tell_who_else_reads(path: &Path) {
     }
 }
 
-/// A keyring that nothing is sealed with yet.
+/// Creates a keyring with one random key, in memory.
 pub fn new_keyring() -> Result<Keyring> {
     Ok(Keyring::from_random(new_key()?))
 }
 
-/// A new key for a keyring.
+/// Creates a random key for a keyring.
 pub fn new_key() -> Result<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     SystemEnvironment.fill(key.as_mut_slice())?;
     Ok(key)
 }
 
-/// The error of a keyring that is not there, if the database needs it: a new one would be no help. Any other as it is.
-async fn lost(error: anyhow::Error, database: Option<&dyn AccountDatabase>) -> anyhow::Error {
+/// Returns [`KeyringError::Lost`] for a missing keyring if the database has sealed secret keys, because a new keyring
+/// cannot open them. Returns any other error unchanged.
+async fn lost_if_in_use(error: anyhow::Error, database: Option<&dyn AccountDatabase>) -> anyhow::Error {
     let Some(KeyringError::Missing { path }) = error.downcast_ref() else { return error };
     let Some(database) = database else { return error };
-    // A database that does not answer may be one without any account yet.
+    // If the database does not answer, it is unknown whether it has sealed secret keys.
     match database.sealing_keys_in_use().await {
         Ok(in_use) if !in_use.is_empty() => KeyringError::Lost { path: path.clone() }.into(),
         _ => error,
@@ -254,7 +259,7 @@ async fn nothing_is_sealed(database: &dyn AccountDatabase) -> Result<bool> {
     Ok(database.sealing_keys_in_use().await?.is_empty())
 }
 
-/// Makes a new keyring file.
+/// Creates a new keyring file.
 pub fn create(path: &Path) -> Result<Keyring> {
     let keyring = new_keyring()?;
     keyring.create(path)?;

@@ -1,17 +1,17 @@
-//! The real time, and randomness from the operating system.
+//! The time and the randomness of the operating system.
 
 use crate::reconcile::{Environment, RandomnessError};
 use jiff::Timestamp;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-/// The machine's clock and randomness.
+/// The [`Environment`] of this machine.
 pub struct SystemEnvironment;
 
 impl Environment for SystemEnvironment {
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();
-        // As precise as the account database, so that the reported time is the stored one.
+        // The account database stores microseconds, so reported times must not be more precise than stored times.
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 

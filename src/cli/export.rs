@@ -1,4 +1,4 @@
-//! `opsadmin export`: accounts that no resource declares, as manifests that adopt them.
+//! `opsadmin export`: writes manifests that adopt the accounts that no resource declares.
 
 use super::account::readable;
 use super::database::DatabaseArgs;
@@ -13,13 +13,15 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The longest name that is made for a resource; names of Secrets and of much else are made from it.
+/// The maximum length of a resource name that is derived from an account name. Names of Secrets and other objects are
+/// derived from the resource name and are longer.
 const LONGEST_NAME: usize = 50;
 
 /// Write manifests for the accounts in the database that no resource declares, ready to commit.
 ///
-/// Applying them adopts the accounts as they are, with their keys: `opsadmin export | opsadmin plan -f -` says "adopt" for
-/// each, and no change. An account that cannot be declared as it is, such as one with an unknown role, is named and left out.
+/// Applying the manifests adopts the accounts as they are, with their keys: `opsadmin export | opsadmin plan -f -`
+/// shows "adopt" for each account, and no change. An account that cannot be declared as it is, for example because it
+/// has an unknown role, is reported and left out.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin export --namespace partners > partners.yaml\n  opsadmin export --folder accounts/ \\\n    --database postgres://reader@db.example.com/opsadmin"
@@ -29,14 +31,15 @@ pub struct Export {
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 
-    /// The namespace to name in the manifests. Default: the one that an account is for, if it is for one.
+    /// The namespace in the manifests. Default: the namespace that the account was imported for or that it had, if
+    /// there is one.
     #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
     #[command(flatten)]
     database: DatabaseArgs,
 
-    /// How to write them.
+    /// How to write the manifests.
     #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
     output: ManifestFormat,
 }
@@ -46,11 +49,11 @@ pub struct Export {
 enum ManifestFormat {
     /// A document for each account.
     Yaml,
-    /// A List of them all; with --folder, an object in each file.
+    /// A List of all manifests; with --folder, an object in each file.
     Json,
 }
 
-/// Manifests in one object, as kubectl reads and writes them.
+/// A Kubernetes `List` of manifests, as kubectl reads and writes it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct List {
@@ -75,7 +78,7 @@ struct Metadata {
     namespace: Option<String>,
 }
 
-/// What differs from the defaults.
+/// The spec of a manifest. A field with its default value is left out.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
@@ -97,7 +100,7 @@ struct Spec {
 }
 
 impl Export {
-    /// Writes them all.
+    /// Writes all manifests.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let database = self.database.open_to_look().await?;
         let (listed, owners) = (database.list_undeclared().await, database.owners().await);
@@ -136,7 +139,7 @@ impl Export {
         })
     }
 
-    /// Writes a file for each into the folder.
+    /// Writes a file for each manifest into the folder.
     fn write(&self, folder: &Path, manifests: &[Manifest], output: &mut Output) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let mut unchanged = 0;
@@ -146,7 +149,7 @@ impl Export {
                 ManifestFormat::Json => ("json", serde_json::to_string_pretty(manifest)? + "\n"),
             };
             let file = folder.join(format!("{}.{ending}", manifest.metadata.name));
-            if is_there(&file, &text)? {
+            if is_written_already(&file, &text)? {
                 unchanged += 1;
             } else {
                 std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -169,11 +172,11 @@ impl Export {
     }
 }
 
-/// Whether the file says this already.
+/// Returns whether the file exists with this text.
 ///
 /// # Errors
-/// It says something else, which may be somebody's work.
-fn is_there(file: &Path, text: &str) -> Result<bool> {
+/// The file has another text. It is not overwritten, because a user may have edited it.
+fn is_written_already(file: &Path, text: &str) -> Result<bool> {
     match std::fs::read_to_string(file) {
         Ok(found) if found == text => Ok(true),
         Ok(_) => bail!("{} exists and says something else; move it away, or export to another folder", file.display()),
@@ -182,10 +185,10 @@ fn is_there(file: &Path, text: &str) -> Result<bool> {
     }
 }
 
-/// What has to be declared for nothing on the account to change.
+/// Returns the spec that declares the account as it is.
 ///
 /// # Errors
-/// Why nothing that can be declared is the same.
+/// Why no spec can declare the account as it is.
 fn spec(account: &Account) -> Result<Spec, String> {
     let settings = &account.settings;
     AccountName::parse(&settings.name).map_err(|error| error.to_string())?;
@@ -217,8 +220,9 @@ fn spec(account: &Account) -> Result<Spec, String> {
     })
 }
 
-/// The names that are taken: by resources in the namespace that the export names, or in any, since one that names none may be
-/// applied to each; and by the manifests before.
+/// The resource names that are taken: by existing owners, and by the manifests that were written before. With
+/// `--namespace`, only the owners in that namespace count. Without it, all owners count, because a manifest may then be
+/// applied to any namespace.
 struct Names {
     owners: HashMap<String, Vec<Owner>>,
     given: HashSet<String>,
@@ -235,7 +239,7 @@ impl Names {
         Self { owners: names, given: HashSet::new() }
     }
 
-    /// A name for the account's resource that no other has: the account's, in the letters that Kubernetes takes.
+    /// Returns a free name for the resource of the account, derived from the account name.
     fn give(&mut self, account: &Account) -> String {
         let base = base_name(account);
         let numbered = (2..).map(|number| format!("{base}-{number}"));
@@ -244,15 +248,15 @@ impl Names {
         name
     }
 
-    /// Whether a resource of this name declares this account and no other, not even one that was deleted, which it would
-    /// restore.
+    /// Returns whether no other account has an owner of this name. Owners of deleted accounts count too: a resource of
+    /// the same name would restore the deleted account.
     fn is_free(&self, name: &str, account: &Account) -> bool {
         let is_its_own = |owner: &Owner| account.owner.as_ref() == Some(owner);
         !self.given.contains(name) && self.owners.get(name).is_none_or(|owners| owners.iter().all(is_its_own))
     }
 }
 
-/// The account's name in the letters that Kubernetes takes.
+/// Returns the account name in the characters that Kubernetes allows for a resource name.
 fn base_name(account: &Account) -> String {
     let lower = account.settings.name.to_lowercase();
     let words: Vec<&str> =

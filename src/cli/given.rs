@@ -1,31 +1,30 @@
-//! What is given to a command: its arguments and the variables that stand for options, by one rule for all of them.
-//!
-//! White space around a value is not part of it. An empty argument is an error; an empty variable is one that is not set.
-//! An error in a variable names it.
+//! Reads the arguments of a command, and the environment variables that can replace its options. The same rules hold
+//! for all commands: white space around a value is removed, an empty argument is an error, an empty variable counts as
+//! not set, and an error in the value of a variable names the variable.
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, Error};
 use std::ffi::{OsStr, OsString};
 
-/// The arguments as they were understood, and the variables that stand for some of them.
+/// The parsed arguments, and the environment variables that replaced some of them.
 #[derive(Debug)]
 pub struct Given {
-    /// The arguments.
+    /// The parsed arguments.
     pub matches: ArgMatches,
-    /// The names of the variables that counted.
+    /// The names of the variables whose values were used.
     pub variables: Vec<String>,
 }
 
-/// An option that a variable stands for.
-struct Stand {
+/// An option whose value comes from an environment variable.
+struct VariableOption {
     variable: String,
     argument: OsString,
 }
 
-/// Reads the arguments; what they do not say, variables may.
+/// Parses the arguments, and takes the values of missing options from environment variables.
 ///
 /// # Errors
-/// What is wrong with them, or the help that they ask for.
+/// The arguments are wrong, or ask for the help.
 pub fn read(
     command: &Command,
     arguments: Vec<OsString>,
@@ -35,42 +34,45 @@ pub fn read(
     let without = without_variables(command.clone());
     let parse = |arguments: &[OsString]| without.clone().try_get_matches_from(arguments);
     let matches = parse(&arguments).map_err(|error| match error.kind() {
-        // Help tells of the variables.
+        // The help must show the variables, so it comes from the original command.
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             command.clone().try_get_matches_from(&arguments).err().unwrap_or(error)
         }
         _ => error,
     })?;
-    // Only then do its arguments have a name to be called by.
+    // Error messages can name the arguments only after the command is built.
     let mut built = command.clone();
     built.build();
     refuse_empty(&built, &matches)?;
-    let (depth, stands) = stands(&built, &matches, variable);
-    if stands.is_empty() {
+    let (depth, variable_options) = variable_options(&built, &matches, variable);
+    if variable_options.is_empty() {
         return Ok(Given { matches, variables: Vec::new() });
     }
-    let with = |stands: &[Stand]| {
-        // Right after the words that name the command, before whatever ends its options.
+    let with = |variable_options: &[VariableOption]| {
+        // The options are inserted after the words that name the command: after `--`, they would not be options.
         let (words, rest) = arguments.split_at(arguments.len().min(1 + depth));
-        let given = stands.iter().map(|stand| stand.argument.clone());
+        let given = variable_options.iter().map(|option| option.argument.clone());
         parse(&words.iter().cloned().chain(given).chain(rest.iter().cloned()).collect::<Vec<_>>())
     };
-    match with(&stands) {
-        Ok(matches) => Ok(Given { matches, variables: stands.into_iter().map(|stand| stand.variable).collect() }),
-        // Without the variables all was well.
+    match with(&variable_options) {
+        Ok(matches) => {
+            Ok(Given { matches, variables: variable_options.into_iter().map(|option| option.variable).collect() })
+        }
+        // The arguments alone were valid, so a variable is wrong.
         Err(together) => {
-            let alone = stands.iter().find_map(|stand| Some((stand, with(std::slice::from_ref(stand)).err()?)));
-            Err(alone.map_or(together, |(stand, error)| from_the_variable(&built, &stand.variable, &error)))
+            let alone =
+                variable_options.iter().find_map(|option| Some((option, with(std::slice::from_ref(option)).err()?)));
+            Err(alone.map_or(together, |(option, error)| name_variable(&built, &option.variable, &error)))
         }
     }
 }
 
-/// Variables are read here and not by clap, which takes them as they are.
+/// Removes the variables from the command. This module reads them, because clap does not trim their values.
 fn without_variables(command: Command) -> Command {
     command.mut_args(|argument| argument.env(None::<&'static str>)).mut_subcommands(without_variables)
 }
 
-/// `--option= value ` has white space on both sides of the value too.
+/// Trims an argument. For `--option= value `, trims the value.
 fn trimmed_argument(argument: OsString) -> OsString {
     let Some(text) = argument.to_str() else { return argument };
     match text.split_once('=').filter(|(option, _)| option.starts_with("--")) {
@@ -79,7 +81,7 @@ fn trimmed_argument(argument: OsString) -> OsString {
     }
 }
 
-/// The command that was called, and each that it is part of, with what was said to it.
+/// Returns the program, and each subcommand down to the called one, with its parsed arguments.
 fn levels<'a>(command: &'a Command, matches: &'a ArgMatches) -> Vec<(&'a Command, &'a ArgMatches)> {
     let mut levels = vec![(command, matches)];
     while let Some(&(command, matches)) = levels.last() {
@@ -92,7 +94,7 @@ fn levels<'a>(command: &'a Command, matches: &'a ArgMatches) -> Vec<(&'a Command
     levels
 }
 
-/// Arguments that take values, with those that stand on the command line.
+/// Returns the arguments that take values, with their values from the command line.
 fn valued<'a>(command: &'a Command, matches: &'a ArgMatches) -> impl Iterator<Item = (&'a Arg, Vec<&'a OsStr>)> {
     let taking = command.get_arguments().filter(|argument| argument.get_action().takes_values());
     taking.map(move |argument| {
@@ -119,13 +121,17 @@ fn refuse_empty(command: &Command, matches: &ArgMatches) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many words name the command that was called, and the variables that say something that its arguments do not.
-fn stands(command: &Command, matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<OsString>) -> (usize, Vec<Stand>) {
+/// Returns the number of words that name the called command, and an option for each variable whose option is not given.
+fn variable_options(
+    command: &Command,
+    matches: &ArgMatches,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> (usize, Vec<VariableOption>) {
     let levels = levels(command, matches);
     let depth = levels.len() - 1;
     let Some((command, matches)) = levels.last() else { return (depth, Vec::new()) };
-    let unsaid = valued(command, matches).filter(|(_, values)| values.is_empty()).map(|(argument, _)| argument);
-    let stand = |argument: &Arg| {
+    let missing = valued(command, matches).filter(|(_, values)| values.is_empty()).map(|(argument, _)| argument);
+    let option_of_variable = |argument: &Arg| {
         let (name, option) = (argument.get_env()?.to_str()?, argument.get_long()?);
         let value = variable(name)?;
         let value = value.to_str().map_or_else(|| value.clone(), |text| text.trim().into());
@@ -134,12 +140,12 @@ fn stands(command: &Command, matches: &ArgMatches, variable: &dyn Fn(&str) -> Op
         }
         let mut given = OsString::from(format!("--{option}="));
         given.push(value);
-        Some(Stand { variable: name.to_owned(), argument: given })
+        Some(VariableOption { variable: name.to_owned(), argument: given })
     };
-    (depth, unsaid.filter_map(stand).collect())
+    (depth, missing.filter_map(option_of_variable).collect())
 }
 
-fn from_the_variable(command: &Command, variable: &str, error: &Error) -> Error {
+fn name_variable(command: &Command, variable: &str, error: &Error) -> Error {
     let text = error.render().to_string();
     let fault = text.lines().next().unwrap_or_default();
     let fault = fault.strip_prefix("error: ").unwrap_or(fault);
@@ -152,7 +158,7 @@ mod tests {
     use clap::{Arg, Command, CommandFactory};
     use std::ffi::OsString;
 
-    /// Every command that can be called, by the first of its own examples, in words.
+    /// Returns every command that can be called, with the words of its shortest example.
     fn calls() -> Vec<(Vec<String>, Command)> {
         fn collect(command: &Command, words: &[String], found: &mut Vec<(Vec<String>, Command)>) {
             for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
@@ -174,7 +180,7 @@ mod tests {
         found
     }
 
-    /// What the program understands, or what it says.
+    /// Returns the parsed command, or the error message.
     fn understood(call: &[String], more: &[&str], variables: &[(&str, &str)]) -> Result<String, String> {
         let arguments = call.iter().map(String::as_str).chain(more.iter().copied()).map(OsString::from);
         let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
@@ -182,7 +188,7 @@ mod tests {
         Ok(format!("{:?}", cli.command))
     }
 
-    /// A value that the argument takes.
+    /// Returns a value that the argument accepts.
     fn value(argument: &Arg) -> String {
         let default = argument.get_default_values().first().and_then(|value| value.to_str()).map(ToOwned::to_owned);
         let possible = || argument.get_possible_values().first().map(|value| value.get_name().to_owned());
@@ -196,7 +202,7 @@ mod tests {
         default.or_else(possible).unwrap_or_else(by_name)
     }
 
-    /// The arguments that take values and that the call does not have.
+    /// Returns the options that take values and that the call does not have.
     fn options<'a>(call: &'a [String], command: &'a Command) -> impl Iterator<Item = (&'a Arg, String)> {
         let options = command.get_arguments().filter(|argument| argument.get_action().takes_values());
         let options = options.filter_map(|argument| Some((argument, format!("--{}", argument.get_long()?))));
@@ -207,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_an_option_is_not_part_of_it_and_an_empty_one_is_refused_by_name() {
+    fn white_space_around_a_value_is_removed_and_an_empty_option_is_refused_by_name() {
         let mut tried = 0;
         for (call, command) in calls() {
             for (argument, option) in options(&call, &command) {
@@ -239,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_counts_as_its_option_does_and_an_empty_one_not_at_all() {
+    fn a_variable_replaces_its_option_and_an_empty_variable_is_ignored() {
         let mut tried = 0;
         for (call, command) in calls() {
             for (argument, option) in options(&call, &command) {
                 let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
                 let value = "sqlite://x";
                 let (given, without) = (understood(&call, &[&option, value], &[]), understood(&call, &[], &[]));
-                // A cluster id may have no slash, and a time is none of both.
+                // A cluster id contains no slash, and a time accepts neither of the other values.
                 let (value, given) = match given {
                     Ok(_) => (value, given),
                     Err(_) => ["x", "5m"]
@@ -271,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_variable_names_it() {
+    fn an_error_in_a_variable_names_the_variable() {
         let call = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let set = [("OPSADMIN_CLUSTER_ID", "a/b"), ("OPSADMIN_DATABASE_URL", "sqlite://a.db")];
         let said = understood(&call(&["opsadmin", "get"]), &[], &set).unwrap_err();
@@ -282,7 +288,7 @@ mod tests {
         let suspend = call(&["opsadmin", "suspend", "acme", "--reason", "unpaid"]);
         let said = understood(&suspend, &[], &[("OPSADMIN_ACTOR", "a\u{1b}b")]).unwrap_err();
         assert!(said.contains("names nobody") && said.contains("OPSADMIN_ACTOR"), "{said}");
-        // What stands on the command line is its own fault.
+        // An error in an argument does not name a variable.
         let said = understood(&call(&["opsadmin", "get", "--cluster-id", "c/d"]), &[], &set).unwrap_err();
         assert!(said.contains("slash") && !said.contains("OPSADMIN_"), "{said}");
     }

@@ -1,4 +1,4 @@
-//! `opsadmin history`: what happened to an account, from the journal.
+//! `opsadmin history`: shows what happened to an account, from the journal.
 
 use super::account::AccountArgs;
 use super::database::DatabaseArgs;
@@ -11,10 +11,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Tell what happened to an account: when, by whom, for which generation of its resource, and what changed.
+/// Show what happened to an account: when, by whom, for which generation of its resource, and what changed.
 ///
-/// The journal outlives the account: one that was deleted or purged is found by its id. It never has a key. Nothing is
-/// changed, and rights to read are enough.
+/// The journal keeps the entries of deleted and purged accounts: give the id of such an account. It never contains a
+/// key. Nothing is changed, and rights to read are enough.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin history acme\n  opsadmin history 6f1c2a4e-5b0d-4c1e-9a57-2f1f0e6f7a10 -o json\n  opsadmin history -n partners acme-portal"
@@ -31,7 +31,7 @@ pub struct History {
 }
 
 impl History {
-    /// Reads, and prints.
+    /// Prints the journal of the account.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let database = self.database.open_to_look().await?;
         let told = async {

@@ -1,4 +1,4 @@
-//! `opsadmin import`: accounts that exist elsewhere, with the keys that their partners have.
+//! `opsadmin import`: imports accounts from a file into the account database, with the keys that partners use already.
 
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
@@ -20,17 +20,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// How many lines are looked up in one read.
-const AT_ONCE: usize = 500;
+/// The number of lines whose names and keys are looked up in one database read.
+const LINES_PER_READ: usize = 500;
 
-/// Bring existing accounts into the account database, with their keys, so that partners keep theirs.
+/// Import existing accounts into the account database, with their keys, so that partners keep their keys.
 ///
-/// Each account gets a row that no resource declares; `opsadmin export` then writes its manifest, and applying that adopts
-/// it. All accounts are imported or, if one line is wrong, none; nothing that exists is overwritten.
+/// No resource declares an imported account. `opsadmin export` writes its manifest, and applying the manifest adopts
+/// the account. If one line is wrong, no account is imported. Existing accounts are never overwritten.
 ///
-/// The fields are name, description, enabled, useRefreshToken, affiliate, roles, allowedIPs, apiKey and secretKey, as in
-/// `spec`, and namespace, as --for; name and keys are required. Keys may have any form, but what begins with `opsa_pk_` or `opsa_sk_` must be a whole key
-/// that OpsAdmin made. In CSV, roles and addresses are separated by spaces, and cells by what separates the heading: commas, semicolons or tabs.
+/// The fields are name, description, enabled, useRefreshToken, affiliate, roles, allowedIPs, apiKey and secretKey, as
+/// in `spec`, and namespace, as --for. The name and the keys are required. Keys may have any form, but a key that
+/// begins with `opsa_pk_` or `opsa_sk_` must be a complete key that OpsAdmin created. In CSV, spaces separate roles and
+/// addresses. Commas, semicolons or tabs separate cells, as in the heading.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin import accounts.csv --for partners --dry-run\n  opsadmin import accounts.jsonl \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring\n\nA line of accounts.jsonl:\n  {\"name\": \"Acme\", \"roles\": [\"Customer\"], \"apiKey\": \"...\", \"secretKey\": \"...\"}"
@@ -40,7 +41,7 @@ pub struct Import {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// How it is written. Default: CSV for a name that ends with .csv or .tsv, otherwise JSON Lines.
+    /// The format of the file. Default: CSV for a name that ends with .csv or .tsv, otherwise JSON Lines.
     #[arg(long, value_name = "FORMAT")]
     format: Option<FileFormat>,
 
@@ -50,53 +51,54 @@ pub struct Import {
     #[command(flatten)]
     keyring: KeyringArgs,
 
-    /// What to do about an affiliate that OpsAdmin does not know.
+    /// What to do when OpsAdmin does not know an affiliate.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
 
-    /// The namespace whose ApiAccounts may take the accounts over, on the cluster of the kubeconfig or --cluster-id; a line may
-    /// name another one. Without it, `apply` takes them over, and a controller only what `opsadmin allow-adoption` names.
+    /// The namespace whose ApiAccounts may adopt the accounts, on the cluster of the kubeconfig or --cluster-id. A line
+    /// may name another namespace. Without --for, `apply` may adopt the accounts, and a controller adopts only the
+    /// accounts that `opsadmin allow-adoption` names.
     #[arg(long = "for", value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
     #[command(flatten)]
     cluster: ClusterArgs,
 
-    /// Say what would be imported and what is wrong, and import nothing.
+    /// Show what would be imported and what is wrong, and import nothing.
     #[arg(long)]
     dry_run: bool,
 
-    /// How to print what came of it.
+    /// How to print the result.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Format,
 }
 
-/// What came of an import.
+/// The result of an import.
 #[derive(Serialize)]
 struct Summary {
-    /// How many accounts there are to import; 0 if a line is wrong.
+    /// The number of accounts to import; 0 if a line is wrong.
     accounts: usize,
-    /// Whether they are in the database now.
+    /// Whether the accounts are in the database now.
     imported: bool,
-    /// What is wrong, by line.
+    /// The problems, in the order of the lines.
     problems: Vec<Problem>,
 }
 
-/// What is wrong with a line.
+/// A problem in one line.
 #[derive(Serialize)]
 struct Problem {
-    /// Its number, from 1.
+    /// The number of the line, counted from 1.
     line: usize,
-    /// What is wrong; never with a value of the line, which may be a key in a wrong field.
+    /// The message. It never repeats a value of the line, because a key may be in a wrong field.
     message: String,
 }
 
 impl Import {
-    /// Imports them all, or says what is wrong.
+    /// Imports all accounts, or prints what is wrong.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let lines = import::read(&self.read()?, self.format());
-        let names_one = |line: &Line| line.record.as_ref().is_ok_and(|record| record.namespace.is_some());
-        let cluster = if self.namespace.is_some() || lines.iter().any(names_one) {
+        let names_namespace = |line: &Line| line.record.as_ref().is_ok_and(|record| record.namespace.is_some());
+        let cluster = if self.namespace.is_some() || lines.iter().any(names_namespace) {
             Some(self.cluster.id_alone().await?)
         } else {
             None
@@ -107,23 +109,22 @@ impl Import {
         if self.dry_run {
             let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
             let dry_run = DryRunDatabase::without_keys(database, new_keyring()?);
-            let rehearsed = self.rehearse(&lines, cluster.as_ref(), &dry_run, &new_keyring()?).await;
+            let tried = self.try_lines(&lines, cluster.as_ref(), &dry_run, &new_keyring()?).await;
             dry_run.close().await;
-            return self.conclude(&Summary::of(rehearsed?, false), output);
+            return self.report(&Summary::of(tried?, false), output);
         }
-        // A database that is yet to be made is not made for lines that are wrong.
+        // A missing SQLite file is not created if the lines are wrong.
         if self.database.is_missing_file() {
-            let rehearsed =
-                self.rehearse(&lines, cluster.as_ref(), &DryRunDatabase::new(None), &new_keyring()?).await?;
-            if rehearsed.is_err() {
-                return self.conclude(&Summary::of(rehearsed, false), output);
+            let tried = self.try_lines(&lines, cluster.as_ref(), &DryRunDatabase::new(None), &new_keyring()?).await?;
+            if tried.is_err() {
+                return self.report(&Summary::of(tried, false), output);
             }
         }
         let database = self.database.open()?;
         let imported = self.import(&lines, cluster.as_ref(), &database).await;
-        // Leaves an embedded database as one file.
+        // Closing an SQLite database merges its write-ahead log, so that one file remains.
         database.close().await;
-        self.conclude(&imported?, output)
+        self.report(&imported?, output)
     }
 
     async fn import(
@@ -132,20 +133,21 @@ impl Import {
         cluster: Option<&ClusterId>,
         database: &Arc<dyn AccountRegister>,
     ) -> Result<Summary> {
-        // Whatever is wrong with the keyring is said before there is a table.
+        // The keyring is loaded first, so that an error in it leaves the database without tables.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
         database.migrate().await?;
         keyring.check(&database.sealing_keys_in_use().await?)?;
         let dry_run = DryRunDatabase::new(Some(Arc::clone(database) as Arc<dyn AccountDatabase>));
-        let rehearsed = self.rehearse(lines, cluster, &dry_run, &keyring).await?;
-        if let Ok(changes) = &rehearsed {
+        let tried = self.try_lines(lines, cluster, &dry_run, &keyring).await?;
+        if let Ok(changes) = &tried {
             commit(changes, database.as_ref()).await?;
         }
-        Ok(Summary::of(rehearsed, true))
+        Ok(Summary::of(tried, true))
     }
 
-    /// Every change that is needed, each tried on what the ones before leave; or what is wrong, if one cannot be made.
-    async fn rehearse(
+    /// Tries every line on a dry-run database, each after the lines before it. Returns all changes, or all problems if
+    /// there is one.
+    async fn try_lines(
         &self,
         lines: &[Line],
         cluster: Option<&ClusterId>,
@@ -154,17 +156,17 @@ impl Import {
     ) -> Result<Result<Vec<Change>, Vec<Problem>>> {
         let (mut changes, mut problems) = (Vec::new(), Vec::new());
         let mut progress = Progress::new(lines.len(), "lines checked");
-        for lines in lines.chunks(AT_ONCE) {
+        for lines in lines.chunks(LINES_PER_READ) {
             let taken = Taken::of(lines, dry_run).await?;
             for Line { number: line, record } in lines {
                 let wrong = match record {
                     Err(wrong) => wrong.clone(),
-                    Ok(record) => match self.rehearse_one(record, cluster, &taken, dry_run, keyring).await? {
+                    Ok(record) => match self.try_line(record, cluster, &taken, dry_run, keyring).await? {
                         Ok(change) => {
                             changes.push(change);
                             Vec::new()
                         }
-                        Err(not_ready) => vec![explained(not_ready)?],
+                        Err(error) => vec![explain(error)?],
                     },
                 };
                 progress.step();
@@ -174,7 +176,7 @@ impl Import {
         Ok(if problems.is_empty() { Ok(changes) } else { Err(problems) })
     }
 
-    async fn rehearse_one(
+    async fn try_line(
         &self,
         record: &Record,
         cluster: Option<&ClusterId>,
@@ -189,7 +191,7 @@ impl Import {
         Ok(dry_run.commit(&change).await.map(|_| change))
     }
 
-    fn conclude(&self, summary: &Summary, output: &mut Output) -> Result<ExitCode> {
+    fn report(&self, summary: &Summary, output: &mut Output) -> Result<ExitCode> {
         let code = if summary.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         if self.output != Format::Text {
             output.value(self.output, summary)?;
@@ -242,16 +244,17 @@ impl Import {
 }
 
 impl Summary {
-    /// What came of the lines; `committed`: unless one was wrong, they are in the database.
-    fn of(rehearsed: Result<Vec<Change>, Vec<Problem>>, committed: bool) -> Self {
-        match rehearsed {
+    /// Returns the result. `committed` says whether the changes were written to the database, if no line is wrong.
+    fn of(tried: Result<Vec<Change>, Vec<Problem>>, committed: bool) -> Self {
+        match tried {
             Ok(changes) => Self { accounts: changes.len(), imported: committed, problems: Vec::new() },
             Err(problems) => Self { accounts: 0, imported: false, problems },
         }
     }
 }
 
-/// Makes them all, or none. An answer that got lost is found by reading: they are there together, or none of them is.
+/// Commits all changes in one transaction. If the answer of the database is lost, reads the first account: all accounts
+/// exist or none of them.
 async fn commit(changes: &[Change], database: &dyn AccountRegister) -> Result<()> {
     let committed = database.commit_all(changes).await;
     if let (Err(error @ DatabaseError::Unavailable { .. }), Some(first)) = (&committed, changes.first()) {
@@ -264,12 +267,12 @@ async fn commit(changes: &[Change], database: &dyn AccountRegister) -> Result<()
     committed.context("nothing was imported")
 }
 
-/// What a person can do about a line that was refused.
+/// Returns what a user can do about a line that the database refused.
 ///
 /// # Errors
-/// The database itself failed, whatever the line says.
-fn explained(not_ready: DatabaseError) -> Result<String> {
-    match not_ready {
+/// The database failed for a reason that has nothing to do with the line.
+fn explain(error: DatabaseError) -> Result<String> {
+    match error {
         DatabaseError::NameTaken { .. } => {
             Ok("name: another account has this name, and nothing that exists is overwritten".to_owned())
         }

@@ -1,25 +1,26 @@
-//! A result with one long list in it, printed while it comes about, so that it need never be held as a whole.
+//! Prints a result with one long list item by item, so that the whole list is never in memory.
 
 use super::output::{Format, Output, as_json, as_yaml};
 use anyhow::Result;
 use serde::Serialize;
 
-/// Prints an object of two fields: a list, item by item, and what there is to say when it has ended.
+/// Prints an object with two fields: a list, item by item, and a value that is known after the last item.
 pub struct Listing {
     format: Format,
     list: &'static str,
-    /// The last item in JSON, which is printed when it is known whether a comma follows.
+    /// The last item as JSON. It is printed later, when it is known whether a comma follows.
     last: Option<String>,
     is_begun: bool,
 }
 
 impl Listing {
-    /// An object whose first field is this list. [`Format::Text`] prints nothing, since that is the command's own to do.
+    /// Starts an object whose first field is a list of this name. With [`Format::Text`] nothing is printed, because
+    /// each command prints its own text.
     pub fn new(format: Format, list: &'static str) -> Self {
         Self { format, list, last: None, is_begun: false }
     }
 
-    /// Prints one more item.
+    /// Adds an item.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -42,7 +43,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Prints the end: a field of this name.
+    /// Ends the list, and prints the second field with this name.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -67,7 +68,7 @@ impl Listing {
     }
 }
 
-/// The text with every line that much further in. JSON and YAML have no lines whose margin is part of a text.
+/// Indents every line of JSON or YAML. This is safe, because both formats are printed without multi-line texts.
 fn indented(text: &str, by: usize) -> String {
     let margin = " ".repeat(by);
     text.lines().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n")

@@ -1,4 +1,4 @@
-//! Manifests, as the command line names them.
+//! The options that name manifests, and the functions that read them and print their problems.
 
 use super::output::Output;
 use super::retention::LeastIntervalArgs;
@@ -8,10 +8,10 @@ use crate::reconcile::parse_namespace;
 use anstyle::Style;
 use clap::Args;
 
-/// The namespace of resources that name none, where nothing else says.
+/// The default namespace of resources without a namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// Which manifests.
+/// The options that name manifests.
 #[derive(Debug, Args)]
 pub struct ManifestArgs {
     /// A file or folder of manifests (YAML or JSON), or - for standard input; may be given more than once. Folders are
@@ -19,7 +19,7 @@ pub struct ManifestArgs {
     #[arg(short, long = "filename", value_name = "PATH", required = true)]
     filenames: Vec<Source>,
 
-    /// The namespace of resources that name none. Default: default.
+    /// The namespace of resources without a namespace. Default: default.
     #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
@@ -28,12 +28,12 @@ pub struct ManifestArgs {
 }
 
 impl ManifestArgs {
-    /// Reads them all; `None`, and every problem printed, if one is wrong.
+    /// Reads all manifests. If one is wrong, prints every problem and returns `None`.
     pub fn read(&self, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
         self.read_in(DEFAULT_NAMESPACE, cluster, output)
     }
 
-    /// The same, for a cluster where another namespace is meant if none is named.
+    /// As [`Self::read`], with another default namespace.
     pub fn read_in(&self, namespace: &str, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
         match manifests::read(&self.filenames, std::io::stdin().lock(), &self.options(namespace, cluster)) {
             Ok(Manifests { accounts, skipped }) => {
@@ -47,7 +47,8 @@ impl ManifestArgs {
         }
     }
 
-    /// Checks them all, and keeps and prints nothing; `right` is told where each account is that has no mistake of its own.
+    /// Checks all manifests, and keeps and prints nothing. Calls `right` with the place of each account that has no
+    /// problem by itself.
     ///
     /// # Errors
     /// [`Invalid`] with every problem.
@@ -61,7 +62,7 @@ impl ManifestArgs {
     }
 }
 
-/// Prints everything that is wrong.
+/// Prints all problems and all objects that were left out.
 pub fn complain(invalid: &Invalid, output: &Output) {
     note(&invalid.skipped, output);
     for problem in &invalid.problems {
@@ -69,7 +70,7 @@ pub fn complain(invalid: &Invalid, output: &Output) {
     }
 }
 
-/// A problem with its place in bold, by which the eye finds the next one.
+/// Returns the text of a problem with its place in bold, so that each problem is easy to find.
 fn painted(problem: &Problem) -> String {
     let (bold, text, place) = (Style::new().bold(), problem.to_string(), problem.place.to_string());
     match text.strip_prefix(&place) {
@@ -78,14 +79,14 @@ fn painted(problem: &Problem) -> String {
     }
 }
 
-/// Prints what was left out.
+/// Prints the objects that were left out.
 pub fn note(skipped: &[Skipped], output: &Output) {
     for skipped in skipped {
         output.complain(skipped);
     }
 }
 
-/// A number of accounts, in words.
+/// Returns a text such as `2 accounts`.
 pub fn count(accounts: usize) -> String {
     match accounts {
         1 => "1 account".to_owned(),

@@ -1,4 +1,4 @@
-//! `opsadmin migrate`: the database's schema.
+//! `opsadmin migrate`: migrates the schema of the account database, or shows which migrations are missing.
 
 use super::database::DatabaseArgs;
 use super::output::{Format, Output};
@@ -9,13 +9,13 @@ use clap::Args;
 use serde::Serialize;
 use std::process::ExitCode;
 
-/// The exit code that says that migrations are missing.
+/// The exit code of `--status` when migrations are missing.
 const MISSING: u8 = 2;
 
 /// Bring the schema of the account database up to date.
 ///
-/// The controller, `apply` and `import` do this too when they start. Run it before them if they connect as a user that may
-/// not change the schema.
+/// The controller, `apply` and `import` also do this when they start. If their database user may not change the schema,
+/// run this command first.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin migrate \\\n    --database postgres://opsadmin@db.example.com/opsadmin\n  opsadmin migrate --status \\\n    --database postgres://reader@db.example.com/opsadmin"
@@ -24,37 +24,37 @@ pub struct Migrate {
     #[command(flatten)]
     database: DatabaseArgs,
 
-    /// Only say which migrations are missing; exit with 2 if any is.
+    /// Only show which migrations are missing; exit with 2 if any is missing.
     #[arg(long)]
     status: bool,
 
-    /// How to print it.
+    /// How to print the result.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Format,
 }
 
-/// What there was to migrate.
+/// The result of the command.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Migrated {
-    /// The migrations that were missing, oldest first, by name.
+    /// The names of the migrations that were missing, oldest first.
     missing: Vec<String>,
-    /// Whether they have been made.
+    /// Whether the missing migrations were applied.
     applied: bool,
-    /// The migrations of a newer program, oldest first, by name.
+    /// The names of the migrations that a newer program has applied, oldest first.
     newer: Vec<String>,
-    /// The newest migration that a program must know to work with the database.
+    /// The number of the newest migration that a program must know to work with the database.
     least_version: Option<i64>,
-    /// The newest migration that this program knows.
+    /// The number of the newest migration that this program knows.
     known_version: i64,
 }
 
 impl Migrate {
-    /// Migrates, and prints what was done.
+    /// Migrates the schema, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let migrated = if self.status { self.look().await? } else { self.migrate(output).await? };
+        let migrated = if self.status { self.status_of_schema().await? } else { self.migrate(output).await? };
         if self.output == Format::Text {
-            self.tell(&migrated, output)?;
+            self.print(&migrated, output)?;
         }
         output.value(self.output, &migrated)?;
         let is_missing = self.status && !migrated.missing.is_empty();
@@ -76,17 +76,17 @@ impl Migrate {
         Ok(Migrated::new(!missing.is_empty(), missing, schema))
     }
 
-    /// What is missing in the database that there is.
-    async fn look(&self) -> Result<Migrated> {
+    /// Returns the missing migrations of an existing database. Changes nothing.
+    async fn status_of_schema(&self) -> Result<Migrated> {
         let database = self.database.open_as_found()?;
-        // An error if this program cannot work with what is there.
+        // Fails if the schema is too new for this program.
         let missing = database.pending_migrations().await?;
         let schema = database.schema().await?;
         database.close().await;
         Ok(Migrated::new(false, missing, schema))
     }
 
-    fn tell(&self, migrated: &Migrated, output: &mut Output) -> Result<()> {
+    fn print(&self, migrated: &Migrated, output: &mut Output) -> Result<()> {
         let word = if self.status { "missing" } else { "applied" };
         for migration in &migrated.missing {
             output.line(&format!("{word} {migration}"))?;

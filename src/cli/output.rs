@@ -1,7 +1,7 @@
-//! Printing: results to standard output, notes and complaints to standard error.
+//! Prints results to standard output, and notes and errors to standard error. All commands print through this module.
 //!
-//! A reader that went away (`opsadmin apply | head -1`) ends the printing and not the work: half of it would be worse.
-//! Colours reach terminals only, and not those that ask for none (`NO_COLOR`); only for a terminal anything is folded.
+//! If the reader of standard output closes it (`opsadmin apply | head -1`), printing stops and the work continues: half
+//! of the work would be worse. Only output to a terminal is coloured and folded. `NO_COLOR` switches the colours off.
 
 use super::terminal::{breadth, columns, folded, width};
 use crate::yaml::{self, is_harmless};
@@ -20,11 +20,11 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
-    /// For both.
+    /// For people and programs.
     Yaml,
 }
 
-/// How to print, on the command line.
+/// The option for the output format.
 #[derive(Debug, Args)]
 pub struct FormatArgs {
     /// How to print the result.
@@ -32,31 +32,32 @@ pub struct FormatArgs {
     pub format: Format,
 }
 
-/// Where a command prints.
+/// Prints the output of a command.
 #[derive(Default)]
 pub struct Output {
-    nobody_reads: bool,
+    is_closed: bool,
 }
 
 impl Output {
     /// Prints one line of the result.
     ///
     /// # Errors
-    /// Standard output cannot be written, other than because its reader went away.
+    /// Standard output cannot be written. A closed pipe is no error.
     pub fn line(&mut self, text: &str) -> Result<()> {
-        if self.nobody_reads {
+        if self.is_closed {
             return Ok(());
         }
         match writeln!(anstream::stdout(), "{text}") {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                self.nobody_reads = true;
+                self.is_closed = true;
                 Ok(())
             }
             other => other.context("cannot write to standard output"),
         }
     }
 
-    /// Prints the whole result for a program; [`Format::Text`] prints nothing, since that is the command's own to do.
+    /// Prints a complete result as JSON or YAML. With [`Format::Text`] nothing is printed, because each command prints
+    /// its own text.
     ///
     /// # Errors
     /// As [`Self::line`].
@@ -68,7 +69,7 @@ impl Output {
         }
     }
 
-    /// Prints rows, the first of them the heading, in columns that are as wide as need be.
+    /// Prints rows in aligned columns. The first row is the heading.
     ///
     /// # Errors
     /// As [`Self::line`].
@@ -76,7 +77,7 @@ impl Output {
         self.painted_table(rows, |_| Style::new())
     }
 
-    /// The same with a style for each row, by its number.
+    /// As [`Self::table`], with a style for each row. `style` gets the index of the row.
     ///
     /// # Errors
     /// As [`Self::line`].
@@ -92,13 +93,13 @@ impl Output {
         Ok(())
     }
 
-    /// Whether no row of a table is wider than the terminal; anywhere else there is room for all.
+    /// Returns whether no row of the table is wider than the terminal. Always true if standard output is no terminal.
     #[expect(clippy::unused_self, reason = "all printing goes through one place")]
     pub fn has_room_for<const N: usize>(&self, rows: &[[String; N]]) -> bool {
         width(io::stdout()).is_none_or(|width| breadth(rows) <= width)
     }
 
-    /// Prints a line of the result that is made of words.
+    /// Prints a sentence of the result, folded to the width of the terminal.
     ///
     /// # Errors
     /// As [`Self::line`].
@@ -106,7 +107,8 @@ impl Output {
         folded(text, width(io::stdout())).iter().try_for_each(|line| self.line(line))
     }
 
-    /// Prints a note or a complaint. If even that is impossible there is nobody left to tell.
+    /// Prints a note or an error to standard error. A failure to write is ignored, because there is no other place to
+    /// report it.
     #[expect(clippy::unused_self, reason = "all printing goes through one place")]
     pub fn complain(&self, text: impl Display) {
         let width = width(io::stderr());
@@ -116,24 +118,24 @@ impl Output {
     }
 }
 
-/// A value as JSON, for a person to read too.
+/// Returns a value as indented JSON, with the characters escaped that control a terminal.
 ///
 /// # Errors
-/// The value has no form in JSON.
+/// The value cannot be written as JSON.
 pub fn as_json(value: &impl Serialize) -> Result<String> {
     Ok(without_control(&serde_json::to_string_pretty(value)?))
 }
 
-/// A value as YAML.
+/// Returns a value as YAML.
 ///
 /// # Errors
-/// The value has no form in YAML.
+/// The value cannot be written as YAML.
 pub fn as_yaml(value: &impl Serialize) -> Result<String> {
     Ok(yaml::to_string(value)?)
 }
 
-/// JSON with the characters escaped that do something to a terminal and that JSON leaves as they are: they can stand in its
-/// texts only. YAML's own rules have them escaped.
+/// Escapes the characters in JSON that control a terminal and that JSON does not escape. They occur inside JSON strings
+/// only, so an escape is always valid. YAML escapes them by its own rules.
 fn without_control(json: &str) -> String {
     if json.chars().all(is_harmless) {
         return json.to_owned();
@@ -158,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_says_the_same_without_doing_anything_to_a_terminal(text: String, hidden in "[\u{7f}-\u{9f}\u{200b}-\u{202e}]*") {
+        fn json_keeps_its_value_without_control_characters(text: String, hidden in "[\u{7f}-\u{9f}\u{200b}-\u{202e}]*") {
             let text = text + &hidden;
             let json = serde_json::to_string_pretty(&[&text]).unwrap();
             let shown = without_control(&json);
@@ -167,7 +169,7 @@ mod tests {
         }
 
         #[test]
-        fn yaml_says_the_same_without_control_characters(text: String) {
+        fn yaml_keeps_its_value_without_control_characters(text: String) {
             let yaml = as_yaml(&[&text]).unwrap();
             prop_assert!(!yaml.contains(|c: char| c != '\n' && (c.is_control() || is_invisible(c))), "{yaml:?}");
             prop_assert_eq!(serde_saphyr::from_str::<Vec<String>>(&yaml).unwrap(), [text]);

@@ -1,4 +1,4 @@
-//! `opsadmin plan`: what `apply` or the controller would do, without doing it.
+//! `opsadmin plan`: shows what `apply` or the controller would do, and changes nothing.
 
 use super::LOCAL_CLUSTER;
 use super::allow_adoption::OnUnassigned;
@@ -27,19 +27,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The exit code that says that there is something to do.
+/// The exit code of `--detailed-exitcode` when the plan has changes.
 const CHANGES: u8 = 2;
 
-/// The Secret of an account as it is if it was written since the keys were changed last; without its secret key, as accounts
-/// are planned for.
-fn as_written(desired: &Desired, account: &Account) -> Option<Box<Secret>> {
+/// Returns the Secret that the account has if it was written after the last change of the keys. It contains no real
+/// secret key, because a plan reads accounts without their secret keys.
+fn secret_as_written(desired: &Desired, account: &Account) -> Option<Box<Secret>> {
     let key = account.active_key()?;
     let keys = IssuedKeys { pair: KeyPair::without_secret(key.id, key.api_key.clone()), mark: Mark::unknown() };
     Some(Box::new(SecretManifest::new(&desired.secret, desired.identity(), &keys).to_secret()))
 }
 
-/// What to say of an account that was given new keys not long ago, where nobody looks whether they were handed out.
-fn rotated(account: &Account) -> Option<String> {
+/// Returns a warning for an account whose keys were rotated lately: without reading its Secret, the plan does not
+/// know whether the Secret has the new key pair.
+fn rotation_warning(account: &Account) -> Option<String> {
     let active = account.active_key().filter(|_| account.keys.len() > 1)?;
     Some(format!(
         "its keys were rotated at {:.0}; whether its Secret has the new pair {} was not looked at",
@@ -55,10 +56,11 @@ const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id tha
 
 /// Show what `apply` or the controller would do, and change nothing.
 ///
-/// The same code runs that would do it, over a database and Secrets that are only read; rights to read are enough. For
-/// accounts that a controller looks after, add --on-cluster: its resources and Secrets are then looked at too. For those of
-/// `apply`, --secrets. Without either no Secret is looked at, and the plan says so: those of accounts that exist are taken to be as they
-/// were last written, and to be written again with new keys; that of a deleted account went with it.
+/// The plan runs the same code as `apply` and the controller, on a database and Secrets that are only read. Rights to
+/// read are enough. For the accounts of a controller, give --on-cluster: the plan then reads its ApiAccounts and
+/// Secrets too. For the accounts of `apply`, give --secrets. Without either option, no Secret is read, and the plan
+/// says so. It then assumes that the Secret of each existing account is as it was last written and is written again
+/// with new keys, and that the Secret of a deleted account was deleted with it.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("namespace", |namespace| namespace.help(NAMESPACE_HELP)),
@@ -73,17 +75,18 @@ pub struct Plan {
     #[command(flatten)]
     manifests: ManifestArgs,
 
-    /// Plan for the cluster of the kubeconfig: what its controller does once the manifests are applied there. Its ApiAccounts
-    /// and the metadata of its Secrets are listed, and nothing is written.
+    /// Plan what the controller of the kubeconfig's cluster does after the manifests are applied there. The ApiAccounts
+    /// and the metadata of the Secrets are listed, and nothing is written.
     #[arg(long, conflicts_with = "secrets")]
     on_cluster: bool,
 
-    /// With --on-cluster: do not look at Secrets, for somebody who could then read them. Those that the status of an ApiAccount
-    /// speaks of are taken to be there as they were written, and one that is in the way is not seen.
+    /// With --on-cluster: do not list Secrets, for users who must not have the right to read them. The plan assumes
+    /// that each Secret that the status of an ApiAccount names exists as it was written. A foreign Secret in its place
+    /// is not seen.
     #[arg(long, requires = "on_cluster")]
     without_secrets: bool,
 
-    /// The folder of the Secret manifests, to compare them too. Needs the keyring.
+    /// The folder of the Secret manifests, to compare them with the accounts. Needs the keyring.
     #[arg(long, value_name = "FOLDER")]
     secrets: Option<PathBuf>,
 
@@ -96,12 +99,12 @@ pub struct Plan {
     #[command(flatten)]
     cluster: ClusterArgs,
 
-    /// What would be done about an affiliate that OpsAdmin does not know.
+    /// What to do when OpsAdmin does not know an affiliate.
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     unknown_affiliate: OnUnknownAffiliate,
 
-    /// Who may take over an account that was imported for no namespace: nobody (refuse), or whoever declares its name first
-    /// (adopt). Default: adopt, as for `apply`; with --on-cluster refuse, as for a controller.
+    /// Who may adopt an account that was imported for no namespace: nobody (refuse), or the first ApiAccount that
+    /// declares its name (adopt). Default: adopt, as for `apply`; with --on-cluster refuse, as for a controller.
     #[arg(long, value_name = "ACTION")]
     unassigned_accounts: Option<OnUnassigned>,
 
@@ -115,13 +118,13 @@ pub struct Plan {
     #[arg(long)]
     detailed_exitcode: bool,
 
-    /// How to print it.
+    /// How to print the plan.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: PlanFormat,
 }
 
 impl Plan {
-    /// Plans, and prints the plan.
+    /// Prints the plan, and returns the exit code.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let client = if self.on_cluster { Some(self.cluster.client()?) } else { None };
         let cluster = match &client {
@@ -245,7 +248,7 @@ impl Plan {
         }
     }
 
-    /// The database, read only, and the keyring that opens what it gives out.
+    /// Returns a dry-run database, and the keyring that opens the secret keys of its accounts.
     async fn dry_run(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(DryRunDatabase, Keyring)> {
         let reads_contents = self.secrets.is_some() || (self.on_cluster && self.depth() == Depth::Contents);
         let keyring =
@@ -275,7 +278,7 @@ impl Work for DryRun<'_> {
     fn begin_batch(&self, batch: &[&Manifest], known: &Known) {
         let assumed = batch.iter().filter_map(|manifest| {
             let account = known.with_secret(&manifest.desired.owner)?;
-            Some((manifest.desired.secret.at.clone(), as_written(&manifest.desired, account)))
+            Some((manifest.desired.secret.at.clone(), secret_as_written(&manifest.desired, account)))
         });
         self.secrets.assume(assumed.collect());
     }
@@ -295,7 +298,7 @@ impl Work for DryRun<'_> {
     }
 
     fn warning(&self, known: Option<&Account>) -> Option<String> {
-        known.filter(|_| !self.compares_secrets).and_then(rotated)
+        known.filter(|_| !self.compares_secrets).and_then(rotation_warning)
     }
 
     /// Each account is declared once, so that only those to which nothing was done are read again.

@@ -1,4 +1,5 @@
-//! A plan for people: as text on a terminal, and as Markdown for a pull request.
+//! Prints a plan: as text for a terminal, as Markdown for a pull request, and as JSON or YAML for programs.
+//! Change the wording and the layout of plans here; `report.rs` decides what a plan contains.
 
 use super::listing::Listing;
 use super::manifests::count;
@@ -9,11 +10,12 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::ValueEnum;
 
-/// The longest comment that GitHub takes is 65,536 characters, and GitLab's is far longer.
+/// The maximum length of the Markdown diff, in bytes. GitHub refuses comments of more than 65,536 characters; GitLab's
+/// limit is far higher.
 const MAX_MARKDOWN: usize = 60_000;
 
-/// What goes on the summary of a plan that no look at the Secrets went into.
-const UNSEEN: &str = " (Secrets were not compared)";
+/// The suffix of the summary when the plan did not read any Secret.
+const NOT_COMPARED: &str = " (Secrets were not compared)";
 
 /// How to print a plan.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -22,13 +24,13 @@ pub enum PlanFormat {
     Text,
     /// For programs.
     Json,
-    /// For both.
+    /// For people and programs.
     Yaml,
     /// For a comment on a pull request.
     Markdown,
 }
 
-/// A plan on its way out.
+/// Prints a plan account by account, and counts the results.
 pub struct Planned {
     form: Form,
     summary: Summary,
@@ -41,7 +43,7 @@ enum Form {
 }
 
 impl Planned {
-    /// One that has yet to begin, and that follows from a look at the Secrets or not.
+    /// Starts an empty plan. `looks_at_secrets` says whether the plan compares Secrets.
     pub fn new(format: PlanFormat, looks_at_secrets: bool) -> Self {
         let form = match format {
             PlanFormat::Text => Form::Text,
@@ -52,8 +54,8 @@ impl Planned {
         Self { form, summary: Summary { secrets_not_compared: !looks_at_secrets, ..Summary::default() } }
     }
 
-    /// Takes in what is planned for one more account, and prints it if that can be done by now, in the place of the line
-    /// that tells the progress.
+    /// Adds the plan of one account. Markdown is printed by [`Self::finish`]; the other formats are printed account by
+    /// account, and the progress line is cleared first.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -75,8 +77,8 @@ impl Planned {
         Ok(())
     }
 
-    /// Ends what is printed of one that comes to nothing more, so that a program can read as far as it came. For people there
-    /// is nothing to end: a summary would look like that of the whole.
+    /// Ends a plan that failed halfway. JSON and YAML are closed, so that a program can parse the incomplete plan. Text
+    /// and Markdown get no summary, because a reader would take it for the summary of the complete plan.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -87,7 +89,7 @@ impl Planned {
         }
     }
 
-    /// Prints the rest, and answers with the summary.
+    /// Prints the remaining output, and returns the summary.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -102,7 +104,8 @@ impl Planned {
     }
 }
 
-/// The lines for one account: a heading, and what is done; none for an account that stays as it is.
+/// Returns the heading and the lines of one account. `None`: the account does not change and there is nothing to
+/// report.
 fn lines(account: &AccountReport) -> Option<(String, Vec<String>)> {
     let mut lines: Vec<String> = account.actions.iter().flat_map(describe).collect();
     lines.extend(account.warnings.iter().map(|warning| format!("WARNING: {warning}")));
@@ -157,7 +160,7 @@ fn describe(action: &Action) -> Vec<String> {
     [line].into_iter().chain(below.iter().map(|line| format!("  {line}"))).collect()
 }
 
-/// One account's plan as lines of text, coloured for a terminal.
+/// Returns the plan of one account as lines of text, with colours for a terminal.
 fn coloured(account: &AccountReport) -> Vec<String> {
     let Some((heading, lines)) = lines(account) else { return Vec::new() };
     let style = style(account.result);
@@ -175,7 +178,8 @@ fn style(verdict: Verdict) -> Style {
     colour.on_default().bold()
 }
 
-/// A plan as Markdown. What stands in manifests and databases is inside of a fence, where it is only text.
+/// A plan as Markdown. Texts from manifests and databases are printed inside a code fence, so that they are not
+/// rendered as Markdown.
 #[derive(Default)]
 struct Markdown {
     diff: String,
@@ -185,7 +189,7 @@ struct Markdown {
 impl Markdown {
     fn push(&mut self, account: &AccountReport) {
         let Some((heading, lines)) = lines(account) else { return };
-        // Each line begins with its account's sign, which is what colours it.
+        // The sign at the start of a line makes the `diff` highlighting colour the line.
         let margin = |line: &String| format!("\n{}     {line}", sign(account.result));
         let part: String = [heading].into_iter().chain(lines.iter().map(margin)).chain(["\n".to_owned()]).collect();
         if self.diff.len() + part.len() > MAX_MARKDOWN {
@@ -209,7 +213,7 @@ impl Markdown {
     }
 }
 
-/// A fence that no run of backticks in the text can close.
+/// Returns a code fence that is longer than every run of backticks in the text, so that the text cannot close it.
 fn fence(text: &str) -> String {
     let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or(0);
     "`".repeat(longest.max(2) + 1)
@@ -217,7 +221,7 @@ fn fence(text: &str) -> String {
 
 fn summary(summary: &Summary) -> String {
     let all = count(summary.total());
-    let unseen = if summary.secrets_not_compared { UNSEEN } else { "" };
+    let unseen = if summary.secrets_not_compared { NOT_COMPARED } else { "" };
     if summary.unchanged == summary.total() {
         return format!("{all}: nothing to change{unseen}");
     }
@@ -268,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn no_text_gets_out_of_its_fence() {
+    fn a_text_cannot_close_its_code_fence() {
         let markdown = markdown([account("a", "````\\n# not a heading")]);
         let fences: Vec<_> = markdown.lines().filter(|line| line.starts_with("`````")).collect();
         assert_eq!(fences, ["`````diff", "`````"], "{markdown}");
     }
 
     #[test]
-    fn a_comment_that_would_be_too_long_says_how_much_is_missing() {
+    fn a_comment_that_is_too_long_says_how_many_accounts_are_missing() {
         let accounts = (0..10).map(|number| account(&number.to_string(), &"x".repeat(MAX_MARKDOWN / 4)));
         let markdown = markdown(accounts);
         assert!(markdown.len() < 65_536, "{}", markdown.len());
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_overlooks_what_lets_an_account_do_more() {
+    fn a_change_that_gives_an_account_more_rights_has_a_warning() {
         let settings = |ips: &[&str], roles: &[Role], affiliate: Option<&str>| Settings {
             name: AccountName::parse("acme").unwrap(),
             description: Description::default(),
@@ -315,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_as_it_is_is_only_counted() {
+    fn an_unchanged_account_is_only_counted() {
         let unchanged = AccountReport { result: Verdict::Unchanged, actions: Vec::new(), ..account("a", "b") };
         assert_eq!(coloured(&unchanged), Vec::<String>::new());
         assert_eq!(markdown([unchanged]), "**opsadmin plan**: 1 account: nothing to change");

@@ -1,51 +1,51 @@
-//! How far long work has come, told to a terminal and to nobody else.
+//! Shows the progress of long work on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Work that is done sooner is not worth a word.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time before the first progress line, and between two updates.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// One line on a terminal's standard error that is written over and over.
+/// A progress line on standard error that is overwritten at each update.
 pub struct Progress {
     all: usize,
     done: usize,
     what: &'static str,
-    /// When to tell the next time; `None`: nobody is looking.
+    /// The time of the next update. `None`: standard error is no terminal.
     next: Option<Instant>,
-    is_told: bool,
+    is_shown: bool,
 }
 
 impl Progress {
-    /// Of this many things to be done, in the words of `what`: `accounts planned`.
+    /// Starts the progress. `all` is the number of steps, and `what` describes them, such as `accounts planned`.
     pub fn new(all: usize, what: &'static str) -> Self {
-        let next = io::stderr().is_terminal().then(|| Instant::now() + PATIENCE);
-        Self { all, done: 0, what, next, is_told: false }
+        let next = io::stderr().is_terminal().then(|| Instant::now() + INTERVAL);
+        Self { all, done: 0, what, next, is_shown: false }
     }
 
-    /// One more is done.
+    /// Counts a finished step.
     pub fn step(&mut self) {
         self.done += 1;
         if let Some(next) = self.next
             && Instant::now() >= next
         {
-            self.is_told = true;
-            self.next = Some(next + PATIENCE);
-            say(&format!("{} of {} {}", self.done, self.all, self.what));
+            self.is_shown = true;
+            self.next = Some(next + INTERVAL);
+            write_line(&format!("{} of {} {}", self.done, self.all, self.what));
         }
     }
 
-    /// Clears the line for what is printed next.
+    /// Clears the progress line, so that other output can be printed.
     pub fn hide(&mut self) {
-        if self.is_told {
-            say("");
-            self.is_told = false;
+        if self.is_shown {
+            write_line("");
+            self.is_shown = false;
         }
     }
 }
 
-/// Writes over the line. A terminal that is gone needs no progress.
-fn say(text: &str) {
+/// Overwrites the line. Errors are ignored, because progress is not part of the result.
+fn write_line(text: &str) {
     drop(write!(io::stderr(), "\r\x1b[K{text}"));
     drop(io::stderr().flush());
 }

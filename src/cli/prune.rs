@@ -11,15 +11,16 @@ use crate::secrets::directory::Directory;
 use anyhow::Result;
 use clap::Args;
 
-/// Whether accounts are deleted that no manifest declares, and how many.
+/// The options for the deletion of accounts that no manifest declares.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Also delete the accounts of this --cluster-id that no manifest declares, and their Secrets, whatever deletionPolicy
-    /// their manifests had. Name all the manifests then: what is not among them goes.
+    /// Also delete the accounts of this --cluster-id that no manifest declares, and their Secrets, whatever
+    /// deletionPolicy their manifests had. Name all manifests: every account that none of them declares is deleted.
     #[arg(long)]
     pub prune: bool,
 
-    /// The share of all accounts that may be deleted in one run, and at least 5; more are held. 100: no limit.
+    /// The percentage of all accounts that one run may delete; 5 accounts are always allowed. If more are to be
+    /// deleted, all of them are held. 100: no limit.
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub deletion_brake: u8,
 }

@@ -1,4 +1,4 @@
-//! `opsadmin release`: confirming what is held until a person does: deletions, and accounts that would be made anew.
+//! `opsadmin release`: lists and confirms held deletions and held creations of accounts.
 
 use super::cluster::KubeArgs;
 use super::confirm::ConfirmArgs;
@@ -18,37 +18,37 @@ use serde::Serialize;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Who sets the annotation, beside the controller.
+/// The field manager that sets the annotations. It differs from the field manager of the controller.
 const FIELD_MANAGER: &str = "opsadmin-release";
 
-/// Confirm what is held: deletions that were too many at once, and accounts that the database lacks.
+/// Confirm what is held: deletions that were too many at once, and the creation of accounts that the database lacks.
 ///
-/// Lists the ApiAccounts that are held. Those that are named, or --all of them, go on once that is confirmed: what is being
-/// deleted stops authenticating, and what is missing is made anew in the database that the controller has. --only narrows it
-/// to one of the two. Without a name or --all it only lists them. It sets the annotations ops-admin.com/confirm-deletion and
-/// ops-admin.com/confirm-creation with the rights of the kubeconfig.
+/// Lists the ApiAccounts that are held. With names or --all, it confirms these ApiAccounts: an account that is being
+/// deleted stops authenticating, and a missing account is created again in the database of the controller. --only
+/// limits the command to one of the two. Without a name or --all, it only lists. It sets the annotations
+/// ops-admin.com/confirm-deletion and ops-admin.com/confirm-creation with the rights of the kubeconfig.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin release -n partners\n  opsadmin release -n partners acme-portal bright\n  opsadmin release -A --all --only deletions --yes"
 )]
 pub struct Release {
-    /// The ApiAccounts to let go.
+    /// The ApiAccounts to confirm.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
-    /// Let all of them go that are held.
+    /// Confirm all ApiAccounts that are held.
     #[arg(long, conflicts_with = "names")]
     all: bool,
 
-    /// Only what is held for this reason.
+    /// Only ApiAccounts that are held for this reason.
     #[arg(long, value_name = "KIND")]
     only: Option<Kind>,
 
-    /// Their namespace. Default: the one of the kubeconfig's context.
+    /// The namespace of the ApiAccounts. Default: the namespace of the kubeconfig's context.
     #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     namespace: Option<String>,
 
-    /// In all namespaces.
+    /// All namespaces.
     #[arg(short = 'A', long, conflicts_with_all = ["namespace", "names"])]
     all_namespaces: bool,
 
@@ -62,26 +62,26 @@ pub struct Release {
     format: FormatArgs,
 }
 
-/// What is held.
+/// What is held for an ApiAccount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "camelCase")]
 enum Kind {
-    /// Deletions, of which there were too many at once.
+    /// Deletions, because there were too many at once.
     Deletions,
-    /// Accounts that the database lacks, and that would be made anew.
+    /// The creation of accounts that the database lacks.
     Creations,
 }
 
-/// A resource that is held.
+/// An ApiAccount that is held.
 #[derive(Debug, Serialize)]
 struct Held {
     namespace: String,
     name: String,
     kind: Kind,
-    /// Since when its deletion is asked for, or its account is missing.
+    /// The time of the deletion request, or the time since which the account is missing.
     since: Option<Timestamp>,
     released: bool,
-    /// The annotation that confirms it, and its value.
+    /// The name and the value of the annotation that confirms it.
     #[serde(skip)]
     annotation: (&'static str, String),
     #[serde(skip)]
@@ -89,7 +89,7 @@ struct Held {
 }
 
 impl Release {
-    /// Lists them, and lets those go that were asked for.
+    /// Lists the ApiAccounts that are held, and confirms the chosen ones.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let client = self.kube.client()?;
         let mut held = self.held(&client).await?;
@@ -101,7 +101,7 @@ impl Release {
             self.confirm.ask(&consequences(chosen.iter().map(|place| held[*place].kind)))?;
         }
         for place in chosen {
-            let_go(&client, &held[place]).await?;
+            confirm(&client, &held[place]).await?;
             held[place].released = true;
             if self.format.format == Format::Text {
                 output.line(&format!("released {}", held[place].in_words()))?;
@@ -128,7 +128,7 @@ impl Release {
         Ok(held)
     }
 
-    /// The places of those to let go.
+    /// Returns the indexes of the chosen ApiAccounts in `held`.
     fn chosen(&self, held: &[Held]) -> Result<Vec<usize>> {
         if self.all {
             return Ok((0..held.len()).collect());
@@ -143,7 +143,7 @@ impl Release {
         Ok(places)
     }
 
-    /// Where it was looked, if there is more to see elsewhere.
+    /// Describes the namespace that was read, and how to read all namespaces. Empty with `-A`.
     fn place(&self) -> String {
         match &self.namespace {
             _ if self.all_namespaces => String::new(),
@@ -152,7 +152,7 @@ impl Release {
         }
     }
 
-    /// On standard error if the result is for a program.
+    /// Prints the list: to standard output as text, and to standard error if the result is JSON or YAML.
     fn list(&self, held: &[Held], output: &mut Output) -> Result<()> {
         let heading = match held.len() {
             0 => format!("nothing is held{}", self.place()),
@@ -187,7 +187,7 @@ impl Kind {
     }
 }
 
-/// What becomes of those that are released, as a sentence without its end.
+/// Describes what the confirmation does, as a sentence without a full stop.
 fn consequences(kinds: impl Iterator<Item = Kind>) -> String {
     let (deletions, creations): (Vec<Kind>, Vec<Kind>) = kinds.partition(|kind| *kind == Kind::Deletions);
     let deletions = match deletions.len() {
@@ -204,7 +204,7 @@ fn consequences(kinds: impl Iterator<Item = Kind>) -> String {
 }
 
 impl Held {
-    /// `None`: it is not held.
+    /// Returns what is held for the ApiAccount. `None`: nothing is held.
     fn of(account: &ApiAccount) -> Option<Self> {
         let status = account.status.as_ref();
         let (kind, since, annotation) = match &account.metadata.deletion_timestamp {
@@ -234,8 +234,9 @@ impl Held {
     }
 }
 
-/// The uid goes along, so that a resource that was made anew meanwhile is left alone.
-async fn let_go(client: &Client, held: &Held) -> Result<()> {
+/// Sets the annotation that confirms the ApiAccount. The patch contains the UID, so that the API server refuses it if
+/// the resource was deleted and created again meanwhile.
+async fn confirm(client: &Client, held: &Held) -> Result<()> {
     let accounts: Api<ApiAccount> = Api::namespaced(client.clone(), &held.namespace);
     let (annotation, value) = &held.annotation;
     let annotations = json!({ *annotation: value });

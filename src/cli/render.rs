@@ -1,5 +1,5 @@
-//! `opsadmin render`: everything that a cluster needs to run the controller, for people without Helm; or the rights to plan
-//! for it.
+//! `opsadmin render`: prints the manifests that a cluster needs to run the controller without Helm, or the rights for
+//! `plan --on-cluster`. It replaces placeholders in the files of `deploy/`.
 
 use super::output::Output;
 use crate::api::definition;
@@ -16,7 +16,7 @@ const TO_PLAN: &str = include_str!("../../deploy/rbac-plan.yaml");
 
 const BETWEEN_OBJECTS: &str = "\n---\n";
 
-/// What the files say where a choice is to stand.
+// The texts in the files that are replaced by the user's choices.
 const NAMESPACE: &str = "opsadmin-system";
 const WATCHED: &str = "partners";
 const RIGHT_TO_SECRETS: &str = "name: opsadmin-plan-secrets\n";
@@ -25,14 +25,15 @@ const ARGUMENTS: &str = "        - --log-format=json\n";
 
 /// Print the manifests of the controller: CustomResourceDefinition, namespace, permissions and Deployment.
 ///
-/// Two Secrets are yours to make: `opsadmin-database` with the key `url`, and `opsadmin-keyring` with the key `keyring`. With
-/// --plan-rights, print instead what a pipeline needs that only plans.
+/// You must create two Secrets: `opsadmin-database` with the key `url`, and `opsadmin-keyring` with the key `keyring`.
+/// With
+/// --plan-rights, print only the rights for a pipeline that plans.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
 )]
 pub struct Render {
-    /// The controller's image.
+    /// The container image of the controller.
     #[arg(long, value_name = "IMAGE", value_parser = image, required_unless_present = "planned")]
     image: Option<String>,
 
@@ -40,16 +41,18 @@ pub struct Render {
     #[arg(short, long, value_name = "NAMESPACE", default_value = NAMESPACE, value_parser = parse_namespace)]
     namespace: String,
 
-    /// A namespace to watch, with permissions in that one only; may be given more than once. Default: all of them.
+    /// A namespace to watch, with permissions in this namespace only; may be given more than once. Default: all
+    /// namespaces.
     #[arg(long = "watch", value_name = "NAMESPACE", value_parser = parse_namespace)]
     watched: Vec<String>,
 
-    /// A further argument for the controller, such as --controller-arg=--sweep-interval=1m; may be given more than once.
+    /// A further argument for the controller, such as --controller-arg=--sweep-interval=1m; may be given more than
+    /// once.
     #[arg(long = "controller-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
     arguments: Vec<String>,
 
-    /// Print only what `plan --on-cluster` may do for accounts in this namespace: look, and change nothing. A ServiceAccount
-    /// opsadmin-plan gets these rights; may be given more than once.
+    /// Print only the rights that `plan --on-cluster` needs for accounts in this namespace: rights to read. The
+    /// ServiceAccount opsadmin-plan gets them. May be given more than once.
     #[arg(
         long = "plan-rights",
         value_name = "NAMESPACE",
@@ -58,13 +61,13 @@ pub struct Render {
     )]
     planned: Vec<String>,
 
-    /// With --plan-rights: no right to Secrets, for plans with their own --without-secrets.
+    /// With --plan-rights: grant no right to Secrets, for `plan --without-secrets`.
     #[arg(long, requires = "planned")]
     without_secrets: bool,
 }
 
 impl Render {
-    /// Prints them.
+    /// Prints the manifests.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let texts = match &self.image {
             Some(image) => vec![serde_saphyr::to_string(&definition())?, self.permissions(), self.controller(image)],
@@ -86,7 +89,7 @@ impl Render {
         self.in_each(&self.planned, all.split(BETWEEN_OBJECTS).filter(is_granted))
     }
 
-    /// The objects, with what stands in one namespace repeated for each of these.
+    /// Returns the objects, and repeats each object of the watched namespace for each of these namespaces.
     fn in_each<'a>(&self, namespaces: &[String], objects: impl Iterator<Item = &'a str>) -> String {
         let somewhere = format!("namespace: {WATCHED}\n");
         let (of_each, once): (Vec<&str>, Vec<&str>) = objects.partition(|object| object.contains(&somewhere));
@@ -100,7 +103,8 @@ impl Render {
         once.chain(each).collect::<Vec<_>>().join(BETWEEN_OBJECTS)
     }
 
-    /// A text of ours, before a user's own is in it, which may say the same.
+    /// Inserts the controller's namespace into a text of the files. Must be called before texts of the user are
+    /// inserted, because those may contain the placeholder.
     fn placed(&self, text: &str) -> String {
         text.replace(NAMESPACE, &self.namespace)
     }
@@ -115,7 +119,7 @@ impl Render {
     }
 }
 
-/// The objects of a file, without what it says of itself at its head.
+/// Returns the objects of a file, without the comment at its start.
 fn without_heading(text: &str) -> String {
     text.split_inclusive('\n').skip_while(|line| line.starts_with('#')).collect()
 }

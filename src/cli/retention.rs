@@ -1,28 +1,28 @@
-//! How long deleted accounts and the journal are kept, how often keys are rotated, and times as the command line takes them.
+//! The options for retention times and for the minimum rotation interval, and the parser for times on the command line.
 
 use crate::account::Period;
 use clap::Args;
 use jiff::{Span, SpanRelativeTo};
 use std::time::Duration;
 
-/// How long deleted accounts and the journal are kept.
+/// The options for the retention of deleted accounts and of the journal.
 #[derive(Debug, Args)]
 pub struct RetentionArgs {
-    /// How long a deleted account is kept, with its keys, for its resource to be applied again.
+    /// How long a deleted account is kept with its keys. Until then, applying its resource again restores it.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
     pub deleted_account_retention: Duration,
 
-    /// How long the journal of the whole database tells of every change. Older entries are removed, but never the one that
-    /// tells of an account's creation, nor the last 10 of an account. Default: for ever.
+    /// How long the journal of the whole database keeps every change. Older entries are removed, except the creation of
+    /// an account and the last 10 entries of an account. Default: for ever.
     #[arg(long, value_name = "TIME", value_parser = at_least_a_second)]
     pub journal_retention: Option<Duration>,
 }
 
-/// How often keys may be rotated.
+/// The option for the minimum interval between rotations.
 #[derive(Debug, Args)]
 pub struct LeastIntervalArgs {
-    /// The least spec.rotation.interval that is taken; a resource with less is refused. Give every command and
-    /// the controller the same.
+    /// The minimum of spec.rotation.interval; a resource with a shorter interval is refused. Give the controller and
+    /// every command the same value.
     #[arg(
         long,
         value_name = "TIME",
@@ -34,16 +34,16 @@ pub struct LeastIntervalArgs {
 }
 
 impl LeastIntervalArgs {
-    /// As resources write it.
+    /// Returns the interval in the form of `spec.rotation.interval`.
     pub fn period(&self) -> Period {
         Period::of(self.least_rotation_interval)
     }
 }
 
-/// A time of a second or more.
+/// Parses a time of at least one second.
 pub fn at_least_a_second(text: &str) -> Result<Duration, String> {
     let example = "write it as 30s, 5m, 1h or 7d";
-    // A day is 24 hours here: nobody counts leap seconds or clock changes into a retention.
+    // A day is 24 hours: leap seconds and clock changes do not matter for these times.
     let span: Span = text.parse().map_err(|error: jiff::Error| format!("{error}; {example}"))?;
     let interval =
         span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| format!("{error}; {example}"))?;

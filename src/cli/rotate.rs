@@ -1,4 +1,4 @@
-//! `opsadmin rotate`: new keys for an account, now.
+//! `opsadmin rotate`: gives an account a new key pair now.
 
 use super::LOCAL_CLUSTER;
 use super::account::{AccountArgs, OnCluster};
@@ -23,10 +23,10 @@ use std::process::ExitCode;
 
 /// Give an account new keys, now.
 ///
-/// The old pair works for the overlap, so that whoever has it can change over. With --overlap 0s, for a leak, every older
-/// pair stops working at once. The keys are made in the account database; the account's controller, or the next `apply`,
-/// writes them into its Secret, and the output says whom to wait for. Nothing is made twice for it: a resource's own rotation
-/// goes on as it is.
+/// The old key pair works for the overlap, so that its user can change over. With --overlap 0s, for a leak, every older
+/// key pair stops working at once. The keys are created in the account database. The controller, or the next `apply`,
+/// writes them into the Secret of the account, and the output names which of the two. The command does not change the
+/// rotation that the resource itself declares.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin rotate acme\n  opsadmin rotate -n partners acme-portal --overlap 1h\n  opsadmin rotate acme --overlap 0s --yes"
@@ -35,7 +35,7 @@ pub struct Rotate {
     #[command(flatten)]
     account: AccountArgs,
 
-    /// How long the old pair goes on working, such as 24h, 1h30m or 0s.
+    /// How long the old key pair continues to work, such as 24h, 1h30m or 0s.
     #[arg(long, value_name = "TIME", default_value = DEFAULT_OVERLAP, value_parser = Period::parse)]
     overlap: Period,
 
@@ -55,51 +55,52 @@ pub struct Rotate {
     format: FormatArgs,
 }
 
-/// What was done to the pairs.
+/// What was done to the key pairs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rotated {
-    /// The new pair.
+    /// The id of the new key pair.
     pair: String,
-    /// Until when the pair before works; `None`: it was revoked.
+    /// The time until which the old key pair works. `None`: it was revoked.
     old_expires: Option<Timestamp>,
-    /// Pairs that were revoked: their ids.
+    /// The ids of the revoked key pairs.
     revoked: Vec<String>,
 }
 
-/// The Secret that is still to be written.
+/// The Secret that must still be written.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Waiting {
     cluster: String,
     namespace: String,
-    /// The ApiAccount.
+    /// The name of the ApiAccount.
     resource: String,
-    /// The Secret's name, as far as the resource could be asked.
+    /// The name of the Secret. `None`: the resource was not read.
     secret: Option<String>,
-    /// Why nobody writes it for now.
+    /// Why the Secret is not written for now.
     held: Option<String>,
 }
 
 impl Rotate {
-    /// Rotates, and prints what to wait for.
+    /// Rotates the keys, and prints which program writes the Secret.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let actor = self.actor.in_journal()?;
-        // Asked first: what cannot be told afterwards is better not begun.
+        // The resource is read first: if that fails, the keys are not rotated.
         let resource = self.account.resource().await?;
         let database = self.database.open_existing().await?;
         let rotated = self.rotate(database.as_ref(), &actor, &resource).await;
         database.close().await;
         let (account, rotated) = rotated?;
         let waiting = Waiting::of(&account, &resource);
-        let told = match self.format.format {
+        let printed = match self.format.format {
             Format::Text => print(&account, &rotated, waiting.as_ref(), output),
             format => {
                 let account = AccountView::of(&account, SystemEnvironment.now());
                 output.value(format, &json!({ "account": account, "rotated": rotated, "waiting": waiting }))
             }
         };
-        told.context("the keys WERE rotated, and what came of it could not be told: do not run this again for that")?;
+        printed
+            .context("the keys WERE rotated, and what came of it could not be told: do not run this again for that")?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -110,7 +111,7 @@ impl Rotate {
         resource: &OnCluster,
     ) -> Result<(Account, Rotated)> {
         let account = self.account.find(database).await?;
-        refuse_what_has_no_successor(&account)?;
+        check_can_rotate(&account)?;
         let keyring = self.keyring.load_existing(&self.database, database).await?;
         if self.overlap.is_zero() {
             let name = plain(&account.settings.name);
@@ -120,31 +121,31 @@ impl Rotate {
                 held.unwrap_or_default()
             ))?;
         }
-        let stepped_in =
+        let change =
             change_account(database, account, actor, |account| self.decide(account, &keyring).map(Some)).await?;
-        let Some(Action::Rotate { key, old_expires, revoke, .. }) = stepped_in.done else {
-            bail!("nothing was done to the account {}", stepped_in.account.id);
+        let Some(Action::Rotate { key, old_expires, revoke, .. }) = change.done else {
+            bail!("nothing was done to the account {}", change.account.id);
         };
-        let replaced = stepped_in.before.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
+        let replaced = change.before.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
         let revoked = replaced.into_iter().chain(revoke).map(|id| id.to_string()).collect();
-        Ok((stepped_in.account, Rotated { pair: key.id.to_string(), old_expires, revoked }))
+        Ok((change.account, Rotated { pair: key.id.to_string(), old_expires, revoked }))
     }
 
     fn decide(&self, account: &Account, keyring: &Keyring) -> Result<Action> {
-        refuse_what_has_no_successor(account)?;
+        check_can_rotate(account)?;
         let Succession { old_expires, revoke } = succession(account, self.overlap, SystemEnvironment.now());
         Ok(Action::Rotate {
             expected: account.version,
             key: new_key(account.id, keyring, &SystemEnvironment)?,
             old_expires,
             revoke,
-            // What its resource asks for is answered by whoever reads the resource.
+            // The controller or `apply` answers rotations that the resource requests, so they stay as they are.
             answered: account.answered.clone(),
         })
     }
 }
 
-fn refuse_what_has_no_successor(account: &Account) -> Result<()> {
+fn check_can_rotate(account: &Account) -> Result<()> {
     let name = plain(&account.settings.name);
     if let Life::Deleted { since } = account.life {
         bail!(
@@ -160,7 +161,7 @@ fn refuse_what_has_no_successor(account: &Account) -> Result<()> {
 }
 
 impl Waiting {
-    /// Who is to write the account's Secret; `None`: nobody will.
+    /// Returns the Secret that must be written. `None`: no live account of a resource, so no program writes a Secret.
     fn of(account: &Account, resource: &OnCluster) -> Option<Self> {
         let Owner { cluster, namespace, name } = account.owner.as_ref().filter(|_| account.life == Life::Live)?;
         let named = |resource: &ApiAccount| {
@@ -199,7 +200,7 @@ impl Waiting {
     }
 }
 
-/// Why the controller does not write the account's Secret.
+/// Returns why the controller does not write the Secret of the account. `None`: it does, or the resource was not read.
 fn held(resource: &OnCluster) -> Option<String> {
     let resource = match resource {
         OnCluster::NotAsked => return None,

@@ -1,4 +1,4 @@
-//! `opsadmin suspend` and `opsadmin resume`: stopping an account whatever its resource says, and the end of that.
+//! `opsadmin suspend` and `opsadmin resume`: stop an account independently of its resource, and end the suspension.
 
 use super::account::AccountArgs;
 use super::actor::ActorArgs;
@@ -16,17 +16,17 @@ use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Stop an account at once, whatever its resource says.
+/// Stop an account at once, whatever its resource declares.
 ///
-/// It does not authenticate until it is resumed; its keys and settings stay. On a cluster, its resource shows the condition
-/// Suspended with the reason, and the controller never ends a suspension. Suspending it again with another reason changes
-/// the reason.
+/// The account does not authenticate until it is resumed. Its keys and settings stay. On a cluster, its resource shows
+/// the condition Suspended with the reason, and the controller never ends a suspension. Suspending the account again
+/// with another reason changes the reason.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin suspend acme \\\n    --reason \"calls from an unknown network, ticket 4711\"\n  opsadmin suspend -n partners acme-portal --reason unpaid"
 )]
 pub struct Suspend {
-    /// Why, in a line. Whoever sees the account's resource sees it.
+    /// The reason, in one line. Everyone who may read the account's resource can read it.
     #[arg(long, value_name = "TEXT", value_parser = SuspensionReason::parse)]
     reason: SuspensionReason,
 
@@ -36,7 +36,7 @@ pub struct Suspend {
 
 /// End the suspension of an account.
 ///
-/// It authenticates again with the keys that it has, if it is enabled.
+/// The account authenticates again with its present keys, if it is enabled.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  opsadmin resume acme\n  opsadmin resume -n partners acme-portal")]
 pub struct Resume {
@@ -44,7 +44,7 @@ pub struct Resume {
     target: Target,
 }
 
-/// Which account, in whose name, and how to tell it.
+/// The options that `suspend` and `resume` share.
 #[derive(Debug, Args)]
 struct Target {
     #[command(flatten)]
@@ -61,21 +61,21 @@ struct Target {
 }
 
 impl Suspend {
-    /// Suspends it, and prints what was done.
+    /// Suspends the account, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let decide = |account: &Account| {
-            let is_so = account.suspension.as_ref().is_some_and(|found| found.reason == self.reason.as_str());
+            let has_this_reason = account.suspension.as_ref().is_some_and(|found| found.reason == self.reason.as_str());
             let action = Action::Suspend { expected: account.version, reason: self.reason.clone() };
-            (!is_so).then_some(action)
+            (!has_this_reason).then_some(action)
         };
-        let ManualChange { account, done, .. } = self.target.step_in(decide).await?;
+        let ManualChange { account, done, .. } = self.target.change(decide).await?;
         let name = plain(&account.settings.name);
         let said = match &account.suspension {
             Some(found) if done.is_none() => {
                 format!("{name} is suspended already, since {:.0}: {:?}", found.since, found.reason)
             }
             Some(found) => format!("{name} is suspended since {:.0}: {:?}", found.since, found.reason),
-            // Somebody resumed it in the same moment.
+            // Another user resumed the account at the same moment.
             None => format!("{name} is not suspended any more"),
         };
         self.target.print(&said, &account, done.is_some(), output)
@@ -83,13 +83,13 @@ impl Suspend {
 }
 
 impl Resume {
-    /// Resumes it, and prints what was done.
+    /// Resumes the account, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let decide = |account: &Account| {
             let action = Action::Resume { expected: account.version };
             account.suspension.is_some().then_some(action)
         };
-        let ManualChange { account, done, .. } = self.target.step_in(decide).await?;
+        let ManualChange { account, done, .. } = self.target.change(decide).await?;
         let name = plain(&account.settings.name);
         let still = match (account.life, account.settings.enabled) {
             (Life::Deleted { .. }, _) => "; it is deleted, and does not authenticate",
@@ -105,16 +105,16 @@ impl Resume {
 }
 
 impl Target {
-    async fn step_in(&self, decide: impl Fn(&Account) -> Option<Action>) -> Result<ManualChange> {
+    async fn change(&self, decide: impl Fn(&Account) -> Option<Action>) -> Result<ManualChange> {
         let actor = self.actor.in_journal()?;
         let database = self.database.open_existing().await?;
-        let stepped_in = async {
+        let changed = async {
             let account = self.account.find(database.as_ref()).await?;
             change_account(database.as_ref(), account, &actor, |account| Ok(decide(account))).await
         }
         .await;
         database.close().await;
-        stepped_in
+        changed
     }
 
     fn print(&self, said: &str, account: &Account, changed: bool, output: &mut Output) -> Result<ExitCode> {

@@ -1,20 +1,20 @@
-//! What fits into a terminal: sentences folded between words, and tables whose last column is folded within itself.
+//! Folds text to the width of a terminal: sentences between words, and tables within their last column.
 
 use std::os::fd::AsFd;
 use terminal_size::{Width, terminal_size_of};
 use unicode_width::UnicodeWidthStr;
 
-/// Between two columns.
+/// The number of spaces between two columns.
 const GAP: usize = 3;
-/// Text that gets less room than this is easier to read as the terminal itself breaks it.
+/// The minimum width for folded text. Narrower text is not folded: the line breaks of the terminal are easier to read.
 const LEAST: usize = 30;
 
-/// How wide the terminal is that a stream leads to; `None`: it leads elsewhere, and nothing is folded.
+/// Returns the width of the terminal of a stream, in columns. `None`: the stream is no terminal, and nothing is folded.
 pub fn width(stream: impl AsFd) -> Option<usize> {
     terminal_size_of(stream).map(|(Width(columns), _)| columns.into())
 }
 
-/// A line in as many lines as it takes; what follows the first is indented by two more.
+/// Folds a line to the width. The following lines are indented by two more spaces than the first line.
 pub fn folded(line: &str, width: Option<usize>) -> Vec<String> {
     let text = line.trim_start_matches(' ');
     let margin = line.len() - text.len();
@@ -28,7 +28,7 @@ pub fn folded(line: &str, width: Option<usize>) -> Vec<String> {
     }
 }
 
-/// Rows with each column as wide as need be, each in as many lines as its last cell takes.
+/// Returns the lines of each row of a table. The columns are aligned, and the last column is folded to the width.
 pub fn columns<const N: usize>(rows: &[[String; N]], width: Option<usize>) -> Vec<Vec<String>> {
     let (widths, last) = (widths(rows), N.saturating_sub(1));
     let margin: usize = widths.iter().take(last).map(|width| width + GAP).sum();
@@ -50,7 +50,7 @@ pub fn columns<const N: usize>(rows: &[[String; N]], width: Option<usize>) -> Ve
     rows.iter().map(row).collect()
 }
 
-/// How wide a table is of which nothing is folded.
+/// Returns the width of a table without folding, in columns of the terminal.
 pub fn breadth<const N: usize>(rows: &[[String; N]]) -> usize {
     widths(rows).iter().sum::<usize>() + GAP * N.saturating_sub(1)
 }
@@ -65,7 +65,7 @@ fn widths<const N: usize>(rows: &[[String; N]]) -> [usize; N] {
     widths
 }
 
-/// The columns that a text takes, without the colours in it.
+/// Returns the number of terminal columns of a text, without its colour codes.
 fn visible(text: &str) -> usize {
     anstream::adapter::strip_str(text).to_string().width()
 }
@@ -74,7 +74,8 @@ fn indented(by: usize, text: &str) -> String {
     format!("{}{text}", " ".repeat(by))
 }
 
-/// Breaks a text between words; a word that is too long stays whole.
+/// Breaks a text between words. `first` is the width of the first line, and `rest` the width of the others. A word that
+/// is too long is not broken.
 fn fold(text: &str, first: usize, rest: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -104,7 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_follows_is_indented_under_what_it_belongs_to() {
+    fn following_lines_are_indented() {
         let line = "    UnknownAffiliate: OpsAdmin knows no affiliate of this name";
         assert_eq!(folded(line, Some(40)), ["    UnknownAffiliate: OpsAdmin knows no", "      affiliate of this name"]);
         assert_eq!(folded(line, None), [line]);
@@ -129,7 +130,7 @@ mod tests {
         }
 
         #[test]
-        fn colours_take_no_room(text in "([a-z]{1,9} ){1,20}[a-z]", width in 32_usize..90) {
+        fn colours_do_not_count_for_the_width(text in "([a-z]{1,9} ){1,20}[a-z]", width in 32_usize..90) {
             let red = format!("\u{1b}[31m{text}\u{1b}[0m");
             let plain: Vec<_> = folded(&red, Some(width)).iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
             prop_assert_eq!(plain, folded(&text, Some(width)));

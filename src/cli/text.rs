@@ -1,24 +1,24 @@
-//! Texts from a database or a cluster on a terminal: whoever wrote them, they make neither lines nor colours.
+//! Prepares texts from a database or a cluster for a terminal, so that no text can add lines or colours.
 
-/// A name: the text as it is if it can be seen as it is, and otherwise quoted and escaped.
+/// Returns a name unchanged if all of it is visible, and otherwise quoted and escaped.
 pub fn plain(text: &str) -> String {
     let hides_nothing = !text.is_empty() && text.trim() == text && !text.contains("  ");
     if hides_nothing { visible(text) } else { format!("{text:?}") }
 }
 
-/// A sentence: quoted and escaped only if it would do something to the terminal.
+/// Returns a sentence unchanged, or quoted and escaped if it would control the terminal.
 pub fn visible(text: &str) -> String {
-    // What needs nothing but the escapes of quotes and backslashes is harmless without them.
+    // A text in which only quotes and backslashes need escapes is harmless without them.
     let is_quote = |c: char| matches!(c, '\\' | '"' | '\'');
     let escapes = text.escape_debug().count() - text.chars().count();
     if escapes == text.chars().filter(|c| is_quote(*c)).count() { text.to_owned() } else { format!("{text:?}") }
 }
 
-/// The words for all that there is, and for nothing.
+/// The words that the output uses for everything and for nothing.
 const WORDS: [&str; 3] = ["any", "every", "none"];
 
-/// What an account has, each by its name, in one line. What is called like a word for all or for nothing is not to be taken
-/// for it, and is quoted.
+/// Returns names in one line, separated by commas. A name that is one of `WORDS` is quoted, so that it is not
+/// mistaken for the word.
 pub fn named<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
     let shown = |name: T| match name.as_ref() {
         name if WORDS.iter().any(|word| name.eq_ignore_ascii_case(word)) => format!("{name:?}"),
@@ -33,12 +33,12 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_called_like_a_word_for_all_is_told_from_it() {
+    fn a_name_that_is_a_word_for_all_is_quoted() {
         assert_eq!(named(["any", "Every", "NONE", "anyone", " "]), r#""any", "Every", "NONE", anyone, " ""#);
     }
 
     #[test]
-    fn what_can_be_seen_stays_and_what_hides_is_escaped() {
+    fn visible_texts_stay_and_others_are_escaped() {
         for text in ["acme", "Énergie du Nord", r#"a "b" \c"#, "e\u{301}", "日本", "a\u{a9}b", "-", "'x'"] {
             assert_eq!(plain(text), text);
         }

@@ -1,4 +1,4 @@
-//! `opsadmin validate`: are these manifests right, as far as can be known without a cluster or a database?
+//! `opsadmin validate`: checks manifests without a cluster and without a database.
 
 use super::LOCAL_CLUSTER;
 
@@ -12,11 +12,11 @@ use clap::{Args, ValueEnum};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Check manifests by the rules that a cluster enforces at admission, without one.
+/// Check manifests by the rules that a cluster enforces at admission, without a cluster.
 ///
-/// Lists every problem with file, line and field, also what only two manifests together get wrong: the same resource, the
-/// same account name, the same Secret. Unknown fields are problems too: on a cluster, a typo may be dropped in
-/// silence.
+/// Lists every problem with file, line and field, including conflicts between manifests: the same resource, the same
+/// account name or the same Secret. Unknown fields are problems too, because a cluster may drop a misspelled field
+/// without an error.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin validate -f accounts/\n  kustomize build overlays/prod | opsadmin validate -f -\n  opsadmin validate -f accounts/ -o github\n  opsadmin validate -f accounts/ -o junit > validate.xml"
@@ -25,19 +25,19 @@ pub struct Validate {
     #[command(flatten)]
     manifests: ManifestArgs,
 
-    /// How to print what is wrong.
+    /// How to print the problems.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: FindingsFormat,
 }
 
-/// How to print what is wrong with manifests.
+/// The output formats of `validate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FindingsFormat {
     /// For people.
     Text,
     /// For programs.
     Json,
-    /// For both.
+    /// For people and programs.
     Yaml,
     /// Annotations of the lines in a pull request, for GitHub Actions.
     Github,
@@ -48,7 +48,7 @@ enum FindingsFormat {
 }
 
 impl Validate {
-    /// Checks them, and prints what is wrong.
+    /// Checks the manifests, and prints the problems.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let cluster = ClusterId::parse(LOCAL_CLUSTER)?;
         let mut files: Vec<Arc<str>> = Vec::new();
@@ -59,7 +59,7 @@ impl Validate {
             }
         });
         if self.output == FindingsFormat::Text {
-            return for_people(checked, output);
+            return print_text(checked, output);
         }
         let (accounts, problems, skipped) = match checked {
             Ok(Checked { accounts, skipped }) => (accounts, Vec::new(), skipped),
@@ -90,7 +90,7 @@ impl Validate {
     }
 }
 
-fn for_people(checked: Result<Checked, Invalid>, output: &mut Output) -> Result<ExitCode> {
+fn print_text(checked: Result<Checked, Invalid>, output: &mut Output) -> Result<ExitCode> {
     match checked {
         Ok(Checked { accounts, skipped }) => {
             note(&skipped, output);

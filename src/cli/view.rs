@@ -1,4 +1,5 @@
-//! An account as the commands show it: to programs by fields that stay, to people in words.
+//! Shows an account: as JSON and YAML fields for programs, and as text for people. The fields are public:
+//! docs/commands.md documents them, and they must not change.
 
 use super::text::{named, plain};
 use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};
@@ -8,7 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
-/// An account. The fields are documented in docs/commands-accounts.md, and stay.
+/// An account for output. docs/commands-accounts.md documents the fields, and they do not change.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountView {
@@ -38,7 +39,7 @@ struct SuspensionView {
     reason: String,
 }
 
-/// The resource that declares an account.
+/// The resource that owns an account.
 #[derive(Debug, Serialize)]
 pub struct OwnerView {
     cluster: String,
@@ -54,12 +55,12 @@ struct KeyView {
     state: &'static str,
     created: Timestamp,
     expires: Option<Timestamp>,
-    /// Only where somebody on a terminal asked for it.
+    /// The secret key. Present only if a user on a terminal asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_key: Option<Shown>,
 }
 
-/// A secret key on its way to a terminal.
+/// A secret key to show on a terminal. [`std::fmt::Debug`] does not show it.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Shown(Zeroizing<String>);
@@ -71,7 +72,7 @@ impl std::fmt::Debug for Shown {
 }
 
 impl AccountView {
-    /// The account at this time, without a secret key.
+    /// Returns the view of an account at this time, without secret keys.
     pub fn of(account: &Account, now: Timestamp) -> Self {
         let (life, life_since) = match account.life {
             Life::Live => ("live", None),
@@ -99,7 +100,7 @@ impl AccountView {
         }
     }
 
-    /// Adds secret keys, in the order of the account's pairs.
+    /// Adds secret keys, in the order of the key pairs of the account.
     pub fn with_secret_keys(mut self, secret_keys: Vec<Zeroizing<String>>) -> Self {
         for (key, secret_key) in self.keys.iter_mut().zip(secret_keys) {
             key.secret_key = Some(Shown(secret_key));
@@ -107,7 +108,7 @@ impl AccountView {
         self
     }
 
-    /// The line that a list has for it, below [`Self::heading`].
+    /// Returns the row of the account in a list, for the columns of [`Self::heading`].
     pub fn row(&self) -> [String; 7] {
         [
             plain(&self.name),
@@ -120,7 +121,7 @@ impl AccountView {
         ]
     }
 
-    /// How that line looks: who is let in as declared does not stand out.
+    /// Returns the style of the row: yellow if suspended, plain if enabled, dimmed otherwise.
     pub fn style(&self) -> Style {
         match self.state() {
             "suspended" => AnsiColor::Yellow.on_default(),
@@ -129,12 +130,12 @@ impl AccountView {
         }
     }
 
-    /// The heading of a list.
+    /// Returns the heading of a list.
     pub fn heading() -> [String; 7] {
         ["NAME", "STATE", "ROLES", "AFFILIATE", "ADDRESSES", "OWNER", "ID"].map(str::to_owned)
     }
 
-    /// Everything but the keys, one thing a line.
+    /// Returns everything but the keys, one property for each line.
     pub fn lines(&self) -> Vec<[String; 2]> {
         let since = |word: &str, since: Timestamp| format!("{word} since {since:.0}");
         let mut state = match (self.life, self.life_since) {
@@ -165,7 +166,7 @@ impl AccountView {
         .into()
     }
 
-    /// The pairs of keys, with a heading; and without secret keys.
+    /// Returns a table of the key pairs, with a heading and without secret keys.
     pub fn key_rows(&self) -> Vec<[String; 5]> {
         let mut rows = vec![["PAIR", "API KEY", "STATE", "CREATED", "EXPIRES"].map(str::to_owned)];
         rows.extend(self.keys.iter().map(|key| {
@@ -175,7 +176,7 @@ impl AccountView {
         rows
     }
 
-    /// The same for a terminal without room for that: one thing a line.
+    /// Returns the key pairs for a terminal that is too narrow for the table: one property for each line.
     pub fn key_lines(&self) -> Vec<[String; 2]> {
         let lines = self.key_rows().into_iter().skip(1).flat_map(|[id, api_key, state, created, expires]| {
             let state = match expires.as_str() {
@@ -187,7 +188,7 @@ impl AccountView {
         lines.collect()
     }
 
-    /// The secret keys that were added, each after its pair's id.
+    /// Returns the added secret keys, each with the id of its key pair.
     pub fn secret_keys(&self) -> impl Iterator<Item = (&str, &str)> {
         self.keys.iter().filter_map(|key| Some((key.id.as_str(), key.secret_key.as_ref()?.0.as_str())))
     }
@@ -236,7 +237,7 @@ impl SuspensionView {
 }
 
 impl OwnerView {
-    /// The owner.
+    /// Returns the view of an owner.
     pub fn of(owner: &Owner) -> Self {
         Self {
             cluster: owner.cluster.as_str().to_owned(),

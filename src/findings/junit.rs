@@ -1,5 +1,5 @@
-//! JUnit XML, which most systems of continuous integration show with a merge request: one test case for each file with
-//! accounts, passed or failed.
+//! Writes JUnit XML, which most continuous integration systems show with a merge request. Each file with accounts is a
+//! test case that passes or fails.
 
 use super::message;
 use crate::manifests::Problem;
@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-/// What the test cases are of. Jenkins takes what stands before the dot for a package.
+/// The class name of the test cases. Jenkins uses the part before the dot as the package.
 const CLASS: &str = "opsadmin.validate";
 
-/// The document, of the files with an account that is right, and of all that is wrong. A file fails as a whole, with each of
-/// its mistakes in the text: who follows a test case from one run to the next knows it by its name.
+/// Returns the document for the files with valid accounts, and for all problems. A file is one test case with all of
+/// its problems in the text, because systems recognise a test case by its name from one run to the next.
 pub fn junit(files: &[Arc<str>], problems: &[Problem]) -> Result<String> {
     let mut wrong: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
     for problem in problems {
@@ -38,7 +38,7 @@ pub fn junit(files: &[Arc<str>], problems: &[Problem]) -> Result<String> {
     Ok(String::from_utf8(xml.into_inner())?)
 }
 
-/// The files to tell of, each once.
+/// Returns the files of the report, each once.
 fn cases<'a>(files: &'a [Arc<str>], problems: &'a [Problem]) -> Vec<&'a str> {
     let all = files.iter().map(|file| &**file).chain(problems.iter().map(|problem| &*problem.place.file));
     let mut seen = BTreeSet::new();
@@ -67,7 +67,7 @@ fn case(xml: &mut Writer<Vec<u8>>, file: &str, problems: &[&Problem]) -> io::Res
     Ok(())
 }
 
-/// The text without what XML 1.0 has no way to write, and without what would do something to a terminal.
+/// Returns the text with the characters escaped that XML 1.0 cannot contain or that control a terminal.
 fn writable(text: &str) -> String {
     let written = |c: char| match c {
         '\u{fffe}' | '\u{ffff}' => c.escape_unicode().to_string(),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_told_of_once_with_all_its_mistakes() {
+    fn a_file_is_reported_once_with_all_its_problems() {
         let files = ["a".into(), "b".into()];
         let problems = [problem("broken", 1, "x", "1"), problem("a", 2, "x", "2"), problem("folder", 3, "x", "3")];
         let xml = junit(&files, &[problems.as_slice(), &[problem("a", 4, "y", "4")]].concat()).unwrap();
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_name_or_a_message_holds_the_document_says_it(
+        fn any_name_and_message_is_in_the_document(
             text: String,
             hidden in "[\u{0}-\u{1f}\u{7f}-\u{9f}\u{202e}\u{fffe}\u{ffff}]*",
             markup in r#"(]]>|<!--|-->|<\?|&#0;|&x;|"|'|\t|\n|\r)*"#,

@@ -1,4 +1,4 @@
-//! What is wrong with manifests, in the forms that continuous integration reads.
+//! The problems of manifests in the formats that continuous integration systems read.
 
 mod junit;
 
@@ -9,35 +9,35 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// What `opsadmin validate` found, as a value.
+/// The result of `opsadmin validate` for JSON and YAML.
 #[derive(Serialize)]
 pub struct Findings {
-    /// How many accounts are declared without a mistake in any manifest; 0 if there is one.
+    /// The number of declared accounts; 0 if any manifest has a problem.
     pub accounts: usize,
-    /// Each mistake.
+    /// The problems.
     pub problems: Vec<Finding>,
-    /// What was left out.
+    /// The objects that were left out.
     pub skipped: Vec<Finding>,
 }
 
-/// A mistake, or an object that was left out.
+/// A problem, or an object that was left out.
 #[derive(Serialize)]
 pub struct Finding {
-    /// The file as it was asked for, or `<stdin>`.
+    /// The file as the user named it, or `<stdin>`.
     file: String,
-    /// Its line, counted from 1.
+    /// The line, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
-    /// Its column, counted from 1 in characters.
+    /// The column in characters, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
-    /// The resource, as `NAMESPACE/NAME`; of what was left out, its kind and name.
+    /// The resource as `NAMESPACE/NAME`. For an object that was left out, its kind and name.
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<String>,
     /// The field.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// What is wrong and what to write.
+    /// What is wrong, and what to write instead.
     message: String,
 }
 
@@ -61,13 +61,13 @@ impl From<&Skipped> for Finding {
     }
 }
 
-/// The mistake without its place.
+/// Returns the text of the problem without its place.
 fn message(problem: &Problem) -> String {
     let parts = [problem.object.as_deref(), problem.field.as_deref(), Some(&problem.message)];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
-/// One workflow command of GitHub Actions for each mistake, which annotates the line in the pull request.
+/// Returns a workflow command of GitHub Actions for each problem. It annotates the line in the pull request.
 /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message>
 pub fn github(problems: &[Problem]) -> Vec<String> {
     let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
@@ -79,17 +79,18 @@ pub fn github(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(command).collect()
 }
 
-/// What a path may have as it is in a URI.
+/// The characters that are escaped when a path is written into a URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
-/// The most results of a run that code scanning takes: of more, it refuses them all.
+/// The maximum number of results that GitHub code scanning accepts. It refuses a log with more results.
 /// <https://docs.github.com/code-security/reference/code-scanning/sarif-files/troubleshoot-sarif-uploads/results-exceed-limit>
 pub const MOST_RESULTS: usize = 25_000;
 
-/// A log in the Static Analysis Results Interchange Format, version 2.1.0 (OASIS), of the first [`MOST_RESULTS`].
+/// Returns a log in the Static Analysis Results Interchange Format, version 2.1.0 (OASIS), with the first
+/// [`MOST_RESULTS`] problems.
 pub fn sarif(problems: &[Problem]) -> Value {
     let result = |problem: &Problem| {
-        // Code scanning takes no result without a line, also of a file that is wrong as a whole.
+        // Code scanning refuses a result without a line, so a problem of a whole file gets line 1.
         let region = match problem.place.position {
             Some(at) => json!({ "startLine": at.line, "startColumn": at.column }),
             None => json!({ "startLine": 1 }),
@@ -128,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn code_scanning_finds_each_mistake_at_a_line_also_one_of_a_whole_file() {
+    fn every_problem_in_sarif_has_a_line() {
         let log = sarif(&[problem(Some(Position { line: 6, column: 11 })), problem(None)]);
         let region = |at: usize| log["runs"][0]["results"][at]["locations"][0]["physicalLocation"]["region"].clone();
         assert_eq!([region(0), region(1)], [json!({ "startLine": 6, "startColumn": 11 }), json!({ "startLine": 1 })]);
     }
 
     #[test]
-    fn code_scanning_gets_no_more_results_than_it_takes() {
+    fn sarif_has_no_more_results_than_code_scanning_accepts() {
         let results = |problems: usize| {
             let log = sarif(&vec![problem(None); problems]);
             log["runs"][0]["results"].as_array().unwrap().len()

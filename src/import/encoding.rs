@@ -1,15 +1,15 @@
-//! From the bytes of an import file to its text. What the bytes do not say for certain is not guessed: a wrong guess would
-//! change names and keys.
+//! Decodes the bytes of an import file to text. An encoding that is not certain is refused: a wrong guess would change
+//! names and keys.
 
 use zeroize::Zeroizing;
 
-/// How Excel saves a file that is read here.
+/// The advice for saving a file with Excel so that it can be read.
 const SAVE: &str = "save it as `CSV UTF-8 (Comma delimited)`, as Excel calls it";
 
-/// The text of a file, without its byte order mark.
+/// Returns the text of a file in UTF-8 or UTF-16, without its byte order mark.
 ///
 /// # Errors
-/// What the file looks like instead, and how to save it.
+/// The file has another format; the message names it and says how to save the file.
 pub fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
     let text = match bytes {
         [b'P', b'K', 3, 4, ..] | [0xd0, 0xcf, 0x11, 0xe0, ..] => {
@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
 fn utf8(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
-        // Which of the old encodings it is does not stand in the file.
+        // The file does not say which 8-bit encoding it has.
         format!(
             "line {line} has letters that are not in UTF-8, but perhaps in Windows-1252, as in what Excel calls \
              `CSV (Comma delimited)`; {SAVE}"
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_how_it_is_encoded_is_read() {
+    fn utf8_and_marked_utf16_are_read() {
         let marked = ["\u{feff}", TEXT].concat();
         for bytes in [
             TEXT.as_bytes().to_vec(),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_is_told_by_what_it_looks_like_and_how_to_save_it() {
+    fn another_encoding_is_refused_with_advice() {
         let mut cut = utf16_of(TEXT, u16::to_le_bytes);
         cut.pop();
         let unmarked = utf16_of("name\r\n", u16::to_le_bytes)[2..].to_vec();

@@ -1,4 +1,4 @@
-//! An import file: JSON Lines or CSV, each account with the number of its line.
+//! Reads an import file, JSON Lines or CSV, into one record for each line. `table.rs` reads CSV.
 
 use super::json::Json;
 use super::record::{FIELDS, Record};
@@ -7,24 +7,24 @@ use super::table;
 use clap::ValueEnum;
 use serde_json::Value;
 
-/// How a file is written.
+/// The format of an import file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FileFormat {
     /// A JSON object on each line.
     Jsonl,
-    /// A heading and a row for each account; lists are separated by spaces.
+    /// A heading, and a row for each account; spaces separate the entries of a list.
     Csv,
 }
 
-/// What a line says, or everything that is wrong with it.
+/// One line of the file.
 pub struct Line {
-    /// Its number, counted from 1.
+    /// The number of the line, counted from 1.
     pub number: usize,
-    /// The account.
+    /// The account, or everything that is wrong with the line.
     pub record: Result<Record, Vec<String>>,
 }
 
-/// Reads every line that has something on it.
+/// Reads every line that is not empty.
 pub fn read(text: &str, format: FileFormat) -> Vec<Line> {
     match format {
         FileFormat::Jsonl => read_json_lines(text),
@@ -44,13 +44,13 @@ fn read_json_lines(text: &str) -> Vec<Line> {
             Err(twice.iter().map(message).collect())
         }
         Ok(_) => Err(vec!["must be a JSON object".to_owned()]),
-        // Of the parser's own message only the place: it may quote what it read.
+        // Only the column of the parser's message is used: the message may quote a key.
         Err(error) => Err(vec![format!("is not valid JSON (column {})", error.column())]),
     };
     lines.map(|(number, line)| Line { number, record: parse(line) }).collect()
 }
 
-/// Whether a line names columns, as no line of JSON does.
+/// Returns whether a line is a CSV heading. A line of JSON never is.
 fn is_heading(line: &str) -> bool {
     line.starts_with("sep=") || line.split([',', ';', '\t']).all(|word| FIELDS.contains(&word.trim_matches('"')))
 }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_say_the_same_and_count_lines_alike() {
+    fn both_formats_give_the_same_records_and_line_numbers() {
         let json =
             "\n{\"name\": \"Acme, Inc.\", \"apiKey\": \"legacy-1\", \"secretKey\": \"0123456789abcdef\"}\n{\n7\n";
         let csv = "name,enabled,roles,apiKey,secretKey\n\"Acme, Inc.\",true,Customer PlansAndRates,legacy-1,0123456789abcdef\n\
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_unknown_is_told_by_its_place_and_by_its_name_if_that_is_a_word() {
+    fn an_unknown_column_is_reported_by_its_number_and_by_its_name_if_that_is_a_word() {
         let told = names("name,colour,abcdefghijklmnop,apiKey,secretKey\n", FileFormat::Csv);
         let [(1, Err(wrong))] = &told[..] else { panic!("{told:?}") };
         assert!(
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_is_refused_with_its_line() {
+    fn a_repeated_field_is_refused_with_its_line() {
         let csv = "name,apiKey,apiKey,secretKey\nAcme,legacy-1,legacy-2,0123456789abcdef\n";
         let message =
             "column \"apiKey\" is here twice, the second time as number 3 of the heading: keep one of the two";
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_would_swallow_the_next_is_refused_without_its_cells() {
+    fn a_row_that_would_include_the_next_row_is_refused_without_its_cells() {
         let acme = "Acme,ak12345678,sk1234567890123456,\"Acme portal\nBright,ak87654321,sk6543210987654321,Bright\n";
         let told = names(&format!("name,apiKey,secretKey,description\n{acme}"), FileFormat::Csv);
         let unclosed = "cell 4 begins with a quote and has none that closes it".to_owned();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_that_is_taken_for_json_is_told_to_be_csv() {
+    fn csv_that_is_read_as_json_is_reported_as_csv() {
         for heading in ["name,apiKey,secretKey", "\"name\";\"apiKey\"", "name\tapiKey", "sep=;"] {
             let told = names(&format!("\n{heading}\nAcme,legacy-1,0123456789abcdef\n"), FileFormat::Jsonl);
             assert_eq!(told, [(2, Err(vec!["is the heading of CSV; give --format csv".to_owned()]))]);

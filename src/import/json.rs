@@ -1,14 +1,15 @@
-//! JSON that says each thing once: a field that an object has twice is found, where other readers take the last.
+//! Reads JSON and finds fields that an object has more than once. `serde_json` itself keeps the last value and reports
+//! nothing.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// A value as it was written.
+/// A parsed value, with its repeated fields.
 pub struct Json {
     /// The value.
     pub value: Value,
-    /// The fields that an object in it has more than once, each time that they come again.
+    /// The names of the repeated fields of all objects in the value, once for each repetition.
     pub twice: Vec<String>,
 }
 
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_says_each_thing_once_is_read_as_it_is() {
+    fn json_without_repeated_fields_is_read_unchanged() {
         let text = r#"{"a": [1, -2, 0.5, true, null, "x\u00e9"], "b": {"a": {}}}"#;
         let Json { value, twice } = serde_json::from_str(text).unwrap();
         assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_comes_again_is_found_however_deep_and_however_written() {
+    fn a_repeated_field_is_found_at_any_depth_and_in_any_spelling() {
         let text = r#"{"a": {"b": 1, "b": 1}, "c": [{"d": 1, "\u0064": 2}], "a": 2}"#;
         assert_eq!(serde_json::from_str::<Json>(text).unwrap().twice, ["b", "d", "a"]);
     }

@@ -1,51 +1,51 @@
-//! Whether the quotes of a CSV file stand where RFC 4180 has them. The reader of CSV takes them as they come: a quote that
-//! is not closed would swallow the rows after it, with their keys.
+//! Checks that the quotes of a CSV file are where RFC 4180 allows them. The `csv` crate accepts any quotes: with a
+//! quote that is not closed, it would read the following rows, with their keys, as part of one cell.
 
-/// How a quote is written that is part of a cell.
+/// The advice for a quote that is part of a cell.
 const DOUBLE: &str = "write each quote that is part of it twice";
 
-/// A cell whose quotes cannot be understood, and with it the rest of the file.
+/// A cell with wrong quotes. The file cannot be read after it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Misquoted {
-    /// The line on which the cell begins, from 1.
+    /// The line on which the cell begins, counted from 1.
     pub line: usize,
-    /// What is wrong, without anything of the file.
+    /// What is wrong. The message contains no text of the file.
     pub message: String,
 }
 
-/// How far a cell was read.
+/// The position inside a cell.
 #[derive(Clone, Copy)]
-enum Within {
-    /// Nothing of it yet.
+enum Position {
+    /// At the start of the cell.
     Start,
-    /// Some of it, without quotes.
+    /// Inside a cell without quotes.
     Plain,
-    /// Some of it, after the quote that opens it.
+    /// Inside a quoted cell.
     Quoted,
-    /// A quote in it: its end, or the first half of a quote that is meant.
+    /// After a quote inside a quoted cell: the quote closes the cell, or is the first half of a doubled quote.
     Closed,
 }
 
-/// Finds the first cell that is wrongly quoted, where this stands between cells.
+/// Checks the quotes of every cell. `separator` is the character between cells.
 ///
 /// # Errors
-/// There is one.
+/// The first cell with wrong quotes.
 pub fn check(text: &str, separator: char) -> Result<(), Misquoted> {
-    let (mut within, mut cell, mut begins, mut line) = (Within::Start, 1, 1, 1);
+    let (mut position, mut cell, mut begins, mut line) = (Position::Start, 1, 1, 1);
     let wrong = |cell: usize, line: usize, fault: &str| Misquoted { line, message: format!("cell {cell} {fault}") };
     let mut before = None;
     for letter in text.chars() {
-        if matches!(within, Within::Start) {
+        if matches!(position, Position::Start) {
             begins = line;
         }
-        within = match (within, letter) {
-            (Within::Quoted, '"') => Within::Closed,
-            (Within::Start | Within::Closed, '"') | (Within::Quoted, _) => Within::Quoted,
+        position = match (position, letter) {
+            (Position::Quoted, '"') => Position::Closed,
+            (Position::Start | Position::Closed, '"') | (Position::Quoted, _) => Position::Quoted,
             (_, letter) if letter == separator || matches!(letter, '\r' | '\n') => {
                 cell = if letter == separator { cell + 1 } else { 1 };
-                Within::Start
+                Position::Start
             }
-            (Within::Closed, _) => {
+            (Position::Closed, _) => {
                 let there = if line == begins { String::new() } else { format!(" on line {line}") };
                 return Err(wrong(
                     cell,
@@ -53,23 +53,23 @@ pub fn check(text: &str, separator: char) -> Result<(), Misquoted> {
                     &format!("goes on after its closing quote{there}; close it where it ends, and {DOUBLE}"),
                 ));
             }
-            (Within::Plain, '"') => {
+            (Position::Plain, '"') => {
                 return Err(wrong(
                     cell,
                     begins,
                     &format!("has a quote and is not in quotes; put it in quotes, and {DOUBLE}"),
                 ));
             }
-            (Within::Start | Within::Plain, _) => Within::Plain,
+            (Position::Start | Position::Plain, _) => Position::Plain,
         };
-        // The line end of Windows is one.
+        // `\r\n` is one line end.
         if letter == '\r' || (letter == '\n' && before != Some('\r')) {
             line += 1;
         }
         before = Some(letter);
     }
-    match within {
-        Within::Quoted => Err(wrong(cell, begins, "begins with a quote and has none that closes it")),
+    match position {
+        Position::Quoted => Err(wrong(cell, begins, "begins with a quote and has none that closes it")),
         _ => Ok(()),
     }
 }
@@ -78,7 +78,7 @@ pub fn check(text: &str, separator: char) -> Result<(), Misquoted> {
 mod tests {
     use super::*;
 
-    /// The line and the cell of what is wrong, and whether its message has this in it.
+    /// Returns the line and the cell of the error, and asserts that its message contains `fault`.
     fn found(text: &str, fault: &str) -> Option<(usize, String)> {
         let Misquoted { line, message } = check(text, ',').err()?;
         assert!(message.contains(fault), "{message}");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_as_it_should_be_is_taken() {
+    fn correct_quotes_are_accepted() {
         for text in [
             "",
             "\n\n",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_never_closed_is_told_by_the_line_that_its_cell_begins_on() {
+    fn a_quote_that_is_never_closed_is_reported_with_the_first_line_of_its_cell() {
         for end in ["\n", "\r\n", "\r"] {
             let found = |text: &str| found(&text.replace('\n', end), "none that closes it");
             assert_eq!(found("a,b\n\"two\nlines\",\"x\ny\nz\n"), Some((3, "2".to_owned())), "{end:?}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_end_of_the_cell_comes_after_its_closing_quote() {
+    fn text_after_the_closing_quote_of_a_cell_is_refused() {
         for end in ["\n", "\r\n", "\r"] {
             let text = "a,b\nx,\"y\nz,\"w\n".replace('\n', end);
             assert_eq!(found(&text, "after its closing quote on line 3; "), Some((2, "2".to_owned())), "{end:?}");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_swallows_no_row_after_it() {
+    fn an_accepted_text_does_not_include_the_row_after_it() {
         let letters = ['"', ',', '\n', '\r', 'x'];
         for number in 0..letters.len().pow(6) {
             let text: String = (0..6).map(|place| letters[number / letters.len().pow(place) % letters.len()]).collect();

@@ -1,4 +1,4 @@
-//! One account of an import file: from its fields to what it says, or to everything that is wrong with it.
+//! Parses one account of an import file from its fields, and reports everything that is wrong with it.
 
 use super::secrecy;
 use crate::account::{
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 
-/// The names of the fields, as `spec` has them, and the two keys.
+/// The names of the fields: those of `spec`, the namespace and the two keys.
 pub const FIELDS: [&str; 10] = [
     "name",
     "description",
@@ -23,34 +23,34 @@ pub const FIELDS: [&str; 10] = [
     "secretKey",
 ];
 
-/// What is wrong with a field that has a secret key in it.
+/// The message for a field that contains a secret key.
 const NOT_HERE: &str = "has a secret key in it, which everybody sees here; it belongs into secretKey alone";
 
-/// An account with the keys that it has.
+/// An account to import, with its keys.
 #[derive(Clone)]
 pub struct Record {
-    /// What is set on it.
+    /// The settings.
     pub settings: Settings,
-    /// The namespace that may take it over, if the line names one.
+    /// The namespace whose resources may adopt the account, if the line names one.
     pub namespace: Option<String>,
-    /// Its API key.
+    /// The API key.
     pub api_key: ApiKey,
-    /// Its secret key.
+    /// The secret key.
     pub secret_key: SecretKey,
 }
 
 impl Record {
-    /// Reads the fields.
+    /// Parses the fields.
     ///
     /// # Errors
-    /// Each thing that is wrong with them, with its field; a secret key in another field is. No message repeats a value,
-    /// which may be a key in a wrong field.
+    /// Every problem, with its field. A secret key in another field than `secretKey` is a problem. No message repeats a
+    /// value, because a key may be in a wrong field.
     pub fn parse(fields: &Map<String, Value>) -> Result<Self, Vec<String>> {
         let secret_key =
             fields.get("secretKey").and_then(Value::as_str).filter(|text| SecretKey::imported(text).is_ok());
         let mut reader = Reader { fields, secret_key, wrong: Vec::new() };
         let record = reader.record();
-        reader.no_others();
+        reader.refuse_unknown_fields();
         match record {
             Some(record) if reader.wrong.is_empty() => Ok(record),
             _ => Err(reader.wrong),
@@ -60,13 +60,13 @@ impl Record {
 
 struct Reader<'a> {
     fields: &'a Map<String, Value>,
-    /// The secret key, if it is one.
+    /// The text of `secretKey`, if it is a valid secret key.
     secret_key: Option<&'a str>,
     wrong: Vec<String>,
 }
 
 impl Reader<'_> {
-    /// `None` if something is wrong that leaves no value; everything that is wrong is noted.
+    /// Reads the record, and adds every problem to `wrong`. `None`: a required field has no valid value.
     fn record(&mut self) -> Option<Record> {
         let name = self.required("name", AccountName::parse);
         let description = self.optional("description", Description::parse);
@@ -77,7 +77,7 @@ impl Reader<'_> {
             self.list("roles", |text| Role::parse(text).map_err(|_| UnknownRole::FAULT)).into_iter().collect();
         let networks = self.list("allowedIPs", |text| AllowedIp::parse(text).map_err(|invalid| invalid.fault));
         if networks.len() > AllowedIps::MAX_ENTRIES {
-            self.complain("allowedIPs", format!("has more than {} entries", AllowedIps::MAX_ENTRIES));
+            self.add_problem("allowedIPs", format!("has more than {} entries", AllowedIps::MAX_ENTRIES));
         }
         let namespace = self.optional("namespace", parse_namespace);
         let api_key = self.required("apiKey", ApiKey::imported);
@@ -94,26 +94,26 @@ impl Reader<'_> {
         Some(Record { settings, namespace, api_key: api_key?, secret_key: secret_key? })
     }
 
-    fn no_others(&mut self) {
+    fn refuse_unknown_fields(&mut self) {
         let others: Vec<&String> = self.fields.keys().filter(|field| !FIELDS.contains(&field.as_str())).collect();
         for field in others {
             self.wrong.push(format!("unknown {}; the fields are {}", secrecy::field(field), FIELDS.join(", ")));
         }
     }
 
-    fn complain(&mut self, field: &str, message: impl Display) {
+    fn add_problem(&mut self, field: &str, message: impl Display) {
         self.wrong.push(format!("{field}: {message}"));
     }
 
-    /// A field that is there. A text that is null is not; a null elsewhere is a complaint, since the value that a field has without
-    /// one may let an account do more than was meant.
+    /// Returns the value of a text field; null counts as absent. Null in a flag or a list is a problem instead: the
+    /// default of the field may give the account more rights than intended.
     fn given(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
     fn required<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
         if self.given(field).is_none() {
-            self.complain(field, "is missing");
+            self.add_problem(field, "is missing");
         }
         self.optional(field, parse)
     }
@@ -126,7 +126,7 @@ impl Reader<'_> {
             }),
             _ => Err("must be a text".to_owned()),
         };
-        parsed.map_err(|message| self.complain(field, message)).ok()
+        parsed.map_err(|message| self.add_problem(field, message)).ok()
     }
 
     fn has_secret_key(&self, text: &str) -> bool {
@@ -138,13 +138,14 @@ impl Reader<'_> {
             None => default,
             Some(Value::Bool(flag)) => *flag,
             Some(_) => {
-                self.complain(field, "must be true or false");
+                self.add_problem(field, "must be true or false");
                 default
             }
         }
     }
 
-    /// Every entry, or a complaint for each that is wrong. A list that is wrong is never taken for a shorter one.
+    /// Returns the entries, and adds a problem for each wrong entry. With a problem the whole record is refused, so a
+    /// wrong list never becomes a shorter list.
     fn list<T, E: Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
         let mut seen = HashSet::new();
         let entries: Vec<Result<T, String>> = match self.fields.get(field) {
@@ -167,7 +168,7 @@ impl Reader<'_> {
         for entry in entries {
             match entry {
                 Ok(value) => values.push(value),
-                Err(message) => self.complain(field, message),
+                Err(message) => self.add_problem(field, message),
             }
         }
         values
@@ -186,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn the_least_that_an_account_has_is_a_name_and_two_keys() {
+    fn a_name_and_two_keys_are_enough() {
         let record = parse(&json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET })).unwrap();
         assert!(record.settings.enabled && record.settings.allowed_ips.is_any());
         assert_eq!(record.secret_key.expose(), SECRET);
     }
 
     #[test]
-    fn everything_that_is_wrong_is_said_and_no_key_is_shown() {
+    fn every_problem_is_reported_and_no_key_is_shown() {
         let wrong = parse(&json!({
             "name": " ", "enabled": "yes", "roles": ["Admin"], "allowedIPs": ["10.0.0.1/8", SECRET], "apiKey": 7,
             "secretKey": SECRET, "affilate": "North", "affiliate": null,
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_listed_twice_and_a_key_that_is_both_are_refused() {
+    fn a_repeated_entry_and_an_api_key_equal_to_the_secret_key_are_refused() {
         let wrong = parse(&json!({
             "name": "Acme", "roles": ["Customer", "Customer"], "allowedIPs": ["10.0.0.0/8", "192.0.2.1", "10.0.0.0/8"],
             "apiKey": SECRET, "secretKey": SECRET,
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_its_place_wherever_a_key_slipped_to() {
+    fn a_problem_is_reported_by_its_place_when_a_key_is_in_a_wrong_field() {
         let wrong = |more: Value| {
             let mut fields = json!({ "name": "Acme", "apiKey": "legacy-1", "secretKey": SECRET });
             fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -229,7 +230,7 @@ mod tests {
         };
         let list = FIELDS.join(", ");
         assert_eq!(wrong(json!({ SECRET: 1 })), [format!("unknown field of 24 characters; the fields are {list}")]);
-        // The column before took the key's place, or the key is no text.
+        // The columns are shifted, or the key is no text.
         for secret_key in [json!("0123456789abcdef"), json!([SECRET]), json!(null), json!("short")] {
             let shifted = wrong(json!({ "secretKey": secret_key, "allowedIPs": ["::", SECRET], "roles": [SECRET] }));
             assert!(shifted[0].starts_with("roles: entry 1 is no role; the roles are Customer"), "{shifted:?}");
@@ -262,12 +263,12 @@ mod tests {
         let address = "2001:db8:0:1::/64";
         let told = with("allowedIPs", json!([address]), address);
         assert_eq!(told, Some(vec![format!("allowedIPs: entry 1 {NOT_HERE}")]));
-        // A text too short for a key may be a part of any.
+        // A text that is too short for a key may be part of any text.
         assert_eq!(with("description", json!("any"), ""), with("description", json!(null), ""));
     }
 
     #[test]
-    fn a_flag_or_a_list_that_is_null_is_not_what_it_would_be_without() {
+    fn null_in_a_flag_or_a_list_is_not_the_default() {
         for (field, said) in [
             ("enabled", "enabled: must be true or false"),
             ("useRefreshToken", "useRefreshToken: must be true or false"),

@@ -1,7 +1,7 @@
-//! CSV, as spreadsheet programs write it: a heading, and a row for each account.
+//! Reads CSV as spreadsheet programs write it: a heading, and a row for each account.
 //!
-//! Where a program writes it in several ways, the file itself says which it is, or it is refused: a row that was cut at the
-//! wrong places would give an account another's keys.
+//! The separator is never guessed: if the file does not show it, the file is refused. A row that is split at wrong
+//! places would give an account the keys of another account.
 
 use super::file::Line;
 use super::quotes::{self, Misquoted};
@@ -10,13 +10,13 @@ use super::secrecy::word;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
-/// What may stand between cells; the first if nothing says which.
+/// The separators between cells. The first is used if the heading contains none of them.
 const SEPARATORS: [char; 3] = [',', ';', '\t'];
 
-/// What a spreadsheet program shows in the place of a value that it does not have.
-const FAILURES: [&str; 7] = ["#NAME?", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"];
+/// The error texts that spreadsheet programs show instead of a value.
+const ERROR_TEXTS: [&str; 7] = ["#NAME?", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"];
 
-/// Reads every row that has something in it.
+/// Reads every row that is not empty.
 pub fn read(text: &str) -> Vec<Line> {
     let (separator, skipped) = match separator(text) {
         Ok(found) => found,
@@ -24,7 +24,7 @@ pub fn read(text: &str) -> Vec<Line> {
     };
     let first = 1 + line_ends(&text[..skipped]);
     let text = &text[skipped..];
-    // Where the rows are that come after it, nobody can tell.
+    // After a cell with wrong quotes, it is unknown where the next rows begin, so no row is read.
     if let Err(Misquoted { line, message }) = quotes::check(text, separator) {
         return vec![Line { number: line + first - 1, record: Err(vec![message]) }];
     }
@@ -45,7 +45,7 @@ pub fn read(text: &str) -> Vec<Line> {
         match row {
             Ok(row) => {
                 let number = counter.line_after(row.position());
-                // A row that was emptied, and not deleted, is still written.
+                // Spreadsheet programs still write a row that was emptied and not deleted.
                 if row.iter().any(|cell| !cell.is_empty()) {
                     lines.push(Line { number, record: record(&headings, &row) });
                 }
@@ -66,10 +66,10 @@ pub fn read(text: &str) -> Vec<Line> {
     lines
 }
 
-/// What stands between cells, and where the heading begins, after a line that says the first.
+/// Returns the separator, and the byte offset at which the heading begins: after a `sep=` line, if there is one.
 ///
 /// # Errors
-/// That line names something that cannot stand there; its number.
+/// The `sep=` line names another character: its line number and a message.
 fn separator(text: &str) -> Result<(char, usize), (usize, String)> {
     let start = text.len() - text.trim_start_matches(['\r', '\n']).len();
     let line = text[start..].split(['\r', '\n']).next().unwrap_or_default();
@@ -83,7 +83,7 @@ fn separator(text: &str) -> Result<(char, usize), (usize, String)> {
             )),
         };
     }
-    // No name of a column has any of them in it; a heading that has several is refused for its names.
+    // No column name contains a separator, so a heading with several separators is refused as an unknown column name.
     let mut there = SEPARATORS.into_iter().filter(|&separator| line.contains(separator));
     let found = there.next().unwrap_or(',');
     Ok((if there.next().is_none() { found } else { ',' }, 0))
@@ -100,7 +100,7 @@ fn in_words(separator: char) -> &'static str {
 fn record(headings: &csv::StringRecord, row: &csv::StringRecord) -> Result<Record, Vec<String>> {
     let fault = |heading: &str, cell: &str| match cell {
         _ if heading.is_empty() => Some("has no heading, and something in it".to_owned()),
-        _ if is_failure(cell) => Some("shows an error of a spreadsheet program instead of a value".to_owned()),
+        _ if is_error_text(cell) => Some("shows an error of a spreadsheet program instead of a value".to_owned()),
         _ if matches!(heading, "name" | "apiKey" | "secretKey") && is_shortened(cell) => Some(
             "is a number that a spreadsheet program has shortened; make its column one of text, and fill it anew"
                 .to_owned(),
@@ -121,35 +121,36 @@ fn record(headings: &csv::StringRecord, row: &csv::StringRecord) -> Result<Recor
     Record::parse(&fields)
 }
 
-/// Whether a cell shows that there is no value, or no room for it.
-fn is_failure(cell: &str) -> bool {
-    FAILURES.contains(&cell) || (cell.len() > 2 && cell.chars().all(|letter| letter == '#'))
+/// Returns whether a cell has an error text, or `###` because its column was too narrow.
+fn is_error_text(cell: &str) -> bool {
+    ERROR_TEXTS.contains(&cell) || (cell.len() > 2 && cell.chars().all(|letter| letter == '#'))
 }
 
-/// Whether a cell is a long number as `1.23457E+17`: its other digits are lost.
+/// Returns whether a cell is a shortened number such as `1.23457E+17`, whose other digits are lost.
 fn is_shortened(cell: &str) -> bool {
     let Some((number, exponent)) = cell.split_once("E+") else { return false };
     let are_digits = |text: &str| !text.is_empty() && text.chars().all(|letter| letter.is_ascii_digit());
     are_digits(exponent) && are_digits(&number.replacen(['.', ','], "", 1))
 }
 
-/// How many lines end in a text; the line end of Windows is one.
+/// Returns the number of line ends in a text. `\r\n` is one line end.
 fn line_ends(text: &str) -> usize {
     let ends = |end: &str| text.matches(end).count();
     ends("\n") + ends("\r") - ends("\r\n")
 }
 
-/// Counts lines on the way through a text: the reader of CSV knows where a row was looked for, not where it was found.
+/// Counts the lines of a text up to a row. The `csv` crate reports the position before the empty lines that precede a
+/// row, not the position of the row.
 struct LineCounter<'a> {
     text: &'a str,
-    /// Where the row began that was asked for last.
+    /// The byte offset of the last row.
     at: usize,
-    /// On which line that was.
+    /// The line number of the last row.
     number: usize,
 }
 
 impl LineCounter<'_> {
-    /// The line of the row that was looked for from here on; rows are asked for in their order.
+    /// Returns the line number of the first row after this position. Must be called in the order of the rows.
     fn line_after(&mut self, position: Option<&csv::Position>) -> usize {
         let from = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(self.at);
         let rest = self.text.get(from..).unwrap_or_default().trim_start_matches(['\r', '\n']);
@@ -161,9 +162,9 @@ impl LineCounter<'_> {
     }
 }
 
-/// What is wrong with the names of the columns.
+/// Returns the problems with the names of the columns.
 fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
-    // A column that was emptied, and not deleted, is still written.
+    // Spreadsheet programs still write a column that was emptied and not deleted, so an empty name is allowed.
     let columns = || (1..).zip(headings);
     let mut wrong: Vec<String> = columns()
         .filter(|(_, heading)| !FIELDS.contains(heading) && !heading.is_empty())
@@ -187,7 +188,7 @@ fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
     wrong
 }
 
-/// A cell as JSON would have it.
+/// Returns the JSON value of a cell.
 fn value(heading: &str, cell: &str) -> Value {
     match (heading, cell) {
         ("enabled" | "useRefreshToken", flag) if flag.eq_ignore_ascii_case("true") => Value::Bool(true),
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heading_or_the_line_before_it_says_what_separates_cells() {
+    fn the_heading_or_a_sep_line_shows_the_separator() {
         let with = |separator: &str| {
             let cells = ["name", "enabled", "roles", "apiKey", "secretKey"].join(separator);
             let row =
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_separates_cells_is_not_guessed() {
+    fn the_separator_is_not_guessed() {
         let refused = |text: &str, line: usize, said: &str| {
             let told = names(text);
             assert!(
@@ -240,7 +241,7 @@ mod tests {
         refused("sep=,\nname;apiKey;secretKey\nAcme;legacy-1;0123456789abcdef\n", 2, "unknown column, number 1");
         refused("sep=|\nname|apiKey|secretKey\n", 1, "must be a comma, a semicolon or a tab");
         refused("sep=\nname\n", 1, "must be a comma, a semicolon or a tab");
-        // A comma too many is no cell of its own, nor is one of the other kind the end of one.
+        // Only the separator of the heading ends a cell; a comma is part of the text here.
         let short = "name;apiKey;secretKey\nAcme;legacy-1,0123456789abcdef\n";
         refused(short, 2, "has 2 cells and the heading 3; quote cells that have semicolons");
         let misquoted = "sep=;\nname;apiKey;secretKey\n\"Acme;legacy-1;0123456789abcdef\n";
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_emptied_and_not_deleted_is_passed_over() {
+    fn empty_rows_and_columns_are_skipped() {
         let text = "name;apiKey;secretKey;;\n;;;;\nAcme, Inc.;legacy-1;0123456789abcdef;;\n;;;;\n;;;;\n";
         assert_eq!(names(text), acme(3));
         let told = names("name;apiKey;secretKey;;\nAcme;legacy-1;0123456789abcdef;;x\n");
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn truth_is_written_in_any_case_and_in_english() {
+    fn flags_are_english_and_in_any_case() {
         let enabled = |flag: &str| {
             let lines = read(&format!("name;enabled;apiKey;secretKey\nAcme;{flag};legacy-1;0123456789abcdef\n"));
             lines.into_iter().next().unwrap().record.map(|record| record.settings.enabled)
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spreadsheet_program_has_lost_is_not_imported() {
+    fn a_value_that_a_spreadsheet_program_has_lost_is_refused() {
         let row = |name: &str, key: &str, addresses: &str| {
             let text = format!("name;apiKey;secretKey;allowedIPs\n{name};{key};0123456789abcdef;{addresses}\n");
             read(&text).into_iter().next().unwrap().record.err().unwrap_or_default()

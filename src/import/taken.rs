@@ -1,4 +1,5 @@
-//! What of some lines others have already: asked for many at once, since each question is a way to the database and back.
+//! Finds the names and API keys of an import that exist already. Many lines are looked up in one database read, because
+//! each read is a round trip.
 
 use super::file::Line;
 use super::record::Record;
@@ -6,7 +7,7 @@ use crate::account::ApiKey;
 use crate::database::{AccountDatabase, DatabaseError};
 use std::collections::HashSet;
 
-/// The names and the keys that cannot be imported again.
+/// The names and the API keys that cannot be imported, because they are in use or revoked.
 pub struct Taken {
     names: HashSet<String>,
     api_keys: HashSet<ApiKey>,
@@ -14,7 +15,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Those of the accounts that stand in the way of these lines.
+    /// Reads the names and API keys of the existing accounts that conflict with these lines.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -31,10 +32,10 @@ impl Taken {
         Ok(taken)
     }
 
-    /// Whether this can be imported, in the database's own words.
+    /// Checks whether the record can be imported. Returns the same errors as a commit to the database.
     ///
     /// # Errors
-    /// Its name or its key is taken, or its key was revoked.
+    /// The name or the API key is in use, or the API key was revoked.
     pub fn check(&self, record: &Record) -> Result<(), DatabaseError> {
         let name = &record.settings.name;
         if self.names.contains(&name.comparable()) {

@@ -1,11 +1,11 @@
-//! The accounts that there are already, in one read for many of them instead of one for each.
+//! Reads the existing accounts of many manifests in one database read, instead of one read for each manifest.
 
 use crate::account::{Account, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
 use std::collections::HashMap;
 
-/// How many manifests are dealt with at a time: enough to make few reads of many, and few enough to fit into memory.
+/// The number of manifests in a batch: large enough for few database reads, and small enough to fit into memory.
 pub(super) const BATCH: usize = 500;
 
 /// The accounts of a batch of manifests, by their owners.
@@ -13,10 +13,11 @@ pub(super) const BATCH: usize = 500;
 pub struct Known(HashMap<Owner, Account>);
 
 impl Known {
-    /// Reads them; if one of them cannot be read, none is known, and each is read by itself.
+    /// Reads the accounts of the batch. If one account cannot be read, the result is empty, and the reconciler then
+    /// reads each account by itself.
     ///
     /// # Errors
-    /// As [`AccountDatabase::find_by_owners`], but for that.
+    /// As [`AccountDatabase::find_by_owners`], except [`DatabaseError::Inconsistent`].
     pub async fn read(database: &dyn AccountDatabase, batch: &[&Manifest]) -> Result<Self, DatabaseError> {
         let owners: Vec<Owner> = batch.iter().map(|manifest| manifest.desired.owner.clone()).collect();
         let accounts = match database.find_by_owners(&owners).await {
@@ -26,12 +27,13 @@ impl Known {
         Ok(Self(accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account))).collect()))
     }
 
-    /// The one of this owner that has its Secret, which goes when an account is deleted.
+    /// Returns the account of this owner if it has a Secret. A deleted account has none: the Secret is deleted with the
+    /// account.
     pub fn with_secret(&self, owner: &Owner) -> Option<&Account> {
         self.0.get(owner).filter(|account| !matches!(account.life, Life::Deleted { .. }))
     }
 
-    /// This owner's.
+    /// Removes the account of this owner, and returns it.
     pub fn take(&mut self, owner: &Owner) -> Option<Account> {
         self.0.remove(owner)
     }

@@ -1,5 +1,5 @@
-//! What is or would be done for each account, as `plan` and `apply` both tell it: the same value, so that what one
-//! printed can be compared with what the other did.
+//! What `plan` and `apply` report for each account. Both commands use the same types, so that a plan can be compared
+//! with what `apply` did. The field names are public: docs/commands.md documents them.
 
 use crate::account::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, Owner, Role, Settings, StoredSettings, changes};
 use crate::manifests::Manifest;
@@ -7,13 +7,13 @@ use crate::reconcile::{Desired, Done, Outcome};
 use serde::Serialize;
 use std::fmt;
 
-/// The field of a result that lists each account, in the order of the manifests, after them those that no manifest declares,
-/// and then those that had to wait for a name.
+/// The field of a result that lists the accounts. Declared accounts come first, in the order of the manifests; then
+/// accounts that no manifest declares; then accounts that had to wait until another account released their name.
 pub const ACCOUNTS: &str = "accounts";
-/// The field of a result that says how many accounts come out which way.
+/// The field of a result that counts the accounts by [`Verdict`].
 pub const SUMMARY: &str = "summary";
 
-/// What is done for one account.
+/// What is done, or would be done, for one account.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct AccountReport {
     /// The resource's namespace.
@@ -23,160 +23,160 @@ pub struct AccountReport {
     /// `FILE:LINE:COLUMN` of its manifest; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
-    /// What it comes to.
+    /// The overall result for the account.
     pub result: Verdict,
-    /// Each thing that is done, in order.
+    /// The actions, in order.
     pub actions: Vec<Action>,
-    /// What of it lets the account do more than before.
+    /// The changes that give the account more rights than before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Why it is not, or not yet, as declared.
+    /// Why the account is not, or not yet, in sync.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
-    /// What differs and is left so, since the resource is only observed.
+    /// The differences that are not corrected, because the resource is only observed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Change>,
 }
 
-/// What it comes to for an account, in one word.
+/// The overall result for an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It is made.
+    /// The account is created.
     Create,
-    /// One that nobody declared is taken over.
+    /// An unowned account is adopted.
     Adopt,
-    /// One that was deleted or let go is declared again.
+    /// A deleted or retained account is restored.
     Restore,
-    /// It gets new keys.
+    /// The account gets a new key pair.
     Rotate,
-    /// Something else of it or of its Secret is changed.
+    /// Settings of the account, its keys or its Secret are changed in another way.
     Change,
-    /// It is deleted.
+    /// The account is deleted.
     Delete,
-    /// It is not as declared, and cannot be made so.
+    /// The account is not in sync, and the change is refused.
     Refuse,
-    /// Nothing is to be done.
+    /// The account is in sync.
     Unchanged,
 }
 
-/// One thing that is done. Its text may be shown to anybody.
+/// One action. It never contains a secret key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "action", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Action {
-    /// The account is made.
+    /// The account is created.
     Create {
-        /// With the keys that its Secret still holds.
+        /// Whether the account gets the key pair that its Secret still holds.
         recover_keys: bool,
-        /// What is set on it.
+        /// The settings of the new account.
         settings: Vec<Change>,
     },
-    /// An account that nobody declared is taken over.
+    /// An unowned account is adopted.
     Adopt,
-    /// An account that was deleted or let go is taken up again with its keys.
+    /// A deleted or retained account is restored with its keys.
     Restore {
-        /// What changes on it.
+        /// The settings that change.
         changes: Vec<Change>,
     },
     /// Settings are changed.
     Update {
-        /// Each field.
+        /// The settings that change.
         changes: Vec<Change>,
     },
-    /// The account gets a new pair of keys.
+    /// The account gets a new key pair.
     Rotate {
-        /// Why, in words.
+        /// The reason, as text for people.
         reason: &'static str,
-        /// Whether the old pair goes on working for a while.
+        /// Whether the old key pair continues to work for a limited time.
         overlap: bool,
     },
-    /// Pairs that have expired are removed.
+    /// Expired key pairs are revoked.
     Revoke {
-        /// Their ids.
+        /// The ids of the key pairs.
         keys: Vec<String>,
     },
-    /// The account gets the keys back that its Secret still holds.
+    /// The account gets back the key pair that its Secret still holds.
     RestoreKey,
-    /// The account is disabled, and purged some time later.
+    /// The account is deleted: it stops authenticating now, and is purged later.
     Delete,
-    /// The account is let go of as it is.
+    /// The account is retained.
     Retain,
     /// The Secret is written.
     WriteSecret {
-        /// Its name.
+        /// The name of the Secret.
         secret: String,
     },
-    /// The Secret is put right.
+    /// The Secret is corrected.
     PutSecretRight {
-        /// Its name.
+        /// The name of the Secret.
         secret: String,
-        /// Which parts, by name.
+        /// The names of the parts that are corrected.
         parts: Vec<String>,
     },
     /// A Secret that held the keys before is deleted.
     RemoveSecret {
-        /// Its name.
+        /// The name of the Secret.
         secret: String,
     },
-    /// The Secret is left to itself.
+    /// The Secret is kept, and no longer managed.
     ReleaseSecret {
-        /// Its name.
+        /// The name of the Secret.
         secret: String,
     },
 }
 
-/// A field, old to new, in words.
+/// The change of one field, as text for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
-    /// Its name in `spec`.
+    /// The name of the field in `spec`.
     pub field: String,
-    /// What it was.
+    /// The old value.
     pub old: String,
-    /// What it becomes.
+    /// The new value.
     pub new: String,
 }
 
-/// What the resource's condition says on a cluster.
+/// The condition that the resource has, or would have, on a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Condition {
-    /// Its reason.
+    /// The reason of the condition.
     pub reason: &'static str,
-    /// Its message.
+    /// The message of the condition.
     pub message: String,
 }
 
-/// How many accounts come out which way.
+/// The number of accounts for each [`Verdict`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// To make, or made.
+    /// [`Verdict::Create`].
     pub create: usize,
-    /// Taken over.
+    /// [`Verdict::Adopt`].
     pub adopt: usize,
-    /// Declared again.
+    /// [`Verdict::Restore`].
     pub restore: usize,
-    /// With new keys.
+    /// [`Verdict::Rotate`].
     pub rotate: usize,
-    /// Changed otherwise.
+    /// [`Verdict::Change`].
     pub change: usize,
-    /// Deleted.
+    /// [`Verdict::Delete`].
     pub delete: usize,
-    /// Refused.
+    /// [`Verdict::Refuse`].
     pub refuse: usize,
-    /// As declared.
+    /// [`Verdict::Unchanged`].
     pub unchanged: usize,
-    /// No Secret was looked at, so that one that is missing or wrong is not in this.
+    /// No Secret was read, so a missing or wrong Secret is not in the plan.
     #[serde(rename = "secretsNotCompared", skip_serializing_if = "std::ops::Not::not")]
     pub secrets_not_compared: bool,
 }
 
 impl AccountReport {
-    /// What came of a manifest.
+    /// Returns the report of an account that a manifest declares.
     pub fn declared(manifest: &Manifest, outcome: &Outcome) -> Self {
         let manifest_place = Some(manifest.place.to_string());
         Self::of(&manifest.desired.owner, manifest_place, Some(&manifest.desired), outcome)
     }
 
-    /// What came of an account that no manifest declares.
+    /// Returns the report of an account that no manifest declares.
     pub fn undeclared(owner: &Owner, outcome: &Outcome) -> Self {
         Self::of(owner, None, None, outcome)
     }
@@ -226,7 +226,7 @@ impl Verdict {
 }
 
 impl Action {
-    /// What nobody who reads a plan should overlook.
+    /// Returns a warning for each part of the action that gives the account many rights.
     fn warnings(&self) -> Vec<String> {
         match self {
             Self::Create { settings, .. } => {
@@ -248,7 +248,7 @@ impl Action {
         match done {
             Done::Created { recovered } => Self::Create {
                 recover_keys: *recovered,
-                settings: desired.map(|desired| of_a_new_account(&desired.settings)).unwrap_or_default(),
+                settings: desired.map(|desired| settings_of_new_account(&desired.settings)).unwrap_or_default(),
             },
             Done::Adopted => Self::Adopt,
             Done::Restored { changes } => Self::Restore { changes: all(changes) },
@@ -270,8 +270,8 @@ impl Action {
     }
 }
 
-/// What is set on a new account, whether it is enabled in any case.
-fn of_a_new_account(settings: &Settings) -> Vec<Change> {
+/// Returns the settings of a new account that differ from nothing. The field `enabled` is always among them.
+fn settings_of_new_account(settings: &Settings) -> Vec<Change> {
     let nothing = StoredSettings { enabled: !settings.enabled, ..StoredSettings::nothing() };
     all(&changes(&nothing, settings))
 }
@@ -281,7 +281,7 @@ fn all(changes: &[FieldChange]) -> Vec<Change> {
 }
 
 impl Change {
-    /// What it lets the account do that it could not do before, if that is much.
+    /// Returns a warning if the change gives the account many more rights.
     fn warning(&self) -> Option<String> {
         let is = |field: Field| self.field == field.as_str();
         if is(Field::AllowedIps) && self.new == ANY_ADDRESS {
@@ -314,7 +314,7 @@ impl fmt::Display for Change {
 }
 
 impl Summary {
-    /// Counts one more account that comes to this.
+    /// Counts one more account with this result.
     pub fn count(&mut self, verdict: Verdict) {
         *self.of(verdict) += 1;
     }
@@ -332,12 +332,12 @@ impl Summary {
         }
     }
 
-    /// How many accounts there are in all.
+    /// Returns the number of all accounts.
     pub fn total(&self) -> usize {
         self.changes() + self.refuse + self.unchanged
     }
 
-    /// For how many something is done.
+    /// Returns the number of accounts for which something is done.
     pub fn changes(&self) -> usize {
         self.create + self.adopt + self.restore + self.rotate + self.change + self.delete
     }

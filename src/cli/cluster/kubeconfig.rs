@@ -1,7 +1,7 @@
-//! A kubeconfig, read and understood as kubectl does: which files, what they say together, and the connection of a context.
+//! Reads kubeconfig files as kubectl does: merges the files, and returns the connection of a context.
 //!
-//! kube's own way from a kubeconfig to a connection reads the proxy from the environment too, and leaves out `NO_PROXY`'s
-//! rules; so that way is gone here.
+//! The `kube` crate's own function for this is not used: it also reads the proxy from the environment, and does not
+//! follow `NO_PROXY` as kubectl does.
 
 use super::proxy::Proxy;
 use crate::kube_error::kubeconfig_problem;
@@ -11,16 +11,16 @@ use kube::config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteracti
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
-/// Why a kubeconfig gives no connection.
+/// Why a kubeconfig has no usable connection.
 pub enum Unusable {
-    /// It has none to give: there is no file, or it has no current context. Another way to a cluster may be tried.
+    /// There is no file, or the file has no current context. The caller may try another connection.
     Absent(String),
-    /// It is wrong.
+    /// The kubeconfig has an error.
     Wrong(String),
 }
 
 impl Unusable {
-    /// What to say.
+    /// Returns the message.
     pub fn reason(self) -> String {
         match self {
             Self::Absent(reason) | Self::Wrong(reason) => reason,
@@ -34,17 +34,17 @@ impl From<KubeconfigError> for Unusable {
     }
 }
 
-/// The kubeconfig of these files, as `$KUBECONFIG` lists them: whoever says something first is heeded, and what is not there
-/// is passed over, unless nothing is.
+/// Reads and merges these files, as `$KUBECONFIG` lists them. For each setting, the first file that has it wins.
+/// Missing files are skipped.
 ///
 /// # Errors
-/// None of the files is there, or one cannot be read.
+/// All files are missing, or a file cannot be read.
 pub fn read(files: &[PathBuf]) -> Result<Kubeconfig, Unusable> {
     let mut merged: Option<Kubeconfig> = None;
     for file in files {
         let next = match Kubeconfig::read_from(file) {
             Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => continue,
-            // Of many files, the one is named.
+            // With several files, the message must name the file with the error.
             Err(error) if files.len() > 1 => {
                 return Err(Unusable::Wrong(format!("{}: {}", file.display(), kubeconfig_problem(&error))));
             }
@@ -61,10 +61,10 @@ pub fn read(files: &[PathBuf]) -> Result<Kubeconfig, Unusable> {
     })
 }
 
-/// The connection that a context describes, the current one if none is named, and the proxy on its way.
+/// Returns the connection and the proxy of a context. Without `context`, the current context is used.
 ///
 /// # Errors
-/// There is none, or what it names is not there or cannot be used.
+/// There is no current context, or the context, its cluster or one of their settings is missing or wrong.
 pub fn connection(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(Config, Option<Proxy>), Unusable> {
     let Some(name) = context.map(ToOwned::to_owned).or(kubeconfig.current_context) else {
         return Err(Unusable::Absent("it has no current context; give --context NAME".to_owned()));
@@ -81,7 +81,7 @@ pub fn connection(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(Conf
             context.cluster
         )));
     };
-    // As kubectl has it, a user who is not there is nobody.
+    // kubectl also connects without credentials if the user of the context is missing.
     let user = kubeconfig.auth_infos.into_iter().find(|known| Some(&known.name) == context.user.as_ref());
     let user = user.and_then(|known| known.auth_info).unwrap_or_default();
 
@@ -100,12 +100,12 @@ pub fn connection(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(Conf
     config.root_cert = authorities(&cluster)?;
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or_default();
     config.disable_compression = cluster.disable_compression.unwrap_or_default();
-    config.auth_info = identified(user, &cluster)?;
+    config.auth_info = credentials(user, &cluster)?;
     config.tls_server_name = cluster.tls_server_name;
     Ok((config, proxy))
 }
 
-/// The certificates that the server's is trusted for; `None`: those of the system.
+/// Returns the certificate authorities that may sign the server's certificate. `None`: those of the system.
 fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, Unusable> {
     let Some(text) = ExecAuthCluster::try_from(cluster)?.certificate_authority_data else { return Ok(None) };
     let parsed = pem::parse_many(&text).map_err(KubeconfigError::ParseCertificates)?;
@@ -113,9 +113,9 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, Unusable> {
     Ok(Some(certificates.collect()))
 }
 
-/// Whom the user of a context stands for, with all that the program needs that logs them in, if one does.
-fn identified(mut user: AuthInfo, cluster: &Cluster) -> Result<AuthInfo, Unusable> {
-    // As kubectl has it: the file is the newer one.
+/// Returns the credentials of a user. For a login program, adds the data that the program needs.
+fn credentials(mut user: AuthInfo, cluster: &Cluster) -> Result<AuthInfo, Unusable> {
+    // As in kubectl, an existing token file takes precedence over the token.
     if user.token_file.as_ref().is_some_and(|file| Path::new(file).exists()) {
         user.token = None;
     }
@@ -128,8 +128,8 @@ fn identified(mut user: AuthInfo, cluster: &Cluster) -> Result<AuthInfo, Unusabl
     Ok(user)
 }
 
-/// A program that may ask a person questions is let do so on a terminal only: what it read anywhere else would be missing
-/// from the manifests there.
+/// Decides whether a login program may read standard input: only if standard input is a terminal. Otherwise the program
+/// could consume manifests that a command reads from standard input.
 fn interactive_mode(login: &ExecConfig, is_terminal: bool) -> Result<ExecInteractiveMode, Unusable> {
     match login.interactive_mode.as_ref().unwrap_or(&ExecInteractiveMode::IfAvailable) {
         ExecInteractiveMode::Always if !is_terminal => Err(Unusable::Wrong(
@@ -141,7 +141,7 @@ fn interactive_mode(login: &ExecConfig, is_terminal: bool) -> Result<ExecInterac
     }
 }
 
-/// An empty text is none, as kubectl has it.
+/// Removes empty texts, because kubectl treats an empty text as absent.
 fn without_empty(mut kubeconfig: Kubeconfig) -> Kubeconfig {
     fn clear(fields: &mut [&mut Option<String>]) {
         for field in fields {
@@ -211,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn of_several_files_the_first_that_says_something_is_heeded_and_what_is_missing_is_passed_over() {
+    fn the_first_of_several_files_wins_and_missing_files_are_skipped() {
         let (a, b) = (one("", "a", ""), one("b", "b", ""));
         let other_b = one("other", "b", ", tls-server-name: other");
         let (_folder, files) = folder(&[("missing", ""), ("a", &a), ("b", &b), ("other", &other_b), ("empty", "\n")]);
-        // An empty current context is none.
+        // The first file has an empty current context, which counts as absent.
         assert_eq!(server(&files, None), "https://b.example.com/");
         assert_eq!(server(&files, Some("a")), "https://a.example.com/");
         assert_eq!(connected(&files, None).unwrap().0.tls_server_name, None);
@@ -234,14 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kubeconfig_says_of_a_cluster_is_heeded() {
+    fn the_settings_of_a_cluster_are_used() {
         let certificate = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap().cert.pem();
         let more = ", proxy-url: 'socks5://proxy', tls-server-name: b, insecure-skip-tls-verify: true, \
                     certificate-authority: ca/a.pem";
         let a = one("a", "a", more);
         let (_folder, files) = folder(&[("a", &a), ("ca/a.pem", &certificate)]);
         let (config, proxy) = connected(&files[..1], None).unwrap();
-        // By its path beside the kubeconfig.
+        // The path is relative to the folder of the kubeconfig.
         assert_eq!(config.root_cert.unwrap().len(), 1);
         assert_eq!(config.tls_server_name.as_deref(), Some("b"));
         assert!(config.accept_invalid_certs);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_and_not_there_is_told() {
+    fn a_missing_file_or_cluster_is_reported() {
         let a = one("a", "a", ", certificate-authority: nowhere.pem");
         let b = one("a", "a", ", proxy-url: 'ftp://me:hush@proxy'");
         let c = one("c", "a", "")

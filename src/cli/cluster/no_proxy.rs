@@ -1,4 +1,4 @@
-//! `NO_PROXY`, by the rules of Go's `net/http`, which kubectl and most programs around Kubernetes follow.
+//! Parses `NO_PROXY` by the rules of Go's `net/http`, as kubectl and most Kubernetes programs do.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::net::IpAddr;
 /// The hosts that are reached without a proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoProxy {
-    /// All of them.
+    /// All hosts.
     Everything,
-    /// Those that match an entry.
+    /// The hosts that match an entry.
     Entries(Vec<Entry>),
 }
 
@@ -19,21 +19,21 @@ pub enum Entry {
     Network(IpNet),
     /// An address, on this port or on any.
     Address(IpAddr, Option<u16>),
-    /// A domain: what ends in `.domain`, and the domain itself unless it was written with a dot.
+    /// A domain: all hosts that end in `.domain`, and the domain itself unless the entry begins with a dot.
     Domain {
-        /// With a dot before it.
+        /// The domain with a leading dot.
         suffix: String,
-        /// Whether the domain itself is meant too.
+        /// Whether the domain itself matches too.
         itself: bool,
-        /// The port; `None`: any.
+        /// The port. `None`: any port.
         port: Option<u16>,
     },
-    /// What can match nothing, such as a port that is no number.
+    /// An entry that matches no host, for example because its port is no number.
     Nothing,
 }
 
 impl NoProxy {
-    /// Reads the list; entries that mean nothing are passed over, as Go does.
+    /// Parses the list. As in Go, invalid entries match no host.
     pub fn parse(text: &str) -> Self {
         let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         let mut parsed = Vec::new();
@@ -46,7 +46,7 @@ impl NoProxy {
         Self::Entries(parsed)
     }
 
-    /// Whether this host is reached without a proxy on this port. This machine itself always is.
+    /// Returns whether this host and port are reached without a proxy. The local machine always is.
     pub fn has(&self, host: &str, port: u16) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -96,7 +96,7 @@ impl Entry {
     }
 }
 
-/// The host, without the brackets of an IPv6 address, and the port if there is one.
+/// Splits an entry into the host, without the brackets of an IPv6 address, and the port.
 fn host_and_port(entry: &str) -> (&str, Option<&str>) {
     if let Some((host, rest)) = entry.strip_prefix('[').and_then(|entry| entry.split_once(']')) {
         return (host, rest.strip_prefix(':').filter(|port| !port.is_empty()));
@@ -112,9 +112,10 @@ fn host_and_port(entry: &str) -> (&str, Option<&str>) {
 mod tests {
     use super::*;
 
-    /// The list of Go's own test of these rules (golang.org/x/net/http/httpproxy), and what it says about each host.
+    /// The list and the expected results are those of Go's own test (golang.org/x/net/http/httpproxy), with further
+    /// entries.
     #[test]
-    fn hosts_are_told_apart_as_go_does() {
+    fn hosts_match_as_in_go() {
         let list = "foobar.com, .barbaz.net, 192.168.1.1, 192.168.1.2:81, 192.168.1.3:80, 10.0.0.0/30, 2001:db8::52:0:1, \
                     [2001:db8::52:0:2]:443, [2002:db8:a::45]:80, 2001:db8:5::/48, *.wild.example, ported.example:8443, \
                     .dotted.example:8443, nowhere:x, :81";
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_every_host_and_nothing_is_none_but_this_machine() {
+    fn a_star_is_every_host_and_an_empty_list_only_the_local_machine() {
         for list in ["*", "foo.com, *", " * ,foo.com"] {
             assert!(NoProxy::parse(list).has("192.0.2.1", 443) && NoProxy::parse(list).has("foo", 1), "{list}");
         }

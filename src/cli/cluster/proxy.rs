@@ -1,17 +1,18 @@
-//! The proxy on the way to a cluster: the kubeconfig's, or else the environment's, by kubectl's rules.
+//! The proxy for the connection to a cluster: from the kubeconfig, or else from the environment, by the rules of
+//! kubectl.
 
 use super::no_proxy::NoProxy;
 use http::Uri;
 use std::fmt::{self, Display, Formatter};
 use url::Url;
 
-/// The port of a SOCKS proxy that names none.
+/// The default port of a SOCKS proxy.
 const SOCKS_PORT: u16 = 1080;
 
-/// A proxy, and who named it. What is shown of it has no password.
+/// A proxy, and the setting that names it. [`Display`] shows it without its password.
 #[derive(Clone)]
 pub struct Proxy {
-    /// What the client is given.
+    /// The URL for the client.
     pub url: Uri,
     shown: String,
     named_by: String,
@@ -24,18 +25,19 @@ impl Display for Proxy {
 }
 
 impl Proxy {
-    /// The one that a kubeconfig has as `proxy-url`: it is used whatever the environment says.
+    /// Parses the `proxy-url` of a kubeconfig. It takes precedence over the environment.
     ///
     /// # Errors
-    /// Why it is no proxy's URL, without its text, which may have a password.
+    /// Why the text is no URL of a proxy. The message does not repeat the text, which may contain a password.
     pub fn of_kubeconfig(url: &str) -> Result<Self, String> {
         Self::parse(url, "`proxy-url` in the kubeconfig")
     }
 
-    /// The one that the environment names for a server, unless it excepts that.
+    /// Returns the proxy that the environment names for a server. `None`: there is none, or `NO_PROXY` excludes the
+    /// server.
     ///
     /// # Errors
-    /// Why the variable has no proxy's URL.
+    /// Why the value of the variable is no URL of a proxy.
     pub fn of_environment(server: &Uri, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Self>, String> {
         let any = |names: [&'static str; 2]| {
             let given = |name: &'static str| Some((name, variable(name)?.trim().to_owned()));
@@ -57,7 +59,7 @@ impl Proxy {
     fn parse(text: &str, named_by: &str) -> Result<Self, String> {
         let wrong = |fault: &str| format!("{named_by} {fault}; write it like http://proxy.example.com:3128");
         let text = text.trim();
-        // As Go has it, `proxy:3128` is one that speaks HTTP.
+        // As in Go, `proxy:3128` is an HTTP proxy.
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let mut url = Url::parse(&text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
         if url.host_str().is_none_or(str::is_empty) {
@@ -66,7 +68,7 @@ impl Proxy {
         let has_user = !url.username().is_empty() || url.password().is_some();
         let scheme = match url.scheme() {
             scheme @ ("http" | "https") => scheme,
-            // The name is always given to the proxy to look up.
+            // `socks5` and `socks5h` are the same here: the proxy always resolves the host name.
             "socks5" | "socks5h" if has_user => {
                 return Err(wrong("has a user name, which is only possible for a proxy that speaks HTTP"));
             }
@@ -118,7 +120,7 @@ mod tests {
         assert_eq!(proxy(&[("HTTPS_PROXY", "socks5h://proxy")]), used("socks5://proxy:1080/"));
         assert_eq!(proxy(&[("HTTPS_PROXY", "socks5://[2001:db8::1]:99")]), used("socks5://[2001:db8::1]:99/"));
         assert_eq!(proxy(&[("HTTPS_PROXY", "http://me:p%40ss@proxy:3128/x")]), used("http://me:p%40ss@proxy:3128/"));
-        // Neither Go nor kubectl knows it.
+        // Go and kubectl do not read `ALL_PROXY`.
         assert_eq!(proxy(&[("ALL_PROXY", "http://proxy:3128")]), None);
         assert_eq!(proxy(&[("HTTP_PROXY", "http://proxy:3128")]), None);
         let plain = |environment: &[(&str, &str)]| found("http://10.96.0.1:8080", environment).unwrap();
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_excepts_servers_from_it() {
+    fn the_environment_excludes_servers_from_the_proxy() {
         let is_direct = |server: &str, except: (&str, &str)| {
             found(server, &[("HTTPS_PROXY", "http://proxy:3128"), except]).unwrap().is_none()
         };
@@ -136,12 +138,12 @@ mod tests {
         assert!(is_direct("https://api.example.com", ("NO_PROXY", "example.com:443")));
         assert!(is_direct("https://[2001:db8::1]:6443", ("NO_PROXY", "2001:db8::/32")));
         assert!(is_direct("https://127.0.0.1:6443", ("NO_PROXY", "")));
-        // What kube's own reading of it ends with an error for.
+        // The `kube` crate's own parser refuses this list.
         assert!(is_direct(SERVER, ("NO_PROXY", "localhost,,10.96.0.1,")));
     }
 
     #[test]
-    fn what_is_no_proxy_is_named_without_its_password() {
+    fn a_wrong_proxy_is_reported_without_its_password() {
         for (url, fault) in [
             (
                 "ftp://me:hush@proxy",

@@ -1,4 +1,5 @@
-//! What the doctor reads of a cluster: resources, Secrets, the definition, and what may be done there.
+//! Reads a cluster for `opsadmin doctor`: the ApiAccounts, the Secrets, the CustomResourceDefinition, and the rights of
+//! the user.
 
 use super::Report;
 use crate::account::{ClusterId, Owner};
@@ -16,19 +17,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
-/// What a controller may do, as it is installed.
+/// The installed roles, with the rights that a controller needs.
 const ROLE: &str = include_str!("../../../deploy/rbac.yaml");
 
 /// The cluster that is checked.
 pub struct Cluster<'a> {
     pub client: Client,
     pub id: ClusterId,
-    /// None: all of them.
+    /// The namespaces to check. Empty: all namespaces.
     pub namespaces: &'a [String],
 }
 
 impl Cluster<'_> {
-    /// Checks the definition and the rights.
+    /// Checks the CustomResourceDefinition and the rights of the user.
     pub async fn check(&self, report: &mut Report) {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         match definitions.get_opt(&format!("apiaccounts.{GROUP}")).await {
@@ -77,7 +78,7 @@ impl Cluster<'_> {
         Ok(())
     }
 
-    /// The resources; `None` if they could not be listed.
+    /// Lists the ApiAccounts. `None`: they could not be listed.
     pub async fn resources(&self, report: &mut Report) -> Option<Vec<SeenResource>> {
         let mut seen = Vec::new();
         for namespace in self.each_namespace() {
@@ -97,7 +98,7 @@ impl Cluster<'_> {
     }
 
     fn seen(&self, resource: &ApiAccount) -> SeenResource {
-        // What is wrong with a spec is told by the resource's own condition.
+        // An error in a spec is not a finding here: the condition of the resource reports it.
         let desired = Desired::parse(resource, &self.id).ok();
         SeenResource {
             owner: Owner::of(resource, &self.id),
@@ -107,7 +108,7 @@ impl Cluster<'_> {
         }
     }
 
-    /// The Secrets; `None` if they could not be listed.
+    /// Lists the Secrets of accounts. `None`: they could not be listed.
     pub async fn secrets(&self, report: &mut Report) -> Option<Vec<SeenSecret>> {
         let ours = ListParams::default().labels(ACCOUNT_LABEL);
         let mut seen = Vec::new();
@@ -143,7 +144,7 @@ fn seen_secret(secret: Secret) -> Option<SeenSecret> {
     Some(SeenSecret { at, owner, keys })
 }
 
-/// Each right of the controller's role by itself.
+/// Returns each right of the controller's role.
 fn rights() -> Result<Vec<ResourceAttributes>> {
     let role = ROLE.split("\n---\n").find(|object| object.contains("\nkind: ClusterRole\n"));
     let role: ClusterRole = serde_saphyr::from_str(role.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! `opsadmin doctor`: reads an installation and says what is wrong with it.
+//! `opsadmin doctor`: reads an installation and reports what is wrong with it.
 
 mod cluster;
 
@@ -21,24 +21,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The exit code that says that something is wrong.
+/// The exit code when something is wrong.
 const FINDINGS: u8 = 2;
 
-/// The bits of a file's mode that let others read or write it.
+/// The bits of a file mode that give access to users other than the owner.
 const OTHERS: u32 = 0o077;
 
-/// Check an installation, and say what is wrong with it and what to do. Nothing is changed.
+/// Check an installation, and report what is wrong with it and what to do. Nothing is changed.
 ///
-/// Every row is read and every sealed key opened; with --secrets or --on-cluster every Secret is compared with its account. After
-/// a restore it says whether what came back is whole. Exit code 0: all is well, 2: something is wrong, 1: something could not be
-/// checked.
+/// Every row is read and every sealed key is opened. With --secrets or --on-cluster, every Secret is compared with its
+/// account. After a restore from a backup, the command shows whether the restored data is complete. Exit code 0: all is
+/// well, 2: something is wrong, 1: something could not be checked.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin doctor --secrets ./secrets\n  opsadmin doctor --on-cluster \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring production.keyring"
 )]
 pub struct Doctor {
-    /// Also check the ApiAccounts and Secrets of the cluster of the kubeconfig, its definition of the resource, and what the
-    /// kubeconfig's user may do there of what a controller needs.
+    /// Also check the ApiAccounts and Secrets of the kubeconfig's cluster, its CustomResourceDefinition, and whether
+    /// the user of the kubeconfig has the rights that a controller needs.
     #[arg(long, conflicts_with = "secrets")]
     on_cluster: bool,
 
@@ -46,7 +46,8 @@ pub struct Doctor {
     #[arg(long, value_name = "FOLDER")]
     secrets: Option<PathBuf>,
 
-    /// With --on-cluster: a namespace that the controller watches; may be given more than once. Default: all of them.
+    /// With --on-cluster: a namespace that the controller watches; may be given more than once. Default: all
+    /// namespaces.
     #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = parse_namespace, requires = "on_cluster")]
     namespaces: Vec<String>,
 
@@ -63,27 +64,27 @@ pub struct Doctor {
     format: FormatArgs,
 }
 
-/// What came of it.
+/// The result of the checks.
 #[derive(Serialize, Default)]
 struct Report {
-    /// What is wrong.
+    /// The problems.
     findings: Vec<Finding>,
-    /// What could not be checked.
+    /// The checks that could not be done.
     unchecked: Vec<Unchecked>,
-    /// How many accounts were read.
+    /// The number of accounts that were read.
     accounts: usize,
-    /// How many Secrets were compared; null: none was looked at.
+    /// The number of Secrets that were compared; null: Secrets were not read.
     secrets: Option<usize>,
-    /// How many resources were read; null: none was looked at.
+    /// The number of ApiAccounts that were read; null: ApiAccounts were not read.
     resources: Option<usize>,
 }
 
-/// A check that could not be made.
+/// A check that could not be done.
 #[derive(Serialize)]
 struct Unchecked {
-    /// Which.
+    /// The check.
     check: Check,
-    /// Why.
+    /// Why the check could not be done.
     reason: String,
 }
 
@@ -94,7 +95,7 @@ impl Report {
 }
 
 impl Doctor {
-    /// Checks it, and prints what was found.
+    /// Checks the installation, and prints the findings.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let mut report = Report::default();
         match self.database.open_existing().await {
@@ -184,7 +185,7 @@ impl Doctor {
     }
 }
 
-/// The Secrets in a folder that belong to this cluster's accounts.
+/// Reads the Secrets in a folder that belong to accounts of this cluster.
 async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<SeenSecret>> {
     let mut seen = Vec::new();
     let mut owners: Vec<Owner> = folder.owners_of_secrets(|owner| owner.cluster == *cluster);

@@ -1,4 +1,4 @@
-//! `opsadmin keyring`: the keys that seal secret keys in the database.
+//! `opsadmin keyring`: manages the keys that seal the secret keys in the database.
 
 mod rotate;
 mod status;
@@ -25,13 +25,13 @@ enum Command {
     Status(status::Status),
 }
 
-/// Make a new keyring, readable by its owner only. An existing file is never overwritten.
+/// Create a new keyring that only its owner can read. An existing file is never overwritten.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  opsadmin keyring init --keyring opsadmin.keyring\n  kubectl create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring"
 )]
 struct Init {
-    /// The file to make.
+    /// The file to create.
     #[arg(long, value_name = "FILE", env = "OPSADMIN_KEYRING", default_value = "opsadmin.keyring")]
     keyring: PathBuf,
 
@@ -40,7 +40,7 @@ struct Init {
 }
 
 impl KeyringCommand {
-    /// Does what the command says.
+    /// Runs the subcommand.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         match &self.command {
             Command::Init(init) => init.run(output),
@@ -51,7 +51,7 @@ impl KeyringCommand {
 }
 
 impl Init {
-    /// Makes it.
+    /// Creates the keyring.
     fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let keyring = create(&self.keyring)?;
         let file = self.keyring.display().to_string();

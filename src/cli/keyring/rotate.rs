@@ -1,4 +1,5 @@
-//! `opsadmin keyring rotate`: a new key seals from now on, and what older ones sealed is sealed anew.
+//! `opsadmin keyring rotate`: adds a new key to the keyring, seals all secret keys in the database with it, and removes
+//! the old keys.
 
 use crate::cli::database::{DatabaseArgs, KeyringArgs, new_key};
 use crate::cli::environment::SystemEnvironment;
@@ -12,21 +13,21 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// How many pairs are sealed anew in one transaction, which others wait for.
+/// The number of key pairs that are sealed again in one transaction. Other writers wait for the transaction.
 const BATCH: u16 = 100;
 
-/// Put a new key into the keyring, seal every secret key in the database with it, and remove the old key once nothing is
-/// sealed with it any more. Partners notice nothing: their keys stay as they are.
+/// Add a new key to the keyring, seal every secret key in the database with it, and remove the old key when no secret
+/// key is sealed with it any more. The keys of partners do not change.
 ///
-/// Only this database is asked, so each needs a keyring of its own. A key that is removed goes into FILE.removed beside the
-/// keyring FILE, from where it can be put back; delete that file once no other database and no backup is sealed with it, after a
-/// leak as soon as you can.
+/// The command checks this database only, so each database needs its own keyring. A removed key is moved to
+/// FILE.removed beside the keyring FILE, and can be restored from there. Delete that file when no other database and no
+/// backup is sealed with the key; after a leak, as soon as possible.
 ///
-/// Whatever interrupts it, the same command goes on where it was, and two never run at once on one file. Programs that hold a
-/// copy of the keyring, such as a running controller and OpsAdmin's API servers, must have each new file before the next step:
-/// run it step by step then, with --only add, use, reseal and remove, and hand the file out after each of the first two and
-/// after the last. What an `apply`, an `import` or a `rotate` that began before is still to seal with a key that is gone is
-/// refused; run it again then.
+/// After an interruption, the same command continues where it stopped. Two of them never run at once on one file.
+/// Programs that hold a copy of the keyring, such as a running controller and OpsAdmin's API servers, must have each
+/// new file before the next step. In this case, run the steps one by one, with --only add, use, reseal and remove, and
+/// hand out the file after add, after use and after remove. An `apply`, `import` or `rotate` that started earlier is
+/// refused when it seals with a removed key; run it again then.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin keyring rotate --database sqlite://opsadmin.db\n  opsadmin keyring rotate --only add \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring opsadmin.keyring"
@@ -38,7 +39,7 @@ pub(super) struct Rotate {
     #[command(flatten)]
     keyring: KeyringArgs,
 
-    /// Do one step. Default: all of them, one after the other.
+    /// Do only this step. Default: all steps, one after the other.
     #[arg(long, value_name = "STEP")]
     only: Option<Step>,
 
@@ -48,60 +49,60 @@ pub(super) struct Rotate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Step {
-    /// A new key, which opens and does not seal yet.
+    /// Add a new key, which opens and does not seal yet.
     Add,
-    /// The key that was added last seals from now on.
+    /// Seal with the key that was added last, from now on.
     Use,
-    /// What other keys sealed is sealed anew.
+    /// Seal again every secret key that another key has sealed.
     Reseal,
-    /// Keys that nothing is sealed with any more go.
+    /// Remove the keys that no secret key is sealed with any more.
     Remove,
 }
 
-/// What this run did, and how the keyring is after it; also of a run that failed on its way.
+/// What this run did, and the keyring after it. It is also printed when the run fails halfway.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rotated {
-    /// The keyring's file.
+    /// The file of the keyring.
     keyring: String,
     #[serde(flatten)]
     done: Done,
-    /// The key that seals now.
+    /// The id of the key that seals now.
     seals: String,
-    /// The other keys that are still there: the rotation is under way as long as there are any.
+    /// The ids of the other keys in the keyring. While there are any, the rotation is not finished.
     opens: Vec<String>,
 }
 
-/// What was done so far.
+/// The steps that were done so far.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Done {
-    /// The key that was added, if one was.
+    /// The id of the key that was added.
     added: Option<String>,
-    /// Whether another key seals since this run.
+    /// Whether this run changed which key seals.
     switched: bool,
-    /// How many secret keys were sealed anew.
+    /// The number of secret keys that were sealed again.
     resealed: u64,
-    /// How many secret keys cannot be opened, and were left as they are.
+    /// The number of secret keys that cannot be opened and were not changed.
     unreadable: u64,
-    /// The keys that were removed.
+    /// The ids of the keys that were removed.
     removed: Vec<String>,
-    /// The file that has them now, if any were removed.
+    /// The file that holds the removed keys.
     removed_to: Option<String>,
 }
 
 impl Rotate {
-    /// Rotates, and prints what was done.
+    /// Rotates the keyring, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let path = self.keyring.path(&self.database)?;
-        let held = LockedKeyring::take(&path)?;
+        let locked = LockedKeyring::take(&path)?;
         let database = self.database.open_existing().await?;
-        let rotated = self.rotate(Rotation::of(held, path, self.format.format), database.as_ref(), output).await;
+        let rotated = self.rotate(Rotation::of(locked, path, self.format.format), database.as_ref(), output).await;
         database.close().await;
         rotated
     }
 
-    /// Goes on until something is in the way; what was done until then is told in either case.
+    /// Runs the steps until one fails. Prints what was done in either case.
     async fn rotate(
         &self,
         mut rotation: Rotation,
@@ -109,9 +110,9 @@ impl Rotate {
         output: &mut Output,
     ) -> Result<ExitCode> {
         rotation.keyring().check(&database.sealing_keys_in_use().await?)?;
-        let ended = self.steps(&mut rotation, database, output).await;
-        output.value(rotation.format, &rotation.told())?;
-        ended.map(|()| ExitCode::SUCCESS)
+        let steps_result = self.steps(&mut rotation, database, output).await;
+        output.value(rotation.format, &rotation.into_result())?;
+        steps_result.map(|()| ExitCode::SUCCESS)
     }
 
     async fn steps(&self, rotation: &mut Rotation, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
@@ -124,7 +125,7 @@ impl Rotate {
             ),
             None if is_under_way => output.complain("going on with the rotation that is under way"),
             None => {
-                // Before anything is done to the file: this is the first that takes the right to write.
+                // The first write to the database: if the user lacks the right, this fails before the file changes.
                 rotation.supersede(database).await?;
                 rotation.add(output)?;
             }
@@ -144,50 +145,51 @@ impl Rotate {
     }
 }
 
-/// A rotation, with the keyring's file, and what was done so far.
+/// A running rotation: the locked file of the keyring, and what was done so far.
 struct Rotation {
-    held: LockedKeyring,
+    locked: LockedKeyring,
     path: PathBuf,
     format: Format,
     done: Done,
 }
 
 impl Rotation {
-    /// One that has done nothing yet.
-    fn of(held: LockedKeyring, path: PathBuf, format: Format) -> Self {
-        Self { held, path, format, done: Done::default() }
+    /// Starts a rotation.
+    fn of(locked: LockedKeyring, path: PathBuf, format: Format) -> Self {
+        Self { locked, path, format, done: Done::default() }
     }
 
     fn keyring(&self) -> &Keyring {
-        self.held.keyring()
+        self.locked.keyring()
     }
 
-    /// Adds a key.
+    /// Adds a new key to the keyring.
     fn add(&mut self, output: &mut Output) -> Result<()> {
-        self.held.replace(self.keyring().clone().with_another(new_key()?))?;
+        self.locked.replace(self.keyring().clone().with_another(new_key()?))?;
         self.done.added = self.keyring().ids().last().map(str::to_owned);
-        self.tell(output, &format!("added a key to {}; back it up", self.path.display()))
+        self.print_text(output, &format!("added a key to {}; back it up", self.path.display()))
     }
 
-    /// Takes down that the key that seals now is about to be an old one.
+    /// Records in the database that another key will replace the key that seals now.
     async fn supersede(&self, database: &dyn AccountRegister) -> Result<()> {
         Ok(database.supersede(sealing(self.keyring()), SystemEnvironment.now()).await?)
     }
 
-    /// Has the key seal that was added last. Afterwards the last one is an old one, which the database knows.
+    /// Makes the key that was added last the sealing key. After that, the old key is the last one in the keyring. The
+    /// database knows the old key, so a repeated run does not switch back.
     async fn switch(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         let (in_use, outgoing) = (database.sealing_keys_in_use().await?, database.outgoing_keys().await?);
         let is_new = |key: &str| !in_use.contains(key) && !outgoing.contains(key);
         if self.keyring().ids().count() > 1 && self.keyring().ids().last().is_some_and(is_new) {
             self.supersede(database).await?;
-            self.held.replace(self.keyring().clone().sealing_with_the_last())?;
+            self.locked.replace(self.keyring().clone().sealing_with_the_last())?;
             self.done.switched = true;
         }
         let since = if self.done.switched { "from now on" } else { "already" };
-        self.tell(output, &format!("the key {} seals {since}", sealing(self.keyring())))
+        self.print_text(output, &format!("the key {} seals {since}", sealing(self.keyring())))
     }
 
-    /// Seals anew whatever another key has sealed.
+    /// Seals again every secret key that another key has sealed.
     async fn reseal(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         let sealing = sealing(self.keyring()).to_owned();
         let pairs = database.sealed_pairs().await?;
@@ -224,29 +226,30 @@ impl Rotation {
         }
         let pairs = database.sealed_pairs().await?;
         match pairs.iter().filter(|(key, _)| **key != sealing).map(|(_, pairs)| pairs).sum() {
-            0 => self.tell(output, &format!("every secret key is sealed with the key {sealing}")),
-            meanwhile => {
-                output.complain(format!("secret keys that were sealed with another key meanwhile: {meanwhile}"));
+            0 => self.print_text(output, &format!("every secret key is sealed with the key {sealing}")),
+            sealed_meanwhile => {
+                output.complain(format!("secret keys that were sealed with another key meanwhile: {sealed_meanwhile}"));
                 Ok(())
             }
         }
     }
 
-    /// Removes the keys that nothing needs any more, once nobody can seal with them any more.
+    /// Removes the keys that no secret key is sealed with. The database retires them first, so that no program seals
+    /// with them any more.
     async fn remove(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
         self.keyring().check(&database.sealing_keys_in_use().await?)?;
         let others: BTreeSet<String> = self.keyring().ids().skip(1).map(str::to_owned).collect();
         let retired = database.retire(&others, SystemEnvironment.now()).await?;
         if !retired.is_empty() {
-            self.held.remove(&retired)?;
-            self.done.removed_to = Some(self.held.removed().display().to_string());
+            self.locked.remove(&retired)?;
+            self.done.removed_to = Some(self.locked.removed().display().to_string());
         }
         self.done.removed.extend(retired);
         for key in &self.done.removed {
-            self.tell(output, &format!("removed the key {key}, which nothing in this database is sealed with"))?;
+            self.print_text(output, &format!("removed the key {key}, which nothing in this database is sealed with"))?;
         }
         if let Some(file) = &self.done.removed_to {
-            self.tell(
+            self.print_text(
                 output,
                 &format!("removed keys are in {file}; delete it once no other database and no backup needs them"),
             )?;
@@ -260,12 +263,12 @@ impl Rotation {
         Ok(())
     }
 
-    /// Tells people at once; programs get it all at the end.
-    fn tell(&self, output: &mut Output, text: &str) -> Result<()> {
+    /// Prints a line of text now. JSON and YAML are printed at the end.
+    fn print_text(&self, output: &mut Output, text: &str) -> Result<()> {
         if self.format == Format::Text { output.line(text) } else { Ok(()) }
     }
 
-    fn told(self) -> Rotated {
+    fn into_result(self) -> Rotated {
         Rotated {
             keyring: self.path.display().to_string(),
             seals: sealing(self.keyring()).to_owned(),
@@ -275,7 +278,7 @@ impl Rotation {
     }
 }
 
-/// The id of the key that seals.
+/// Returns the id of the key that seals.
 fn sealing(keyring: &Keyring) -> &str {
     keyring.ids().next().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `opsadmin keyring status`: what the keyring's keys are used for.
+//! `opsadmin keyring status`: shows the keys of the keyring and how many secret keys each of them has sealed.
 
 use crate::cli::database::{DatabaseArgs, KeyringArgs};
 use crate::cli::output::{Format, FormatArgs, Output};
@@ -10,7 +10,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-/// Show the keys of the keyring, and how many secret keys in the database each has sealed. Never a key itself.
+/// Show the keys of the keyring, and how many secret keys in the database each of them has sealed. The keys themselves
+/// are never shown.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  opsadmin keyring status --database sqlite://opsadmin.db")]
 pub(super) struct Status {
@@ -24,20 +25,20 @@ pub(super) struct Status {
     format: FormatArgs,
 }
 
-/// One key.
+/// A key of the keyring, or a key that is missing from it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Key {
-    /// Its id.
+    /// The id of the key.
     id: String,
-    /// What it does: `seals`, `opens`, or `missing` from the keyring.
+    /// `seals`, `opens`, or `missing` if the keyring does not have the key.
     state: &'static str,
-    /// How many secret keys in the database are sealed with it.
+    /// The number of secret keys in the database that are sealed with the key.
     sealed_secret_keys: u64,
 }
 
 impl Status {
-    /// Prints it.
+    /// Prints the status.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let keyring = Keyring::load(&self.keyring.path(&self.database)?)?;
         let database = self.database.open_to_look().await?;

@@ -1,4 +1,4 @@
-//! The guard of creations for a plan: which accounts the statuses of a cluster's resources name.
+//! The creation guard of a plan against a cluster. The statuses of the resources show which accounts existed before.
 
 use crate::account::{Account, Owner};
 use crate::database::AccountDatabase;
@@ -8,27 +8,28 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// What a controller's guard does, with its default of 20 percent and for the namespaces that the plan looks at.
+/// The percentage of accounts that may be missing and are still created: the default of the controller. A plan counts
+/// only the namespaces that it reads.
 const PERCENT: u8 = 20;
 
-/// Knows from statuses which accounts there were.
+/// A creation guard that knows from statuses which accounts existed.
 pub struct Statuses {
     known: HashMap<Owner, KnownAccount>,
     database: Arc<dyn AccountDatabase>,
-    /// Whether too many are missing: asked for the first that is.
-    verdict: OnceCell<bool>,
+    /// Whether too many accounts are missing. The database is read when the first account is missing.
+    too_many_missing: OnceCell<bool>,
 }
 
 impl Statuses {
-    /// Of resources whose status names these accounts.
+    /// Creates the guard from the accounts that statuses name.
     pub fn new(known: HashMap<Owner, KnownAccount>, database: Arc<dyn AccountDatabase>) -> Self {
-        Self { known, database, verdict: OnceCell::new() }
+        Self { known, database, too_many_missing: OnceCell::new() }
     }
 
     async fn are_too_many_missing(&self, owner: &Owner) -> Result<bool, NotReady> {
-        let there: HashSet<Owner> =
+        let existing: HashSet<Owner> =
             self.database.versions(&owner.cluster).await?.into_iter().map(|(owner, _)| owner).collect();
-        let missing = Missing::of(self.known.keys().map(|owner| (owner.clone(), there.contains(owner))));
+        let missing = Missing::of(self.known.keys().map(|owner| (owner.clone(), existing.contains(owner))));
         Ok(missing.are_too_many(0, PERCENT))
     }
 }
@@ -42,7 +43,9 @@ impl CreationGuard for Statuses {
         if let Some(doubt) = known.other_database(self.database.identity().await?.as_deref()) {
             return Err(known.clone().held(doubt));
         }
-        if found.is_none() && *self.verdict.get_or_try_init(|| self.are_too_many_missing(&desired.owner)).await? {
+        if found.is_none()
+            && *self.too_many_missing.get_or_try_init(|| self.are_too_many_missing(&desired.owner)).await?
+        {
             return Err(known.clone().held(Doubt::Many));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Reading many objects of a cluster in few requests.
+//! Lists many objects of a cluster in few requests.
 
 use crate::api::Lenient;
 use kube::api::ListParams;
@@ -8,23 +8,25 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-/// How many objects a page has.
+/// The number of objects in one page of a list.
 const PAGE: u32 = 500;
-/// How often to begin anew when the API server has forgotten what the next page is of.
+/// How often a list is tried. The API server answers 410 when the continue token has expired; the list then starts from
+/// the first page.
 const ATTEMPTS: usize = 3;
 
-/// Some namespaces of a cluster.
+/// The namespaces of a cluster whose objects are listed.
 pub struct Namespaces {
     pub client: Client,
     pub names: BTreeSet<String>,
 }
 
 impl Namespaces {
-    /// Gives every object of this kind to `take`, page by page; of more than one namespace in one list, if the rights are
-    /// there, which then also has objects of others. Some may be given twice.
+    /// Passes every object of this kind to `take`, page by page. Several namespaces are read with one list of all
+    /// namespaces if the user has the right to it; `take` then also gets objects of other namespaces. An object may be
+    /// passed twice.
     ///
     /// # Errors
-    /// The namespace that could not be listed, unless it was all of them, and why.
+    /// The namespace that could not be listed, or all namespaces, and the error.
     pub async fn list<K>(&self, labels: Option<&str>, mut take: impl FnMut(K)) -> Result<(), (String, kube::Error)>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -79,7 +81,7 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::{Arc, Mutex};
 
-    /// The answer to a list: what failed, or names and the token of the next page.
+    /// The answer to a list request: an error code, or the names and the continue token of the next page.
     type Answer = Result<(&'static [&'static str], &'static str), u16>;
 
     fn body(answer: Answer) -> (u16, Value) {
@@ -96,7 +98,7 @@ mod tests {
         }
     }
 
-    /// What is listed of these namespaces, and what was asked for it, if each answer is given in turn.
+    /// Lists these namespaces with a server that gives these answers in turn. Returns the names and the requests.
     async fn listed(namespaces: &[&str], answers: &[Answer]) -> (Result<Vec<String>, String>, Vec<String>) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (calls, answers) = (Arc::clone(&asked), answers.to_vec());
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_that_has_gone_stale_is_begun_anew_and_not_for_ever() {
+    async fn an_expired_list_starts_again_a_limited_number_of_times() {
         let (found, asked) = listed(&["x"], &[Ok((&["a"], "next")), Err(410), Ok((&["a", "b"], ""))]).await;
         assert_eq!(found.map(|found| found.len()), Ok(3));
         assert_eq!((asked.len(), &asked[2]), (3, &asked[0]));
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_namespaces_are_one_list_where_the_rights_are_there() {
+    async fn several_namespaces_are_one_list_if_the_user_has_the_right() {
         let (found, asked) = listed(&["x", "y"], &[Ok((&["a"], ""))]).await;
         assert_eq!((found, asked.len()), (Ok(vec!["a".to_owned()]), 1));
         let (found, asked) = listed(&["x", "y"], &[Err(403), Ok((&["a"], "")), Ok((&["b"], ""))]).await;

@@ -1,5 +1,5 @@
-//! A plan against a cluster: what its ApiAccounts and Secrets add to manifests and database. A few lists show all of it, and
-//! nothing is written.
+//! `plan --on-cluster`: reads the ApiAccounts and Secrets of a cluster with a few lists, and plans what the controller
+//! does with them. It writes nothing.
 
 mod creation_guard;
 mod lists;
@@ -28,52 +28,53 @@ use resource::{Resource, reported_secret};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// How many places are looked at one by one; for more, all Secrets of their namespaces are listed.
-const FEW: usize = 20;
-/// What a plan may also leave alone.
+/// The maximum number of Secrets that are read one by one. For more, all Secrets of their namespaces are listed.
+const MAX_SINGLE_READS: usize = 20;
+/// The kind that a plan does not read with `--without-secrets`.
 const SECRETS: &str = "Secrets";
-/// The UID of a resource that is yet to be made: no other has it.
+/// The UID that a plan gives to a resource that does not exist yet. No real resource has it.
 const NEW_UID: &str = "new";
 
-/// What is asked of a cluster.
+/// The parameters of [`ClusterState::read`].
 pub struct Query<'a> {
-    /// Reaches it.
+    /// The client for the cluster.
     pub client: Client,
-    /// Its id in the account database.
+    /// The id of the cluster in the account database.
     pub cluster: &'a ClusterId,
-    /// How closely its Secrets are looked at.
+    /// What is read of the Secrets.
     pub secrets: Depth,
-    /// The percentage of accounts that the controller's brake lets go.
+    /// The percentage of accounts that the controller's brake allows to be deleted.
     pub brake: u8,
-    /// How many accounts there are and how many were deleted there of late; `None`: nothing is to be pruned.
+    /// The number of live accounts and of recent deletions in the cluster. `None`: the plan prunes nothing.
     pub deletions: Option<Deletions>,
 }
 
-/// How closely Secrets are looked at.
+/// What is read of the Secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// Those that are not known to be right are read.
+    /// The contents of each Secret that is not known to be in sync.
     Contents,
-    /// Their metadata alone.
+    /// The metadata only.
     Metadata,
-    /// Not at all: those that the status of a resource speaks of are taken to be there as they were written.
+    /// Nothing. The plan assumes that each Secret that the status of a resource names exists as it was written.
     Nothing,
 }
 
-/// What is there on a cluster.
+/// The resources and Secrets of a cluster.
 pub struct ClusterState {
     resources: HashMap<Owner, Resource>,
     secrets: Arc<SecretSnapshot>,
-    /// The accounts that statuses name.
+    /// The accounts that the statuses of resources name.
     known: HashMap<Owner, KnownAccount>,
-    /// The percentage of accounts that the controller's brake lets go.
+    /// The percentage of accounts that the controller's brake allows to be deleted.
     brake: u8,
-    /// The brake holds a deletion, or more are to come than it lets go: any further one is held.
+    /// Whether the controller's brake holds every further deletion: it holds one already, or the plan exceeds its
+    /// limit.
     brake_holds: bool,
 }
 
 impl ClusterState {
-    /// Reads what a plan of these manifests, and of the end of what none of them declares, has to know.
+    /// Reads the resources and Secrets that a plan needs for these manifests and for the accounts to prune.
     pub async fn read(
         Query { client, cluster, secrets: look, brake, deletions }: Query<'_>,
         manifests: &[Manifest],
@@ -81,19 +82,20 @@ impl ClusterState {
     ) -> Result<Self> {
         let declared: HashMap<&Owner, &Manifest> =
             manifests.iter().map(|manifest| (&manifest.desired.owner, manifest)).collect();
-        let pruned: HashSet<&Owner> = prune_set.owners().collect();
-        let owners = declared.keys().chain(&pruned);
+        let owners_to_prune: HashSet<&Owner> = prune_set.owners().collect();
+        let owners = declared.keys().chain(&owners_to_prune);
         let namespaces = Namespaces { client, names: owners.map(|owner| owner.namespace.clone()).collect() };
-        let (mut resources, mut told, mut holds_already) = (HashMap::new(), SecretSnapshot::default(), false);
+        let (mut resources, mut named_in_statuses, mut brake_holds_already) =
+            (HashMap::new(), SecretSnapshot::default(), false);
         let mut known = HashMap::new();
         let take = |resource: ApiAccount| {
-            holds_already |= awaits_confirmation(&resource);
+            brake_holds_already |= awaits_confirmation(&resource);
             let owner = Owner::of(&resource, cluster);
             let manifest = declared.get(&owner).copied();
-            known.extend(named(&resource).map(|account| (owner.clone(), account)));
-            if manifest.is_some() || pruned.contains(&owner) {
+            known.extend(known_account(&resource).map(|account| (owner.clone(), account)));
+            if manifest.is_some() || owners_to_prune.contains(&owner) {
                 if let Some((at, metadata)) = reported_secret(&resource, cluster).filter(|_| look == Depth::Nothing) {
-                    told.add(at, metadata);
+                    named_in_statuses.add(at, metadata);
                 }
                 resources.insert(owner, Resource::of(&resource, cluster, manifest));
             }
@@ -103,32 +105,32 @@ impl ClusterState {
         let secrets = match look {
             Depth::Contents => list_secrets(&namespaces, places).await?.with_contents(namespaces.client),
             Depth::Metadata => list_secrets(&namespaces, places).await?,
-            Depth::Nothing => told,
+            Depth::Nothing => named_in_statuses,
         };
         let without_resource = prune_set.owners().filter(|owner| !resources.contains_key(owner)).count();
         let is_for_brake = |(owner, resource): &(&Owner, &Resource)| {
-            resource.is_for_brake && (resource.being_deleted || pruned.contains(owner))
+            resource.is_for_brake && (resource.being_deleted || owners_to_prune.contains(owner))
         };
         let ends = without_resource + resources.iter().filter(is_for_brake).count();
         let exceeds = |lately: Deletions| {
             let limit = deletion_limit(lately.live + lately.deleted, brake);
             limit.is_some_and(|limit| lately.deleted + ends > limit)
         };
-        let brake_holds = brake < 100 && (holds_already || deletions.is_some_and(exceeds));
+        let brake_holds = brake < 100 && (brake_holds_already || deletions.is_some_and(exceeds));
         Ok(Self { resources, secrets: Arc::new(secrets), known, brake, brake_holds })
     }
 
-    /// Its Secrets, of which none is written.
+    /// Returns the Secrets of the cluster as a store that writes nothing.
     pub fn secrets(&self) -> secrets::DryRunSecrets {
         secrets::DryRunSecrets::over_snapshot(Arc::clone(&self.secrets))
     }
 
-    /// What the controller knows of accounts that this database may lack.
+    /// Returns the creation guard, with the accounts that the controller knows from statuses.
     pub fn creations(&self, database: Arc<dyn AccountDatabase>) -> Statuses {
         Statuses::new(self.known.clone(), database)
     }
 
-    /// What the controller does once the manifest is applied. `known` is the account as a bulk read found it.
+    /// Plans what the controller does after the manifest is applied. `known` is the account from the bulk read.
     pub async fn reconcile(&self, manifest: &Manifest, known: Option<Account>, reconciler: &Reconciler) -> Outcome {
         let resource = self.resources.get(&manifest.desired.owner);
         if let Some(deleting) = resource.filter(|resource| resource.being_deleted) {
@@ -138,14 +140,14 @@ impl ClusterState {
             Some(resource) => resource.with(manifest),
             None => Desired { uid: Some(NEW_UID.to_owned()), ..manifest.desired.clone() },
         };
-        if let Err(error) = self.assume_unread_secret(&desired, resource, known.as_ref(), reconciler).await {
+        if let Err(error) = self.assume_secret(&desired, resource, known.as_ref(), reconciler).await {
             return Outcome::blocked(NotReady::Database(error));
         }
         let verified = resource.and_then(|resource| resource.verified.as_ref());
         reconciler.reconcile(&desired, verified, known).await
     }
 
-    /// What the controller does once a resource is deleted that no manifest declares any more.
+    /// Plans what the controller does after a resource that no manifest declares is deleted.
     pub async fn prune(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
         match self.resources.get(owner) {
             Some(resource) => self.delete(resource, reconciler).await,
@@ -157,7 +159,7 @@ impl ClusterState {
         }
     }
 
-    /// What the controller does about a resource that is deleted.
+    /// Plans what the controller does with a resource that is being deleted.
     async fn delete(&self, resource: &Resource, reconciler: &Reconciler) -> Outcome {
         match &resource.policy {
             Err(invalid) => Outcome::blocked(NotReady::InvalidSpec(invalid.clone())),
@@ -170,9 +172,9 @@ impl ClusterState {
         Outcome::blocked(NotReady::DeletionHeld { percent: self.brake })
     }
 
-    /// A Secret that is not read is taken to hold what it was written with: the pair that the status of its resource tells,
-    /// or without one, the pair that the account has.
-    async fn assume_unread_secret(
+    /// If the contents of the Secret are not read, assumes that it holds the key pair in the status of its resource;
+    /// without that, the active key pair of the account.
+    async fn assume_secret(
         &self,
         desired: &Desired,
         resource: Option<&Resource>,
@@ -199,19 +201,20 @@ impl ClusterState {
     }
 }
 
-/// The account that a resource had, if a missing one would be made anew for it.
-fn named(resource: &ApiAccount) -> Option<KnownAccount> {
+/// Returns the account that the status of the resource names, if the controller would create the account when it is
+/// missing.
+fn known_account(resource: &ApiAccount) -> Option<KnownAccount> {
     KnownAccount::of(resource, resource.status.as_ref()).filter(|_| is_made_if_missing(resource))
 }
 
-/// The Secrets of these namespaces by metadata: those with this program's label, and whatever else is at these places.
+/// Lists the metadata of the Secrets with this program's label in these namespaces, and of the Secrets at these places.
 async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &SecretRef>) -> Result<SecretSnapshot> {
     let mut snapshot = SecretSnapshot::default();
     let take = |secret| add(&mut snapshot, secret, |at| namespaces.names.contains(&at.namespace));
     namespaces.list(Some(ACCOUNT_LABEL), take).await.map_err(|(place, error)| unlisted(SECRETS, &place, &error))?;
     let unseen: BTreeSet<&SecretRef> = places.filter(|place| !snapshot.has(place)).collect();
     let client = namespaces.client.clone();
-    if unseen.len() > FEW {
+    if unseen.len() > MAX_SINGLE_READS {
         let names = unseen.iter().map(|place| place.namespace.clone()).collect();
         let take = |secret| add(&mut snapshot, secret, |at| unseen.contains(at));
         let listed = Namespaces { client, names }.list(None, take).await;
@@ -232,7 +235,7 @@ async fn list_secrets(namespaces: &Namespaces, places: impl Iterator<Item = &Sec
 
 fn add(snapshot: &mut SecretSnapshot, secret: PartialObjectMeta<Secret>, is_wanted: impl Fn(&SecretRef) -> bool) {
     let mut metadata = secret.metadata;
-    // Half of all there is of it, and of no use here.
+    // `managedFields` is about half of the metadata, and a plan does not use it: dropping it saves memory.
     metadata.managed_fields = None;
     if let (Some(namespace), Some(name)) = (metadata.namespace.clone(), metadata.name.clone()) {
         let at = SecretRef { namespace, name };
@@ -246,7 +249,8 @@ fn unlisted(kind: &str, place: &str, error: &kube::Error) -> anyhow::Error {
     anyhow!("cannot list the {kind} of {place}: {}", in_words(error, kind))
 }
 
-/// Without the right to look, what to do is for whoever set up the cluster.
+/// Describes the error. When a right is missing, the text names the command that prints the rights, for an
+/// administrator of the cluster.
 fn in_words(error: &kube::Error, kind: &str) -> String {
     let rights = "`opsadmin render --plan-rights NAMESPACE` prints the rights that a plan needs there";
     if kind == SECRETS {

@@ -1,29 +1,31 @@
-//! Which annotations of a resource stay when a manifest is applied that does not name them: all but those that whoever
-//! applies it has set itself.
+//! Decides which annotations of a resource stay when a manifest that does not name them is applied. An annotation is
+//! removed only if an earlier apply of the manifest has set it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-/// Where a client-side `kubectl apply` keeps what it applied last.
+/// The annotation in which a client-side `kubectl apply` stores the manifest that it applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Flux, which takes over whatever kubectl has set, so as to take it away.
+/// The field manager of Flux. Flux takes over the fields that kubectl has set, and removes those that the manifest does
+/// not name.
 const FLUX: &str = "kustomize-controller";
 
-/// Whether this annotation stays.
+/// Returns whether this annotation stays.
 pub fn outlives(metadata: &ObjectMeta, annotation: &str) -> bool {
-    !was_applied(metadata, annotation) && !is_appliers(metadata, annotation)
+    !was_applied(metadata, annotation) && !is_set_by_appliers_only(metadata, annotation)
 }
 
-/// Whether a client-side apply has set it, and so takes it away.
+/// Returns whether a client-side apply has set the annotation. The next client-side apply then removes it.
 fn was_applied(metadata: &ObjectMeta, annotation: &str) -> bool {
     let last = metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAST_APPLIED));
-    // What cannot be read is no apply's own, and takes nothing away.
+    // An apply that finds no valid JSON here removes nothing.
     let last: Option<Value> = last.and_then(|last| serde_json::from_str(last).ok());
     last.is_some_and(|last| last["metadata"]["annotations"].get(annotation).is_some())
 }
 
-/// Whether nobody has set it but those who apply the spec server-side.
-fn is_appliers(metadata: &ObjectMeta, annotation: &str) -> bool {
+/// Returns whether only field managers that apply the spec server-side have set the annotation. The next server-side
+/// apply then removes it. With Flux, the field managers of kubectl count as well.
+fn is_set_by_appliers_only(metadata: &ObjectMeta, annotation: &str) -> bool {
     let fields =
         |entry: &ManagedFieldsEntry| entry.fields_v1.as_ref().map(|fields| fields.0.clone()).unwrap_or_default();
     let applies = |entry: &&ManagedFieldsEntry| {
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_has_set_stays() {
+    fn an_annotation_of_another_field_manager_stays() {
         let annotate = manager("kubectl-annotate", "Update", false);
         assert!(stays(None, &[]));
         assert!(stays(None, std::slice::from_ref(&annotate)));
@@ -77,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_applied_goes_when_the_manifest_no_longer_names_it() {
+    fn an_applied_annotation_is_removed_when_the_manifest_no_longer_names_it() {
         let last = format!(r#"{{"metadata":{{"annotations":{{"{PAUSED}":"true"}}}},"spec":{{}}}}"#);
         assert!(!stays(Some(&last), &[manager("kubectl-client-side-apply", "Update", true)]));
         assert!(!stays(None, &[manager("argocd-controller", "Apply", true)]));
     }
 
     #[test]
-    fn flux_takes_away_what_kubectl_has_set() {
+    fn flux_removes_an_annotation_of_kubectl() {
         let flux = json!({ "manager": FLUX, "operation": "Apply", "fieldsV1": { "f:spec": {} } });
         assert!(!stays(None, &[manager("kubectl-annotate", "Update", false), flux.clone()]));
         assert!(stays(None, &[manager("flux-client-side-apply", "Update", false), flux]));

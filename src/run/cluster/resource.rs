@@ -1,4 +1,4 @@
-//! An ApiAccount as it is on the cluster, and what of it outlives that its manifest is applied.
+//! An ApiAccount on the cluster: the parts that a plan needs, and the parts that stay when its manifest is applied.
 
 use super::outlives::outlives;
 use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Mark, Owner};
@@ -11,45 +11,46 @@ use crate::secrets::{AssumedKeys, IssuedKeys, ResourceIdentity, SecretManifest, 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-/// What a plan has to know of a resource.
+/// The parts of a resource that a plan needs.
 pub struct Resource {
     pub identity: ResourceIdentity,
-    /// Its generation, if applying the manifest would leave it so.
+    /// The generation, if applying the manifest does not change the spec and so keeps the generation.
     generation: Option<i64>,
-    /// Set on the cluster, and not by whoever applies the manifest.
+    /// The value of the rotate annotation, if the annotation stays when the manifest is applied.
     rotate: Option<String>,
+    /// Whether the resource is paused by an annotation that stays when the manifest is applied.
     paused: bool,
-    /// The version of its Secret that is known to be right.
+    /// The resourceVersion at which the Secret is known to be in sync.
     pub verified: Option<Verified>,
-    /// What its Secret was written with last.
+    /// The key pair that the Secret was last written with.
     pub written: Option<AssumedKeys>,
-    /// What becomes of its account when it is deleted, if that can be told.
+    /// The deletion policy, or why it cannot be read.
     pub policy: Result<DeletionPolicy, InvalidSpec>,
-    /// It is being deleted: applying its manifest does not stop that.
+    /// Whether the resource is being deleted. Applying its manifest does not stop that.
     pub being_deleted: bool,
-    /// Whether its deletion is for the controller's brake to decide.
+    /// Whether the controller's brake counts the deletion of the resource and may hold it.
     pub is_for_brake: bool,
-    /// What matters at its end; `None` if that is not to come.
-    end: Option<Box<End>>,
+    /// What is needed for the deletion. `None`: the resource is not deleted.
+    deletion: Option<Box<DeletionParts>>,
 }
 
-/// What a resource that goes declares, and where its Secret may be.
-struct End {
+/// What a resource that is deleted declares, and the places where its Secret may be.
+struct DeletionParts {
     desired: Option<Desired>,
     places: Vec<SecretRef>,
 }
 
 impl Resource {
-    /// Takes from the resource what matters to a plan of this manifest; `None`: no manifest declares it.
+    /// Extracts what a plan needs from the resource. `manifest` is `None` if no manifest declares the resource.
     pub fn of(resource: &ApiAccount, cluster: &ClusterId, manifest: Option<&Manifest>) -> Self {
         let status = resource.status.as_ref();
         let metadata = &resource.metadata;
         let annotation = |name| metadata.annotations.as_ref()?.get(name).filter(|_| outlives(metadata, name));
         let being_deleted = metadata.deletion_timestamp.is_some();
         let owner = Owner::of(resource, cluster);
-        let end = (being_deleted || manifest.is_none()).then(|| {
+        let deletion = (being_deleted || manifest.is_none()).then(|| {
             let places = secret_places(&owner, &resource.spec, status);
-            Box::new(End { desired: Desired::parse(resource, cluster).ok(), places })
+            Box::new(DeletionParts { desired: Desired::parse(resource, cluster).ok(), places })
         });
         let is_as_declared = manifest.is_some_and(|manifest| has_spec_of(resource, &manifest.desired));
         Self {
@@ -62,23 +63,24 @@ impl Resource {
             policy: deletion_policy(&resource.spec),
             being_deleted,
             is_for_brake: is_for_brake(resource),
-            end,
+            deletion,
         }
     }
 
-    /// The resource as one that is being deleted.
+    /// Returns the parameters of the deletion of the resource.
     pub fn deletion(&self) -> Deletion<'_> {
-        let end = self.end.as_deref();
+        let deletion = self.deletion.as_deref();
         Deletion {
             resource: &self.identity,
-            desired: end.and_then(|end| end.desired.as_ref()),
-            places: end.map(|end| end.places.as_slice()).unwrap_or_default(),
+            desired: deletion.and_then(|deletion| deletion.desired.as_ref()),
+            places: deletion.map(|deletion| deletion.places.as_slice()).unwrap_or_default(),
             generation: None,
             confirmed: false,
         }
     }
 
-    /// What is declared once the manifest is applied: its annotations win over those that stay beside them.
+    /// Returns the desired state after the manifest is applied. Annotations of the manifest take precedence over
+    /// annotations that stay on the resource.
     pub fn with(&self, manifest: &Manifest) -> Desired {
         let mut desired = manifest.desired.clone();
         desired.uid.clone_from(&self.identity.uid);
@@ -90,7 +92,7 @@ impl Resource {
     }
 }
 
-/// Whether the resource's spec is the one that the manifest declares, so that applying it makes no new generation.
+/// Returns whether the resource has the spec of the manifest. Applying the manifest then keeps the generation.
 fn has_spec_of(resource: &ApiAccount, declared: &Desired) -> bool {
     let Ok(mut found) = Desired::parse(resource, &declared.owner.cluster) else {
         return false;
@@ -102,7 +104,8 @@ fn has_spec_of(resource: &ApiAccount, declared: &Desired) -> bool {
     found == *declared
 }
 
-/// Whether the account loses its access with the resource, unless somebody has confirmed that, or it is done.
+/// Returns whether the account loses its access when the resource is deleted, the deletion is not confirmed, and the
+/// controller has not finished it yet.
 fn is_for_brake(resource: &ApiAccount) -> bool {
     let is_done = resource.metadata.deletion_timestamp.is_some()
         && !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
@@ -120,7 +123,7 @@ fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<AssumedKe
     })
 }
 
-/// The Secret that the resource's status speaks of, as it was written.
+/// Returns the place and the metadata of the Secret that the status of the resource names, as the Secret was written.
 pub fn reported_secret(resource: &ApiAccount, cluster: &ClusterId) -> Option<(SecretRef, ObjectMeta)> {
     let status = resource.status.as_ref()?;
     let AssumedKeys { id, api_key, .. } = written(resource, status)?;
