@@ -44,7 +44,7 @@ impl fmt::Display for EndpointGroup {
 
 impl Role {
     /// Returns the groups of endpoints that the role may reach.
-    pub fn opens(self) -> &'static [EndpointGroup] {
+    pub fn endpoint_groups(self) -> &'static [EndpointGroup] {
         match self {
             Self::Customer => &[EndpointGroup::MyAccount],
             Self::PlansAndRates => &[EndpointGroup::Plans, EndpointGroup::Enrollments],
@@ -55,7 +55,7 @@ impl Role {
 
 /// One use of an account to check. A field that is `None` is not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Use {
+pub struct AccessRequest {
     /// The client's address.
     pub ip: Option<IpAddr>,
     /// The endpoints that the client calls.
@@ -135,7 +135,7 @@ impl Verdict {
 
 /// A rule with its verdict and the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
+pub struct RuleResult {
     /// The rule.
     pub rule: Rule,
     /// The verdict.
@@ -148,16 +148,16 @@ pub struct Judged {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// Every rule, in the order in which the rules are applied.
-    pub rules: Vec<Judged>,
+    pub rules: Vec<RuleResult>,
     /// The groups of endpoints that the account's roles reach.
     pub endpoints: Vec<EndpointGroup>,
     /// The plans that the API returns to the account.
-    pub plans: Plans,
+    pub plans: VisiblePlans,
 }
 
 /// The plans that the API returns to an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plans {
+pub enum VisiblePlans {
     /// The plans of every affiliate.
     All,
     /// The plans of this affiliate only.
@@ -166,18 +166,18 @@ pub enum Plans {
 
 impl Access {
     /// Returns whether no rule refuses the use.
-    pub fn is_let_in(&self) -> bool {
+    pub fn is_allowed(&self) -> bool {
         self.refusals().next().is_none()
     }
 
     /// Returns the rules that refuse the use.
-    pub fn refusals(&self) -> impl Iterator<Item = &Judged> {
+    pub fn refusals(&self) -> impl Iterator<Item = &RuleResult> {
         self.rules.iter().filter(|judged| judged.verdict == Verdict::Fail)
     }
 }
 
 /// Applies every rule to one use of the account at the time `now`.
-pub fn access(account: &Account, asked: &Use, now: Timestamp) -> Access {
+pub fn access(account: &Account, asked: &AccessRequest, now: Timestamp) -> Access {
     let roles = known_roles(&account.settings);
     let endpoints = EndpointGroup::ALL.into_iter().filter(|group| opened_by(&roles, *group).is_some()).collect();
     let plans = plans(&account.settings, &roles);
@@ -199,17 +199,17 @@ fn known_roles(settings: &StoredSettings) -> Vec<Role> {
 }
 
 fn opened_by(roles: &[Role], group: EndpointGroup) -> Option<Role> {
-    roles.iter().copied().find(|role| role.opens().contains(&group))
+    roles.iter().copied().find(|role| role.endpoint_groups().contains(&group))
 }
 
-fn plans(settings: &StoredSettings, roles: &[Role]) -> Plans {
+fn plans(settings: &StoredSettings, roles: &[Role]) -> VisiblePlans {
     match &settings.affiliate {
-        Some(affiliate) if !roles.contains(&Role::Administrator) => Plans::Of(affiliate.clone()),
-        _ => Plans::All,
+        Some(affiliate) if !roles.contains(&Role::Administrator) => VisiblePlans::Of(affiliate.clone()),
+        _ => VisiblePlans::All,
     }
 }
 
-fn judge_life(life: Life) -> Judged {
+fn judge_life(life: Life) -> RuleResult {
     let (verdict, why) = match life {
         Life::Live => (Verdict::Pass, "the account is there".to_owned()),
         Life::Retained { since } => {
@@ -217,23 +217,23 @@ fn judge_life(life: Life) -> Judged {
         }
         Life::Deleted { since } => (Verdict::Fail, format!("the account is deleted since {since:.0}")),
     };
-    Judged { rule: Rule::Life, verdict, why }
+    RuleResult { rule: Rule::Life, verdict, why }
 }
 
-fn judge_enabled(enabled: bool) -> Judged {
+fn judge_enabled(enabled: bool) -> RuleResult {
     let why = if enabled { "the account is enabled" } else { "the account is disabled" };
-    Judged { rule: Rule::Enabled, verdict: Verdict::of(enabled), why: why.to_owned() }
+    RuleResult { rule: Rule::Enabled, verdict: Verdict::of(enabled), why: why.to_owned() }
 }
 
-fn judge_suspension(account: &Account) -> Judged {
+fn judge_suspension(account: &Account) -> RuleResult {
     let why = match &account.suspension {
         None => "the account is not suspended".to_owned(),
         Some(suspension) => format!("the account is suspended since {:.0}: {:?}", suspension.since, suspension.reason),
     };
-    Judged { rule: Rule::Suspension, verdict: Verdict::of(account.suspension.is_none()), why }
+    RuleResult { rule: Rule::Suspension, verdict: Verdict::of(account.suspension.is_none()), why }
 }
 
-fn judge_keys(account: &Account, now: Timestamp) -> Judged {
+fn judge_keys(account: &Account, now: Timestamp) -> RuleResult {
     let works = |state| match state {
         KeyState::Active => true,
         KeyState::Retiring { expires } => expires > now,
@@ -245,11 +245,11 @@ fn judge_keys(account: &Account, now: Timestamp) -> Judged {
         (1, _) => "the account has a pair of keys to authenticate with".to_owned(),
         (working, _) => format!("the account has {working} pairs of keys to authenticate with"),
     };
-    Judged { rule: Rule::Keys, verdict: Verdict::of(!working.is_empty()), why }
+    RuleResult { rule: Rule::Keys, verdict: Verdict::of(!working.is_empty()), why }
 }
 
-fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> Judged {
-    let judged = |verdict, why| Judged { rule: Rule::Address, verdict, why };
+fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> RuleResult {
+    let judged = |verdict, why| RuleResult { rule: Rule::Address, verdict, why };
     if settings.any_ip {
         return judged(Verdict::Pass, "the account may be used from any address".to_owned());
     }
@@ -285,8 +285,8 @@ fn listed(texts: &[&String]) -> String {
     texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")
 }
 
-fn judge_endpoints(settings: &StoredSettings, roles: &[Role], reach: Option<Reach>) -> Judged {
-    let judged = |verdict, why| Judged { rule: Rule::Endpoints, verdict, why };
+fn judge_endpoints(settings: &StoredSettings, roles: &[Role], reach: Option<Reach>) -> RuleResult {
+    let judged = |verdict, why| RuleResult { rule: Rule::Endpoints, verdict, why };
     let unknown: Vec<_> = settings.roles.iter().filter(|text| Role::parse(text).is_err()).collect();
     let aside = match unknown.as_slice() {
         [] => String::new(),
@@ -307,7 +307,7 @@ fn judge_endpoints(settings: &StoredSettings, roles: &[Role], reach: Option<Reac
             };
             return judged(Verdict::NotAsked, format!("{held} and {reaches}{aside}"));
         }
-        Some(Reach::Role(role)) => (format!("all that {role} opens"), role.opens().to_vec()),
+        Some(Reach::Role(role)) => (format!("all that {role} opens"), role.endpoint_groups().to_vec()),
         Some(Reach::Endpoint(group)) => (group.to_string(), vec![group]),
     };
     let openers: Option<Vec<Role>> = groups.into_iter().map(|group| opened_by(roles, group)).collect();
@@ -317,17 +317,19 @@ fn judge_endpoints(settings: &StoredSettings, roles: &[Role], reach: Option<Reac
     }
 }
 
-fn judge_plans(plans: &Plans, affiliate: Option<&str>) -> Judged {
-    let judged = |verdict, why| Judged { rule: Rule::Plans, verdict, why };
+fn judge_plans(plans: &VisiblePlans, affiliate: Option<&str>) -> RuleResult {
+    let judged = |verdict, why| RuleResult { rule: Rule::Plans, verdict, why };
     match (plans, affiliate) {
-        (Plans::All, None) => judged(Verdict::NotAsked, "it sees every affiliate's plans".to_owned()),
-        (Plans::Of(own), None) => judged(Verdict::NotAsked, format!("it sees the plans of {own:?} alone")),
-        (Plans::All, Some(asked)) => {
+        (VisiblePlans::All, None) => judged(Verdict::NotAsked, "it sees every affiliate's plans".to_owned()),
+        (VisiblePlans::Of(own), None) => judged(Verdict::NotAsked, format!("it sees the plans of {own:?} alone")),
+        (VisiblePlans::All, Some(asked)) => {
             judged(Verdict::Pass, format!("it sees every affiliate's plans, those of {asked:?} too"))
         }
         // The comparison is exact, so that a similar name cannot widen access.
-        (Plans::Of(own), Some(asked)) if own == asked => judged(Verdict::Pass, format!("it sees the plans of {own:?}")),
-        (Plans::Of(own), Some(asked)) => {
+        (VisiblePlans::Of(own), Some(asked)) if own == asked => {
+            judged(Verdict::Pass, format!("it sees the plans of {own:?}"))
+        }
+        (VisiblePlans::Of(own), Some(asked)) => {
             judged(Verdict::Fail, format!("it sees the plans of {own:?} alone, and not those of {asked:?}"))
         }
     }

@@ -143,14 +143,14 @@ impl ApiKey {
     }
 
     /// Returns the key as it may be printed: [`HIDDEN_KEY`] if the text contains the prefix of a secret key.
-    pub fn shown(&self) -> &str {
+    pub fn printable(&self) -> &str {
         if self.0.contains(SecretKey::PREFIX) { HIDDEN_KEY } else { &self.0 }
     }
 }
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ApiKey").field(&self.shown()).finish()
+        f.debug_tuple("ApiKey").field(&self.printable()).finish()
     }
 }
 

@@ -25,7 +25,7 @@ mod suspension;
 mod text;
 mod twins;
 
-pub use access::{Access, EndpointGroup, Judged, Plans, Reach, Rule, Use, Verdict, access};
+pub use access::{Access, AccessRequest, EndpointGroup, Reach, Rule, RuleResult, Verdict, VisiblePlans, access};
 pub use affiliate::{AffiliateName, EVERY_AFFILIATE, InvalidAffiliate};
 pub use diff::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, changes};
 pub use id::{AccountId, KeyId};
@@ -38,10 +38,10 @@ pub use owner::{Adopter, ClusterId, InvalidClusterId, Owner};
 pub use period::{InvalidPeriod, Period};
 pub use role::{Role, UnknownRole};
 pub use rotation::{
-    Asked, InvalidTrigger, MAX_LIVE_PAIRS, RotationPolicy, RotationReason, Succession, check_trigger, crowded_out,
-    expired, next_expiry, next_look, next_rotation, succession, why_rotate,
+    InvalidTrigger, MAX_LIVE_KEY_PAIRS, RotationEffect, RotationPolicy, RotationReason, RotationRequests,
+    check_trigger, expired, next_expiry, next_key_event, next_rotation, over_limit, rotation_effect, rotation_reason,
 };
 pub use settings::{Description, InvalidDescription, Settings, StoredSettings};
-pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, Unassigned, Version};
+pub use stored::{Account, Life, SealedSecret, StoredKey, Suspension, UnassignedPolicy, Version};
 pub use suspension::{InvalidReason, SuspensionReason};
-pub use twins::{Twin, twins};
+pub use twins::{SameName, twins};

@@ -93,7 +93,7 @@ impl Adopter {
     }
 
     /// Returns whether the adopter includes this resource.
-    pub fn is(&self, owner: &Owner) -> bool {
+    pub fn includes(&self, owner: &Owner) -> bool {
         self.cluster == owner.cluster
             && self.namespace == owner.namespace
             && self.name.as_ref().is_none_or(|name| *name == owner.name)

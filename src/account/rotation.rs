@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 /// The most key pairs of an account that authenticate at the same time: the active one and the retiring ones.
-pub const MAX_LIVE_PAIRS: usize = 3;
+pub const MAX_LIVE_KEY_PAIRS: usize = 3;
 
 /// The most characters (Unicode code points) in a rotation trigger.
 const MAX_TRIGGER: usize = 256;
@@ -24,20 +24,20 @@ pub struct RotationPolicy {
     /// How long the old key pair still authenticates after a rotation.
     pub overlap: Period,
     /// The texts that request a rotation when they change.
-    pub asked: Asked,
+    pub requests: RotationRequests,
 }
 
 /// The texts that request a rotation when they change: either the present ones, or the last ones that were answered
 /// with a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Asked {
+pub struct RotationRequests {
     /// `spec.rotation.trigger`.
     pub trigger: Option<String>,
     /// The annotation `ops-admin.com/rotate`.
     pub annotation: Option<String>,
 }
 
-impl Asked {
+impl RotationRequests {
     /// Returns the answered texts after a rotation for `self`. A text that was removed keeps its last answered value,
     /// so that adding the same text again requests no rotation.
     #[must_use]
@@ -83,11 +83,14 @@ impl RotationReason {
 }
 
 /// Returns why the account's keys are to be rotated at the time `now`; `None` if they are not.
-pub fn why_rotate(policy: &RotationPolicy, account: &Account, now: Timestamp) -> Option<RotationReason> {
+pub fn rotation_reason(policy: &RotationPolicy, account: &Account, now: Timestamp) -> Option<RotationReason> {
     let active = account.active_key()?;
     let checks = [
-        (RotationReason::Trigger, is_new(policy.asked.trigger.as_ref(), account.answered.trigger.as_ref())),
-        (RotationReason::Annotation, is_new(policy.asked.annotation.as_ref(), account.answered.annotation.as_ref())),
+        (RotationReason::Trigger, is_new(policy.requests.trigger.as_ref(), account.answered_requests.trigger.as_ref())),
+        (
+            RotationReason::Annotation,
+            is_new(policy.requests.annotation.as_ref(), account.answered_requests.annotation.as_ref()),
+        ),
         (RotationReason::Due, due(policy, active).is_some_and(|due| due <= now)),
     ];
     checks.into_iter().find(|(_, holds)| *holds).map(|(reason, _)| reason)
@@ -118,7 +121,7 @@ pub fn expired(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
 
 /// Returns the retiring key pairs that a rotation revokes before they expire, so that at most [`MAX_LIVE_PAIRS`]
 /// remain: the oldest ones.
-pub fn crowded_out(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
+pub fn over_limit(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
     let mut retiring: Vec<_> = account
         .keys
         .iter()
@@ -126,12 +129,12 @@ pub fn crowded_out(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
         .collect();
     retiring.sort_by_key(|key| std::cmp::Reverse(key.created));
     // Two places are taken by the new key pair and by the one that it replaces.
-    retiring.split_off(retiring.len().min(MAX_LIVE_PAIRS - 2))
+    retiring.split_off(retiring.len().min(MAX_LIVE_KEY_PAIRS - 2))
 }
 
 /// What a rotation does with the account's existing key pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Succession {
+pub struct RotationEffect {
     /// When the key pair that was active expires; `None`: the rotation revokes it.
     pub old_expires: Option<Timestamp>,
     /// The retiring key pairs that the rotation revokes. With an overlap: the expired ones and the ones over
@@ -140,19 +143,19 @@ pub struct Succession {
 }
 
 /// Returns what a rotation at the time `now` does with the account's existing key pairs.
-pub fn succession(account: &Account, overlap: Period, now: Timestamp) -> Succession {
+pub fn rotation_effect(account: &Account, overlap: Period, now: Timestamp) -> RotationEffect {
     if overlap.is_zero() {
         let retiring = account.keys.iter().filter(|key| key.state != KeyState::Active);
-        return Succession { old_expires: None, revoke: retiring.map(|key| key.id).collect() };
+        return RotationEffect { old_expires: None, revoke: retiring.map(|key| key.id).collect() };
     }
     // An overlap is at most ten years, so the sum overflows only if the clock is near the greatest timestamp.
     let old_expires = now.checked_add(overlap.duration()).ok();
-    let revoke = expired(account, now).into_iter().chain(crowded_out(account, now)).map(|key| key.id).collect();
-    Succession { old_expires, revoke }
+    let revoke = expired(account, now).into_iter().chain(over_limit(account, now)).map(|key| key.id).collect();
+    RotationEffect { old_expires, revoke }
 }
 
 /// Returns when to reconcile the account again if nothing changes: the next scheduled rotation or expiry.
-pub fn next_look(policy: &RotationPolicy, account: &Account) -> Option<Timestamp> {
+pub fn next_key_event(policy: &RotationPolicy, account: &Account) -> Option<Timestamp> {
     expiries(account).chain(next_rotation(policy, account)).min()
 }
 
@@ -189,16 +192,16 @@ mod tests {
 
     fn every(hours: i64) -> RotationPolicy {
         let interval = Some(Period::parse(&format!("{hours}h")).unwrap());
-        RotationPolicy { interval, overlap: Period::parse("0s").unwrap(), asked: Asked::default() }
+        RotationPolicy { interval, overlap: Period::parse("0s").unwrap(), requests: RotationRequests::default() }
     }
 
     #[test]
     fn a_rotation_without_overlap_revokes_retiring_pairs_and_one_with_overlap_keeps_them() {
         let retiring = key(2, 5, KeyState::Retiring { expires: at(1000) });
         let account = account(vec![key(1, 10, KeyState::Active), retiring.clone()]);
-        let of = |overlap| succession(&account, Period::parse(overlap).unwrap(), at(20));
-        assert_eq!(of("0s"), Succession { old_expires: None, revoke: vec![retiring.id] });
-        assert_eq!(of("60s"), Succession { old_expires: Some(at(80)), revoke: Vec::new() });
+        let of = |overlap| rotation_effect(&account, Period::parse(overlap).unwrap(), at(20));
+        assert_eq!(of("0s"), RotationEffect { old_expires: None, revoke: vec![retiring.id] });
+        assert_eq!(of("60s"), RotationEffect { old_expires: Some(at(80)), revoke: Vec::new() });
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
             #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds, roughly")]
             let age = (part * (hours * 3600) as f64) as i64;
             let account = account(vec![key(seed, created, KeyState::Active)]);
-            let why = why_rotate(&every(hours), &account, at(created + age));
+            let why = rotation_reason(&every(hours), &account, at(created + age));
             if age < hours * 3600 * 9 / 10 {
                 prop_assert_eq!(why, None);
             }
@@ -257,8 +260,8 @@ mod tests {
             });
             let account = account(std::iter::once(key(1, 0, KeyState::Active)).chain(retiring).collect());
             let live = account.keys.len() - expired(&account, at(now)).len();
-            let out = crowded_out(&account, at(now)).len();
-            prop_assert_eq!(out, (live + 1).saturating_sub(MAX_LIVE_PAIRS));
+            let out = over_limit(&account, at(now)).len();
+            prop_assert_eq!(out, (live + 1).saturating_sub(MAX_LIVE_KEY_PAIRS));
         }
     }
 

@@ -1,7 +1,7 @@
 //! A sample account and key pair for tests.
 
 use super::{
-    Account, AccountId, ApiKey, Asked, KeyEntropy, KeyId, KeyPair, KeyState, Life, SealedSecret, StoredKey,
+    Account, AccountId, ApiKey, KeyEntropy, KeyId, KeyPair, KeyState, Life, RotationRequests, SealedSecret, StoredKey,
     StoredSettings, Version,
 };
 use jiff::Timestamp;
@@ -35,7 +35,7 @@ pub fn account() -> Account {
             allowed_ips: BTreeSet::new(),
         },
         keys: vec![key(KeyState::Active)],
-        answered: Asked::default(),
+        answered_requests: RotationRequests::default(),
         suspension: None,
     }
 }

@@ -78,7 +78,7 @@ pub struct StoredSettings {
 
 impl StoredSettings {
     /// Returns the settings of an account that is not created yet: empty, and without any access.
-    pub fn nothing() -> Self {
+    pub fn empty() -> Self {
         Self {
             name: String::new(),
             description: String::new(),
@@ -95,7 +95,7 @@ impl StoredSettings {
 impl StoredSettings {
     /// Returns whether these settings grant no more access than `other`. The check is conservative: it compares each
     /// field on its own and addresses by their text, so that `false` may be returned for settings that grant no more.
-    pub fn lets_in_no_more_than(&self, other: &Self) -> bool {
+    pub fn grants_no_more_than(&self, other: &Self) -> bool {
         let addresses = other.any_ip || (!self.any_ip && self.allowed_ips.is_subset(&other.allowed_ips));
         let affiliate = other.affiliate.is_none() || self.affiliate == other.affiliate;
         let refresh = self.use_refresh_token || !other.use_refresh_token;

@@ -1,6 +1,6 @@
 //! The account and its key pairs as the database stores them.
 
-use super::{AccountId, Adopter, ApiKey, Asked, KeyId, KeyState, Owner, StoredSettings, comparable_name};
+use super::{AccountId, Adopter, ApiKey, KeyId, KeyState, Owner, RotationRequests, StoredSettings, comparable_name};
 use jiff::Timestamp;
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub struct Account {
     /// Its key pairs, the newest first.
     pub keys: Vec<StoredKey>,
     /// The requests for a rotation that were answered last.
-    pub answered: Asked,
+    pub answered_requests: RotationRequests,
     /// The suspension by OpsAdmin staff. A suspended account does not authenticate, even if its settings enable it.
     pub suspension: Option<Suspension>,
 }
@@ -50,7 +50,7 @@ impl Account {
 
     /// Returns the comparable name that no other account may have now; `None` for a deleted account, whose name is
     /// free.
-    pub fn name_kept(&self) -> Option<String> {
+    pub fn reserved_name(&self) -> Option<String> {
         let is_deleted = matches!(self.life, Life::Deleted { .. });
         (!is_deleted).then(|| comparable_name(&self.settings.name))
     }
@@ -58,7 +58,7 @@ impl Account {
 
 /// Who may adopt an account that has neither an owner nor an adopter, such as one imported for no namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Unassigned {
+pub enum UnassignedPolicy {
     /// No resource, until OpsAdmin staff name an adopter.
     #[default]
     Refuse,
@@ -69,12 +69,12 @@ pub enum Unassigned {
 impl Account {
     /// Returns whether this resource may adopt the account while no resource declares it: a resource that the adopter
     /// names, or one in the namespace of the last owner. For an account with neither, `unassigned` decides.
-    pub fn may_be_adopted_by(&self, owner: &Owner, unassigned: Unassigned) -> bool {
+    pub fn may_be_adopted_by(&self, owner: &Owner, unassigned: UnassignedPolicy) -> bool {
         let had_it = |had: &Owner| had.cluster == owner.cluster && had.namespace == owner.namespace;
         match (&self.adopter, &self.owner) {
-            (Some(adopter), had) => adopter.is(owner) || had.as_ref().is_some_and(had_it),
+            (Some(adopter), had) => adopter.includes(owner) || had.as_ref().is_some_and(had_it),
             (None, Some(had)) => had_it(had),
-            (None, None) => unassigned == Unassigned::Adopt,
+            (None, None) => unassigned == UnassignedPolicy::Adopt,
         }
     }
 }
@@ -140,7 +140,7 @@ mod tests {
     fn a_retained_account_may_be_adopted_from_its_last_namespace_and_by_its_adopter() {
         let had = Some(owner("one", "partners", "acme"));
         let mut account = Account { owner: had, ..samples::account() };
-        let may = |account: &Account, owner: &Owner| account.may_be_adopted_by(owner, Unassigned::Adopt);
+        let may = |account: &Account, owner: &Owner| account.may_be_adopted_by(owner, UnassignedPolicy::Adopt);
         let others = [owner("one", "tenant", "acme"), owner("two", "partners", "acme")];
         assert!(may(&account, &owner("one", "partners", "renamed")));
         assert!(!others.iter().any(|other| may(&account, other)));
@@ -154,11 +154,11 @@ mod tests {
     fn an_unassigned_account_may_be_adopted_only_by_its_adopter_or_if_the_installation_allows_it() {
         let mut account = samples::account();
         let tenant = owner("one", "tenant", "acme");
-        assert!(!account.may_be_adopted_by(&tenant, Unassigned::Refuse));
-        assert!(account.may_be_adopted_by(&tenant, Unassigned::Adopt));
+        assert!(!account.may_be_adopted_by(&tenant, UnassignedPolicy::Refuse));
+        assert!(account.may_be_adopted_by(&tenant, UnassignedPolicy::Adopt));
         account.adopter = Adopter::parse("one/partners");
-        assert!(!account.may_be_adopted_by(&tenant, Unassigned::Adopt));
-        assert!(account.may_be_adopted_by(&owner("one", "partners", "acme"), Unassigned::Refuse));
+        assert!(!account.may_be_adopted_by(&tenant, UnassignedPolicy::Adopt));
+        assert!(account.may_be_adopted_by(&owner("one", "partners", "acme"), UnassignedPolicy::Refuse));
     }
 
     #[test]

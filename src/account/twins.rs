@@ -6,14 +6,14 @@ use std::fmt;
 
 /// Two accounts with the same comparable name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Twin {
+pub struct SameName {
     /// The name and the id of the first account.
     pub first: (String, String),
     /// The name and the id of the second account.
     pub other: (String, String),
 }
 
-impl fmt::Display for Twin {
+impl fmt::Display for SameName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ((first, id), (other, other_id)) = (&self.first, &self.other);
         write!(
@@ -25,14 +25,14 @@ impl fmt::Display for Twin {
 }
 
 /// Returns the twins among the accounts. Deleted accounts do not count, since their names are free.
-pub fn twins<'a>(accounts: impl IntoIterator<Item = &'a Account>) -> Vec<Twin> {
+pub fn twins<'a>(accounts: impl IntoIterator<Item = &'a Account>) -> Vec<SameName> {
     let mut firsts = HashMap::new();
     let mut twins = Vec::new();
     for account in accounts {
-        let Some(kept) = account.name_kept() else { continue };
+        let Some(kept) = account.reserved_name() else { continue };
         let other = (account.settings.name.clone(), account.id.to_string());
         if let Some(first) = firsts.get(&kept) {
-            twins.push(Twin { first: Clone::clone(first), other });
+            twins.push(SameName { first: Clone::clone(first), other });
         } else {
             firsts.insert(kept, other);
         }

@@ -24,7 +24,7 @@ impl<K> Lenient<K> {
     ///
     /// # Errors
     /// The error of the watch.
-    pub fn of(event: watcher::Result<Event<Self>>) -> watcher::Result<Event<K>> {
+    pub fn unwrap_event(event: watcher::Result<Event<Self>>) -> watcher::Result<Event<K>> {
         Ok(match event? {
             Event::Apply(Self(object)) => Event::Apply(object),
             Event::Delete(Self(object)) => Event::Delete(object),

@@ -198,7 +198,7 @@ impl Reason {
     ];
 
     /// Reads the reason of a condition; `None` if the text is not a reason of this program.
-    pub fn written(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 

@@ -65,7 +65,7 @@ impl AccountArgs {
 
     /// What its cluster has under the resource's name, if that is how the account was named.
     pub async fn resource(&self) -> Result<OnCluster> {
-        match (&self.by.namespace, self.by.cluster.given()) {
+        match (&self.by.namespace, self.by.cluster.given_id()) {
             (Some(namespace), None) => {
                 let accounts: Api<ApiAccount> = Api::namespaced(self.by.cluster.client()?, namespace);
                 let found = accounts.get_opt(&self.name).await.map_err(|error| {
@@ -84,7 +84,7 @@ impl NamedBy {
     /// The account of this name.
     pub async fn find(&self, database: &dyn AccountRegister, name: &str) -> Result<Account> {
         if let Some(namespace) = &self.namespace {
-            let cluster = self.cluster.id_alone().await?;
+            let cluster = self.cluster.id_without_client().await?;
             let owner = Owner { cluster, namespace: namespace.clone(), name: name.to_owned() };
             return database.find_by_owner(&owner).await?.ok_or_else(|| {
                 anyhow!(

@@ -66,7 +66,7 @@ impl Affiliates {
 
 impl List {
     async fn run(&self, output: &mut Output) -> Result<()> {
-        let database = self.database.open_to_look().await?;
+        let database = self.database.open_read_only().await?;
         let affiliates = database.affiliates().await;
         database.close().await;
         let affiliates = affiliates?;

@@ -10,7 +10,7 @@ use super::manifests::count;
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
 use super::view::AccountView;
-use crate::account::{Account, Adopter, ClusterId, Life, Unassigned};
+use crate::account::{Account, Adopter, ClusterId, Life, UnassignedPolicy};
 use crate::database::{AccountRegister, Action};
 use crate::reconcile::parse_namespace;
 use crate::reconcile::{Environment, is_dns_subdomain};
@@ -69,7 +69,7 @@ pub enum OnUnassigned {
     Adopt,
 }
 
-impl From<OnUnassigned> for Unassigned {
+impl From<OnUnassigned> for UnassignedPolicy {
     fn from(on: OnUnassigned) -> Self {
         match on {
             OnUnassigned::Refuse => Self::Refuse,
@@ -82,7 +82,7 @@ impl AllowAdoption {
     /// Allows the adoption, and prints the accounts.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let actor = self.actor.in_journal()?;
-        let cluster = if self.nobody { None } else { Some(self.cluster.id_alone().await?) };
+        let cluster = if self.nobody { None } else { Some(self.cluster.id_without_client().await?) };
         let database = self.database.open_existing().await?;
         let allowed = self.allow(database.as_ref(), cluster.as_ref(), &actor).await;
         database.close().await;

@@ -19,9 +19,9 @@ pub enum Stop {
     /// The user pressed Ctrl-C.
     Interrupted,
     /// The database did not answer for several accounts in a row.
-    Away,
+    DatabaseAway,
     /// The accounts of the next batch of manifests could not be read.
-    Unread(DatabaseError),
+    ReadFailed(DatabaseError),
 }
 
 /// Reports the results of a running `apply`, and counts them.
@@ -82,8 +82,8 @@ impl Applied {
         self.listing.end(SUMMARY, &self.summary, output)?;
         let (why, code) = match stop {
             Stop::Interrupted => ("interrupted".to_owned(), ExitCode::from(INTERRUPTED)),
-            Stop::Away => ("stopped, since the account database does not answer".to_owned(), ExitCode::FAILURE),
-            Stop::Unread(error) => (format!("stopped: {error}"), ExitCode::FAILURE),
+            Stop::DatabaseAway => ("stopped, since the account database does not answer".to_owned(), ExitCode::FAILURE),
+            Stop::ReadFailed(error) => (format!("stopped: {error}"), ExitCode::FAILURE),
         };
         let left = count(self.all - self.summary.total());
         output.complain(format!("{why}; {left} not looked at: run the same command to go on"));

@@ -119,7 +119,7 @@ impl Apply {
             let turn = match run.next(&work).await {
                 Ok(None) => break,
                 Ok(Some(turn)) => turn,
-                Err(error) => return applied.stop(Stop::Unread(error), output),
+                Err(error) => return applied.stop(Stop::ReadFailed(error), output),
             };
             // Ctrl-C takes effect between two accounts, never within one.
             if futures::poll!(interrupted.as_mut()).is_ready() {
@@ -131,7 +131,7 @@ impl Apply {
             }
             outages = if is_away(&outcome) { outages + 1 } else { 0 };
             if outages == GIVE_UP_AFTER {
-                return applied.stop(Stop::Away, output);
+                return applied.stop(Stop::DatabaseAway, output);
             }
         }
         let code = applied.finish(output)?;

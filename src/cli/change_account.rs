@@ -92,7 +92,7 @@ mod tests {
     fn rotate(account: &Account) -> Result<Option<Action>> {
         let keyring = Keyring::from_random(Zeroizing::new([1; 32]));
         let key = new_key(account.id, &keyring, &Counting::default())?;
-        let (expected, answered) = (account.version, account.answered.clone());
+        let (expected, answered) = (account.version, account.answered_requests.clone());
         Ok(Some(Action::Rotate { expected, key, old_expires: None, revoke: Vec::new(), answered }))
     }
 

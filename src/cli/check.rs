@@ -5,7 +5,9 @@ use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
-use crate::account::{Access, Account, AffiliateName, EndpointGroup, Plans, Reach, Role, Use, Verdict, access};
+use crate::account::{
+    Access, AccessRequest, Account, AffiliateName, EndpointGroup, Reach, Role, Verdict, VisiblePlans, access,
+};
 use crate::reconcile::Environment;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
@@ -73,9 +75,9 @@ fn role() -> impl TypedValueParser<Value = Role> {
 }
 
 impl Check {
-    /// Checks the account, and prints the result.
+    /// Checks the account, and printopen_read_only.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let database = self.database.open_to_look().await?;
+        let database = self.database.open_read_only().await?;
         let account = self.account.find(database.as_ref()).await;
         database.close().await;
         let account = account?;
@@ -85,12 +87,12 @@ impl Check {
             Format::Text => print(&account, &access, output)?,
             format => output.value(format, &self.value(&account, &access))?,
         }
-        Ok(if access.is_let_in() { ExitCode::SUCCESS } else { ExitCode::from(NOT_LET_IN) })
+        Ok(if access.is_allowed() { ExitCode::SUCCESS } else { ExitCode::from(NOT_LET_IN) })
     }
 
-    fn asked(&self) -> Use {
+    fn asked(&self) -> AccessRequest {
         let endpoint = self.endpoint.map(|group| Reach::Endpoint(group.into()));
-        Use {
+        AccessRequest {
             ip: self.ip,
             reach: self.role.map(Reach::Role).or(endpoint),
             affiliate: self.affiliate.as_ref().map(ToString::to_string),
@@ -110,14 +112,14 @@ impl Check {
                 "endpoint": endpoint,
                 "affiliate": self.affiliate.as_ref().map(AffiliateName::as_str),
             },
-            "letIn": access.is_let_in(),
+            "letIn": access.is_allowed(),
             "rules": rules.collect::<Vec<_>>(),
             "endpoints": access.endpoints.iter().map(|group| group.as_str()).collect::<Vec<_>>(),
             "plans": {
-                "all": access.plans == Plans::All,
+                "all": access.plans == VisiblePlans::All,
                 "affiliate": match &access.plans {
-                    Plans::All => None,
-                    Plans::Of(affiliate) => Some(affiliate),
+                    VisiblePlans::All => None,
+                    VisiblePlans::Of(affiliate) => Some(affiliate),
                 },
             },
             "useRefreshToken": account.settings.use_refresh_token,
@@ -141,7 +143,7 @@ fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> 
     output.line("")?;
     let name = plain(&account.settings.name);
     let strong = |colour: AnsiColor| colour.on_default().bold();
-    if access.is_let_in() {
+    if access.is_allowed() {
         let style = strong(AnsiColor::Green);
         output.line(&format!("{name} is {style}let in{style:#}"))?;
         if account.settings.use_refresh_token {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::client::{AuthError, ClientBuilder};
 use kube::config::ExecConfig;
 use kube::{Api, Client, Config};
-use kubeconfig::Unusable;
+use kubeconfig::InvalidKubeconfig;
 use proxy::Proxy;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -99,7 +99,7 @@ impl KubeArgs {
         };
         match kubeconfig::read(&files).and_then(|found| kubeconfig::connection(found, self.context.as_deref())) {
             Ok((config, proxy)) => Ok((used, config, proxy)),
-            Err(Unusable::Absent(reason)) if !is_named => {
+            Err(InvalidKubeconfig::Absent(reason)) if !is_named => {
                 Ok(("the pod's service account".to_owned(), in_pod(&used, &reason)?, None))
             }
             Err(error) => Err(anyhow!("cannot use {used}: {}", error.reason())),
@@ -153,21 +153,21 @@ impl ClusterArgs {
     }
 
     /// Returns the value of `--cluster-id`.
-    pub fn given(&self) -> Option<&ClusterId> {
+    pub fn given_id(&self) -> Option<&ClusterId> {
         self.cluster_id.as_ref()
     }
 
     /// Returns the value of `--cluster-id`, or reads the id from the cluster.
     pub async fn id(&self, client: &Client) -> Result<ClusterId> {
-        match self.given() {
+        match self.given_id() {
             Some(id) => Ok(id.clone()),
             None => own_id(client, "").await,
         }
     }
 
     /// As [`Self::id`], but connects to the cluster only if `--cluster-id` is not given.
-    pub async fn id_alone(&self) -> Result<ClusterId> {
-        match self.given() {
+    pub async fn id_without_client(&self) -> Result<ClusterId> {
+        match self.given_id() {
             Some(id) => Ok(id.clone()),
             None => own_id(&self.client()?, WITHOUT_CLUSTER).await,
         }

@@ -107,7 +107,7 @@ impl Controller {
         })? {
             tracing::info!(%address, "serving metrics and probes");
         }
-        pulse.during(self.control(telemetry, stop)).await
+        pulse.run(self.control(telemetry, stop)).await
     }
 
     async fn control(self, telemetry: Arc<Telemetry>, stop: impl Future<Output = ()> + Send) -> Result<ExitCode> {

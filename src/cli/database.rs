@@ -91,7 +91,7 @@ impl DatabaseArgs {
     }
 
     /// As [`Self::open_existing`], for a command that changes nothing. A standby server is enough.
-    pub async fn open_to_look(&self) -> Result<Arc<dyn AccountRegister>> {
+    pub async fn open_read_only(&self) -> Result<Arc<dyn AccountRegister>> {
         Ok(database::open_to_look(self.address()).await?)
     }
 
@@ -102,7 +102,7 @@ impl DatabaseArgs {
 
     /// As [`Self::open_to_look`], for a command that shows what would be done. `None`: the database file does not exist
     /// yet.
-    pub async fn open_to_read(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
+    pub async fn open_read_only_if_exists(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
         Ok(database::open_to_read(self.address()).await?)
     }
 
@@ -170,7 +170,7 @@ impl KeyringArgs {
 
     /// Loads the keyring of this database for a command that changes nothing. `None`: the keyring does not exist yet,
     /// and no secret key is sealed.
-    pub async fn load_to_read(
+    pub async fn load_read_only(
         &self,
         named: &DatabaseArgs,
         database: Option<&dyn AccountDatabase>,

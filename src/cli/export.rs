@@ -102,7 +102,7 @@ struct Spec {
 impl Export {
     /// Writes all manifests.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let database = self.database.open_to_look().await?;
+        let database = self.database.open_read_only().await?;
         let (listed, owners) = (database.list_undeclared().await, database.owners().await);
         database.close().await;
         let (mut accounts, are_readable) = readable(listed?, output);

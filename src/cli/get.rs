@@ -82,7 +82,7 @@ impl Get {
                 "--show-secret shows a secret key on a terminal only, and this output goes to a file or a program; on a cluster, the key is in the account's Secret"
             );
         }
-        let database = self.database.open_to_look().await?;
+        let database = self.database.open_read_only().await?;
         let result = match &self.name {
             Some(name) => self.one(name, database.as_ref(), output).await.map(|()| ExitCode::SUCCESS),
             None => self.list(database.as_ref(), output).await,
@@ -126,8 +126,8 @@ impl Get {
 
     async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<ExitCode> {
         let cluster = match (&self.by.namespace, self.narrowed.unowned) {
-            (Some(_), _) => Some(self.by.cluster.id_alone().await?),
-            (None, false) => self.by.cluster.given().cloned(),
+            (Some(_), _) => Some(self.by.cluster.id_without_client().await?),
+            (None, false) => self.by.cluster.given_id().cloned(),
             (None, true) => None,
         };
         let is_listed = |account: &Account| {

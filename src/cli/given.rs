@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 /// The parsed arguments, and the environment variables that replaced some of them.
 #[derive(Debug)]
-pub struct Given {
+pub struct ParsedArguments {
     /// The parsed arguments.
     pub matches: ArgMatches,
     /// The names of the variables whose values were used.
@@ -29,7 +29,7 @@ pub fn read(
     command: &Command,
     arguments: Vec<OsString>,
     variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Given, Error> {
+) -> Result<ParsedArguments, Error> {
     let arguments: Vec<OsString> = arguments.into_iter().map(trimmed_argument).collect();
     let without = without_variables(command.clone());
     let parse = |arguments: &[OsString]| without.clone().try_get_matches_from(arguments);
@@ -46,7 +46,7 @@ pub fn read(
     refuse_empty(&built, &matches)?;
     let (depth, variable_options) = variable_options(&built, &matches, variable);
     if variable_options.is_empty() {
-        return Ok(Given { matches, variables: Vec::new() });
+        return Ok(ParsedArguments { matches, variables: Vec::new() });
     }
     let with = |variable_options: &[VariableOption]| {
         // The options are inserted after the words that name the command: after `--`, they would not be options.
@@ -56,7 +56,7 @@ pub fn read(
     };
     match with(&variable_options) {
         Ok(matches) => {
-            Ok(Given { matches, variables: variable_options.into_iter().map(|option| option.variable).collect() })
+            Ok(ParsedArguments { matches, variables: variable_options.into_iter().map(|option| option.variable).collect() })
         }
         // The arguments alone were valid, so a variable is wrong.
         Err(together) => {

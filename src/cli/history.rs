@@ -33,7 +33,7 @@ pub struct History {
 impl History {
     /// Prints the journal of the account.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
-        let database = self.database.open_to_look().await?;
+        let database = self.database.open_read_only().await?;
         let told = async {
             let id = self.account.find_id(database.as_ref()).await?;
             anyhow::Ok((id, database.journal(id).await?))

@@ -8,7 +8,7 @@ use super::output::{Format, Output};
 use super::progress::Progress;
 use crate::account::{AccountId, Adopter, ClusterId, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, DryRunDatabase, Keyring};
-use crate::import::{self, FileFormat, Line, Record, Taken};
+use crate::import::{self, FileFormat, Line, Record, ExistingNamesAndKeys};
 use crate::reconcile::parse_namespace;
 use crate::reconcile::{Environment, RandomnessError};
 use anyhow::{Context, Result, anyhow, bail};
@@ -99,7 +99,7 @@ impl Import {
         let lines = import::read(&self.read()?, self.format());
         let names_namespace = |line: &Line| line.record.as_ref().is_ok_and(|record| record.namespace.is_some());
         let cluster = if self.namespace.is_some() || lines.iter().any(names_namespace) {
-            Some(self.cluster.id_alone().await?)
+            Some(self.cluster.id_without_client().await?)
         } else {
             None
         };
@@ -107,7 +107,7 @@ impl Import {
             bail!("{} has no account", self.file.display());
         }
         if self.dry_run {
-            let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
+            let database = self.database.open_read_only_if_exists().await?.map(|database| database as Arc<dyn AccountDatabase>);
             let dry_run = DryRunDatabase::without_keys(database, new_keyring()?);
             let tried = self.try_lines(&lines, cluster.as_ref(), &dry_run, &new_keyring()?).await;
             dry_run.close().await;
@@ -157,7 +157,7 @@ impl Import {
         let (mut changes, mut problems) = (Vec::new(), Vec::new());
         let mut progress = Progress::new(lines.len(), "lines checked");
         for lines in lines.chunks(LINES_PER_READ) {
-            let taken = Taken::of(lines, dry_run).await?;
+            let taken = ExistingNamesAndKeys::of(lines, dry_run).await?;
             for Line { number: line, record } in lines {
                 let wrong = match record {
                     Err(wrong) => wrong.clone(),
@@ -180,7 +180,7 @@ impl Import {
         &self,
         record: &Record,
         cluster: Option<&ClusterId>,
-        taken: &Taken,
+        taken: &ExistingNamesAndKeys,
         dry_run: &DryRunDatabase,
         keyring: &Keyring,
     ) -> Result<Result<Change, DatabaseError>> {

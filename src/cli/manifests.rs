@@ -41,7 +41,7 @@ impl ManifestArgs {
                 Some(accounts)
             }
             Err(invalid) => {
-                complain(&invalid, output);
+                print_problems(&invalid, output);
                 None
             }
         }
@@ -63,7 +63,7 @@ impl ManifestArgs {
 }
 
 /// Prints all problems and all objects that were left out.
-pub fn complain(invalid: &Invalid, output: &Output) {
+pub fn print_problems(invalid: &Invalid, output: &Output) {
     note(&invalid.skipped, output);
     for problem in &invalid.problems {
         output.complain(painted(problem));

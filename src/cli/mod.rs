@@ -48,7 +48,7 @@ use crate::database::KeyringError;
 use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use given::Given;
+use given::ParsedArguments;
 use output::Output;
 use std::ffi::OsString;
 use std::path::Path;
@@ -124,7 +124,7 @@ pub fn try_parse(
 ) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = command_as(arguments.first());
-    let Given { matches, variables } = given::read(&command, arguments, variable).map_err(advised)?;
+    let ParsedArguments { matches, variables } = given::read(&command, arguments, variable).map_err(advised)?;
     Ok(Cli { variables, ..Cli::from_arg_matches(&matches)? })
 }
 

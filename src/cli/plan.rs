@@ -16,7 +16,7 @@ use crate::database::{AccountDatabase, DryRunDatabase, Keyring};
 use crate::manifests::Manifest;
 use crate::reconcile::Environment as _;
 use crate::reconcile::{AlwaysCurrent, CreationGuard, Desired, Outcome, Reconciler, Unguarded, deletions_count_since};
-use crate::run::{ClusterState, Depth, FolderGuard, Known, PruneSet, Query, Run, Summary, Turn, Work};
+use crate::run::{ClusterState, Depth, FolderGuard, ExistingAccounts, PruneSet, Query, Run, Summary, Turn, Work};
 use crate::secrets::{DryRunSecrets, IssuedKeys, SecretManifest, SecretStore, directory::Directory};
 use anyhow::Result;
 use async_trait::async_trait;
@@ -129,13 +129,13 @@ impl Plan {
         let client = if self.on_cluster { Some(self.cluster.client()?) } else { None };
         let cluster = match &client {
             Some(client) => self.cluster.id(client).await?,
-            None => self.cluster.given().cloned().map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?,
+            None => self.cluster.given_id().cloned().map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?,
         };
         let namespace = client.as_ref().map_or(DEFAULT_NAMESPACE, Client::default_namespace);
         let Some(manifests) = self.manifests.read_in(namespace, &cluster, output) else {
             return Ok(ExitCode::FAILURE);
         };
-        let database = self.database.open_to_read().await?.map(|database| database as Arc<dyn AccountDatabase>);
+        let database = self.database.open_read_only_if_exists().await?.map(|database| database as Arc<dyn AccountDatabase>);
         let summary = self.plan(&manifests, database.clone(), &cluster, client, output).await;
         if let Some(database) = database {
             database.close().await;
@@ -205,7 +205,7 @@ impl Plan {
                 Ok(Some(turn)) => turn,
                 Err(error) => {
                     drop(progress);
-                    planned.give_up(output)?;
+                    planned.abort(output)?;
                     return Err(error.into());
                 }
             };
@@ -252,7 +252,7 @@ impl Plan {
     async fn dry_run(&self, database: Option<Arc<dyn AccountDatabase>>) -> Result<(DryRunDatabase, Keyring)> {
         let reads_contents = self.secrets.is_some() || (self.on_cluster && self.depth() == Depth::Contents);
         let keyring =
-            if reads_contents { self.keyring.load_to_read(&self.database, database.as_deref()).await? } else { None };
+            if reads_contents { self.keyring.load_read_only(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
             let keyring = Keyring::stand_in(new_key()?);
             return Ok((DryRunDatabase::without_keys(database, keyring.clone()), keyring));
@@ -275,7 +275,7 @@ struct DryRun<'a> {
 
 #[async_trait]
 impl Work for DryRun<'_> {
-    fn begin_batch(&self, batch: &[&Manifest], known: &Known) {
+    fn begin_batch(&self, batch: &[&Manifest], known: &ExistingAccounts) {
         let assumed = batch.iter().filter_map(|manifest| {
             let account = known.with_secret(&manifest.desired.owner)?;
             Some((manifest.desired.secret.at.clone(), secret_as_written(&manifest.desired, account)))

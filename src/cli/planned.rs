@@ -5,7 +5,7 @@ use super::listing::Listing;
 use super::manifests::count;
 use super::output::{Format, Output};
 use super::progress::Progress;
-use crate::run::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, Verdict};
+use crate::run::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, AccountResult};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::ValueEnum;
@@ -82,7 +82,7 @@ impl Planned {
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn give_up(self, output: &mut Output) -> Result<()> {
+    pub fn abort(self, output: &mut Output) -> Result<()> {
         match self.form {
             Form::Text | Form::Markdown(_) => Ok(()),
             Form::Value(listing) => listing.end(SUMMARY, &self.summary, output),
@@ -120,13 +120,13 @@ fn lines(account: &AccountReport) -> Option<(String, Vec<String>)> {
     Some((format!("{} {namespace}/{name}  {place}", sign(*result)), lines))
 }
 
-fn sign(verdict: Verdict) -> char {
+fn sign(verdict: AccountResult) -> char {
     match verdict {
-        Verdict::Create | Verdict::Adopt | Verdict::Restore => '+',
-        Verdict::Rotate | Verdict::Change => '~',
-        Verdict::Delete => '-',
-        Verdict::Refuse => '!',
-        Verdict::Unchanged => '=',
+        AccountResult::Create | AccountResult::Adopt | AccountResult::Restore => '+',
+        AccountResult::Rotate | AccountResult::Change => '~',
+        AccountResult::Delete => '-',
+        AccountResult::Refuse => '!',
+        AccountResult::Unchanged => '=',
     }
 }
 
@@ -168,12 +168,12 @@ fn coloured(account: &AccountReport) -> Vec<String> {
     [format!("{style}{heading}{style:#}")].into_iter().chain(lines).collect()
 }
 
-fn style(verdict: Verdict) -> Style {
+fn style(verdict: AccountResult) -> Style {
     let colour = match verdict {
-        Verdict::Create | Verdict::Adopt | Verdict::Restore => AnsiColor::Green,
-        Verdict::Rotate | Verdict::Change => AnsiColor::Yellow,
-        Verdict::Delete | Verdict::Refuse => AnsiColor::Red,
-        Verdict::Unchanged => return Style::new(),
+        AccountResult::Create | AccountResult::Adopt | AccountResult::Restore => AnsiColor::Green,
+        AccountResult::Rotate | AccountResult::Change => AnsiColor::Yellow,
+        AccountResult::Delete | AccountResult::Refuse => AnsiColor::Red,
+        AccountResult::Unchanged => return Style::new(),
     };
     colour.on_default().bold()
 }
@@ -254,7 +254,7 @@ mod tests {
             namespace: "ns".to_owned(),
             name: name.to_owned(),
             manifest: Some("a.yaml:1:1".to_owned()),
-            result: Verdict::Change,
+            result: AccountResult::Change,
             actions: vec![Action::Update { changes: vec![change] }],
             warnings: Vec::new(),
             condition: None,
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_account_is_only_counted() {
-        let unchanged = AccountReport { result: Verdict::Unchanged, actions: Vec::new(), ..account("a", "b") };
+        let unchanged = AccountReport { result: AccountResult::Unchanged, actions: Vec::new(), ..account("a", "b") };
         assert_eq!(coloured(&unchanged), Vec::<String>::new());
         assert_eq!(markdown([unchanged]), "**opsadmin plan**: 1 account: nothing to change");
     }

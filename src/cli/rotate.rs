@@ -10,7 +10,7 @@ use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
 use super::view::AccountView;
-use crate::account::{Account, Life, Owner, Period, Succession, succession};
+use crate::account::{Account, Life, Owner, Period, RotationEffect, rotation_effect};
 use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition, default_secret_name};
 use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Environment, is_paused, new_key};
@@ -133,14 +133,14 @@ impl Rotate {
 
     fn decide(&self, account: &Account, keyring: &Keyring) -> Result<Action> {
         check_can_rotate(account)?;
-        let Succession { old_expires, revoke } = succession(account, self.overlap, SystemEnvironment.now());
+        let RotationEffect { old_expires, revoke } = rotation_effect(account, self.overlap, SystemEnvironment.now());
         Ok(Action::Rotate {
             expected: account.version,
             key: new_key(account.id, keyring, &SystemEnvironment)?,
             old_expires,
             revoke,
             // The controller or `apply` answers rotations that the resource requests, so they stay as they are.
-            answered: account.answered.clone(),
+            answered: account.answered_requests.clone(),
         })
     }
 }

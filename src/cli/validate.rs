@@ -2,7 +2,7 @@
 
 use super::LOCAL_CLUSTER;
 
-use super::manifests::{ManifestArgs, complain, count, note};
+use super::manifests::{ManifestArgs, print_problems, count, note};
 use super::output::{Format, Output};
 use crate::account::ClusterId;
 use crate::findings::{self, Finding, Findings, MOST_RESULTS};
@@ -98,7 +98,7 @@ fn print_text(checked: Result<Checked, Invalid>, output: &mut Output) -> Result<
             Ok(ExitCode::SUCCESS)
         }
         Err(invalid) => {
-            complain(&invalid, output);
+            print_problems(&invalid, output);
             Ok(ExitCode::FAILURE)
         }
     }

@@ -260,7 +260,7 @@ impl KeyView {
         };
         Self {
             id: key.id.to_string(),
-            api_key: key.api_key.shown().to_owned(),
+            api_key: key.api_key.printable().to_owned(),
             state,
             created: key.created,
             expires,

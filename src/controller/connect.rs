@@ -1,7 +1,7 @@
 //! Waiting for the account database: until it answers, the controller runs and says so on each resource.
 
 use super::error::ControllerError;
-use crate::account::{Account, ClusterId, Owner, Unassigned, Version};
+use crate::account::{Account, ClusterId, Owner, UnassignedPolicy, Version};
 use crate::backoff::Backoff;
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
@@ -88,7 +88,7 @@ pub struct ReconcilerParts {
     /// What to do about unknown affiliates.
     pub unknown_affiliate: UnknownAffiliate,
     /// Who may take over an account that was imported for no namespace.
-    pub unassigned: Unassigned,
+    pub unassigned: UnassignedPolicy,
     /// Time and randomness.
     pub environment: Arc<dyn Environment>,
     /// Where to ask whether what was read is still declared.
@@ -167,7 +167,9 @@ async fn prepare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{AccountId, AccountName, AllowedIps, Asked, Description, Life, Settings, StoredSettings};
+    use crate::account::{
+        AccountId, AccountName, AllowedIps, Description, Life, RotationRequests, Settings, StoredSettings,
+    };
 
     fn owner(name: &str) -> Owner {
         Owner { cluster: ClusterId::parse("here").unwrap(), namespace: "ns".to_owned(), name: name.to_owned() }
@@ -191,7 +193,7 @@ mod tests {
             life: Life::Live,
             settings: StoredSettings::from(&settings),
             keys: Vec::new(),
-            answered: Asked::default(),
+            answered_requests: RotationRequests::default(),
             suspension: None,
         };
         StartupAccounts::new(vec![account("same"), account("other"), account("gone")])

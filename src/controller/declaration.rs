@@ -32,7 +32,7 @@ impl Declaration {
         Self {
             uid: desired.uid.clone(),
             generation: desired.generation,
-            rotate: desired.rotation.asked.annotation.clone(),
+            rotate: desired.rotation.requests.annotation.clone(),
             paused: desired.paused,
             being_deleted: false,
         }

@@ -38,11 +38,11 @@ mod writes;
 pub use connect::{Connection, connect};
 pub use error::ControllerError;
 
-use crate::account::{ClusterId, Period, Unassigned};
+use crate::account::{ClusterId, Period, UnassignedPolicy};
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::reconcile::Environment;
 use crate::secrets::cluster::Cluster;
-use crate::telemetry::{ControllerStats, Measured, Telemetry};
+use crate::telemetry::{ControllerStats, MeasuredDatabase, Telemetry};
 use brake::Brake;
 use cleanup::{Cleanup, PurgeFailures};
 use confirmation::ClusterDeclarations;
@@ -79,7 +79,7 @@ pub struct Settings {
     /// What to do about affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
     /// Who may take over an account that was imported for no namespace.
-    pub unassigned: Unassigned,
+    pub unassigned: UnassignedPolicy,
     /// How many resources to reconcile at a time, in all namespaces together.
     pub concurrency: u16,
     /// The longest time from one look for changes of accounts by others to the next.
@@ -117,7 +117,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let queues = Queue::each(scopes);
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let database: Arc<dyn AccountDatabase> =
-        Arc::new(Measured { database: settings.database, metrics: Arc::clone(&metrics) });
+        Arc::new(MeasuredDatabase { database: settings.database, metrics: Arc::clone(&metrics) });
     let client = body_timeout::with_body_timeout(settings.client);
     let memory = Arc::new(Memory::default());
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));

@@ -59,7 +59,7 @@ impl Context {
         match result {
             Ok((_, Some(outcome))) => self.metrics.reconciled(outcome, took),
             Ok((_, None)) => {}
-            Err(_) => self.metrics.not_taken(took),
+            Err(_) => self.metrics.write_refused(took),
         }
     }
 }

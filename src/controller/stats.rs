@@ -12,7 +12,7 @@ impl ControllerStats for Context {
         let mut counts = HashMap::new();
         for resource in self.resources()?.all() {
             let status = self.memory.status(&resource);
-            let reason = ready_text(status.as_ref()).and_then(|(_, reason, _)| Reason::written(reason));
+            let reason = ready_text(status.as_ref()).and_then(|(_, reason, _)| Reason::parse(reason));
             *counts.entry(reason).or_default() += 1;
         }
         Some(counts)

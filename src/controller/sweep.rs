@@ -10,7 +10,7 @@ use super::queues::Queues;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed};
-use crate::telemetry::Swept;
+use crate::telemetry::SweepResult;
 use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ impl Sweeper {
         let mut tidying = JoinSet::new();
         tidying.spawn(cleanup.run(Arc::clone(&ready), Arc::clone(&swept_well)));
         let mut news = self.database.changes().fuse();
-        let mut last = Swept::Done;
+        let mut last = SweepResult::Done;
         let mut swept = Due::now();
         let mut due = swept + self.pause(last);
         let mut probe = swept;
@@ -77,7 +77,7 @@ impl Sweeper {
                 }
                 // Somebody has to find out when the database answers again, and one query does so for all. Often it does all
                 // the time, and one row is locked: that is no reason to sweep.
-                () = sleep_until(probe), if last != Swept::Failed && self.context.waiting.any_wait_for_database() => {
+                () = sleep_until(probe), if last != SweepResult::Failed && self.context.waiting.any_wait_for_database() => {
                     match self.database.answers().await {
                         Ok(()) => self.context.waiting.database_answered(Instant::now()),
                         Err(error) => {
@@ -91,7 +91,7 @@ impl Sweeper {
                     last = self.sweep(&ready, last).await;
                     self.context.metrics.swept(last, self.context.environment.now());
                     // In what may be the wrong database, nothing is to be disabled or purged.
-                    if last == Swept::Done && !self.context.creations.is_doubtful() {
+                    if last == SweepResult::Done && !self.context.creations.is_doubtful() {
                         swept_well.notify_one();
                     }
                     swept = Due::now();
@@ -101,8 +101,8 @@ impl Sweeper {
         }
     }
 
-    fn pause(&self, last: Swept) -> Duration {
-        let is_urgent = last == Swept::Failed || self.context.creations.is_holding();
+    fn pause(&self, last: SweepResult) -> Duration {
+        let is_urgent = last == SweepResult::Failed || self.context.creations.is_holding();
         self.spread(if is_urgent { self.interval.min(AFTER_FAILURE) } else { self.interval })
     }
 
@@ -127,26 +127,26 @@ impl Sweeper {
     }
 
     /// The same trouble as the last time is not told again.
-    async fn sweep(&self, ready: &Ready, last: Swept) -> Swept {
+    async fn sweep(&self, ready: &Ready, last: SweepResult) -> SweepResult {
         let asked = Instant::now();
         let versions: HashMap<Owner, Version> = match self.database.versions(&self.context.cluster).await {
             Ok(versions) => versions.into_iter().collect(),
             Err(error) => {
-                if last == Swept::Failed {
+                if last == SweepResult::Failed {
                     tracing::debug!(%error, "a sweep failed again");
                 } else {
                     tracing::warn!(%error, "a sweep for changes by others failed; trying again");
                 }
-                return Swept::Failed;
+                return SweepResult::Failed;
             }
         };
         if let Err(error) = self.context.creations.identify().await {
             tracing::debug!(%error, "a sweep could not tell which account database this is");
-            return Swept::Failed;
+            return SweepResult::Failed;
         }
         self.context.waiting.database_answered(asked);
         let is_empty = versions.is_empty() && !self.context.versions.is_empty();
-        if is_empty && last != Swept::Empty {
+        if is_empty && last != SweepResult::Empty {
             // Whether anything is made anew is for the guard of creations to say, on each resource.
             tracing::warn!("a sweep for changes by others found no account at all");
         }
@@ -158,7 +158,7 @@ impl Sweeper {
         for resource in changed.into_iter().chain(again) {
             self.queues.send(&resource);
         }
-        if is_empty { Swept::Empty } else { Swept::Done }
+        if is_empty { SweepResult::Empty } else { SweepResult::Done }
     }
 }
 

@@ -75,7 +75,7 @@ async fn reconcile_accounts(
     let mut trouble = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
-        .map(Lenient::of)
+        .map(Lenient::unwrap_event)
         .inspect(move |event| trouble.log(event))
         .default_backoff()
         .modify(|account| account.managed_fields_mut().clear())
@@ -163,7 +163,8 @@ async fn watch_secrets(
     let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS);
     let api: Api<Lenient<PartialObjectMeta<Secret>>> = scope.api(&context.client);
     let mut trouble = scope.watch_errors("Secret", Arc::clone(&context.metrics));
-    let events = watcher(api, config).map(Lenient::of).inspect(move |event| trouble.log(event)).default_backoff();
+    let events =
+        watcher(api, config).map(Lenient::unwrap_event).inspect(move |event| trouble.log(event)).default_backoff();
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let event = match event {

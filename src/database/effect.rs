@@ -2,8 +2,8 @@
 
 use super::{Action, Change, DatabaseError, UnknownAffiliate};
 use crate::account::{
-    Account, Adopter, AffiliateName, Asked, KeyState, Life, Owner, Settings, StoredKey, StoredSettings, Suspension,
-    Version,
+    Account, Adopter, AffiliateName, KeyState, Life, Owner, RotationRequests, Settings, StoredKey, StoredSettings,
+    Suspension, Version,
 };
 use std::cmp::Reverse;
 
@@ -20,7 +20,7 @@ impl Change {
                 return self.made(read, (Some(owner), None), settings, key, answered);
             }
             Action::Import { settings, key, adopter, .. } => {
-                return self.made(read, (None, adopter.as_ref()), settings, key, &Asked::default());
+                return self.made(read, (None, adopter.as_ref()), settings, key, &RotationRequests::default());
             }
             Action::AllowAdoption { expected, .. }
             | Action::Adopt { expected, .. }
@@ -47,7 +47,7 @@ impl Change {
                 account.adopter = None;
                 account.owner = Some(owner.clone());
                 account.life = Life::Live;
-                account.answered = answered.clone();
+                account.answered_requests = answered.clone();
             }
             Action::Rotate { key, old_expires, revoke, answered, .. } => {
                 account.keys.retain(|key| !revoke.contains(&key.id) || key.state == KeyState::Active);
@@ -60,7 +60,7 @@ impl Change {
                     }
                 }
                 account.keys.insert(0, key.clone());
-                account.answered = answered.clone();
+                account.answered_requests = answered.clone();
             }
             Action::Revoke { keys, .. } => {
                 account.keys.retain(|key| !keys.contains(&key.id) || key.state == KeyState::Active);
@@ -93,7 +93,7 @@ impl Change {
         (owner, adopter): (Option<&Owner>, Option<&Adopter>),
         settings: &Settings,
         key: &StoredKey,
-        answered: &Asked,
+        answered: &RotationRequests,
     ) -> Result<Account, DatabaseError> {
         match read {
             Some(_) => Err(DatabaseError::Conflict),
@@ -105,7 +105,7 @@ impl Change {
                 life: Life::Live,
                 settings: settings.into(),
                 keys: vec![key.clone()],
-                answered: answered.clone(),
+                answered_requests: answered.clone(),
                 suspension: None,
             }),
         }

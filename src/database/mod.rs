@@ -36,8 +36,8 @@ pub use register::{AccountRegister, Resealed, SealedPair};
 pub use schema::Schema;
 
 use crate::account::{
-    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, Asked, ClusterId, FieldChange, KeyId, Owner,
-    Settings, StoredKey, SuspensionReason, Version,
+    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, ClusterId, FieldChange, KeyId, Owner,
+    RotationRequests, Settings, StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -234,7 +234,7 @@ pub enum Action {
         /// Its first pair.
         key: StoredKey,
         /// The requests to rotate that its keys, being new, answer.
-        answered: Asked,
+        answered: RotationRequests,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },
@@ -274,7 +274,7 @@ pub enum Action {
         /// Who declares it from now on.
         owner: Owner,
         /// The requests to rotate that count as answered: taking an account over is no reason to change its keys.
-        answered: Asked,
+        answered: RotationRequests,
     },
     /// Give it a new active pair.
     Rotate {
@@ -287,7 +287,7 @@ pub enum Action {
         /// Older pairs to revoke before their time.
         revoke: Vec<KeyId>,
         /// The requests to rotate that this answers.
-        answered: Asked,
+        answered: RotationRequests,
     },
     /// Remove pairs that have expired.
     Revoke {

@@ -85,12 +85,12 @@ impl Change {
         let are_settings_all = not_kept.iter().all(|part| !["owner", "life", "keys"].contains(&part.field.as_str()));
         match &self.action {
             Action::Create { settings, .. } | Action::Import { settings, .. } => {
-                are_settings_all && stored.settings.lets_in_no_more_than(&settings.into())
+                are_settings_all && stored.settings.grants_no_more_than(&settings.into())
             }
             Action::Update { settings, changes, .. } => {
                 are_settings_all
                     && changes.iter().any(|change| !lacks(change.field.as_str()))
-                    && stored.settings.lets_in_no_more_than(&settings.into())
+                    && stored.settings.grants_no_more_than(&settings.into())
             }
             _ => false,
         }

@@ -26,7 +26,7 @@ pub struct NameHolder {
 impl Obstacles {
     /// The same from whole accounts and all affiliates.
     pub(super) fn among(holders: &[Account], known: &BTreeSet<String>, asked: &[AffiliateName]) -> Self {
-        let named = |account: &Account| Some((account.name_kept()?, NameHolder::of(account)));
+        let named = |account: &Account| Some((account.reserved_name()?, NameHolder::of(account)));
         let asked = asked.iter().map(AffiliateName::to_string);
         Self {
             names: holders.iter().filter_map(named).collect(),

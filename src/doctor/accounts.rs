@@ -1,7 +1,7 @@
 //! Checks the account database on its own, without a cluster.
 
 use super::{Check, Finding, named};
-use crate::account::{Account, AllowedIp, Life, Role, Twin, twins};
+use crate::account::{Account, AllowedIp, Life, Role, SameName, twins};
 use crate::database::Keyring;
 
 /// Checks rows, sealed keys, names and settings.
@@ -38,7 +38,7 @@ fn sealed_keys(account: &Account, keyring: &Keyring) -> Vec<Finding> {
 
 /// Returns a finding for each two accounts whose names count as the same.
 fn same_names<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<Finding> {
-    let found = twins(accounts).into_iter().map(|Twin { first, other }| {
+    let found = twins(accounts).into_iter().map(|SameName { first, other }| {
         let [first, other] = [first, other].map(|(name, id)| format!("account {name:?} ({id})"));
         Check::Names.found(
             format!("{first} and {other}"),

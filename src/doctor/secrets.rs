@@ -6,7 +6,7 @@ use crate::secrets::SecretRef;
 use std::collections::{HashMap, HashSet};
 
 /// A Secret that names an account's owner.
-pub struct SeenSecret {
+pub struct ObservedSecret {
     /// The Secret's namespace and name.
     pub at: SecretRef,
     /// The owner that its annotation names.
@@ -16,14 +16,14 @@ pub struct SeenSecret {
 }
 
 /// A resource on the cluster.
-pub struct SeenResource {
+pub struct ObservedResource {
     /// The resource, as the owner of its account.
     pub owner: Owner,
     /// The id of the account that its status names.
     pub account: Option<String>,
     /// Whether the controller creates an account and a Secret for it: it is not paused, not only observed and not being
     /// deleted.
-    pub is_made: bool,
+    pub is_managed: bool,
     /// The Secret that its spec asks for; `None` if the spec is invalid.
     pub secret: Option<SecretRef>,
 }
@@ -50,7 +50,7 @@ pub(super) fn check(installation: &Installation<'_>) -> Vec<Finding> {
     findings
 }
 
-fn secret_of(secret: &SeenSecret, account: Option<&Account>, installation: &Installation<'_>) -> Option<Finding> {
+fn secret_of(secret: &ObservedSecret, account: Option<&Account>, installation: &Installation<'_>) -> Option<Finding> {
     let found =
         |problem: String, advice: &str| Some(Check::Secrets.found(format!("Secret {}", secret.at), problem, advice));
     let rewrite_advice = "the controller or the next `apply` writes it anew from the database";
@@ -83,7 +83,7 @@ fn secret_of(secret: &SeenSecret, account: Option<&Account>, installation: &Inst
 /// are not checked, since they may have no Secret.
 fn without_secret(
     accounts: &HashMap<&Owner, &Account>,
-    secrets: &[SeenSecret],
+    secrets: &[ObservedSecret],
     installation: &Installation<'_>,
 ) -> Vec<Finding> {
     let with_secret: HashSet<(&Owner, &SecretRef)> = secrets.iter().map(|secret| (&secret.owner, &secret.at)).collect();
@@ -92,7 +92,7 @@ fn without_secret(
         "the controller or the next `apply` writes it; if not, the condition of its ApiAccount says why";
     let mut findings = Vec::new();
     if let Some(resources) = &installation.resources {
-        for resource in resources.iter().filter(|resource| resource.is_made) {
+        for resource in resources.iter().filter(|resource| resource.is_managed) {
             let is_live = accounts.get(&resource.owner).is_some_and(|account| account.life == Life::Live);
             if let Some(at) =
                 resource.secret.as_ref().filter(|at| is_live && !with_secret.contains(&(&resource.owner, at)))
@@ -114,7 +114,7 @@ fn without_secret(
     findings
 }
 
-fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[SeenResource]) -> Vec<Finding> {
+fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[ObservedResource]) -> Vec<Finding> {
     let declared: HashSet<&Owner> = resources.iter().map(|resource| &resource.owner).collect();
     let mut orphans: Vec<&&Account> = accounts
         .iter()
@@ -129,7 +129,7 @@ fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[SeenResource]) -> V
             "apply its ApiAccount again, and delete it if that is meant; the controller disables it after --orphan-grace",
         )
     });
-    let lost = resources.iter().filter(|resource| resource.is_made && !accounts.contains_key(&resource.owner));
+    let lost = resources.iter().filter(|resource| resource.is_managed && !accounts.contains_key(&resource.owner));
     let lost = lost.filter_map(|resource| {
         let account = resource.account.as_ref()?;
         Some(Check::Owners.found(

@@ -38,8 +38,8 @@ fn read_json_lines(text: &str) -> Vec<Line> {
         return vec![Line { number, record: Err(vec!["is the heading of CSV; give --format csv".to_owned()]) }];
     }
     let parse = |line: &str| match serde_json::from_str(line) {
-        Ok(Json { value: Value::Object(fields), twice }) if twice.is_empty() => Record::parse(&fields),
-        Ok(Json { value: Value::Object(_), twice }) => {
+        Ok(Json { value: Value::Object(fields), repeated_fields: twice }) if twice.is_empty() => Record::parse(&fields),
+        Ok(Json { value: Value::Object(_), repeated_fields: twice }) => {
             let message = |name: &String| format!("{} is here twice: keep one of the two", secrecy::field(name));
             Err(twice.iter().map(message).collect())
         }

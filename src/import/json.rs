@@ -10,12 +10,12 @@ pub struct Json {
     /// The value.
     pub value: Value,
     /// The names of the repeated fields of all objects in the value, once for each repetition.
-    pub twice: Vec<String>,
+    pub repeated_fields: Vec<String>,
 }
 
 impl From<Value> for Json {
     fn from(value: Value) -> Self {
-        Self { value, twice: Vec::new() }
+        Self { value, repeated_fields: Vec::new() }
     }
 }
 
@@ -62,21 +62,21 @@ impl<'de> Visitor<'de> for Reader {
         let (mut list, mut twice) = (Vec::new(), Vec::new());
         while let Some(entry) = entries.next_element::<Json>()? {
             list.push(entry.value);
-            twice.extend(entry.twice);
+            twice.extend(entry.repeated_fields);
         }
-        Ok(Json { value: Value::Array(list), twice })
+        Ok(Json { value: Value::Array(list), repeated_fields: twice })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json, A::Error> {
         let (mut map, mut twice) = (Map::new(), Vec::new());
         while let Some((field, inner)) = fields.next_entry::<String, Json>()? {
-            twice.extend(inner.twice);
+            twice.extend(inner.repeated_fields);
             if map.contains_key(&field) {
                 twice.push(field.clone());
             }
             map.insert(field, inner.value);
         }
-        Ok(Json { value: Value::Object(map), twice })
+        Ok(Json { value: Value::Object(map), repeated_fields: twice })
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn json_without_repeated_fields_is_read_unchanged() {
         let text = r#"{"a": [1, -2, 0.5, true, null, "x\u00e9"], "b": {"a": {}}}"#;
-        let Json { value, twice } = serde_json::from_str(text).unwrap();
+        let Json { value, repeated_fields: twice } = serde_json::from_str(text).unwrap();
         assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
         assert!(twice.is_empty());
     }
@@ -95,6 +95,6 @@ mod tests {
     #[test]
     fn a_repeated_field_is_found_at_any_depth_and_in_any_spelling() {
         let text = r#"{"a": {"b": 1, "b": 1}, "c": [{"d": 1, "\u0064": 2}], "a": 2}"#;
-        assert_eq!(serde_json::from_str::<Json>(text).unwrap().twice, ["b", "d", "a"]);
+        assert_eq!(serde_json::from_str::<Json>(text).unwrap().repeated_fields, ["b", "d", "a"]);
     }
 }

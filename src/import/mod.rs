@@ -14,4 +14,4 @@ mod taken;
 pub use encoding::decode;
 pub use file::{FileFormat, Line, read};
 pub use record::Record;
-pub use taken::Taken;
+pub use taken::ExistingNamesAndKeys;

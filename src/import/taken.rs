@@ -8,13 +8,13 @@ use crate::database::{AccountDatabase, DatabaseError};
 use std::collections::HashSet;
 
 /// The names and the API keys that cannot be imported, because they are in use or revoked.
-pub struct Taken {
+pub struct ExistingNamesAndKeys {
     names: HashSet<String>,
     api_keys: HashSet<ApiKey>,
     revoked: HashSet<ApiKey>,
 }
 
-impl Taken {
+impl ExistingNamesAndKeys {
     /// Reads the names and API keys of the existing accounts that conflict with these lines.
     ///
     /// # Errors
@@ -26,7 +26,7 @@ impl Taken {
         let revoked = database.revoked(&api_keys).await?;
         let mut taken = Self { names: HashSet::new(), api_keys: HashSet::new(), revoked };
         for account in database.find_holders(&names, &api_keys).await? {
-            taken.names.extend(account.name_kept());
+            taken.names.extend(account.reserved_name());
             taken.api_keys.extend(account.keys.into_iter().map(|key| key.api_key));
         }
         Ok(taken)

@@ -48,7 +48,7 @@ impl Claims {
 
     /// Adds the other claims of the manifest that was added last. Returns a mistake for each claim that an earlier
     /// manifest has made.
-    pub fn declared(&mut self, desired: &Desired, root: &Node) -> Vec<Mistake> {
+    pub fn name_and_secret(&mut self, desired: &Desired, root: &Node) -> Vec<Mistake> {
         let name = desired.settings.name.comparable();
         let name = self.first(&Claim::AccountName(&name)).map(|Claimant { resource: other, place }| Mistake {
             at: nearest(root, &["spec", "name"]),

@@ -71,7 +71,7 @@ pub struct Manifest {
     /// The desired state that it declares.
     pub desired: Desired,
     /// Whether it has the annotation that pauses the resource, with any value.
-    pub names_paused: bool,
+    pub has_paused_annotation: bool,
     /// Where the manifest begins.
     pub place: Place,
 }
@@ -190,9 +190,9 @@ impl Reader<'_> {
         match account::read(root, self.schema, self.options) {
             Ok(desired) => {
                 if identity.is_some() && is_first {
-                    mistakes.extend(self.claims.declared(&desired, root));
+                    mistakes.extend(self.claims.name_and_secret(&desired, root));
                 }
-                (self.take)(Manifest { desired, names_paused: names_paused(root), place });
+                (self.take)(Manifest { desired, has_paused_annotation: names_paused(root), place });
             }
             Err(wrong) => mistakes.extend(wrong),
         }

@@ -25,7 +25,7 @@ pub(super) struct Mistake {
 
 /// The treatment of a field without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Empty {
+pub(super) enum NullPolicy {
     /// The field counts as not set.
     Unset,
     /// The field is a mistake.
@@ -65,14 +65,14 @@ pub(super) struct Shaped {
 
 /// Checks a manifest against its schema.
 pub(super) fn shape(node: &Node, schema: &Schema) -> Shaped {
-    let mut shaper = Shaper { mistakes: Vec::new(), empty: Empty::Refused };
+    let mut shaper = Shaper { mistakes: Vec::new(), empty: NullPolicy::Refused };
     let json = shaper.value(node, schema, Path::Root).unwrap_or_default();
     Shaped { json, mistakes: shaper.mistakes }
 }
 
 struct Shaper {
     mistakes: Vec<Mistake>,
-    empty: Empty,
+    empty: NullPolicy,
 }
 
 impl Shaper {
@@ -96,7 +96,7 @@ impl Shaper {
         }
         match (schema, &node.value) {
             (_, Value::Scalar(Scalar { kind: Kind::Null, .. })) => {
-                if self.empty == Empty::Refused {
+                if self.empty == NullPolicy::Refused {
                     let advice = if matches!(path, Path::Item(..)) { "remove it" } else { "leave the field out" };
                     self.add(node.at, path, format!("has no value: give it one, or {advice}"));
                 }
@@ -135,7 +135,7 @@ impl Shaper {
             // Exported manifests have `creationTimestamp: null` in their metadata.
             let outer = self.empty;
             if matches!((path, name), (Path::Root, "metadata")) {
-                self.empty = Empty::Unset;
+                self.empty = NullPolicy::Unset;
             }
             if let Some(value) = self.value(&entry.value, schema, field) {
                 json.insert(name.to_owned(), value);

@@ -69,13 +69,13 @@ impl Node {
 
 /// Why a document cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(super) struct ParseError {
     pub at: Position,
     pub message: String,
 }
 
-fn broken(at: Position, message: impl Into<String>) -> Broken {
-    Broken { at, message: message.into() }
+fn broken(at: Position, message: impl Into<String>) -> ParseError {
+    ParseError { at, message: message.into() }
 }
 
 pub(super) fn too_deep() -> String {
@@ -126,14 +126,14 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Begins a list or mapping.
-    pub(super) fn open(&mut self, open: Open) -> Result<(), Broken> {
+    pub(super) fn open(&mut self, open: Open) -> Result<(), ParseError> {
         let (at, extent) = (open.at, open.extent);
         self.open.push(open);
         self.check_depth(extent, at)
     }
 
     /// Ends the list or mapping that was begun last.
-    pub(super) fn close(&mut self, at: Position) -> Result<(), Broken> {
+    pub(super) fn close(&mut self, at: Position) -> Result<(), ParseError> {
         let Some(open) = self.open.pop() else {
             return Err(broken(at, "a list or mapping ends here that never began"));
         };
@@ -145,7 +145,7 @@ impl Tree {
     }
 
     /// Adds the value that an alias names.
-    pub(super) fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Broken> {
+    pub(super) fn alias(&mut self, anchor: usize, at: Position) -> Result<(), ParseError> {
         let Some((node, extent)) = self.anchors.get(&anchor).cloned() else {
             return Err(broken(at, "this alias stands inside of what it is an alias for"));
         };
@@ -164,7 +164,7 @@ impl Tree {
         anchor: usize,
         extent: Extent,
         at: Position,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ParseError> {
         self.check_depth(extent, at)?;
         if anchor != 0 {
             self.anchors.insert(anchor, (Rc::clone(&node), extent));
@@ -184,7 +184,7 @@ impl Tree {
         Ok(())
     }
 
-    fn check_depth(&self, extent: Extent, at: Position) -> Result<(), Broken> {
+    fn check_depth(&self, extent: Extent, at: Position) -> Result<(), ParseError> {
         if self.open.len() + extent.depth > MAX_DEPTH {
             return Err(broken(at, too_deep()));
         }

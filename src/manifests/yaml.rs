@@ -5,7 +5,7 @@
 
 use super::problem::Position;
 use super::scalar::{Kind, Scalar};
-use super::tree::{Broken, Extent, MAX_DEPTH, Node, Open, Parts, Tree, Value, too_deep};
+use super::tree::{Extent, MAX_DEPTH, Node, Open, ParseError, Parts, Tree, Value, too_deep};
 use granit_parser::{ErrorKind, Event, Marker, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
 use std::rc::Rc;
 
@@ -38,12 +38,12 @@ pub(super) struct Documents<'text> {
     /// Whether a document was read from `text`.
     begun: bool,
     /// An error after a complete document, to be returned next.
-    pending: Option<Broken>,
+    pending: Option<ParseError>,
     ended: bool,
 }
 
 impl Iterator for Documents<'_> {
-    type Item = Result<Rc<Node>, Broken>;
+    type Item = Result<Rc<Node>, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.ended {
@@ -65,7 +65,7 @@ impl Iterator for Documents<'_> {
 
 impl Documents<'_> {
     /// Reads the next document; `None` at the end of the text.
-    fn document(&mut self) -> Result<Option<Rc<Node>>, Broken> {
+    fn document(&mut self) -> Result<Option<Rc<Node>>, ParseError> {
         let mut tree = Tree::default();
         while let Some(next) = self.parser.next_event() {
             let (event, span) = match next {
@@ -82,7 +82,7 @@ impl Documents<'_> {
             match event {
                 Event::DocumentStart(marked, _) => {
                     if self.begun && !marked {
-                        return Err(Broken { at, message: UNMARKED.to_owned() });
+                        return Err(ParseError { at, message: UNMARKED.to_owned() });
                     }
                     self.begun = true;
                 }
@@ -127,12 +127,12 @@ impl Documents<'_> {
         }
     }
 
-    fn broken(&self, error: &ScanError) -> Broken {
+    fn broken(&self, error: &ScanError) -> ParseError {
         let message = match error.kind() {
             ErrorKind::RecursionLimitExceeded => too_deep(),
             _ => error.info(),
         };
-        Broken { at: self.place(error.marker()), message }
+        ParseError { at: self.place(error.marker()), message }
     }
 
     fn place(&self, marker: &Marker) -> Position {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Vec<String> {
-        let shown = |document: Result<Rc<Node>, Broken>| match document {
+        let shown = |document: Result<Rc<Node>, ParseError>| match document {
             Ok(node) => shown(&node),
             Err(broken) => format!("{}:{} {}", broken.at.line, broken.at.column, broken.message),
         };

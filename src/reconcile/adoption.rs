@@ -48,7 +48,7 @@ impl Reconciler {
     }
 
     async fn adopt(&self, account: &Account, desired: &Desired, outcome: &mut Outcome) -> Result<Step, Interruption> {
-        let (owner, answered) = (desired.owner.clone(), desired.rotation.asked.clone());
+        let (owner, answered) = (desired.owner.clone(), desired.rotation.requests.clone());
         let adopt = Action::Adopt { expected: account.version, owner, answered };
         self.declarations.confirm(desired).await?;
         self.commit(account.id, adopt, desired.generation).await?;

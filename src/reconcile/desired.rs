@@ -6,8 +6,8 @@
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
 use super::nulls::{NO_VALUE, nulls_applied};
 use crate::account::{
-    AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, Owner, Period, Role,
-    RotationPolicy, Settings, check_trigger,
+    AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, Owner, Period, Role, RotationPolicy,
+    RotationRequests, Settings, check_trigger,
 };
 pub use crate::api::DeletionPolicy;
 use crate::api::{
@@ -261,8 +261,8 @@ fn parse_rotation(
     } else if interval.is_some_and(|interval| overlap >= interval) {
         found.add("spec.rotation", "overlap must be shorter than interval, or old pairs would pile up");
     }
-    let asked = Asked { trigger, annotation: annotation.cloned() };
-    Some(RotationPolicy { interval, overlap, asked })
+    let asked = RotationRequests { trigger, annotation: annotation.cloned() };
+    Some(RotationPolicy { interval, overlap, requests: asked })
 }
 
 /// Each rotation is a transaction, a Secret, a status and events, asked for by whoever may write the resource.

@@ -29,7 +29,7 @@ impl Reconciler {
                 let old = account.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
                 let revoked = revoke.iter().copied().chain(old).collect();
                 let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires, revoked };
-                let answered = desired.rotation.asked.answered_after(&account.answered);
+                let answered = desired.rotation.requests.answered_after(&account.answered_requests);
                 let (old_expires, revoke) = (*old_expires, revoke.clone());
                 (Action::Rotate { expected, key, old_expires, revoke, answered }, done)
             }
@@ -62,7 +62,7 @@ impl Reconciler {
             owner: desired.owner.clone(),
             settings: desired.settings.clone(),
             key,
-            answered: desired.rotation.asked.clone(),
+            answered: desired.rotation.requests.clone(),
             unknown_affiliate: self.unknown_affiliate,
         };
         Ok((account, action, Done::Created { recovered: recovered.is_some() }))

@@ -24,7 +24,7 @@ impl Obstacle {
             return None;
         }
         let ready = status.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
-        match Reason::written(&ready.reason)? {
+        match Reason::parse(&ready.reason)? {
             Reason::NameTaken | Reason::AdoptionRequired | Reason::OwnedElsewhere => Some(Self::Name),
             Reason::UnknownAffiliate => Some(Self::Affiliate),
             Reason::SecretConflict => Some(Self::ApiKey),

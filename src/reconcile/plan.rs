@@ -2,7 +2,8 @@
 
 use super::{Desired, Observed, ObservedSecret, RecoveredKeys};
 use crate::account::{
-    Account, FieldChange, KeyId, Life, RotationReason, Succession, changes, expired, succession, why_rotate,
+    Account, FieldChange, KeyId, Life, RotationEffect, RotationReason, changes, expired, rotation_effect,
+    rotation_reason,
 };
 use crate::secrets::{ResourceIdentity, SecretManifest, SecretRef, is_bookkeeping};
 use jiff::Timestamp;
@@ -144,9 +145,9 @@ fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: T
     }
     let expired: Vec<KeyId> = expired(account, now).into_iter().map(|key| key.id).collect();
     let can_hand_out = matches!(secret, SecretPlan::Keep | SecretPlan::Replace { .. });
-    match why_rotate(&desired.rotation, account, now).filter(|_| can_hand_out) {
+    match rotation_reason(&desired.rotation, account, now).filter(|_| can_hand_out) {
         Some(reason) => {
-            let Succession { old_expires, revoke } = succession(account, desired.rotation.overlap, now);
+            let RotationEffect { old_expires, revoke } = rotation_effect(account, desired.rotation.overlap, now);
             KeysPlan::Rotate { reason, old_expires, revoke }
         }
         None if expired.is_empty() => KeysPlan::Keep,

@@ -9,7 +9,7 @@ use super::{
     CreationGuard, Declarations, Desired, Environment, History, NotReady, Observed, ObservedSecret, Outcome,
     SecretPlan, Verified, plan,
 };
-use crate::account::{Account, Suspension, Unassigned, next_look, next_rotation, why_rotate};
+use crate::account::{Account, Suspension, UnassignedPolicy, next_key_event, next_rotation, rotation_reason};
 use crate::api::ManagementPolicy;
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
 use crate::secrets::SecretStore;
@@ -28,7 +28,7 @@ pub struct Reconciler {
     /// What to do about affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
     /// Who may adopt an account that was imported for no namespace.
-    pub unassigned: Unassigned,
+    pub unassigned: UnassignedPolicy,
     /// The name of this program in the journal.
     pub actor: String,
     /// Time and randomness.
@@ -169,7 +169,7 @@ impl Reconciler {
 
 /// Ends an attempt whose plan was executed: with what was postponed, with what else is due, or for now.
 fn conclude(desired: &Desired, postponed: Option<Postponed>, now: Timestamp, outcome: &mut Outcome) -> Step {
-    let is_due = |account: &Account| why_rotate(&desired.rotation, account, now).is_some();
+    let is_due = |account: &Account| rotation_reason(&desired.rotation, account, now).is_some();
     // A rotation waits until the Secret is known to be the resource's own, which may be known only now.
     if postponed.is_none() && outcome.account.as_ref().is_some_and(is_due) {
         return Step::Again;
@@ -187,7 +187,7 @@ pub(super) fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
         return Step::Done;
     };
     outcome.next_rotation = next_rotation(&desired.rotation, account);
-    outcome.next_look = next_look(&desired.rotation, account);
+    outcome.next_look = next_key_event(&desired.rotation, account);
     match desired.addresses_kept_of(account).or_else(|| suspended(account)) {
         Some(not_ready) => Step::Blocked(not_ready),
         None => Step::Done,

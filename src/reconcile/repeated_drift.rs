@@ -149,7 +149,7 @@ impl<'a> History<'a> {
     fn account_backoff(&self, plan: &Plan, account: Option<&Account>, desired: &Desired) -> Option<Postponed> {
         let (before, account) = (self.previous.as_ref()?, account?);
         let AccountPlan::Update { changes, restore: false } = &plan.account else { return None };
-        let is_open = !account.settings.lets_in_no_more_than(&StoredSettings::from(&desired.settings));
+        let is_open = !account.settings.grants_no_more_than(&StoredSettings::from(&desired.settings));
         let longest = if is_open { LONGEST_OPEN } else { LONGEST_WAIT };
         let parts: Vec<String> = changes.iter().map(|change| change.field.to_string()).collect();
         let wait = before.corrections.wait(&parts, longest, before.now)?;

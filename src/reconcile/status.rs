@@ -77,7 +77,7 @@ fn key_status(key: &StoredKey) -> KeyStatus {
     };
     KeyStatus {
         id: key.id.to_string(),
-        api_key: key.api_key.shown().to_owned(),
+        api_key: key.api_key.printable().to_owned(),
         state: state.to_owned(),
         created: whole_seconds(key.created),
         expires,

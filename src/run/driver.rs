@@ -2,7 +2,7 @@
 //! name.
 
 use super::order::{ApplyOrder, Batch};
-use super::{AccountReport, Known, PruneSet};
+use super::{AccountReport, ExistingAccounts, PruneSet};
 use crate::account::{Account, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 #[async_trait]
 pub trait Work: Sync {
     /// Called before a batch, with the accounts that a bulk read found for it.
-    fn begin_batch(&self, _batch: &[&Manifest], _known: &Known) {}
+    fn begin_batch(&self, _batch: &[&Manifest], _known: &ExistingAccounts) {}
 
     /// Reconciles the account of a manifest. `known` is the account as the bulk read found it.
     async fn reconcile(&self, manifest: &Manifest, known: Option<Account>) -> Outcome;
@@ -38,7 +38,7 @@ pub struct Run<'a> {
     prune_set: &'a PruneSet,
     /// What is left of the present batch.
     turns: VecDeque<Turn<'a>>,
-    known: Known,
+    known: ExistingAccounts,
     in_batch: bool,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Run<'a> {
             database,
             prune_set,
             turns: VecDeque::new(),
-            known: Known::default(),
+            known: ExistingAccounts::default(),
             in_batch: false,
         }
     }
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
                 None => return Ok(None),
                 Some(Batch::Undeclared) => self.turns = self.prune_set.owners().map(Turn::Undeclared).collect(),
                 Some(Batch::Declared(batch)) => {
-                    self.known = Known::read(self.database, &batch).await?;
+                    self.known = ExistingAccounts::read(self.database, &batch).await?;
                     work.begin_batch(&batch, &self.known);
                     self.in_batch = true;
                     self.turns = batch.into_iter().map(Turn::Declared).collect();

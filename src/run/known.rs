@@ -10,9 +10,9 @@ pub(super) const BATCH: usize = 500;
 
 /// The accounts of a batch of manifests, by their owners.
 #[derive(Default)]
-pub struct Known(HashMap<Owner, Account>);
+pub struct ExistingAccounts(HashMap<Owner, Account>);
 
-impl Known {
+impl ExistingAccounts {
     /// Reads the accounts of the batch. If one account cannot be read, the result is empty, and the reconciler then
     /// reads each account by itself.
     ///

@@ -14,8 +14,8 @@ mod report;
 pub use cluster::{ClusterState, Depth, Query};
 pub use driver::{Run, Turn, Work};
 pub use folder_guard::FolderGuard;
-pub use known::Known;
+pub use known::ExistingAccounts;
 #[cfg(test)]
 pub(crate) use order::{ApplyOrder, Batch};
 pub use prune::PruneSet;
-pub use report::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, Verdict};
+pub use report::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, AccountResult};

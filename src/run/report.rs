@@ -24,7 +24,7 @@ pub struct AccountReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
     /// The overall result for the account.
-    pub result: Verdict,
+    pub result: AccountResult,
     /// The actions, in order.
     pub actions: Vec<Action>,
     /// The changes that give the account more rights than before.
@@ -41,7 +41,7 @@ pub struct AccountReport {
 /// The overall result for an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum AccountResult {
     /// The account is created.
     Create,
     /// An unowned account is adopted.
@@ -189,7 +189,7 @@ impl AccountReport {
             namespace: owner.namespace.clone(),
             name: owner.name.clone(),
             manifest,
-            result: Verdict::of(&actions, is_refused),
+            result: AccountResult::of(&actions, is_refused),
             warnings: actions.iter().flat_map(Action::warnings).collect(),
             actions,
             condition: condition
@@ -207,7 +207,7 @@ impl AccountReport {
     }
 }
 
-impl Verdict {
+impl AccountResult {
     fn of(actions: &[Action], is_refused: bool) -> Self {
         if is_refused {
             return Self::Refuse;
@@ -272,7 +272,7 @@ impl Action {
 
 /// Returns the settings of a new account that differ from nothing. The field `enabled` is always among them.
 fn settings_of_new_account(settings: &Settings) -> Vec<Change> {
-    let nothing = StoredSettings { enabled: !settings.enabled, ..StoredSettings::nothing() };
+    let nothing = StoredSettings { enabled: !settings.enabled, ..StoredSettings::empty() };
     all(&changes(&nothing, settings))
 }
 
@@ -315,20 +315,20 @@ impl fmt::Display for Change {
 
 impl Summary {
     /// Counts one more account with this result.
-    pub fn count(&mut self, verdict: Verdict) {
+    pub fn count(&mut self, verdict: AccountResult) {
         *self.of(verdict) += 1;
     }
 
-    fn of(&mut self, verdict: Verdict) -> &mut usize {
+    fn of(&mut self, verdict: AccountResult) -> &mut usize {
         match verdict {
-            Verdict::Create => &mut self.create,
-            Verdict::Adopt => &mut self.adopt,
-            Verdict::Restore => &mut self.restore,
-            Verdict::Rotate => &mut self.rotate,
-            Verdict::Change => &mut self.change,
-            Verdict::Delete => &mut self.delete,
-            Verdict::Refuse => &mut self.refuse,
-            Verdict::Unchanged => &mut self.unchanged,
+            AccountResult::Create => &mut self.create,
+            AccountResult::Adopt => &mut self.adopt,
+            AccountResult::Restore => &mut self.restore,
+            AccountResult::Rotate => &mut self.rotate,
+            AccountResult::Change => &mut self.change,
+            AccountResult::Delete => &mut self.delete,
+            AccountResult::Refuse => &mut self.refuse,
+            AccountResult::Unchanged => &mut self.unchanged,
         }
     }
 

@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 /// An account database whose calls are counted.
 #[derive(Debug)]
-pub struct Measured {
+pub struct MeasuredDatabase {
     /// The database that does the calls.
     pub database: Arc<dyn AccountDatabase>,
     /// The metrics in which the calls are counted.
     pub metrics: Arc<Metrics>,
 }
 
-impl Measured {
+impl MeasuredDatabase {
     fn count<T>(&self, answer: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
         self.metrics.database(answer.as_ref().err());
         answer
@@ -26,7 +26,7 @@ impl Measured {
 }
 
 #[async_trait]
-impl AccountDatabase for Measured {
+impl AccountDatabase for MeasuredDatabase {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
         self.count(self.database.find_by_owner(owner).await)
     }

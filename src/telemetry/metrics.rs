@@ -4,7 +4,7 @@
 //! labels are known in advance exists from the start with the value zero: `rate` and `increase` do not see the first
 //! event of a series that begins with it.
 
-use super::subject::Subject;
+use super::subject::ControllerHandle;
 use crate::account::RotationReason;
 use crate::api::Reason;
 use crate::database::DatabaseError;
@@ -59,7 +59,7 @@ pub struct Metrics {
 
 /// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Swept {
+pub enum SweepResult {
     /// The sweep compared every account.
     Done,
     /// The database returned no accounts although there are resources with accounts.
@@ -68,7 +68,7 @@ pub enum Swept {
     Failed,
 }
 
-impl Swept {
+impl SweepResult {
     const ALL: [Self; 3] = [Self::Done, Self::Empty, Self::Failed];
 
     fn as_str(self) -> &'static str {
@@ -108,7 +108,7 @@ impl LostEvent {
 
 impl Metrics {
     /// Registers all metrics. Counters start at zero.
-    pub(super) fn new(subject: Subject) -> Self {
+    pub(super) fn new(subject: ControllerHandle) -> Self {
         let mut registry = Registry::with_prefix("opsadmin");
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(ScrapedStats(subject)));
@@ -159,7 +159,7 @@ impl Metrics {
         create_series(&self.changes, "change", Done::REASONS);
         create_series(&self.rotations, "cause", CAUSES.map(cause));
         create_series(&self.database_errors, "kind", DATABASE_ERRORS);
-        create_series(&self.sweeps, "result", Swept::ALL.map(Swept::as_str));
+        create_series(&self.sweeps, "result", SweepResult::ALL.map(SweepResult::as_str));
         create_series(&self.watch_errors, "kind", WATCHED);
         create_series(&self.events_lost, "cause", LostEvent::ALL.map(LostEvent::as_str));
     }
@@ -177,7 +177,7 @@ impl Metrics {
     }
 
     /// Counts a reconcile that ended because the API server did not accept a finalizer or a status.
-    pub fn not_taken(&self, took: Duration) {
+    pub fn write_refused(&self, took: Duration) {
         self.reconciles.get_or_create(&reconcile_labels("failed", NOT_TAKEN)).inc();
         self.reconcile_duration.observe(took.as_secs_f64());
     }
@@ -213,9 +213,9 @@ impl Metrics {
     }
 
     /// Counts a sweep that ended at the time `now`.
-    pub fn swept(&self, swept: Swept, now: Timestamp) {
+    pub fn swept(&self, swept: SweepResult, now: Timestamp) {
         self.sweeps.get_or_create(&[("result", swept.as_str())]).inc();
-        if swept == Swept::Done {
+        if swept == SweepResult::Done {
             self.last_sweep.get_or_create(&[]).set(now.as_second());
         }
     }
@@ -303,7 +303,7 @@ fn number(count: usize) -> i64 {
 
 /// The metrics whose values are read from the controller at each scrape.
 #[derive(Debug)]
-struct ScrapedStats(Subject);
+struct ScrapedStats(ControllerHandle);
 
 impl Collector for ScrapedStats {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {

@@ -12,14 +12,14 @@ mod server;
 mod subject;
 
 pub use listen::Listen;
-pub use measured::Measured;
-pub use metrics::{LostEvent, Metrics, Swept};
+pub use measured::MeasuredDatabase;
+pub use metrics::{LostEvent, Metrics, SweepResult};
 pub use probes::{Liveness, Probes};
 pub use server::serve;
 pub use subject::ControllerStats;
 
 use std::sync::{Arc, Weak};
-use subject::Subject;
+use subject::ControllerHandle;
 
 /// The metrics and probes of one controller.
 #[derive(Debug)]
@@ -28,13 +28,13 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     /// The liveness and readiness probes.
     pub probes: Probes,
-    subject: Subject,
+    subject: ControllerHandle,
 }
 
 impl Telemetry {
     /// Creates the telemetry. The [`Liveness`] must run in the controller's task, so that the liveness probe succeeds.
     pub fn new() -> (Arc<Self>, Liveness) {
-        let subject = Subject::default();
+        let subject = ControllerHandle::default();
         let (probes, liveness) = Probes::new(subject.clone());
         (Arc::new(Self { metrics: Arc::new(Metrics::new(subject.clone())), probes, subject }), liveness)
     }

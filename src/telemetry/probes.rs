@@ -6,7 +6,7 @@
 //! Readiness: the controller has had everything that it needs at least once. It then stays ready, also while the
 //! database is unavailable: the process serves no traffic that could go elsewhere, and it still writes conditions.
 
-use super::subject::Subject;
+use super::subject::ControllerHandle;
 use futures::future::{Either, select};
 use std::convert::Infallible;
 use std::pin::pin;
@@ -23,7 +23,7 @@ const MAX_WAITING: usize = 16;
 /// Answers probes.
 #[derive(Debug)]
 pub struct Probes {
-    subject: Subject,
+    subject: ControllerHandle,
     questions: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -32,7 +32,7 @@ pub struct Probes {
 pub struct Liveness(mpsc::Receiver<oneshot::Sender<()>>);
 
 impl Probes {
-    pub(super) fn new(subject: Subject) -> (Self, Liveness) {
+    pub(super) fn new(subject: ControllerHandle) -> (Self, Liveness) {
         let (questions, asked) = mpsc::channel(MAX_WAITING);
         (Self { subject, questions }, Liveness(asked))
     }
@@ -58,7 +58,7 @@ impl Probes {
 
 impl Liveness {
     /// Runs `work`, and answers liveness probes from the same task until it ends.
-    pub async fn during<T>(mut self, work: impl Future<Output = T>) -> T {
+    pub async fn run<T>(mut self, work: impl Future<Output = T>) -> T {
         // `select` polls the answers first, so that a busy controller does not look dead.
         match select(pin!(self.answer()), pin!(work)).await {
             Either::Left((never, _)) => match never {},
@@ -89,7 +89,7 @@ mod tests {
     async fn a_task_that_waits_is_alive_and_one_that_has_ended_is_not() {
         let (telemetry, liveness) = Telemetry::new();
         let (done, waits) = oneshot::channel::<()>();
-        let task = tokio::spawn(liveness.during(waits));
+        let task = tokio::spawn(liveness.run(waits));
         assert!(telemetry.probes.is_alive().await);
         done.send(()).unwrap();
         task.await.unwrap().unwrap();
@@ -101,7 +101,7 @@ mod tests {
         let (telemetry, liveness) = Telemetry::new();
         let (entered, is_stuck) = oneshot::channel();
         let (release, released) = blocking::channel::<()>();
-        let task = tokio::spawn(liveness.during(async move {
+        let task = tokio::spawn(liveness.run(async move {
             entered.send(()).unwrap();
             // Blocks the task's thread.
             released.recv().unwrap();

@@ -22,9 +22,9 @@ pub trait ControllerStats: Send + Sync {
 /// The controller that the telemetry reads, once it is set. The reference is weak: it does not keep the controller
 /// alive.
 #[derive(Clone, Default)]
-pub(super) struct Subject(Arc<OnceLock<Weak<dyn ControllerStats>>>);
+pub(super) struct ControllerHandle(Arc<OnceLock<Weak<dyn ControllerStats>>>);
 
-impl Subject {
+impl ControllerHandle {
     /// Sets the controller. Only the first call has an effect, since a process has one controller.
     pub fn set(&self, controller: Weak<dyn ControllerStats>) {
         if self.0.set(controller).is_err() {
@@ -38,7 +38,7 @@ impl Subject {
     }
 }
 
-impl fmt::Debug for Subject {
+impl fmt::Debug for ControllerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject").field("is_there", &self.get().is_some()).finish()
     }

@@ -95,9 +95,9 @@ fn every_account_is_allowed_from_the_expected_addresses() {
         for (any_ip, allowed_ips, ip, is_from_there) in addresses() {
             account.settings.any_ip = any_ip;
             account.settings.allowed_ips = allowed_ips;
-            let asked = Use { ip, ..Use::default() };
+            let asked = AccessRequest { ip, ..AccessRequest::default() };
             let expected = is_fit && is_from_there;
-            assert_eq!(access(&account, &asked, NOW).is_let_in(), expected, "{asked:?} of {account:?}");
+            assert_eq!(access(&account, &asked, NOW).is_allowed(), expected, "{asked:?} of {account:?}");
         }
     }
 }
@@ -130,9 +130,9 @@ fn every_combination_is_allowed_as_expected() {
                     account.settings.affiliate = own.map(str::to_owned);
                     for (reach, open) in &reaches {
                         let is_open = open.is_none_or(|open| column.is_some_and(|column: usize| open[column]));
-                        let asked = Use { ip: *ip, reach: *reach, affiliate: affiliate.map(str::to_owned) };
+                        let asked = AccessRequest { ip: *ip, reach: *reach, affiliate: affiliate.map(str::to_owned) };
                         let expected = is_fit && *is_from_there && is_open && (*sees || column == Some(3));
-                        assert_eq!(access(&account, &asked, NOW).is_let_in(), expected, "{asked:?} of {account:?}");
+                        assert_eq!(access(&account, &asked, NOW).is_allowed(), expected, "{asked:?} of {account:?}");
                         seen += 1;
                     }
                 }
@@ -148,8 +148,8 @@ fn an_administrator_sees_every_affiliates_plans_and_other_roles_only_their_own()
         let mut account = account();
         account.settings.roles = texts(&[role]);
         account.settings.affiliate = Some("A".to_owned());
-        let expected = if all { Plans::All } else { Plans::Of("A".to_owned()) };
-        assert_eq!(access(&account, &Use::default(), NOW).plans, expected);
+        let expected = if all { VisiblePlans::All } else { VisiblePlans::Of("A".to_owned()) };
+        assert_eq!(access(&account, &AccessRequest::default(), NOW).plans, expected);
     }
 }
 
@@ -164,7 +164,7 @@ fn each_refusing_rule_has_a_reason() {
     refused.settings.allowed_ips = texts(&["10.0.0.0/8", "192.0.2.7/32", "10.0.0.0/99"]);
     refused.settings.roles = texts(&["Customer", "root"]);
     refused.settings.affiliate = Some("A".to_owned());
-    let asked = Use {
+    let asked = AccessRequest {
         ip: Some(ip("::ffff:192.0.2.1")),
         reach: Some(Reach::Endpoint(EndpointGroup::Plans)),
         affiliate: Some("B".to_owned()),
@@ -192,7 +192,7 @@ fn a_rule_that_is_not_asked_reports_what_the_account_may_do() {
     account.settings.any_ip = false;
     account.settings.allowed_ips = texts(&["10.0.0.0/8"]);
     account.settings.roles = texts(&["Customer"]);
-    let access = access(&account, &Use::default(), NOW);
+    let access = access(&account, &AccessRequest::default(), NOW);
     let said: Vec<_> = access.rules.iter().map(|judged| (judged.verdict, judged.why.as_str())).collect();
     assert_eq!(
         said[3..],
@@ -203,7 +203,7 @@ fn a_rule_that_is_not_asked_reports_what_the_account_may_do() {
             (Verdict::NotAsked, "it sees every affiliate's plans"),
         ]
     );
-    assert!(access.is_let_in());
+    assert!(access.is_allowed());
     assert_eq!(access.endpoints, [EndpointGroup::MyAccount]);
 }
 
@@ -229,7 +229,7 @@ fn any_account() -> impl Strategy<Value = Account> {
         })
 }
 
-fn any_use() -> impl Strategy<Value = Use> {
+fn any_use() -> impl Strategy<Value = AccessRequest> {
     let ips = vec![
         Some(ip("10.1.2.3")),
         Some(ip("10.200.0.1")),
@@ -240,7 +240,7 @@ fn any_use() -> impl Strategy<Value = Use> {
     ];
     let reaches: Vec<_> = REACHES.iter().map(|(reach, _)| Some(*reach)).chain([None]).collect();
     (prop::sample::select(ips), prop::sample::select(reaches), prop::option::of("[ABC]"))
-        .prop_map(|(ip, reach, affiliate)| Use { ip, reach, affiliate })
+        .prop_map(|(ip, reach, affiliate)| AccessRequest { ip, reach, affiliate })
 }
 
 /// Returns the account with the restriction number `way`; `which` selects the entry to remove.
@@ -279,21 +279,21 @@ proptest! {
     #[test]
     fn a_restriction_never_widens_access(account in any_account(), asked in any_use(), way in 0_u8..11, which in 0_usize..4) {
         let after = access(&restricted(&account, way, which), &asked, NOW);
-        if after.is_let_in() {
-            prop_assert!(access(&account, &asked, NOW).is_let_in());
+        if after.is_allowed() {
+            prop_assert!(access(&account, &asked, NOW).is_allowed());
         }
     }
 
     #[test]
     fn a_use_that_asks_for_less_is_allowed_too(account in any_account(), asked in any_use()) {
-        let full = access(&account, &asked, NOW).is_let_in();
+        let full = access(&account, &asked, NOW).is_allowed();
         let less = [
-            Use { ip: None, ..asked.clone() },
-            Use { reach: None, ..asked.clone() },
-            Use { affiliate: None, ..asked },
+            AccessRequest { ip: None, ..asked.clone() },
+            AccessRequest { reach: None, ..asked.clone() },
+            AccessRequest { affiliate: None, ..asked },
         ];
         for less in less {
-            prop_assert!(!full || access(&account, &less, NOW).is_let_in());
+            prop_assert!(!full || access(&account, &less, NOW).is_allowed());
         }
     }
 
@@ -305,7 +305,7 @@ proptest! {
         account.settings.roles = BTreeSet::from([text.clone()]);
         prop_assume!(AllowedIp::from_cidr(&text).is_none());
         let judged = access(&account, &asked, NOW);
-        prop_assert!(!judged.is_let_in() && judged.endpoints.is_empty());
+        prop_assert!(!judged.is_allowed() && judged.endpoints.is_empty());
         prop_assert!(judged.rules.iter().all(|judged| !judged.why.contains(char::is_control)));
     }
 }

@@ -62,11 +62,11 @@ fn swapped_keys_in_use_are_read_and_hidden() {
     let ours = pair([7; 16], [7; 32]);
     for text in [ours.secret_key.expose(), "opsa_sk_swapped00000000000000", "id-opsa_sk_swapped00000000"] {
         let key = ApiKey::stored(text).unwrap();
-        assert_eq!((key.as_str(), key.shown()), (text, "(hidden)"));
+        assert_eq!((key.as_str(), key.printable()), (text, "(hidden)"));
         assert_eq!(format!("{key:?}"), "ApiKey(\"(hidden)\")");
     }
     assert_eq!(SecretKey::stored("opsa_pk_swapped000000000000").unwrap().expose(), "opsa_pk_swapped000000000000");
-    assert_eq!(ours.api_key.shown(), ours.api_key.as_str());
+    assert_eq!(ours.api_key.printable(), ours.api_key.as_str());
     assert!(ApiKey::stored("opsa_pk_hush").is_err() && ApiKey::stored("hush").is_err());
 }
 

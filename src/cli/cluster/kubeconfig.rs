@@ -12,14 +12,14 @@ use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
 /// Why a kubeconfig has no usable connection.
-pub enum Unusable {
+pub enum InvalidKubeconfig {
     /// There is no file, or the file has no current context. The caller may try another connection.
     Absent(String),
     /// The kubeconfig has an error.
     Wrong(String),
 }
 
-impl Unusable {
+impl InvalidKubeconfig {
     /// Returns the message.
     pub fn reason(self) -> String {
         match self {
@@ -28,7 +28,7 @@ impl Unusable {
     }
 }
 
-impl From<KubeconfigError> for Unusable {
+impl From<KubeconfigError> for InvalidKubeconfig {
     fn from(error: KubeconfigError) -> Self {
         Self::Wrong(kubeconfig_problem(&error))
     }
@@ -39,14 +39,14 @@ impl From<KubeconfigError> for Unusable {
 ///
 /// # Errors
 /// All files are missing, or a file cannot be read.
-pub fn read(files: &[PathBuf]) -> Result<Kubeconfig, Unusable> {
+pub fn read(files: &[PathBuf]) -> Result<Kubeconfig, InvalidKubeconfig> {
     let mut merged: Option<Kubeconfig> = None;
     for file in files {
         let next = match Kubeconfig::read_from(file) {
             Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => continue,
             // With several files, the message must name the file with the error.
             Err(error) if files.len() > 1 => {
-                return Err(Unusable::Wrong(format!("{}: {}", file.display(), kubeconfig_problem(&error))));
+                return Err(InvalidKubeconfig::Wrong(format!("{}: {}", file.display(), kubeconfig_problem(&error))));
             }
             other => without_empty(other?),
         };
@@ -57,7 +57,7 @@ pub fn read(files: &[PathBuf]) -> Result<Kubeconfig, Unusable> {
     }
     merged.ok_or_else(|| {
         let files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
-        Unusable::Absent(format!("No such file: {}", files.join(", ")))
+        InvalidKubeconfig::Absent(format!("No such file: {}", files.join(", ")))
     })
 }
 
@@ -65,18 +65,18 @@ pub fn read(files: &[PathBuf]) -> Result<Kubeconfig, Unusable> {
 ///
 /// # Errors
 /// There is no current context, or the context, its cluster or one of their settings is missing or wrong.
-pub fn connection(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(Config, Option<Proxy>), Unusable> {
+pub fn connection(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(Config, Option<Proxy>), InvalidKubeconfig> {
     let Some(name) = context.map(ToOwned::to_owned).or(kubeconfig.current_context) else {
-        return Err(Unusable::Absent("it has no current context; give --context NAME".to_owned()));
+        return Err(InvalidKubeconfig::Absent("it has no current context; give --context NAME".to_owned()));
     };
     let contexts = kubeconfig.contexts;
     let Some(context) = contexts.iter().find(|known| known.name == name).and_then(|known| known.context.clone()) else {
         let known = contexts.iter().map(|context| context.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Unusable::Wrong(format!("it has no context {name}; its contexts are: {known}")));
+        return Err(InvalidKubeconfig::Wrong(format!("it has no context {name}; its contexts are: {known}")));
     };
     let cluster = kubeconfig.clusters.into_iter().find(|known| known.name == context.cluster);
     let Some(cluster) = cluster.and_then(|known| known.cluster) else {
-        return Err(Unusable::Wrong(format!(
+        return Err(InvalidKubeconfig::Wrong(format!(
             "its context {name} has the cluster {}, which is not there",
             context.cluster
         )));
@@ -87,12 +87,12 @@ pub fn connection(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(Conf
 
     let server = cluster.server.as_deref().unwrap_or_default().trim();
     let server: Uri =
-        server.parse().map_err(|_| Unusable::Wrong(format!("the server of its context {name} is no URL")))?;
+        server.parse().map_err(|_| InvalidKubeconfig::Wrong(format!("the server of its context {name} is no URL")))?;
     if server.host().is_none() {
-        return Err(Unusable::Wrong(format!("the cluster of its context {name} has no server")));
+        return Err(InvalidKubeconfig::Wrong(format!("the cluster of its context {name} has no server")));
     }
     let proxy = match &cluster.proxy_url {
-        Some(url) => Some(Proxy::of_kubeconfig(url).map_err(Unusable::Wrong)?),
+        Some(url) => Some(Proxy::of_kubeconfig(url).map_err(InvalidKubeconfig::Wrong)?),
         None => None,
     };
     let mut config = Config::new(server);
@@ -106,7 +106,7 @@ pub fn connection(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(Conf
 }
 
 /// Returns the certificate authorities that may sign the server's certificate. `None`: those of the system.
-fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, Unusable> {
+fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, InvalidKubeconfig> {
     let Some(text) = ExecAuthCluster::try_from(cluster)?.certificate_authority_data else { return Ok(None) };
     let parsed = pem::parse_many(&text).map_err(KubeconfigError::ParseCertificates)?;
     let certificates = parsed.into_iter().filter(|part| part.tag() == "CERTIFICATE").map(pem::Pem::into_contents);
@@ -114,7 +114,7 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, Unusable> {
 }
 
 /// Returns the credentials of a user. For a login program, adds the data that the program needs.
-fn credentials(mut user: AuthInfo, cluster: &Cluster) -> Result<AuthInfo, Unusable> {
+fn credentials(mut user: AuthInfo, cluster: &Cluster) -> Result<AuthInfo, InvalidKubeconfig> {
     // As in kubectl, an existing token file takes precedence over the token.
     if user.token_file.as_ref().is_some_and(|file| Path::new(file).exists()) {
         user.token = None;
@@ -130,9 +130,9 @@ fn credentials(mut user: AuthInfo, cluster: &Cluster) -> Result<AuthInfo, Unusab
 
 /// Decides whether a login program may read standard input: only if standard input is a terminal. Otherwise the program
 /// could consume manifests that a command reads from standard input.
-fn interactive_mode(login: &ExecConfig, is_terminal: bool) -> Result<ExecInteractiveMode, Unusable> {
+fn interactive_mode(login: &ExecConfig, is_terminal: bool) -> Result<ExecInteractiveMode, InvalidKubeconfig> {
     match login.interactive_mode.as_ref().unwrap_or(&ExecInteractiveMode::IfAvailable) {
-        ExecInteractiveMode::Always if !is_terminal => Err(Unusable::Wrong(
+        ExecInteractiveMode::Always if !is_terminal => Err(InvalidKubeconfig::Wrong(
             "its login program has interactiveMode Always, and standard input is no terminal".to_owned(),
         )),
         ExecInteractiveMode::Never => Ok(ExecInteractiveMode::Never),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn connected(files: &[PathBuf], context: Option<&str>) -> Result<(Config, Option<Proxy>), String> {
-        read(files).and_then(|kubeconfig| connection(kubeconfig, context)).map_err(Unusable::reason)
+        read(files).and_then(|kubeconfig| connection(kubeconfig, context)).map_err(InvalidKubeconfig::reason)
     }
 
     fn server(files: &[PathBuf], context: Option<&str>) -> String {
@@ -274,7 +274,7 @@ mod tests {
     fn a_login_program_reads_a_terminal_only() {
         let mode = |mode: Option<ExecInteractiveMode>, is_terminal| {
             let login = ExecConfig { interactive_mode: mode, ..ExecConfig::default() };
-            interactive_mode(&login, is_terminal).map_err(Unusable::reason)
+            interactive_mode(&login, is_terminal).map_err(InvalidKubeconfig::reason)
         };
         for asked in [None, Some(ExecInteractiveMode::IfAvailable)] {
             assert_eq!(mode(asked.clone(), true), Ok(ExecInteractiveMode::IfAvailable));

@@ -47,7 +47,7 @@ impl NoProxy {
     }
 
     /// Returns whether this host and port are reached without a proxy. The local machine always is.
-    pub fn has(&self, host: &str, port: u16) -> bool {
+    pub fn is_direct(&self, host: &str, port: u16) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_lowercase();
         let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
         if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
@@ -169,19 +169,19 @@ mod tests {
             ("nowhere", 443, false),
             ("other.example", 81, false),
         ] {
-            assert_eq!(list.has(host, port), is_direct, "{host}:{port}");
+            assert_eq!(list.is_direct(host, port), is_direct, "{host}:{port}");
         }
     }
 
     #[test]
     fn a_star_is_every_host_and_an_empty_list_only_the_local_machine() {
         for list in ["*", "foo.com, *", " * ,foo.com"] {
-            assert!(NoProxy::parse(list).has("192.0.2.1", 443) && NoProxy::parse(list).has("foo", 1), "{list}");
+            assert!(NoProxy::parse(list).is_direct("192.0.2.1", 443) && NoProxy::parse(list).is_direct("foo", 1), "{list}");
         }
         for list in ["", " ", ",", " , ,", "\n"] {
-            assert!(!NoProxy::parse(list).has("192.0.2.1", 443), "{list}");
-            assert!(!NoProxy::parse(list).has("foo", 443), "{list}");
-            assert!(NoProxy::parse(list).has("127.0.0.1", 443), "{list}");
+            assert!(!NoProxy::parse(list).is_direct("192.0.2.1", 443), "{list}");
+            assert!(!NoProxy::parse(list).is_direct("foo", 443), "{list}");
+            assert!(NoProxy::parse(list).is_direct("127.0.0.1", 443), "{list}");
         }
     }
 
@@ -195,8 +195,8 @@ mod tests {
             ("kubernetes.default.svc\n", "kubernetes.default.svc"),
             ("fd00:10:96::/112", "[fd00:10:96::1]"),
         ] {
-            assert!(NoProxy::parse(list).has(host, 443), "{list}: {host}");
+            assert!(NoProxy::parse(list).is_direct(host, 443), "{list}: {host}");
         }
-        assert!(!NoProxy::parse("10.96.*,10.96.").has("10.96.0.1", 443), "Go knows no such pattern either");
+        assert!(!NoProxy::parse("10.96.*,10.96.").is_direct("10.96.0.1", 443), "Go knows no such pattern either");
     }
 }

@@ -49,7 +49,7 @@ impl Proxy {
         };
         let (Some((name, url)), Some(host)) = (any(names), server.host()) else { return Ok(None) };
         let except = any(["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
-        if NoProxy::parse(&except).has(host, server.port_u16().unwrap_or(port)) {
+        if NoProxy::parse(&except).is_direct(host, server.port_u16().unwrap_or(port)) {
             return Ok(None);
         }
         let proxy = Self::parse(&url, &format!("the variable {name}"))?;

@@ -4,7 +4,7 @@
 use super::Report;
 use crate::account::{ClusterId, Owner};
 use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, Lenient, OWNER_ANNOTATION, definition};
-use crate::doctor::{Check, SeenResource, SeenSecret, missing_fields};
+use crate::doctor::{Check, ObservedResource, ObservedSecret, missing_fields};
 use crate::kube_error::reason;
 use crate::kube_error::with_advice;
 use crate::reconcile::{Desired, is_made_if_missing};
@@ -79,7 +79,7 @@ impl Cluster<'_> {
     }
 
     /// Lists the ApiAccounts. `None`: they could not be listed.
-    pub async fn resources(&self, report: &mut Report) -> Option<Vec<SeenResource>> {
+    pub async fn resources(&self, report: &mut Report) -> Option<Vec<ObservedResource>> {
         let mut seen = Vec::new();
         for namespace in self.each_namespace() {
             let resources: Api<Lenient<ApiAccount>> = match namespace {
@@ -97,19 +97,19 @@ impl Cluster<'_> {
         Some(seen)
     }
 
-    fn seen(&self, resource: &ApiAccount) -> SeenResource {
+    fn seen(&self, resource: &ApiAccount) -> ObservedResource {
         // An error in a spec is not a finding here: the condition of the resource reports it.
         let desired = Desired::parse(resource, &self.id).ok();
-        SeenResource {
+        ObservedResource {
             owner: Owner::of(resource, &self.id),
             account: resource.status.as_ref().and_then(|status| status.account_id.clone()),
-            is_made: is_made_if_missing(resource),
+            is_managed: is_made_if_missing(resource),
             secret: desired.map(|desired| desired.secret.at),
         }
     }
 
     /// Lists the Secrets of accounts. `None`: they could not be listed.
-    pub async fn secrets(&self, report: &mut Report) -> Option<Vec<SeenSecret>> {
+    pub async fn secrets(&self, report: &mut Report) -> Option<Vec<ObservedSecret>> {
         let ours = ListParams::default().labels(ACCOUNT_LABEL);
         let mut seen = Vec::new();
         for namespace in self.each_namespace() {
@@ -137,11 +137,11 @@ impl Cluster<'_> {
     }
 }
 
-fn seen_secret(secret: Secret) -> Option<SeenSecret> {
+fn seen_secret(secret: Secret) -> Option<ObservedSecret> {
     let owner = Owner::parse(secret.annotations().get(OWNER_ANNOTATION)?)?;
     let at = SecretRef { namespace: secret.namespace()?, name: secret.name_any() };
     let keys = FoundSecret::new(at.clone(), secret).keys();
-    Some(SeenSecret { at, owner, keys })
+    Some(ObservedSecret { at, owner, keys })
 }
 
 /// Returns each right of the controller's role.

@@ -9,7 +9,7 @@ use super::manifests::count;
 use super::output::{Format, FormatArgs, Output};
 use crate::account::{ClusterId, Owner};
 use crate::database::{AccountRegister, DatabaseError, Keyring};
-use crate::doctor::{Check, Finding, Installation, SeenSecret};
+use crate::doctor::{Check, Finding, Installation, ObservedSecret};
 use crate::reconcile::parse_namespace;
 use crate::secrets::directory::Directory;
 use crate::secrets::{Lookup, ResourceIdentity, SecretStore};
@@ -144,7 +144,7 @@ impl Doctor {
             let resources = on_cluster.resources(report).await;
             (id, on_cluster.secrets(report).await, resources)
         } else {
-            let id = self.cluster.given().cloned().map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?;
+            let id = self.cluster.given_id().cloned().map_or_else(|| ClusterId::parse(LOCAL_CLUSTER), Ok)?;
             let folder = self.secrets.as_deref().map(Directory::open_to_read).transpose()?;
             let secrets = match folder {
                 Some(folder) => Some(in_folder(&folder, &id).await?),
@@ -186,14 +186,14 @@ impl Doctor {
 }
 
 /// Reads the Secrets in a folder that belong to accounts of this cluster.
-async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<SeenSecret>> {
+async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<ObservedSecret>> {
     let mut seen = Vec::new();
     let mut owners: Vec<Owner> = folder.owners_of_secrets(|owner| owner.cluster == *cluster);
     owners.sort();
     for owner in owners {
         for at in folder.owned_by(&ResourceIdentity { owner: owner.clone(), uid: None }).await? {
             if let Lookup::Found(found) = folder.find(&at, None).await? {
-                seen.push(SeenSecret { at, owner: owner.clone(), keys: found.keys() });
+                seen.push(ObservedSecret { at, owner: owner.clone(), keys: found.keys() });
             }
         }
     }

@@ -41,7 +41,7 @@ impl Status {
     /// Prints the status.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let keyring = Keyring::load(&self.keyring.path(&self.database)?)?;
-        let database = self.database.open_to_look().await?;
+        let database = self.database.open_read_only().await?;
         let sealed = database.sealed_pairs().await;
         database.close().await;
         let keys = keys(&keyring, sealed?);

@@ -1,7 +1,7 @@
 //! A controller that panics over one resource.
 
 use super::*;
-use crate::account::{ClusterId, Unassigned};
+use crate::account::{ClusterId, UnassignedPolicy};
 use crate::api::{ApiAccountSpec, FINALIZER};
 use crate::controller::brake::Brake;
 use crate::controller::connect::{Connection, Ready, StartupAccounts};
@@ -103,7 +103,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
     let reconciler = Reconciler {
         database,
         creations: Arc::clone(&creations) as _,
-        unassigned: Unassigned::Refuse,
+        unassigned: UnassignedPolicy::Refuse,
         secrets: Arc::new(Cluster::new(client.clone(), Scope::secret_caches(&Scope::each(&[])))),
         keyring: Keyring::from_random(Zeroizing::new([7; 32])),
         unknown_affiliate: UnknownAffiliate::Refuse,

@@ -152,7 +152,7 @@ impl DryRunDatabase {
 
 /// Whether this name is the account's own.
 fn has_name(account: &Account, name: &AccountName) -> bool {
-    account.name_kept().is_some_and(|kept| kept == name.comparable())
+    account.reserved_name().is_some_and(|kept| kept == name.comparable())
 }
 
 #[async_trait]
@@ -228,14 +228,14 @@ impl AccountDatabase for DryRunDatabase {
         };
         let names: HashSet<String> = names.iter().map(AccountName::comparable).collect();
         let api_keys: HashSet<&ApiKey> = api_keys.iter().collect();
-        let kept: HashSet<String> = read.iter().filter_map(Account::name_kept).collect();
+        let kept: HashSet<String> = read.iter().filter_map(Account::reserved_name).collect();
         let held: HashSet<&ApiKey> = read.iter().flat_map(|account| &account.keys).map(|key| &key.api_key).collect();
         let mut stage = self.stage();
         stage.free_names.extend(names.difference(&kept).cloned());
         stage.free_keys.extend(api_keys.difference(&held).map(|key| (*key).clone()));
         drop(stage);
         Ok(self.all(read, |account| {
-            account.name_kept().is_some_and(|kept| names.contains(&kept))
+            account.reserved_name().is_some_and(|kept| names.contains(&kept))
                 || account.keys.iter().any(|key| api_keys.contains(&key.api_key))
         }))
     }

@@ -116,7 +116,7 @@ impl Overlay {
         if let Some(owner) = &account.owner {
             self.by_owner.insert(owner.clone(), id);
         }
-        if let Some(name) = account.name_kept() {
+        if let Some(name) = account.reserved_name() {
             self.by_name.insert(name, id);
         }
         self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.clone(), id)));
@@ -159,7 +159,7 @@ impl Overlay {
 
 /// The account without what is nobody's business but its own.
 fn index_only(mut account: Account) -> Account {
-    account.settings = StoredSettings { name: account.settings.name, ..StoredSettings::nothing() };
+    account.settings = StoredSettings { name: account.settings.name, ..StoredSettings::empty() };
     for key in &mut account.keys {
         key.sealed = SealedSecret { sealed_with: String::new(), bytes: Vec::new() };
     }

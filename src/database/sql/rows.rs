@@ -4,8 +4,8 @@
 //! authenticates (ids, keys, times, owners) must be readable.
 
 use crate::account::{
-    Account, AccountId, Adopter, ApiKey, Asked, ClusterId, KeyId, KeyState, Life, Owner, SealedSecret, StoredKey,
-    StoredSettings, Suspension, Version,
+    Account, AccountId, Adopter, ApiKey, ClusterId, KeyId, KeyState, Life, Owner, RotationRequests, SealedSecret,
+    StoredKey, StoredSettings, Suspension, Version,
 };
 use crate::database::{DatabaseError, JournalEntry, Journalled, NameHolder};
 use jiff::Timestamp;
@@ -147,7 +147,10 @@ impl AccountRow {
                 allowed_ips: parts.allowed_ips,
             },
             keys: parts.keys,
-            answered: Asked { trigger: self.answered_trigger, annotation: self.answered_annotation },
+            answered_requests: RotationRequests {
+                trigger: self.answered_trigger,
+                annotation: self.answered_annotation,
+            },
             suspension,
         })
     }

@@ -6,8 +6,8 @@ use super::fault::Fault;
 use super::revoked::{self, Reason};
 use super::{Session, Value};
 use crate::account::{
-    Adopter, AffiliateName, Asked, Field, FieldChange, KeyId, KeyState, Owner, Settings, StoredKey, StoredSettings,
-    Version, changes as differences,
+    Adopter, AffiliateName, Field, FieldChange, KeyId, KeyState, Owner, RotationRequests, Settings, StoredKey,
+    StoredSettings, Version, changes as differences,
 };
 use crate::database::{Action, Change, DatabaseError, UnknownAffiliate};
 use jiff::Timestamp;
@@ -107,12 +107,12 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
     match &change.action {
         Action::Create { owner, settings, key, answered, unknown_affiliate } => {
             writer.create((Some(owner), None), settings, key, answered, *unknown_affiliate).await?;
-            writer.record("created", &differences(&StoredSettings::nothing(), settings)).await
+            writer.record("created", &differences(&StoredSettings::empty(), settings)).await
         }
         Action::Import { settings, key, adopter, unknown_affiliate } => {
             let whose = (None, adopter.as_ref());
-            writer.create(whose, settings, key, &Asked::default(), *unknown_affiliate).await?;
-            let mut told = differences(&StoredSettings::nothing(), settings);
+            writer.create(whose, settings, key, &RotationRequests::default(), *unknown_affiliate).await?;
+            let mut told = differences(&StoredSettings::empty(), settings);
             told.extend(adopter.as_ref().map(|adopter| adopter_change(None, Some(adopter))));
             writer.record("imported", &told).await
         }
@@ -162,7 +162,7 @@ impl<S: Session> Writer<'_, S> {
         (owner, adopter): (Option<&Owner>, Option<&Adopter>),
         settings: &Settings,
         key: &StoredKey,
-        answered: &Asked,
+        answered: &RotationRequests,
         unknown_affiliate: UnknownAffiliate,
     ) -> Result<(), Fault> {
         self.register_affiliate(settings, unknown_affiliate).await?;
@@ -202,7 +202,7 @@ impl<S: Session> Writer<'_, S> {
         self.record(if was_live { "updated" } else { "restored" }, changes).await
     }
 
-    async fn adopt(&mut self, expected: Version, owner: &Owner, answered: &Asked) -> Result<(), Fault> {
+    async fn adopt(&mut self, expected: Version, owner: &Owner, answered: &RotationRequests) -> Result<(), Fault> {
         let values = [
             self.id.as_str().into(),
             expected.0.into(),
@@ -234,7 +234,7 @@ impl<S: Session> Writer<'_, S> {
         key: &StoredKey,
         old_expires: Option<Timestamp>,
         revoke: &[KeyId],
-        answered: &Asked,
+        answered: &RotationRequests,
     ) -> Result<(), Fault> {
         let values = [
             self.id.as_str().into(),

@@ -167,7 +167,7 @@ fn a_pair_that_was_revoked_for_a_leak_does_not_come_back_with_a_lost_row() {
     let mut stage = Stage::made();
     let (leaked, before) = (stage.api_key(), stage.secret());
     stage.desired.rotation.overlap = crate::account::Period::parse("0s").unwrap();
-    stage.desired.rotation.asked.trigger = Some("leak".to_owned());
+    stage.desired.rotation.requests.trigger = Some("leak".to_owned());
     assert!(stage.look().not_ready.is_none());
     // The row is lost before anybody has written the new pair.
     stage.secrets.put(&stage.desired.secret.at, before);

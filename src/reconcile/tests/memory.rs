@@ -97,7 +97,7 @@ impl Accounts {
         on: UnknownAffiliate,
     ) -> Result<(), DatabaseError> {
         let name = settings.name.comparable();
-        let taken = |row: &Account| row.id != change.account && row.name_kept().is_some_and(|kept| kept == name);
+        let taken = |row: &Account| row.id != change.account && row.reserved_name().is_some_and(|kept| kept == name);
         if rows.iter().any(taken) {
             return Err(DatabaseError::NameTaken { name: settings.name.clone() });
         }
@@ -132,7 +132,7 @@ impl AccountDatabase for Accounts {
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        let found = |row: &&Account| row.name_kept().is_some_and(|kept| kept == name.comparable());
+        let found = |row: &&Account| row.reserved_name().is_some_and(|kept| kept == name.comparable());
         Ok(lock(&self.rows).iter().find(found).cloned())
     }
 
@@ -147,7 +147,7 @@ impl AccountDatabase for Accounts {
 
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
         let has_one = |row: &&Account| {
-            let is_named = row.name_kept().is_some_and(|kept| names.iter().any(|name| name.comparable() == kept));
+            let is_named = row.reserved_name().is_some_and(|kept| names.iter().any(|name| name.comparable() == kept));
             is_named || row.keys.iter().any(|key| api_keys.contains(&key.api_key))
         };
         Ok(lock(&self.rows).iter().filter(has_one).cloned().collect())

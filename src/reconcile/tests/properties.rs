@@ -2,9 +2,9 @@
 
 use super::memory::{Accounts, Counting, Secrets, lock};
 use crate::account::{
-    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, KeyEntropy,
-    KeyId, KeyPair, KeyState, Life, MAX_LIVE_PAIRS, Owner, Period, Role, RotationPolicy, Settings, StoredKey,
-    StoredSettings, Version, expired, why_rotate,
+    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyId,
+    KeyPair, KeyState, Life, MAX_LIVE_KEY_PAIRS, Owner, Period, Role, RotationPolicy, RotationRequests, Settings,
+    StoredKey, StoredSettings, Version, expired, rotation_reason,
 };
 use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
@@ -89,8 +89,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn asked()(trigger in option::of("[tu]"), annotation in option::of("[tu]")) -> Asked {
-        Asked { trigger, annotation }
+    fn asked()(trigger in option::of("[tu]"), annotation in option::of("[tu]")) -> RotationRequests {
+        RotationRequests { trigger, annotation }
     }
 }
 
@@ -100,7 +100,7 @@ prop_compose! {
         RotationPolicy {
             interval: interval.map(period),
             overlap: period(overlap.min(interval.unwrap_or(2) - 1)),
-            asked,
+            requests: asked,
         }
     }
 }
@@ -160,9 +160,19 @@ fn account(id: u8, owner: Option<Owner>, life: Life, settings: StoredSettings, r
         },
         created: Timestamp::UNIX_EPOCH,
     };
-    let (answered, suspension) = (Asked::default(), None);
+    let (answered, suspension) = (RotationRequests::default(), None);
     let keys = if matches!(row, Row::Lost) { Vec::new() } else { vec![key] };
-    Account { id, version: Version(5), owner, adopter: None, life, settings, keys, answered, suspension }
+    Account {
+        id,
+        version: Version(5),
+        owner,
+        adopter: None,
+        life,
+        settings,
+        keys,
+        answered_requests: answered,
+        suspension,
+    }
 }
 
 /// What may be at a Secret's place.
@@ -268,7 +278,7 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
         actor: "test".to_owned(),
         environment: Arc::new(Counting::default()),
         declarations: Arc::new(AlwaysCurrent),
-        unassigned: crate::account::Unassigned::Adopt,
+        unassigned: crate::account::UnassignedPolicy::Adopt,
         creations: Arc::new(Unguarded),
     }
 }
@@ -377,7 +387,7 @@ proptest! {
         let now = Timestamp::from_second(hours * 3600).unwrap();
         match (account, before, in_secret) {
             (Some(account), Some(before), _) => {
-                let asked = why_rotate(&desired.rotation, &account, now).is_some();
+                let asked = rotation_reason(&desired.rotation, &account, now).is_some();
                 if !asked {
                     prop_assert_eq!(after, Some(before));
                 } else if !desired.rotation.overlap.is_zero() {
@@ -395,7 +405,7 @@ proptest! {
             }
             (_, None, Some((api_key, secret_key, _))) => match after {
                 Some((_, api, secret)) => {
-                    let may_rotate = desired.rotation.interval.is_some() || desired.rotation.asked != Asked::default();
+                    let may_rotate = desired.rotation.interval.is_some() || desired.rotation.requests != RotationRequests::default();
                     let given_back = (api.as_str(), secret.as_str()) == (api_key.as_str(), secret_key.expose());
                     prop_assert!(given_back || may_rotate);
                 }
@@ -415,12 +425,12 @@ proptest! {
         let mut desired = desired;
         for (hours, trigger) in steps {
             let later = clock.move_by(hours);
-            desired.rotation.asked.trigger = Some(trigger);
+            desired.rotation.requests.trigger = Some(trigger);
             let outcome = run(reconciler.reconcile(&desired, None, None));
             let Some(account) = outcome.account.filter(|_| outcome.not_ready.is_none()) else {
                 return Ok(());
             };
-            prop_assert!(account.keys.len() <= MAX_LIVE_PAIRS, "{:?}", account.keys);
+            prop_assert!(account.keys.len() <= MAX_LIVE_KEY_PAIRS, "{:?}", account.keys);
             prop_assert_eq!(account.keys.iter().filter(|key| key.state == KeyState::Active).count(), 1);
             prop_assert!(expired(&account, later).is_empty());
             let (_, api_key, _) = keys_of(&accounts, "acme").unwrap();

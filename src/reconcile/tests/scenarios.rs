@@ -2,7 +2,9 @@
 
 use super::memory::{Accounts, Fault, Secrets, lock};
 use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
-use crate::account::{AccountName, AllowedIps, Asked, Description, KeyState, Life, Period, RotationPolicy, Settings};
+use crate::account::{
+    AccountName, AllowedIps, Description, KeyState, Life, Period, RotationPolicy, RotationRequests, Settings,
+};
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
 use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, NotReady, Outcome, Reconciler, Verified, status};
@@ -34,7 +36,11 @@ pub fn desired() -> Desired {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         },
-        rotation: RotationPolicy { interval: None, overlap: Period::parse("24h").unwrap(), asked: Asked::default() },
+        rotation: RotationPolicy {
+            interval: None,
+            overlap: Period::parse("24h").unwrap(),
+            requests: RotationRequests::default(),
+        },
         adoption: AdoptionPolicy::Never,
         management: ManagementPolicy::Enforce,
         paused: false,
@@ -250,7 +256,7 @@ fn a_secret_that_could_not_be_written_after_a_rotation_is_written_later() {
         let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
         let reconcile = |previous: Option<&ApiAccountStatus>, asked: &str| {
             let mut desired = desired();
-            desired.rotation.asked.annotation = Some(asked.to_owned());
+            desired.rotation.requests.annotation = Some(asked.to_owned());
             let verified = previous.and_then(Verified::of);
             let outcome = run(reconciler.reconcile(&desired, verified.as_ref(), None));
             status(Some(1), "s", &outcome, previous, Timestamp::UNIX_EPOCH)
@@ -281,7 +287,7 @@ fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
     lock(&secrets.objects).clear();
     *lock(&secrets.refusing) = true;
     let mut again = desired();
-    again.rotation.asked.trigger = Some("new".to_owned());
+    again.rotation.requests.trigger = Some("new".to_owned());
     let outcome = run(reconciler.reconcile(&again, None, None));
     let done: Vec<_> = outcome.done.iter().map(Done::reason).collect();
     assert_eq!(done, ["Restored", "SecretWritten", "Rotated"]);

@@ -47,7 +47,7 @@ impl Stage {
     }
 
     fn ask(&mut self, trigger: &str) {
-        self.desired.rotation.asked.trigger = Some(trigger.to_owned());
+        self.desired.rotation.requests.trigger = Some(trigger.to_owned());
     }
 
     fn account(&self) -> Account {

@@ -13,14 +13,14 @@ use tokio::sync::OnceCell;
 const PERCENT: u8 = 20;
 
 /// A creation guard that knows from statuses which accounts existed.
-pub struct Statuses {
+pub struct StatusGuard {
     known: HashMap<Owner, KnownAccount>,
     database: Arc<dyn AccountDatabase>,
     /// Whether too many accounts are missing. The database is read when the first account is missing.
     too_many_missing: OnceCell<bool>,
 }
 
-impl Statuses {
+impl StatusGuard {
     /// Creates the guard from the accounts that statuses name.
     pub fn new(known: HashMap<Owner, KnownAccount>, database: Arc<dyn AccountDatabase>) -> Self {
         Self { known, database, too_many_missing: OnceCell::new() }
@@ -35,7 +35,7 @@ impl Statuses {
 }
 
 #[async_trait]
-impl CreationGuard for Statuses {
+impl CreationGuard for StatusGuard {
     async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
         let Some(known) = self.known.get(&desired.owner).filter(|known| !known.is_settled(found)) else {
             return Ok(());

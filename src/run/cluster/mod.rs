@@ -19,7 +19,7 @@ use crate::reconcile::{
 use crate::secrets;
 use crate::secrets::{AssumedKeys, ResourceIdentity, SecretRef, SecretSnapshot};
 use anyhow::{Result, anyhow};
-use creation_guard::Statuses;
+use creation_guard::StatusGuard;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::{Api, Client};
@@ -126,8 +126,8 @@ impl ClusterState {
     }
 
     /// Returns the creation guard, with the accounts that the controller knows from statuses.
-    pub fn creations(&self, database: Arc<dyn AccountDatabase>) -> Statuses {
-        Statuses::new(self.known.clone(), database)
+    pub fn creations(&self, database: Arc<dyn AccountDatabase>) -> StatusGuard {
+        StatusGuard::new(self.known.clone(), database)
     }
 
     /// Plans what the controller does after the manifest is applied. `known` is the account from the bulk read.
@@ -137,7 +137,7 @@ impl ClusterState {
             return self.delete(deleting, reconciler).await;
         }
         let desired = match resource {
-            Some(resource) => resource.with(manifest),
+            Some(resource) => resource.desired_with(manifest),
             None => Desired { uid: Some(NEW_UID.to_owned()), ..manifest.desired.clone() },
         };
         if let Err(error) = self.assume_secret(&desired, resource, known.as_ref(), reconciler).await {

@@ -81,12 +81,12 @@ impl Resource {
 
     /// Returns the desired state after the manifest is applied. Annotations of the manifest take precedence over
     /// annotations that stay on the resource.
-    pub fn with(&self, manifest: &Manifest) -> Desired {
+    pub fn desired_with(&self, manifest: &Manifest) -> Desired {
         let mut desired = manifest.desired.clone();
         desired.uid.clone_from(&self.identity.uid);
         desired.generation = self.generation;
-        desired.paused |= self.paused && !manifest.names_paused;
-        let asked = &mut desired.rotation.asked.annotation;
+        desired.paused |= self.paused && !manifest.has_paused_annotation;
+        let asked = &mut desired.rotation.requests.annotation;
         *asked = asked.take().or_else(|| self.rotate.clone());
         desired
     }
@@ -100,7 +100,7 @@ fn has_spec_of(resource: &ApiAccount, declared: &Desired) -> bool {
     found.uid.clone_from(&declared.uid);
     found.generation = declared.generation;
     found.paused = declared.paused;
-    found.rotation.asked.annotation.clone_from(&declared.rotation.asked.annotation);
+    found.rotation.requests.annotation.clone_from(&declared.rotation.requests.annotation);
     found == *declared
 }
 

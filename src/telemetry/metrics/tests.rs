@@ -67,7 +67,7 @@ fn reconciles_are_counted_by_their_result() {
     metrics.reconciled(&Outcome::blocked(NotReady::DeletionHeld { percent: 20 }), took);
     let unavailable = DatabaseError::Unavailable { reason: "gone".to_owned() };
     metrics.reconciled(&Outcome::blocked(NotReady::Database(unavailable)), took);
-    metrics.not_taken(Duration::from_secs(3));
+    metrics.write_refused(Duration::from_secs(3));
     let mut counted = lines(metrics, "opsadmin_reconciles_total");
     counted.sort();
     let expected = [
@@ -145,9 +145,9 @@ fn a_metric_whose_value_is_not_known_yet_is_absent() {
     }
     *fake.accounts.lock().unwrap() = Some(HashMap::from([(None, 2), (Some(Reason::Reconciled), 3)]));
     telemetry.metrics.orphans(0);
-    telemetry.metrics.swept(Swept::Failed, Timestamp::UNIX_EPOCH);
+    telemetry.metrics.swept(SweepResult::Failed, Timestamp::UNIX_EPOCH);
     assert!(!text().contains("opsadmin_last_sweep_timestamp_seconds"), "it failed");
-    telemetry.metrics.swept(Swept::Done, Timestamp::from_second(1_700_000_000).unwrap());
+    telemetry.metrics.swept(SweepResult::Done, Timestamp::from_second(1_700_000_000).unwrap());
     for line in [
         r#"opsadmin_accounts{reason="Pending"} 2"#,
         r#"opsadmin_accounts{reason="Reconciled"} 3"#,
@@ -182,7 +182,7 @@ type Described = BTreeMap<String, (String, BTreeSet<String>)>;
 fn exposed() -> (Described, BTreeSet<String>) {
     let (telemetry, _fake) = about(&[], 0);
     telemetry.metrics.orphans(0);
-    telemetry.metrics.swept(Swept::Done, Timestamp::UNIX_EPOCH);
+    telemetry.metrics.swept(SweepResult::Done, Timestamp::UNIX_EPOCH);
     let text = telemetry.metrics.text().unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let mut metrics: Described =

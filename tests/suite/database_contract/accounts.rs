@@ -1,7 +1,7 @@
 //! An account reads back as it was made.
 
 use super::fixture::*;
-use opsadmin_operator::account::{Account, Asked, ClusterId, Description, Life, StoredSettings, Version};
+use opsadmin_operator::account::{Account, ClusterId, Description, Life, RotationRequests, StoredSettings, Version};
 use opsadmin_operator::database::{Action, NameHolder, Obstacles};
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,7 +17,7 @@ pub async fn every_field_reads_back(fresh: Fresh) {
         settings: StoredSettings::from(settings),
         keys: vec![key.clone()],
         adopter: None,
-        answered: Asked::default(),
+        answered_requests: RotationRequests::default(),
         suspension: None,
     };
     assert_eq!(database.commit(&creation).await.unwrap(), expected);

@@ -4,7 +4,7 @@ use super::fixture::{
     Fresh, affiliate, change, creation, deletion, full_settings, now, owner, owner_in, pair, random, settings, stored,
     update,
 };
-use opsadmin_operator::account::{Account, AccountName, Asked, ClusterId, KeyId, Owner, Settings};
+use opsadmin_operator::account::{Account, AccountName, ClusterId, KeyId, Owner, RotationRequests, Settings};
 use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError, DryRunDatabase, UnknownAffiliate};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -35,12 +35,12 @@ fn script() -> Vec<Step> {
     let rotated = pair();
     let rotation = move |account: &Account| {
         let key = stored(account.id, &rotated);
-        let answered = Asked { trigger: Some("t".to_owned()), annotation: None };
+        let answered = RotationRequests { trigger: Some("t".to_owned()), annotation: None };
         let (expected, old_expires) = (account.version, Some(now()));
         change(account.id, Action::Rotate { expected, key, old_expires, revoke: Vec::new(), answered })
     };
     let adoption = |account: &Account, by: &str| {
-        let (owner, answered) = (owner_in("two", by), Asked::default());
+        let (owner, answered) = (owner_in("two", by), RotationRequests::default());
         change(account.id, Action::Adopt { expected: account.version, owner, answered })
     };
     vec![

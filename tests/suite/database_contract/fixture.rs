@@ -3,8 +3,8 @@
 use crate::support::postgres::{TestDatabase, postgres};
 use jiff::Timestamp;
 use opsadmin_operator::account::{
-    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, Asked, ClusterId, Description, KeyEntropy,
-    KeyId, KeyPair, KeyState, Owner, Role, Settings, StoredKey, StoredSettings, Version, changes,
+    Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyId,
+    KeyPair, KeyState, Owner, Role, RotationRequests, Settings, StoredKey, StoredSettings, Version, changes,
 };
 use opsadmin_operator::database::{AccountRegister, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
 use rand::TryRng as _;
@@ -182,7 +182,7 @@ pub fn creation(owner: Owner, settings: Settings) -> Change {
     let account = AccountId::from_random(random());
     let key = stored(account, &pair());
     let unknown_affiliate = UnknownAffiliate::Register;
-    change(account, Action::Create { owner, settings, key, answered: Asked::default(), unknown_affiliate })
+    change(account, Action::Create { owner, settings, key, answered: RotationRequests::default(), unknown_affiliate })
 }
 
 pub async fn create(database: &dyn AccountRegister, owner: Owner, settings: Settings) -> Account {

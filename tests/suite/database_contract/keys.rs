@@ -4,12 +4,12 @@ use super::fixture::*;
 use super::rules::rows;
 use jiff::ToSpan;
 use opsadmin_operator::account::{
-    Account, AccountId, Adopter, Asked, KeyId, KeyState, Life, Owner, StoredKey, Suspension, Version,
+    Account, AccountId, Adopter, KeyId, KeyState, Life, Owner, RotationRequests, StoredKey, Suspension, Version,
 };
 use opsadmin_operator::database::{AccountRegister, Action, DatabaseError, UnknownAffiliate};
 
-fn asked(trigger: &str) -> Asked {
-    Asked { trigger: Some(trigger.to_owned()), annotation: None }
+fn asked(trigger: &str) -> RotationRequests {
+    RotationRequests { trigger: Some(trigger.to_owned()), annotation: None }
 }
 
 fn new_key(account: &Account, hours: i64) -> StoredKey {
@@ -40,7 +40,7 @@ pub async fn a_rotation_lets_the_old_pair_expire(fresh: Fresh) {
     let rotated = rotate(&*database, &made, Some(24), vec![]).await;
 
     assert_eq!(rotated.version, Version(2));
-    assert_eq!(rotated.answered, asked("one"));
+    assert_eq!(rotated.answered_requests, asked("one"));
     assert_eq!(rotated.keys.len(), 2);
     assert_eq!((rotated.keys[0].state, rotated.keys[1].id), (KeyState::Active, made.keys[0].id));
     assert_eq!(rotated.keys[1].state, KeyState::Retiring { expires: now() + 24.hours() });
@@ -94,7 +94,7 @@ pub async fn a_pair_that_was_revoked_or_purged_is_never_taken_back(fresh: Fresh)
         let key = StoredKey { state: KeyState::Active, ..key };
         let restore = Action::RestoreKey { expected: again.version, key: key.clone() };
         let unknown_affiliate = UnknownAffiliate::Refuse;
-        let (settings, answered) = (settings(&format!("n{number}")), Asked::default());
+        let (settings, answered) = (settings(&format!("n{number}")), RotationRequests::default());
         let import = Action::Import { settings: settings.clone(), key: key.clone(), adopter: None, unknown_affiliate };
         let owner = owner(&format!("n{number}"));
         let create = Action::Create { owner, settings, key, answered, unknown_affiliate };
@@ -124,7 +124,7 @@ pub async fn of_two_rotations_of_one_version_one_is_made(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("twice"), settings("twice")).await;
     let rotation = || {
-        let (key, answered) = (new_key(&made, 1), Asked::default());
+        let (key, answered) = (new_key(&made, 1), RotationRequests::default());
         change(made.id, Action::Rotate { expected: made.version, key, old_expires: None, revoke: vec![], answered })
     };
     let first = database.commit(&rotation()).await.unwrap();
@@ -147,7 +147,7 @@ pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) 
     let adopted = database.commit(&adopt(&retained, "new")).await.unwrap();
     assert_eq!((adopted.owner.clone(), adopted.life), (Some(owner_in("two", "new")), Life::Live));
     assert_eq!(
-        (&adopted.keys, &adopted.settings, adopted.answered.clone()),
+        (&adopted.keys, &adopted.settings, adopted.answered_requests.clone()),
         (&made.keys, &made.settings, asked("one"))
     );
     assert_eq!(database.find_by_owner(&owner("old")).await.unwrap(), None);

@@ -1,7 +1,7 @@
 //! The database's own rules: what it refuses, it refuses whole.
 
 use super::fixture::*;
-use opsadmin_operator::account::{Account, AccountId, Asked, Life, StoredKey, Version};
+use opsadmin_operator::account::{Account, AccountId, Life, RotationRequests, StoredKey, Version};
 use opsadmin_operator::database::{Action, DatabaseError, UnknownAffiliate};
 use sqlx::error::ErrorKind::{CheckViolation, NotNullViolation};
 use std::collections::BTreeSet;
@@ -85,7 +85,7 @@ pub async fn an_unknown_affiliate_is_refused_and_leaves_nothing(fresh: Fresh) {
         owner: owner("unknown"),
         settings: full_settings("unknown"),
         key: stored(account, &pair()),
-        answered: Asked::default(),
+        answered: RotationRequests::default(),
         unknown_affiliate: UnknownAffiliate::Refuse,
     };
 

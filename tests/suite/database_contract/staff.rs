@@ -100,6 +100,6 @@ async fn rotate(
     let mut key = stored(account.id, &pair());
     key.created = now() + i64::try_from(account.keys.len()).unwrap().hours();
     let old_expires = overlap.map(|hours| now() + hours.hours());
-    let (expected, answered) = (account.version, account.answered.clone());
+    let (expected, answered) = (account.version, account.answered_requests.clone());
     database.commit(&change(account.id, Action::Rotate { expected, key, old_expires, revoke, answered })).await.unwrap()
 }

@@ -2,7 +2,7 @@
 
 use super::super::properties::owner;
 use super::promises::opened;
-use crate::account::{Account, ApiKey, Asked, Owner, SecretKey, StoredSettings};
+use crate::account::{Account, ApiKey, Owner, RotationRequests, SecretKey, StoredSettings};
 use crate::api::{
     ACCOUNT_LABEL, ApiAccount, Choice, GROUP, KIND, ManagementPolicy, OWNER_ANNOTATION, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION,
@@ -86,13 +86,13 @@ impl Declared {
     }
 
     /// The requests to rotate.
-    pub fn asked(&self) -> Asked {
+    pub fn asked(&self) -> RotationRequests {
         let trigger = self.resource.spec.rotation.as_ref().and_then(|rotation| rotation.trigger.clone());
-        Asked { trigger, annotation: self.annotation(ROTATE_ANNOTATION) }
+        RotationRequests { trigger, annotation: self.annotation(ROTATE_ANNOTATION) }
     }
 
     /// Whether these are requests that `answered` has not answered.
-    pub fn asks_beyond(&self, answered: &Asked) -> bool {
+    pub fn asks_beyond(&self, answered: &RotationRequests) -> bool {
         let asked = self.asked();
         asked.trigger.is_some() && asked.trigger != answered.trigger
             || asked.annotation.is_some() && asked.annotation != answered.annotation

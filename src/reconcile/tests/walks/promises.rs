@@ -3,7 +3,9 @@
 
 use super::super::properties::keyring;
 use super::declared::Declared;
-use crate::account::{Account, AccountId, ApiKey, Asked, KeyState, Life, SecretKey, StoredKey, comparable_name};
+use crate::account::{
+    Account, AccountId, ApiKey, KeyState, Life, RotationRequests, SecretKey, StoredKey, comparable_name,
+};
 use crate::api::{AdoptionPolicy, Choice, DeletionPolicy};
 use crate::secrets::{FoundSecret, Lookup, SecretRef};
 use jiff::Timestamp;
@@ -25,7 +27,7 @@ pub struct Witness {
     /// The Secrets as they were shown to whoever acts.
     seen: BTreeMap<SecretRef, Shown>,
     /// The requests to rotate that each account's keys have answered.
-    pub answered: HashMap<AccountId, Asked>,
+    pub answered: HashMap<AccountId, RotationRequests>,
     /// API keys that were revoked or purged.
     pub revoked: HashSet<ApiKey>,
     pub writes: usize,

@@ -60,7 +60,7 @@ impl World {
             actor: "walk".to_owned(),
             environment: Arc::clone(&clock) as _,
             declarations: Arc::new(AlwaysCurrent),
-            unassigned: crate::account::Unassigned::Adopt,
+            unassigned: crate::account::UnassignedPolicy::Adopt,
             creations: Arc::new(Unguarded),
         };
         let declared = NAMES.map(|name| {
