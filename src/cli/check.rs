@@ -75,7 +75,7 @@ fn role() -> impl TypedValueParser<Value = Role> {
 }
 
 impl Check {
-    /// Checks the account, and printopen_read_only.
+    /// Checks the account, and prints the result.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let database = self.database.open_read_only().await?;
         let account = self.account.find(database.as_ref()).await;
