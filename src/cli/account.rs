@@ -2,7 +2,7 @@
 
 use super::cluster::ClusterArgs;
 use super::output::Output;
-use super::text::plain;
+use super::text::display_name;
 use crate::account::{Account, AccountId, AccountName, Life, Owner, comparable_name};
 use crate::api::ApiAccount;
 use crate::database::{AccountRegister, DatabaseError};
@@ -71,7 +71,11 @@ impl AccountArgs {
                 let found = accounts.get_opt(&self.name).await.map_err(|error| {
                     let said =
                         with_advice(&error, "it takes the right to get it, or --cluster-id instead of the cluster");
-                    anyhow!("cannot read the ApiAccount {}/{}: {said}", plain(namespace), plain(&self.name))
+                    anyhow!(
+                        "cannot read the ApiAccount {}/{}: {said}",
+                        display_name(namespace),
+                        display_name(&self.name)
+                    )
                 });
                 Ok(found?.map_or(OnCluster::Absent, |found| OnCluster::Found(Box::new(found))))
             }
@@ -89,8 +93,8 @@ impl NamedBy {
             return database.find_by_owner(&owner).await?.ok_or_else(|| {
                 anyhow!(
                     "the account database has no account of the ApiAccount {}/{} of the cluster {}; one that was purged is found by its id alone",
-                    plain(namespace),
-                    plain(name),
+                    display_name(namespace),
+                    display_name(name),
                     owner.cluster,
                 )
             });
@@ -125,7 +129,7 @@ pub fn readable(listed: Vec<Result<Account, DatabaseError>>, output: &Output) ->
         match account {
             Ok(account) => accounts.push(account),
             Err(error) => {
-                output.complain(format!("left out an account: {error}"));
+                output.note(format!("left out an account: {error}"));
                 is_whole = false;
             }
         }
@@ -142,8 +146,11 @@ async fn near(database: &dyn AccountRegister, name: &str) -> String {
             Some(format!("a deleted one had the name, and its id is {}", account.id))
         }
         (Some(owner), _) if owner.name == name => {
-            let (resource, id) = (plain(&format!("{}/{}", owner.namespace, owner.name)), account.id);
-            Some(format!("the ApiAccount {resource} declares {}, and its id is {id}", plain(&account.settings.name)))
+            let (resource, id) = (display_name(&format!("{}/{}", owner.namespace, owner.name)), account.id);
+            Some(format!(
+                "the ApiAccount {resource} declares {}, and its id is {id}",
+                display_name(&account.settings.name)
+            ))
         }
         _ => None,
     });

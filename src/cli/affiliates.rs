@@ -3,7 +3,7 @@
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::text::plain;
+use super::text::display_name;
 use crate::account::AffiliateName;
 use crate::reconcile::Environment;
 use anyhow::Result;
@@ -71,8 +71,8 @@ impl List {
         database.close().await;
         let affiliates = affiliates?;
         match self.format.format {
-            Format::Text if affiliates.is_empty() => output.complain("OpsAdmin knows no affiliate"),
-            Format::Text => affiliates.iter().try_for_each(|affiliate| output.line(&plain(affiliate)))?,
+            Format::Text if affiliates.is_empty() => output.note("OpsAdmin knows no affiliate"),
+            Format::Text => affiliates.iter().try_for_each(|affiliate| output.line(&display_name(affiliate)))?,
             format => output.value(format, &json!({ "affiliates": affiliates }))?,
         }
         Ok(())
@@ -85,7 +85,7 @@ impl Add {
         let added = database.register_affiliate(&self.name, SystemEnvironment.now()).await;
         database.close().await;
         let added = added?;
-        let name = plain(self.name.as_str());
+        let name = display_name(self.name.as_str());
         match (self.format.format, added) {
             (Format::Text, true) => output.line(&format!("OpsAdmin knows the affiliate {name} now")),
             (Format::Text, false) => output.line(&format!("OpsAdmin knows the affiliate {name} already")),

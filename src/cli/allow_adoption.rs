@@ -6,9 +6,9 @@ use super::change_account::change_account;
 use super::cluster::ClusterArgs;
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
-use super::manifests::count;
+use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
-use super::text::plain;
+use super::text::display_name;
 use super::view::AccountView;
 use crate::account::{Account, Adopter, ClusterId, Life, UnassignedPolicy};
 use crate::database::{AccountRegister, Action};
@@ -94,14 +94,14 @@ impl AllowAdoption {
             return Ok(ExitCode::SUCCESS);
         }
         for account in &allowed {
-            let name = plain(&account.settings.name);
+            let name = display_name(&account.settings.name);
             output.line(&match &account.adopter {
-                Some(adopter) => format!("{name} may be taken over by {}", plain(&adopter.to_string())),
+                Some(adopter) => format!("{name} may be taken over by {}", display_name(&adopter.to_string())),
                 None => format!("{name} may be taken over by nobody but the namespace that it had"),
             })?;
         }
         if allowed.is_empty() {
-            output.complain("there is no such account");
+            output.note("there is no such account");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -117,12 +117,12 @@ impl AllowAdoption {
             let adopter = cluster.and_then(|cluster| self.adopter(&account, cluster));
             let decide = |account: &Account| {
                 if matches!(account.life, Life::Deleted { .. }) {
-                    bail!("the account {} is deleted; nobody takes it over", plain(&account.settings.name));
+                    bail!("the account {} is deleted; nobody takes it over", display_name(&account.settings.name));
                 }
                 if let (Some(owner), Life::Live) = (&account.owner, account.life) {
                     bail!(
                         "the ApiAccount {owner} declares the account {}; it is taken over only once that has let go of it, with deletionPolicy: Retain",
-                        plain(&account.settings.name)
+                        display_name(&account.settings.name)
                     );
                 }
                 let action = Action::AllowAdoption { expected: account.version, adopter: adopter.clone() };
@@ -153,7 +153,10 @@ impl AllowAdoption {
             }
         }
         if unreadable > 0 {
-            bail!("{} cannot be read: `opsadmin get --unowned` names them; nothing was allowed", count(unreadable));
+            bail!(
+                "{} cannot be read: `opsadmin get --unowned` names them; nothing was allowed",
+                count_accounts(unreadable)
+            );
         }
         Ok(chosen)
     }

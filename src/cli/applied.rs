@@ -1,7 +1,7 @@
 //! Prints the results of `apply` while it runs, and its summary. Change the output of `apply` here.
 
 use super::listing::Listing;
-use super::manifests::count;
+use super::manifests::count_accounts;
 use super::output::{Format, Output};
 use super::progress::Progress;
 use crate::database::DatabaseError;
@@ -49,11 +49,11 @@ impl Applied {
         self.progress.iter_mut().for_each(Progress::hide);
         let AccountReport { namespace, name, manifest, .. } = report;
         if self.format == Format::Text {
-            outcome.done.iter().try_for_each(|done| output.words(&format!("{namespace}/{name}: {done}")))?;
+            outcome.done.iter().try_for_each(|done| output.sentence(&format!("{namespace}/{name}: {done}")))?;
         }
         if let Some(not_ready) = &outcome.not_ready {
             let place = manifest.as_deref().unwrap_or("--prune");
-            output.complain(format!("{place}: {namespace}/{name}: {}: {not_ready}", not_ready.reason()));
+            output.note(format!("{place}: {namespace}/{name}: {}: {not_ready}", not_ready.reason()));
         }
         self.summary.count(report.result);
         self.listing.push(report, output)?;
@@ -85,14 +85,14 @@ impl Applied {
             Stop::DatabaseAway => ("stopped, since the account database does not answer".to_owned(), ExitCode::FAILURE),
             Stop::ReadFailed(error) => (format!("stopped: {error}"), ExitCode::FAILURE),
         };
-        let left = count(self.all - self.summary.total());
-        output.complain(format!("{why}; {left} not looked at: run the same command to go on"));
+        let left = count_accounts(self.all - self.summary.total());
+        output.note(format!("{why}; {left} not looked at: run the same command to go on"));
         Ok(code)
     }
 }
 
 fn in_words(summary: &Summary) -> String {
-    let all = count(summary.total());
+    let all = count_accounts(summary.total());
     if summary.unchanged == summary.total() {
         return format!("{all}: nothing to change");
     }

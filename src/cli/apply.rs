@@ -7,7 +7,7 @@ use super::confirm::ConfirmArgs;
 use super::creation::CreationArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
-use super::manifests::{ManifestArgs, count};
+use super::manifests::{ManifestArgs, count_accounts};
 use super::output::{Format, Output};
 use super::prune::{PruneArgs, confirm};
 use super::retention::RetentionArgs;
@@ -89,7 +89,7 @@ impl Apply {
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let cluster = &self.cluster_id;
         let Some(manifests) = self.manifests.read(cluster, output) else {
-            output.complain("nothing was applied");
+            output.note("nothing was applied");
             return Ok(ExitCode::FAILURE);
         };
         let database = self.database.open()?;
@@ -158,19 +158,19 @@ impl Apply {
         match database.purge(cluster, is_declared, before, SystemEnvironment.now()).await {
             Ok(Purged { accounts, refused }) => {
                 if accounts > 0 {
-                    output.complain(format!(
+                    output.note(format!(
                         "purged {} that had been deleted for longer than --deleted-account-retention",
-                        count(accounts)
+                        count_accounts(accounts)
                     ));
                 }
                 for Unpurged { account, owner, reason } in refused {
-                    output.complain(format!(
+                    output.note(format!(
                         "the deleted account {account} of {}/{} cannot be purged: {reason}; remove what refers to it",
                         owner.namespace, owner.name
                     ));
                 }
             }
-            Err(error) => output.complain(format!(
+            Err(error) => output.note(format!(
                 "accounts that were deleted long ago could not be purged: {error}; the next run does it"
             )),
         }
@@ -183,13 +183,12 @@ impl Apply {
         };
         match database.trim_journal(before).await {
             Ok(0) => {}
-            Ok(1) => output.complain("removed 1 entry of the journal that was older than --journal-retention"),
+            Ok(1) => output.note("removed 1 entry of the journal that was older than --journal-retention"),
             Ok(entries) => {
-                output.complain(format!(
-                    "removed {entries} entries of the journal that were older than --journal-retention"
-                ));
+                output
+                    .note(format!("removed {entries} entries of the journal that were older than --journal-retention"));
             }
-            Err(error) => output.complain(format!("the journal could not be shortened: {error}; the next run does it")),
+            Err(error) => output.note(format!("the journal could not be shortened: {error}; the next run does it")),
         }
     }
 

@@ -4,7 +4,7 @@ use super::account::AccountArgs;
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::text::plain;
+use super::text::display_name;
 use crate::account::{
     Access, AccessRequest, Account, AffiliateName, EndpointGroup, Reach, Role, Verdict, VisiblePlans, access,
 };
@@ -141,7 +141,7 @@ fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> 
         Some(Verdict::Pass) | None => Style::new(),
     })?;
     output.line("")?;
-    let name = plain(&account.settings.name);
+    let name = display_name(&account.settings.name);
     let strong = |colour: AnsiColor| colour.on_default().bold();
     if access.is_allowed() {
         let style = strong(AnsiColor::Green);
@@ -153,7 +153,7 @@ fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> 
     } else {
         let style = strong(AnsiColor::Red);
         let why: Vec<&str> = access.refusals().map(|judged| judged.why.as_str()).collect();
-        output.words(&format!("{name} is {style}not let in{style:#}: {}", why.join("; ")))
+        output.sentence(&format!("{name} is {style}not let in{style:#}: {}", why.join("; ")))
     }
 }
 

@@ -4,7 +4,7 @@ use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
-use super::retention::{LeastIntervalArgs, RetentionArgs, at_least_a_second};
+use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
 use crate::controller::{Settings, run};
 use crate::reconcile::parse_namespace;
 use crate::telemetry::logs::{self, LogFormat};
@@ -61,7 +61,7 @@ pub struct Controller {
     retention: RetentionArgs,
 
     #[command(flatten)]
-    least_interval: LeastIntervalArgs,
+    least_interval: MinimumIntervalArgs,
 
     /// How long an orphan continues to work: an account whose resource vanished without a deletion. It is reported at
     /// once.

@@ -226,7 +226,7 @@ fn warn_if_others_have_access(path: &Path) {
     if tracing::dispatcher::has_been_set() {
         tracing::warn!("{said}");
     } else {
-        Output::default().complain(format!("warning: {said}"));
+        Output::default().note(format!("warning: {said}"));
     }
 }
 

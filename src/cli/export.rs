@@ -114,12 +114,12 @@ impl Export {
                 Ok(spec) => manifests.push(self.manifest(account, spec, &mut names)),
                 Err(reason) => {
                     let name = &account.settings.name;
-                    output.complain(format!("left out the account {name:?} ({}): {reason}", account.id));
+                    output.note(format!("left out the account {name:?} ({}): {reason}", account.id));
                 }
             }
         }
         if accounts.is_empty() && are_readable {
-            output.complain("there is no account that no resource declares: nothing to export");
+            output.note("there is no account that no resource declares: nothing to export");
         }
         let is_whole = are_readable && manifests.len() == accounts.len();
         match &self.folder {
@@ -157,7 +157,7 @@ impl Export {
             }
         }
         if unchanged > 0 {
-            output.complain(format!("{unchanged} of {} were there already, with the same text", manifests.len()));
+            output.note(format!("{unchanged} of {} were there already, with the same text", manifests.len()));
         }
         Ok(())
     }

@@ -147,8 +147,8 @@ impl Get {
             self.print(&views, output)?;
         } else if is_whole {
             match cluster {
-                Some(cluster) => output.complain(format!("there are no such accounts of the cluster {cluster}")),
-                None => output.complain("there are no such accounts"),
+                Some(cluster) => output.note(format!("there are no such accounts of the cluster {cluster}")),
+                None => output.note("there are no such accounts"),
             }
         }
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -55,9 +55,10 @@ pub fn read(
         parse(&words.iter().cloned().chain(given).chain(rest.iter().cloned()).collect::<Vec<_>>())
     };
     match with(&variable_options) {
-        Ok(matches) => {
-            Ok(ParsedArguments { matches, variables: variable_options.into_iter().map(|option| option.variable).collect() })
-        }
+        Ok(matches) => Ok(ParsedArguments {
+            matches,
+            variables: variable_options.into_iter().map(|option| option.variable).collect(),
+        }),
         // The arguments alone were valid, so a variable is wrong.
         Err(together) => {
             let alone =

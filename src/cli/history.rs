@@ -3,9 +3,9 @@
 use super::account::AccountArgs;
 use super::database::DatabaseArgs;
 use super::output::{Format, FormatArgs, Output};
-use super::text::{plain, visible};
+use super::text::{display_name, display_sentence};
 use crate::account::AccountId;
-use crate::database::{JournalEntry, Journalled, JournalledChange};
+use crate::database::{JournalEntry, JournalledChange, JournalledChanges};
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -55,8 +55,8 @@ impl History {
 fn value(id: AccountId, entries: &[JournalEntry]) -> Value {
     let entries = entries.iter().map(|entry| {
         let (changes, note) = match &entry.changes {
-            Journalled::Changes(changes) => (changes.as_slice(), None),
-            Journalled::Text(text) => (&[][..], Some(text)),
+            JournalledChanges::Changes(changes) => (changes.as_slice(), None),
+            JournalledChanges::Text(text) => (&[][..], Some(text)),
         };
         let change = |change: &JournalledChange| json!({ "field": change.field, "old": change.old, "new": change.new });
         json!({
@@ -75,15 +75,15 @@ fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
     let mut rows = vec![["AT", "ACTOR", "GENERATION", "ACTION", "CHANGES"].map(str::to_owned)];
     for entry in entries {
         let mut told = match &entry.changes {
-            Journalled::Changes(changes) => changes.iter().map(in_words).collect(),
-            Journalled::Text(text) => vec![visible(text)],
+            JournalledChanges::Changes(changes) => changes.iter().map(in_words).collect(),
+            JournalledChanges::Text(text) => vec![display_sentence(text)],
         }
         .into_iter();
         rows.push([
             format!("{:.0}", entry.at),
-            plain(&entry.actor),
+            display_name(&entry.actor),
             entry.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
-            plain(&entry.action),
+            display_name(&entry.action),
             told.next().unwrap_or_default(),
         ]);
         rows.extend(told.map(|change| [String::new(), String::new(), String::new(), String::new(), change]));
@@ -92,6 +92,6 @@ fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
 }
 
 fn in_words(change: &JournalledChange) -> String {
-    let shown = |text: &str| if text.is_empty() { "nothing".to_owned() } else { visible(text) };
-    format!("{}: {} → {}", plain(&change.field), shown(&change.old), shown(&change.new))
+    let shown = |text: &str| if text.is_empty() { "nothing".to_owned() } else { display_sentence(text) };
+    format!("{}: {} → {}", display_name(&change.field), shown(&change.old), shown(&change.new))
 }

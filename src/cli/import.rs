@@ -3,12 +3,12 @@
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_keyring};
 use super::environment::SystemEnvironment;
-use super::manifests::count;
+use super::manifests::count_accounts;
 use super::output::{Format, Output};
 use super::progress::Progress;
 use crate::account::{AccountId, Adopter, ClusterId, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, DryRunDatabase, Keyring};
-use crate::import::{self, FileFormat, Line, Record, ExistingNamesAndKeys};
+use crate::import::{self, ExistingNamesAndKeys, FileFormat, Line, Record};
 use crate::reconcile::parse_namespace;
 use crate::reconcile::{Environment, RandomnessError};
 use anyhow::{Context, Result, anyhow, bail};
@@ -107,7 +107,8 @@ impl Import {
             bail!("{} has no account", self.file.display());
         }
         if self.dry_run {
-            let database = self.database.open_read_only_if_exists().await?.map(|database| database as Arc<dyn AccountDatabase>);
+            let database =
+                self.database.open_read_only_if_exists().await?.map(|database| database as Arc<dyn AccountDatabase>);
             let dry_run = DryRunDatabase::without_keys(database, new_keyring()?);
             let tried = self.try_lines(&lines, cluster.as_ref(), &dry_run, &new_keyring()?).await;
             dry_run.close().await;
@@ -198,11 +199,11 @@ impl Import {
             return Ok(code);
         }
         for Problem { line, message } in &summary.problems {
-            output.complain(format!("{}:{line}: {message}", self.file.display()));
+            output.note(format!("{}:{line}: {message}", self.file.display()));
         }
-        let accounts = count(summary.accounts);
+        let accounts = count_accounts(summary.accounts);
         if !summary.problems.is_empty() {
-            output.complain("nothing was imported");
+            output.note("nothing was imported");
         } else if summary.imported {
             let manifests = if summary.accounts == 1 { "its manifest" } else { "their manifests" };
             output.line(&format!("{accounts} imported; `opsadmin export` writes {manifests}"))?;

@@ -1,7 +1,7 @@
 //! The options that name manifests, and the functions that read them and print their problems.
 
 use super::output::Output;
-use super::retention::LeastIntervalArgs;
+use super::retention::MinimumIntervalArgs;
 use crate::account::ClusterId;
 use crate::manifests::{self, Checked, Invalid, Manifest, Manifests, Place, Problem, Skipped, Source};
 use crate::reconcile::parse_namespace;
@@ -24,7 +24,7 @@ pub struct ManifestArgs {
     namespace: Option<String>,
 
     #[command(flatten)]
-    least_interval: LeastIntervalArgs,
+    least_interval: MinimumIntervalArgs,
 }
 
 impl ManifestArgs {
@@ -37,7 +37,7 @@ impl ManifestArgs {
     pub fn read_in(&self, namespace: &str, cluster: &ClusterId, output: &Output) -> Option<Vec<Manifest>> {
         match manifests::read(&self.filenames, std::io::stdin().lock(), &self.options(namespace, cluster)) {
             Ok(Manifests { accounts, skipped }) => {
-                note(&skipped, output);
+                print_skipped(&skipped, output);
                 Some(accounts)
             }
             Err(invalid) => {
@@ -64,9 +64,9 @@ impl ManifestArgs {
 
 /// Prints all problems and all objects that were left out.
 pub fn print_problems(invalid: &Invalid, output: &Output) {
-    note(&invalid.skipped, output);
+    print_skipped(&invalid.skipped, output);
     for problem in &invalid.problems {
-        output.complain(painted(problem));
+        output.note(painted(problem));
     }
 }
 
@@ -80,14 +80,14 @@ fn painted(problem: &Problem) -> String {
 }
 
 /// Prints the objects that were left out.
-pub fn note(skipped: &[Skipped], output: &Output) {
+pub fn print_skipped(skipped: &[Skipped], output: &Output) {
     for skipped in skipped {
-        output.complain(skipped);
+        output.note(skipped);
     }
 }
 
 /// Returns a text such as `2 accounts`.
-pub fn count(accounts: usize) -> String {
+pub fn count_accounts(accounts: usize) -> String {
     match accounts {
         1 => "1 account".to_owned(),
         many => format!("{many} accounts"),

@@ -68,7 +68,7 @@ impl Migrate {
         if !missing.is_empty() {
             let accounts = database.list().await?;
             for twin in twins(accounts.iter().flatten()) {
-                output.complain(format!("WARNING: {twin}"));
+                output.note(format!("WARNING: {twin}"));
             }
         }
         let schema = database.schema().await?;

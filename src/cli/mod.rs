@@ -195,7 +195,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // `{:#}` adds the causes: each says something the one before does not.
-        output.complain(format!("opsadmin: {error:#}{}", whence(&error, &cli.variables)));
+        output.note(format!("opsadmin: {error:#}{}", whence(&error, &cli.variables)));
         ExitCode::FAILURE
     })
 }

@@ -103,14 +103,14 @@ impl Output {
     ///
     /// # Errors
     /// As [`Self::line`].
-    pub fn words(&mut self, text: &str) -> Result<()> {
+    pub fn sentence(&mut self, text: &str) -> Result<()> {
         folded(text, width(io::stdout())).iter().try_for_each(|line| self.line(line))
     }
 
     /// Prints a note or an error to standard error. A failure to write is ignored, because there is no other place to
     /// report it.
     #[expect(clippy::unused_self, reason = "all printing goes through one place")]
-    pub fn complain(&self, text: impl Display) {
+    pub fn note(&self, text: impl Display) {
         let width = width(io::stderr());
         for line in text.to_string().lines().flat_map(|line| folded(line, width)) {
             drop(writeln!(anstream::stderr(), "{line}"));

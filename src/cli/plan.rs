@@ -16,7 +16,7 @@ use crate::database::{AccountDatabase, DryRunDatabase, Keyring};
 use crate::manifests::Manifest;
 use crate::reconcile::Environment as _;
 use crate::reconcile::{AlwaysCurrent, CreationGuard, Desired, Outcome, Reconciler, Unguarded, deletions_count_since};
-use crate::run::{ClusterState, Depth, FolderGuard, ExistingAccounts, PruneSet, Query, Run, Summary, Turn, Work};
+use crate::run::{ClusterState, Depth, ExistingAccounts, FolderGuard, PruneSet, Query, Run, Summary, Turn, Work};
 use crate::secrets::{DryRunSecrets, IssuedKeys, SecretManifest, SecretStore, directory::Directory};
 use anyhow::Result;
 use async_trait::async_trait;
@@ -135,7 +135,8 @@ impl Plan {
         let Some(manifests) = self.manifests.read_in(namespace, &cluster, output) else {
             return Ok(ExitCode::FAILURE);
         };
-        let database = self.database.open_read_only_if_exists().await?.map(|database| database as Arc<dyn AccountDatabase>);
+        let database =
+            self.database.open_read_only_if_exists().await?.map(|database| database as Arc<dyn AccountDatabase>);
         let summary = self.plan(&manifests, database.clone(), &cluster, client, output).await;
         if let Some(database) = database {
             database.close().await;
@@ -254,7 +255,7 @@ impl Plan {
         let keyring =
             if reads_contents { self.keyring.load_read_only(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
-            let keyring = Keyring::stand_in(new_key()?);
+            let keyring = Keyring::placeholder(new_key()?);
             return Ok((DryRunDatabase::without_keys(database, keyring.clone()), keyring));
         };
         let database = DryRunDatabase::new(database);

@@ -2,10 +2,10 @@
 //! Change the wording and the layout of plans here; `report.rs` decides what a plan contains.
 
 use super::listing::Listing;
-use super::manifests::count;
+use super::manifests::count_accounts;
 use super::output::{Format, Output};
 use super::progress::Progress;
-use crate::run::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, AccountResult};
+use crate::run::{ACCOUNTS, AccountReport, AccountResult, Action, Change, SUMMARY, Summary};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::ValueEnum;
@@ -65,7 +65,7 @@ impl Planned {
             Form::Text => {
                 for line in coloured(account) {
                     progress.hide();
-                    output.words(&line)?;
+                    output.sentence(&line)?;
                 }
             }
             Form::Markdown(markdown) => markdown.push(account),
@@ -207,7 +207,10 @@ impl Markdown {
             parts.push(format!("{fence}diff\n{diff}{fence}"));
         }
         if left_out > 0 {
-            parts.push(format!("{} more did not fit in here: run `opsadmin plan` to see them.", count(left_out)));
+            parts.push(format!(
+                "{} more did not fit in here: run `opsadmin plan` to see them.",
+                count_accounts(left_out)
+            ));
         }
         parts.join("\n\n")
     }
@@ -220,7 +223,7 @@ fn fence(text: &str) -> String {
 }
 
 fn summary(summary: &Summary) -> String {
-    let all = count(summary.total());
+    let all = count_accounts(summary.total());
     let unseen = if summary.secrets_not_compared { NOT_COMPARED } else { "" };
     if summary.unchanged == summary.total() {
         return format!("{all}: nothing to change{unseen}");

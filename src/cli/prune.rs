@@ -1,7 +1,7 @@
 //! The options of `--prune`, and the confirmation of what it deletes.
 
 use super::confirm::ConfirmArgs;
-use super::manifests::count;
+use super::manifests::count_accounts;
 use super::output::Output;
 use crate::account::ClusterId;
 use crate::database::AccountDatabase;
@@ -50,9 +50,9 @@ pub fn confirm(prune_set: &PruneSet, confirm: &ConfirmArgs, output: &Output) -> 
     if owners.is_empty() {
         return Ok(());
     }
-    output.complain(format!("{} declared by no manifest, to be deleted:", count(owners.len())));
+    output.note(format!("{} declared by no manifest, to be deleted:", count_accounts(owners.len())));
     for owner in owners {
-        output.complain(format!("  {}/{}", owner.namespace, owner.name));
+        output.note(format!("  {}/{}", owner.namespace, owner.name));
     }
-    confirm.ask(&format!("deleting {}, which stop authenticating at once", count(owners.len())))
+    confirm.ask(&format!("deleting {}, which stop authenticating at once", count_accounts(owners.len())))
 }

@@ -2,9 +2,9 @@
 
 use super::cluster::KubeArgs;
 use super::confirm::ConfirmArgs;
-use super::manifests::count;
+use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
-use super::text::plain;
+use super::text::display_name;
 use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient, condition};
 use crate::kube_error::with_advice;
 use crate::reconcile;
@@ -135,7 +135,7 @@ impl Release {
         }
         let place = |name: &String| match held.iter().position(|held| held.name == *name) {
             Some(place) => Ok(place),
-            None => bail!("{} is not held; nothing was released", plain(name)),
+            None => bail!("{} is not held; nothing was released", display_name(name)),
         };
         let mut places = self.names.iter().map(place).collect::<Result<Vec<usize>>>()?;
         places.sort_unstable();
@@ -147,7 +147,7 @@ impl Release {
     fn place(&self) -> String {
         match &self.namespace {
             _ if self.all_namespaces => String::new(),
-            Some(namespace) => format!(" in the namespace {}; -A looks in all", plain(namespace)),
+            Some(namespace) => format!(" in the namespace {}; -A looks in all", display_name(namespace)),
             None => " in the namespace of the kubeconfig's context; -A looks in all".to_owned(),
         }
     }
@@ -156,12 +156,12 @@ impl Release {
     fn list(&self, held: &[Held], output: &mut Output) -> Result<()> {
         let heading = match held.len() {
             0 => format!("nothing is held{}", self.place()),
-            some => format!("{} held:", count(some)),
+            some => format!("{} held:", count_accounts(some)),
         };
-        output.complain(heading);
+        output.note(heading);
         let rows = held.iter().map(|held| {
             let since = held.since.map_or_else(|| "-".to_owned(), |since| format!("{since:.0}"));
-            [plain(&held.namespace), plain(&held.name), held.kind.in_words().to_owned(), since]
+            [display_name(&held.namespace), display_name(&held.name), held.kind.in_words().to_owned(), since]
         });
         let rows: Vec<_> =
             std::iter::once(["NAMESPACE", "NAME", "HELD", "SINCE"].map(str::to_owned)).chain(rows).collect();
@@ -170,7 +170,7 @@ impl Release {
             Format::Text => output.table(&rows),
             _ => {
                 for row in &rows {
-                    output.complain(row.join("   "));
+                    output.note(row.join("   "));
                 }
                 Ok(())
             }
@@ -230,7 +230,7 @@ impl Held {
     }
 
     fn in_words(&self) -> String {
-        plain(&format!("{}/{}", self.namespace, self.name))
+        display_name(&format!("{}/{}", self.namespace, self.name))
     }
 }
 

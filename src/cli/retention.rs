@@ -20,7 +20,7 @@ pub struct RetentionArgs {
 
 /// The option for the minimum interval between rotations.
 #[derive(Debug, Args)]
-pub struct LeastIntervalArgs {
+pub struct MinimumIntervalArgs {
     /// The minimum of spec.rotation.interval; a resource with a shorter interval is refused. Give the controller and
     /// every command the same value.
     #[arg(
@@ -33,7 +33,7 @@ pub struct LeastIntervalArgs {
     least_rotation_interval: Duration,
 }
 
-impl LeastIntervalArgs {
+impl MinimumIntervalArgs {
     /// Returns the interval in the form of `spec.rotation.interval`.
     pub fn period(&self) -> Period {
         Period::of(self.least_rotation_interval)

@@ -8,7 +8,7 @@ use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs};
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::text::plain;
+use super::text::display_name;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, RotationEffect, rotation_effect};
 use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition, default_secret_name};
@@ -114,7 +114,7 @@ impl Rotate {
         check_can_rotate(&account)?;
         let keyring = self.keyring.load_existing(&self.database, database).await?;
         if self.overlap.is_zero() {
-            let name = plain(&account.settings.name);
+            let name = display_name(&account.settings.name);
             let held = held(resource).map(|held| format!("; its Secret is NOT written with it, since {held}"));
             self.confirm.ask(&format!(
                 "every pair of keys that {name} has now stops working at once, before its user has the new one{}",
@@ -146,7 +146,7 @@ impl Rotate {
 }
 
 fn check_can_rotate(account: &Account) -> Result<()> {
-    let name = plain(&account.settings.name);
+    let name = display_name(&account.settings.name);
     if let Life::Deleted { since } = account.life {
         bail!(
             "{name} is deleted since {since:.0} and does not authenticate; apply its resource again to have it back, and rotate then"
@@ -182,9 +182,9 @@ impl Waiting {
     }
 
     fn in_words(&self) -> String {
-        let resource = plain(&format!("{}/{}", self.namespace, self.resource));
+        let resource = display_name(&format!("{}/{}", self.namespace, self.resource));
         let secret = match &self.secret {
-            Some(secret) => format!("The Secret {} of the ApiAccount {resource}", plain(secret)),
+            Some(secret) => format!("The Secret {} of the ApiAccount {resource}", display_name(secret)),
             None => format!("The Secret of the ApiAccount {resource}"),
         };
         if let Some(held) = &self.held {
@@ -195,7 +195,7 @@ impl Waiting {
         }
         format!(
             "{secret} is written by the controller of the cluster {}: at once with PostgreSQL, with its next sweep with SQLite.",
-            plain(&self.cluster)
+            display_name(&self.cluster)
         )
     }
 }
@@ -218,11 +218,11 @@ fn held(resource: &OnCluster) -> Option<String> {
     }
     let ready = resource.status.as_ref()?.conditions.iter().find(|found| found.type_ == condition::READY)?;
     let is_refused = ready.status == "False" && ready.reason != Reason::Suspended.as_str();
-    is_refused.then(|| format!("its condition is {}: {}", plain(&ready.reason), plain(&ready.message)))
+    is_refused.then(|| format!("its condition is {}: {}", display_name(&ready.reason), display_name(&ready.message)))
 }
 
 fn print(account: &Account, rotated: &Rotated, waiting: Option<&Waiting>, output: &mut Output) -> Result<()> {
-    let name = plain(&account.settings.name);
+    let name = display_name(&account.settings.name);
     output.line(&format!("{name} has a new pair of keys, {}", rotated.pair))?;
     match rotated.old_expires {
         Some(expires) => output.line(&format!("The old one works until {expires:.0}."))?,

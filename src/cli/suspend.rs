@@ -6,7 +6,7 @@ use super::change_account::{ManualChange, change_account};
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
-use super::text::plain;
+use super::text::display_name;
 use super::view::AccountView;
 use crate::account::{Account, Life, SuspensionReason};
 use crate::database::Action;
@@ -69,7 +69,7 @@ impl Suspend {
             (!has_this_reason).then_some(action)
         };
         let ManualChange { account, done, .. } = self.target.change(decide).await?;
-        let name = plain(&account.settings.name);
+        let name = display_name(&account.settings.name);
         let said = match &account.suspension {
             Some(found) if done.is_none() => {
                 format!("{name} is suspended already, since {:.0}: {:?}", found.since, found.reason)
@@ -90,7 +90,7 @@ impl Resume {
             account.suspension.is_some().then_some(action)
         };
         let ManualChange { account, done, .. } = self.target.change(decide).await?;
-        let name = plain(&account.settings.name);
+        let name = display_name(&account.settings.name);
         let still = match (account.life, account.settings.enabled) {
             (Life::Deleted { .. }, _) => "; it is deleted, and does not authenticate",
             (_, false) => "; it is disabled, and does not authenticate",

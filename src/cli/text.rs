@@ -1,13 +1,13 @@
 //! Prepares texts from a database or a cluster for a terminal, so that no text can add lines or colours.
 
 /// Returns a name unchanged if all of it is visible, and otherwise quoted and escaped.
-pub fn plain(text: &str) -> String {
+pub fn display_name(text: &str) -> String {
     let hides_nothing = !text.is_empty() && text.trim() == text && !text.contains("  ");
-    if hides_nothing { visible(text) } else { format!("{text:?}") }
+    if hides_nothing { display_sentence(text) } else { format!("{text:?}") }
 }
 
 /// Returns a sentence unchanged, or quoted and escaped if it would control the terminal.
-pub fn visible(text: &str) -> String {
+pub fn display_sentence(text: &str) -> String {
     // A text in which only quotes and backslashes need escapes is harmless without them.
     let is_quote = |c: char| matches!(c, '\\' | '"' | '\'');
     let escapes = text.escape_debug().count() - text.chars().count();
@@ -22,7 +22,7 @@ const WORDS: [&str; 3] = ["any", "every", "none"];
 pub fn named<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
     let shown = |name: T| match name.as_ref() {
         name if WORDS.iter().any(|word| name.eq_ignore_ascii_case(word)) => format!("{name:?}"),
-        name => plain(name),
+        name => display_name(name),
     };
     names.into_iter().map(shown).collect::<Vec<_>>().join(", ")
 }
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn visible_texts_stay_and_others_are_escaped() {
         for text in ["acme", "Énergie du Nord", r#"a "b" \c"#, "e\u{301}", "日本", "a\u{a9}b", "-", "'x'"] {
-            assert_eq!(plain(text), text);
+            assert_eq!(display_name(text), text);
         }
         for (text, shown) in [
             ("", r#""""#),
@@ -53,15 +53,15 @@ mod tests {
             ("a\u{200b}b", r#""a\u{200b}b""#),
             ("a\u{2028}b", r#""a\u{2028}b""#),
         ] {
-            assert_eq!(plain(text), shown);
+            assert_eq!(display_name(text), shown);
         }
     }
 
     proptest! {
         #[test]
         fn nothing_controls_a_terminal(text: String) {
-            prop_assert!(!plain(&text).contains(char::is_control));
-            prop_assert!(!visible(&text).contains(char::is_control));
+            prop_assert!(!display_name(&text).contains(char::is_control));
+            prop_assert!(!display_sentence(&text).contains(char::is_control));
         }
     }
 }

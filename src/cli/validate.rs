@@ -2,7 +2,7 @@
 
 use super::LOCAL_CLUSTER;
 
-use super::manifests::{ManifestArgs, print_problems, count, note};
+use super::manifests::{ManifestArgs, count_accounts, print_problems, print_skipped};
 use super::output::{Format, Output};
 use crate::account::ClusterId;
 use crate::findings::{self, Finding, Findings, MOST_RESULTS};
@@ -75,7 +75,7 @@ impl Validate {
                 output.value(Format::Json, &findings::sarif(&problems))?;
                 if let Some(left_out @ 1..) = problems.len().checked_sub(MOST_RESULTS) {
                     let (all, most) = (problems.len(), MOST_RESULTS);
-                    output.complain(format!(
+                    output.note(format!(
                         "left out {left_out} of {all} problems: code scanning takes no more than {most} in one log; `-o text` \
                          lists them all"
                     ));
@@ -93,8 +93,8 @@ impl Validate {
 fn print_text(checked: Result<Checked, Invalid>, output: &mut Output) -> Result<ExitCode> {
     match checked {
         Ok(Checked { accounts, skipped }) => {
-            note(&skipped, output);
-            output.line(&format!("{} {} valid", count(accounts), if accounts == 1 { "is" } else { "are" }))?;
+            print_skipped(&skipped, output);
+            output.line(&format!("{} {} valid", count_accounts(accounts), if accounts == 1 { "is" } else { "are" }))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(invalid) => {

@@ -1,7 +1,7 @@
 //! Shows an account: as JSON and YAML fields for programs, and as text for people. The fields are public:
 //! docs/commands.md documents them, and they must not change.
 
-use super::text::{named, plain};
+use super::text::{display_name, named};
 use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -111,7 +111,7 @@ impl AccountView {
     /// Returns the row of the account in a list, for the columns of [`Self::heading`].
     pub fn row(&self) -> [String; 7] {
         [
-            plain(&self.name),
+            display_name(&self.name),
             self.state().to_owned(),
             self.roles_in_words(),
             self.affiliate_in_words(),
@@ -151,11 +151,14 @@ impl AccountView {
             _ => self.owner_in_words(),
         };
         [
-            ("Name", plain(&self.name)),
+            ("Name", display_name(&self.name)),
             ("Id", self.id.clone()),
             ("Owner", owner),
             ("State", state),
-            ("Description", if self.description.is_empty() { "none".to_owned() } else { plain(&self.description) }),
+            (
+                "Description",
+                if self.description.is_empty() { "none".to_owned() } else { display_name(&self.description) },
+            ),
             ("Roles", self.roles_in_words()),
             ("Affiliate", self.affiliate_in_words()),
             ("Addresses", self.addresses_in_words()),
@@ -247,7 +250,7 @@ impl OwnerView {
     }
 
     fn in_words(&self) -> String {
-        plain(&format!("{}/{}/{}", self.cluster, self.namespace, self.name))
+        display_name(&format!("{}/{}/{}", self.cluster, self.namespace, self.name))
     }
 }
 

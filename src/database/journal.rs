@@ -15,12 +15,12 @@ pub struct JournalEntry {
     /// What was done, in a word or two.
     pub action: String,
     /// What changed by it.
-    pub changes: Journalled,
+    pub changes: JournalledChanges,
 }
 
 /// What changed, as far as it can be read: the journal is open to hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Journalled {
+pub enum JournalledChanges {
     /// Each field.
     Changes(Vec<JournalledChange>),
     /// Something that this program does not write, as it stands there.
@@ -38,7 +38,7 @@ pub struct JournalledChange {
     pub new: String,
 }
 
-impl Journalled {
+impl JournalledChanges {
     /// Reads the column `changes`.
     pub(super) fn parse(text: String) -> Self {
         match serde_json::from_str(&text) {

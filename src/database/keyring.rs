@@ -132,7 +132,7 @@ impl Keyring {
     }
 
     /// A keyring for somebody who may not have the real one: it opens what it has sealed, and takes every mark for right.
-    pub fn stand_in(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+    pub fn placeholder(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         Self { is_stand_in: true, ..Self::from_random(key) }
     }
 

@@ -27,7 +27,7 @@ pub use address::{Address, open, open_as_found, open_existing, open_to_look, ope
 pub use changes::Changed;
 pub use dry_run::DryRunDatabase;
 pub use error::DatabaseError;
-pub use journal::{JournalEntry, Journalled, JournalledChange};
+pub use journal::{JournalEntry, JournalledChange, JournalledChanges};
 pub use keyring::{Keyring, KeyringError};
 pub use locked_keyring::LockedKeyring;
 pub use not_kept::NotKept;

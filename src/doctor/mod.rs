@@ -7,7 +7,7 @@ mod secrets;
 mod tests;
 
 pub use definition::missing_fields;
-pub use secrets::{ObservedSecret, ObservedResource};
+pub use secrets::{ObservedResource, ObservedSecret};
 
 use crate::account::{Account, ClusterId};
 use crate::database::Keyring;

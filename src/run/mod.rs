@@ -18,4 +18,4 @@ pub use known::ExistingAccounts;
 #[cfg(test)]
 pub(crate) use order::{ApplyOrder, Batch};
 pub use prune::PruneSet;
-pub use report::{ACCOUNTS, AccountReport, Action, Change, SUMMARY, Summary, AccountResult};
+pub use report::{ACCOUNTS, AccountReport, AccountResult, Action, Change, SUMMARY, Summary};

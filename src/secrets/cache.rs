@@ -2,7 +2,7 @@
 //!
 //! A watch lags behind our own writes; of two reports, the one of the later version counts.
 
-use super::found::{accounts_of, controller, is_tied, is_watched, marked_with, noted_owner};
+use super::found::{accounts_of, controller, has_owner_reference, is_watched, marked_with, owner_annotation};
 use super::{ResourceIdentity, SecretRef};
 use crate::account::Owner;
 use crate::api::is_later_version as is_later;
@@ -66,7 +66,7 @@ struct CachedSecret {
     controller: Option<Box<OwnerReference>>,
     /// What the owner annotation says.
     owner_annotation: Option<Box<str>>,
-    is_tied: bool,
+    has_owner_reference: bool,
     marked_with: Option<Box<str>>,
     listing: u64,
 }
@@ -92,7 +92,7 @@ pub enum CacheLookup {
         /// Its version.
         version: String,
         /// Whether the cluster's garbage collector may delete it together with an ApiAccount.
-        is_tied: bool,
+        has_owner_reference: bool,
         /// The id of the key that its mark was made with, as it says.
         marked_with: Option<String>,
     },
@@ -114,9 +114,9 @@ impl SecretCache {
         match state.seen.get(at) {
             _ if state.contested.contains(at) => CacheLookup::Unknown,
             None => CacheLookup::Absent,
-            Some(CachedSecret { version, is_tied, marked_with, .. }) => CacheLookup::Secret {
+            Some(CachedSecret { version, has_owner_reference: is_tied, marked_with, .. }) => CacheLookup::Secret {
                 version: version.clone(),
-                is_tied: *is_tied,
+                has_owner_reference: *is_tied,
                 marked_with: marked_with.as_deref().map(str::to_owned),
             },
         }
@@ -234,8 +234,8 @@ impl State {
         let glimpse = CachedSecret {
             version,
             controller: controller(metadata).cloned().map(Box::new),
-            owner_annotation: noted_owner(metadata).map(Box::from),
-            is_tied: is_tied(metadata),
+            owner_annotation: owner_annotation(metadata).map(Box::from),
+            has_owner_reference: has_owner_reference(metadata),
             marked_with: marked_with(metadata).map(Box::from),
             listing,
         };
@@ -402,8 +402,11 @@ mod tests {
         let reference = identity("acme").owner_reference().unwrap();
         let tied = ObjectMeta { owner_references: Some(vec![reference]), ..metadata("a", 1, Some("acme")) };
         view.record(&at("a"), &tied);
-        let seen =
-            |version: &str, is_tied| CacheLookup::Secret { version: version.to_owned(), is_tied, marked_with: None };
+        let seen = |version: &str, is_tied| CacheLookup::Secret {
+            version: version.to_owned(),
+            has_owner_reference: is_tied,
+            marked_with: None,
+        };
         assert_eq!(view.lookup(&at("a")), seen("1", true));
         view.record(&at("a"), &metadata("a", 2, Some("acme")));
         assert_eq!(view.lookup(&at("a")), seen("2", false));

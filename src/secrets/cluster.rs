@@ -55,7 +55,7 @@ impl Cluster {
             Ok(_) => {}
         }
         view.forget(at);
-        self.write(manifest, &found.remade(manifest)).await
+        self.write(manifest, &found.rebuilt(manifest)).await
     }
 
     /// Writes a Secret where none was seen.
@@ -107,8 +107,10 @@ impl SecretStore for Cluster {
     async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError> {
         match self.cache(&at.namespace)?.lookup(at) {
             CacheLookup::Absent => Ok(Lookup::Absent),
-            CacheLookup::Secret { version, is_tied, marked_with }
-                if verified.is_some_and(|known| known.is_still(Some(&version), is_tied, marked_with.as_deref())) =>
+            CacheLookup::Secret { version, has_owner_reference, marked_with }
+                if verified.is_some_and(|known| {
+                    known.is_still(Some(&version), has_owner_reference, marked_with.as_deref())
+                }) =>
             {
                 Ok(Lookup::Unchanged)
             }
@@ -129,10 +131,10 @@ impl SecretStore for Cluster {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
-        if found.is_stuck(manifest) {
+        if found.must_be_recreated(manifest) {
             return self.recreate(found, manifest).await;
         }
-        let stored = self.overwrite(&manifest.at, &found.put_right(manifest)).await?;
+        let stored = self.overwrite(&manifest.at, &found.corrected(manifest)).await?;
         Ok(Stored::of(stored, manifest))
     }
 
@@ -163,10 +165,14 @@ impl SecretStore for Cluster {
     }
 
     async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
-        if matches!(self.cache(&at.namespace)?.lookup(at), CacheLookup::Secret { is_tied: false, .. }) {
+        if matches!(self.cache(&at.namespace)?.lookup(at), CacheLookup::Secret { has_owner_reference: false, .. }) {
             return Ok(false);
         }
-        match self.read(at).await?.filter(|found| of.check(found.metadata()).is_ok()).and_then(|found| found.untied(of))
+        match self
+            .read(at)
+            .await?
+            .filter(|found| of.check(found.metadata()).is_ok())
+            .and_then(|found| found.without_owner_references(of))
         {
             None => Ok(false),
             Some(untied) => self.overwrite(at, &untied).await.map(|_| true),

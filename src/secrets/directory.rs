@@ -115,7 +115,7 @@ impl SecretStore for Directory {
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         let file = self.file(&manifest.at);
-        self.write(&found.put_right(manifest))?.persist(&file).map_err(|error| at(&file, &error.error))?;
+        self.write(&found.corrected(manifest))?.persist(&file).map_err(|error| at(&file, &error.error))?;
         Ok(Stored::default())
     }
 

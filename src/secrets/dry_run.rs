@@ -141,7 +141,7 @@ impl SecretStore for DryRunSecrets {
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
-        self.write(&manifest.at, &manifest.identity, found.put_right(manifest));
+        self.write(&manifest.at, &manifest.identity, found.corrected(manifest));
         Ok(Stored::default())
     }
 
@@ -158,7 +158,7 @@ impl SecretStore for DryRunSecrets {
 
     async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
         let untied = match self.find(at, None).await? {
-            Lookup::Found(found) if of.check(found.metadata()).is_ok() => found.untied(of),
+            Lookup::Found(found) if of.check(found.metadata()).is_ok() => found.without_owner_references(of),
             Lookup::Found(_) | Lookup::Absent | Lookup::Unchanged => None,
         };
         let is_tied = untied.is_some();

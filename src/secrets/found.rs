@@ -48,7 +48,7 @@ impl ResourceIdentity {
     /// # Errors
     /// The holder, in words for a person.
     pub fn check(&self, metadata: &ObjectMeta) -> Result<(), String> {
-        self.check_holder(controller(metadata), noted_owner(metadata))
+        self.check_holder(controller(metadata), owner_annotation(metadata))
     }
 
     /// The same for an object with this controller and this owner annotation.
@@ -73,7 +73,7 @@ impl ResourceIdentity {
 
     /// Whether this reference is to this resource, or to one of its name before it was made again. With it, the cluster's
     /// garbage collector deletes the Secret when it sees fit. Earlier versions put one on each Secret.
-    pub fn is_tie(&self, reference: &OwnerReference) -> bool {
+    pub fn is_reference_to_self(&self, reference: &OwnerReference) -> bool {
         self.is_controller(reference) || self.is_namesake(reference)
     }
 
@@ -114,12 +114,12 @@ pub(super) fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 /// What the owner annotation of an object says.
-pub(super) fn noted_owner(metadata: &ObjectMeta) -> Option<&str> {
+pub(super) fn owner_annotation(metadata: &ObjectMeta) -> Option<&str> {
     metadata.annotations.as_ref()?.get(OWNER_ANNOTATION).map(String::as_str)
 }
 
 /// Whether a reference to an `ApiAccount` has the cluster's garbage collector decide when the object goes.
-pub(super) fn is_tied(metadata: &ObjectMeta) -> bool {
+pub(super) fn has_owner_reference(metadata: &ObjectMeta) -> bool {
     metadata.owner_references.iter().flatten().any(is_account)
 }
 
@@ -172,7 +172,7 @@ impl FoundSecret {
 
     /// The Secret that this one becomes when it is put right: the manifest's data and nothing else; labels, annotations
     /// and owners of others as they were; the version that was found, so that a Secret changed since is not overwritten.
-    pub fn put_right(&self, manifest: &SecretManifest) -> Secret {
+    pub fn corrected(&self, manifest: &SecretManifest) -> Secret {
         let wanted = manifest.to_secret();
         let mut secret = self.object.clone();
         let (stale_labels, stale_annotations) = self.stale(manifest);
@@ -188,7 +188,7 @@ impl FoundSecret {
     }
 
     /// The same Secret without the references that tie it to this resource; `None` if it has none.
-    pub fn untied(&self, of: &ResourceIdentity) -> Option<Secret> {
+    pub fn without_owner_references(&self, of: &ResourceIdentity) -> Option<Secret> {
         self.is_tied_to(of).then(|| {
             let mut secret = self.object.clone();
             untie(&mut secret.metadata, of);
@@ -198,14 +198,14 @@ impl FoundSecret {
     }
 
     fn is_tied_to(&self, of: &ResourceIdentity) -> bool {
-        self.metadata().owner_references.iter().flatten().any(|reference| of.is_tie(reference))
+        self.metadata().owner_references.iter().flatten().any(|reference| of.is_reference_to_self(reference))
     }
 
     /// Whether nothing on this Secret says whose it is but this program's label: somebody may have taken the owner annotation
     /// off. What it holds tells then.
     pub fn may_have_lost_its_owner(&self) -> bool {
         let metadata = self.metadata();
-        is_watched(metadata) && controller(metadata).is_none() && noted_owner(metadata).is_none()
+        is_watched(metadata) && controller(metadata).is_none() && owner_annotation(metadata).is_none()
     }
 
     /// Whether the pair that it holds is this one.
@@ -214,13 +214,13 @@ impl FoundSecret {
     }
 
     /// Whether the API server would refuse to have it put right: its data are wrong, and somebody made it immutable.
-    pub fn is_stuck(&self, manifest: &SecretManifest) -> bool {
+    pub fn must_be_recreated(&self, manifest: &SecretManifest) -> bool {
         self.object.immutable == Some(true) && self.data != manifest.data
     }
 
     /// The Secret that takes its place once it is deleted: as [`Self::put_right`], and mutable.
-    pub fn remade(&self, manifest: &SecretManifest) -> Secret {
-        let right = self.put_right(manifest);
+    pub fn rebuilt(&self, manifest: &SecretManifest) -> Secret {
+        let right = self.corrected(manifest);
         let ObjectMeta { name, namespace, labels, annotations, owner_references, .. } = right.metadata;
         let metadata = ObjectMeta { name, namespace, labels, annotations, owner_references, ..ObjectMeta::default() };
         Secret { metadata, immutable: None, ..right }
@@ -300,7 +300,7 @@ impl FoundSecret {
 /// Takes the references off that tie an object to this resource; those of others stay.
 fn untie(metadata: &mut ObjectMeta, from: &ResourceIdentity) {
     if let Some(owners) = &mut metadata.owner_references {
-        owners.retain(|owner| !from.is_tie(owner));
+        owners.retain(|owner| !from.is_reference_to_self(owner));
     }
     metadata.owner_references.take_if(|owners| owners.is_empty());
 }

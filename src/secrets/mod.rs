@@ -94,7 +94,11 @@ impl VerifiedSecret<'_> {
 
     /// The same for a Secret with this metadata.
     pub(crate) fn is(self, metadata: &ObjectMeta) -> bool {
-        self.is_still(metadata.resource_version.as_deref(), found::is_tied(metadata), found::marked_with(metadata))
+        self.is_still(
+            metadata.resource_version.as_deref(),
+            found::has_owner_reference(metadata),
+            found::marked_with(metadata),
+        )
     }
 }
 

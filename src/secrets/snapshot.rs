@@ -2,7 +2,7 @@
 //! with is known from that, and contents are read on request alone.
 
 use super::cluster::refused;
-use super::found::{accounts_of, controller, is_account, is_watched, noted_owner};
+use super::found::{accounts_of, controller, is_account, is_watched, owner_annotation};
 use super::manifest::Data;
 use super::{FoundSecret, Lookup, ResourceIdentity, SecretError, SecretLayout, SecretRef, VerifiedSecret};
 use crate::account::{ApiKey, KeyEntropy, KeyId, KeyPair};
@@ -50,7 +50,7 @@ impl SecretSnapshot {
         if self.has(&at) {
             return;
         }
-        for name in accounts_of(controller(&metadata), noted_owner(&metadata)) {
+        for name in accounts_of(controller(&metadata), owner_annotation(&metadata)) {
             self.by_account.entry((at.namespace.clone(), name.to_owned())).or_default().push(at.clone());
         }
         self.seen.insert(at, metadata);
@@ -138,7 +138,7 @@ fn some_keys() -> BTreeMap<String, Data> {
 }
 
 fn is_an_accounts(metadata: &ObjectMeta) -> bool {
-    noted_owner(metadata).is_some() || controller(metadata).is_some_and(is_account)
+    owner_annotation(metadata).is_some() || controller(metadata).is_some_and(is_account)
 }
 
 #[cfg(test)]

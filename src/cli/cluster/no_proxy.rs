@@ -176,7 +176,10 @@ mod tests {
     #[test]
     fn a_star_is_every_host_and_an_empty_list_only_the_local_machine() {
         for list in ["*", "foo.com, *", " * ,foo.com"] {
-            assert!(NoProxy::parse(list).is_direct("192.0.2.1", 443) && NoProxy::parse(list).is_direct("foo", 1), "{list}");
+            assert!(
+                NoProxy::parse(list).is_direct("192.0.2.1", 443) && NoProxy::parse(list).is_direct("foo", 1),
+                "{list}"
+            );
         }
         for list in ["", " ", ",", " , ,", "\n"] {
             assert!(!NoProxy::parse(list).is_direct("192.0.2.1", 443), "{list}");

@@ -5,7 +5,7 @@ mod cluster;
 use super::LOCAL_CLUSTER;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs};
-use super::manifests::count;
+use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use crate::account::{ClusterId, Owner};
 use crate::database::{AccountRegister, DatabaseError, Keyring};
@@ -164,12 +164,12 @@ impl Doctor {
             return output.value(self.format.format, report);
         }
         for Finding { check, subject, problem, advice } in &report.findings {
-            output.words(&format!("{}: {subject}: {problem}; {advice}", check.as_str()))?;
+            output.sentence(&format!("{}: {subject}: {problem}; {advice}", check.as_str()))?;
         }
         for Unchecked { check, reason } in &report.unchecked {
-            output.complain(format!("{}: could not be checked: {reason}", check.as_str()));
+            output.note(format!("{}: could not be checked: {reason}", check.as_str()));
         }
-        let mut read = vec![count(report.accounts)];
+        let mut read = vec![count_accounts(report.accounts)];
         let of = |number: Option<usize>, one: &str, many: &str| {
             number.map(|number| format!("{number} {}", if number == 1 { one } else { many }))
         };

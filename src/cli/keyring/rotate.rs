@@ -123,7 +123,7 @@ impl Rotate {
                 "{} has more than one key already: a rotation is under way; go on with --only use, reseal or remove",
                 rotation.path.display()
             ),
-            None if is_under_way => output.complain("going on with the rotation that is under way"),
+            None if is_under_way => output.note("going on with the rotation that is under way"),
             None => {
                 // The first write to the database: if the user lacks the right, this fails before the file changes.
                 rotation.supersede(database).await?;
@@ -210,12 +210,12 @@ impl Rotation {
                     }
                     Err(error) => {
                         self.done.unreadable += 1;
-                        output.complain(error);
+                        output.note(error);
                     }
                 }
             }
             self.done.resealed += database.reseal(&resealed, SystemEnvironment.now()).await?;
-            output.complain(format!("{} of {all} secret keys sealed anew", self.done.resealed));
+            output.note(format!("{} of {all} secret keys sealed anew", self.done.resealed));
             last = Some(end.clone());
         }
         if self.done.unreadable > 0 {
@@ -228,7 +228,7 @@ impl Rotation {
         match pairs.iter().filter(|(key, _)| **key != sealing).map(|(_, pairs)| pairs).sum() {
             0 => self.print_text(output, &format!("every secret key is sealed with the key {sealing}")),
             sealed_meanwhile => {
-                output.complain(format!("secret keys that were sealed with another key meanwhile: {sealed_meanwhile}"));
+                output.note(format!("secret keys that were sealed with another key meanwhile: {sealed_meanwhile}"));
                 Ok(())
             }
         }
@@ -255,10 +255,10 @@ impl Rotation {
             )?;
         }
         if others.is_empty() {
-            output.complain("there is no other key to remove");
+            output.note("there is no other key to remove");
         }
         for key in self.keyring().ids().skip(1) {
-            output.complain(format!("kept the key {key}: secret keys are still sealed with it, and `keyring rotate --only reseal` seals them anew"));
+            output.note(format!("kept the key {key}: secret keys are still sealed with it, and `keyring rotate --only reseal` seals them anew"));
         }
         Ok(())
     }

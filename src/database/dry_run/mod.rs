@@ -53,7 +53,7 @@ impl DryRunDatabase {
         }
         let mut stage = self.stage();
         let account = self.masked(read.filter(|account| !stage.is_changed(account.id))?);
-        stage.give(&account);
+        stage.record_unchanged(&account);
         Some(account)
     }
 

@@ -12,7 +12,7 @@ pub(super) struct Overlay {
     /// Those that are no longer as the database has them.
     changed: HashMap<AccountId, OverlayAccount>,
     /// Those that were given out as the database has them: whoever changes one knows it from here.
-    given: HashMap<AccountId, Account>,
+    unchanged: HashMap<AccountId, Account>,
     /// Whom the database has no account of.
     pub owners_without: HashSet<Owner>,
     /// Comparable names that no account in the database has.
@@ -79,7 +79,7 @@ impl Overlay {
 
     /// The account as it would be now, if it was changed or given out.
     pub fn known(&self, id: AccountId) -> Option<Account> {
-        self.changed(id).or_else(|| self.given.get(&id).cloned())
+        self.changed(id).or_else(|| self.unchanged.get(&id).cloned())
     }
 
     pub fn all_changed(&self) -> impl Iterator<Item = &Account> {
@@ -95,8 +95,8 @@ impl Overlay {
     }
 
     /// Remembers an account that is as the database has it.
-    pub fn give(&mut self, account: &Account) {
-        self.given.insert(account.id, account.clone());
+    pub fn record_unchanged(&mut self, account: &Account) {
+        self.unchanged.insert(account.id, account.clone());
     }
 
     /// Remembers an account as it would be now; `before` as it was.
@@ -105,7 +105,7 @@ impl Overlay {
         let is_left = |key: &StoredKey| account.keys.iter().any(|left| left.api_key == key.api_key);
         let removed = before.into_iter().flat_map(|before| &before.keys).filter(|key| !is_left(key));
         self.revoked.extend(removed.map(|key| key.api_key.clone()));
-        self.given.remove(&id);
+        self.unchanged.remove(&id);
         let stood = match self.changed.remove(&id) {
             Some(staged) => {
                 self.unindex(&staged.account);
@@ -126,7 +126,7 @@ impl Overlay {
 
     /// Keeps of the accounts so far only what others can come upon.
     pub fn compact(&mut self) {
-        self.given.clear();
+        self.unchanged.clear();
         self.owners_without.clear();
         self.free_names.clear();
         self.free_keys.clear();

@@ -42,13 +42,13 @@ struct Listening {
 
 enum State {
     Lost { failures: u32 },
-    Heard(PgListener),
+    Listening(PgListener),
     Refused,
 }
 
 /// A notification's text, as the migration writes it.
 #[derive(Deserialize)]
-struct News {
+struct Notification {
     cluster: String,
     namespace: String,
     name: String,
@@ -56,7 +56,7 @@ struct News {
 }
 
 /// Why nobody can listen.
-enum Deaf {
+enum ListenError {
     /// It may be otherwise later.
     Now,
     /// It stays so.
@@ -74,13 +74,13 @@ impl Listening {
                     }
                     self.left.mark_unchanged();
                     match listen(&self.pool).await {
-                        Ok(listener) => (Some(Changed::Anything), State::Heard(listener)),
-                        Err(Deaf::Always { reason }) => (Some(Changed::Silence { reason }), State::Refused),
-                        Err(Deaf::Now) => (None, State::Lost { failures: failures + 1 }),
+                        Ok(listener) => (Some(Changed::Anything), State::Listening(listener)),
+                        Err(ListenError::Always { reason }) => (Some(Changed::Silence { reason }), State::Refused),
+                        Err(ListenError::Now) => (None, State::Lost { failures: failures + 1 }),
                     }
                 }
-                State::Heard(mut listener) => match hear(&mut listener, &self.pool, &mut self.left).await {
-                    Some(changed) => (Some(changed), State::Heard(listener)),
+                State::Listening(mut listener) => match next_change(&mut listener, &self.pool, &mut self.left).await {
+                    Some(changed) => (Some(changed), State::Listening(listener)),
                     None => (None, State::Lost { failures: 1 }),
                 },
             };
@@ -92,20 +92,20 @@ impl Listening {
     }
 }
 
-async fn listen(pool: &Pool) -> Result<PgListener, Deaf> {
+async fn listen(pool: &Pool) -> Result<PgListener, ListenError> {
     // First without listening: the driver's listener knows one server, and cannot say how it reached it.
     let found = pool.servers().connect().await?;
     let closed = timeout(ANSWER_WITHIN, found.connection.close()).await;
-    closed.map_err(|_| Deaf::Now)??;
+    closed.map_err(|_| ListenError::Now)??;
     if !found.is_direct {
         let reason = "it is reached through a pooler, which may keep what the server tells to itself".to_owned();
-        return Err(Deaf::Always { reason });
+        return Err(ListenError::Always { reason });
     }
     let mut listener = listener(pool.servers().options(found.server)?).await?;
     if !will_do(&mut listener, pool).await {
-        return Err(Deaf::Now);
+        return Err(ListenError::Now);
     }
-    timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| Deaf::Now)??;
+    timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| ListenError::Now)??;
     Ok(listener)
 }
 
@@ -131,7 +131,7 @@ async fn will_do(listener: &mut PgListener, pool: &Pool) -> bool {
 }
 
 /// The next news; `None` once the connection is lost, or is to the wrong server.
-async fn hear(listener: &mut PgListener, pool: &Pool, left: &mut watch::Receiver<()>) -> Option<Changed> {
+async fn next_change(listener: &mut PgListener, pool: &Pool, left: &mut watch::Receiver<()>) -> Option<Changed> {
     loop {
         let quiet = tokio::select! {
             heard = listener.try_recv() => match heard {
@@ -148,11 +148,11 @@ async fn hear(listener: &mut PgListener, pool: &Pool, left: &mut watch::Receiver
 }
 
 fn read(payload: &str) -> Changed {
-    let owner = |news: &News| {
+    let owner = |news: &Notification| {
         let cluster = ClusterId::parse(&news.cluster).ok()?;
         Some(Owner { cluster, namespace: news.namespace.clone(), name: news.name.clone() })
     };
-    match serde_json::from_str::<News>(payload) {
+    match serde_json::from_str::<Notification>(payload) {
         // What cannot be read is news all the same.
         Err(_) => Changed::Anything,
         Ok(news) => owner(&news)
@@ -160,7 +160,7 @@ fn read(payload: &str) -> Changed {
     }
 }
 
-impl From<sqlx::Error> for Deaf {
+impl From<sqlx::Error> for ListenError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) if meaning(&**database) == ErrorKind::Refused => {
@@ -171,7 +171,7 @@ impl From<sqlx::Error> for Deaf {
     }
 }
 
-impl From<DatabaseError> for Deaf {
+impl From<DatabaseError> for ListenError {
     fn from(error: DatabaseError) -> Self {
         match error {
             DatabaseError::Refused { reason } => Self::Always { reason },

@@ -43,7 +43,7 @@ impl Postgres {
                 Err(Fault::Driver(error)) if is_in_the_way(&error) => {
                     let reason = self.blocked().await;
                     if started.elapsed() >= TRY_FOR {
-                        return Err(Fault::Said(DatabaseError::Unavailable { reason }));
+                        return Err(Fault::Explained(DatabaseError::Unavailable { reason }));
                     }
                     tracing::warn!("{reason}; trying again");
                 }

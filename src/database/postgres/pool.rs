@@ -53,21 +53,21 @@ struct Shared {
     size: u32,
     /// One for each transaction that may be open.
     places: Arc<Semaphore>,
-    resting: Mutex<Resting>,
+    resting: Mutex<IdleConnection>,
     /// Told each time that all connections are left.
     left: watch::Sender<()>,
 }
 
 /// The connections that nobody uses.
 #[derive(Default)]
-struct Resting {
-    links: Vec<Link>,
+struct IdleConnection {
+    links: Vec<PooledConnection>,
     /// Counted up each time that all connections are left.
     generation: u64,
 }
 
 /// A connection, and what is known of it.
-struct Link {
+struct PooledConnection {
     connection: PgConnection,
     is_direct: bool,
     generation: u64,
@@ -114,7 +114,7 @@ impl Pool {
         let generation = self.0.resting().generation;
         let Connected { connection, is_direct, .. } = self.0.servers.connect().await?;
         let (made, used) = (Instant::now(), Instant::now());
-        let link = Link { connection, is_direct, generation, made, used };
+        let link = PooledConnection { connection, is_direct, generation, made, used };
         let link = self.0.begin_on(link, how).await?;
         Ok(PgSession::new(link, place, Arc::clone(&self.0)))
     }
@@ -126,15 +126,15 @@ impl Pool {
         }
         self.0.places.close();
         let links = std::mem::take(&mut self.0.resting().links);
-        futures::future::join_all(links.into_iter().map(Link::close)).await;
+        futures::future::join_all(links.into_iter().map(PooledConnection::close)).await;
     }
 }
 
 impl Shared {
     /// The connection that was used last, which is the likeliest to be good.
-    fn take(&self) -> Option<Link> {
+    fn take(&self) -> Option<PooledConnection> {
         let mut resting = self.resting();
-        let (fresh, old) = std::mem::take(&mut resting.links).into_iter().partition(Link::is_fresh);
+        let (fresh, old) = std::mem::take(&mut resting.links).into_iter().partition(PooledConnection::is_fresh);
         resting.links = fresh;
         let taken = resting.links.pop();
         drop(resting);
@@ -142,7 +142,7 @@ impl Shared {
         taken
     }
 
-    fn put_back(&self, mut link: Link) {
+    fn put_back(&self, mut link: PooledConnection) {
         link.used = Instant::now();
         let mut resting = self.resting();
         if link.generation == resting.generation && link.is_fresh() && !self.places.is_closed() {
@@ -163,7 +163,7 @@ impl Shared {
         self.left.send_replace(());
     }
 
-    async fn begin_on(&self, mut link: Link, how: &'static str) -> Result<Link, Fault> {
+    async fn begin_on(&self, mut link: PooledConnection, how: &'static str) -> Result<PooledConnection, Fault> {
         let within = if link.is_direct { ANSWER_WITHIN } else { POOLER_WITHIN };
         let begun = timeout(within, sqlx::raw_sql(how).fetch_all(&mut link.connection)).await;
         let rows = begun.map_err(|_| sqlx::Error::PoolTimedOut)??;
@@ -178,12 +178,12 @@ impl Shared {
     }
 
     /// A panic elsewhere cannot leave it half changed.
-    fn resting(&self) -> MutexGuard<'_, Resting> {
+    fn resting(&self) -> MutexGuard<'_, IdleConnection> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Link {
+impl PooledConnection {
     fn is_fresh(&self) -> bool {
         self.made.elapsed() < LONGEST_LIFE && self.used.elapsed() < LONGEST_REST
     }
@@ -198,11 +198,11 @@ impl Link {
 }
 
 /// Says goodbye to the server without making anybody wait. Outside of a runtime the connections just end.
-fn close_aside(links: Vec<Link>) {
+fn close_aside(links: Vec<PooledConnection>) {
     if let Ok(runtime) = Handle::try_current()
         && !links.is_empty()
     {
-        runtime.spawn(futures::future::join_all(links.into_iter().map(Link::close)));
+        runtime.spawn(futures::future::join_all(links.into_iter().map(PooledConnection::close)));
     }
 }
 
@@ -225,13 +225,13 @@ fn is_end(error: &sqlx::Error) -> bool {
 /// An open transaction. Dropped unfinished, it is rolled back.
 pub(crate) struct PgSession {
     /// Gone once the transaction has ended.
-    link: Option<Link>,
+    link: Option<PooledConnection>,
     place: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
 }
 
 impl PgSession {
-    fn new(link: Link, place: OwnedSemaphorePermit, shared: Arc<Shared>) -> Self {
+    fn new(link: PooledConnection, place: OwnedSemaphorePermit, shared: Arc<Shared>) -> Self {
         Self { link: Some(link), place: Some(place), shared }
     }
 

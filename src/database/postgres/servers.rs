@@ -49,7 +49,7 @@ pub(super) struct Connected {
 }
 
 /// Why a server is not used.
-enum Unfit {
+enum UnusableServer {
     /// It does not answer as it should.
     Failed(sqlx::Error),
     /// It is not what is wanted.
@@ -72,7 +72,7 @@ impl Servers {
     pub async fn connect(&self) -> Result<Connected, DatabaseError> {
         let began = Instant::now();
         let mut failures = 0;
-        let mut known: BTreeMap<usize, Unfit> = BTreeMap::new();
+        let mut known: BTreeMap<usize, UnusableServer> = BTreeMap::new();
         loop {
             let reasons = match self.try_each(began).await {
                 Ok(connected) => {
@@ -116,7 +116,7 @@ impl Servers {
         }
     }
 
-    async fn try_each(&self, began: Instant) -> Result<Connected, Vec<(usize, Unfit)>> {
+    async fn try_each(&self, began: Instant) -> Result<Connected, Vec<(usize, UnusableServer)>> {
         let servers = self.urls.each.len();
         let first = self.last.load(Ordering::Relaxed);
         let mut reasons = Vec::new();
@@ -130,13 +130,13 @@ impl Servers {
                 }
                 Ok(Ok((connected, _))) => return Ok(connected),
                 Ok(Err(unfit)) => reasons.push((server, unfit)),
-                Err(_) => reasons.push((server, Unfit::Failed(sqlx::Error::PoolTimedOut))),
+                Err(_) => reasons.push((server, UnusableServer::Failed(sqlx::Error::PoolTimedOut))),
             }
         }
         fallback.ok_or(reasons)
     }
 
-    async fn try_one(&self, server: usize) -> Result<(Connected, ServerState), Unfit> {
+    async fn try_one(&self, server: usize) -> Result<(Connected, ServerState), UnusableServer> {
         let options = self.options(server)?;
         // A session that a pooler gives to somebody else does not know this mark, nor would it know a statement that was
         // prepared in another one.
@@ -153,12 +153,12 @@ impl Servers {
         let state = state_of(&row)?;
         let is_direct = row.try_get(2)?;
         match self.wanted.refuses(state) {
-            Some(reason) => Err(Unfit::Other(reason)),
+            Some(reason) => Err(UnusableServer::Other(reason)),
             None => Ok((Connected { connection, server, is_direct: is_direct && self.urls.keeps_statements }, state)),
         }
     }
 
-    fn explain(&self, reasons: &[(usize, Unfit)], began: Instant) -> DatabaseError {
+    fn explain(&self, reasons: &[(usize, UnusableServer)], began: Instant) -> DatabaseError {
         let reason = match reasons {
             [(_, only)] => format!("{self}: {only}"),
             several => {
@@ -176,7 +176,7 @@ impl Servers {
             };
         }
         match reasons {
-            [(_, Unfit::Failed(sqlx::Error::Database(error)))] if meaning(&**error) == ErrorKind::Refused => {
+            [(_, UnusableServer::Failed(sqlx::Error::Database(error)))] if meaning(&**error) == ErrorKind::Refused => {
                 DatabaseError::Refused { reason }
             }
             _ => DatabaseError::Unavailable { reason },
@@ -218,13 +218,13 @@ impl fmt::Display for Servers {
     }
 }
 
-impl From<sqlx::Error> for Unfit {
+impl From<sqlx::Error> for UnusableServer {
     fn from(error: sqlx::Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl Unfit {
+impl UnusableServer {
     /// Whether it may be over within a moment.
     fn may_pass(&self) -> bool {
         match self {
@@ -251,7 +251,7 @@ impl Unfit {
     }
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for UnusableServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => f.write_str(&said(error)),

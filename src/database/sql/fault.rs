@@ -10,7 +10,7 @@ use tokio::time::timeout;
 /// What stopped a call: still the driver's word, or already the port's.
 pub(crate) enum Fault {
     Driver(sqlx::Error),
-    Said(DatabaseError),
+    Explained(DatabaseError),
 }
 
 impl From<sqlx::Error> for Fault {
@@ -21,7 +21,7 @@ impl From<sqlx::Error> for Fault {
 
 impl From<DatabaseError> for Fault {
     fn from(error: DatabaseError) -> Self {
-        Self::Said(error)
+        Self::Explained(error)
     }
 }
 
@@ -29,7 +29,7 @@ impl From<MigrateError> for Fault {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Self::Driver(error),
-            other => Self::Said(DatabaseError::Refused { reason: other.to_string() }),
+            other => Self::Explained(DatabaseError::Refused { reason: other.to_string() }),
         }
     }
 }
@@ -38,7 +38,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Driver(error) => f.write_str(&said(error)),
-            Self::Said(error) => error.fmt(f),
+            Self::Explained(error) => error.fmt(f),
         }
     }
 }
@@ -54,7 +54,7 @@ impl<D: Dialect> SqlAccounts<D> {
         let _turn = self.turns.acquire().await.map_err(closed)?;
         match timeout(within, work).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Fault::Said(error))) => Err(error),
+            Ok(Err(Fault::Explained(error))) => Err(error),
             Ok(Err(Fault::Driver(error))) => Err(self.explain(&error).await),
             Err(_) => Err(DatabaseError::Unavailable {
                 reason: format!("{}: no answer within {} s", self.dialect, within.as_secs()),
@@ -70,7 +70,7 @@ impl<D: Dialect> SqlAccounts<D> {
             ErrorKind::Schema => match self.pending().await {
                 Ok(pending) if pending.is_empty() => DatabaseError::Refused { reason },
                 Ok(pending) => DatabaseError::OlderSchema { pending },
-                Err(Fault::Said(error)) => error,
+                Err(Fault::Explained(error)) => error,
                 Err(Fault::Driver(_)) => DatabaseError::Unavailable { reason },
             },
         }

@@ -195,7 +195,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             let account = account.ok_or(DatabaseError::Conflict)?;
             let parts = change.not_kept(&account);
             if !parts.is_empty() && !change.may_stay(&account, &parts) {
-                return Err(Fault::Said(DatabaseError::NotKept { parts }));
+                return Err(Fault::Explained(DatabaseError::NotKept { parts }));
             }
             session.finish().await?;
             Ok(account)

@@ -7,7 +7,7 @@ use crate::account::{
     Account, AccountId, Adopter, ApiKey, ClusterId, KeyId, KeyState, Life, Owner, RotationRequests, SealedSecret,
     StoredKey, StoredSettings, Suspension, Version,
 };
-use crate::database::{DatabaseError, JournalEntry, Journalled, NameHolder};
+use crate::database::{DatabaseError, JournalEntry, JournalledChanges, NameHolder};
 use jiff::Timestamp;
 use sqlx::FromRow;
 use std::collections::BTreeSet;
@@ -193,7 +193,7 @@ impl JournalRow {
     /// The entry that this row says.
     pub fn decode(self) -> Result<JournalEntry, DatabaseError> {
         let at = Cell { table: "account_journal", column: "at", row: &self.id.to_string() }.time(self.at)?;
-        let changes = Journalled::parse(self.changes);
+        let changes = JournalledChanges::parse(self.changes);
         Ok(JournalEntry { at, actor: self.actor, generation: self.generation, action: self.action, changes })
     }
 }

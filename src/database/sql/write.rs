@@ -307,7 +307,7 @@ impl<S: Session> Writer<'_, S> {
 
     async fn before(&mut self, expected: Version) -> Result<Before, Fault> {
         let mut before = self.session.rows(BEFORE, &[self.id.as_str().into(), expected.0.into()]).await?;
-        before.pop().ok_or(Fault::Said(DatabaseError::Conflict))
+        before.pop().ok_or(Fault::Explained(DatabaseError::Conflict))
     }
 
     async fn register_affiliate(&mut self, settings: &Settings, unknown: UnknownAffiliate) -> Result<(), Fault> {

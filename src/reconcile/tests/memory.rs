@@ -310,7 +310,7 @@ impl SecretStore for Secrets {
         if current.as_deref() != found.version() {
             return Err(SecretError::Changed(manifest.at.clone()));
         }
-        let right = if found.is_stuck(manifest) { found.remade(manifest) } else { found.put_right(manifest) };
+        let right = if found.must_be_recreated(manifest) { found.rebuilt(manifest) } else { found.corrected(manifest) };
         Ok(self.write(manifest, right))
     }
 
@@ -326,7 +326,7 @@ impl SecretStore for Secrets {
 
     async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
         let secret = lock(&self.objects).get(at).cloned().filter(|secret| of.check(&secret.metadata).is_ok());
-        let untied = secret.and_then(|secret| FoundSecret::new(at.clone(), secret).untied(of));
+        let untied = secret.and_then(|secret| FoundSecret::new(at.clone(), secret).without_owner_references(of));
         Ok(untied.map(|untied| self.put(at, untied)).is_some())
     }
 }

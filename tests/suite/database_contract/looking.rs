@@ -3,7 +3,7 @@
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
 use opsadmin_operator::account::{AccountId, Settings};
-use opsadmin_operator::database::{Action, DatabaseError, JournalEntry, Journalled, JournalledChange};
+use opsadmin_operator::database::{Action, DatabaseError, JournalEntry, JournalledChange, JournalledChanges};
 use std::collections::BTreeSet;
 
 pub async fn an_account_is_found_by_its_id_wherever_it_is_in_its_life(fresh: Fresh) {
@@ -110,7 +110,7 @@ pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {
         actor: "controller".to_owned(),
         generation: None,
         action: "updated".to_owned(),
-        changes: Journalled::Changes(vec![change]),
+        changes: JournalledChanges::Changes(vec![change]),
     };
     assert_eq!(told[1], expected);
     assert_eq!(database.journal(AccountId::from_random(random())).await.unwrap(), []);
@@ -134,8 +134,8 @@ pub async fn what_hands_wrote_into_the_journal_is_told_as_it_stands(fresh: Fresh
     assert_eq!(
         notes,
         [
-            (at(7), Journalled::Text("asked for by mail".to_owned())),
-            (at(8), Journalled::Text(r#"[{"field": "name"}]"#.to_owned())),
+            (at(7), JournalledChanges::Text("asked for by mail".to_owned())),
+            (at(8), JournalledChanges::Text(r#"[{"field": "name"}]"#.to_owned())),
         ]
     );
     by_hand("[]", i64::MAX).await;
