@@ -114,7 +114,7 @@ pub enum Verdict {
     Pass,
     /// The rule refuses the use.
     Fail,
-    /// The rule depends on a field that is `None` in [`Use`].
+    /// The rule depends on a field that is `None` in [`AccessRequest`].
     NotAsked,
 }
 

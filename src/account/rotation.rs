@@ -119,7 +119,7 @@ pub fn expired(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
     account.keys.iter().filter(|key| matches!(key.state, KeyState::Retiring { expires } if expires <= now)).collect()
 }
 
-/// Returns the retiring key pairs that a rotation revokes before they expire, so that at most [`MAX_LIVE_PAIRS`]
+/// Returns the retiring key pairs that a rotation revokes before they expire, so that at most [`MAX_LIVE_KEY_PAIRS`]
 /// remain: the oldest ones.
 pub fn over_limit(account: &Account, now: Timestamp) -> Vec<&StoredKey> {
     let mut retiring: Vec<_> = account
@@ -138,7 +138,7 @@ pub struct RotationEffect {
     /// When the key pair that was active expires; `None`: the rotation revokes it.
     pub old_expires: Option<Timestamp>,
     /// The retiring key pairs that the rotation revokes. With an overlap: the expired ones and the ones over
-    /// [`MAX_LIVE_PAIRS`]. Without an overlap: all of them, since the rotation may answer a leak of any of them.
+    /// [`MAX_LIVE_KEY_PAIRS`]. Without an overlap: all of them, since the rotation may answer a leak of any of them.
     pub revoke: Vec<KeyId>,
 }
 

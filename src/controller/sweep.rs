@@ -50,14 +50,14 @@ impl Sweeper {
         // Ends with this. The task that answers whether the controller is alive must not wait for it.
         let mut tidying = JoinSet::new();
         tidying.spawn(cleanup.run(Arc::clone(&ready), Arc::clone(&swept_well)));
-        let mut changes = self.database.changes().fuse();
+        let mut notifications = self.database.changes().fuse();
         let mut last = SweepResult::Done;
         let mut swept = Due::now();
         let mut due = swept + self.pause(last);
         let mut probe = swept;
         loop {
             tokio::select! {
-                Some(changed) = changes.next() => match changed {
+                Some(changed) = notifications.next() => match changed {
                     Changed::Account { owner, version } => self.account_changed(&ready, &owner, version),
                     Changed::Anything => {
                         self.context.waiting.database_answered(Instant::now());

@@ -18,7 +18,7 @@ pub trait CreationGuard: Send + Sync {
     /// Whether the database can be believed about this resource's account. `found` is what the database has for it.
     ///
     /// # Errors
-    /// [`Refusal::CreationHeld`] if nothing may be made for it; another refusal if there is no telling.
+    /// [`NotReady::CreationHeld`] if no account may be created for it; another reason if that cannot be decided.
     async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady>;
 
     /// Called once the database can be used, before anything is done.

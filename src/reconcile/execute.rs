@@ -147,15 +147,12 @@ impl Reconciler {
     ) -> Result<(), Interruption> {
         let keys = self.issue_keys(account, &desired.owner)?;
         let manifest = SecretManifest::new(&desired.secret, desired.identity(), &keys);
-        let stored = match (plan, observed) {
-            (SecretPlan::Replace { parts }, ObservedSecret::Own { found, .. }) => {
-                self.replace_secret(found, parts, &manifest, outcome).await?
-            }
-            _ => {
-                let stored = self.secrets.create(&manifest).await?;
-                outcome.done.push(Done::SecretWritten(manifest.at.clone()));
-                stored
-            }
+        let stored = if let (SecretPlan::Replace { parts }, ObservedSecret::Own { found, .. }) = (plan, observed) {
+            self.replace_secret(found, parts, &manifest, outcome).await?
+        } else {
+            let stored = self.secrets.create(&manifest).await?;
+            outcome.done.push(Done::SecretWritten(manifest.at.clone()));
+            stored
         };
         let common_label = format!("label {MANAGED_BY_LABEL}");
         outcome.relabelled = Some(stored.rewritten.contains(&common_label));

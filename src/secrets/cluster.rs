@@ -1,5 +1,5 @@
-//! Secrets on a cluster, read as rarely as can be: [`View`] knows from a metadata watch which there are, so that a new
-//! account needs no read, and an unchanged Secret none either.
+//! Secrets on a cluster, read as rarely as possible: [`SecretCache`] knows from a metadata watch which Secrets exist, so that
+//! neither a new account nor an unchanged Secret needs a read.
 
 use super::cache::{CacheLookup, SecretCache, SecretCaches};
 use super::{

@@ -218,7 +218,7 @@ impl FoundSecret {
         self.object.immutable == Some(true) && self.data != manifest.data
     }
 
-    /// The Secret that takes its place once it is deleted: as [`Self::put_right`], and mutable.
+    /// The Secret that takes its place once it is deleted: as [`Self::corrected`], and mutable.
     pub fn rebuilt(&self, manifest: &SecretManifest) -> Secret {
         let right = self.corrected(manifest);
         let ObjectMeta { name, namespace, labels, annotations, owner_references, .. } = right.metadata;

@@ -472,7 +472,7 @@ proptest! {
         let account = own.map(|(life, settings, row)| account(1, Some(owner("acme")), life, settings, row));
         let stale_secrets = stale_secrets.iter().map(|name| at(name)).collect();
         let secret = ObservedSecret::Foreign { holder: "them".to_owned() };
-        let plan = plan(&desired, &Observed { account, secret, stale_secrets: stale_secrets }, Timestamp::UNIX_EPOCH);
+        let plan = plan(&desired, &Observed { account, secret, stale_secrets }, Timestamp::UNIX_EPOCH);
         prop_assert_eq!(plan.secret, SecretPlan::Refuse { holder: "them".to_owned() });
         prop_assert!(plan.remove.is_empty(), "the keys would be nowhere");
     }

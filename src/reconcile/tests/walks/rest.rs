@@ -123,11 +123,7 @@ impl Found {
         let stale_secrets = stale_secrets.into_iter().filter(|stale| *stale != desired.secret.at).collect();
         let found = Box::new(FoundSecret::new(desired.secret.at.clone(), secret.clone()));
         let secret = ObservedSecret::Own { found, active, evidence: Evidence::Nothing };
-        let plan = plan(
-            &desired,
-            &Observed { account: Some(account.clone()), secret, stale_secrets: stale_secrets },
-            world.now(),
-        );
+        let plan = plan(&desired, &Observed { account: Some(account.clone()), secret, stale_secrets }, world.now());
         witness.promise(plan.is_empty(), || told(&format!("there is a plan: {plan:?}")));
     }
 
