@@ -88,6 +88,16 @@ impl KeyStatus {
 }
 
 impl ApiAccountStatus {
+    /// Returns the Ready condition.
+    pub fn ready(&self) -> Option<&Condition> {
+        self.conditions.iter().find(|found| found.type_ == condition::READY)
+    }
+
+    /// Whether the Ready condition has this reason.
+    pub fn has_reason(&self, reason: Reason) -> bool {
+        self.ready().is_some_and(|ready| ready.reason == reason.as_str())
+    }
+
     /// Returns the key pair in the Secret.
     pub fn active_key(&self) -> Option<&KeyStatus> {
         // The first one may be another: after a clock was set back, a new key pair can be older than the one it

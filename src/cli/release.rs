@@ -5,7 +5,7 @@ use super::confirm::ConfirmArgs;
 use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use super::text::display_name;
-use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient, condition};
+use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient};
 use crate::kube_error::with_advice;
 use crate::reconcile;
 use crate::reconcile::parse_namespace;
@@ -212,7 +212,7 @@ impl Held {
                 (Kind::Deletions, Some(since.0), (CONFIRM_DELETION_ANNOTATION, "true".to_owned()))
             }
             None if reconcile::is_creation_held(status) => {
-                let ready = status?.conditions.iter().find(|found| found.type_ == condition::READY);
+                let ready = status?.ready();
                 let since = ready.map(|ready| ready.last_transition_time.0);
                 (Kind::Creations, since, (CONFIRM_CREATION_ANNOTATION, status?.account_id.clone()?))
             }

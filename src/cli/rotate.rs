@@ -11,7 +11,7 @@ use super::output::{Format, FormatArgs, Output};
 use super::text::display_name;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, RotationEffect, rotation_effect};
-use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, condition, default_secret_name};
+use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, default_secret_name};
 use crate::database::{AccountRegister, Action, Keyring};
 use crate::reconcile::{Environment, is_paused, new_key};
 use anyhow::{Context, Result, bail};
@@ -216,7 +216,7 @@ fn held(resource: &OnCluster) -> Option<String> {
     if is_paused(&resource.metadata) {
         return Some("it is paused (ops-admin.com/paused)".to_owned());
     }
-    let ready = resource.status.as_ref()?.conditions.iter().find(|found| found.type_ == condition::READY)?;
+    let ready = resource.status.as_ref()?.ready()?;
     let is_refused = ready.status == "False" && ready.reason != Reason::Suspended.as_str();
     is_refused.then(|| format!("its condition is {}: {}", display_name(&ready.reason), display_name(&ready.message)))
 }

@@ -1,8 +1,7 @@
 //! A resource that is declared: parse, finalizer, reconcile, then the report.
 
 use super::connect::Ready;
-use super::context::Context;
-use super::reconcile::ReconcileResult;
+use super::context::{Context, ReconcileResult};
 use crate::account::Life;
 use crate::api::{ApiAccount, ApiAccountStatus, ManagementPolicy};
 use crate::reconcile::{Desired, History, NotReady, Obstacle, Outcome, Verified};

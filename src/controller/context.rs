@@ -12,7 +12,7 @@ use crate::account::{ClusterId, Period};
 use crate::api::ApiAccount;
 use crate::backoff::spread;
 use crate::database::DatabaseError;
-use crate::reconcile::{Done, Environment, NotReady};
+use crate::reconcile::{Done, Environment, NotReady, Outcome};
 use crate::telemetry::Metrics;
 use kube::Client;
 use kube::runtime::controller::Action;
@@ -22,6 +22,9 @@ use tokio::sync::{Semaphore, watch};
 
 /// The longest pause before the next attempt at what may pass by itself.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// When to reconcile again, and the outcome if there was an attempt at all.
+pub(super) type ReconcileResult = Result<(Action, Option<Outcome>), kube::Error>;
 
 /// What every resource is reconciled with.
 pub(super) struct Context {

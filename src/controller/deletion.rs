@@ -2,8 +2,7 @@
 
 use super::brake::{Cause, Counted, Decision};
 use super::connect::Ready;
-use super::context::{Context, LONGEST_PAUSE};
-use super::reconcile::ReconcileResult;
+use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
 use crate::account::{Life, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::database::DatabaseError;

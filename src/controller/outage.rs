@@ -4,9 +4,7 @@
 //! only if it lasts, so that a fleet that is as declared costs no write for a database that starts a little later than its
 //! controller.
 
-use super::context::Context;
-use super::reconcile::ReconcileResult;
-use super::report::ready_text;
+use super::context::{Context, ReconcileResult};
 use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
 use crate::reconcile::{NotReady, Outcome, status};
 use kube::ResourceExt;
@@ -61,7 +59,7 @@ fn already_reports_outage(previous: Option<&ApiAccountStatus>, told: &ApiAccount
         |status: &ApiAccountStatus| status.conditions.iter().any(|condition| condition.type_ == condition::STALLED);
     previous.is_some_and(|previous| {
         previous.observed_generation == told.observed_generation && is_stalled(previous) == is_stalled(told)
-    }) && ready_text(previous).is_some_and(|(_, reason, _)| reason == Reason::DatabaseUnavailable.as_str())
+    }) && previous.is_some_and(|previous| previous.has_reason(Reason::DatabaseUnavailable))
 }
 
 #[cfg(test)]

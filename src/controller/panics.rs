@@ -1,7 +1,6 @@
 //! A panic while one resource is reconciled: it ends that reconcile, and affects no other resource.
 
-use super::context::{Context, LONGEST_PAUSE};
-use super::reconcile::ReconcileResult;
+use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
 use crate::api::ApiAccount;
 use crate::reconcile::{NotReady, Outcome, is_held};
 use futures::FutureExt;

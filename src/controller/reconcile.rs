@@ -3,19 +3,15 @@
 //! A resource that is declared goes through `apply.rs`, one that is being deleted through `deletion.rs`. Both end in
 //! `report.rs`, which writes the status and emits events, and in `next_attempt.rs`, which is pure.
 
-use super::context::{Context, LONGEST_PAUSE};
+use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
 use super::panics::{Panicked, catch_panic};
 use crate::api::{ApiAccount, FINALIZER};
 use crate::kube_error::reason;
-use crate::reconcile::Outcome;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// When to reconcile again, and the outcome if there was an attempt at all.
-pub(super) type ReconcileResult = Result<(Action, Option<Outcome>), kube::Error>;
 
 /// Reconciles one resource and returns when to reconcile it again.
 ///

@@ -1,10 +1,9 @@
 //! The end of a reconcile: the status, then log lines and events, then the next attempt.
 
-use super::context::{Context, LONGEST_PAUSE};
+use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
 use super::next_attempt::{Next, next_attempt};
 use super::outage::is_same_outage;
-use super::reconcile::ReconcileResult;
-use crate::api::{ApiAccount, ApiAccountStatus, condition};
+use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::reconcile::{NotReady, Outcome, status};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -114,9 +113,9 @@ fn says_the_same(previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus)
     })
 }
 
-/// Returns the status, the reason and the message of the Ready condition.
-pub(super) fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
-    let ready = status?.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
+/// What the Ready condition says, except since when.
+fn ready_text(status: Option<&ApiAccountStatus>) -> Option<(&str, &str, &str)> {
+    let ready = status?.ready()?;
     Some((&ready.status, &ready.reason, &ready.message))
 }
 

@@ -2,8 +2,7 @@
 
 use super::connect::Connection;
 use super::context::Context;
-use super::report::ready_text;
-use crate::api::Reason;
+use crate::api::{ApiAccountStatus, Reason};
 use crate::telemetry::ControllerStats;
 use std::collections::HashMap;
 
@@ -12,7 +11,8 @@ impl ControllerStats for Context {
         let mut counts = HashMap::new();
         for resource in self.resources()?.all() {
             let status = self.memory.status(&resource);
-            let reason = ready_text(status.as_ref()).and_then(|(_, reason, _)| Reason::parse(reason));
+            let ready = status.as_ref().and_then(ApiAccountStatus::ready);
+            let reason = ready.and_then(|ready| Reason::parse(&ready.reason));
             *counts.entry(reason).or_default() += 1;
         }
         Some(counts)

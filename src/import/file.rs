@@ -1,7 +1,7 @@
 //! Reads an import file, JSON Lines or CSV, into one record for each line. `table.rs` reads CSV.
 
 use super::json::Json;
-use super::record::{FIELDS, Record};
+use super::record::{FIELDS, Line, Record};
 use super::secrecy;
 use super::table;
 use clap::ValueEnum;
@@ -14,14 +14,6 @@ pub enum FileFormat {
     Jsonl,
     /// A heading, and a row for each account; spaces separate the entries of a list.
     Csv,
-}
-
-/// One line of the file.
-pub struct Line {
-    /// The number of the line, counted from 1.
-    pub number: usize,
-    /// The account, or everything that is wrong with the line.
-    pub record: Result<Record, Vec<String>>,
 }
 
 /// Reads every line that is not empty.

@@ -3,15 +3,15 @@
 //! Nothing of a line that may be a secret key goes into a message.
 
 mod encoding;
+mod existing;
 mod file;
 mod json;
 mod quotes;
 mod record;
 mod secrecy;
 mod table;
-mod taken;
 
 pub use encoding::decode;
-pub use file::{FileFormat, Line, read};
-pub use record::Record;
-pub use taken::ExistingNamesAndKeys;
+pub use existing::ExistingNamesAndKeys;
+pub use file::{FileFormat, read};
+pub use record::{Line, Record};

@@ -39,6 +39,14 @@ pub struct Record {
     pub secret_key: SecretKey,
 }
 
+/// One line of the file.
+pub struct Line {
+    /// The number of the line, counted from 1.
+    pub number: usize,
+    /// The account, or everything that is wrong with the line.
+    pub record: Result<Record, Vec<String>>,
+}
+
 impl Record {
     /// Parses the fields.
     ///

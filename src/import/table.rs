@@ -3,9 +3,8 @@
 //! The separator is never guessed: if the file does not show it, the file is refused. A row that is split at wrong
 //! places would give an account the keys of another account.
 
-use super::file::Line;
 use super::quotes::{self, Misquoted};
-use super::record::{FIELDS, Record};
+use super::record::{FIELDS, Line, Record};
 use super::secrecy::word;
 use serde_json::{Map, Value};
 use std::collections::HashSet;

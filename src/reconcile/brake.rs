@@ -2,7 +2,7 @@
 //! confirmed. Pure.
 
 use super::{DeletionPolicy, deletion_policy};
-use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, Reason, condition};
+use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, Reason};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -24,8 +24,7 @@ pub fn deletions_count_since(now: Timestamp) -> Timestamp {
 
 /// Whether this status says that the deletion is held.
 pub fn is_held(status: Option<&ApiAccountStatus>) -> bool {
-    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
-    conditions.any(|found| found.type_ == condition::READY && found.reason == Reason::DeletionHeld.as_str())
+    status.is_some_and(|status| status.has_reason(Reason::DeletionHeld))
 }
 
 /// Whether somebody has confirmed that the account may go.

@@ -5,9 +5,7 @@
 
 use super::{Desired, NotReady, deletion_limit, is_paused};
 use crate::account::{Account, Owner};
-use crate::api::{
-    ApiAccount, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, Choice, ManagementPolicy, Reason, condition,
-};
+use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, Choice, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
 use async_trait::async_trait;
 use std::collections::HashSet;
@@ -105,8 +103,7 @@ pub fn is_made_if_missing(resource: &ApiAccount) -> bool {
 
 /// Whether the status says that nothing is made for the resource.
 pub fn is_creation_held(status: Option<&ApiAccountStatus>) -> bool {
-    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
-    conditions.any(|found| found.type_ == condition::READY && found.reason == Reason::CreationHeld.as_str())
+    status.is_some_and(|status| status.has_reason(Reason::CreationHeld))
 }
 
 /// How many of the accounts that are known of are missing.

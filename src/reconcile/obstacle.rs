@@ -3,7 +3,7 @@
 use super::step::{Interruption, Step};
 use super::{AccountPlan, Desired, KeysPlan, NotReady, Observed, Outcome, Plan, Reconciler, RecoveredKeys};
 use crate::account::Field;
-use crate::api::{ApiAccountStatus, Reason, condition};
+use crate::api::{ApiAccountStatus, Reason};
 use crate::database::UnknownAffiliate;
 
 /// What kept a resource from its declared state the last time.
@@ -23,8 +23,7 @@ impl Obstacle {
         if status.observed_generation != generation {
             return None;
         }
-        let ready = status.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
-        match Reason::parse(&ready.reason)? {
+        match Reason::parse(&status.ready()?.reason)? {
             Reason::NameTaken | Reason::AdoptionRequired | Reason::OwnedElsewhere => Some(Self::Name),
             Reason::UnknownAffiliate => Some(Self::Affiliate),
             Reason::SecretConflict => Some(Self::ApiKey),

@@ -1,8 +1,7 @@
 //! Finds the names and API keys of an import that exist already. Many lines are looked up in one database read, because
 //! each read is a round trip.
 
-use super::file::Line;
-use super::record::Record;
+use super::record::{Line, Record};
 use crate::account::ApiKey;
 use crate::database::{AccountDatabase, DatabaseError};
 use std::collections::HashSet;
