@@ -6,6 +6,7 @@
 mod cluster;
 mod driver;
 mod folder_guard;
+mod keyring_rotation;
 mod known;
 mod order;
 mod prune;
@@ -14,6 +15,7 @@ mod report;
 pub use cluster::{ClusterState, Depth, Query};
 pub use driver::{Run, Turn, Work};
 pub use folder_guard::FolderGuard;
+pub use keyring_rotation::{KeyringRotation, ResealProgress, RotationDone};
 pub use known::ExistingAccounts;
 #[cfg(test)]
 pub(crate) use order::{ApplyOrder, Batch};

@@ -1,20 +1,16 @@
 //! `opsadmin keyring rotate`: adds a new key to the keyring, seals all secret keys in the database with it, and removes
 //! the old keys.
 
-use crate::cli::database::{DatabaseArgs, KeyringArgs, new_key};
+use crate::cli::database::{DatabaseArgs, KeyringArgs};
 use crate::cli::environment::SystemEnvironment;
 use crate::cli::output::{Format, FormatArgs, Output};
-use crate::database::{AccountRegister, Keyring, LockedKeyring, Resealed, SealedPair};
-use crate::reconcile::Environment;
+use crate::database::{AccountRegister, LockedKeyring};
+use crate::run::{KeyringRotation, ResealProgress, RotationDone};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
-
-/// The number of key pairs that are sealed again in one transaction. Other writers wait for the transaction.
-const BATCH: u16 = 100;
 
 /// Add a new key to the keyring, seal every secret key in the database with it, and remove the old key when no secret
 /// key is sealed with it any more. The keys of partners do not change.
@@ -66,38 +62,20 @@ struct Rotated {
     /// The file of the keyring.
     keyring: String,
     #[serde(flatten)]
-    done: Done,
+    done: RotationDone,
     /// The id of the key that seals now.
     seals: String,
     /// The ids of the other keys in the keyring. While there are any, the rotation is not finished.
     opens: Vec<String>,
 }
 
-/// The steps that were done so far.
-#[derive(Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Done {
-    /// The id of the key that was added.
-    added: Option<String>,
-    /// Whether this run changed which key seals.
-    switched: bool,
-    /// The number of secret keys that were sealed again.
-    resealed: u64,
-    /// The number of secret keys that cannot be opened and were not changed.
-    unreadable: u64,
-    /// The ids of the keys that were removed.
-    removed: Vec<String>,
-    /// The file that holds the removed keys.
-    removed_to: Option<String>,
-}
-
 impl Rotate {
     /// Rotates the keyring, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let path = self.keyring.path(&self.database)?;
-        let locked = LockedKeyring::take(&path)?;
+        let file = LockedKeyring::take(&path)?;
         let database = self.database.open_existing().await?;
-        let rotated = self.rotate(Rotation::of(locked, path, self.format.format), database.as_ref(), output).await;
+        let rotated = self.rotate(file, &path, database.as_ref(), output).await;
         database.close().await;
         rotated
     }
@@ -105,128 +83,67 @@ impl Rotate {
     /// Runs the steps until one fails. Prints what was done in either case.
     async fn rotate(
         &self,
-        mut rotation: Rotation,
+        file: LockedKeyring,
+        path: &Path,
         database: &dyn AccountRegister,
         output: &mut Output,
     ) -> Result<ExitCode> {
-        rotation.keyring().check(&database.sealing_keys_in_use().await?)?;
-        let steps_result = self.steps(&mut rotation, database, output).await;
-        output.value(rotation.format, &rotation.into_result())?;
-        steps_result.map(|()| ExitCode::SUCCESS)
+        let mut rotation = KeyringRotation::of(file, database, &SystemEnvironment).await?;
+        let result = self.steps(&mut rotation, path, output).await;
+        let rotated = Rotated {
+            keyring: path.display().to_string(),
+            seals: rotation.sealing_key().to_owned(),
+            opens: rotation.other_keys().map(str::to_owned).collect(),
+            done: rotation.done,
+        };
+        output.value(self.format.format, &rotated)?;
+        result.map(|()| ExitCode::SUCCESS)
     }
 
-    async fn steps(&self, rotation: &mut Rotation, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
+    async fn steps(&self, rotation: &mut KeyringRotation<'_>, path: &Path, output: &mut Output) -> Result<()> {
         let does = |step: Step| self.only.is_none_or(|only| only == step);
-        let is_under_way = rotation.keyring().ids().count() > 1;
         match self.only {
-            Some(Step::Add) if is_under_way => bail!(
+            Some(Step::Add) if rotation.is_under_way() => bail!(
                 "{} has more than one key already: a rotation is under way; go on with --only use, reseal or remove",
-                rotation.path.display()
+                path.display()
             ),
-            None if is_under_way => output.note("going on with the rotation that is under way"),
+            None if rotation.is_under_way() => output.note("going on with the rotation that is under way"),
             None => {
-                // The first write to the database: if the user lacks the right, this fails before the file changes.
-                rotation.supersede(database).await?;
-                rotation.add(output)?;
+                rotation.supersede().await?;
+                self.add(rotation, path, output)?;
             }
-            Some(Step::Add) => rotation.add(output)?,
+            Some(Step::Add) => self.add(rotation, path, output)?,
             Some(_) => {}
         }
         if does(Step::Use) {
-            rotation.switch(database, output).await?;
+            rotation.switch().await?;
+            let since = if rotation.done.switched { "from now on" } else { "already" };
+            self.print_text(output, &format!("the key {} seals {since}", rotation.sealing_key()))?;
         }
         if does(Step::Reseal) {
-            rotation.reseal(database, output).await?;
+            self.reseal(rotation, output).await?;
         }
         if does(Step::Remove) {
-            rotation.remove(database, output).await?;
+            self.remove(rotation, output).await?;
         }
         Ok(())
     }
-}
 
-/// A running rotation: the locked file of the keyring, and what was done so far.
-struct Rotation {
-    locked: LockedKeyring,
-    path: PathBuf,
-    format: Format,
-    done: Done,
-}
-
-impl Rotation {
-    /// Starts a rotation.
-    fn of(locked: LockedKeyring, path: PathBuf, format: Format) -> Self {
-        Self { locked, path, format, done: Done::default() }
+    fn add(&self, rotation: &mut KeyringRotation<'_>, path: &Path, output: &mut Output) -> Result<()> {
+        rotation.add()?;
+        self.print_text(output, &format!("added a key to {}; back it up", path.display()))
     }
 
-    fn keyring(&self) -> &Keyring {
-        self.locked.keyring()
-    }
-
-    /// Adds a new key to the keyring.
-    fn add(&mut self, output: &mut Output) -> Result<()> {
-        self.locked.replace(self.keyring().clone().with_another(new_key()?))?;
-        self.done.added = self.keyring().ids().last().map(str::to_owned);
-        self.print_text(output, &format!("added a key to {}; back it up", self.path.display()))
-    }
-
-    /// Records in the database that another key will replace the key that seals now.
-    async fn supersede(&self, database: &dyn AccountRegister) -> Result<()> {
-        Ok(database.supersede(sealing(self.keyring()), SystemEnvironment.now()).await?)
-    }
-
-    /// Makes the key that was added last the sealing key. After that, the old key is the last one in the keyring. The
-    /// database knows the old key, so a repeated run does not switch back.
-    async fn switch(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
-        let (in_use, outgoing) = (database.sealing_keys_in_use().await?, database.outgoing_keys().await?);
-        let is_new = |key: &str| !in_use.contains(key) && !outgoing.contains(key);
-        if self.keyring().ids().count() > 1 && self.keyring().ids().last().is_some_and(is_new) {
-            self.supersede(database).await?;
-            self.locked.replace(self.keyring().clone().sealing_with_the_last())?;
-            self.done.switched = true;
-        }
-        let since = if self.done.switched { "from now on" } else { "already" };
-        self.print_text(output, &format!("the key {} seals {since}", sealing(self.keyring())))
-    }
-
-    /// Seals again every secret key that another key has sealed.
-    async fn reseal(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
-        let sealing = sealing(self.keyring()).to_owned();
-        let pairs = database.sealed_pairs().await?;
-        let all: u64 = pairs.iter().filter(|(key, _)| **key != sealing).map(|(_, pairs)| pairs).sum();
-        let mut last: Option<SealedPair> = None;
-        loop {
-            let pairs = database.sealed_otherwise(&sealing, last.as_ref(), BATCH).await?;
-            let Some(end) = pairs.last() else { break };
-            let mut resealed = Vec::new();
-            for SealedPair { account, key } in &pairs {
-                match self.keyring().open(*account, key.id, &key.sealed) {
-                    Ok(secret_key) => {
-                        let mut nonce = [0; 12];
-                        SystemEnvironment.fill(&mut nonce)?;
-                        let sealed = self.keyring().seal(*account, key.id, &secret_key, nonce);
-                        let before = key.sealed.sealed_with.clone();
-                        resealed.push(Resealed { account: *account, key: key.id, before, sealed });
-                    }
-                    Err(error) => {
-                        self.done.unreadable += 1;
-                        output.note(error);
-                    }
-                }
+    async fn reseal(&self, rotation: &mut KeyringRotation<'_>, output: &mut Output) -> Result<()> {
+        let mut progress = |progress| match progress {
+            ResealProgress::Unreadable(error) => output.note(error),
+            ResealProgress::Sealed { done, all } => output.note(format!("{done} of {all} secret keys sealed anew")),
+        };
+        match rotation.reseal(&mut progress).await? {
+            0 => {
+                let sealing = rotation.sealing_key();
+                self.print_text(output, &format!("every secret key is sealed with the key {sealing}"))
             }
-            self.done.resealed += database.reseal(&resealed, SystemEnvironment.now()).await?;
-            output.note(format!("{} of {all} secret keys sealed anew", self.done.resealed));
-            last = Some(end.clone());
-        }
-        if self.done.unreadable > 0 {
-            bail!(
-                "secret keys that cannot be opened: {}; they were left as they are, and so was the key that they need",
-                self.done.unreadable
-            );
-        }
-        let pairs = database.sealed_pairs().await?;
-        match pairs.iter().filter(|(key, _)| **key != sealing).map(|(_, pairs)| pairs).sum() {
-            0 => self.print_text(output, &format!("every secret key is sealed with the key {sealing}")),
             sealed_meanwhile => {
                 output.note(format!("secret keys that were sealed with another key meanwhile: {sealed_meanwhile}"));
                 Ok(())
@@ -234,30 +151,21 @@ impl Rotation {
         }
     }
 
-    /// Removes the keys that no secret key is sealed with. The database retires them first, so that no program seals
-    /// with them any more.
-    async fn remove(&mut self, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
-        self.keyring().check(&database.sealing_keys_in_use().await?)?;
-        let others: BTreeSet<String> = self.keyring().ids().skip(1).map(str::to_owned).collect();
-        let retired = database.retire(&others, SystemEnvironment.now()).await?;
-        if !retired.is_empty() {
-            self.locked.remove(&retired)?;
-            self.done.removed_to = Some(self.locked.removed().display().to_string());
-        }
-        self.done.removed.extend(retired);
-        for key in &self.done.removed {
+    async fn remove(&self, rotation: &mut KeyringRotation<'_>, output: &mut Output) -> Result<()> {
+        let had_others = rotation.remove().await?;
+        for key in &rotation.done.removed {
             self.print_text(output, &format!("removed the key {key}, which nothing in this database is sealed with"))?;
         }
-        if let Some(file) = &self.done.removed_to {
+        if let Some(file) = &rotation.done.removed_to {
             self.print_text(
                 output,
                 &format!("removed keys are in {file}; delete it once no other database and no backup needs them"),
             )?;
         }
-        if others.is_empty() {
+        if !had_others {
             output.note("there is no other key to remove");
         }
-        for key in self.keyring().ids().skip(1) {
+        for key in rotation.other_keys() {
             output.note(format!("kept the key {key}: secret keys are still sealed with it, and `keyring rotate --only reseal` seals them anew"));
         }
         Ok(())
@@ -265,20 +173,6 @@ impl Rotation {
 
     /// Prints a line of text now. JSON and YAML are printed at the end.
     fn print_text(&self, output: &mut Output, text: &str) -> Result<()> {
-        if self.format == Format::Text { output.line(text) } else { Ok(()) }
+        if self.format.format == Format::Text { output.line(text) } else { Ok(()) }
     }
-
-    fn into_result(self) -> Rotated {
-        Rotated {
-            keyring: self.path.display().to_string(),
-            seals: sealing(self.keyring()).to_owned(),
-            opens: self.keyring().ids().skip(1).map(str::to_owned).collect(),
-            done: self.done,
-        }
-    }
-}
-
-/// Returns the id of the key that seals.
-fn sealing(keyring: &Keyring) -> &str {
-    keyring.ids().next().unwrap_or_default()
 }
