@@ -7,8 +7,8 @@ use crate::account::{Life, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::database::DatabaseError;
 use crate::reconcile::{
-    Deletion, DeletionPolicy, Desired, NotReady, Outcome, Verified, deletion_policy, deletions_count_since,
-    is_confirmed, is_held, secret_places,
+    Deletion, Desired, NotReady, Outcome, Verified, deletion_policy, deletions_count_since, is_confirmed, is_held,
+    may_be_held, secret_places,
 };
 use crate::secrets::{ResourceIdentity, SecretError};
 use kube::ResourceExt;
@@ -165,9 +165,4 @@ impl Context {
     fn was_held(&self, resource: &ApiAccount) -> bool {
         is_held(self.memory.status(resource).as_ref())
     }
-}
-
-/// Whether the brake may hold the deletion.
-fn may_be_held(resource: &ApiAccount) -> bool {
-    deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete) && !is_confirmed(resource)
 }

@@ -3,6 +3,7 @@
 
 use super::{DeletionPolicy, deletion_policy};
 use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_DELETION_ANNOTATION, Reason};
+use crate::database::Deletions;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -22,6 +23,16 @@ pub fn deletions_count_since(now: Timestamp) -> Timestamp {
     now.checked_sub(DELETION_WINDOW).unwrap_or(Timestamp::MIN)
 }
 
+/// Whether so many more deletions exceed the limit, together with those of late.
+pub fn exceeds_limit(Deletions { live, deleted }: Deletions, more: usize, percent: u8) -> bool {
+    deletion_limit(live + deleted, percent).is_some_and(|limit| deleted + more > limit)
+}
+
+/// Whether the brake may hold the deletion of this resource: its account would lose its access, and nobody has confirmed that.
+pub fn may_be_held(resource: &ApiAccount) -> bool {
+    deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete) && !is_confirmed(resource)
+}
+
 /// Whether this status says that the deletion is held.
 pub fn is_held(status: Option<&ApiAccountStatus>) -> bool {
     status.is_some_and(|status| status.has_reason(Reason::DeletionHeld))
@@ -35,8 +46,5 @@ pub fn is_confirmed(resource: &ApiAccount) -> bool {
 
 /// Whether the deletion of this resource is held until somebody confirms it, and with it every further one.
 pub fn awaits_confirmation(resource: &ApiAccount) -> bool {
-    resource.metadata.deletion_timestamp.is_some()
-        && deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete)
-        && is_held(resource.status.as_ref())
-        && !is_confirmed(resource)
+    resource.metadata.deletion_timestamp.is_some() && is_held(resource.status.as_ref()) && may_be_held(resource)
 }

@@ -33,7 +33,10 @@ pub(crate) use labels::{
     check_metadata_annotation, check_metadata_label, is_dns_label, is_dns_subdomain, parse_namespace,
 };
 
-pub use brake::{DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_count_since, is_confirmed, is_held};
+pub use brake::{
+    DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_count_since, exceeds_limit, is_confirmed, is_held,
+    may_be_held,
+};
 pub use creation::{CreationGuard, Doubt, KnownAccount, Missing, Unguarded, is_creation_held, is_made_if_missing};
 pub use declarations::{AlwaysCurrent, Declarations, Unconfirmed};
 pub use deletion::{Deletion, deletion_policy, secret_places};

@@ -13,8 +13,8 @@ use crate::database::{AccountDatabase, DatabaseError, Deletions};
 use crate::kube_error::with_advice;
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    Deletion, DeletionPolicy, Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation,
-    deletion_limit, is_made_if_missing,
+    Deletion, DeletionPolicy, Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation, exceeds_limit,
+    is_made_if_missing,
 };
 use crate::secrets;
 use crate::secrets::{AssumedKeys, ResourceIdentity, SecretRef, SecretSnapshot};
@@ -112,10 +112,7 @@ impl ClusterState {
             resource.is_for_brake && (resource.being_deleted || owners_to_prune.contains(owner))
         };
         let ends = without_resource + resources.iter().filter(is_for_brake).count();
-        let exceeds = |lately: Deletions| {
-            let limit = deletion_limit(lately.live + lately.deleted, brake);
-            limit.is_some_and(|limit| lately.deleted + ends > limit)
-        };
+        let exceeds = |deletions| exceeds_limit(deletions, ends, brake);
         let brake_holds = brake < 100 && (brake_holds_already || deletions.is_some_and(exceeds));
         Ok(Self { resources, secrets: Arc::new(secrets), known, brake, brake_holds })
     }

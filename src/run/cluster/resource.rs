@@ -5,7 +5,7 @@ use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Mark, Owner}
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    Deletion, DeletionPolicy, Desired, InvalidSpec, Verified, deletion_policy, is_confirmed, is_paused, secret_places,
+    Deletion, DeletionPolicy, Desired, InvalidSpec, Verified, deletion_policy, is_paused, may_be_held, secret_places,
 };
 use crate::secrets::{AssumedKeys, IssuedKeys, ResourceIdentity, SecretManifest, SecretRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -109,7 +109,7 @@ fn has_spec_of(resource: &ApiAccount, declared: &Desired) -> bool {
 fn is_for_brake(resource: &ApiAccount) -> bool {
     let is_done = resource.metadata.deletion_timestamp.is_some()
         && !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    deletion_policy(&resource.spec) == Ok(DeletionPolicy::Delete) && !is_confirmed(resource) && !is_done
+    may_be_held(resource) && !is_done
 }
 
 fn written(resource: &ApiAccount, status: &ApiAccountStatus) -> Option<AssumedKeys> {
