@@ -42,7 +42,7 @@ pub struct KeyringArgs {
 }
 
 /// The result of the search for a keyring.
-enum Found {
+enum KeyringSource {
     /// The keyring exists.
     Existing(Keyring),
     /// The default keyring beside an SQLite file does not exist. It is created if no secret key is sealed yet.
@@ -131,8 +131,8 @@ impl KeyringArgs {
             found => found?,
         };
         match found {
-            Found::Existing(keyring) => Ok(keyring),
-            Found::ToCreate { path, .. } if nothing_is_sealed(database).await? => {
+            KeyringSource::Existing(keyring) => Ok(keyring),
+            KeyringSource::ToCreate { path, .. } if nothing_is_sealed(database).await? => {
                 let keyring = new_keyring()?;
                 match keyring.create(&path) {
                     // Another program has created the file meanwhile.
@@ -140,7 +140,7 @@ impl KeyringArgs {
                     made => Ok(made.map(|()| keyring)?),
                 }
             }
-            Found::ToCreate { missing, .. } => Err(lost_if_in_use(missing.into(), Some(database)).await),
+            KeyringSource::ToCreate { missing, .. } => Err(lost_if_in_use(missing.into(), Some(database)).await),
         }
     }
 
@@ -148,12 +148,12 @@ impl KeyringArgs {
     ///
     /// # Errors
     /// No keyring is named for PostgreSQL, the file cannot be read, or a file named by `--keyring` is missing.
-    fn find(&self, named: &DatabaseArgs) -> Result<Found> {
+    fn find(&self, named: &DatabaseArgs) -> Result<KeyringSource> {
         let (path, beside) = self.file(named)?;
         warn_if_others_have_access(&path);
         match Keyring::load(&path) {
-            Err(missing @ KeyringError::Missing { .. }) if beside => Ok(Found::ToCreate { path, missing }),
-            other => Ok(Found::Existing(other?)),
+            Err(missing @ KeyringError::Missing { .. }) if beside => Ok(KeyringSource::ToCreate { path, missing }),
+            other => Ok(KeyringSource::Existing(other?)),
         }
     }
 
@@ -180,11 +180,13 @@ impl KeyringArgs {
             found => found?,
         };
         match (found, database) {
-            (Found::Existing(keyring), _) => Ok(Some(keyring)),
-            (Found::ToCreate { missing, .. }, Some(database)) if !database.sealing_keys_in_use().await?.is_empty() => {
+            (KeyringSource::Existing(keyring), _) => Ok(Some(keyring)),
+            (KeyringSource::ToCreate { missing, .. }, Some(database))
+                if !database.sealing_keys_in_use().await?.is_empty() =>
+            {
                 Err(lost_if_in_use(missing.into(), Some(database)).await)
             }
-            (Found::ToCreate { .. }, _) => Ok(None),
+            (KeyringSource::ToCreate { .. }, _) => Ok(None),
         }
     }
 

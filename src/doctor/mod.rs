@@ -7,7 +7,7 @@ mod secrets;
 mod tests;
 
 pub use definition::missing_fields;
-pub use secrets::{ObservedResource, ObservedSecret};
+pub use secrets::{CheckedResource, CheckedSecret};
 
 use crate::account::{Account, ClusterId};
 use crate::database::Keyring;
@@ -22,9 +22,9 @@ pub struct Installation<'a> {
     /// The id of the cluster, or of the folder without a cluster, that has the Secrets and resources.
     pub cluster: ClusterId,
     /// The Secrets that name an account's owner; `None` if Secrets were not read.
-    pub secrets: Option<Vec<ObservedSecret>>,
+    pub secrets: Option<Vec<CheckedSecret>>,
     /// The resources; `None` if resources were not read.
-    pub resources: Option<Vec<ObservedResource>>,
+    pub resources: Option<Vec<CheckedResource>>,
 }
 
 /// A problem that a check has found.

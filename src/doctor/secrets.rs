@@ -6,7 +6,7 @@ use crate::secrets::SecretRef;
 use std::collections::{HashMap, HashSet};
 
 /// A Secret that names an account's owner.
-pub struct ObservedSecret {
+pub struct CheckedSecret {
     /// The Secret's namespace and name.
     pub at: SecretRef,
     /// The owner that its annotation names.
@@ -16,7 +16,7 @@ pub struct ObservedSecret {
 }
 
 /// A resource on the cluster.
-pub struct ObservedResource {
+pub struct CheckedResource {
     /// The resource, as the owner of its account.
     pub owner: Owner,
     /// The id of the account that its status names.
@@ -50,7 +50,7 @@ pub(super) fn check(installation: &Installation<'_>) -> Vec<Finding> {
     findings
 }
 
-fn secret_of(secret: &ObservedSecret, account: Option<&Account>, installation: &Installation<'_>) -> Option<Finding> {
+fn secret_of(secret: &CheckedSecret, account: Option<&Account>, installation: &Installation<'_>) -> Option<Finding> {
     let found =
         |problem: String, advice: &str| Some(Check::Secrets.found(format!("Secret {}", secret.at), problem, advice));
     let rewrite_advice = "the controller or the next `apply` writes it anew from the database";
@@ -83,7 +83,7 @@ fn secret_of(secret: &ObservedSecret, account: Option<&Account>, installation: &
 /// are not checked, since they may have no Secret.
 fn without_secret(
     accounts: &HashMap<&Owner, &Account>,
-    secrets: &[ObservedSecret],
+    secrets: &[CheckedSecret],
     installation: &Installation<'_>,
 ) -> Vec<Finding> {
     let with_secret: HashSet<(&Owner, &SecretRef)> = secrets.iter().map(|secret| (&secret.owner, &secret.at)).collect();
@@ -114,7 +114,7 @@ fn without_secret(
     findings
 }
 
-fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[ObservedResource]) -> Vec<Finding> {
+fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[CheckedResource]) -> Vec<Finding> {
     let declared: HashSet<&Owner> = resources.iter().map(|resource| &resource.owner).collect();
     let mut orphans: Vec<&&Account> = accounts
         .iter()

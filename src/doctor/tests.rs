@@ -38,19 +38,19 @@ fn account(name: &str, number: u8) -> Account {
     account
 }
 
-fn secret(name: &str, number: u8) -> ObservedSecret {
+fn secret(name: &str, number: u8) -> CheckedSecret {
     let KeyPair { api_key, secret_key, .. } = pair(number);
-    ObservedSecret { at: at(name), owner: owner(name), keys: Some((api_key, secret_key)) }
+    CheckedSecret { at: at(name), owner: owner(name), keys: Some((api_key, secret_key)) }
 }
 
-fn resource(name: &str) -> ObservedResource {
-    ObservedResource { owner: owner(name), account: Some("id".to_owned()), is_managed: true, secret: Some(at(name)) }
+fn resource(name: &str) -> CheckedResource {
+    CheckedResource { owner: owner(name), account: Some("id".to_owned()), is_managed: true, secret: Some(at(name)) }
 }
 
 fn diagnose(
     accounts: Vec<Result<Account, String>>,
-    secrets: Vec<ObservedSecret>,
-    resources: Vec<ObservedResource>,
+    secrets: Vec<CheckedSecret>,
+    resources: Vec<CheckedResource>,
 ) -> Vec<Finding> {
     let (keyring, cluster) = (keyring(1), ClusterId::parse("here").unwrap());
     let (secrets, resources) = (Some(secrets), Some(resources));
@@ -132,7 +132,7 @@ fn contradictory_settings_are_found() {
 fn a_secret_without_a_complete_key_pair_or_of_a_deleted_account_is_found() {
     let found = after(|account| account.life = Life::Deleted { since: Timestamp::UNIX_EPOCH });
     assert_eq!(found.len(), 1, "{found:?}");
-    let empty = ObservedSecret { keys: None, ..secret("acme", 1) };
+    let empty = CheckedSecret { keys: None, ..secret("acme", 1) };
     let found = diagnose(vec![Ok(account("acme", 1))], vec![empty], vec![resource("acme")]);
     assert_eq!(found[0].problem, "it does not hold one whole pair of keys");
 }

@@ -28,7 +28,7 @@ use crate::account::{ClusterId, Period};
 use crate::api::{KIND, PAUSED_ANNOTATION};
 use crate::reconcile::Desired;
 use across::Claims;
-use object::Found;
+use object::DocumentContent;
 use schema::Schema;
 use shape::Mistake;
 use source::{Input, Inputs};
@@ -169,11 +169,11 @@ impl Reader<'_> {
         }
     }
 
-    fn found(&mut self, file: &Arc<str>, found: Found) {
+    fn found(&mut self, file: &Arc<str>, found: DocumentContent) {
         match found {
-            Found::Account(root) => self.account(file, &root),
-            Found::Mistake(mistake) => self.mistake(file, None, mistake),
-            Found::Other { at, kind, name, why } => {
+            DocumentContent::Account(root) => self.account(file, &root),
+            DocumentContent::Mistake(mistake) => self.mistake(file, None, mistake),
+            DocumentContent::Other { at, kind, name, why } => {
                 let place = Place { file: Arc::clone(file), position: Some(at) };
                 self.skipped.push(Skipped { place, kind, name, why });
             }

@@ -8,7 +8,7 @@ use crate::api::{GROUP, KIND, VERSION};
 use std::rc::Rc;
 
 /// An object of a document.
-pub(super) enum Found {
+pub(super) enum DocumentContent {
     /// An ApiAccount of this program's API version.
     Account(Rc<Node>),
     /// An object of another kind or group.
@@ -18,15 +18,15 @@ pub(super) enum Found {
 }
 
 /// Calls `take` with every object of a document. The items of a `List` are separate objects.
-pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found)) {
-    let mistake = |at, field: &str, message| Found::Mistake(Mistake { at, field: field.to_owned(), message });
+pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(DocumentContent)) {
+    let mistake = |at, field: &str, message| DocumentContent::Mistake(Mistake { at, field: field.to_owned(), message });
     let Value::Map(_) = root.value else {
         let what = describe(root);
         let message = format!("a manifest is a mapping with apiVersion, kind, metadata and spec, and this is {what}");
         return take(mistake(root.at, "", message));
     };
     let name = root.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text);
-    let other = |why: &str| Found::Other {
+    let other = |why: &str| DocumentContent::Other {
         at: root.at,
         kind: root.get("kind").and_then(Node::text).map(str::to_owned),
         name: name.map(str::to_owned),
@@ -49,7 +49,7 @@ pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found))
         }
     };
     match (version.1.rsplit_once('/'), kind.1) {
-        (Some((GROUP, VERSION)), KIND) => take(Found::Account(Rc::clone(root))),
+        (Some((GROUP, VERSION)), KIND) => take(DocumentContent::Account(Rc::clone(root))),
         (Some((GROUP, VERSION)), "ApiAccountList") | (None, "List") => list(root, file, take),
         (Some((GROUP, VERSION)), unknown) => {
             take(mistake(kind.0, "kind", format!("{GROUP}/{VERSION} has no kind {unknown:?}: write {KIND}")));
@@ -72,7 +72,7 @@ pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found))
     }
 }
 
-fn list(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found)) {
+fn list(root: &Rc<Node>, file: &str, take: &mut impl FnMut(DocumentContent)) {
     match root.get("items") {
         Some(Node { value: Value::List(items), .. }) => {
             for item in items {
@@ -84,7 +84,7 @@ fn list(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Found)) {
                 Some(items) => (items.at, format!("must be a list, and this is {}", describe(items))),
                 None => (root.at, "is missing".to_owned()),
             };
-            take(Found::Mistake(Mistake { at, field: "items".to_owned(), message }));
+            take(DocumentContent::Mistake(Mistake { at, field: "items".to_owned(), message }));
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::Report;
 use crate::account::{ClusterId, Owner};
 use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, Lenient, OWNER_ANNOTATION, definition};
-use crate::doctor::{Check, ObservedResource, ObservedSecret, missing_fields};
+use crate::doctor::{Check, CheckedResource, CheckedSecret, missing_fields};
 use crate::kube_error::reason;
 use crate::kube_error::with_advice;
 use crate::reconcile::{Desired, is_made_if_missing};
@@ -79,7 +79,7 @@ impl Cluster<'_> {
     }
 
     /// Lists the ApiAccounts. `None`: they could not be listed.
-    pub async fn resources(&self, report: &mut Report) -> Option<Vec<ObservedResource>> {
+    pub async fn resources(&self, report: &mut Report) -> Option<Vec<CheckedResource>> {
         let mut seen = Vec::new();
         for namespace in self.each_namespace() {
             let resources: Api<Lenient<ApiAccount>> = match namespace {
@@ -97,10 +97,10 @@ impl Cluster<'_> {
         Some(seen)
     }
 
-    fn seen(&self, resource: &ApiAccount) -> ObservedResource {
+    fn seen(&self, resource: &ApiAccount) -> CheckedResource {
         // An error in a spec is not a finding here: the condition of the resource reports it.
         let desired = Desired::parse(resource, &self.id).ok();
-        ObservedResource {
+        CheckedResource {
             owner: Owner::of(resource, &self.id),
             account: resource.status.as_ref().and_then(|status| status.account_id.clone()),
             is_managed: is_made_if_missing(resource),
@@ -109,7 +109,7 @@ impl Cluster<'_> {
     }
 
     /// Lists the Secrets of accounts. `None`: they could not be listed.
-    pub async fn secrets(&self, report: &mut Report) -> Option<Vec<ObservedSecret>> {
+    pub async fn secrets(&self, report: &mut Report) -> Option<Vec<CheckedSecret>> {
         let ours = ListParams::default().labels(ACCOUNT_LABEL);
         let mut seen = Vec::new();
         for namespace in self.each_namespace() {
@@ -137,11 +137,11 @@ impl Cluster<'_> {
     }
 }
 
-fn seen_secret(secret: Secret) -> Option<ObservedSecret> {
+fn seen_secret(secret: Secret) -> Option<CheckedSecret> {
     let owner = Owner::parse(secret.annotations().get(OWNER_ANNOTATION)?)?;
     let at = SecretRef { namespace: secret.namespace()?, name: secret.name_any() };
     let keys = FoundSecret::new(at.clone(), secret).keys();
-    Some(ObservedSecret { at, owner, keys })
+    Some(CheckedSecret { at, owner, keys })
 }
 
 /// Returns each right of the controller's role.

@@ -9,7 +9,7 @@ use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use crate::account::{ClusterId, Owner};
 use crate::database::{AccountRegister, DatabaseError, Keyring};
-use crate::doctor::{Check, Finding, Installation, ObservedSecret};
+use crate::doctor::{Check, CheckedSecret, Finding, Installation};
 use crate::reconcile::parse_namespace;
 use crate::secrets::directory::Directory;
 use crate::secrets::{Lookup, ResourceIdentity, SecretStore};
@@ -186,14 +186,14 @@ impl Doctor {
 }
 
 /// Reads the Secrets in a folder that belong to accounts of this cluster.
-async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<ObservedSecret>> {
+async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<CheckedSecret>> {
     let mut seen = Vec::new();
     let mut owners: Vec<Owner> = folder.owners_of_secrets(|owner| owner.cluster == *cluster);
     owners.sort();
     for owner in owners {
         for at in folder.owned_by(&ResourceIdentity { owner: owner.clone(), uid: None }).await? {
             if let Lookup::Found(found) = folder.find(&at, None).await? {
-                seen.push(ObservedSecret { at, owner: owner.clone(), keys: found.keys() });
+                seen.push(CheckedSecret { at, owner: owner.clone(), keys: found.keys() });
             }
         }
     }
