@@ -172,7 +172,7 @@ impl Waiting {
             let Some(group) = state.names.get(&name.comparable()) else { continue };
             let holder = found.names.get(&name.comparable());
             let is_undeclared = holder.is_some_and(|holder| !holder.is_declared);
-            let may_succeed = |wanted: &NameWaiter| {
+            let may_succeed = |waiter: &NameWaiter| {
                 holder.is_none() || waiter.seen.as_ref() != holder || (waiter.could_adopt && is_undeclared)
             };
             let waiting = group.waiting.iter().filter(|(_, waiter)| may_succeed(waiter));
