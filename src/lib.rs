@@ -1,7 +1,6 @@
 //! opsadmin-operator: API accounts for the OpsAdmin API, declared in YAML and kept in sync with their declaration.
 //!
-//! The modules. Each module uses only modules above it in this list; `telemetry` is the exception, since it reports on
-//! all of them.
+//! The modules. Each module uses only modules above it in this list.
 //!
 //! - [`account`]: the domain, pure: accounts, roles, allowed IPs, keys and ownership.
 //! - `yaml`, `backoff`, `kube_error`: YAML as this program writes it, growing pauses, and errors of a Kubernetes client

@@ -45,7 +45,7 @@ struct Retry {
 }
 
 impl Cleanup {
-    /// Runs once after each notification of `told`, for as long as it is polled.
+    /// Runs once after each notification of `swept`, for as long as it is polled.
     pub async fn run(mut self, ready: Arc<Ready>, swept: Arc<Notify>) {
         loop {
             swept.notified().await;

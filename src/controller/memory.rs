@@ -1,5 +1,5 @@
-//! What the controller remembers of each resource between two reconciles: the status that it wrote last, the failures in a row,
-//! what the watch showed, and which declaration was attempted.
+//! What the controller remembers of each resource between two reconciles: the status that it wrote last, the failures
+//! in a row, what the watch showed, and which declaration was attempted.
 
 use super::declaration::Declaration;
 use crate::api::{ApiAccount, ApiAccountStatus, is_later_version};

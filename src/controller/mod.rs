@@ -1,7 +1,7 @@
 //! The controller: watches the `ApiAccount`s of a cluster and their Secrets, and reconciles each resource when
 //! something changes.
 //!
-//! [`crate::reconcile`] decides what has to be done. This module calls it for events, and stopping_context outcomes into statuses,
+//! [`crate::reconcile`] decides what has to be done. This module calls it for events, and turns outcomes into statuses,
 //! events and log lines. A resource passes through these files in this order: `watches.rs`, `reconcile.rs`, `apply.rs`
 //! or `deletion.rs`, `report.rs`, `next_attempt.rs`.
 

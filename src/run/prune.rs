@@ -21,8 +21,8 @@ pub struct PruneSet {
 }
 
 impl PruneSet {
-    /// Finds the accounts of this cluster that no manifest declares, and the owners of Secrets in the folder whose account is
-    /// deleted. `percent` is the share of all accounts that may be deleted in one run.
+    /// Finds the accounts of this cluster that no manifest declares, and the owners of Secrets in the folder whose
+    /// account is deleted. `percent` is the share of all accounts that may be deleted in one run.
     ///
     /// # Errors
     /// The database could not be read.

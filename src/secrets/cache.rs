@@ -119,13 +119,11 @@ impl SecretCache {
         match state.seen.get(at) {
             _ if state.contested.contains(at) => CacheLookup::Unknown,
             None => CacheLookup::Absent,
-            Some(CachedSecret { version, has_owner_reference: has_reference, marked_with, .. }) => {
-                CacheLookup::Secret {
-                    version: version.clone(),
-                    has_owner_reference: *has_reference,
-                    marked_with: marked_with.as_deref().map(str::to_owned),
-                }
-            }
+            Some(CachedSecret { version, has_owner_reference, marked_with, .. }) => CacheLookup::Secret {
+                version: version.clone(),
+                has_owner_reference: *has_owner_reference,
+                marked_with: marked_with.as_deref().map(str::to_owned),
+            },
         }
     }
 
