@@ -140,8 +140,9 @@ impl Brake {
         held_orphans.extend(held.take(resource));
     }
 
-    /// Removes held deletions and held orphans that no longer exist. Unlike [`Self::resource_gone`], this also covers a
-    /// resource whose removal no watch has shown.
+    /// Removes the held deletions whose resource is no longer being deleted, and the held orphans that are no longer
+    /// orphans. A held deletion becomes a held orphan if it is one now. Unlike [`Self::resource_gone`], this also
+    /// covers a resource whose removal no watch has shown.
     pub fn retain(&self, is_going: impl Fn(&Resource) -> bool, is_orphan: impl Fn(&Resource) -> bool) {
         let State { held, held_orphans, .. } = &mut *self.state();
         held_orphans.extend(held.iter().cloned());
@@ -229,7 +230,7 @@ mod tests {
 
     /// Returns how many of `all` deletions are allowed, one after the other, if each allowed account is deleted at
     /// once.
-    fn let_go(brake: &Brake, all: usize, now: Instant) -> usize {
+    fn count_allowed(brake: &Brake, all: usize, now: Instant) -> usize {
         let mut gone = 0;
         for number in 0..all {
             if brake.decide(&named(number), DELETION, Some(counted(all - gone, gone, now)), now) == Allowed {
@@ -248,10 +249,10 @@ mod tests {
     #[test]
     fn a_fifth_or_five_accounts_may_be_deleted_at_once() {
         let now = Instant::now();
-        assert_eq!(let_go(&Brake::new(20), 100, now), 20);
-        assert_eq!(let_go(&Brake::new(20), 12, now), 5);
-        assert_eq!(let_go(&Brake::new(20), 3, now), 3);
-        assert_eq!(let_go(&Brake::new(100), 50, now), 50);
+        assert_eq!(count_allowed(&Brake::new(20), 100, now), 20);
+        assert_eq!(count_allowed(&Brake::new(20), 12, now), 5);
+        assert_eq!(count_allowed(&Brake::new(20), 3, now), 3);
+        assert_eq!(count_allowed(&Brake::new(100), 50, now), 50);
     }
 
     #[test]
@@ -341,7 +342,7 @@ mod tests {
     #[test]
     fn allowed_deletions_count_when_the_clock_is_set_forward() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 5, now), 5);
+        assert_eq!(count_allowed(&brake, 5, now), 5);
         assert_eq!(ask(&brake, 5, DELETION, 0, now), Held);
     }
 
@@ -357,7 +358,7 @@ mod tests {
     #[test]
     fn a_user_releases_held_deletions_and_time_does_not() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 6, start), 5);
+        assert_eq!(count_allowed(&brake, 6, start), 5);
         let later = start + WINDOW * 3;
         assert_eq!(ask(&brake, 5, DELETION, 0, later), Held);
         assert_eq!(ask(&brake, 9, DELETION, 0, later), Held, "nor anything after it");
@@ -369,7 +370,7 @@ mod tests {
     #[test]
     fn resources_that_no_longer_exist_are_not_held() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 7, now), 5);
+        assert_eq!(count_allowed(&brake, 7, now), 5);
         assert_eq!(brake.held(), 2);
         brake.retain(|resource| *resource == named(6), |_| false);
         assert_eq!(brake.held(), 1);
@@ -400,7 +401,7 @@ mod tests {
     #[test]
     fn a_held_orphan_stays_held_and_holds_no_other_deletion() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 5, start), 5);
+        assert_eq!(count_allowed(&brake, 5, start), 5);
         assert_eq!(ask(&brake, 5, Cause::Orphan, 5, start), Held);
         let later = start + WINDOW * 3;
         assert_eq!(ask(&brake, 5, Cause::Orphan, 0, later), Held, "time does not let it go");
@@ -414,7 +415,7 @@ mod tests {
     #[test]
     fn a_held_deletion_becomes_a_held_orphan_when_its_resource_is_gone() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 6, start), 5);
+        assert_eq!(count_allowed(&brake, 6, start), 5);
         brake.retain(|_| false, |resource| *resource == named(5));
         assert_eq!(brake.held(), 0);
         assert_eq!(ask(&brake, 5, Cause::Orphan, 0, start + WINDOW * 3), Held);
@@ -423,7 +424,7 @@ mod tests {
     #[test]
     fn a_released_deletion_leaves_no_held_orphan() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 7, start), 5);
+        assert_eq!(count_allowed(&brake, 7, start), 5);
         brake.release(&named(5));
         brake.resource_gone(&named(5));
         brake.resource_gone(&named(6));

@@ -141,7 +141,7 @@ pub async fn connect(
         declarations: parts.declarations,
         creations: parts.creations,
     };
-    connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, startup_accounts: startup_accounts })));
+    connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, startup_accounts })));
     Ok(())
 }
 

@@ -77,8 +77,8 @@ impl Sweeper {
                         probe = Due::now() + self.spread(AFTER_FAILURE);
                     }
                 }
-                // One query finds out for all waiting resources whether the database answers again. The database often
-                // answers all the time while one row is locked, so no sweep is needed.
+                // One query finds out for all waiting resources whether the database answers again. No sweep is made
+                // for this: often the database has answered all the time, and only one row is locked.
                 () = sleep_until(probe), if last != SweepResult::Failed && self.context.waiting.any_wait_for_database() => {
                     match self.database.answers().await {
                         Ok(()) => self.context.waiting.database_answered(Instant::now()),
