@@ -1,18 +1,22 @@
-//! opsadmin-operator: API accounts for the OpsAdmin API, declared in YAML and kept true.
+//! opsadmin-operator: API accounts for the OpsAdmin API, declared in YAML and kept in sync with their declaration.
 //!
-//! The rooms, from the inside out; each knows only those above it:
+//! The modules. Each module uses only modules above it in this list.
 //!
 //! - [`account`]: the domain, pure: accounts, roles, allowed IPs, keys and ownership.
-//! - `yaml`: YAML as it is written, in one place: as every reader understands it alike.
+//! - `yaml`, `backoff`, `kube_error`: YAML as this program writes it, growing pauses, and errors of a Kubernetes client
+//!   as text.
 //! - [`api`]: the `ApiAccount` resource as users write it: spec, status, schema and admission rules.
-//! - [`database`]: the port to the account database, its adapters, and the sealing of secret keys.
-//! - [`secrets`]: the port to where Secrets are kept, its adapters, and what an account's Secret looks like.
-//! - [`reconcile`]: the heart: desired, observed, plan, execution, outcome and status.
-//! - [`doctor`]: what is wrong with an installation, over what was read of it, pure.
-//! - [`manifests`]: `ApiAccount`s read from files: each problem with file, line, object and field.
-//! - [`telemetry`]: what the running program tells about itself.
+//! - [`database`]: the port to the account database, its adapters, and the keyring that seals secret keys.
+//! - [`secrets`]: the port to where Secrets are kept, its adapters, and the desired and found Secret of an account.
+//! - [`reconcile`]: the core: desired, observed, plan, execution, outcome and status.
+//! - [`manifests`]: reads `ApiAccount`s from files, and reports each problem with file, line, object and field.
+//! - `findings`: problems of manifests in the formats that CI systems read.
+//! - `import`: reads accounts of other systems from CSV and JSON Lines.
+//! - `run`: many accounts in one run, for `apply` and `plan`.
+//! - [`doctor`]: checks what is wrong with an installation, pure, over what the command has read.
+//! - [`telemetry`]: logs, metrics and probes.
 //! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
-//! - [`cli`]: the commands, which drive [`reconcile`] without a cluster.
+//! - [`cli`]: the commands. They build the adapters, call the other modules, and print.
 #![forbid(unsafe_code)]
 
 pub mod account;

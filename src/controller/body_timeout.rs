@@ -1,7 +1,7 @@
-//! Answers of the API server that begin and do not end: whoever reads one is told so after a time.
+//! A client that reports an error when an answer of the API server begins and then stalls.
 //!
-//! The client itself limits only how long an answer may take to begin. A list whose body stalls would be read for ever, and
-//! its watch with it.
+//! The client of `kube` limits only the time until an answer begins. Without this module, a list or watch whose body
+//! stalls would wait forever.
 
 use bytes::Bytes;
 use futures::stream;
@@ -14,11 +14,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// After how many seconds the API server is to end a watch, which then begins again where it was. A watch whose other end is
-/// gone without a word is noticed a few seconds after that.
+/// The number of seconds after which the API server ends a watch. The watcher then continues at the same
+/// resourceVersion. A watch whose connection is lost without notice is detected a few seconds after that.
 pub(super) const WATCH_SECONDS: u32 = 120;
 
-/// How long a part of an answer may take.
+/// How long the next part of a body may take, for an ordinary answer and for a watch.
 #[derive(Clone, Copy)]
 struct BodyTimeouts {
     answer: Duration,
@@ -32,17 +32,17 @@ const TIMEOUTS: BodyTimeouts =
 #[error("the API server began an answer and sent no more of it for {} s", .0.as_secs())]
 struct Stalled(Duration);
 
-/// The same client, but for answers that stall: these end with an error.
+/// Returns the same client, whose answers end with an error if they stall.
 pub(super) fn with_body_timeout(client: Client) -> Client {
     with_timeouts(client, TIMEOUTS)
 }
 
-fn with_timeouts(client: Client, patience: BodyTimeouts) -> Client {
+fn with_timeouts(client: Client, timeouts: BodyTimeouts) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let client = client.clone();
         async move {
-            let within = if is_watch(request.uri()) { patience.watch } else { patience.answer };
+            let within = if is_watch(request.uri()) { timeouts.watch } else { timeouts.answer };
             let answer = client.send(request).await?;
             Ok::<_, kube::Error>(answer.map(|body| StreamBody::new(frames(body, within))))
         }
@@ -54,7 +54,7 @@ fn is_watch(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part == "watch=true"))
 }
 
-/// The parts of the body, and an error if the next one takes longer than this.
+/// Returns the parts of the body, and an error if the next part takes longer than `within`.
 fn frames(
     body: Body,
     within: Duration,
@@ -81,34 +81,34 @@ mod tests {
     use kube::api::{ListParams, WatchParams};
     use std::convert::Infallible;
 
-    /// An API server whose answers begin and never end.
+    /// A client of an API server whose answers begin and never end.
     fn stalling() -> Client {
         let service = tower::service_fn(|_: Request<Body>| async {
             let begun = stream::once(async { Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{\"items\":["))) });
             Ok::<_, Infallible>(Response::new(StreamBody::new(begun.chain(stream::pending()))))
         });
-        let patience = BodyTimeouts { answer: Duration::from_millis(20), watch: Duration::from_millis(40) };
-        with_timeouts(Client::new(service, "ns"), patience)
+        let timeouts = BodyTimeouts { answer: Duration::from_millis(20), watch: Duration::from_millis(40) };
+        with_timeouts(Client::new(service, "ns"), timeouts)
     }
 
     #[tokio::test]
-    async fn a_list_whose_body_stalls_ends_with_an_error_that_says_so() {
+    async fn a_stalled_list_ends_with_an_error() {
         let accounts: Api<ApiAccount> = Api::all(stalling());
         let error = accounts.list(&ListParams::default()).await.unwrap_err();
         assert!(reason(&error).contains("sent no more of it"), "{}", reason(&error));
     }
 
     #[tokio::test]
-    async fn a_watch_that_falls_silent_ends_too() {
+    async fn a_stalled_watch_ends() {
         let accounts: Api<ApiAccount> = Api::all(stalling());
         let mut events = accounts.watch(&WatchParams::default(), "0").await.unwrap().boxed();
-        // As an error or as the end: either way it is watched again.
+        // The watch may end with an error or without one. In both cases it is started again.
         let end = timeout(Duration::from_mins(1), events.try_next()).await;
         assert!(!matches!(end, Err(_) | Ok(Ok(Some(_)))), "{end:?}");
     }
 
     #[test]
-    fn a_watch_is_known_by_its_query() {
+    fn a_watch_is_recognized_by_its_query() {
         let is = |uri: &str| is_watch(&uri.parse().unwrap());
         assert!(is("/apis/a?limit=5&watch=true&timeoutSeconds=3"));
         assert!(!is("/apis/a?limit=5") && !is("/apis/watch=true"));

@@ -1,10 +1,11 @@
-//! The brake: when more accounts would lose their access within a short time than anybody means to, the rest are held
-//! until a person says so.
+//! The brake: it holds deletions when too many accounts would lose access within a short time, until a user confirms
+//! them. The decision is in [`Brake::decide`].
 //!
-//! A deleted namespace, a pruned folder, a restored etcd: each looks like many deletions that somebody asked for. How many
-//! went within that time is counted by the database, so that a restart forgets none. Once the brake has gripped it stays so
-//! while a deletion is held; time alone lets nothing go. An orphan that is held holds up nobody else: it has no resource on
-//! which a person could confirm it.
+//! A deleted namespace, a pruned folder and a restored etcd all look like many deletions that a user requested.
+//!
+//! - The database counts the deletions within the window, so that the count survives a restart.
+//! - While one deletion is held, every further deletion is held too. Passing time releases nothing.
+//! - A held orphan does not hold other deletions, because it has no resource on which a user could confirm it.
 
 use crate::api::ApiAccount;
 use crate::database::Deletions;
@@ -14,130 +15,134 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a count may be used again. It misses what others have deleted since.
+/// How long a count of the database may be used again. It does not contain later deletions by other controllers.
 const COUNT_VALID_FOR: Duration = Duration::from_secs(5);
 
-/// The longest that somebody whose window is over is counted still.
+/// The shortest time between two removals of expired entries. An expired entry may count for this much longer.
 const CLEAR_EVERY: Duration = Duration::from_secs(1);
 
 type Resource = ObjectRef<ApiAccount>;
 
-/// Counts who is let go.
+/// Decides whether an account may lose its access now, and remembers the deletions that it allowed and held.
 pub(super) struct Brake {
-    /// The percentage of all accounts that may be let go within the window.
+    /// The percentage of all accounts that may be deleted within the window.
     pub percent: u8,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whom this controller has let go and when, each until the window is over.
+    /// The resources whose deletion this controller allowed, and when. An entry is removed after the window.
     allowed: HashMap<Resource, Instant>,
-    /// Those of them whom the last count may have missed, each with when its account was found to be deleted.
+    /// The allowed deletions that the last count may not contain. The value is when the account was found to be
+    /// deleted; `None`: not yet.
     uncounted: HashMap<Resource, Option<Instant>>,
-    /// When those whose window is over were last forgotten.
+    /// When expired entries were last removed.
     cleared: Option<Instant>,
     counted: Option<Counted>,
     held: HashSet<Resource>,
     held_orphans: HashSet<Resource>,
 }
 
-/// What the database counted.
+/// A count of the database.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted {
-    /// When it was asked, at the earliest.
+    /// The earliest time at which the database may have counted.
     pub asked: Instant,
-    /// What it answered for the time within which deletions count together.
+    /// The deletions within the window, and the live accounts.
     pub deletions: Deletions,
 }
 
-/// Why an account is to lose its access.
+/// Why an account loses its access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// Its resource is being deleted.
     Deletion {
-        /// What the resource's own status says, so that a restart lets nothing go.
+        /// Whether the status of the resource says that its deletion is held. Such a deletion stays held after a
+        /// restart.
         was_held: bool,
     },
-    /// Its resource is gone without a deletion.
+    /// Its resource is gone, and its deletion was not processed.
     Orphan,
 }
 
 /// Whether an account may lose its access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Now.
+    /// It may lose its access now.
     Allowed,
-    /// Not until somebody confirms it, or the orphan's resource is back.
+    /// It may not, until a user confirms the deletion or the resource of the orphan exists again.
     Held,
-    /// That depends on a count, which was not given.
+    /// The decision needs a count of the database, and none was given.
     NeedsCount,
-    /// That depends on deletions that are under way: ask again.
+    /// The decision depends on deletions that have not finished: ask again.
     AskAgain,
 }
 
 impl Brake {
-    /// A brake that grips above this percentage of all accounts; 100 never grips.
+    /// Creates a brake that holds deletions above this percentage of all accounts. With 100 it never holds any.
     pub fn new(percent: u8) -> Self {
         Self { percent, state: Mutex::default() }
     }
 
-    /// Whether an account may lose its access now. Without a new count, the last one decides as far as it can.
-    pub fn decide(&self, who: &Resource, end: Cause, counted: Option<Counted>, now: Instant) -> Decision {
+    /// Decides whether an account may lose its access now. Without a new count, the last count is used as far as
+    /// possible.
+    pub fn decide(&self, resource: &Resource, cause: Cause, counted: Option<Counted>, now: Instant) -> Decision {
         if deletion_limit(0, self.percent).is_none() {
             return Decision::Allowed;
         }
         let mut state = self.state();
         state.clear(now);
-        if state.allowed.contains_key(who) {
+        if state.allowed.contains_key(resource) {
             return Decision::Allowed;
         }
-        let verdict = if state.holds(who, end) || !state.held.is_empty() {
+        let decision = if state.holds(resource, cause) || !state.held.is_empty() {
             Decision::Held
         } else {
             state.decide_by_count(self.percent, counted, now)
         };
-        match (verdict, end) {
+        match (decision, cause) {
             (Decision::Allowed, _) => {
-                state.allowed.insert(who.clone(), now);
-                state.uncounted.insert(who.clone(), None);
+                state.allowed.insert(resource.clone(), now);
+                state.uncounted.insert(resource.clone(), None);
             }
             (Decision::Held, Cause::Deletion { .. }) => {
-                state.held.insert(who.clone());
+                state.held.insert(resource.clone());
             }
             (Decision::Held, Cause::Orphan) => {
-                state.held_orphans.insert(who.clone());
+                state.held_orphans.insert(resource.clone());
             }
             (Decision::NeedsCount | Decision::AskAgain, _) => {}
         }
-        verdict
+        decision
     }
 
-    /// The account of one that was let go is deleted now.
-    pub fn deleted(&self, who: &Resource, now: Instant) {
-        if let Some(done) = self.state().uncounted.get_mut(who) {
+    /// Records that the account of an allowed deletion is deleted now.
+    pub fn deleted(&self, resource: &Resource, now: Instant) {
+        if let Some(done) = self.state().uncounted.get_mut(resource) {
             done.get_or_insert(now);
         }
     }
 
-    /// This one is held, as its status says.
-    pub fn hold(&self, who: &Resource) {
-        self.state().held.insert(who.clone());
+    /// Records a deletion that is held according to the status of its resource.
+    pub fn hold(&self, resource: &Resource) {
+        self.state().held.insert(resource.clone());
     }
 
-    /// A person has confirmed it, or there is nothing to hold any more.
-    pub fn release(&self, who: &Resource) {
-        self.state().held.remove(who);
+    /// Records that a user has confirmed the deletion, or that there is nothing left to hold.
+    pub fn release(&self, resource: &Resource) {
+        self.state().held.remove(resource);
     }
 
-    /// The resource is gone. A deletion that is held still was let go by nobody: it is that of an orphan.
-    pub fn resource_gone(&self, who: &Resource) {
+    /// Records that the resource is gone. If its deletion was still held, it becomes a held orphan.
+    pub fn resource_gone(&self, resource: &Resource) {
         let State { held, held_orphans, .. } = &mut *self.state();
-        held_orphans.extend(held.take(who));
+        held_orphans.extend(held.take(resource));
     }
 
-    /// Forgets whom it holds of those that are no longer there to be held, as [`Self::vanished`] does for what no watch has
-    /// shown.
+    /// Removes the held deletions whose resource is no longer being deleted, and the held orphans that are no longer
+    /// orphans. A held deletion becomes a held orphan if it is one now. Unlike [`Self::resource_gone`], this also
+    /// covers a resource whose removal no watch has shown.
     pub fn retain(&self, is_going: impl Fn(&Resource) -> bool, is_orphan: impl Fn(&Resource) -> bool) {
         let State { held, held_orphans, .. } = &mut *self.state();
         held_orphans.extend(held.iter().cloned());
@@ -145,37 +150,38 @@ impl Brake {
         held_orphans.retain(&is_orphan);
     }
 
-    /// How many deletions it holds.
+    /// Returns the number of held deletions.
     pub fn held(&self) -> usize {
         self.state().held.len()
     }
 
-    /// A panic elsewhere cannot leave the state half changed.
+    /// A panic of another task cannot leave the state half changed, so a poisoned lock is still usable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Forgets those whose window is over; not at each call, since it goes through all of them.
+    /// Removes entries that are older than the window. It reads all entries, and so does nothing if the last call was
+    /// less than [`CLEAR_EVERY`] ago.
     fn clear(&mut self, now: Instant) {
         if self.cleared.is_some_and(|cleared| now.duration_since(cleared) < CLEAR_EVERY) {
             return;
         }
         self.cleared = Some(now);
         self.allowed.retain(|_, at| now.duration_since(*at) < WINDOW);
-        let let_go = &self.allowed;
-        self.uncounted.retain(|who, _| let_go.contains_key(who));
+        let allowed = &self.allowed;
+        self.uncounted.retain(|resource, _| allowed.contains_key(resource));
     }
 
-    fn holds(&self, who: &Resource, end: Cause) -> bool {
-        match end {
+    fn holds(&self, resource: &Resource, cause: Cause) -> bool {
+        match cause {
             Cause::Deletion { was_held } => was_held,
-            Cause::Orphan => self.held_orphans.contains(who),
+            Cause::Orphan => self.held_orphans.contains(resource),
         }
     }
 
-    /// Whether one more may go.
+    /// Decides by the number of deletions. `new` is a count that was just made.
     fn decide_by_count(&mut self, percent: u8, new: Option<Counted>, now: Instant) -> Decision {
         let is_new = new.is_some();
         if let Some(new) = new
@@ -192,7 +198,8 @@ impl State {
         let Some(limit) = deletion_limit(live + deleted, percent) else {
             return Decision::Allowed;
         };
-        // What this controller knows of counts even if a clock was set forward, by which the database's times are old.
+        // A clock that was set forward makes the times in the database look old, so the deletions that this controller
+        // allowed count in any case.
         let certain = deleted.max(self.allowed.len());
         if certain.max(deleted + self.uncounted.len()) < limit {
             Decision::Allowed
@@ -221,8 +228,9 @@ mod tests {
         Counted { asked, deletions: Deletions { live, deleted } }
     }
 
-    /// How many of this many are let go one after the other, if those who are disappear at once.
-    fn let_go(brake: &Brake, all: usize, now: Instant) -> usize {
+    /// Returns how many of `all` deletions are allowed, one after the other, if each allowed account is deleted at
+    /// once.
+    fn count_allowed(brake: &Brake, all: usize, now: Instant) -> usize {
         let mut gone = 0;
         for number in 0..all {
             if brake.decide(&named(number), DELETION, Some(counted(all - gone, gone, now)), now) == Allowed {
@@ -233,22 +241,22 @@ mod tests {
         gone
     }
 
-    /// What it says if nine are left, and this many went lately.
-    fn ask(brake: &Brake, number: usize, end: Cause, deleted: usize, now: Instant) -> Decision {
-        brake.decide(&named(number), end, Some(counted(9, deleted, now)), now)
+    /// Decides about one resource with a count of 9 live accounts and this many recent deletions.
+    fn ask(brake: &Brake, number: usize, cause: Cause, deleted: usize, now: Instant) -> Decision {
+        brake.decide(&named(number), cause, Some(counted(9, deleted, now)), now)
     }
 
     #[test]
-    fn a_fifth_or_five_may_go_at_once() {
+    fn a_fifth_or_five_accounts_may_be_deleted_at_once() {
         let now = Instant::now();
-        assert_eq!(let_go(&Brake::new(20), 100, now), 20);
-        assert_eq!(let_go(&Brake::new(20), 12, now), 5);
-        assert_eq!(let_go(&Brake::new(20), 3, now), 3);
-        assert_eq!(let_go(&Brake::new(100), 50, now), 50);
+        assert_eq!(count_allowed(&Brake::new(20), 100, now), 20);
+        assert_eq!(count_allowed(&Brake::new(20), 12, now), 5);
+        assert_eq!(count_allowed(&Brake::new(20), 3, now), 3);
+        assert_eq!(count_allowed(&Brake::new(100), 50, now), 50);
     }
 
     #[test]
-    fn who_was_let_go_before_a_restart_counts() {
+    fn deletions_before_a_restart_count() {
         let (brake, now) = (Brake::new(20), Instant::now());
         let ask =
             |number, deleted| brake.decide(&named(number), DELETION, Some(counted(100 - deleted, deleted, now)), now);
@@ -258,22 +266,22 @@ mod tests {
     }
 
     #[test]
-    fn who_is_let_go_and_live_still_counts_once_and_so_does_who_is_held() {
+    fn an_allowed_deletion_counts_before_its_account_is_deleted() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        let verdicts: Vec<_> =
+        let decisions: Vec<_> =
             (0..50).map(|number| brake.decide(&named(number), DELETION, Some(counted(50, 0, now)), now)).collect();
-        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Allowed).count(), 10);
-        assert_eq!(verdicts[10..], [Held; 40]);
+        assert_eq!(decisions.iter().filter(|decision| **decision == Allowed).count(), 10);
+        assert_eq!(decisions[10..], [Held; 40]);
     }
 
     #[test]
-    fn a_deletion_that_may_be_counted_or_not_is_waited_for() {
+    fn a_deletion_that_the_count_may_miss_has_to_finish_first() {
         let (brake, now) = (Brake::new(20), Instant::now());
         let ask = |number, deleted, asked| {
             brake.decide(&named(number), DELETION, Some(counted(100 - deleted, deleted, asked)), asked)
         };
         assert_eq!(ask(0, 18, now), Allowed);
-        // It is 18 with it or 19.
+        // The count of 18 may contain the first deletion or not.
         assert_eq!(ask(1, 18, now), Allowed);
         assert_eq!(ask(2, 19, now), AskAgain);
         let done = now + Duration::from_millis(1);
@@ -285,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn one_count_serves_for_many_and_not_for_long() {
+    fn one_count_is_used_for_many_decisions_and_expires() {
         let (brake, now) = (Brake::new(20), Instant::now());
         let alone = |number, now| brake.decide(&named(number), DELETION, None, now);
         assert_eq!(alone(0, now), NeedsCount);
@@ -303,25 +311,25 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_is_deleted_with_few_counts_and_little_work() {
+    fn many_deletions_need_few_counts() {
         let (brake, start) = (Brake::new(20), Instant::now());
         let (mut gone, mut counts) = (0, 0);
         for number in 0..50_000 {
             let now = start + Duration::from_micros(number);
-            let who = named(usize::try_from(number).unwrap());
-            let mut verdict = brake.decide(&who, DELETION, None, now);
-            if verdict == NeedsCount {
+            let resource = named(usize::try_from(number).unwrap());
+            let mut decision = brake.decide(&resource, DELETION, None, now);
+            if decision == NeedsCount {
                 counts += 1;
-                verdict = brake.decide(&who, DELETION, Some(counted(50_000 - gone, gone, now)), now);
+                decision = brake.decide(&resource, DELETION, Some(counted(50_000 - gone, gone, now)), now);
             }
-            if verdict == Allowed {
-                brake.deleted(&who, now);
+            if decision == Allowed {
+                brake.deleted(&resource, now);
                 gone += 1;
             }
         }
         assert_eq!((gone, brake.held()), (10_000, 40_000));
         assert!(counts <= 3, "{counts}");
-        // Once they are held, nobody is counted or gone through for them.
+        // Held deletions add no entries here.
         assert!(brake.state().uncounted.len() <= 10_000);
 
         let never = Brake::new(100);
@@ -332,14 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_forward_makes_it_forget_nobody_that_it_let_go() {
+    fn allowed_deletions_count_when_the_clock_is_set_forward() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 5, now), 5);
+        assert_eq!(count_allowed(&brake, 5, now), 5);
         assert_eq!(ask(&brake, 5, DELETION, 0, now), Held);
     }
 
     #[test]
-    fn deletions_far_apart_do_not_count_together() {
+    fn deletions_outside_the_window_do_not_count() {
         let (brake, start) = (Brake::new(20), Instant::now());
         for number in 0..20 {
             let now = start + WINDOW * u32::try_from(number).unwrap();
@@ -348,9 +356,9 @@ mod tests {
     }
 
     #[test]
-    fn time_lets_nothing_go_that_is_held_and_a_person_does() {
+    fn a_user_releases_held_deletions_and_time_does_not() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 6, start), 5);
+        assert_eq!(count_allowed(&brake, 6, start), 5);
         let later = start + WINDOW * 3;
         assert_eq!(ask(&brake, 5, DELETION, 0, later), Held);
         assert_eq!(ask(&brake, 9, DELETION, 0, later), Held, "nor anything after it");
@@ -360,9 +368,9 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_any_more_is_not_held() {
+    fn resources_that_no_longer_exist_are_not_held() {
         let (brake, now) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 7, now), 5);
+        assert_eq!(count_allowed(&brake, 7, now), 5);
         assert_eq!(brake.held(), 2);
         brake.retain(|resource| *resource == named(6), |_| false);
         assert_eq!(brake.held(), 1);
@@ -376,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_before_a_restart_stays_held_and_who_was_let_go_may_try_again() {
+    fn a_held_deletion_stays_held_and_an_allowed_one_stays_allowed() {
         let (brake, now) = (Brake::new(20), Instant::now());
         assert_eq!(ask(&brake, 0, DELETION, 0, now), Allowed);
         assert_eq!(ask(&brake, 1, Cause::Deletion { was_held: true }, 0, now), Held);
@@ -384,16 +392,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_before_a_restart_holds_what_is_looked_at_before_it() {
+    fn a_deletion_held_before_a_restart_holds_other_deletions() {
         let (brake, now) = (Brake::new(20), Instant::now());
         brake.hold(&named(1));
         assert_eq!(ask(&brake, 0, DELETION, 0, now), Held);
     }
 
     #[test]
-    fn an_orphan_that_is_held_stays_so_and_holds_up_nobody_else() {
+    fn a_held_orphan_stays_held_and_holds_no_other_deletion() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 5, start), 5);
+        assert_eq!(count_allowed(&brake, 5, start), 5);
         assert_eq!(ask(&brake, 5, Cause::Orphan, 5, start), Held);
         let later = start + WINDOW * 3;
         assert_eq!(ask(&brake, 5, Cause::Orphan, 0, later), Held, "time does not let it go");
@@ -405,18 +413,18 @@ mod tests {
     }
 
     #[test]
-    fn a_held_deletion_whose_resource_was_made_to_vanish_is_that_of_a_held_orphan() {
+    fn a_held_deletion_becomes_a_held_orphan_when_its_resource_is_gone() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 6, start), 5);
+        assert_eq!(count_allowed(&brake, 6, start), 5);
         brake.retain(|_| false, |resource| *resource == named(5));
         assert_eq!(brake.held(), 0);
         assert_eq!(ask(&brake, 5, Cause::Orphan, 0, start + WINDOW * 3), Held);
     }
 
     #[test]
-    fn a_deletion_that_was_let_go_leaves_no_held_orphan_behind() {
+    fn a_released_deletion_leaves_no_held_orphan() {
         let (brake, start) = (Brake::new(20), Instant::now());
-        assert_eq!(let_go(&brake, 7, start), 5);
+        assert_eq!(count_allowed(&brake, 7, start), 5);
         brake.release(&named(5));
         brake.resource_gone(&named(5));
         brake.resource_gone(&named(6));

@@ -1,5 +1,6 @@
-//! What is not urgent, done after a sweep in a task of its own: accounts without a resource, accounts that were deleted long
-//! ago, and what nobody asks for any more. What fails is for the next time.
+//! The work that is not urgent: orphans, the purge of accounts that were deleted long ago, memory of resources that are
+//! gone, and old journal entries. It runs after a successful sweep, in a task of its own. A failed step is tried again
+//! after the next sweep.
 
 use super::connect::Ready;
 use super::context::Context;
@@ -14,13 +15,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// The pauses before an account is tried again that could not be purged.
+/// The pauses before the next attempt to purge an account that could not be purged.
 const BACKOFF: Backoff = Backoff::new(Duration::from_mins(10), Duration::from_hours(24));
 
-/// The shortest time from one shortening of the journal to the next.
+/// The shortest time between two removals of old journal entries.
 const TRIM_EVERY: Duration = Duration::from_hours(1);
 
-/// Tidies up.
+/// Does the work that is not urgent.
 pub(super) struct Cleanup {
     pub context: Arc<Context>,
     pub database: Arc<dyn AccountDatabase>,
@@ -28,13 +29,13 @@ pub(super) struct Cleanup {
     pub retention: Duration,
     pub orphans: Orphans,
     pub unpurgeable: PurgeFailures,
-    /// How long the journal tells of every change; `None`: for ever.
+    /// How long journal entries are kept; `None`: forever.
     pub journal_retention: Option<Duration>,
-    /// When the journal was last shortened.
+    /// When old journal entries were last removed.
     pub trimmed: Option<Instant>,
 }
 
-/// The deleted accounts that the database did not let go.
+/// The deleted accounts that the database refused to purge.
 #[derive(Default)]
 pub(super) struct PurgeFailures(HashMap<Owner, Retry>);
 
@@ -44,10 +45,10 @@ struct Retry {
 }
 
 impl Cleanup {
-    /// Tidies up whenever it is told to, for as long as it is polled.
-    pub async fn run(mut self, ready: Arc<Ready>, told: Arc<Notify>) {
+    /// Runs once after each notification of `swept`, for as long as it is polled.
+    pub async fn run(mut self, ready: Arc<Ready>, swept: Arc<Notify>) {
         loop {
-            told.notified().await;
+            swept.notified().await;
             self.look_for_orphans(&ready).await;
             self.forget(&ready);
             self.purge().await;
@@ -55,7 +56,8 @@ impl Cleanup {
         }
     }
 
-    /// What is remembered of resources that are gone. A list that came after a watch was lost does not tell of the end of any.
+    /// Removes what the controller remembers of resources that are gone. After a lost watch, a new list does not show
+    /// which resources were deleted in the meantime.
     fn forget(&self, ready: &Ready) {
         let Some(resources) = self.context.resources() else {
             return;
@@ -63,7 +65,7 @@ impl Cleanup {
         let is_there = |resource: &ObjectRef<ApiAccount>| !resources.lacks(resource);
         self.context.waiting.retain(is_there);
         self.context.versions.retain(is_there);
-        // Who was looked at has taken the account, or will not.
+        // A resource that was attempted has used its account from the bulk read, or will not use it.
         ready.startup_accounts.retain(|owner| {
             let resource = resource(owner);
             is_there(&resource) && !self.context.memory.was_attempted(&resource)
@@ -71,7 +73,7 @@ impl Cleanup {
         self.context.memory.retain(is_there);
     }
 
-    /// What happened longer ago than the journal is to tell, not more often than it is worth.
+    /// Removes the journal entries that are older than the retention, at most once per [`TRIM_EVERY`].
     async fn trim_journal(&mut self) {
         let (now, started) = (self.context.environment.now(), Instant::now());
         let Some(before) = self.journal_retention.and_then(|retention| now.checked_sub(retention).ok()) else {
@@ -104,9 +106,9 @@ impl Cleanup {
         let (Ok(before), Some(resources)) = (now.checked_sub(self.retention), self.context.resources()) else {
             return;
         };
-        // One that is refused or paused may yet be healed, and one in a namespace that is not watched may be there.
-        let is_kept =
-            |owner: &Owner| !resources.lacks(&resource(owner)) || self.unpurgeable.is_left_alone(owner, started);
+        // An account is kept if its resource exists, since a refused or paused resource may become ready again. It is
+        // also kept if its namespace is not watched, since its resource may exist there.
+        let is_kept = |owner: &Owner| !resources.lacks(&resource(owner)) || self.unpurgeable.is_paused(owner, started);
         let purged = match self.database.purge(&self.context.cluster, &is_kept, before, now).await {
             Ok(purged) => purged,
             Err(error) => {
@@ -131,15 +133,16 @@ impl Cleanup {
 }
 
 impl PurgeFailures {
-    /// Whether it was tried not long ago.
-    fn is_left_alone(&self, owner: &Owner, now: Instant) -> bool {
-        self.0.get(owner).is_some_and(|left| now < left.until)
+    /// Returns whether the pause after the last failed purge of this account has not ended.
+    fn is_paused(&self, owner: &Owner, now: Instant) -> bool {
+        self.0.get(owner).is_some_and(|retry| now < retry.until)
     }
 
-    /// Takes in which of those that were tried are still there, and answers with those that nobody was told of.
+    /// Records the accounts that could not be purged, and returns those that were not known before. Known accounts
+    /// whose pause has ended and that were not refused again are removed.
     fn record(&mut self, refused: Vec<Unpurged>, now: Instant) -> Vec<Unpurged> {
         let is_refused = |owner: &Owner| refused.iter().any(|unpurged| unpurged.owner == *owner);
-        self.0.retain(|owner, left| now < left.until || is_refused(owner));
+        self.0.retain(|owner, retry| now < retry.until || is_refused(owner));
         let mut new = Vec::new();
         for unpurged in refused {
             if let Some(retry) = self.0.get_mut(&unpurged.owner) {
@@ -170,20 +173,20 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_be_purged_is_told_of_once_and_tried_less_and_less_often() {
+    fn a_failed_purge_is_reported_once_and_tried_after_growing_pauses() {
         let (mut unpurgeable, start) = (PurgeFailures::default(), Instant::now());
         let first = BACKOFF.pause(0);
         let (acme, bolt) = (unpurged("acme"), unpurged("bolt"));
         assert_eq!(unpurgeable.record(vec![acme.clone()], start), std::slice::from_ref(&acme));
         let soon = start + first / 2;
-        assert!(unpurgeable.is_left_alone(&acme.owner, soon) && !unpurgeable.is_left_alone(&bolt.owner, soon));
+        assert!(unpurgeable.is_paused(&acme.owner, soon) && !unpurgeable.is_paused(&bolt.owner, soon));
         assert_eq!(unpurgeable.record(vec![bolt.clone()], soon), std::slice::from_ref(&bolt));
         let later = start + first;
-        assert!(!unpurgeable.is_left_alone(&acme.owner, later) && unpurgeable.is_left_alone(&bolt.owner, later));
+        assert!(!unpurgeable.is_paused(&acme.owner, later) && unpurgeable.is_paused(&bolt.owner, later));
         assert_eq!(unpurgeable.record(vec![acme.clone()], later), []);
-        assert!(unpurgeable.is_left_alone(&acme.owner, later + first));
-        assert!(!unpurgeable.is_left_alone(&acme.owner, later + first * 2));
-        // It was tried, and nobody complained.
+        assert!(unpurgeable.is_paused(&acme.owner, later + first));
+        assert!(!unpurgeable.is_paused(&acme.owner, later + first * 2));
+        // The purge succeeded.
         unpurgeable.record(Vec::new(), later + first * 2);
         assert!(unpurgeable.0.is_empty());
     }

@@ -1,5 +1,5 @@
-//! Confirming, before a change, that a resource still declares what a reconcile was given: asked of the API server where the
-//! watch showed the resource long ago.
+//! Confirms, before a change, that a resource still declares what the reconcile was given. The API server is asked if
+//! the watch showed the resource too long ago.
 
 use super::declaration::Declaration;
 use super::memory::Memory;
@@ -15,11 +15,12 @@ use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The resources on the cluster.
+/// Confirms declarations on the cluster.
 ///
-/// The first reconcile of a declaration that the watch has just shown needs no confirmation. Every later one does: its cause is the
-/// clock, the database, a Secret or a failure, and the watch may have been silent since. The first one also needs it if the
-/// watch showed the declaration longer ago than [`super::memory::FRESH`], or if another writer was faster.
+/// The first reconcile of a declaration that the watch has just shown needs no confirmation. Every later one does: its
+/// cause is the clock, the database, a Secret or a failure, and the watch may have been silent since. The first one
+/// also needs it if the watch showed the declaration longer ago than [`super::memory::FRESH`], or if another writer was
+/// faster.
 pub(super) struct ClusterDeclarations {
     pub client: Client,
     pub memory: Arc<Memory>,

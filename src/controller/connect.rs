@@ -1,4 +1,5 @@
-//! Waiting for the account database: until it answers, the controller runs and says so on each resource.
+//! Connects to the account database. Until the database answers, the controller runs, and reports the reason on each
+//! resource.
 
 use super::error::ControllerError;
 use crate::account::{Account, ClusterId, Owner, UnassignedPolicy, Version};
@@ -11,38 +12,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The pauses between two attempts to use the database.
+/// The pauses between two attempts to connect.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
-/// How many accounts that cannot be read are told of one by one.
+/// How many unreadable accounts are logged one by one.
 const SHOWN: usize = 10;
 
 /// Whether the account database can be used.
 #[derive(Clone, Default)]
 pub enum Connection {
-    /// The first try is under way.
+    /// The first attempt has not ended.
     #[default]
     Trying,
-    /// Not yet, for this reason.
+    /// The database cannot be used yet.
     Waiting {
-        /// In words for a person.
+        /// The reason, as text for people.
         reason: String,
-        /// Whether the server refuses the login, and a person has to act.
+        /// Whether the database server refuses the login. A user has to correct that.
         is_login: bool,
     },
-    /// It can.
+    /// The database can be used.
     Ready(Arc<Ready>),
 }
 
-/// What works with a usable database.
+/// What is available once the database can be used.
 pub struct Ready {
-    /// Reconciles one resource at a time.
+    /// The reconciler that uses this database.
     pub reconciler: Reconciler,
-    /// The accounts as the one bulk read at the start found them.
+    /// The accounts, as one bulk read at the start found them.
     pub startup_accounts: StartupAccounts,
 }
 
-/// Accounts that were read in bulk, each for the first look at it instead of a read of its own.
+/// Accounts from one bulk read. The first reconcile of each resource uses its account from here instead of reading it.
 #[derive(Default)]
 pub struct StartupAccounts(Mutex<HashMap<Owner, Account>>);
 
@@ -52,12 +53,12 @@ impl StartupAccounts {
         Self(Mutex::new(owned.collect()))
     }
 
-    /// The account of this owner, once.
+    /// Removes the account of this owner, and returns it.
     pub fn take(&self, owner: &Owner) -> Option<Account> {
         self.accounts().remove(owner)
     }
 
-    /// Takes in what became of an account since.
+    /// Removes the account if the database now has another version of it, or none.
     pub fn account_changed(&self, owner: &Owner, version: Option<Version>) {
         let mut accounts = self.accounts();
         if accounts.get(owner).is_some_and(|account| Some(account.version) != version) {
@@ -65,42 +66,43 @@ impl StartupAccounts {
         }
     }
 
-    /// Takes in what became of all accounts since.
+    /// Removes every account that is not listed with the same version.
     pub fn retain_current(&self, listed: &HashMap<Owner, Version>) {
         self.accounts().retain(|owner, account| listed.get(owner) == Some(&account.version));
     }
 
-    /// Lets go of those that nobody will take any more.
+    /// Removes the accounts that no resource will use any more.
     pub fn retain(&self, is_awaited: impl Fn(&Owner) -> bool) {
         self.accounts().retain(|owner, _| is_awaited(owner));
     }
 
-    /// A panic elsewhere cannot leave the map half changed.
+    /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
     fn accounts(&self) -> MutexGuard<'_, HashMap<Owner, Account>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a [`Reconciler`] is made of, beside database and keyring.
+/// The parts of a [`Reconciler`], except the database and the keyring.
 pub struct ReconcilerParts {
-    /// Where Secrets are.
+    /// The store of the Secrets.
     pub secrets: Arc<dyn SecretStore>,
-    /// What to do about unknown affiliates.
+    /// The policy for unknown affiliates.
     pub unknown_affiliate: UnknownAffiliate,
-    /// Who may take over an account that was imported for no namespace.
+    /// Which resources may adopt an account that was imported without a namespace.
     pub unassigned: UnassignedPolicy,
     /// Time and randomness.
     pub environment: Arc<dyn Environment>,
-    /// Where to ask whether what was read is still declared.
+    /// Confirms that a resource still declares what was read.
     pub declarations: Arc<dyn Declarations>,
-    /// Where to ask whether an account that is missing may be made.
+    /// Decides whether a missing account may be created.
     pub creations: Arc<dyn CreationGuard>,
 }
 
-/// Tries until the database is up, migrated and known to open with the keyring, and tells it through `connection`.
+/// Repeats until the database is reachable, migrated and verified against the keyring, and reports each state through
+/// `connection`.
 ///
 /// # Errors
-/// [`ControllerError`] for whatever no waiting heals.
+/// [`ControllerError`] for an error that waiting does not solve.
 pub async fn connect(
     database: Arc<dyn AccountDatabase>,
     keyring: Keyring,
@@ -152,7 +154,8 @@ async fn prepare(
     database.migrate().await?;
     creations.begin().await?;
     keyring.check(&database.sealing_keys_in_use().await?)?;
-    // One account that cannot be read keeps no other waiting: its resource says so, and is looked at by itself.
+    // One unreadable account does not delay the others. The reconcile of its resource reads it again and reports the
+    // error.
     let (accounts, unreadable): (Vec<_>, Vec<_>) =
         database.list_readable(cluster).await?.into_iter().partition(Result::is_ok);
     for error in unreadable.iter().filter_map(|account| account.as_ref().err()).take(SHOWN) {
@@ -204,18 +207,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_at_the_start_serves_once_and_not_after_it_changed() {
-        let heard = startup_accounts();
-        heard.account_changed(&owner("same"), Some(Version(3)));
-        heard.account_changed(&owner("other"), Some(Version(4)));
-        heard.account_changed(&owner("gone"), None);
-        assert_eq!(left(&heard), ["same"]);
-        assert_eq!(left(&heard), [""; 0]);
+    fn startup_accounts_are_used_once_and_not_after_a_change() {
+        let notified = startup_accounts();
+        notified.account_changed(&owner("same"), Some(Version(3)));
+        notified.account_changed(&owner("other"), Some(Version(4)));
+        notified.account_changed(&owner("gone"), None);
+        assert_eq!(left(&notified), ["same"]);
+        assert_eq!(left(&notified), [""; 0]);
         let swept = startup_accounts();
         swept.retain_current(&HashMap::from([(owner("same"), Version(3)), (owner("other"), Version(2))]));
         assert_eq!(left(&swept), ["same"]);
-        let tidied = startup_accounts();
-        tidied.retain(|owner| owner.name == "other");
-        assert_eq!(left(&tidied), ["other"]);
+        let cleaned_up = startup_accounts();
+        cleaned_up.retain(|owner| owner.name == "other");
+        assert_eq!(left(&cleaned_up), ["other"]);
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
-/// The longest pause before the next attempt at what may pass by itself.
+/// The longest pause before the next attempt after an error that may pass by itself.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// When to reconcile again, and the outcome if there was an attempt at all.
@@ -42,7 +42,7 @@ pub(super) struct Context {
     pub stores: Arc<Stores>,
     /// How many scopes are watched.
     pub scopes: usize,
-    /// One for each resource that may be reconciled at a time. Closed once the controller is stopping.
+    /// One permit for each resource that may be reconciled at a time. Closed once the controller is stopping.
     pub slots: Semaphore,
     /// The shortest interval at which keys may be rotated automatically.
     pub least_interval: Period,
@@ -52,13 +52,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Returns the resources there are, once all of them have been listed.
+    /// Returns the existing resources, once all of them have been listed.
     pub fn resources(&self) -> Option<Resources> {
         self.stores.complete(self.scopes)
     }
 
-    /// Waits for the end of the first attempt to connect, which is soon, so that a start does not look like an outage. `None` when
-    /// the controller is stopping.
+    /// Waits until the first attempt to connect has ended, so that a start does not look like an outage. Returns `None`
+    /// when the controller is stopping.
     pub async fn ready(&self) -> Option<Result<Arc<Ready>, NotReady>> {
         let mut connection = self.connection.clone();
         let tried = connection.wait_for(|connection| !matches!(connection, Connection::Trying)).await;
@@ -81,7 +81,7 @@ impl Context {
         Action::requeue(self.memory.pause_after_failure(resource, longest, self.environment.jitter()))
     }
 
-    /// Requeues a resource after about this pause.
+    /// Requeues a resource after about this pause, spread by jitter.
     pub fn requeue_spread(&self, pause: Duration) -> Action {
         Action::requeue(spread(pause, self.environment.jitter()))
     }

@@ -1,7 +1,8 @@
-//! The guard of creations on a cluster: the statuses of all resources together say which accounts there were.
+//! The creation guard on a cluster. The statuses of all resources together show which accounts existed before.
 //!
-//! A resource whose account is missing is held while many are missing or the database is another one than before. It is
-//! looked at again when that changes: when the database tells of its account, or when a sweep finds it or few missing.
+//! The creation of a missing account is held while many accounts are missing, or while the database is another one than
+//! before. The resource is reconciled again when the database notifies about its account, or when a sweep finds its
+//! account or finds that few accounts are missing.
 
 use super::memory::Memory;
 use super::resources::Stores;
@@ -17,17 +18,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long accounts that were made anew count together with those that are missing.
+/// How long a recreated account counts together with the missing accounts.
 const WINDOW: Duration = Duration::from_mins(10);
 
-/// How long one look at all accounts serves those that ask one after another.
+/// How long the result of one check of all accounts is used for other resources.
 const VALID: Duration = Duration::from_secs(1);
 
 type Resource = ObjectRef<ApiAccount>;
 
-/// Knows from statuses which accounts there were.
+/// A creation guard that knows from statuses which accounts existed.
 pub(super) struct Creations {
-    /// The percentage of accounts that may be missing and are still made anew.
+    /// The percentage of accounts that may be missing and are still created again.
     pub percent: u8,
     pub cluster: ClusterId,
     pub database: Arc<dyn AccountDatabase>,
@@ -39,14 +40,14 @@ pub(super) struct Creations {
     state: Mutex<State>,
 }
 
-/// What is known of all accounts together.
+/// The result of the last check of all accounts.
 #[derive(Default)]
 struct Assessment {
-    /// When they were looked at, and whether too many were missing.
+    /// When all accounts were checked, and whether too many were missing.
     last: Option<(Instant, bool)>,
-    /// Those that were missing then, and may be made anew.
+    /// The owners of the accounts that were missing then.
     approved: HashSet<Owner>,
-    /// Those that were let through, and when.
+    /// The owners of accounts whose creation was allowed, and when.
     recreated: HashMap<Owner, Instant>,
 }
 
@@ -57,7 +58,7 @@ struct State {
 }
 
 impl Creations {
-    /// A guard that has yet to look.
+    /// Creates a guard that has not checked anything yet.
     pub fn new(
         percent: u8,
         cluster: &ClusterId,
@@ -78,12 +79,12 @@ impl Creations {
         })
     }
 
-    /// The identity of the database, as it was read last.
+    /// Returns the identity of the database, as it was last read.
     pub fn identity(&self) -> Option<String> {
         self.state().identity.clone()
     }
 
-    /// Reads the identity of the database, and answers whether it is another one than before.
+    /// Reads the identity of the database, and returns whether it differs from the one before.
     ///
     /// # Errors
     /// As [`AccountDatabase::identity`].
@@ -101,37 +102,37 @@ impl Creations {
         Ok(is_other)
     }
 
-    /// Whether this resource is held.
+    /// Returns whether the creation of this resource's account is held.
     pub fn holds(&self, resource: &Resource) -> bool {
         self.state().held.contains_key(resource)
     }
 
-    /// Whether any is.
+    /// Returns whether any creation is held.
     pub fn is_holding(&self) -> bool {
         !self.state().held.is_empty()
     }
 
-    /// Whether this looks like the wrong database, or one that lost most of what it had.
+    /// Returns whether this may be the wrong database, or one that lost most of its accounts.
     pub fn is_doubtful(&self) -> bool {
         let state = self.state();
         state.held.len() > 1 || state.held.values().any(|doubt| *doubt == Doubt::Many)
     }
 
-    /// Forgets a resource that is gone.
+    /// Removes a resource that no longer exists or whose creation is no longer held.
     pub fn forget(&self, resource: &Resource) {
         self.state().held.remove(resource);
     }
 
-    /// The resources to look at again, now that a sweep has found these accounts.
+    /// Returns the held resources to reconcile again after a sweep. `versions` are the accounts that the sweep found.
     pub async fn resources_to_retry(&self, versions: &HashMap<Owner, Version>) -> Vec<Resource> {
         if !self.is_holding() {
             return Vec::new();
         }
         let are_few = match self.missing(|owner| versions.contains_key(owner)) {
             Some(missing) => {
-                let mut judging = self.assessment.lock().await;
-                judging.forget_old(Instant::now());
-                !missing.are_too_many(judging.recreated.len(), self.percent)
+                let mut assessment = self.assessment.lock().await;
+                assessment.forget_old(Instant::now());
+                !missing.are_too_many(assessment.recreated.len(), self.percent)
             }
             None => false,
         };
@@ -146,7 +147,8 @@ impl Creations {
         again.map(|(resource, _)| resource.clone()).collect()
     }
 
-    /// Of the resources whose account is made if it is missing; `None` until all have been listed.
+    /// Determines which accounts are missing that existed before and are created if they are missing. Returns `None`
+    /// until all resources have been listed.
     fn missing(&self, is_there: impl Fn(&Owner) -> bool) -> Option<Missing> {
         let resources = self.stores.complete(self.scopes)?;
         let known = resources.all().filter(|resource| is_made_if_missing(resource) && has_account(resource));
@@ -171,33 +173,35 @@ impl Creations {
             return Ok(None);
         }
         let now = Instant::now();
-        // One at a time: many ask at once when a database is empty, and one look serves them all.
-        let mut judging = self.assessment.lock().await;
-        judging.forget_old(now);
-        let is_held = match judging.last {
+        // Under a lock, because many resources ask at once when a database is empty, and one check is enough for all of
+        // them.
+        let mut assessment = self.assessment.lock().await;
+        assessment.forget_old(now);
+        let is_held = match assessment.last {
             Some((at, true)) if now.duration_since(at) < VALID => true,
-            Some((at, false)) if now.duration_since(at) < VALID && judging.approved.contains(owner) => false,
+            Some((at, false)) if now.duration_since(at) < VALID && assessment.approved.contains(owner) => false,
             _ => {
                 let there: HashSet<Owner> =
                     self.database.versions(&self.cluster).await?.into_iter().map(|(owner, _)| owner).collect();
                 let missing = self.missing(|owner| there.contains(owner)).ok_or_else(|| {
                     Unconfirmed("its account is missing, and not every namespace has been listed yet".to_owned())
                 })?;
-                let made_lately = judging.recreated.keys().filter(|made| !missing.owners.contains(*made)).count();
-                let is_held = missing.are_too_many(made_lately, self.percent);
-                judging.last = Some((now, is_held));
-                judging.approved = missing.owners;
+                let recreated_lately =
+                    assessment.recreated.keys().filter(|made| !missing.owners.contains(*made)).count();
+                let is_held = missing.are_too_many(recreated_lately, self.percent);
+                assessment.last = Some((now, is_held));
+                assessment.approved = missing.owners;
                 is_held
             }
         };
         if is_held {
             return Ok(Some(Doubt::Many));
         }
-        judging.recreated.insert(owner.clone(), now);
+        assessment.recreated.insert(owner.clone(), now);
         Ok(None)
     }
 
-    /// A panic elsewhere cannot leave the state half changed.
+    /// A panic of another task cannot leave the state half changed, so a poisoned lock is still usable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

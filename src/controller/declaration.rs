@@ -1,11 +1,11 @@
-//! A state of a resource, as far as a reconcile depends on it.
+//! The part of a resource's state that a reconcile depends on.
 
 use crate::api::ROTATE_ANNOTATION;
 use crate::reconcile::{Desired, is_paused};
 use crate::secrets::ResourceIdentity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// Everything that tells one declaration of a resource from another.
+/// Everything that distinguishes one declaration of a resource from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Declaration {
     uid: Option<String>,
@@ -16,7 +16,7 @@ pub(super) struct Declaration {
 }
 
 impl Declaration {
-    /// What an object with this metadata declares.
+    /// Returns the declaration of an object with this metadata.
     pub fn of(metadata: &ObjectMeta) -> Self {
         Self {
             uid: metadata.uid.clone(),
@@ -27,7 +27,7 @@ impl Declaration {
         }
     }
 
-    /// What the object declared that this was parsed from.
+    /// Returns the declaration of the object from which this was parsed.
     pub fn of_desired(desired: &Desired) -> Self {
         Self {
             uid: desired.uid.clone(),
@@ -38,7 +38,7 @@ impl Declaration {
         }
     }
 
-    /// Whether this very resource is being deleted.
+    /// Returns whether this resource, with this UID, is being deleted.
     pub fn is_deletion_of(&self, resource: &ResourceIdentity) -> bool {
         self.being_deleted && self.uid == resource.uid
     }

@@ -16,7 +16,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use std::time::{Duration, Instant};
 
-/// When to try a deletion again whose decision depends on other deletions that are under way.
+/// The pause before the next attempt of a deletion whose decision depends on other deletions that have not finished.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Context {
@@ -37,7 +37,7 @@ impl Context {
         }
         let ready = match ready {
             Ok(ready) => ready,
-            // Its status is all that says after a restart that it is held, so nothing is written over it.
+            // After a restart, only the status says that the deletion is held. So the status is not overwritten.
             Err(_) if self.was_held(resource) && self.ask_brake(resource, None) == Decision::Held => {
                 return Ok((Action::await_change(), None));
             }
@@ -74,7 +74,8 @@ impl Context {
         self.emit_events(resource, outcome, false);
         self.waiting.update(&reference, outcome, Instant::now());
         self.brake.deleted(&reference, Instant::now());
-        // Before the watch shows that the resource is gone: a deletion that is held then was never allowed.
+        // This comes before the watch shows that the resource is gone. A deletion that is held at that time was never
+        // allowed.
         self.brake.release(&reference);
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
@@ -82,7 +83,8 @@ impl Context {
         Ok(())
     }
 
-    /// Reports that a deletion is held, and keeps the Secret as declared: until somebody confirms the deletion, the account works.
+    /// Reports that a deletion is held, and keeps the Secret as declared. The account works until a user confirms the
+    /// deletion.
     async fn hold_deletion(
         &self,
         resource: &ApiAccount,
@@ -98,7 +100,7 @@ impl Context {
             .attribute_drift(previous.as_ref(), deletion.generation);
         let held = NotReady::DeletionHeld { percent: self.brake.percent };
         let secret_problem = outcome.not_ready.replace(held).filter(|problem| {
-            // The Secret is deleted with its namespace, whatever is done.
+            // Kubernetes deletes the Secret together with its namespace in any case.
             !matches!(problem, NotReady::Secret(SecretError::Ending { .. }))
         });
         let secret_name = deletion.desired.map(|desired| desired.secret.at.name.as_str()).unwrap_or_default();
@@ -111,8 +113,8 @@ impl Context {
         Ok((self.retry_later(resource, LONGEST_PAUSE), outcome))
     }
 
-    /// Whether the brake knows every deletion that was held before a restart: a held one holds up the deletions in all namespaces.
-    /// If not, the resource is reconciled again once all namespaces have been listed.
+    /// Returns whether the brake knows every deletion that was held before a restart, since one held deletion holds the
+    /// deletions in all namespaces. If not, the resource is reconciled again once all namespaces have been listed.
     fn knows_all_held_deletions(&self, resource: &ApiAccount) -> bool {
         if self.resources().is_some() {
             return true;
@@ -127,7 +129,7 @@ impl Context {
         is_known
     }
 
-    /// Asks the brake. The deletions of late are counted only if the decision depends on them.
+    /// Asks the brake. Recent deletions are counted only if the decision depends on them.
     async fn decide_deletion(
         &self,
         resource: &ApiAccount,
@@ -136,9 +138,9 @@ impl Context {
     ) -> Result<Decision, DatabaseError> {
         match self.ask_brake(resource, None) {
             Decision::NeedsCount => {}
-            verdict => return Ok(verdict),
+            decision => return Ok(decision),
         }
-        // An account that has lost its access was allowed to before a restart.
+        // The deletion of an account that has already lost its access was allowed before a restart.
         let account = ready.reconciler.database.find_by_owner(owner).await?;
         if account.is_none_or(|account| matches!(account.life, Life::Deleted { .. })) {
             return Ok(Decision::Allowed);
@@ -146,7 +148,7 @@ impl Context {
         Ok(self.ask_brake(resource, Some(self.count_deletions(ready).await?)))
     }
 
-    /// Counts the live accounts and the deletions of late, in the database.
+    /// Counts the live accounts and the recent deletions in the database.
     pub(super) async fn count_deletions(&self, ready: &Ready) -> Result<Counted, DatabaseError> {
         let asked = Instant::now();
         let since = deletions_count_since(ready.reconciler.environment.now());
@@ -158,8 +160,8 @@ impl Context {
         if !may_be_held(resource) {
             return Decision::Allowed;
         }
-        let end = Cause::Deletion { was_held: self.was_held(resource) };
-        self.brake.decide(&ObjectRef::from_obj(resource), end, counted, Instant::now())
+        let cause = Cause::Deletion { was_held: self.was_held(resource) };
+        self.brake.decide(&ObjectRef::from_obj(resource), cause, counted, Instant::now())
     }
 
     fn was_held(&self, resource: &ApiAccount) -> bool {

@@ -1,7 +1,7 @@
-//! Events: one for each change that was made and for each new refusal, and none otherwise.
+//! Kubernetes events: one for each change that was made, and one for each new refusal.
 //!
-//! They are sent in the background, in a queue with an end: nothing waits for an event. When the controller ends, what is in
-//! the queue is sent for a short time more.
+//! Events are sent in the background from a bounded queue, so that no reconcile waits for an event. When the controller
+//! stops, the rest of the queue is sent for a short time.
 
 use crate::api::{ApiAccount, MANAGER};
 use crate::kube_error::reason as explained;
@@ -20,31 +20,31 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// The API server takes notes of less than 1024 bytes.
+/// The longest note in bytes. The API server accepts notes of less than 1024 bytes.
 const MAX_NOTE_BYTES: usize = 1000;
 
-/// How many events may wait to be sent: more than a healthy API server ever leaves waiting.
+/// The number of events that may wait to be sent: more than a healthy API server ever leaves waiting.
 const QUEUED: usize = 10_000;
 
-/// How many are sent at a time.
+/// The number of events that are sent at a time.
 const AT_A_TIME: usize = 16;
 
-/// How long one may take.
+/// How long the request for one event may take.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long events are sent once the controller has nothing else to do: less than a pod has to end.
+/// How long events are still sent after the last reconcile. It is shorter than the time that a pod has to terminate.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Takes events about resources.
+/// Puts events about resources into the queue.
 ///
-/// Each is an object of its own. The recorder of `kube` makes a series of those that share a reason and keeps the first
-/// one's note, so that a second change of the same kind would never be told.
+/// Each event is an object of its own. The recorder of `kube` merges events with the same reason into a series and
+/// keeps the note of the first, so the note of a second change would be lost.
 pub(super) struct Events {
     queue: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
 }
 
-/// Sends them.
+/// Sends the events of the queue.
 pub(super) struct Publisher {
     client: Client,
     queue: mpsc::Receiver<Event>,
@@ -52,7 +52,7 @@ pub(super) struct Publisher {
 }
 
 impl Events {
-    /// Events that are sent through this client, for as long as the publisher runs.
+    /// Creates the queue and its publisher. Events are sent through this client for as long as the publisher runs.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> (Self, Publisher) {
         Self::with_capacity(QUEUED, client, metrics)
     }
@@ -62,17 +62,18 @@ impl Events {
         (Self { queue: sender, metrics: Arc::clone(&metrics) }, Publisher { client, queue, metrics })
     }
 
-    /// Tells of something that was done.
+    /// Emits an event about a change that was made.
     pub fn emit_done(&self, resource: &ApiAccount, done: &Done) {
         self.queue(resource, "Normal", done.reason(), &done.to_string());
     }
 
-    /// Tells of something that was refused.
+    /// Emits an event about a refusal.
     pub fn emit_not_ready(&self, resource: &ApiAccount, not_ready: &NotReady) {
         self.queue(resource, "Warning", not_ready.reason().as_str(), &not_ready.to_string());
     }
 
-    /// An event that is lost is no reason to do anything again: the status and the log tell the same.
+    /// Drops the event if the queue is full. No reconcile follows from that, because the status and the log say the
+    /// same.
     fn queue(&self, resource: &ApiAccount, type_: &str, reason: &str, note: &str) {
         if self.queue.try_send(event(resource, type_, reason, note)).is_err() {
             let (namespace, name) = (resource.namespace(), resource.name_any());
@@ -83,7 +84,7 @@ impl Events {
 }
 
 impl Publisher {
-    /// Sends events until nobody has any more to tell, and then what is left for a short time.
+    /// Sends events until `finished`, and then the rest of the queue for a short time.
     pub async fn run(mut self, finished: impl Future<Output = ()>) {
         let mut finished = pin!(finished);
         let mut sending = FuturesUnordered::new();
@@ -141,7 +142,7 @@ impl Publisher {
 fn event(resource: &ApiAccount, type_: &str, reason: &str, note: &str) -> Event {
     Event {
         metadata: ObjectMeta {
-            // The API server cuts it to what leaves room for a random end.
+            // The API server shortens it so that a random suffix fits.
             generate_name: Some(format!("{}-", resource.name_any())),
             ..ObjectMeta::default()
         },
@@ -179,7 +180,7 @@ mod tests {
         !metrics.text().unwrap().contains(&counted)
     }
 
-    /// An API server that answers with the event, or never.
+    /// A client of an API server that answers with the event, or never.
     fn client(answers: bool) -> Client {
         let service = tower::service_fn(move |request: Request<Body>| async move {
             if !answers {
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_is_queued_at_the_end_is_sent() {
+    async fn queued_events_are_sent_at_the_end() {
         let (telemetry, _pulse) = Telemetry::new();
         let metrics = &telemetry.metrics;
         let (events, publisher) = Events::with_capacity(100, client(true), Arc::clone(metrics));
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_a_queue_that_is_full() {
+    async fn a_full_queue_drops_events() {
         let (telemetry, _pulse) = Telemetry::new();
         let (events, _publisher) = Events::with_capacity(1, client(false), Arc::clone(&telemetry.metrics));
         events.emit_done(&resource(), &Done::Disabled);

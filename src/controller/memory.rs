@@ -1,5 +1,5 @@
-//! What the controller remembers of each resource between two reconciles: the status that it wrote last, the failures in a row,
-//! what the watch showed, and which declaration was attempted.
+//! What the controller remembers of each resource between two reconciles: the status that it wrote last, the failures
+//! in a row, what the watch showed, and which declaration was attempted.
 
 use super::declaration::Declaration;
 use crate::api::{ApiAccount, ApiAccountStatus, is_later_version};
@@ -10,13 +10,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long what the watch has shown may be acted on without asking again whether it still holds. Less than another
-/// controller takes to find that this one is gone.
+/// How long a declaration that the watch has shown is used without a new read of the resource. It is shorter than the
+/// time in which another controller notices that this one is gone.
 pub(super) const FRESH: Duration = Duration::from_secs(10);
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Remembered per resource, forgotten with it.
+/// The entries by resource. An entry is removed together with its resource.
 #[derive(Default)]
 pub(super) struct Memory(Mutex<HashMap<ObjectRef<ApiAccount>, Entry>>);
 
@@ -29,7 +29,7 @@ struct Entry {
     attempted: Option<Declaration>,
 }
 
-/// What the watch showed last, and when.
+/// The declaration that the watch showed last, and when.
 struct WatchedDeclaration {
     declaration: Declaration,
     at: Instant,
@@ -42,7 +42,8 @@ struct WrittenStatus {
 }
 
 impl Memory {
-    /// The resource's status as it is now: the watch may not have shown yet what was written last.
+    /// Returns the present status of the resource. If the watch has not yet shown the status that was last written, the
+    /// written status is returned.
     pub fn status(&self, resource: &ApiAccount) -> Option<ApiAccountStatus> {
         let entries = self.entries();
         let written = entries.get(&ObjectRef::from_obj(resource)).and_then(|entry| entry.written.as_ref());
@@ -55,7 +56,7 @@ impl Memory {
         }
     }
 
-    /// Takes in the resource as the API server answered after its status was written.
+    /// Records the answer of the API server to a write of the status.
     pub fn status_written(&self, resource: &ApiAccount) {
         let (Some(version), Some(status)) = (&resource.metadata.resource_version, &resource.status) else {
             return;
@@ -65,8 +66,8 @@ impl Memory {
         self.entries().entry(ObjectRef::from_obj(resource)).or_default().written = Some(written);
     }
 
-    /// Counts a failure, and returns the pause before the next attempt: longer each time in a row, up to `longest`, and spread
-    /// by `jitter` (0 to 1).
+    /// Counts a failure, and returns the pause before the next attempt. The pause grows with each failure in a row, up
+    /// to `longest`, and is spread by `jitter` (0 to 1).
     pub fn pause_after_failure(&self, resource: &ApiAccount, longest: Duration, jitter: f64) -> Duration {
         let mut entries = self.entries();
         let entry = entries.entry(ObjectRef::from_obj(resource)).or_default();
@@ -75,33 +76,34 @@ impl Memory {
         spread(pause, jitter)
     }
 
-    /// Starts the count of failures anew.
+    /// Resets the count of failures.
     pub fn succeeded(&self, resource: &ApiAccount) {
         if let Some(entry) = self.entries().get_mut(&ObjectRef::from_obj(resource)) {
             entry.failures = 0;
         }
     }
 
-    /// Takes in that the watch shows the resource as it is here.
+    /// Records the declaration of the resource as the watch shows it.
     pub fn watch_showed(&self, resource: &ApiAccount, now: Instant) {
         let shown = WatchedDeclaration { declaration: Declaration::of(&resource.metadata), at: now };
         self.entries().entry(ObjectRef::from_obj(resource)).or_default().watched = Some(shown);
     }
 
-    /// Takes in that an attempt for the resource, as it is here, has ended in whichever way.
+    /// Records that an attempt for this declaration has ended, with any result.
     pub fn attempt_ended(&self, resource: &ApiAccount) {
-        let tried = Declaration::of(&resource.metadata);
+        let attempted = Declaration::of(&resource.metadata);
         if let Some(entry) = self.entries().get_mut(&ObjectRef::from_obj(resource)) {
-            entry.attempted = Some(tried);
+            entry.attempted = Some(attempted);
         }
     }
 
-    /// Whether any attempt for the resource has ended.
+    /// Returns whether any attempt for the resource has ended.
     pub fn was_attempted(&self, resource: &ObjectRef<ApiAccount>) -> bool {
         self.entries().get(resource).is_some_and(|entry| entry.attempted.is_some())
     }
 
-    /// Whether the watch has just shown the resource in such a state, and nothing was tried for that state yet.
+    /// Returns whether the watch has shown a declaration that fulfils `is` within the last [`FRESH`], unless the last
+    /// attempt that ended was for such a declaration.
     pub fn is_fresh(&self, resource: &ObjectRef<ApiAccount>, is: impl Fn(&Declaration) -> bool, now: Instant) -> bool {
         self.entries().get(resource).is_some_and(|entry| {
             let is_fresh = |shown: &WatchedDeclaration| is(&shown.declaration) && now.duration_since(shown.at) < FRESH;
@@ -109,19 +111,19 @@ impl Memory {
         })
     }
 
-    /// What the watch showed before counts no more: somebody else may have seen something newer.
+    /// Discards the declaration that the watch showed last, because another controller may have seen a newer one.
     pub fn distrust_watch(&self, resource: &ObjectRef<ApiAccount>) {
         if let Some(entry) = self.entries().get_mut(resource) {
             entry.watched = None;
         }
     }
 
-    /// What was put back of it lately.
+    /// Returns the recent corrections of the resource's account and Secret.
     pub fn corrections(&self, resource: &ApiAccount) -> Corrections {
         self.entries().get(&ObjectRef::from_obj(resource)).map(|entry| entry.corrections.clone()).unwrap_or_default()
     }
 
-    /// Takes in that these parts were put back, and answers what was lately.
+    /// Records that these parts were corrected, and returns the recent corrections.
     pub fn record_corrections(&self, resource: &ApiAccount, parts: Vec<String>, now: Instant) -> Corrections {
         let mut entries = self.entries();
         let entry = entries.entry(ObjectRef::from_obj(resource)).or_default();
@@ -129,17 +131,17 @@ impl Memory {
         entry.corrections.clone()
     }
 
-    /// Forgets a resource that is gone.
+    /// Removes a resource that is gone.
     pub fn forget(&self, resource: &ApiAccount) {
         self.entries().remove(&ObjectRef::from_obj(resource));
     }
 
-    /// Forgets the resources that are not there any more, also where no watch has told of the end of one.
+    /// Removes the resources that no longer exist, including those whose deletion no watch has shown.
     pub fn retain(&self, is_there: impl Fn(&ObjectRef<ApiAccount>) -> bool) {
         self.entries().retain(|resource, _| is_there(resource));
     }
 
-    /// A panic elsewhere cannot leave the map half changed.
+    /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
     fn entries(&self) -> MutexGuard<'_, HashMap<ObjectRef<ApiAccount>, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_counts_until_the_watch_shows_it_or_something_later() {
+    fn the_written_status_is_used_until_the_watch_shows_it_or_a_later_one() {
         let memory = Memory::default();
         memory.status_written(&resource("u", "10", 2));
         let generation = |shown: &ApiAccount| memory.status(shown).unwrap().observed_generation;
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_any_more_is_forgotten() {
+    fn a_deleted_resource_is_removed() {
         let memory = Memory::default();
         let resource = resource("u", "10", 2);
         memory.status_written(&resource);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_the_longest_and_start_anew_after_a_success() {
+    fn pauses_grow_to_the_longest_and_are_reset_by_a_success() {
         let memory = Memory::default();
         let resource = resource("u", "1", 1);
         let pause =
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_attempt_for_what_was_just_shown_needs_no_asking() {
+    fn only_the_first_attempt_for_a_fresh_declaration_needs_no_read() {
         let (memory, start) = (Memory::default(), Instant::now());
         let account = |generation| {
             let mut account = resource("u", "1", 1);

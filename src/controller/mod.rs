@@ -1,8 +1,9 @@
-//! The controller: watches a cluster's `ApiAccount`s and their Secrets, and reconciles each resource when something changes.
+//! The controller: watches the `ApiAccount`s of a cluster and their Secrets, and reconciles each resource when
+//! something changes.
 //!
-//! What has to be done is decided in [`crate::reconcile`]. This module turns events into calls of it, and outcomes into statuses,
-//! events and log lines. One resource's way: `watches.rs`, `reconcile.rs`, `apply.rs` or `deletion.rs`, `report.rs`,
-//! `next_attempt.rs`.
+//! [`crate::reconcile`] decides what has to be done. This module calls it for events, and turns outcomes into statuses,
+//! events and log lines. A resource passes through these files in this order: `watches.rs`, `reconcile.rs`, `apply.rs`
+//! or `deletion.rs`, `report.rs`, `next_attempt.rs`.
 
 mod apply;
 mod body_timeout;
@@ -64,55 +65,56 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use versions::Versions;
 use waiting::Waiting;
 
-/// What a controller works with.
+/// The settings of the controller.
 pub struct Settings {
-    /// The cluster.
+    /// The client for the cluster.
     pub client: Client,
-    /// Its name in the account database.
+    /// The id of the cluster in the account database.
     pub cluster: ClusterId,
-    /// The namespaces to watch; none: all of them.
+    /// The namespaces to watch. If empty, all namespaces are watched.
     pub namespaces: Vec<String>,
-    /// Where accounts are.
+    /// The account database.
     pub database: Arc<dyn AccountDatabase>,
-    /// What secret keys are sealed with.
+    /// The keyring that seals secret keys.
     pub keyring: Keyring,
-    /// What to do about affiliates that OpsAdmin does not know.
+    /// The policy for affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
-    /// Who may take over an account that was imported for no namespace.
+    /// Which resources may adopt an account that was imported without a namespace.
     pub unassigned: UnassignedPolicy,
-    /// How many resources to reconcile at a time, in all namespaces together.
+    /// The number of resources that are reconciled at a time, in all namespaces together.
     pub concurrency: u16,
-    /// The longest time from one look for changes of accounts by others to the next.
+    /// The longest time between two sweeps for changes of accounts by other programs and users.
     pub sweep_interval: Duration,
-    /// How long a deleted account is kept for its resource's return.
+    /// How long a deleted account is kept, so that its resource can be created again.
     pub deleted_account_retention: Duration,
-    /// How long the journal tells of every change; `None`: for ever.
+    /// How long journal entries are kept; `None`: forever.
     pub journal_retention: Option<Duration>,
-    /// How long an account may be without its resource before it is disabled.
+    /// How long an account may exist without its resource before it is disabled.
     pub orphan_grace: Duration,
-    /// The percentage of all accounts that may lose their access within ten minutes.
+    /// The percentage of all accounts that may lose their access within 10 minutes.
     pub deletion_brake: u8,
-    /// The percentage of accounts that may be missing from the database and are still made anew.
+    /// The percentage of accounts that may be missing from the database and are still created again.
     pub creation_brake: u8,
-    /// How often keys may be rotated by themselves at most.
+    /// The shortest interval at which keys may be rotated automatically.
     pub least_interval: Period,
     /// Time and randomness.
     pub environment: Arc<dyn Environment>,
-    /// Where to tell what happens.
+    /// The metrics and probes that the controller reports to.
     pub telemetry: Arc<Telemetry>,
 }
 
-/// Runs until `stop` is done, then lets what is in flight finish.
+/// Runs until `stop` completes, and then finishes the reconciles that are running.
 ///
-/// The account database may come later: until then, conditions say so.
+/// The account database may become reachable later. Until then, the conditions report that.
 ///
 /// # Errors
-/// [`ControllerError`] if the database can never be used as it is: another keyring, a newer schema, a refusal.
+/// [`ControllerError`] if the database can never be used: it was sealed with another keyring, its schema is newer, or
+/// it refuses.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
     let (stop_sender, stopped) = watch::channel(false);
     let (connection_sender, connection) = watch::channel(Connection::default());
     let scopes = Scope::each(&settings.namespaces);
-    let views = Scope::secret_caches(&scopes);
+    let secret_caches = Scope::secret_caches(&scopes);
     let orphans = Orphans::new(settings.orphan_grace, Scope::secret_caches(&scopes));
     let queues = Queue::each(scopes);
     let metrics = Arc::clone(&settings.telemetry.metrics);
@@ -142,10 +144,10 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         environment: Arc::clone(&settings.environment),
         metrics,
     });
-    let turns = Arc::clone(&context);
-    let vitals: Weak<Context> = Arc::downgrade(&context);
-    settings.telemetry.set_controller(vitals as Weak<dyn ControllerStats>);
-    let sweeping = Sweeper {
+    let stopping_context = Arc::clone(&context);
+    let stats: Weak<Context> = Arc::downgrade(&context);
+    settings.telemetry.set_controller(stats as Weak<dyn ControllerStats>);
+    let sweeper = Sweeper {
         context: Arc::clone(&context),
         database: Arc::clone(&database),
         queues: Queues::of(&queues),
@@ -160,13 +162,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         journal_retention: settings.journal_retention,
         trimmed: None,
     };
-    let lookout = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
+    let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
     let connecting = connect(
         Arc::clone(&database),
         settings.keyring,
         settings.cluster,
         connect::ReconcilerParts {
-            secrets: Arc::new(Cluster::new(client.clone(), views)),
+            secrets: Arc::new(Cluster::new(client.clone(), secret_caches)),
             unknown_affiliate: settings.unknown_affiliate,
             unassigned: settings.unassigned,
             environment: settings.environment,
@@ -178,8 +180,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
-    // Sweeps and looks never end by themselves: they serve the watches until those do.
-    let serving = futures::future::join(sweeping.run(cleanup), lookout.run());
+    // The sweeper and the poller never end by themselves. They end together with the watches.
+    let serving = futures::future::join(sweeper.run(cleanup), poller.run());
     let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
     let stopping = async {
         let stop = std::pin::pin!(stop);
@@ -193,8 +195,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
             }
         };
         tracing::info!("stopping: finishing what is in flight");
-        // What has not begun yet is for the next start.
-        turns.slots.close();
+        // Reconciles that have not begun are left to the next start.
+        stopping_context.slots.close();
         stop_sender.send_replace(true);
         connected
     };
@@ -204,7 +206,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         drop(finished_sender);
         connected
     };
-    // The sender going away means that there is nothing more to tell.
+    // When the sender is dropped, no more events are emitted.
     let publishing = publisher.run(async { drop(finished.await) });
     let (connected, ()) = futures::future::join(working, publishing).await;
     database.close().await;

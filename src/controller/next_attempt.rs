@@ -5,10 +5,10 @@ use crate::reconcile::{NextAttempt, NotReady, Outcome};
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// The longest time until a resource is reconciled again that has something ahead of it.
+/// The longest pause for a resource that has something due later.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
-/// The shortest time, for what is due already: a clock may have been set back in between.
+/// The shortest pause, for something that is already due: a clock may have been set back in between.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// When to reconcile again.
@@ -27,8 +27,8 @@ pub(super) enum Next {
     WithoutObstacle,
 }
 
-/// Returns when to reconcile again, and whether the outcome ends the count of failures in a row. `changed_again`: the account
-/// was changed by somebody else during the reconcile.
+/// Returns when to reconcile again, and whether the outcome resets the count of failures in a row. `changed_again`:
+/// another program or a user changed the account during the reconcile.
 pub(super) fn next_attempt(outcome: &Outcome, changed_again: bool, now: Timestamp) -> (Next, bool) {
     let at_once = Next::After(Duration::ZERO);
     let scheduled = outcome.next_look.map(|at| Next::After(until(at, now)));
@@ -46,14 +46,14 @@ pub(super) fn next_attempt(outcome: &Outcome, changed_again: bool, now: Timestam
     }
 }
 
-/// The time from now to `then`. At most so long that a clock which is set forward, or a machine that slept, is soon noticed:
-/// pauses are counted by another clock.
+/// Returns the time from now to `then`, limited so that a clock that is set forward, or a machine that slept, is soon
+/// noticed. Pauses are measured by another clock.
 fn until(then: Timestamp, now: Timestamp) -> Duration {
     let pause = Duration::try_from(then.duration_since(now)).unwrap_or_default();
     pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
-/// Whether something is due and nothing was done: another attempt at once would hardly do it either.
+/// Returns whether something is due and nothing was done. Another attempt at once would probably not do it either.
 fn is_left_undone(outcome: &Outcome, now: Timestamp) -> bool {
     outcome.done.is_empty() && outcome.next_look.is_some_and(|at| at <= now)
 }

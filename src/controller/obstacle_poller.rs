@@ -1,6 +1,7 @@
-//! Looks in the database, in one read for all who wait, whether names and affiliates that they wait for have come.
+//! Asks the database, in one read for all waiting resources, whether the names and affiliates that they wait for are
+//! available.
 //!
-//! Nobody who waits tries by itself in the meantime but once in a long while: a fleet of refused accounts must not be a load on
+//! A waiting resource itself is reconciled only at long intervals. Many refused resources would otherwise be a load on
 //! the database that logins read.
 
 use super::context::Context;
@@ -10,38 +11,38 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// The longest time from one look to the next.
+/// The longest time between two reads.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The shortest, however often the database tells of changes.
+/// The shortest time between two reads, however often the database reports changes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How soon to look after the database told of a change: one often comes with others.
+/// The pause before a read after the database reported a change. Changes often come in groups.
 const AFTER_CHANGE: Duration = Duration::from_millis(500);
 
-/// How many names or affiliates one read asks for at most.
+/// The maximum number of names or affiliates in one read.
 const AT_A_TIME: usize = 5000;
 
-/// Looks for those who wait.
+/// Reads names and affiliates for the waiting resources.
 pub(super) struct ObstaclePoller {
     pub context: Arc<Context>,
     pub database: Arc<dyn AccountDatabase>,
 }
 
 impl ObstaclePoller {
-    /// Looks for as long as it is polled.
+    /// Runs for as long as it is polled.
     pub async fn run(self) {
         let waiting = &self.context.waiting;
         loop {
             waiting.obstacle_added().await;
-            let mut looked = None;
+            let mut polled = None;
             loop {
                 let pause = POLL_INTERVAL.mul_f64(0.8 + 0.2 * self.context.environment.jitter());
                 tokio::select! {
                     () = sleep(pause) => {}
                     () = waiting.next_account_change() => {
                         let soon = Instant::now() + AFTER_CHANGE;
-                        sleep_until(looked.map_or(soon, |at: Instant| soon.max(at + SHORTEST_PAUSE))).await;
+                        sleep_until(polled.map_or(soon, |at: Instant| soon.max(at + SHORTEST_PAUSE))).await;
                     }
                 }
                 let (names, affiliates) = waiting.obstacles();
@@ -49,7 +50,7 @@ impl ObstaclePoller {
                     break;
                 }
                 self.poll(&names, &affiliates).await;
-                looked = Some(Instant::now());
+                polled = Some(Instant::now());
             }
         }
     }
@@ -63,7 +64,7 @@ impl ObstaclePoller {
         }
     }
 
-    /// What fails is for the next time.
+    /// A failed read is only logged: the next one asks for the same.
     async fn query(&self, names: &[AccountName], affiliates: &[AffiliateName]) {
         match self.database.find_obstacles(names, affiliates).await {
             Ok(found) => self.context.waiting.obstacles_found(names, affiliates, &found),

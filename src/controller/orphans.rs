@@ -1,6 +1,6 @@
-//! Orphans: accounts of this cluster whose resource is gone without a deletion having been done. Somebody took its
-//! finalizer away, or the cluster was restored from an older backup. They are told of at once, and disabled only after a
-//! grace, through the brake.
+//! Orphans: live accounts of this cluster whose resource is gone although its deletion was not processed. This happens
+//! when a user removes the finalizer, or when the cluster is restored from an older backup. An orphan is reported at
+//! once, and its account is disabled only after a grace period, and only if the brake allows it.
 
 use super::brake::{Cause, Decision};
 use super::connect::Ready;
@@ -15,14 +15,14 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// The orphans seen so far.
+/// The known orphans.
 pub(super) struct Orphans {
-    /// How long an account may be without its resource before it is disabled.
+    /// How long an account may exist without its resource before it is disabled.
     pub grace: Duration,
     seen: HashMap<Owner, Orphan>,
     empty_reported: bool,
     secrets: SecretCaches,
-    /// Owners without a resource whose Secrets stay, since their accounts are not deleted.
+    /// Owners without a resource whose Secrets are kept, because their accounts are not deleted.
     kept: HashSet<Owner>,
 }
 
@@ -32,12 +32,13 @@ struct Orphan {
 }
 
 impl Orphans {
-    /// None seen yet. `secrets` is what is known of the cluster's Secrets.
+    /// Creates a list without orphans. `secrets` are the caches of the cluster's Secrets.
     pub fn new(grace: Duration, secrets: SecretCaches) -> Self {
         Self { grace, seen: HashMap::new(), empty_reported: false, secrets, kept: HashSet::new() }
     }
 
-    /// Looks which of these live accounts have no resource, and disables those that have had none for longer than the grace.
+    /// Finds the live accounts that have no resource, and disables those that have had none for longer than the grace
+    /// period. Does nothing until all resources have been listed.
     pub async fn check(&mut self, live: Vec<Owner>, context: &Context, ready: &Ready, now: Instant) {
         let Some(resources) = context.resources() else {
             return;
@@ -46,7 +47,7 @@ impl Orphans {
         let missing: HashSet<&Owner> = live.iter().filter(|owner| resources.lacks(&resource(owner))).collect();
         context.metrics.orphans(missing.len());
         if resources.is_empty() && !missing.is_empty() {
-            // More likely an accident of the cluster, or of this program, than the end of every account.
+            // The likely reason is a fault of the cluster or of this program. So nothing is disabled.
             if !self.empty_reported {
                 tracing::warn!(
                     accounts = missing.len(),
@@ -58,8 +59,9 @@ impl Orphans {
         }
         self.empty_reported = false;
         self.seen.retain(|owner, _| missing.contains(owner));
-        // An orphan whose resource came back, or a deletion whose end no watch has shown. Asked anew, since one whose resource
-        // goes at this moment would be neither.
+        // Releases orphans whose resource exists again, and deletions that ended without an event of the watch. Both
+        // conditions are checked anew, because a resource that disappears at this moment would fulfil neither of two
+        // older results.
         let is_orphan = |held: &ObjectRef<ApiAccount>| alive.contains(held) && resources.lacks(held);
         context.brake.retain(|held| resources.is_being_deleted(held), is_orphan);
         let mut left = missing.len();
@@ -82,8 +84,8 @@ impl Orphans {
         self.remove_secrets(&live, &resources, context, ready).await;
     }
 
-    /// Removes the Secrets of accounts that are deleted and have no resource: whoever ended one was interrupted before its
-    /// Secret was gone. Those of accounts that were retained, or that this database does not have, stay.
+    /// Deletes the Secrets of deleted accounts that have no resource: an earlier deletion was interrupted before the
+    /// Secret was deleted. Secrets of retained accounts, and of accounts that this database does not have, are kept.
     async fn remove_secrets(&mut self, live: &[Owner], resources: &Resources, context: &Context, ready: &Ready) {
         let live: HashSet<&Owner> = live.iter().collect();
         let mut left: HashSet<Owner> = self.secrets.owners().into_iter().collect();
@@ -115,10 +117,10 @@ impl Orphans {
 }
 
 impl Orphan {
-    /// Answers whether its account is disabled now.
+    /// Disables the account if the brake allows it, and returns whether the account is disabled now.
     async fn disable(&mut self, owner: &Owner, context: &Context, ready: &Ready) -> bool {
         let (namespace, name) = (&owner.namespace, &owner.name);
-        let verdict = match context.brake.decide(&resource(owner), Cause::Orphan, None, Instant::now()) {
+        let decision = match context.brake.decide(&resource(owner), Cause::Orphan, None, Instant::now()) {
             Decision::NeedsCount => match context.count_deletions(ready).await {
                 Ok(counted) => context.brake.decide(&resource(owner), Cause::Orphan, Some(counted), Instant::now()),
                 Err(error) => {
@@ -126,10 +128,10 @@ impl Orphan {
                     Decision::NeedsCount
                 }
             },
-            verdict => verdict,
+            decision => decision,
         };
-        if verdict != Decision::Allowed {
-            if verdict == Decision::Held && !self.held_reported {
+        if decision != Decision::Allowed {
+            if decision == Decision::Held && !self.held_reported {
                 tracing::error!(
                     namespace,
                     name,
@@ -138,14 +140,14 @@ impl Orphan {
                      ApiAccount again, and delete it if that is meant"
                 );
             }
-            self.held_reported |= verdict == Decision::Held;
+            self.held_reported |= decision == Decision::Held;
             return false;
         }
         disable(owner, context, ready).await.not_ready.is_none()
     }
 }
 
-/// Disables the account of an owner that has no resource, and removes its Secrets.
+/// Disables the account of an owner that has no resource, and deletes its Secrets.
 async fn disable(owner: &Owner, context: &Context, ready: &Ready) -> Outcome {
     let (namespace, name) = (&owner.namespace, &owner.name);
     let identity = ResourceIdentity { owner: owner.clone(), uid: None };

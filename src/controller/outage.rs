@@ -1,8 +1,8 @@
 //! A start without the account database: reported on the resources late, once, and without events.
 //!
-//! One outage concerns every resource alike. The log, the metrics and the readiness report it at once. The resources report it
-//! only if it lasts, so that a fleet that is as declared costs no write for a database that starts a little later than its
-//! controller.
+//! An outage concerns all resources alike. The log, the metrics and the readiness probe report it at once. The
+//! resources report it only if it lasts, so that a database that starts a little later than the controller causes no
+//! status writes.
 
 use super::context::{Context, ReconcileResult};
 use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
@@ -15,8 +15,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(30);
 
 impl Context {
-    /// Reports on the resource that there is no database yet, once the grace is over. The resource is reconciled again once
-    /// there is one, and now and then before, since it may turn out that a person has to act.
+    /// Reports on the resource that the database is not available yet, once the grace period is over. The resource is
+    /// reconciled again once the database is available, and at long intervals before, since a user may have to act.
     pub(super) async fn report_outage(
         &self,
         resource: &ApiAccount,
@@ -40,20 +40,21 @@ impl Context {
     }
 }
 
-/// How much longer to report nothing; `None`: report now. A resource whose spec has changed reports at once.
+/// Returns how much longer to report nothing; `None`: report now. A resource whose spec has changed reports at once.
 fn grace_left(previous: Option<&ApiAccountStatus>, generation: Option<i64>, since_start: Duration) -> Option<Duration> {
     let is_current = previous.is_some_and(|status| status.observed_generation == generation);
     GRACE.checked_sub(since_start).filter(|left| is_current && !left.is_zero())
 }
 
-/// Whether the previous status already reports that the database is away. The words of the same outage vary: one connection is reset,
-/// the next gets no answer.
+/// Returns whether the previous status already reports that the database is not available. The messages of one outage
+/// vary: one connection is reset, the next gets no answer.
 pub(super) fn is_same_outage(outcome: &Outcome, previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
     let is_away = matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_away());
     is_away && outcome.done.is_empty() && already_reports_outage(previous, told)
 }
 
-/// Whether the previous status reports the same outage, in whatever words: no database, and whether a person has to act.
+/// Returns whether the previous status reports the same outage, with any message: the database is not available, and a
+/// user has to act or not.
 fn already_reports_outage(previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
     let is_stalled =
         |status: &ApiAccountStatus| status.conditions.iter().any(|condition| condition.type_ == condition::STALLED);

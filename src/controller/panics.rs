@@ -29,7 +29,7 @@ impl Context {
         );
         let previous = self.memory.status(resource);
         if is_held(previous.as_ref()) {
-            // Its status is all that says after a restart that it is held, so nothing is written over it.
+            // After a restart, only the status says that the deletion is held. So the status is not overwritten.
             return Ok((self.retry_later(resource, LONGEST_PAUSE), None));
         }
         let reporting = self.report(resource, "", Outcome::blocked(NotReady::Panicked), previous);

@@ -1,14 +1,14 @@
-//! The way into the work queues, for whoever notices that a resource has to be looked at.
+//! The work queues of all scopes, for code that requeues a resource.
 
 use super::scope::Scope;
 use crate::api::ApiAccount;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// One queue for each scope.
+/// The senders of the queues of all scopes.
 pub(super) struct Queues(Vec<(Scope, UnboundedSender<ObjectRef<ApiAccount>>)>);
 
-/// Both ends of one queue.
+/// Both ends of the queue of one scope.
 pub(super) struct Queue {
     pub scope: Scope,
     pub sender: UnboundedSender<ObjectRef<ApiAccount>>,
@@ -16,7 +16,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A queue for each scope.
+    /// Creates a queue for each scope.
     pub fn each(scopes: Vec<Scope>) -> Vec<Self> {
         let queue = |scope| {
             let (sender, receiver) = unbounded_channel();
@@ -27,12 +27,12 @@ impl Queue {
 }
 
 impl Queues {
-    /// The way into all of these.
+    /// Returns the senders of these queues.
     pub fn of(queues: &[Queue]) -> Self {
         Self(queues.iter().map(|queue| (queue.scope.clone(), queue.sender.clone())).collect())
     }
 
-    /// Has the resource looked at, if it is in one of the scopes.
+    /// Requeues the resource, if it is in one of the scopes.
     pub fn send(&self, resource: &ObjectRef<ApiAccount>) {
         let namespace = resource.namespace.as_deref().unwrap_or_default();
         for (_, sender) in self.0.iter().filter(|(scope, _)| scope.has(namespace)) {

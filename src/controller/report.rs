@@ -10,7 +10,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use std::time::{Duration, Instant};
 
-/// The longest time until a resource is reconciled again whose obstacle others have to remove. They are noticed earlier.
+/// The longest pause for a resource that waits for another program or a user. Their changes usually requeue it earlier.
 const OBSTACLE_RECHECK: Duration = Duration::from_mins(10);
 
 impl Context {
@@ -31,7 +31,8 @@ impl Context {
         Ok((action, Some(outcome)))
     }
 
-    /// Ends the reconcile of a declaration that may no longer hold: its status is for a reconcile that knows the newer one.
+    /// Ends the reconcile of a declaration that may be outdated. No status is written: that is left to a reconcile that
+    /// knows the newer declaration.
     fn leave_to_newer_reconcile(&self, resource: &ApiAccount, outcome: &Outcome, why: &str) -> Action {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         tracing::debug!(namespace, name, "{why}; nothing more is done for now");
@@ -70,7 +71,8 @@ impl Context {
         self.waiting.update(&ObjectRef::from_obj(resource), outcome, Instant::now());
         let is_new = !is_same_outage && !says_the_same(previous, status);
         let written = if is_new { self.patch_status(resource, status).await } else { Ok(()) };
-        // What was done is not done again, so its event is emitted now or never. A reason comes again with the next attempt.
+        // A change is not made again, so its event is emitted now or never. A reason is reported again by the next
+        // attempt.
         self.emit_events(resource, outcome, is_new_reason && written.is_ok());
         written
     }
@@ -104,8 +106,8 @@ impl Context {
     }
 }
 
-/// Whether the status says no more than the one before. The id of the database is first written together with something else,
-/// so that an upgrade writes no status for that alone.
+/// Returns whether the status has nothing new. The first id of a database alone does not count, so that an upgrade does
+/// not write every status.
 fn says_the_same(previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus) -> bool {
     previous.is_some_and(|previous| match &previous.database_id {
         None => *previous == ApiAccountStatus { database_id: None, ..status.clone() },

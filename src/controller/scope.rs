@@ -1,4 +1,4 @@
-//! What one watch is about: a namespace, or the whole cluster.
+//! The scope of one watch: a namespace or the whole cluster.
 
 use super::watch_errors::WatchErrors;
 use crate::secrets::cache::{SecretCache, SecretCaches};
@@ -8,28 +8,29 @@ use kube::{Api, Client, Resource};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A part of the cluster that is watched: a namespace, or all of them.
+/// A part of the cluster that is watched: one namespace or all namespaces.
 #[derive(Clone)]
 pub(super) struct Scope {
     namespace: Option<String>,
-    /// What is known of its Secrets.
+    /// The cache of the Secrets in this scope.
     pub secrets: Arc<SecretCache>,
 }
 
 impl Scope {
-    /// Each of these namespaces once; all of them if there are none.
+    /// Returns one scope for each of these namespaces without duplicates, or one scope of all namespaces if there are
+    /// none.
     pub fn each(namespaces: &[String]) -> Vec<Self> {
         let distinct: BTreeSet<_> = namespaces.iter().cloned().map(Some).collect();
         let distinct = if distinct.is_empty() { BTreeSet::from([None]) } else { distinct };
         distinct.into_iter().map(|namespace| Self { namespace, secrets: Arc::default() }).collect()
     }
 
-    /// Whether the namespace is in it.
+    /// Returns whether the namespace is in this scope.
     pub fn has(&self, namespace: &str) -> bool {
         self.namespace.as_deref().is_none_or(|own| own == namespace)
     }
 
-    /// What each of these knows of its Secrets.
+    /// Returns the caches of Secrets of these scopes.
     pub fn secret_caches(scopes: &[Self]) -> SecretCaches {
         let named = |scope: &Self| Some((scope.namespace.clone()?, Arc::clone(&scope.secrets)));
         match scopes {
@@ -38,7 +39,7 @@ impl Scope {
         }
     }
 
-    /// The objects of this kind in it.
+    /// Returns the API for objects of this kind in this scope.
     pub fn api<K>(&self, client: &Client) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -49,7 +50,7 @@ impl Scope {
         }
     }
 
-    /// How to tell of trouble with watching objects of this kind in it.
+    /// Returns the error log for the watch of objects of this kind in this scope.
     pub fn watch_errors(&self, kind: &'static str, metrics: Arc<Metrics>) -> WatchErrors {
         let what = match &self.namespace {
             None => format!("{kind}s"),

@@ -1,4 +1,5 @@
-//! What the controller says of itself when it is asked: from what the watches have shown and what it remembers.
+//! The numbers that metrics and probes ask the controller for, computed from the caches and from what the controller
+//! remembers.
 
 use super::connect::Connection;
 use super::context::Context;

@@ -1,7 +1,8 @@
-//! Noticing that somebody else changed an account: at once where the database tells of it, and by a sweep everywhere.
+//! Detects changes of accounts by other programs and users: at once by notifications of the database where it sends
+//! them, and in any case by a periodic sweep.
 //!
-//! A sweep reads every account's version in one query and compares it with the version that was last reconciled. Either
-//! way only says which resources to look at; what to do is decided by what is read then.
+//! A sweep reads the version of every account in one query, and compares it with the version that was last reconciled.
+//! Both ways only put resources into the work queue; the reconcile decides what to do.
 
 use super::cleanup::Cleanup;
 use super::connect::{Connection, Ready};
@@ -20,36 +21,37 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Due, sleep_until};
 
-/// The shortest time from one sweep to the next, however often the database says that anything may have changed.
+/// The shortest time between two sweeps, however often the database reports that anything may have changed.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How soon to sweep again after one that failed: what it should have found is still to be found. And how soon to ask whether
-/// the database answers, while any resource waits for that.
+/// The pause after a failed sweep. Also the interval at which the database is asked whether it answers while any
+/// resource waits for it.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// Looks for changes by others.
+/// Detects changes of accounts by other programs and users.
 pub(super) struct Sweeper {
     pub context: Arc<Context>,
     pub database: Arc<dyn AccountDatabase>,
     pub queues: Queues,
-    /// The longest time from one sweep to the next.
+    /// The longest time between two sweeps.
     pub interval: Duration,
 }
 
 impl Sweeper {
-    /// Looks for as long as it is polled. After each sweep, `cleanup` does what is not urgent.
+    /// Runs for as long as it is polled. After each successful sweep, `cleanup` does its work.
     pub async fn run(self, cleanup: Cleanup) {
         let mut connection = self.context.connection.clone();
         let ready = match connection.wait_for(|connection| matches!(connection, Connection::Ready(_))).await.as_deref()
         {
             Ok(Connection::Ready(ready)) => Arc::clone(ready),
-            // It will never be: the controller is ending.
+            // The sender is gone: the controller is ending.
             _ => return std::future::pending().await,
         };
         let swept_well = Arc::new(Notify::new());
-        // Ends with this. The task that answers whether the controller is alive must not wait for it.
-        let mut tidying = JoinSet::new();
-        tidying.spawn(cleanup.run(Arc::clone(&ready), Arc::clone(&swept_well)));
+        // The cleanup ends together with this function. It has its own task, because the liveness probe must not wait
+        // for it.
+        let mut cleaning = JoinSet::new();
+        cleaning.spawn(cleanup.run(Arc::clone(&ready), Arc::clone(&swept_well)));
         let mut notifications = self.database.changes().fuse();
         let mut last = SweepResult::Done;
         let mut swept = Due::now();
@@ -75,8 +77,8 @@ impl Sweeper {
                         probe = Due::now() + self.spread(AFTER_FAILURE);
                     }
                 }
-                // Somebody has to find out when the database answers again, and one query does so for all. Often it does all
-                // the time, and one row is locked: that is no reason to sweep.
+                // One query finds out for all waiting resources whether the database answers again. No sweep is made
+                // for this: often the database has answered all the time, and only one row is locked.
                 () = sleep_until(probe), if last != SweepResult::Failed && self.context.waiting.any_wait_for_database() => {
                     match self.database.answers().await {
                         Ok(()) => self.context.waiting.database_answered(Instant::now()),
@@ -90,7 +92,7 @@ impl Sweeper {
                 () = sleep_until(due) => {
                     last = self.sweep(&ready, last).await;
                     self.context.metrics.swept(last, self.context.environment.now());
-                    // In what may be the wrong database, nothing is to be disabled or purged.
+                    // Nothing is disabled or purged in a database that may be the wrong one.
                     if last == SweepResult::Done && !self.context.creations.is_doubtful() {
                         swept_well.notify_one();
                     }
@@ -106,7 +108,7 @@ impl Sweeper {
         self.spread(if is_urgent { self.interval.min(AFTER_FAILURE) } else { self.interval })
     }
 
-    /// Shortens an interval by up to a fifth, so that controllers that were started together do not sweep together.
+    /// Shortens an interval by up to a fifth, so that controllers that started together do not sweep at the same time.
     fn spread(&self, longest: Duration) -> Duration {
         longest.mul_f64(0.8 + 0.2 * self.context.environment.jitter())
     }
@@ -118,15 +120,15 @@ impl Sweeper {
         }
         ready.startup_accounts.account_changed(owner, version);
         let resource = resource(owner);
-        let is_back = version.is_some() && self.context.creations.holds(&resource);
-        if self.context.versions.account_changed(&resource, version) || is_back {
+        let was_held = version.is_some() && self.context.creations.holds(&resource);
+        if self.context.versions.account_changed(&resource, version) || was_held {
             tracing::debug!(%resource, "somebody else changed the account");
             self.queues.send(&resource);
             self.context.waiting.account_changed();
         }
     }
 
-    /// The same trouble as the last time is not told again.
+    /// Sweeps once. `last` is the result of the previous sweep: a warning is not logged twice in a row.
     async fn sweep(&self, ready: &Ready, last: SweepResult) -> SweepResult {
         let asked = Instant::now();
         let versions: HashMap<Owner, Version> = match self.database.versions(&self.context.cluster).await {
@@ -147,7 +149,7 @@ impl Sweeper {
         self.context.waiting.database_answered(asked);
         let is_empty = versions.is_empty() && !self.context.versions.is_empty();
         if is_empty && last != SweepResult::Empty {
-            // Whether anything is made anew is for the guard of creations to say, on each resource.
+            // The creation guard decides for each resource whether its account is created again.
             tracing::warn!("a sweep for changes by others found no account at all");
         }
         ready.startup_accounts.retain_current(&versions);

@@ -1,4 +1,5 @@
-//! Which version of each account was last reconciled, to tell a change by somebody else from an echo of our own.
+//! Remembers the version of each account that was last reconciled, so that a change by another program or user can be
+//! told from an echo of our own commit.
 
 use crate::account::Version;
 use crate::api::ApiAccount;
@@ -9,14 +10,15 @@ use std::time::Instant;
 
 type Resource = ObjectRef<ApiAccount>;
 
-/// Remembered per resource, forgotten with it.
+/// The versions by resource. An entry is removed together with its resource.
 #[derive(Default)]
 pub(super) struct Versions(Mutex<HashMap<Resource, Entry>>);
 
 #[derive(Default)]
 struct Entry {
     reconciled: Option<Reconciled>,
-    /// What was heard since the resource began to be worked on; `None` while it is not.
+    /// The changes reported since the present reconcile of the resource began; `None` while the resource is not being
+    /// reconciled.
     notified: Option<Notified>,
 }
 
@@ -25,7 +27,8 @@ struct Reconciled {
     at: Instant,
 }
 
-/// Our own commit may be heard of before its answer comes, so what is heard during work is judged at its end.
+/// The changes of an account reported during its reconcile. They are compared at the end of the reconcile, because the
+/// database may report our own commit before it answers the commit.
 #[derive(Default)]
 struct Notified {
     latest: Option<Version>,
@@ -33,38 +36,39 @@ struct Notified {
 }
 
 impl Versions {
-    /// Work on a resource begins.
+    /// Records that a reconcile of the resource begins.
     pub fn begin(&self, resource: &Resource) {
         self.entries().entry(resource.clone()).or_default().notified = Some(Notified::default());
     }
 
-    /// Takes in how work on a resource ended, and answers whether its account has changed again since. Without a version,
-    /// nothing that is heard of the account is a reason to look at the resource again.
+    /// Records the version with which a reconcile ended, and returns whether the account has changed again since.
+    /// Without a version, no later change of the account causes a reconcile of the resource.
     pub fn reconciled(&self, resource: &Resource, version: Option<Version>) -> bool {
         let mut entries = self.entries();
         let entry = entries.entry(resource.clone()).or_default();
-        let heard = entry.notified.take().unwrap_or_default();
+        let notified = entry.notified.take().unwrap_or_default();
         entry.reconciled = version.map(|version| Reconciled { version, at: Instant::now() });
-        version.is_some() && (heard.gone || heard.latest > version)
+        version.is_some() && (notified.gone || notified.latest > version)
     }
 
-    /// Work on a resource ended in whichever way.
+    /// Records that a reconcile of the resource ended, with any result.
     pub fn end(&self, resource: &Resource) {
         if let Some(entry) = self.entries().get_mut(resource) {
             entry.notified = None;
         }
     }
 
-    /// Takes in that an account is now of this version, or gone, and answers whether that is a reason to look at its resource.
+    /// Records the new version of an account (`None`: the account is gone), and returns whether its resource must be
+    /// reconciled.
     pub fn account_changed(&self, resource: &Resource, version: Option<Version>) -> bool {
         let mut entries = self.entries();
         match entries.get_mut(resource) {
-            Some(Entry { notified: Some(heard), .. }) => {
-                heard.latest = heard.latest.max(version);
-                heard.gone |= version.is_none();
+            Some(Entry { notified: Some(notified), .. }) => {
+                notified.latest = notified.latest.max(version);
+                notified.gone |= version.is_none();
                 false
             }
-            // Word of a version before that one comes late. Whoever sets a version back by hand is found by the sweep.
+            // A report of an older version is late. If a user sets a version back by hand, the sweep finds that.
             Some(Entry { reconciled: Some(reconciled), .. }) => {
                 version.is_none_or(|version| version > reconciled.version)
             }
@@ -72,15 +76,15 @@ impl Versions {
         }
     }
 
-    /// Takes in the versions of all accounts as they were at some time since `asked`, and answers with the resources whose
-    /// account is another, or gone.
+    /// Returns the resources whose account has another version than the one that was last reconciled, or is gone.
+    /// `listed` are the versions of all accounts, read after `asked`.
     pub fn changed_since(&self, listed: &HashMap<Resource, Version>, asked: Instant) -> Vec<Resource> {
         let mut changed = Vec::new();
         for (resource, entry) in self.entries().iter_mut() {
             let version = listed.get(resource).copied();
             match entry {
-                Entry { notified: Some(heard), .. } => heard.latest = heard.latest.max(version),
-                // What was reconciled since then may be newer than what was read.
+                Entry { notified: Some(notified), .. } => notified.latest = notified.latest.max(version),
+                // An account that was reconciled after `asked` may be newer than the list.
                 Entry { reconciled: Some(reconciled), .. }
                     if reconciled.at < asked && version != Some(reconciled.version) =>
                 {
@@ -92,23 +96,23 @@ impl Versions {
         changed
     }
 
-    /// Whether no account is known.
+    /// Returns whether no account is known.
     pub fn is_empty(&self) -> bool {
         self.entries().values().all(|entry| entry.reconciled.is_none())
     }
 
-    /// Forgets a resource that is gone.
+    /// Removes a resource that is gone.
     pub fn forget(&self, resource: &Resource) {
         self.entries().remove(resource);
     }
 
-    /// Forgets the resources that are not there any more, also where no watch has told of the end of one. What is worked on
-    /// is kept until that has ended.
+    /// Removes the resources that no longer exist, including those whose deletion no watch has shown. A resource that
+    /// is being reconciled is kept until the reconcile has ended.
     pub fn retain(&self, is_there: impl Fn(&Resource) -> bool) {
         self.entries().retain(|resource, entry| entry.notified.is_some() || is_there(resource));
     }
 
-    /// A panic elsewhere cannot leave the map half changed.
+    /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
     fn entries(&self) -> MutexGuard<'_, HashMap<Resource, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +130,7 @@ mod tests {
         accounts.iter().map(|(name, version)| (resource(name), Version(*version))).collect()
     }
 
-    /// A resource that was reconciled at this version.
+    /// Returns a resource that was reconciled at this version.
     fn known(version: i64) -> (Versions, Resource) {
         let (versions, acme) = (Versions::default(), resource("acme"));
         versions.begin(&acme);
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_is_no_news_nor_is_a_late_word_and_a_later_version_is() {
+    fn only_a_later_version_causes_a_reconcile() {
         let (versions, acme) = known(3);
         assert!(!versions.account_changed(&acme, Some(Version(3))));
         assert!(
@@ -147,20 +151,20 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_that_is_quicker_than_the_answer_is_no_news_either() {
-        for (heard, is_news) in
+    fn an_echo_during_the_reconcile_causes_no_reconcile() {
+        for (heard, causes_reconcile) in
             [(Some(Version(3)), false), (Some(Version(4)), false), (Some(Version(5)), true), (None, true)]
         {
             let (versions, acme) = known(3);
             versions.begin(&acme);
             assert!(!versions.account_changed(&acme, heard));
-            assert_eq!(versions.reconciled(&acme, Some(Version(4))), is_news, "{heard:?}");
+            assert_eq!(versions.reconciled(&acme, Some(Version(4))), causes_reconcile, "{heard:?}");
             assert!(!versions.account_changed(&acme, Some(Version(4))));
         }
     }
 
     #[test]
-    fn a_sweep_finds_what_has_another_version_or_none() {
+    fn a_sweep_finds_accounts_with_another_version_or_none() {
         let versions = Versions::default();
         for name in ["same", "other", "older", "gone"] {
             versions.begin(&resource(name));
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_that_read_before_we_wrote_finds_nothing() {
+    fn a_sweep_that_read_before_our_write_finds_nothing() {
         let asked = Instant::now();
         let (versions, acme) = known(3);
         assert_eq!(versions.changed_since(&listed(&[("acme", 2)]), asked), []);
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_or_forgotten_is_not_looked_for() {
+    fn an_unknown_or_removed_account_causes_no_reconcile() {
         let (versions, acme) = known(3);
         assert!(!versions.is_empty());
         versions.reconciled(&acme, None);
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_any_more_is_forgotten_once_work_has_ended() {
+    fn a_deleted_resource_is_removed_after_its_reconcile() {
         let (versions, acme) = known(3);
         versions.begin(&acme);
         versions.retain(|_| false);
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_came_to_nothing_leaves_what_was_known() {
+    fn a_reconcile_without_result_keeps_the_known_version() {
         let (versions, acme) = known(3);
         versions.begin(&acme);
         assert!(!versions.account_changed(&acme, Some(Version(4))));

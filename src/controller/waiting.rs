@@ -1,8 +1,7 @@
-//! Resources that wait for what others have to bring about: the database's return, a name, an affiliate, or the lists of all
-//! namespaces.
-//! Each is looked at when that has come, however long its pause after so many failures would last.
+//! Resources that wait for something outside of them: the database, an account name, an affiliate, or the lists of all
+//! namespaces. Each is requeued as soon as that is available, before its backoff ends.
 //!
-//! Looking is all that this asks for: the work queue bounds how many do so at a time.
+//! This module only requeues. The work queue limits how many resources are reconciled at a time.
 
 use super::queues::Queues;
 use crate::account::{AccountName, AffiliateName, comparable_name};
@@ -17,14 +16,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// The shortest times from one wake-up of the resources that wait for the database to the next. They grow: a database that
-/// answers some calls and not others would otherwise wake the others without end.
+/// The pauses between two requeues of the resources that wait for the database. They grow, because a database that
+/// answers only some queries would otherwise requeue the same resources without end.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), LONGEST_PAUSE);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 type Resource = ObjectRef<ApiAccount>;
 
-/// Who waits, and the way to have them looked at.
+/// The waiting resources, and the queues that they are sent to.
 pub(super) struct Waiting {
     queues: Queues,
     database_wait_began: Notify,
@@ -35,13 +34,13 @@ pub(super) struct Waiting {
 
 #[derive(Default)]
 struct State {
-    /// What each waits for, to find it in the maps below.
+    /// What each resource waits for. It is the index into the maps below.
     waits: HashMap<Resource, Wait>,
     database: HashSet<Resource>,
     names: HashMap<String, NameWaiters>,
     affiliates: HashMap<AffiliateName, HashSet<Resource>>,
     lists: HashSet<Resource>,
-    /// When the resources that waited for the database were woken last, and how often in a row before that.
+    /// When the resources that waited for the database were last requeued, and how often in a row before that.
     woken: Option<(Instant, u32)>,
 }
 
@@ -52,22 +51,22 @@ enum Wait {
     Lists,
 }
 
-/// Those who wait for one name.
+/// The resources that wait for one account name.
 struct NameWaiters {
     name: AccountName,
     waiting: HashMap<Resource, NameWaiter>,
 }
 
-/// What one of them has seen and could do.
+/// One resource that waits for a name.
 struct NameWaiter {
-    /// Who had the name when it was refused.
+    /// The account that had the name when the resource was refused.
     seen: Option<NameHolder>,
-    /// Whether it could take the account over if no resource declared that.
+    /// Whether the resource could adopt that account if no ApiAccount declared it.
     could_adopt: bool,
 }
 
 impl Waiting {
-    /// Nobody waits yet; these have them looked at.
+    /// Creates a list without waiting resources. `queues` are where they are requeued.
     pub fn new(queues: Queues) -> Self {
         Self {
             queues,
@@ -78,7 +77,8 @@ impl Waiting {
         }
     }
 
-    /// Takes in what came of a resource: what it waits for now, and what others may no longer have to wait for.
+    /// Records the outcome of a reconcile: what the resource waits for now. Requeues the resources that waited for a
+    /// name which this outcome released.
     pub fn update(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
         self.forget(resource);
         match &outcome.not_ready {
@@ -110,18 +110,19 @@ impl Waiting {
         }
     }
 
-    fn wait_for_name(&self, resource: &Resource, name: &AccountName, wanted: NameWaiter) {
+    fn wait_for_name(&self, resource: &Resource, name: &AccountName, waiter: NameWaiter) {
         let waits_for = name.comparable();
         let mut state = self.state();
-        let nobody = || NameWaiters { name: name.clone(), waiting: HashMap::new() };
-        let named = state.names.entry(waits_for.clone()).or_insert_with(nobody);
-        named.waiting.insert(resource.clone(), wanted);
+        let no_waiters = || NameWaiters { name: name.clone(), waiting: HashMap::new() };
+        let waiters = state.names.entry(waits_for.clone()).or_insert_with(no_waiters);
+        waiters.waiting.insert(resource.clone(), waiter);
         state.waits.insert(resource.clone(), Wait::Name(waits_for));
         drop(state);
         self.obstacle_added.notify_one();
     }
 
-    /// Takes in that the database has answered.
+    /// Requeues the resources that wait for the database, because it has answered. Does nothing while the pause since
+    /// the last call that requeued some has not ended.
     pub fn database_answered(&self, now: Instant) {
         let mut state = self.state();
         if state.database.is_empty() {
@@ -140,12 +141,12 @@ impl Waiting {
         self.wake(woken);
     }
 
-    /// Wakes the resources that wait for a name that this outcome has set free.
+    /// Requeues the resources that wait for a name which this outcome released.
     pub fn release_names(&self, outcome: &Outcome) {
         for name in outcome.released_names.iter().map(|name| comparable_name(name)) {
             let mut state = self.state();
-            let named = state.names.remove(&name);
-            let woken: Vec<_> = named.into_iter().flat_map(|named| named.waiting.into_keys()).collect();
+            let waiters = state.names.remove(&name);
+            let woken: Vec<_> = waiters.into_iter().flat_map(|waiters| waiters.waiting.into_keys()).collect();
             for resource in &woken {
                 state.waits.remove(resource);
             }
@@ -154,15 +155,16 @@ impl Waiting {
         }
     }
 
-    /// The names and affiliates that are waited for.
+    /// Returns the names and affiliates that resources wait for.
     pub fn obstacles(&self) -> (Vec<AccountName>, Vec<AffiliateName>) {
         let state = self.state();
-        let names = state.names.values().map(|named| named.name.clone()).collect();
+        let names = state.names.values().map(|waiters| waiters.name.clone()).collect();
         (names, state.affiliates.keys().cloned().collect())
     }
 
-    /// Takes in what the database says of these names and affiliates, and wakes whoever may now get on: its name is free, or
-    /// has another holder, or its account could be taken over.
+    /// Requeues the resources that may now succeed. `found` is what the database has for these names and affiliates. A
+    /// resource may succeed if its affiliate exists, or if its name is free, has another holder, or belongs to an
+    /// account that it can adopt.
     pub fn obstacles_found(&self, names: &[AccountName], affiliates: &[AffiliateName], found: &Obstacles) {
         let mut state = self.state();
         let mut woken = Vec::new();
@@ -170,10 +172,10 @@ impl Waiting {
             let Some(group) = state.names.get(&name.comparable()) else { continue };
             let holder = found.names.get(&name.comparable());
             let is_undeclared = holder.is_some_and(|holder| !holder.is_declared);
-            let gets_on = |wanted: &NameWaiter| {
-                holder.is_none() || wanted.seen.as_ref() != holder || (wanted.could_adopt && is_undeclared)
+            let may_succeed = |waiter: &NameWaiter| {
+                holder.is_none() || waiter.seen.as_ref() != holder || (waiter.could_adopt && is_undeclared)
             };
-            let waiting = group.waiting.iter().filter(|(_, wanted)| gets_on(wanted));
+            let waiting = group.waiting.iter().filter(|(_, waiter)| may_succeed(waiter));
             woken.extend(waiting.map(|(resource, _)| resource.clone()));
         }
         for affiliate in affiliates.iter().filter(|affiliate| found.affiliates.contains(affiliate.as_str())) {
@@ -192,7 +194,7 @@ impl Waiting {
         }
     }
 
-    /// This one waits until every namespace has been listed.
+    /// Records that the resource waits until every namespace has been listed.
     pub fn wait_for_lists(&self, resource: &Resource) {
         let mut state = self.state();
         state.forget(resource);
@@ -200,7 +202,7 @@ impl Waiting {
         state.waits.insert(resource.clone(), Wait::Lists);
     }
 
-    /// Takes in that every namespace has been listed.
+    /// Requeues the resources that wait for the lists, because every namespace has been listed.
     pub fn lists_complete(&self) {
         let mut state = self.state();
         let woken = std::mem::take(&mut state.lists);
@@ -211,37 +213,38 @@ impl Waiting {
         self.wake(woken);
     }
 
-    /// Done when a resource begins to wait for the database, or did so since the last time.
+    /// Waits until a resource begins to wait for the database. Returns at once if one did so since the last call.
     pub async fn database_wait_began(&self) {
         self.database_wait_began.notified().await;
     }
 
-    /// Whether any resource waits for the database.
+    /// Returns whether any resource waits for the database.
     pub fn any_wait_for_database(&self) -> bool {
         !self.state().database.is_empty()
     }
 
-    /// Done when a resource begins to wait for a name or an affiliate, or did so since the last time.
+    /// Waits until a resource begins to wait for a name or an affiliate. Returns at once if one did so since the last
+    /// call.
     pub async fn obstacle_added(&self) {
         self.obstacle_added.notified().await;
     }
 
-    /// Somebody else has changed an account: a name may be free.
+    /// Records that another program or a user has changed an account: a name may be free.
     pub fn account_changed(&self) {
         self.account_changed.notify_one();
     }
 
-    /// Done when somebody else changes an account, or did so since the last time.
+    /// Waits until another program or a user changes an account. Returns at once if that happened since the last call.
     pub async fn next_account_change(&self) {
         self.account_changed.notified().await;
     }
 
-    /// The resource is gone, or about to be looked at.
+    /// Removes a resource that is gone or is about to be reconciled.
     pub fn forget(&self, resource: &Resource) {
         self.state().forget(resource);
     }
 
-    /// Forgets the resources that are not there any more, also where no watch has told of the end of one.
+    /// Removes the resources that no longer exist, including those whose deletion no watch has shown.
     pub fn retain(&self, is_there: impl Fn(&Resource) -> bool) {
         let mut state = self.state();
         let gone: Vec<_> = state.waits.keys().filter(|resource| !is_there(resource)).cloned().collect();
@@ -250,7 +253,7 @@ impl Waiting {
         }
     }
 
-    /// A panic elsewhere cannot leave the state half changed.
+    /// A panic of another task cannot leave the state half changed, so a poisoned lock is still usable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,10 +265,10 @@ impl State {
             Some(Wait::Database) => _ = self.database.remove(resource),
             Some(Wait::Lists) => _ = self.lists.remove(resource),
             Some(Wait::Name(name)) => {
-                if let Entry::Occupied(mut named) = self.names.entry(name) {
-                    named.get_mut().waiting.remove(resource);
-                    if named.get().waiting.is_empty() {
-                        named.remove();
+                if let Entry::Occupied(mut waiters) = self.names.entry(name) {
+                    waiters.get_mut().waiting.remove(resource);
+                    if waiters.get().waiting.is_empty() {
+                        waiters.remove();
                     }
                 }
             }
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_database_is_woken_once_it_answers() {
+    fn resources_that_wait_for_the_database_are_requeued_when_it_answers() {
         let (waiting, mut receiver) = waiting();
         let now = Instant::now();
         for name in ["a", "b", "healed", "gone"] {
@@ -332,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_again_is_woken_ever_less_often_while_others_are_answered() {
+    fn resources_that_fail_again_are_requeued_after_growing_pauses() {
         let (waiting, mut receiver) = waiting();
         let start = Instant::now();
         let mut at = Vec::new();
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_its_holder_leaves_wakes_those_who_want_it() {
+    fn a_released_name_requeues_the_resources_that_wait_for_it() {
         let (waiting, mut receiver) = waiting();
         let now = Instant::now();
         waiting.update(&resource("wants"), &taken("Acme"), now);
@@ -361,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_the_same_are_waited_for_as_one() {
+    fn names_that_look_the_same_are_one_name() {
         let (waiting, mut receiver) = waiting();
         let now = Instant::now();
         for name in ["Cafe\u{301}", "CAF\u{c9}"] {
@@ -380,8 +383,8 @@ mod tests {
         Outcome { name_holder: Some(holder), ..outcome }
     }
 
-    /// Answers the names that are waited for with this holder.
-    fn look(waiting: &Waiting, holder: Option<&NameHolder>) {
+    /// Answers every name that resources wait for with this holder.
+    fn answer_names(waiting: &Waiting, holder: Option<&NameHolder>) {
         let (names, affiliates) = waiting.obstacles();
         let held = |name: &AccountName| Some((name.comparable(), holder.cloned()?));
         let found = Obstacles { names: names.iter().filter_map(held).collect(), ..Obstacles::default() };
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn one_look_for_all_wakes_whoever_may_get_on() {
+    fn one_answer_requeues_all_resources_that_may_succeed() {
         let (waiting, mut receiver) = waiting();
         let name = || AccountName::parse("Acme").unwrap();
         let wants = |holder| waiting.update(&resource("wants"), &seeing(taken("acme"), holder), Instant::now());
@@ -399,25 +402,25 @@ mod tests {
         };
         wants(holder(1, true));
         adopts(holder(1, true));
-        look(&waiting, Some(&holder(1, true)));
-        look(&waiting, Some(&holder(1, true)));
+        answer_names(&waiting, Some(&holder(1, true)));
+        answer_names(&waiting, Some(&holder(1, true)));
         assert_eq!(woken(&mut receiver), [""; 0], "nothing has changed");
-        look(&waiting, Some(&holder(2, true)));
+        answer_names(&waiting, Some(&holder(2, true)));
         assert_eq!(woken(&mut receiver), ["adopts", "wants"]);
         assert_eq!(waiting.obstacles(), (Vec::new(), Vec::new()), "whoever is looked at waits no more");
         wants(holder(2, true));
         adopts(holder(3, false));
-        look(&waiting, Some(&holder(3, false)));
+        answer_names(&waiting, Some(&holder(3, false)));
         assert_eq!(woken(&mut receiver), ["adopts", "wants"], "one could take it over, the other was refused before");
         wants(holder(3, false));
-        look(&waiting, Some(&holder(3, false)));
+        answer_names(&waiting, Some(&holder(3, false)));
         assert_eq!(woken(&mut receiver), [""; 0]);
-        look(&waiting, None);
+        answer_names(&waiting, None);
         assert_eq!(woken(&mut receiver), ["wants"]);
     }
 
     #[test]
-    fn an_affiliate_that_is_added_wakes_those_who_name_it() {
+    fn a_new_affiliate_requeues_the_resources_that_name_it() {
         let (waiting, mut receiver) = waiting();
         let affiliate = |name: &str| AffiliateName::parse(name).unwrap();
         for name in ["North", "South"] {

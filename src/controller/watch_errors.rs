@@ -1,4 +1,5 @@
-//! Watches that fail are tried again for ever: this says why, once and not at every try, and when it is over.
+//! Logs why a watch fails, once and not at every attempt, and when it works again. A failed watch is tried again
+//! without end.
 
 use crate::kube_error::{needs_a_person, reason};
 use crate::telemetry::Metrics;
@@ -6,10 +7,10 @@ use kube::runtime::watcher::{Error, Event, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The same trouble is worth another line after so long: logs are looked at from their end.
+/// The pause after which the same error is logged again, so that it is found near the end of a log.
 const REPEAT_AFTER: Duration = Duration::from_mins(10);
 
-/// The trouble of one watch.
+/// The errors of one watch.
 pub(super) struct WatchErrors {
     what: String,
     kind: &'static str,
@@ -18,15 +19,16 @@ pub(super) struct WatchErrors {
 }
 
 impl WatchErrors {
-    /// None yet with the watch of these, in words, which are of this kind.
+    /// Creates a log without errors. `what` describes the watched objects for people, and `kind` is their kind for
+    /// metrics.
     pub fn new(what: String, kind: &'static str, metrics: Arc<Metrics>) -> Self {
         Self { what, kind, metrics, logged: None }
     }
 
-    /// Logs what there is to say of this event of the watch.
+    /// Logs an error of the watch, or the end of the errors.
     pub fn log<T>(&mut self, event: &Result<Event<T>>) {
         match event {
-            // A listing has begun, and may yet fail.
+            // A list has begun, and may still fail.
             Ok(Event::Init) => {}
             Ok(_) => {
                 if self.logged.take().is_some() {
@@ -42,20 +44,21 @@ impl WatchErrors {
     }
 
     fn warn_once(&mut self, trouble: String) {
-        let known = self.logged.as_ref().is_some_and(|(said, at)| *said == trouble && at.elapsed() < REPEAT_AFTER);
-        if !known {
+        let logged_lately =
+            self.logged.as_ref().is_some_and(|(said, at)| *said == trouble && at.elapsed() < REPEAT_AFTER);
+        if !logged_lately {
             tracing::warn!("cannot watch {}: {trouble}; trying again until it works", self.what);
             self.logged = Some((trouble, Instant::now()));
         }
     }
 }
 
-/// Why the API server refuses the watch, if it does and will go on doing so.
+/// Returns why the API server refuses the watch, if only a user can correct that.
 pub(super) fn refusal(error: &Error) -> Option<String> {
     cause(error).filter(|error| needs_a_person(error)).map(reason)
 }
 
-/// The API server forgets old versions; the watch then begins with a new listing.
+/// The API server deletes old versions. The watch then begins with a new list.
 fn is_routine(error: &Error) -> bool {
     match error {
         Error::WatchError(status) => status.code == 410,

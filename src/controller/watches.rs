@@ -1,4 +1,4 @@
-//! The watches of one scope (a namespace, or the whole cluster), and the work queue that they feed.
+//! The watches of one scope (a namespace or the whole cluster), and the controller that reconciles what they show.
 
 use super::body_timeout::WATCH_SECONDS;
 use super::connect::Connection;
@@ -29,18 +29,18 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
-/// How far the first listing of a scope's Secrets has come.
+/// The state of the first list of a scope's Secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Listing {
-    /// No answer yet.
+    /// The API server has not answered yet.
     Trying,
-    /// The API server refuses it.
+    /// The API server refuses the list.
     Refused,
-    /// The view knows what there is.
+    /// The cache contains all Secrets of the scope.
     Done,
 }
 
-/// Reconciles this scope until it is stopped; what is in flight then is finished.
+/// Reconciles the resources of this scope until `stopped`. Reconciles that are running then are finished.
 pub(super) async fn run(
     Queue { scope, sender, receiver }: Queue,
     context: Arc<Context>,
@@ -50,7 +50,7 @@ pub(super) async fn run(
     let (listing, secrets_listed) = watch::channel(Listing::Trying);
     let secrets = watch_secrets(&scope, Arc::clone(&context), &sender, &listing);
     let accounts = reconcile_accounts(&scope, context, receiver, concurrency, secrets_listed, stopped);
-    // The watch of the Secrets never ends by itself: it serves the other until that one does.
+    // The watch of the Secrets never ends by itself. It ends together with the reconciling.
     futures::future::select(std::pin::pin!(secrets), std::pin::pin!(accounts)).await;
 }
 
@@ -62,7 +62,8 @@ async fn reconcile_accounts(
     mut secrets_listed: watch::Receiver<Listing>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Until the Secrets are known, each would look as if it were missing. If they cannot be known, each account says so.
+    // Before the Secrets are listed, every Secret would seem to be missing. If they cannot be listed, each resource
+    // reports that.
     let listed = secrets_listed.wait_for(|listing| *listing != Listing::Trying);
     let stop = stopped.wait_for(|stopped| *stopped);
     if let Either::Right(_) = futures::future::select(std::pin::pin!(listed), std::pin::pin!(stop)).await {
@@ -71,12 +72,12 @@ async fn reconcile_accounts(
     let (reader, writer) = reflector::store();
     context.stores.add(scope.clone(), reader.clone());
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
-    let (memory, known) = (Arc::clone(&context), Arc::clone(&context));
-    let mut trouble = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
+    let (watch_context, known) = (Arc::clone(&context), Arc::clone(&context));
+    let mut watch_errors = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
         .map(Lenient::unwrap_event)
-        .inspect(move |event| trouble.log(event))
+        .inspect(move |event| watch_errors.log(event))
         .default_backoff()
         .modify(|account| account.managed_fields_mut().clear())
         .reflect(writer)
@@ -86,17 +87,18 @@ async fn reconcile_accounts(
             }
         })
         .inspect(move |event| match event {
-            // Known before any deletion is looked at, so that a restart lets none go in its place.
+            // The brake gets to know held deletions before any deletion is reconciled, so that no other deletion is
+            // allowed after a restart.
             Ok(Event::InitApply(account)) if awaits_confirmation(account) => {
-                memory.brake.hold(&ObjectRef::from_obj(account));
+                watch_context.brake.hold(&ObjectRef::from_obj(account));
             }
-            Ok(Event::InitDone) if memory.resources().is_some() => memory.waiting.lists_complete(),
+            Ok(Event::InitDone) if watch_context.resources().is_some() => watch_context.waiting.lists_complete(),
             Ok(Event::Delete(account)) => {
-                memory.memory.forget(account);
-                memory.versions.forget(&ObjectRef::from_obj(account));
-                memory.waiting.forget(&ObjectRef::from_obj(account));
-                memory.creations.forget(&ObjectRef::from_obj(account));
-                memory.brake.resource_gone(&ObjectRef::from_obj(account));
+                watch_context.memory.forget(account);
+                watch_context.versions.forget(&ObjectRef::from_obj(account));
+                watch_context.waiting.forget(&ObjectRef::from_obj(account));
+                watch_context.creations.forget(&ObjectRef::from_obj(account));
+                watch_context.brake.resource_gone(&ObjectRef::from_obj(account));
             }
             _ => {}
         })
@@ -117,7 +119,7 @@ async fn reconcile_accounts(
         .reconcile_all_on(became_ready)
         .reconcile_all_on(became_listed)
         .graceful_shutdown_on(async move {
-            // The sender going away means the same as its word.
+            // If the sender is gone, the controller is stopping too.
             drop(stopped.wait_for(|stopped| *stopped).await);
         })
         .run(reconcile, on_error, context)
@@ -130,9 +132,9 @@ async fn reconcile_accounts(
     futures::future::select(std::pin::pin!(reconciling), std::pin::pin!(never_ready)).await;
 }
 
-/// Done if the stop comes before the first listing; never done otherwise.
+/// Completes if `stopped` comes before the first list of the resources. Never completes otherwise.
 ///
-/// A controller that is stopped gracefully waits for its store first, which then never comes.
+/// `Controller` waits for its store before it stops gracefully. Without a list, that would never end.
 async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Receiver<bool>) {
     let ready = std::pin::pin!(store.wait_until_ready());
     let stop = std::pin::pin!(stopped.wait_for(|stopped| *stopped));
@@ -141,7 +143,7 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
     }
 }
 
-/// A predicate: the annotations that ask this controller for something, or make it refuse.
+/// A predicate: the annotations that request something from this controller, or make it refuse the resource.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of kube's predicates")]
 fn requests(account: &ApiAccount) -> Option<u64> {
     let annotations = account.annotations();
@@ -153,7 +155,7 @@ fn requests(account: &ApiAccount) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Feeds the view, and reports the accounts whose Secrets were changed by others.
+/// Feeds the cache of Secrets, and requeues the accounts whose Secrets were changed by other programs or users.
 async fn watch_secrets(
     scope: &Scope,
     context: Arc<Context>,
@@ -162,9 +164,9 @@ async fn watch_secrets(
 ) {
     let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS);
     let api: Api<Lenient<PartialObjectMeta<Secret>>> = scope.api(&context.client);
-    let mut trouble = scope.watch_errors("Secret", Arc::clone(&context.metrics));
+    let mut watch_errors = scope.watch_errors("Secret", Arc::clone(&context.metrics));
     let events =
-        watcher(api, config).map(Lenient::unwrap_event).inspect(move |event| trouble.log(event)).default_backoff();
+        watcher(api, config).map(Lenient::unwrap_event).inspect(move |event| watch_errors.log(event)).default_backoff();
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let event = match event {
@@ -179,17 +181,17 @@ async fn watch_secrets(
                 continue;
             }
         };
-        let news = scope.secrets.apply(&event);
-        let is_start = *listing.borrow() != Listing::Done;
-        let concerned = match news {
-            CacheChange::Changed(accounts) if !is_start => accounts,
+        let change = scope.secrets.apply(&event);
+        let is_first_list = *listing.borrow() != Listing::Done;
+        let changed_accounts = match change {
+            CacheChange::Changed(accounts) if !is_first_list => accounts,
             CacheChange::Changed(_) | CacheChange::Nothing => BTreeSet::new(),
         };
         if matches!(event, Event::InitDone) {
-            // Later listings tell what they bring; only the first one is news by itself.
+            // A later list is reported as single changes. Only the first one requeues all resources.
             listing.send_if_modified(|listing| std::mem::replace(listing, Listing::Done) != Listing::Done);
         }
-        for account in concerned {
+        for account in changed_accounts {
             if changed.send(ObjectRef::new(&account.name).within(&account.namespace)).is_err() {
                 return;
             }

@@ -1,6 +1,6 @@
-//! What the controller writes to a resource: its finalizer and its status.
+//! The writes of the controller to a resource: its finalizer and its status.
 //!
-//! A status is patched field by field: fields of a newer program stay.
+//! A status is patched field by field, so that fields of a newer version of this program are kept.
 
 use super::context::Context;
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER};
@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-/// Every field of a status.
+/// The fields of a status that this program writes.
 const FIELDS: [&str; 9] = [
     "observedGeneration",
     "conditions",
@@ -22,7 +22,7 @@ const FIELDS: [&str; 9] = [
 ];
 
 impl Context {
-    /// Adds or removes the finalizer, unless the resource has changed since it was read: then the API server refuses the patch,
+    /// Adds or removes the finalizer. If the resource has changed since it was read, the API server refuses the patch,
     /// and the next reconcile decides.
     pub(super) async fn patch_finalizers(&self, resource: &ApiAccount, wanted: bool) -> Result<(), kube::Error> {
         let mut finalizers = resource.finalizers().to_vec();
@@ -61,10 +61,10 @@ fn as_manager() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
-/// Returns a JSON patch for the resource with this UID. `has_status`: it has a status already.
+/// Returns a JSON patch for the status of the resource with this UID. `has_status`: the resource already has a status.
 ///
-/// A resource may have been deleted and created again under its name. The API server does not compare UIDs when it writes a status, so
-/// the patch tests the UID.
+/// A resource may have been deleted and created again under its name. The API server does not compare UIDs when it
+/// writes a status, so the patch tests the UID.
 ///
 /// # Errors
 /// The status cannot be written as JSON.

@@ -1,5 +1,5 @@
-//! The one loop over all accounts of a run: declared accounts in batches, then those to prune, then again those that wait for a
-//! name.
+//! The loop over all accounts of a run: first the declared accounts in batches, then the accounts to prune, then again
+//! the accounts that wait for a name.
 
 use super::order::{ApplyOrder, Batch};
 use super::{AccountReport, ExistingAccounts, PruneSet};
@@ -10,7 +10,7 @@ use crate::reconcile::Outcome;
 use async_trait::async_trait;
 use std::collections::VecDeque;
 
-/// What is done to each account: for real, or as a dry run.
+/// What a run does with each account: the changes themselves, or a dry run of them.
 #[async_trait]
 pub trait Work: Sync {
     /// Called before a batch, with the accounts that a bulk read found for it.
@@ -22,7 +22,7 @@ pub trait Work: Sync {
     /// Deletes the account of an owner that no manifest declares.
     async fn prune(&self, owner: &Owner) -> Outcome;
 
-    /// A warning about what follows from an account that is there already.
+    /// Returns a warning about what follows from an account that exists already.
     fn warning(&self, _known: Option<&Account>) -> Option<String> {
         None
     }
@@ -31,12 +31,12 @@ pub trait Work: Sync {
     fn end_batch(&self) {}
 }
 
-/// A run over manifests and what none of them declares.
+/// A run over manifests and over the accounts that no manifest declares.
 pub struct Run<'a> {
     order: ApplyOrder<'a, Manifest>,
     database: &'a dyn AccountDatabase,
     prune_set: &'a PruneSet,
-    /// What is left of the present batch.
+    /// The rest of the present batch.
     turns: VecDeque<Turn<'a>>,
     known: ExistingAccounts,
     in_batch: bool,
@@ -45,14 +45,14 @@ pub struct Run<'a> {
 /// The next account.
 #[derive(Debug, Clone, Copy)]
 pub enum Turn<'a> {
-    /// A manifest declares it.
+    /// A manifest declares the account.
     Declared(&'a Manifest),
-    /// No manifest declares it.
+    /// No manifest declares the account of this owner.
     Undeclared(&'a Owner),
 }
 
 impl<'a> Run<'a> {
-    /// A run that has not begun. `database` is read for the accounts of each batch.
+    /// Creates a run that has not begun. `database` is read for the accounts of each batch.
     pub fn new(manifests: &'a [Manifest], prune_set: &'a PruneSet, database: &'a dyn AccountDatabase) -> Self {
         Self {
             order: ApplyOrder::new(manifests, super::known::BATCH),
@@ -87,7 +87,7 @@ impl<'a> Run<'a> {
         Ok(self.turns.pop_front())
     }
 
-    /// Does the work for one account. There is no report if the account waits for a name and gets another turn.
+    /// Does the work for one account. Returns no report if the account waits for a name and is tried again later.
     pub async fn perform(&mut self, turn: Turn<'a>, work: &dyn Work) -> (Outcome, Option<AccountReport>) {
         match turn {
             Turn::Undeclared(owner) => {

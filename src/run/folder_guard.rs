@@ -1,7 +1,7 @@
-//! The guard of creations without a cluster: the Secrets in the folder say which accounts there were.
+//! The creation guard without a cluster. The Secrets in the folder show which accounts existed before.
 //!
-//! A `--database` that was mistyped makes a new file, in which every account would be made anew beside Secrets that tell of
-//! another database.
+//! With a mistyped `--database`, SQLite creates a new file. Every account would be created again in it, although the
+//! folder has the keys of accounts in another database.
 
 use super::known::BATCH;
 use crate::account::{Account, Owner};
@@ -14,21 +14,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// The percentage of accounts that may be missing and are still made anew.
+/// The percentage of accounts that may be missing and are still created again.
 const PERCENT: u8 = 20;
 
-/// Knows from a folder which accounts there were.
+/// A creation guard that knows from a folder which accounts existed.
 pub struct FolderGuard {
-    /// Those declared that had a Secret at the start, sorted: a list takes less memory than a set.
+    /// The owners of the declared accounts that had a Secret at the start, sorted. A list needs less memory than a set.
     known: Vec<Owner>,
     database: Arc<dyn AccountDatabase>,
     is_confirmed: bool,
-    /// Whether too many are missing: asked for the first that is.
-    verdict: OnceCell<bool>,
+    /// Whether too many accounts are missing. The database is read when the first account is missing.
+    too_many_missing: OnceCell<bool>,
 }
 
 impl FolderGuard {
-    /// Of these manifests, with the Secrets that are in the folder now.
+    /// Creates the guard for these manifests and the Secrets that are in the folder now.
     pub fn new(
         manifests: &[Manifest],
         folder: &Directory,
@@ -39,7 +39,7 @@ impl FolderGuard {
         let mut known = folder.owners_of_secrets(|owner| declared.contains(owner));
         known.sort_unstable();
         known.shrink_to_fit();
-        Self { known, database, is_confirmed, verdict: OnceCell::new() }
+        Self { known, database, is_confirmed, too_many_missing: OnceCell::new() }
     }
 
     async fn are_too_many_missing(&self) -> Result<bool, NotReady> {
@@ -61,7 +61,7 @@ impl CreationGuard for FolderGuard {
         if found.is_some() || self.is_confirmed || self.known.binary_search(&desired.owner).is_err() {
             return Ok(());
         }
-        match self.verdict.get_or_try_init(|| self.are_too_many_missing()).await? {
+        match self.too_many_missing.get_or_try_init(|| self.are_too_many_missing()).await? {
             true => Err(NotReady::CreationHeld { account: desired.owner.to_string(), doubt: Doubt::Secrets }),
             false => Ok(()),
         }

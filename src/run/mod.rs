@@ -1,7 +1,8 @@
-//! Many accounts in one run, as `opsadmin apply` and `opsadmin plan` do it: the order, one read for many accounts, what is pruned,
-//! and the report on each account.
+//! Many accounts in one run, as for `opsadmin apply` and `opsadmin plan`: the order, reads of many accounts at once,
+//! pruning, and the report on each account.
 //!
-//! [`Run`] is the one loop. `apply` drives it over real ports, `plan` over dry runs, and both get the same [`AccountReport`]s.
+//! [`Run`] is the loop over the accounts. `apply` uses it with the real database and Secrets, `plan` with dry runs, and
+//! both create the same [`AccountReport`]s.
 
 mod cluster;
 mod driver;

@@ -1,37 +1,37 @@
-//! In which order many accounts are dealt with in one run: as they are declared, then what is declared no more, and then once
-//! more those that another account kept from having its name, for as long as that name may have become free.
+//! The order of the accounts in one run: first the declared accounts, then the accounts that no manifest declares any
+//! more, and then again the accounts that wait for a name, as long as such a name may have become free.
 
 use crate::reconcile::{NotReady, Outcome};
 use std::mem;
 use std::slice::Chunks;
 
-/// What is next.
+/// The next batch.
 #[derive(Debug)]
 pub enum Batch<'a, T> {
-    /// These are to be made as they are declared.
+    /// These accounts are to be reconciled.
     Declared(Vec<&'a T>),
-    /// What is declared no more is to go.
+    /// The accounts that no manifest declares are to be deleted.
     Undeclared,
 }
 
-/// The turns of one run. Of those that have to wait, only references are kept.
+/// The order of one run. Waiting accounts are kept as references, which need little memory.
 #[derive(Debug)]
 pub struct ApplyOrder<'a, T> {
     at_a_time: usize,
     first: Chunks<'a, T>,
     undeclared: bool,
-    /// Who is tried again in this round, the next one at the end.
+    /// The accounts that are tried again in this round, in reverse order.
     again: Vec<&'a T>,
-    /// Who has to wait for the next round.
+    /// The accounts that are tried again in the next round.
     waiting: Vec<&'a T>,
-    /// Whether anything was done since this round began, which may have set a name free.
+    /// Whether anything was done since this round began. That may have released a name.
     anything_done: bool,
-    /// Whether what comes of this round stays so.
+    /// Whether the outcomes of this round are final.
     is_last: bool,
 }
 
 impl<'a, T> ApplyOrder<'a, T> {
-    /// For all that is declared, so many at a time.
+    /// Creates the order for all declared accounts, with `at_a_time` accounts in a batch.
     pub fn new(declared: &'a [T], at_a_time: usize) -> Self {
         let first = declared.chunks(at_a_time);
         Self {
@@ -45,12 +45,13 @@ impl<'a, T> ApplyOrder<'a, T> {
         }
     }
 
-    /// Whether this is what has come of it; otherwise it has another turn. To be asked after each try.
+    /// Returns whether the outcome is final. If not, the account is tried again later. Must be called after each
+    /// attempt.
     pub fn is_final(&mut self, declared: &'a T, outcome: &Outcome) -> bool {
         let has_done = !outcome.done.is_empty();
         self.anything_done |= has_done;
         let waits_for_a_name = outcome.not_ready.as_ref().and_then(NotReady::waits_for).is_some();
-        // What was done must be told with what came of it.
+        // An outcome with changes is final, so that the report shows the changes together with the reason.
         if self.is_last || has_done || !waits_for_a_name {
             return true;
         }
@@ -58,7 +59,7 @@ impl<'a, T> ApplyOrder<'a, T> {
         false
     }
 
-    /// To be told what came of each that is declared no more.
+    /// Records the outcome for an account that no manifest declares. Must be called for each of them.
     pub fn pruned(&mut self, outcome: &Outcome) {
         self.anything_done |= !outcome.done.is_empty();
     }
@@ -78,7 +79,7 @@ impl<'a, T> Iterator for ApplyOrder<'a, T> {
             self.again = mem::take(&mut self.waiting);
             self.is_last = !mem::take(&mut self.anything_done);
         }
-        // From the end: where each waits for the one declared after it, one round then serves them all.
+        // In reverse order: if each account waits for the one after it, one round is then enough for all of them.
         let rest = self.again.len().saturating_sub(self.at_a_time);
         let batch: Vec<_> = self.again.drain(rest..).rev().collect();
         (!batch.is_empty()).then_some(Batch::Declared(batch))

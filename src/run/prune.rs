@@ -1,4 +1,5 @@
-//! The accounts that no manifest declares any more: which they are, and whether so many may be deleted in one run.
+//! The accounts that no manifest declares any more: which accounts these are, and whether so many may be deleted in one
+//! run.
 
 use crate::account::{Account, ClusterId, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
@@ -12,18 +13,19 @@ use std::collections::{BTreeSet, HashSet};
 pub struct PruneSet {
     /// Owners of live accounts, sorted.
     live: Vec<Owner>,
-    /// Owners whose account is deleted already while a Secret is left in the folder: an earlier run was interrupted.
+    /// Owners whose account is already deleted while their Secret is still in the folder, because an earlier run was
+    /// interrupted.
     deleted: BTreeSet<Owner>,
-    /// How many accounts may be deleted in one run; `None`: all of them.
+    /// The number of accounts that may be deleted in one run; `None`: all of them.
     limit: Option<usize>,
 }
 
 impl PruneSet {
-    /// Finds the accounts of this cluster that no manifest declares, and the owners of Secrets in the folder whose account is
-    /// deleted. `percent` is the share of all accounts that may be deleted in one run.
+    /// Finds the accounts of this cluster that no manifest declares, and the owners of Secrets in the folder whose
+    /// account is deleted. `percent` is the share of all accounts that may be deleted in one run.
     ///
     /// # Errors
-    /// The database did not answer.
+    /// The database could not be read.
     pub async fn find(
         manifests: &[Manifest],
         database: &dyn AccountDatabase,
@@ -41,7 +43,7 @@ impl PruneSet {
         };
         let mut deleted = BTreeSet::new();
         for owner in folder.map(|folder| folder.owners_of_secrets(is_left)).unwrap_or_default() {
-            // The Secret of a retained account stays, and so does that of an account which this database never had.
+            // The Secrets of retained accounts, and of accounts that this database never had, are kept.
             if is_deleted(database.find_by_owner(&owner).await)? {
                 deleted.insert(owner);
             }
@@ -49,17 +51,18 @@ impl PruneSet {
         Ok(Self { live, deleted, limit })
     }
 
-    /// How many owners there are.
+    /// Returns the number of owners.
     pub fn len(&self) -> usize {
         self.live.len() + self.deleted.len()
     }
 
-    /// All owners.
+    /// Returns all owners.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         self.live.iter().chain(&self.deleted)
     }
 
-    /// Owners whose accounts still authenticate and would be deleted; none if the brake holds them all.
+    /// Returns the owners whose accounts still authenticate and would be deleted. Empty if the brake holds all
+    /// deletions.
     pub fn to_confirm(&self) -> &[Owner] {
         if self.exceeded().is_some() { &[] } else { &self.live }
     }
@@ -69,8 +72,8 @@ impl PruneSet {
         self.limit.filter(|limit| self.live.len() > *limit)
     }
 
-    /// Deletes the account of one owner, or holds it if there are too many. An account that is deleted already loses nothing, so
-    /// the rest of its deletion is never held.
+    /// Deletes the account of one owner, or holds the deletion if there are too many. The rest of an interrupted
+    /// deletion is never held, because its account has already lost its access.
     pub async fn delete(&self, owner: &Owner, reconciler: &Reconciler) -> Outcome {
         match self.exceeded() {
             Some(limit) if !self.deleted.contains(owner) => {

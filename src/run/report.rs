@@ -10,7 +10,7 @@ use std::fmt;
 /// The field of a result that lists the accounts. Declared accounts come first, in the order of the manifests; then
 /// accounts that no manifest declares; then accounts that had to wait until another account released their name.
 pub const ACCOUNTS: &str = "accounts";
-/// The field of a result that counts the accounts by [`Verdict`].
+/// The field of a result that counts the accounts by [`AccountResult`].
 pub const SUMMARY: &str = "summary";
 
 /// What is done, or would be done, for one account.
@@ -145,24 +145,24 @@ pub struct Condition {
     pub message: String,
 }
 
-/// The number of accounts for each [`Verdict`].
+/// The number of accounts for each [`AccountResult`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// [`Verdict::Create`].
+    /// [`AccountResult::Create`].
     pub create: usize,
-    /// [`Verdict::Adopt`].
+    /// [`AccountResult::Adopt`].
     pub adopt: usize,
-    /// [`Verdict::Restore`].
+    /// [`AccountResult::Restore`].
     pub restore: usize,
-    /// [`Verdict::Rotate`].
+    /// [`AccountResult::Rotate`].
     pub rotate: usize,
-    /// [`Verdict::Change`].
+    /// [`AccountResult::Change`].
     pub change: usize,
-    /// [`Verdict::Delete`].
+    /// [`AccountResult::Delete`].
     pub delete: usize,
-    /// [`Verdict::Refuse`].
+    /// [`AccountResult::Refuse`].
     pub refuse: usize,
-    /// [`Verdict::Unchanged`].
+    /// [`AccountResult::Unchanged`].
     pub unchanged: usize,
     /// No Secret was read, so a missing or wrong Secret is not in the plan.
     #[serde(rename = "secretsNotCompared", skip_serializing_if = "std::ops::Not::not")]
@@ -315,12 +315,12 @@ impl fmt::Display for Change {
 
 impl Summary {
     /// Counts one more account with this result.
-    pub fn count(&mut self, verdict: AccountResult) {
-        *self.of(verdict) += 1;
+    pub fn count(&mut self, result: AccountResult) {
+        *self.of(result) += 1;
     }
 
-    fn of(&mut self, verdict: AccountResult) -> &mut usize {
-        match verdict {
+    fn of(&mut self, result: AccountResult) -> &mut usize {
+        match result {
             AccountResult::Create => &mut self.create,
             AccountResult::Adopt => &mut self.adopt,
             AccountResult::Restore => &mut self.restore,

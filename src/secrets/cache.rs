@@ -1,6 +1,8 @@
-//! What is known of the cluster's Secrets without reading them: fed by a metadata watch, and by what this program wrote.
+//! A cache of the metadata of the cluster's Secrets. A metadata watch feeds it, and so do this program's own reads and
+//! writes.
 //!
-//! A watch lags behind our own writes; of two reports, the one of the later version counts.
+//! A watch lags behind this program's writes. Of two reports on a Secret, the one with the later resourceVersion
+//! counts.
 
 use super::found::{accounts_of, controller, has_owner_reference, is_watched, marked_with, owner_annotation};
 use super::{ResourceIdentity, SecretRef};
@@ -13,35 +15,36 @@ use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is known of each part of the cluster that is watched: a view for each watch, since one that is listed anew says
-/// nothing of the others.
+/// The caches of all watched parts of the cluster. Each watch has a cache of its own, because a new list of one watch
+/// says nothing about the Secrets of another.
 #[derive(Debug)]
 pub enum SecretCaches {
-    /// One watch of all namespaces.
+    /// The cache of one watch of all namespaces.
     Cluster(Arc<SecretCache>),
-    /// One for each of these.
+    /// The caches of the watches of single namespaces, by namespace.
     Namespaces(HashMap<String, Arc<SecretCache>>),
 }
 
 impl SecretCaches {
-    /// The view that shows this namespace; `None` if nothing does.
+    /// Returns the cache that contains this namespace; `None` if it is not watched.
     pub fn of(&self, namespace: &str) -> Option<&Arc<SecretCache>> {
         match self {
-            Self::Cluster(view) => Some(view),
-            Self::Namespaces(views) => views.get(namespace),
+            Self::Cluster(cache) => Some(cache),
+            Self::Namespaces(caches) => caches.get(namespace),
         }
     }
 
-    /// The owners that Secrets are annotated with in their own namespace, each as often as there are such Secrets.
+    /// Returns the owners in the owner annotations of Secrets, provided that the owner is in the Secret's namespace. An
+    /// owner is returned once for each such Secret.
     pub fn owners(&self) -> Vec<Owner> {
         match self {
-            Self::Cluster(view) => view.owners(),
-            Self::Namespaces(views) => views.values().flat_map(|view| view.owners()).collect(),
+            Self::Cluster(cache) => cache.owners(),
+            Self::Namespaces(caches) => caches.values().flat_map(|cache| cache.owners()).collect(),
         }
     }
 }
 
-/// The Secrets this program manages, by metadata.
+/// The metadata of the Secrets that one watch shows.
 #[derive(Debug, Default)]
 pub struct SecretCache(Mutex<State>);
 
@@ -49,29 +52,30 @@ pub struct SecretCache(Mutex<State>);
 struct State {
     seen: HashMap<SecretRef, CachedSecret>,
     by_account: HashMap<ResourceName, BTreeSet<SecretRef>>,
-    /// Places where the view turned out wrong: Secrets of others, which the watch does not show. To be read each time.
+    /// Places with a Secret that the watch does not show or shows differently, such as a foreign Secret without this
+    /// program's label. These are read each time.
     contested: HashSet<SecretRef>,
-    /// Counts the listings, so that what a new listing lacks can be told.
+    /// The number of lists so far. It shows which Secrets a new list does not contain.
     listing: u64,
-    /// Why not even the first listing came about.
+    /// Why the API server refuses the first list.
     refused: Option<String>,
-    /// Whether there was a listing, from its beginning to its end.
+    /// Whether a list was completed.
     complete: bool,
 }
 
-/// What is kept of a Secret's metadata: there may be very many.
+/// The part of a Secret's metadata that is kept. It is small, because a cluster may have very many Secrets.
 #[derive(Debug)]
 struct CachedSecret {
     version: String,
     controller: Option<Box<OwnerReference>>,
-    /// What the owner annotation says.
+    /// The value of the owner annotation.
     owner_annotation: Option<Box<str>>,
     has_owner_reference: bool,
     marked_with: Option<Box<str>>,
     listing: u64,
 }
 
-/// An ApiAccount that Secrets may belong to.
+/// The namespace and name of an ApiAccount that Secrets may belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceName {
     /// Its namespace.
@@ -80,67 +84,69 @@ pub struct ResourceName {
     pub name: String,
 }
 
-/// What a view knows of a place.
+/// What a cache knows of a place.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CacheLookup {
-    /// Only reading will tell.
+    /// The Secret must be read.
     Unknown,
     /// There is no Secret.
     Absent,
     /// There is a Secret.
     Secret {
-        /// Its version.
+        /// Its resourceVersion.
         version: String,
-        /// Whether the cluster's garbage collector may delete it together with an ApiAccount.
+        /// Whether an owner reference lets the garbage collector delete the Secret together with an ApiAccount.
         has_owner_reference: bool,
-        /// The id of the key that its mark was made with, as it says.
+        /// The id of the keyring key with which the mark of the Secret was made.
         marked_with: Option<String>,
     },
 }
 
-/// What an event of the watch says that was not known.
+/// What an event of the watch changed in the cache.
 #[derive(Debug, PartialEq)]
 pub enum CacheChange {
-    /// Nothing: an echo of our own writing, or something older.
+    /// Nothing: the event is an echo of our own write, or older than the cache.
     Nothing,
-    /// That Secrets were changed or are gone which these may own, or owned until then.
+    /// Secrets were changed or deleted. The set contains the ApiAccounts that they may belong to now or may have
+    /// belonged to before.
     Changed(BTreeSet<ResourceName>),
 }
 
 impl SecretCache {
-    /// What is at this place.
+    /// Returns what the cache knows of this place.
     pub fn lookup(&self, at: &SecretRef) -> CacheLookup {
         let state = self.state();
         match state.seen.get(at) {
             _ if state.contested.contains(at) => CacheLookup::Unknown,
             None => CacheLookup::Absent,
-            Some(CachedSecret { version, has_owner_reference: is_tied, marked_with, .. }) => CacheLookup::Secret {
+            Some(CachedSecret { version, has_owner_reference, marked_with, .. }) => CacheLookup::Secret {
                 version: version.clone(),
-                has_owner_reference: *is_tied,
+                has_owner_reference: *has_owner_reference,
                 marked_with: marked_with.as_deref().map(str::to_owned),
             },
         }
     }
 
-    /// Whether there was a listing; until then the view is empty and says nothing of what there is.
+    /// Checks that the first list is not refused. After a refusal, the empty cache does not mean that there are no
+    /// Secrets.
     ///
     /// # Errors
-    /// Why there was none.
+    /// The reason of the refusal, as text for people.
     pub fn check_listed(&self) -> Result<(), String> {
         self.state().refused.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether all Secrets that there are have been seen once.
+    /// Returns whether all Secrets have been listed once.
     pub fn is_complete(&self) -> bool {
         self.state().complete
     }
 
-    /// Takes in that the API server refuses the first listing.
+    /// Records that the API server refuses the first list.
     pub fn listing_refused(&self, reason: &str) {
         self.state().refused = Some(reason.to_owned());
     }
 
-    /// The Secrets of this resource, in its own namespace.
+    /// Returns the Secrets of this resource in its own namespace.
     pub fn owned_by(&self, wanted: &ResourceIdentity) -> Vec<SecretRef> {
         let state = self.state();
         let account = ResourceName { namespace: wanted.owner.namespace.clone(), name: wanted.owner.name.clone() };
@@ -161,24 +167,24 @@ impl SecretCache {
         state.seen.iter().filter_map(owner).collect()
     }
 
-    /// Takes in what was just written or read.
+    /// Records the metadata of a Secret that was just written or read.
     pub fn record(&self, at: &SecretRef, metadata: &ObjectMeta) {
         self.state().record(at, metadata);
     }
 
-    /// Takes in that there is no Secret at this place.
+    /// Records that there is no Secret at this place.
     pub fn forget(&self, at: &SecretRef) {
         let mut state = self.state();
         state.contested.remove(at);
         state.forget(at);
     }
 
-    /// Takes in that there is a Secret where none was seen, or another than was seen.
+    /// Records that there is a Secret where the cache has none, or another one than the cache has.
     pub fn mark_contested(&self, at: &SecretRef) {
         self.state().contested.insert(at.clone());
     }
 
-    /// Takes in an event of the watch, and answers what of it is news rather than an echo of our own writing.
+    /// Records an event of the watch, and returns what it changed.
     pub fn apply(&self, event: &Event<PartialObjectMeta<Secret>>) -> CacheChange {
         let mut state = self.state();
         match event {
@@ -210,14 +216,15 @@ impl SecretCache {
         }
     }
 
-    /// A panic elsewhere cannot leave the state half changed.
+    /// A panic of another task cannot leave the state half changed, so a poisoned lock is still usable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Answers whom it may belong to, now or until now; `None` if something later is known.
+    /// Records the metadata, and returns the ApiAccounts that the Secret may belong to or may have belonged to until
+    /// now; `None` if the cache has the same or a later version.
     fn record(&mut self, at: &SecretRef, metadata: &ObjectMeta) -> Option<BTreeSet<ResourceName>> {
         if is_watched(metadata) {
             self.contested.remove(at);
@@ -231,7 +238,7 @@ impl State {
             return None;
         }
         let mut concerned: BTreeSet<ResourceName> = self.forget(at).into_iter().collect();
-        let glimpse = CachedSecret {
+        let cached = CachedSecret {
             version,
             controller: controller(metadata).cloned().map(Box::new),
             owner_annotation: owner_annotation(metadata).map(Box::from),
@@ -239,15 +246,15 @@ impl State {
             marked_with: marked_with(metadata).map(Box::from),
             listing,
         };
-        for account in glimpse.accounts(at) {
+        for account in cached.accounts(at) {
             self.by_account.entry(account.clone()).or_default().insert(at.clone());
             concerned.insert(account);
         }
-        self.seen.insert(at.clone(), glimpse);
+        self.seen.insert(at.clone(), cached);
         Some(concerned)
     }
 
-    /// Answers whom it may have belonged to.
+    /// Removes the Secret, and returns the ApiAccounts that it may have belonged to.
     fn forget(&mut self, at: &SecretRef) -> Vec<ResourceName> {
         let accounts = self.seen.remove(at).map(|seen| seen.accounts(at)).unwrap_or_default();
         for account in &accounts {
@@ -317,13 +324,13 @@ mod tests {
         wrap(PartialObjectMeta { metadata: metadata(name, version, Some("acme")), ..PartialObjectMeta::default() })
     }
 
-    fn news_of(accounts: &[&str]) -> CacheChange {
+    fn changed(accounts: &[&str]) -> CacheChange {
         let account = |name: &&str| ResourceName { namespace: "ns".to_owned(), name: (*name).to_owned() };
         CacheChange::Changed(accounts.iter().map(account).collect())
     }
 
-    fn version(view: &SecretCache, name: &str) -> Option<String> {
-        match view.lookup(&at(name)) {
+    fn version(cache: &SecretCache, name: &str) -> Option<String> {
+        match cache.lookup(&at(name)) {
             CacheLookup::Secret { version, .. } => Some(version),
             CacheLookup::Absent => None,
             CacheLookup::Unknown => panic!("only reading will tell"),
@@ -331,84 +338,84 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_of_our_own_writing_is_no_news_and_a_later_change_is() {
-        let view = SecretCache::default();
-        view.record(&at("a"), &metadata("a", 9, Some("acme")));
-        assert_eq!(view.apply(&event("a", 9, Event::Apply)), CacheChange::Nothing);
-        assert_eq!(view.apply(&event("a", 10, Event::Apply)), news_of(&["acme"]));
-        assert_eq!(version(&view, "a").as_deref(), Some("10"));
+    fn an_echo_of_our_write_changes_nothing_and_a_later_event_does() {
+        let cache = SecretCache::default();
+        cache.record(&at("a"), &metadata("a", 9, Some("acme")));
+        assert_eq!(cache.apply(&event("a", 9, Event::Apply)), CacheChange::Nothing);
+        assert_eq!(cache.apply(&event("a", 10, Event::Apply)), changed(&["acme"]));
+        assert_eq!(version(&cache, "a").as_deref(), Some("10"));
     }
 
     #[test]
-    fn a_late_report_does_not_undo_a_later_one() {
-        let view = SecretCache::default();
-        view.record(&at("a"), &metadata("a", 10, Some("acme")));
-        assert_eq!(view.apply(&event("a", 9, Event::Apply)), CacheChange::Nothing);
-        assert_eq!(view.apply(&event("a", 9, Event::Delete)), CacheChange::Nothing);
-        assert_eq!(version(&view, "a").as_deref(), Some("10"));
-        assert_eq!(view.apply(&event("a", 11, Event::Delete)), news_of(&["acme"]));
-        assert_eq!(version(&view, "a"), None);
-        assert!(view.owned_by(&identity("acme")).is_empty());
+    fn an_older_event_does_not_replace_a_newer_one() {
+        let cache = SecretCache::default();
+        cache.record(&at("a"), &metadata("a", 10, Some("acme")));
+        assert_eq!(cache.apply(&event("a", 9, Event::Apply)), CacheChange::Nothing);
+        assert_eq!(cache.apply(&event("a", 9, Event::Delete)), CacheChange::Nothing);
+        assert_eq!(version(&cache, "a").as_deref(), Some("10"));
+        assert_eq!(cache.apply(&event("a", 11, Event::Delete)), changed(&["acme"]));
+        assert_eq!(version(&cache, "a"), None);
+        assert!(cache.owned_by(&identity("acme")).is_empty());
     }
 
     #[test]
-    fn a_new_listing_drops_what_it_lacks_but_not_what_was_written_since() {
-        let view = SecretCache::default();
-        view.record(&at("gone"), &metadata("gone", 1, Some("acme")));
-        view.record(&at("kept"), &metadata("kept", 2, None));
-        view.apply(&Event::Init);
-        assert_eq!(view.apply(&event("kept", 2, Event::InitApply)), CacheChange::Nothing);
-        view.record(&at("written"), &metadata("written", 5, None));
-        assert_eq!(view.apply(&Event::InitDone), news_of(&["acme"]));
-        assert_eq!(version(&view, "gone"), None);
-        assert!(version(&view, "kept").is_some());
-        assert!(version(&view, "written").is_some());
+    fn a_new_list_removes_missing_secrets_but_not_newer_writes() {
+        let cache = SecretCache::default();
+        cache.record(&at("gone"), &metadata("gone", 1, Some("acme")));
+        cache.record(&at("kept"), &metadata("kept", 2, None));
+        cache.apply(&Event::Init);
+        assert_eq!(cache.apply(&event("kept", 2, Event::InitApply)), CacheChange::Nothing);
+        cache.record(&at("written"), &metadata("written", 5, None));
+        assert_eq!(cache.apply(&Event::InitDone), changed(&["acme"]));
+        assert_eq!(version(&cache, "gone"), None);
+        assert!(version(&cache, "kept").is_some());
+        assert!(version(&cache, "written").is_some());
     }
 
     #[test]
-    fn a_contested_place_is_read_until_it_is_free() {
-        let view = SecretCache::default();
-        view.mark_contested(&at("a"));
-        assert_eq!(view.lookup(&at("a")), CacheLookup::Unknown);
-        view.forget(&at("a"));
-        assert_eq!(view.lookup(&at("a")), CacheLookup::Absent);
+    fn a_contested_place_is_unknown_until_it_is_free() {
+        let cache = SecretCache::default();
+        cache.mark_contested(&at("a"));
+        assert_eq!(cache.lookup(&at("a")), CacheLookup::Unknown);
+        cache.forget(&at("a"));
+        assert_eq!(cache.lookup(&at("a")), CacheLookup::Absent);
     }
 
     #[test]
-    fn a_secret_is_found_by_its_owner_until_it_changes_hands_which_is_news_for_both() {
-        let view = SecretCache::default();
-        view.record(&at("a"), &metadata("a", 1, Some("other")));
-        assert_eq!(view.owned_by(&identity("other")), [at("a")]);
-        assert_eq!(view.apply(&event("a", 2, Event::Apply)), news_of(&["acme", "other"]));
-        assert!(view.owned_by(&identity("other")).is_empty());
-        assert_eq!(view.owned_by(&identity("acme")), [at("a")]);
+    fn a_change_of_the_owner_is_reported_for_both_owners() {
+        let cache = SecretCache::default();
+        cache.record(&at("a"), &metadata("a", 1, Some("other")));
+        assert_eq!(cache.owned_by(&identity("other")), [at("a")]);
+        assert_eq!(cache.apply(&event("a", 2, Event::Apply)), changed(&["acme", "other"]));
+        assert!(cache.owned_by(&identity("other")).is_empty());
+        assert_eq!(cache.owned_by(&identity("acme")), [at("a")]);
         let stripped = PartialObjectMeta { metadata: metadata("a", 3, None), ..PartialObjectMeta::default() };
-        assert_eq!(view.apply(&Event::Apply(stripped)), news_of(&["acme"]), "else nobody would put it back");
+        assert_eq!(cache.apply(&Event::Apply(stripped)), changed(&["acme"]), "else nobody would put it back");
     }
 
     #[test]
     fn a_copy_in_another_namespace_belongs_to_nobody() {
-        let view = SecretCache::default();
+        let cache = SecretCache::default();
         let elsewhere = SecretRef { namespace: "elsewhere".to_owned(), ..at("a") };
         let copy = ObjectMeta { namespace: Some("elsewhere".to_owned()), ..metadata("a", 1, Some("acme")) };
-        view.record(&elsewhere, &copy);
-        assert!(view.owned_by(&identity("acme")).is_empty());
-        assert_eq!(SecretCaches::Cluster(Arc::new(view)).owners(), []);
+        cache.record(&elsewhere, &copy);
+        assert!(cache.owned_by(&identity("acme")).is_empty());
+        assert_eq!(SecretCaches::Cluster(Arc::new(cache)).owners(), []);
     }
 
     #[test]
-    fn a_secret_that_the_garbage_collector_may_delete_is_told() {
-        let view = SecretCache::default();
+    fn an_owner_reference_is_reported() {
+        let cache = SecretCache::default();
         let reference = identity("acme").owner_reference().unwrap();
         let tied = ObjectMeta { owner_references: Some(vec![reference]), ..metadata("a", 1, Some("acme")) };
-        view.record(&at("a"), &tied);
-        let seen = |version: &str, is_tied| CacheLookup::Secret {
+        cache.record(&at("a"), &tied);
+        let seen = |version: &str, has_reference| CacheLookup::Secret {
             version: version.to_owned(),
-            has_owner_reference: is_tied,
+            has_owner_reference: has_reference,
             marked_with: None,
         };
-        assert_eq!(view.lookup(&at("a")), seen("1", true));
-        view.record(&at("a"), &metadata("a", 2, Some("acme")));
-        assert_eq!(view.lookup(&at("a")), seen("2", false));
+        assert_eq!(cache.lookup(&at("a")), seen("1", true));
+        cache.record(&at("a"), &metadata("a", 2, Some("acme")));
+        assert_eq!(cache.lookup(&at("a")), seen("2", false));
     }
 }

@@ -1,5 +1,5 @@
-//! Secrets on a cluster, read as rarely as possible: [`SecretCache`] knows from a metadata watch which Secrets exist, so that
-//! neither a new account nor an unchanged Secret needs a read.
+//! The store of Secrets on a cluster. [`SecretCache`] knows from a metadata watch which Secrets exist, so that neither
+//! a new account nor an unchanged Secret needs a read.
 
 use super::cache::{CacheLookup, SecretCache, SecretCaches};
 use super::{
@@ -20,71 +20,71 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The Secrets that this client reaches; somebody must keep the views fed by watches.
-    pub fn new(client: Client, views: SecretCaches) -> Self {
-        Self { client, caches: views }
+    /// Creates the store. Watches must feed `caches`.
+    pub fn new(client: Client, caches: SecretCaches) -> Self {
+        Self { client, caches }
     }
 
     fn cache(&self, namespace: &str) -> Result<&Arc<SecretCache>, SecretError> {
-        let Some(view) = self.caches.of(namespace) else {
+        let Some(cache) = self.caches.of(namespace) else {
             return Err(SecretError::Unlisted { reason: format!("the namespace {namespace} is not watched") });
         };
-        view.check_listed().map_err(|reason| SecretError::Unlisted { reason })?;
-        Ok(view)
+        cache.check_listed().map_err(|reason| SecretError::Unlisted { reason })?;
+        Ok(cache)
     }
 
     fn api(&self, at: &SecretRef) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &at.namespace)
     }
 
-    /// Deletes exactly what was found, and writes it anew. The keys are in the database meanwhile: whoever is interrupted
-    /// here finds no Secret the next time, and writes it.
+    /// Deletes the version that was found, and creates the Secret again. The database still has the keys: if this is
+    /// interrupted, the next reconcile finds no Secret, and creates it.
     async fn recreate(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
         let at = &manifest.at;
-        let view = self.cache(&at.namespace)?;
+        let cache = self.cache(&at.namespace)?;
         let metadata = found.metadata();
-        let exactly_this =
+        let found_version =
             Preconditions { resource_version: metadata.resource_version.clone(), uid: metadata.uid.clone() };
-        match self.api(at).delete(&at.name, &DeleteParams::default().preconditions(exactly_this)).await {
+        match self.api(at).delete(&at.name, &DeleteParams::default().preconditions(found_version)).await {
             Err(kube::Error::Api(status)) if status.is_conflict() => {
-                view.mark_contested(at);
+                cache.mark_contested(at);
                 return Err(SecretError::Changed(at.clone()));
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => return Err(refused(at, &error)),
             Ok(_) => {}
         }
-        view.forget(at);
+        cache.forget(at);
         self.write(manifest, &found.rebuilt(manifest)).await
     }
 
-    /// Writes a Secret where none was seen.
+    /// Creates a Secret where the cache has none.
     async fn write(&self, manifest: &SecretManifest, secret: &Secret) -> Result<Stored, SecretError> {
         let at = &manifest.at;
-        let view = self.cache(&at.namespace)?;
+        let cache = self.cache(&at.namespace)?;
         match self.api(at).create(&as_manager(), secret).await {
             Ok(secret) => {
-                view.record(at, &secret.metadata);
+                cache.record(at, &secret.metadata);
                 Ok(Stored::of(secret, manifest))
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                view.mark_contested(at);
+                cache.mark_contested(at);
                 Err(SecretError::Exists(at.clone()))
             }
             Err(error) => Err(refused(at, &error)),
         }
     }
 
-    /// Puts this in the place of the version of it that was found, and answers with what is there then.
+    /// Replaces the version of the Secret that was found, and returns the stored Secret.
     async fn overwrite(&self, at: &SecretRef, secret: &Secret) -> Result<Secret, SecretError> {
-        let view = self.cache(&at.namespace)?;
+        let cache = self.cache(&at.namespace)?;
         match self.api(at).replace(&at.name, &as_manager(), secret).await {
             Ok(secret) => {
-                view.record(at, &secret.metadata);
+                cache.record(at, &secret.metadata);
                 Ok(secret)
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                view.mark_contested(at);
+                cache.mark_contested(at);
                 Err(SecretError::Changed(at.clone()))
             }
             Err(error) => Err(refused(at, &error)),
@@ -92,11 +92,11 @@ impl Cluster {
     }
 
     async fn read(&self, at: &SecretRef) -> Result<Option<FoundSecret>, SecretError> {
-        let view = self.cache(&at.namespace)?;
+        let cache = self.cache(&at.namespace)?;
         let secret = self.api(at).get_opt(&at.name).await.map_err(|error| refused(at, &error))?;
         match &secret {
-            Some(secret) => view.record(at, &secret.metadata),
-            None => view.forget(at),
+            Some(secret) => cache.record(at, &secret.metadata),
+            None => cache.forget(at),
         }
         Ok(secret.map(|secret| FoundSecret::new(at.clone(), secret)))
     }
@@ -139,26 +139,26 @@ impl SecretStore for Cluster {
     }
 
     async fn remove(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
-        let view = self.cache(&at.namespace)?;
+        let cache = self.cache(&at.namespace)?;
         let Some(metadata) = self.api(at).get_metadata_opt(&at.name).await.map_err(|error| refused(at, &error))? else {
-            view.forget(at);
+            cache.forget(at);
             return Ok(false);
         };
         if of.check(&metadata.metadata).is_err() {
-            view.record(at, &metadata.metadata);
+            cache.record(at, &metadata.metadata);
             return Ok(false);
         }
-        let exactly_this =
+        let found_version =
             Preconditions { resource_version: metadata.metadata.resource_version, uid: metadata.metadata.uid };
-        match self.api(at).delete(&at.name, &DeleteParams::default().preconditions(exactly_this)).await {
+        match self.api(at).delete(&at.name, &DeleteParams::default().preconditions(found_version)).await {
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(SecretError::Changed(at.clone())),
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                view.forget(at);
+                cache.forget(at);
                 Ok(false)
             }
             Err(error) => Err(refused(at, &error)),
             Ok(_) => {
-                view.forget(at);
+                cache.forget(at);
                 Ok(true)
             }
         }
@@ -175,7 +175,7 @@ impl SecretStore for Cluster {
             .and_then(|found| found.without_owner_references(of))
         {
             None => Ok(false),
-            Some(untied) => self.overwrite(at, &untied).await.map(|_| true),
+            Some(without_references) => self.overwrite(at, &without_references).await.map(|_| true),
         }
     }
 }
@@ -184,7 +184,8 @@ fn as_manager() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 
-/// Overload, time-outs and trouble on the way pass by themselves; any other refusal somebody has to mend.
+/// Converts an error of the API server. Overload, timeouts and network errors pass by themselves; for any other refusal
+/// a user has to act.
 pub(super) fn refused(at: &SecretRef, error: &kube::Error) -> SecretError {
     let (at, reason) = (at.clone(), reason(error));
     if is_for_an_ending_namespace(error) {
@@ -208,7 +209,7 @@ mod tests {
     use std::convert::Infallible;
 
     #[tokio::test]
-    async fn nothing_of_an_answer_that_cannot_be_read_is_shown() {
+    async fn an_unreadable_answer_is_not_shown() {
         let at = SecretRef { namespace: "ns".to_owned(), name: "acme".to_owned() };
         let whole = r#"{"apiVersion":"v1","kind":"Secret","data":{"OPSADMIN_SECRET_KEY":"aHVzaA=="}}"#;
         let answers = [
@@ -224,9 +225,9 @@ mod tests {
                 async move { Ok::<_, Infallible>(Response::new(Body::from(answer))) }
             });
             let client = Client::new(service, "ns");
-            let view = Arc::new(SecretCache::default());
-            view.mark_contested(&at);
-            let error = Cluster::new(client, SecretCaches::Cluster(view)).find(&at, None).await.unwrap_err();
+            let cache = Arc::new(SecretCache::default());
+            cache.mark_contested(&at);
+            let error = Cluster::new(client, SecretCaches::Cluster(cache)).find(&at, None).await.unwrap_err();
             let said = format!("{error} {error:?}");
             assert!(said.contains("its answer"), "{said}");
             assert!(!said.contains("aHV") && !said.contains("hush"), "{said}");

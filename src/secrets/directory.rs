@@ -1,7 +1,7 @@
-//! Secrets as manifests in a directory, one file each, ready for `kubectl apply`: where the keys go without a cluster.
+//! The store of Secrets as manifests in a directory, for use without a cluster. Each file is ready for `kubectl apply`.
 //!
-//! Files are `NAMESPACE.NAME.yaml`, readable by their owner only, and replaced as a whole, so that a crash leaves either
-//! the old or the new one. Everything is small and local; the file system is used directly.
+//! Files are named `NAMESPACE.NAME.yaml`, are readable by their owner only, and are replaced as a whole, so that a
+//! crash leaves either the old or the new file. File access is blocking, because files are small and local.
 
 use super::{
     FoundSecret, Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef, SecretStore, Stored, VerifiedSecret,
@@ -24,24 +24,24 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Which Secrets belong to whom, read once: a directory may hold thousands.
+    /// The Secrets of each owner. The directory is read only once, because it may hold thousands of files.
     owners: Mutex<HashMap<Owner, Vec<SecretRef>>>,
 }
 
 impl Directory {
-    /// Uses this directory, and makes it, for its owner only, if there is none.
+    /// Opens this directory. If it does not exist, it is created with access for its owner only.
     ///
     /// # Errors
-    /// [`SecretError::File`] if it cannot be made or read.
+    /// [`SecretError::File`] if the directory cannot be created or read.
     pub fn open(path: &Path) -> Result<Self, SecretError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| at(path, &error))?;
         Self::open_to_read(path)
     }
 
-    /// Uses this directory as it is; one that is missing is empty, until something is written.
+    /// Opens this directory. A missing directory counts as empty and is not created.
     ///
     /// # Errors
-    /// [`SecretError::File`] if it cannot be read.
+    /// [`SecretError::File`] if the directory cannot be read.
     pub fn open_to_read(path: &Path) -> Result<Self, SecretError> {
         let directory = Self { path: path.to_owned(), owners: Mutex::default() };
         let mut owners: HashMap<Owner, Vec<SecretRef>> = HashMap::new();
@@ -59,7 +59,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The owners of Secrets that are here, those that are wanted.
+    /// Returns the owners of Secrets in the directory that fulfil `is_wanted`.
     pub fn owners_of_secrets(&self, is_wanted: impl Fn(&Owner) -> bool) -> Vec<Owner> {
         let owners = self.owners();
         let with = owners.iter().filter(|(owner, secrets)| !secrets.is_empty() && is_wanted(owner));
@@ -70,7 +70,7 @@ impl Directory {
         self.path.join(format!("{}.{}.yaml", at.namespace, at.name))
     }
 
-    /// A panic elsewhere cannot leave the map half changed.
+    /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
     fn owners(&self) -> MutexGuard<'_, HashMap<Owner, Vec<SecretRef>>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,14 +134,15 @@ impl SecretStore for Directory {
         Ok(is_own)
     }
 
-    /// Without a cluster there is no garbage collector.
+    /// Does nothing: without a cluster there is no garbage collector.
     async fn release(&self, _place: &SecretRef, _of: &ResourceIdentity) -> Result<bool, SecretError> {
         Ok(false)
     }
 }
 
-/// Whose Secret a file holds, if it holds one of this program's under the name such a file has. Somebody's other file is
-/// passed over; if it is in an account's way, [`SecretStore::find`] says so.
+/// Returns the owner and place of the Secret in a file, if the file has the name and contents of a Secret of this
+/// program. Other files are ignored. If another file has the name of an account's Secret, [`SecretStore::find`] reports
+/// it.
 fn owner_of(file: &Path) -> Result<Option<(Owner, SecretRef)>, SecretError> {
     let Some(at) = place_of(file).filter(|_| file.is_file()) else {
         return Ok(None);
@@ -162,14 +163,14 @@ fn owner_of(file: &Path) -> Result<Option<(Owner, SecretRef)>, SecretError> {
     Ok(is_own.then_some((identity.owner, at)))
 }
 
-/// The place of the Secret that a file of this name would hold.
+/// Returns the place of the Secret that a file of this name holds.
 fn place_of(file: &Path) -> Option<SecretRef> {
     let stem = file.file_name()?.to_str()?.strip_suffix(".yaml")?;
     let (namespace, name) = stem.split_once('.').filter(|(namespace, _)| !namespace.is_empty())?;
     Some(SecretRef { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
-/// The parser's own message could quote the data, so only the place is told.
+/// Parses a Secret. The error contains only the line, because the parser's message could quote the data.
 fn parse(file: &Path, text: &str) -> Result<Secret, SecretError> {
     serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map(|location| format!(" (line {})", location.line())).unwrap_or_default();

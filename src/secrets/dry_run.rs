@@ -1,4 +1,4 @@
-//! A place for Secrets that is only read: what would be written there is remembered here instead.
+//! A store that writes nothing: it reads another store, and keeps writes in an overlay.
 
 use super::{
     FoundSecret, Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef, SecretSnapshot, SecretStore, Stored,
@@ -11,102 +11,102 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Rehearses writes to a store.
+/// A dry run over another store.
 pub struct DryRunSecrets {
     base: Base,
     overlay: Mutex<Overlay>,
 }
 
-/// What would have been written, and what is taken for granted.
+/// The writes of the dry run, and the assumed Secrets.
 #[derive(Default)]
 struct Overlay {
-    /// What would be at each place that would be written to; `None`: nothing.
+    /// The Secret at each written place; `None`: it was deleted.
     secrets: HashMap<SecretRef, Option<OverlaySecret>>,
-    /// The places written to for each owner, since all was settled the last time.
+    /// The places written for each owner since the last call of [`DryRunSecrets::forget_contents`].
     places: HashMap<Owner, Vec<SecretRef>>,
-    /// What is taken to be where nobody may look; `None`: something right, whatever that is.
+    /// The assumed Secrets of [`Base::Unseen`]; `None`: one that is in sync, with any contents.
     assumed: HashMap<SecretRef, Option<Box<Secret>>>,
 }
 
-/// A Secret that would be written.
+/// A Secret that the dry run has written.
 #[derive(Clone, PartialEq)]
 struct OverlaySecret {
     identity: ResourceIdentity,
-    /// All of it, until its owner has no more business with it.
+    /// The complete Secret; `None` after [`DryRunSecrets::forget_contents`].
     secret: Option<Box<Secret>>,
 }
 
-/// What is there before anything would be written.
+/// The Secrets that exist before the dry run.
 enum Base {
-    /// What this store sees.
+    /// The Secrets of this store.
     Store(Arc<dyn SecretStore>),
-    /// What a cluster has, as a survey has shown it.
+    /// The Secrets of a cluster, as a snapshot has them.
     Snapshot(Arc<SecretSnapshot>),
-    /// Nobody may look.
+    /// The Secrets are not read.
     Unseen,
 }
 
 impl DryRunSecrets {
-    /// Over this store.
+    /// Creates a dry run over this store.
     pub fn new(real: Arc<dyn SecretStore>) -> Self {
         Self { base: Base::Store(real), overlay: Mutex::default() }
     }
 
-    /// Over what a cluster has.
+    /// Creates a dry run over the snapshot of a cluster.
     pub fn over_snapshot(real: Arc<SecretSnapshot>) -> Self {
         Self { base: Base::Snapshot(real), overlay: Mutex::default() }
     }
 
-    /// Over a store that nobody may look at.
+    /// Creates a dry run that reads no Secrets.
     pub fn unseen() -> Self {
         Self { base: Base::Unseen, overlay: Mutex::default() }
     }
 
-    /// Takes for granted, where nobody may look, that these Secrets are there and no others; `None`: one that is right whatever
-    /// becomes of its account.
+    /// Assumes, if Secrets are not read, that exactly these exist. `None`: one that is in sync whatever happens to its
+    /// account.
     pub fn assume(&self, secrets: HashMap<SecretRef, Option<Box<Secret>>>) {
         self.overlay().assumed = secrets;
     }
 
-    /// A panic elsewhere cannot leave the map half changed.
+    /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets of the Secrets so far all but whose each is: their owners must not ask for them again. So it takes little
-    /// memory to rehearse for many, one after another.
+    /// Removes the contents of the written Secrets, and keeps their owners. This saves memory in a dry run over many
+    /// accounts. An account whose contents were removed must not be reconciled again.
     pub fn forget_contents(&self) {
         let Overlay { secrets, places, .. } = &mut *self.overlay();
         for at in mem::take(places).values().flatten() {
-            if let Some(Some(staged)) = secrets.get_mut(at) {
-                staged.secret = None;
+            if let Some(Some(written)) = secrets.get_mut(at) {
+                written.secret = None;
             }
         }
     }
 
     fn write(&self, at: &SecretRef, identity: &ResourceIdentity, secret: Secret) {
-        let mut stage = self.overlay();
-        stage.places.entry(identity.owner.clone()).or_default().push(at.clone());
-        let staged = OverlaySecret { identity: identity.clone(), secret: Some(Box::new(secret)) };
-        stage.secrets.insert(at.clone(), Some(staged));
+        let mut overlay = self.overlay();
+        overlay.places.entry(identity.owner.clone()).or_default().push(at.clone());
+        let written = OverlaySecret { identity: identity.clone(), secret: Some(Box::new(secret)) };
+        overlay.secrets.insert(at.clone(), Some(written));
     }
 }
 
 #[async_trait]
 impl SecretStore for DryRunSecrets {
     async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError> {
-        let (staged, assumed) = {
-            let stage = self.overlay();
-            (stage.secrets.get(at).cloned(), stage.assumed.get(at).cloned())
+        let (written, assumed) = {
+            let overlay = self.overlay();
+            (overlay.secrets.get(at).cloned(), overlay.assumed.get(at).cloned())
         };
-        match (staged, &self.base) {
+        match (written, &self.base) {
             (Some(Some(OverlaySecret { identity, secret })), _) => {
                 let known_owner = || Secret { metadata: identity.metadata(), ..Secret::default() };
                 let secret = secret.map_or_else(known_owner, |secret| *secret);
                 Ok(Lookup::Found(Box::new(FoundSecret::new(at.clone(), secret))))
             }
             (None, Base::Store(store)) => store.find(at, verified).await,
-            (None, Base::Snapshot(survey)) => survey.find(at, verified).await,
+            (None, Base::Snapshot(snapshot)) => snapshot.find(at, verified).await,
             (None, Base::Unseen) => Ok(match assumed {
                 Some(Some(secret)) => Lookup::Found(Box::new(FoundSecret::new(at.clone(), *secret))),
                 Some(None) => Lookup::Unchanged,
@@ -119,14 +119,14 @@ impl SecretStore for DryRunSecrets {
     async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError> {
         let mut places = match &self.base {
             Base::Store(store) => store.owned_by(wanted).await?,
-            Base::Snapshot(survey) => survey.owned_by(wanted),
+            Base::Snapshot(snapshot) => snapshot.owned_by(wanted),
             Base::Unseen => Vec::new(),
         };
-        let stage = self.overlay();
-        places.extend(stage.places.get(&wanted.owner).into_iter().flatten().cloned());
+        let overlay = self.overlay();
+        places.extend(overlay.places.get(&wanted.owner).into_iter().flatten().cloned());
         places.sort();
         places.dedup();
-        places.retain(|at| stage.secrets.get(at) != Some(&None));
+        places.retain(|at| overlay.secrets.get(at) != Some(&None));
         Ok(places)
     }
 
@@ -157,14 +157,14 @@ impl SecretStore for DryRunSecrets {
     }
 
     async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
-        let untied = match self.find(at, None).await? {
+        let without_references = match self.find(at, None).await? {
             Lookup::Found(found) if of.check(found.metadata()).is_ok() => found.without_owner_references(of),
             Lookup::Found(_) | Lookup::Absent | Lookup::Unchanged => None,
         };
-        let is_tied = untied.is_some();
-        if let Some(untied) = untied {
-            self.write(at, of, untied);
+        let has_references = without_references.is_some();
+        if let Some(without_references) = without_references {
+            self.write(at, of, without_references);
         }
-        Ok(is_tied)
+        Ok(has_references)
     }
 }

@@ -1,4 +1,4 @@
-//! A Secret as it was found: whose it is, how it differs from what it should be, and which keys it holds.
+//! A Secret that was found: whose it is, how it differs from its manifest, and which keys it holds.
 
 use super::manifest::{AppliedNames, Data, KeyFields, SecretManifest, SecretRef};
 use crate::account::{ApiKey, KeyPair, Mark, Owner, SecretKey};
@@ -12,46 +12,47 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
-/// The most characters of a holder's name that are shown, which is more than any has that the API server made sure of.
-const SHOWN: usize = 400;
+/// The number of characters that are shown of an owner's name. Names that the API server has validated are shorter.
+const MAX_SHOWN_CHARS: usize = 400;
 
-/// What the references are called by which the garbage collector may delete a Secret.
+/// The name of owner references in a list of differences.
 const OWNER_REFERENCE: &str = "owner reference";
 
-/// Whether a part of a Secret, by the name that [`FoundSecret::differences`] gives it, is nobody's business but this program's:
-/// earlier versions, and other keyrings, have it otherwise, though nobody changed anything.
+/// Returns whether a difference concerns only this program's own data: an owner reference or the mark. Earlier versions
+/// of this program and other keyrings write these differently, so no user has changed them. `part` is a name from
+/// [`FoundSecret::differences`].
 pub fn is_bookkeeping(part: &str) -> bool {
     part == OWNER_REFERENCE || part.strip_prefix("annotation ") == Some(MARK_ANNOTATION)
 }
 
-/// The id of the key that the mark of an object was made with, as it says; `None` if it has no mark.
+/// Returns the id of the keyring key with which the mark of an object was made; `None` if the object has no mark.
 pub(super) fn marked_with(metadata: &ObjectMeta) -> Option<&str> {
     let mark = metadata.annotations.as_ref()?.get(MARK_ANNOTATION)?;
     Some(Mark::parts(mark).0)
 }
 
-/// The resource that a Secret belongs to.
+/// The identity of a resource that Secrets belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceIdentity {
-    /// By name.
+    /// The cluster, namespace and name of the resource.
     pub owner: Owner,
-    /// By UID; `None` where there is no cluster.
+    /// The UID of the resource; `None` without a cluster.
     pub uid: Option<String>,
 }
 
 impl ResourceIdentity {
-    /// Whether an object with this metadata is this resource's own, or else whose it is, in words.
+    /// Checks that an object with this metadata belongs to this resource.
     ///
-    /// The owner annotation decides, unless the object has a controller: that is then its owner. A resource that was
-    /// deleted and made again under its name has a new UID and still owns its Secrets.
+    /// The owner annotation decides, unless the object has a controller reference: then the controller is the owner. A
+    /// resource that was deleted and created again under its name has a new UID, and still owns its Secrets.
     ///
     /// # Errors
-    /// The holder, in words for a person.
+    /// The owner of the object, as text for people.
     pub fn check(&self, metadata: &ObjectMeta) -> Result<(), String> {
         self.check_holder(controller(metadata), owner_annotation(metadata))
     }
 
-    /// The same for an object with this controller and this owner annotation.
+    /// Does the same as [`Self::check`] for an object with this controller reference and this owner annotation.
     pub(super) fn check_holder(&self, controller: Option<&OwnerReference>, noted: Option<&str>) -> Result<(), String> {
         let noted_here = noted.is_some_and(|noted| *noted == self.owner.to_string());
         match (controller, noted) {
@@ -66,18 +67,18 @@ impl ResourceIdentity {
         }
     }
 
-    /// Whether this reference is to this very resource.
+    /// Returns whether the reference is to the resource with this UID.
     fn is_controller(&self, reference: &OwnerReference) -> bool {
         self.uid.as_deref() == Some(reference.uid.as_str())
     }
 
-    /// Whether this reference is to this resource, or to one of its name before it was made again. With it, the cluster's
-    /// garbage collector deletes the Secret when it sees fit. Earlier versions put one on each Secret.
+    /// Returns whether the reference is to this resource, or to an earlier resource with its name. With such a
+    /// reference, the garbage collector deletes the Secret. Earlier versions of this program put one on each Secret.
     pub fn is_reference_to_self(&self, reference: &OwnerReference) -> bool {
         self.is_controller(reference) || self.is_namesake(reference)
     }
 
-    /// The reference that earlier versions put on a Secret; `None` where there is no cluster.
+    /// Returns the reference that earlier versions put on a Secret; `None` without a cluster.
     #[cfg(test)]
     pub(crate) fn owner_reference(&self) -> Option<OwnerReference> {
         Some(OwnerReference {
@@ -90,7 +91,7 @@ impl ResourceIdentity {
         })
     }
 
-    /// The metadata that says whose a Secret is, and nothing else.
+    /// Returns metadata with the owner annotation only.
     pub(super) fn metadata(&self) -> ObjectMeta {
         ObjectMeta {
             annotations: Some(BTreeMap::from([(OWNER_ANNOTATION.to_owned(), self.owner.to_string())])),
@@ -103,27 +104,29 @@ impl ResourceIdentity {
     }
 }
 
-/// What anybody may have written into a Secret, for a line of a message: of any length, with line breaks, it would forge others.
+/// Escapes and shortens text that any user may have written into a Secret. Otherwise a text with line breaks could
+/// forge further lines of a message.
 fn shown(text: &str) -> String {
-    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
+    text.chars().take(MAX_SHOWN_CHARS).flat_map(char::escape_debug).collect()
 }
 
-/// The reference to the one owner that controls an object, if it has such.
+/// Returns the controller reference of an object, if it has one.
 pub(super) fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
-/// What the owner annotation of an object says.
+/// Returns the value of the owner annotation.
 pub(super) fn owner_annotation(metadata: &ObjectMeta) -> Option<&str> {
     metadata.annotations.as_ref()?.get(OWNER_ANNOTATION).map(String::as_str)
 }
 
-/// Whether a reference to an `ApiAccount` has the cluster's garbage collector decide when the object goes.
+/// Returns whether an owner reference to an `ApiAccount` lets the garbage collector delete the object.
 pub(super) fn has_owner_reference(metadata: &ObjectMeta) -> bool {
     metadata.owner_references.iter().flatten().any(is_account)
 }
 
-/// The names of the ApiAccounts that an object with this controller and this owner annotation may belong to.
+/// Returns the names of the ApiAccounts that an object with this controller reference and this owner annotation may
+/// belong to.
 pub(super) fn accounts_of<'a>(
     controller: Option<&'a OwnerReference>,
     noted: Option<&'a str>,
@@ -133,7 +136,7 @@ pub(super) fn accounts_of<'a>(
     controller.into_iter().chain(noted.filter(move |noted| Some(*noted) != controller))
 }
 
-/// Whether this reference is to an `ApiAccount`, whichever.
+/// Returns whether the reference is to an `ApiAccount`.
 pub(super) fn is_account(reference: &OwnerReference) -> bool {
     let group = reference.api_version.split_once('/').map(|(group, _)| group);
     group == Some(GROUP) && reference.kind == KIND
@@ -146,32 +149,33 @@ pub struct FoundSecret {
     pub at: SecretRef,
     /// Its data.
     pub data: BTreeMap<String, Data>,
-    /// All of it but the data.
+    /// The Secret without its data.
     object: Secret,
 }
 
 impl FoundSecret {
-    /// Takes over a Kubernetes object that was read at this place.
+    /// Creates it from a Kubernetes object that was read at this place.
     pub fn new(at: SecretRef, mut object: Secret) -> Self {
         let data = object.data.take().into_iter().flatten().map(|(key, value)| (key, Data(Zeroizing::new(value.0))));
-        // As the API server does: stringData wins over data.
+        // The API server also lets stringData take precedence over data.
         let string_data = object.string_data.take().into_iter().flatten();
         let string_data = string_data.map(|(key, value)| (key, Data::from(value.as_str())));
         Self { at, data: data.chain(string_data).collect(), object }
     }
 
-    /// Its metadata.
+    /// Returns the metadata.
     pub fn metadata(&self) -> &ObjectMeta {
         &self.object.metadata
     }
 
-    /// Changes with each change of the Secret; `None` where versions are not kept.
+    /// Returns the resourceVersion, which changes with each change of the Secret; `None` where versions are not kept.
     pub fn version(&self) -> Option<&str> {
         self.object.metadata.resource_version.as_deref()
     }
 
-    /// The Secret that this one becomes when it is put right: the manifest's data and nothing else; labels, annotations
-    /// and owners of others as they were; the version that was found, so that a Secret changed since is not overwritten.
+    /// Returns the corrected Secret. It has exactly the manifest's data. Labels, annotations and owner references of
+    /// other programs and users are kept. Its resourceVersion is the one that was found, so that a Secret which has
+    /// changed since is not overwritten.
     pub fn corrected(&self, manifest: &SecretManifest) -> Secret {
         let wanted = manifest.to_secret();
         let mut secret = self.object.clone();
@@ -182,43 +186,44 @@ impl FoundSecret {
         let annotations = secret.metadata.annotations.get_or_insert_default();
         annotations.retain(|name, _| !stale_annotations.contains(name));
         annotations.extend(wanted.metadata.annotations.into_iter().flatten());
-        untie(&mut secret.metadata, &manifest.identity);
+        remove_owner_references(&mut secret.metadata, &manifest.identity);
         secret.data = wanted.data;
         secret
     }
 
-    /// The same Secret without the references that tie it to this resource; `None` if it has none.
+    /// Returns the Secret without owner references to this resource; `None` if it has none.
     pub fn without_owner_references(&self, of: &ResourceIdentity) -> Option<Secret> {
-        self.is_tied_to(of).then(|| {
+        self.has_owner_reference_to(of).then(|| {
             let mut secret = self.object.clone();
-            untie(&mut secret.metadata, of);
+            remove_owner_references(&mut secret.metadata, of);
             secret.data = Some(self.data.iter().map(|(key, value)| (key.clone(), value.to_bytes())).collect());
             secret
         })
     }
 
-    fn is_tied_to(&self, of: &ResourceIdentity) -> bool {
+    fn has_owner_reference_to(&self, of: &ResourceIdentity) -> bool {
         self.metadata().owner_references.iter().flatten().any(|reference| of.is_reference_to_self(reference))
     }
 
-    /// Whether nothing on this Secret says whose it is but this program's label: somebody may have taken the owner annotation
-    /// off. What it holds tells then.
+    /// Returns whether the Secret has this program's label, but neither a controller reference nor an owner annotation:
+    /// a user may have removed the annotation. Then the keys in the Secret show the owner.
     pub fn may_have_lost_its_owner(&self) -> bool {
         let metadata = self.metadata();
         is_watched(metadata) && controller(metadata).is_none() && owner_annotation(metadata).is_none()
     }
 
-    /// Whether the pair that it holds is this one.
+    /// Returns whether the Secret holds this key pair.
     pub fn holds(&self, pair: &KeyPair) -> bool {
         self.keys().is_some_and(|(api_key, secret_key)| api_key == pair.api_key && secret_key == pair.secret_key)
     }
 
-    /// Whether the API server would refuse to have it put right: its data are wrong, and somebody made it immutable.
+    /// Returns whether the Secret must be deleted and created again, because its data are wrong and it is immutable.
     pub fn must_be_recreated(&self, manifest: &SecretManifest) -> bool {
         self.object.immutable == Some(true) && self.data != manifest.data
     }
 
-    /// The Secret that takes its place once it is deleted: as [`Self::corrected`], and mutable.
+    /// Returns the Secret to create after this one was deleted: as [`Self::corrected`], without server-side metadata,
+    /// and mutable.
     pub fn rebuilt(&self, manifest: &SecretManifest) -> Secret {
         let right = self.corrected(manifest);
         let ObjectMeta { name, namespace, labels, annotations, owner_references, .. } = right.metadata;
@@ -226,8 +231,8 @@ impl FoundSecret {
         Secret { metadata, immutable: None, ..right }
     }
 
-    /// Which parts differ from the manifest, by name: `data.KEY`, `label NAME`, `annotation NAME`, `owner reference`.
-    /// Never a value.
+    /// Returns the names of the parts that differ from the manifest: `data.KEY`, `label NAME`, `annotation NAME`,
+    /// `owner reference`. Values are never returned.
     pub fn differences(&self, manifest: &SecretManifest) -> Vec<String> {
         let mut parts = Vec::new();
         for key in union(&self.data, &manifest.data) {
@@ -248,23 +253,23 @@ impl FoundSecret {
             let wrong = wanted.iter().filter(|(name, value)| !is_right(name, value)).map(|(name, _)| name.clone());
             parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));
         }
-        if self.is_tied_to(&manifest.identity) {
+        if self.has_owner_reference_to(&manifest.identity) {
             parts.push(OWNER_REFERENCE.to_owned());
         }
-        // The mark is another one for each pair.
+        // Each key pair has another mark, so a wrong mark is reported only if the data are in sync.
         if parts.iter().any(|part| part.starts_with("data.")) {
             parts.retain(|part| part.strip_prefix("annotation ") != Some(MARK_ANNOTATION));
         }
         parts
     }
 
-    /// What the mark on it says; empty if it has none.
+    /// Returns the mark; empty if the Secret has none.
     pub fn mark(&self) -> &str {
         let annotations = self.metadata().annotations.as_ref();
         annotations.and_then(|annotations| annotations.get(MARK_ANNOTATION)).map_or("", String::as_str)
     }
 
-    /// Names of the labels and of the annotations that the user once asked for and no longer does.
+    /// Returns the names of the labels, and of the annotations, that the user asked for earlier and no longer asks for.
     pub fn stale(&self, manifest: &SecretManifest) -> (Vec<String>, Vec<String>) {
         let (none, found) = (BTreeMap::new(), self.metadata());
         let (labels, annotations) =
@@ -276,8 +281,8 @@ impl FoundSecret {
         (asked_for.labels, asked_for.annotations)
     }
 
-    /// The one pair of keys in its data, under whatever names; `None` if there is none, or more than one. Keys that were
-    /// made elsewhere are those under the names that the Secret says.
+    /// Returns the key pair in the data, under any names; `None` if there is none, or more than one. For imported keys,
+    /// an annotation of the Secret names the fields.
     pub fn keys(&self) -> Option<(ApiKey, SecretKey)> {
         self.imported_keys().or_else(|| self.own_keys())
     }
@@ -297,15 +302,15 @@ impl FoundSecret {
     }
 }
 
-/// Takes the references off that tie an object to this resource; those of others stay.
-fn untie(metadata: &mut ObjectMeta, from: &ResourceIdentity) {
+/// Removes the owner references to this resource. References to other owners stay.
+fn remove_owner_references(metadata: &mut ObjectMeta, from: &ResourceIdentity) {
     if let Some(owners) = &mut metadata.owner_references {
         owners.retain(|owner| !from.is_reference_to_self(owner));
     }
     metadata.owner_references.take_if(|owners| owners.is_empty());
 }
 
-/// Whether the watch, which asks for this program's label, shows it.
+/// Returns whether the watch, which selects by this program's label, shows the object.
 pub(super) fn is_watched(metadata: &ObjectMeta) -> bool {
     metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(ACCOUNT_LABEL))
 }
@@ -348,11 +353,11 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_its_controllers_or_else_whose_it_says() {
+    fn the_controller_reference_or_else_the_annotation_decides_the_owner() {
         let here = identity().owner.to_string();
         let (here, elsewhere) = (Some(here.as_str()), Some("there/ns/acme"));
         let this = Some((KIND, "acme", "new"));
-        // Before the resource was deleted and made again.
+        // An earlier resource with the same name.
         let before = Some((KIND, "acme", "old"));
         for (noted, controller) in [(here, this), (None, this), (elsewhere, this), (here, before), (here, None)] {
             assert_eq!(identity().check(&metadata(noted, controller)), Ok(()), "{noted:?} {controller:?}");
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_secret_says_of_its_holder_is_one_line_and_not_a_long_one() {
+    fn the_owner_in_a_message_is_one_short_line() {
         let forged = format!("x\n+ default/forged\u{1b}[2K{}", "x".repeat(100_000));
         for metadata in [metadata(Some(&forged), None), metadata(None, Some((&forged, &forged, "u")))] {
             let said = identity().check(&metadata).unwrap_err();

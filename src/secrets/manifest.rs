@@ -1,4 +1,4 @@
-//! What an account's Secret shall look like.
+//! The desired Secret of an account.
 
 use super::ResourceIdentity;
 use crate::account::{KeyPair, Mark};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// A Secret's place.
+/// The namespace and name of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretRef {
     /// Its namespace.
@@ -29,14 +29,14 @@ impl fmt::Display for SecretRef {
     }
 }
 
-/// Where the keys shall be and under which names: everything of a Secret but the keys.
+/// The place, field names, labels and annotations that a Secret shall have: everything except the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretLayout {
     /// Its place.
     pub at: SecretRef,
-    /// The data key for the API key.
+    /// The name of the data field for the API key.
     pub api_key_field: String,
-    /// The data key for the secret key.
+    /// The name of the data field for the secret key.
     pub secret_key_field: String,
     /// Labels that the user asks for.
     pub labels: BTreeMap<String, String>,
@@ -44,18 +44,19 @@ pub struct SecretLayout {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Names of the labels and annotations that the user asked for, kept on the Secret so that they can be taken away again.
+/// The names of the labels and annotations that the user asked for. They are stored in an annotation of the Secret, so
+/// that they can be removed when the user no longer asks for them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AppliedNames {
-    /// Names of labels.
+    /// The names of labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
-    /// Names of annotations.
+    /// The names of annotations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<String>,
 }
 
-/// Under which names a Secret has keys that were made elsewhere.
+/// The names of the data fields that hold imported keys.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct KeyFields {
@@ -63,31 +64,31 @@ pub(super) struct KeyFields {
     pub secret_key: String,
 }
 
-/// A whole Secret, ready to be written.
+/// A complete desired Secret.
 #[derive(Debug, Clone)]
 pub struct SecretManifest {
     /// Its place.
     pub at: SecretRef,
-    /// The resource it belongs to.
+    /// The resource that the Secret belongs to.
     pub identity: ResourceIdentity,
-    /// Every label it needs; others may have added more.
+    /// The labels of this program and of the user. A Secret may have more.
     pub labels: BTreeMap<String, String>,
-    /// Every annotation it needs; others may have added more.
+    /// The annotations of this program and of the user. A Secret may have more.
     pub annotations: BTreeMap<String, String>,
     /// All of its data.
     pub data: BTreeMap<String, Data>,
 }
 
-/// A pair of keys that goes into a Secret, with the mark that tells later that this program put it there.
+/// A key pair for a Secret, with the mark that later proves that this program wrote it.
 #[derive(Debug, Clone)]
 pub struct IssuedKeys {
-    /// The pair.
+    /// The key pair.
     pub pair: KeyPair,
-    /// Its mark for this owner.
+    /// The mark for this key pair and owner.
     pub mark: Mark,
 }
 
-/// One value of a Secret's data, which shows itself to nobody.
+/// One value of a Secret's data. Its `Debug` output hides the value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Data(pub Zeroizing<Vec<u8>>);
 
@@ -110,7 +111,7 @@ impl From<&str> for Data {
 }
 
 impl SecretManifest {
-    /// The Secret of this layout with these keys, belonging to this resource.
+    /// Returns the Secret of this resource with this layout and these keys.
     pub fn new(
         layout: &SecretLayout,
         identity: ResourceIdentity,
@@ -135,7 +136,8 @@ impl SecretManifest {
         Self { at: layout.at.clone(), identity, labels, annotations, data }
     }
 
-    /// Whether an annotation that was found under this name is as it shall be. Of an unknown mark, any will do.
+    /// Returns whether the found value of an annotation is accepted. If the desired mark is unknown, every mark is
+    /// accepted.
     pub(super) fn takes_annotation(&self, name: &str, found: Option<&String>) -> bool {
         let wanted = self.annotations.get(name);
         found == wanted
@@ -144,7 +146,7 @@ impl SecretManifest {
                 && wanted.map(String::as_str) == Some(Mark::unknown().as_str())
     }
 
-    /// The Kubernetes object.
+    /// Returns the Kubernetes object.
     pub fn to_secret(&self) -> Secret {
         Secret {
             metadata: ObjectMeta {
@@ -171,7 +173,7 @@ impl KeyFields {
         serde_json::to_string(self).expect("strings serialize")
     }
 
-    /// Reads what a Secret says of itself; `None` if it says nothing readable.
+    /// Reads the annotation of a Secret; `None` if it is missing or unreadable.
     pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
         serde_json::from_str(annotations.get(IMPORTED_ANNOTATION)?).ok()
     }
@@ -185,7 +187,7 @@ impl AppliedNames {
         }
     }
 
-    /// The text of [`APPLIED_ANNOTATION`]; `None` if the user asked for nothing.
+    /// Returns the value of [`APPLIED_ANNOTATION`]; `None` if the user asked for no labels and annotations.
     fn to_annotation(&self) -> Option<String> {
         if *self == Self::default() {
             return None;
@@ -194,7 +196,7 @@ impl AppliedNames {
         Some(serde_json::to_string(self).expect("strings serialize"))
     }
 
-    /// Reads what a Secret says was asked for; one that says nothing readable was asked for nothing.
+    /// Reads the annotation of a Secret. A missing or unreadable annotation counts as no names.
     pub fn read(annotations: &BTreeMap<String, String>) -> Self {
         annotations.get(APPLIED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }

@@ -1,4 +1,5 @@
-//! Secrets that hold an account's keys: what one shall look like, what was found, and the port to where they are kept.
+//! Secrets that hold the keys of accounts: the desired Secret, the found Secret, and the port [`SecretStore`] to where
+//! Secrets are kept.
 
 pub mod cache;
 pub mod cluster;
@@ -22,77 +23,77 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 /// Where Secrets are kept: a cluster, or a directory of manifests.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
-    /// What is at this place. `verified` is what was found to be right the last time, so that an unchanged Secret need not be
-    /// read.
+    /// Returns what is at this place. `verified` is the Secret that was in sync the last time, so that an unchanged
+    /// Secret is not read.
     async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError>;
 
-    /// What is at a place where [`SecretStore::find`] sees nothing, for whoever will not write there: `find` is not told of
-    /// everything that others put there.
+    /// Reads what is at a place where [`SecretStore::find`] sees nothing. A caller that does not write there needs
+    /// this, because `find` does not see every foreign Secret.
     async fn confirm(&self, at: &SecretRef) -> Result<Lookup, SecretError> {
         self.find(at, None).await
     }
 
-    /// The Secrets that say they belong to this resource, wherever they are.
+    /// Returns all Secrets that name this resource as their owner.
     async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError>;
 
-    /// Writes a Secret where none was seen, and answers with what is there then.
+    /// Creates a Secret where `find` saw none, and returns what was stored.
     ///
     /// # Errors
-    /// [`SecretError::Exists`] if there is one after all; it is not touched, and the next [`SecretStore::find`] reads it.
+    /// [`SecretError::Exists`] if there is a Secret. It is not changed, and the next [`SecretStore::find`] reads it.
     async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError>;
 
-    /// Makes a Secret that was found say what the manifest says, leaving others' labels, annotations and owners alone,
-    /// and answers with what is there then.
+    /// Changes a found Secret to what the manifest says, and returns what was stored. Labels, annotations and owner
+    /// references of other programs and users are kept.
     ///
     /// # Errors
-    /// [`SecretError::Changed`] if it is no longer what was found.
+    /// [`SecretError::Changed`] if the Secret has changed since it was found.
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError>;
 
-    /// Deletes a Secret of this resource, and answers whether it did: one that is gone already is fine, one that is somebody
-    /// else's is left.
+    /// Deletes a Secret of this resource, and returns whether it did. A missing Secret is no error, and a foreign
+    /// Secret is kept.
     async fn remove(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError>;
 
-    /// Takes the references off the resource's Secret that have the cluster's garbage collector delete it with the resource,
-    /// and answers whether there were any.
+    /// Removes the owner references that let the garbage collector delete the resource's Secret, and returns whether
+    /// there were any.
     async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError>;
 }
 
-/// A Secret as it is after it was written.
+/// The result of a write of a Secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Its version; `None` where versions are not kept.
+    /// The resourceVersion; `None` where versions are not kept.
     pub version: Option<String>,
-    /// The parts that are not as they were written, by name (see [`FoundSecret::differences`]): an admission policy, say,
-    /// has changed them on the way.
+    /// The names of the parts that were stored differently from the manifest, for example because an admission policy
+    /// changed them (see [`FoundSecret::differences`]).
     pub rewritten: Vec<String>,
 }
 
 impl Stored {
-    /// What was stored is `secret`, where `manifest` was asked for.
+    /// Compares the stored Secret with the manifest.
     pub fn of(secret: Secret, manifest: &SecretManifest) -> Self {
         let found = FoundSecret::new(manifest.at.clone(), secret);
         Self { version: found.version().map(str::to_owned), rewritten: found.differences(manifest) }
     }
 }
 
-/// A Secret that was right when it was looked at.
+/// A Secret that was in sync when it was last read.
 #[derive(Debug, Clone, Copy)]
 pub struct VerifiedSecret<'a> {
-    /// Its version (see [`FoundSecret::version`]).
+    /// Its resourceVersion (see [`FoundSecret::version`]).
     pub version: &'a str,
-    /// The id of the key that its mark shall be made with; `None`: any.
+    /// The id of the keyring key with which its mark must be made; `None`: any.
     pub marked_with: Option<&'a str>,
 }
 
 impl VerifiedSecret<'_> {
-    /// Whether a Secret of this version is the one that was right, and nothing is to be changed on it that was right then: an
-    /// owner reference, or the mark of another keyring.
-    pub(crate) fn is_still(self, version: Option<&str>, is_tied: bool, marked_with: Option<&str>) -> bool {
+    /// Returns whether a Secret with this resourceVersion is still in sync: it is the verified version, and has no
+    /// owner reference and no mark of another keyring.
+    pub(crate) fn is_still(self, version: Option<&str>, has_reference: bool, marked_with: Option<&str>) -> bool {
         let is_marked = marked_with.is_some_and(|found| self.marked_with.is_none_or(|wanted| wanted == found));
-        version == Some(self.version) && !is_tied && is_marked
+        version == Some(self.version) && !has_reference && is_marked
     }
 
-    /// The same for a Secret with this metadata.
+    /// Does the same as `is_still` for a Secret with this metadata.
     pub(crate) fn is(self, metadata: &ObjectMeta) -> bool {
         self.is_still(
             metadata.resource_version.as_deref(),
@@ -105,10 +106,10 @@ impl VerifiedSecret<'_> {
 /// What a [`SecretStore`] sees at a place.
 #[derive(Debug)]
 pub enum Lookup {
-    /// Nothing, as far as is known.
+    /// There is no Secret, as far as is known.
     Absent,
-    /// The very version that was verified.
+    /// The Secret is the version that was verified.
     Unchanged,
-    /// This.
+    /// This Secret was read.
     Found(Box<FoundSecret>),
 }

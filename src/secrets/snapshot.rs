@@ -1,5 +1,5 @@
-//! The Secrets of a cluster as a few lists have shown them, for whoever only looks: whose each is and what it is labelled
-//! with is known from that, and contents are read on request alone.
+//! The Secrets of a cluster as a few lists have shown them, for commands that write nothing. The lists contain
+//! metadata; contents are read only on request.
 
 use super::cluster::refused;
 use super::found::{accounts_of, controller, is_account, is_watched, owner_annotation};
@@ -13,39 +13,39 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
-/// Secrets by their metadata. A place that no list has shown is taken to be empty.
+/// The Secrets by their metadata. A place that is not in any list counts as empty.
 #[derive(Default)]
 pub struct SecretSnapshot {
     seen: HashMap<SecretRef, ObjectMeta>,
-    /// By namespace and name of the ApiAccounts that they may belong to.
+    /// The places by namespace and name of the ApiAccounts that the Secrets may belong to.
     by_account: HashMap<(String, String), Vec<SecretRef>>,
-    /// Reads contents; without it, they are what was taken for granted.
+    /// The client that reads contents. `None`: contents are assumed.
     reader: Option<Client>,
     assumed: Mutex<HashMap<SecretRef, AssumedKeys>>,
 }
 
-/// What a Secret was written with, as far as anybody can say who does not read it.
+/// The keys that a Secret is assumed to hold, without the secret key.
 #[derive(Debug, Clone)]
 pub struct AssumedKeys {
-    /// The data key that holds the API key.
+    /// The name of the data field for the API key.
     pub api_key_field: String,
-    /// The data key that holds the secret key.
+    /// The name of the data field for the secret key.
     pub secret_key_field: String,
-    /// The pair's id.
+    /// The id of the key pair.
     pub id: KeyId,
-    /// The pair's public half.
+    /// The API key, which is the public part of the key pair.
     pub api_key: ApiKey,
 }
 
 impl SecretSnapshot {
-    /// Has the contents of Secrets that say they are an ApiAccount's read with this client.
+    /// Reads the contents of Secrets that name an ApiAccount as their owner with this client.
     #[must_use]
     pub fn with_contents(mut self, reader: Client) -> Self {
         self.reader = Some(reader);
         self
     }
 
-    /// Takes in a Secret that is there.
+    /// Adds a Secret that exists.
     pub fn add(&mut self, at: SecretRef, metadata: ObjectMeta) {
         if self.has(&at) {
             return;
@@ -56,17 +56,17 @@ impl SecretSnapshot {
         self.seen.insert(at, metadata);
     }
 
-    /// Whether a Secret was seen at this place.
+    /// Returns whether a Secret exists at this place.
     pub fn has(&self, at: &SecretRef) -> bool {
         self.seen.contains_key(at)
     }
 
-    /// Whether the contents of this resource's Secret have to be taken for granted.
+    /// Returns whether this resource has a Secret at this place whose contents are not read.
     pub fn is_unread(&self, at: &SecretRef, of: &ResourceIdentity) -> bool {
         self.reader.is_none() && self.seen.get(at).is_some_and(|metadata| of.check(metadata).is_ok())
     }
 
-    /// Takes for granted that the Secret at this place is as it was once written.
+    /// Assumes that the Secret at this place holds these keys.
     pub fn assume(&self, at: &SecretRef, written: AssumedKeys) {
         self.assumed().insert(at.clone(), written);
     }
@@ -79,13 +79,14 @@ impl SecretSnapshot {
         let Some(metadata) = self.seen.get(at) else {
             return Ok(Lookup::Absent);
         };
-        // One that no watch shows is looked at, whatever was verified.
+        // The controller's watch does not show a Secret without this program's label, so such a Secret never counts as
+        // verified.
         if verified.is_some_and(|known| known.is(metadata)) && is_watched(metadata) {
             return Ok(Lookup::Unchanged);
         }
         let found = match &self.reader {
-            // Of what is somebody else's, nothing is read.
-            Some(client) if is_an_accounts(metadata) => {
+            // The contents of foreign Secrets are not read.
+            Some(client) if names_an_account(metadata) => {
                 let api: Api<Secret> = Api::namespaced(client.clone(), &at.namespace);
                 api.get_opt(&at.name).await.map_err(|error| refused(at, &error))?
             }
@@ -106,20 +107,21 @@ impl SecretSnapshot {
         self.by_account.get(&account).into_iter().flatten().filter(is_own).cloned().collect()
     }
 
-    /// A panic elsewhere cannot leave the map half changed.
+    /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
     fn assumed(&self) -> MutexGuard<'_, HashMap<SecretRef, AssumedKeys>> {
         self.assumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AssumedKeys {
-    /// This pair in a Secret of this layout.
+    /// Returns the keys as a Secret of this layout holds them.
     pub fn to(layout: &SecretLayout, id: KeyId, api_key: ApiKey) -> Self {
         let (api_key_field, secret_key_field) = (layout.api_key_field.clone(), layout.secret_key_field.clone());
         Self { api_key_field, secret_key_field, id, api_key }
     }
 
-    /// With a worthless secret key, as accounts have it that are given out without theirs.
+    /// Returns the data of the Secret. The secret key is a placeholder, as in accounts that are read without their
+    /// secret keys.
     fn data(&self) -> BTreeMap<String, Data> {
         let pair = KeyPair::without_secret(self.id, self.api_key.clone());
         BTreeMap::from([
@@ -129,7 +131,7 @@ impl AssumedKeys {
     }
 }
 
-/// Of a Secret that nobody can say anything of but that it is an account's: that it holds some pair of keys.
+/// Returns the data of a Secret of an account of which nothing else is known: some key pair.
 fn some_keys() -> BTreeMap<String, Data> {
     let nothing = KeyEntropy { api_key: [0; 16], secret_key: Zeroizing::new([0; 32]) };
     let pair = KeyPair::from_entropy(KeyId::from_random([0; 16]), &nothing);
@@ -137,7 +139,7 @@ fn some_keys() -> BTreeMap<String, Data> {
     AssumedKeys { api_key_field, secret_key_field, id: pair.id, api_key: pair.api_key }.data()
 }
 
-fn is_an_accounts(metadata: &ObjectMeta) -> bool {
+fn names_an_account(metadata: &ObjectMeta) -> bool {
     owner_annotation(metadata).is_some() || controller(metadata).is_some_and(is_account)
 }
 
@@ -153,7 +155,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    const HUSH: &str = r#"{"kind":"Secret","apiVersion":"v1","metadata":{},"data":{"a":"aHVzaA=="}}"#;
+    const SECRET_JSON: &str = r#"{"kind":"Secret","apiVersion":"v1","metadata":{},"data":{"a":"aHVzaA=="}}"#;
 
     fn layout() -> SecretLayout {
         SecretLayout {
@@ -176,56 +178,56 @@ mod tests {
         KeyPair::from_entropy(KeyId::from_random([7; 16]), &entropy)
     }
 
-    fn handed_out(pair: KeyPair) -> IssuedKeys {
+    fn issued(pair: KeyPair) -> IssuedKeys {
         IssuedKeys { pair, mark: Mark::unknown() }
     }
 
     const SEVENTH: VerifiedSecret<'_> = VerifiedSecret { version: "7", marked_with: None };
 
-    /// What the account's Secret shall be, for somebody who may not know its secret key; and its metadata.
+    /// Returns the desired Secret without its secret key, and the metadata of the existing one.
     fn ours() -> (SecretManifest, ObjectMeta) {
         let pair = KeyPair::without_secret(pair().id, pair().api_key);
-        let manifest = SecretManifest::new(&layout(), identity("u"), &handed_out(pair));
+        let manifest = SecretManifest::new(&layout(), identity("u"), &issued(pair));
         let metadata = ObjectMeta { resource_version: Some("7".to_owned()), ..manifest.to_secret().metadata };
         (manifest, metadata)
     }
 
-    fn survey(metadata: ObjectMeta) -> SecretSnapshot {
-        let mut survey = SecretSnapshot::default();
-        survey.add(layout().at, metadata);
-        survey
+    fn snapshot(metadata: ObjectMeta) -> SecretSnapshot {
+        let mut snapshot = SecretSnapshot::default();
+        snapshot.add(layout().at, metadata);
+        snapshot
     }
 
-    async fn found(survey: &SecretSnapshot) -> FoundSecret {
-        match survey.find(&layout().at, None).await {
+    async fn found(snapshot: &SecretSnapshot) -> FoundSecret {
+        match snapshot.find(&layout().at, None).await {
             Ok(Lookup::Found(found)) => *found,
             other => panic!("{other:?}"),
         }
     }
 
     #[tokio::test]
-    async fn what_is_not_read_holds_what_it_was_written_with() {
+    async fn a_secret_that_is_not_read_holds_the_assumed_keys() {
         let (manifest, metadata) = ours();
-        let survey = survey(metadata);
-        assert!(survey.is_unread(&layout().at, &identity("u")));
-        assert!(found(&survey).await.keys().is_some(), "keys, whichever they are");
-        survey.assume(&layout().at, AssumedKeys::to(&layout(), pair().id, pair().api_key));
-        assert_eq!(found(&survey).await.differences(&manifest), [""; 0]);
+        let snapshot = snapshot(metadata);
+        assert!(snapshot.is_unread(&layout().at, &identity("u")));
+        assert!(found(&snapshot).await.keys().is_some(), "keys, whichever they are");
+        snapshot.assume(&layout().at, AssumedKeys::to(&layout(), pair().id, pair().api_key));
+        assert_eq!(found(&snapshot).await.differences(&manifest), [""; 0]);
         let other = KeyPair::without_secret(KeyId::from_random([8; 16]), pair().api_key);
-        let rotated = SecretManifest::new(&layout(), identity("u"), &handed_out(other));
-        assert_eq!(found(&survey).await.differences(&rotated), ["data.secret"]);
-        assert!(matches!(survey.find(&layout().at, Some(SEVENTH)).await, Ok(Lookup::Unchanged)));
-        assert_eq!(survey.owned_by(&identity("u")), [layout().at]);
+        let rotated = SecretManifest::new(&layout(), identity("u"), &issued(other));
+        assert_eq!(found(&snapshot).await.differences(&rotated), ["data.secret"]);
+        assert!(matches!(snapshot.find(&layout().at, Some(SEVENTH)).await, Ok(Lookup::Unchanged)));
+        assert_eq!(snapshot.owned_by(&identity("u")), [layout().at]);
     }
 
     #[tokio::test]
-    async fn a_secret_of_a_version_before_is_not_taken_for_verified() {
+    async fn a_secret_without_the_label_is_not_verified() {
         let (manifest, mut metadata) = ours();
         metadata.labels.as_mut().unwrap().remove(ACCOUNT_LABEL);
-        let survey = survey(metadata);
-        survey.assume(&layout().at, AssumedKeys::to(&layout(), pair().id, pair().api_key));
+        let snapshot = snapshot(metadata);
+        snapshot.assume(&layout().at, AssumedKeys::to(&layout(), pair().id, pair().api_key));
         let Ok(Lookup::Found(found)) =
-            survey.find(&layout().at, Some(VerifiedSecret { version: "7", marked_with: None })).await
+            snapshot.find(&layout().at, Some(VerifiedSecret { version: "7", marked_with: None })).await
         else {
             panic!("no watch shows it")
         };
@@ -233,12 +235,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_read_of_what_is_somebody_elses() {
+    async fn foreign_secrets_are_not_read() {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reads);
         let service = tower::service_fn(move |_: Request<Body>| {
             count.fetch_add(1, Ordering::Relaxed);
-            async { Ok::<_, Infallible>(Response::new(Body::from(HUSH.as_bytes().to_vec()))) }
+            async { Ok::<_, Infallible>(Response::new(Body::from(SECRET_JSON.as_bytes().to_vec()))) }
         });
         let client = Client::new(service, "ns");
         let (_, metadata) = ours();
@@ -246,11 +248,11 @@ mod tests {
         namesake.iter_mut().flatten().for_each(|owner| owner.api_version = format!("{GROUP}.example/v1"));
         for owner_references in [None, namesake] {
             let foreign = ObjectMeta { annotations: None, owner_references, ..metadata.clone() };
-            let foreign = survey(foreign).with_contents(client.clone());
+            let foreign = snapshot(foreign).with_contents(client.clone());
             assert!(found(&foreign).await.data.is_empty());
             assert_eq!(reads.load(Ordering::Relaxed), 0);
         }
-        let ours = survey(metadata).with_contents(client);
+        let ours = snapshot(metadata).with_contents(client);
         assert!(matches!(ours.find(&layout().at, Some(SEVENTH)).await, Ok(Lookup::Unchanged)));
         assert_eq!(reads.load(Ordering::Relaxed), 0);
         assert!(found(&ours).await.data.contains_key("a"));

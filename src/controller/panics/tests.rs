@@ -1,4 +1,4 @@
-//! A controller that panics over one resource.
+//! Tests of a controller that panics while it reconciles one resource.
 
 use super::*;
 use crate::account::{ClusterId, UnassignedPolicy};
@@ -70,7 +70,7 @@ fn resource() -> ApiAccount {
     resource
 }
 
-/// An API server that takes everything and writes it down.
+/// An API server that accepts every request and records it.
 fn client(calls: &Arc<Mutex<Vec<String>>>) -> Client {
     let calls = Arc::clone(calls);
     let service = tower::service_fn(move |request: Request<Body>| {
