@@ -1,4 +1,5 @@
-//! Does what the tests stand on hold? Each of these fails before a hundred others fail in a way that is hard to read.
+//! Tests the test support itself. If it fails, these tests explain the reason more clearly than hundreds of other
+//! failures.
 
 use std::env;
 use std::fs;
@@ -164,7 +165,7 @@ async fn two_databases_know_nothing_of_each_other_and_go_when_dropped() {
     assert_eq!(tables(two.url()).await, Vec::<String>::new());
 
     let url = one.url().to_owned();
-    // Still connected when the database is dropped: nobody may hold it back.
+    // A connected client must not prevent the drop of the database.
     let _connected = PgConnection::connect(&url).await.expect("the database answers");
     drop(one);
     let gone = PgConnection::connect(&url).await.expect_err("the database is dropped");
@@ -254,7 +255,7 @@ async fn a_process_in_the_background_is_heard_and_told_to_end() {
     process.signal("TERM");
 }
 
-/// Set in the process that the test below starts, to the file that it reports to.
+/// The environment variable of the process that the test below starts. It names the file that the process reports to.
 const VICTIM: &str = "OPSADMIN_TEST_HARNESS_VICTIM";
 
 #[tokio::test]
@@ -295,7 +296,7 @@ async fn is_running(process: &str) -> bool {
     run(kill, "", SOON).await.status.success()
 }
 
-/// What the test above runs in a process of its own, to be killed: it starts something, says what, and waits.
+/// Runs in a separate process that the test above kills: starts a program, reports its process id, and waits.
 async fn victim(report: PathBuf) {
     let folder = Folder::new("victim");
     let mut program = Command::new("sh");

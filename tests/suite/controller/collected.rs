@@ -1,5 +1,5 @@
-//! The cluster's garbage collector, and whoever else deletes Secrets: an account that goes on working keeps its Secret however
-//! its resource is deleted, and one that is deleted leaves none behind.
+//! The cluster's garbage collector, and other clients that delete Secrets. An account that still works keeps its Secret
+//! however its resource is deleted. A deleted account leaves no Secret behind.
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
@@ -12,12 +12,12 @@ use super::metrics::create;
 use super::scene::{SOON, Scene, texts};
 use crate::support::wait::eventually;
 
-/// As `kubectl delete --cascade=foreground` does it, and Argo CD unless it is told otherwise.
+/// Requests a foreground deletion, as `kubectl delete --cascade=foreground` does, and Argo CD by default.
 fn foreground() -> DeleteParams {
     DeleteParams::foreground()
 }
 
-/// Waits until the garbage collector has done what a foreground deletion asks of it.
+/// Waits until the garbage collector has finished a foreground deletion.
 async fn is_collected(scene: &Scene, name: &str) {
     eventually(&format!("the garbage collector to be done with {name}"), SOON, async || {
         let account = scene.accounts().get_opt(name).await.map_err(|error| error.to_string())?;
@@ -30,7 +30,8 @@ async fn is_collected(scene: &Scene, name: &str) {
     .await;
 }
 
-/// Gives a Secret the owner reference that earlier versions wrote, and its resource a status that takes it for verified.
+/// Gives a Secret the owner reference that earlier versions wrote. Gives its resource a status that marks the Secret as
+/// verified.
 async fn tie(scene: &Scene, account: &ApiAccount) -> Secret {
     let name = account.metadata.name.as_deref().expect("it has a name");
     let reference = json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "name": name,
@@ -62,7 +63,7 @@ async fn an_account_whose_deletion_is_held_keeps_its_secret_in_a_foreground_dele
     let left = scene.secrets().list(&ListParams::default()).await.expect("a list").items.len();
     assert_eq!(left, 3, "those of the five that went are gone");
 
-    // It works, so what others do to its Secret is put back, as ever.
+    // The account works. So the controller restores its Secret after a change by another client, as always.
     let [first, second, _] = [0, 1, 2].map(|number| format!("{}-opsadmin", names[number]));
     scene.secrets().delete(&first, &DeleteParams::default()).await.expect("it is deleted");
     scene.secret_where(&first, "to come back", |secret| texts(secret) == secrets[0]).await;
@@ -98,7 +99,8 @@ async fn a_retained_account_keeps_its_secret_if_the_controller_was_down() {
         is_collected(&scene, name).await;
     }
     assert_eq!(scene.data("acme-opsadmin").await, keys[0]);
-    // Nobody was there to keep the garbage collector from the one that an earlier version wrote.
+    // No controller had removed the owner reference of the earlier version. So the garbage collector deleted this
+    // Secret.
     scene.no_secret("earlier-opsadmin").await;
     scene.start(&[]);
     for (name, keys) in ["acme", "earlier"].iter().zip(&keys) {
@@ -138,7 +140,7 @@ async fn the_owner_reference_of_an_earlier_version_is_taken_off_once() {
     scene.ready("acme").await;
     scene.stop().await;
     scene.start(&[]);
-    // Worked on after those that were listed at the start.
+    // The controller reconciles this account after those in the first list.
     scene.create("last", json!({})).await;
     scene.ready("last").await;
     let versions = async |name: &str| scene.secrets().get(name).await.expect("it is there").metadata.resource_version;
@@ -161,7 +163,8 @@ async fn an_orphans_secret_stays_while_its_account_works_and_goes_with_it() {
         is_collected(&scene, name).await;
     }
     scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1h"]);
-    // As whoever was killed between the database and the Secret leaves it, and as an account that was let go.
+    // The first state is what a controller leaves that was killed between the database and the Secret. The second state
+    // is a retained account.
     let sql = scene.sql().await;
     for statement in [
         "UPDATE accounts SET enabled = FALSE, deleted_at = updated_at WHERE name = 'half-gone'",
@@ -195,7 +198,7 @@ async fn a_namespace_that_ends_waits_for_held_deletions_alone() {
     let namespaces: Api<Namespace> = Api::all(scene.client.clone());
     namespaces.delete(&name, &DeleteParams::default()).await.expect("the API server takes the deletion");
     let names = held(&scene, 1).await;
-    // Its Secret went with the namespace, and cannot be written there any more: nothing that anybody could mend.
+    // The namespace deletion removed the Secret, and the Secret cannot be created again. No user could correct this.
     scene.no_secret(&format!("{}-opsadmin", names[0])).await;
     scene.annotate(&names[0], json!({ "ops-admin.com/confirm-deletion": "true" })).await;
     eventually("the namespace to be gone", SOON, async || {

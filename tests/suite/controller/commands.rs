@@ -1,4 +1,4 @@
-//! The commands of staff beside a running controller: it heeds what they do, and does nothing twice.
+//! The commands of OpsAdmin staff beside a running controller. The controller follows them, and does nothing twice.
 
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
 
-/// A call as a user of kubectl makes it: in a namespace of a cluster.
+/// Creates a call as a user of `kubectl` does: for a namespace of a cluster.
 fn call(scene: &Scene, command: &str, arguments: &[&str]) -> Opsadmin {
     let call = Opsadmin::new().args([command, "-n", scene.namespace.name(), "--kubeconfig"]);
     call.args([scene.cluster.kubeconfig()]).args(arguments)
@@ -113,7 +113,7 @@ async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked
     assert!(gone.stderr.contains(warning) && !gone.status.success(), "{gone:?}");
 }
 
-/// Rotates acme's keys for a leak.
+/// Rotates the keys of acme without an overlap, as after a leak.
 async fn revoke(scene: &Scene, more: &[&str]) -> Finished {
     let call = call(scene, "rotate", &["acme", "--overlap", "0s", "--keyring"]).args([&scene.keyring]);
     call.args(more).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await

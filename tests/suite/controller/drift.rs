@@ -1,5 +1,5 @@
-//! Accounts that somebody else changed in the database: noticed, put back and told, at once on PostgreSQL and by a sweep on
-//! SQLite.
+//! Accounts that another client changed in the database. The controller detects the drift, corrects it and reports it:
+//! at once on PostgreSQL, and by a sweep on SQLite.
 
 use std::time::Instant;
 
@@ -12,9 +12,9 @@ use super::scene::{SOON, Scene};
 use crate::database_contract::fixture::{Cell, Fresh};
 use crate::support::wait::eventually;
 
-/// Only a notification can be the reason of anything.
+/// With these arguments, only a notification can cause a reconcile.
 pub const NEVER: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1h"];
-/// Nothing but the sweep can be the reason of anything: SQLite tells nothing.
+/// With these arguments, only a sweep can cause a reconcile on SQLite, because SQLite sends no notifications.
 pub const SWEEPING: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1s"];
 
 struct Stage {
@@ -37,7 +37,7 @@ impl Stage {
         Self { scene, database }
     }
 
-    /// Everything of the account with this name that its resource declares.
+    /// Returns all fields of the account of this resource that the resource declares.
     async fn declared(&self, resource: &str) -> Vec<Vec<Cell>> {
         let mine = format!("(SELECT id FROM accounts WHERE owner_name = '{resource}')");
         let account = format!(
@@ -55,7 +55,7 @@ impl Stage {
         self.database.by_hand(sql).await.expect("the database answers")
     }
 
-    /// Waits until the account is as it was.
+    /// Waits until the account has its declared fields again.
     async fn is_again(&self, resource: &str, before: &[Vec<Cell>], after: &str) {
         eventually(&format!("{resource} to be put back after {after}"), SOON, async || {
             let now = self.declared(resource).await;
@@ -175,7 +175,7 @@ async fn what_was_changed_while_nobody_was_there_is_put_back(mut stage: Stage) {
 
 async fn a_row_deleted_by_hand_comes_back_with_its_keys(stage: Stage) {
     stage.scene.create("acme", full()).await;
-    // A sweep that finds nothing at all is not believed.
+    // The controller does not trust a sweep that finds no account at all. So there is a second account.
     stage.scene.create("other", json!({})).await;
     stage.scene.ready("acme").await;
     stage.scene.ready("other").await;
@@ -219,13 +219,13 @@ async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) 
     let after = stage.scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
     assert_eq!(after.metadata.resource_version, secret.metadata.resource_version, "it was right all along");
 
-    // Sealed as ever: a Secret that is deleted now is written from it.
+    // The key is encrypted as before: after a deletion, the Secret is written from the database.
     stage.scene.secrets().delete("acme-opsadmin", &kube::api::DeleteParams::default()).await.expect("it is deleted");
     let uid = secret.metadata.uid;
     let written = stage.scene.secret_where("acme-opsadmin", "to come back", |found| found.metadata.uid != uid).await;
     assert_eq!(written.data, secret.data);
 
-    // With neither, there is no telling what they were.
+    // Without the row and without the Secret, the keys cannot be restored.
     stage.scene.stop().await;
     stage.rows(delete).await;
     stage.scene.secrets().delete("acme-opsadmin", &kube::api::DeleteParams::default()).await.expect("it is deleted");
@@ -257,7 +257,7 @@ async fn a_connection_that_was_lost_misses_nothing() {
     stage.scene.ready("acme").await;
     let before = stage.declared("acme").await;
     for _ in 0..3 {
-        // Listening takes up again a tenth of a second later at the earliest.
+        // The controller listens again after a tenth of a second at the earliest.
         let meanwhile = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                          WHERE datname = current_database() AND query LIKE 'LISTEN%'; \
                          UPDATE accounts SET description = 'while nobody listened'";

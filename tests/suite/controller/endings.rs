@@ -1,4 +1,5 @@
-//! The end of a resource that is only observed or paused: its account is dealt with as its policy says, and its Secret too.
+//! The deletion of a resource that is only observed or paused. Its account and its Secret are treated according to its
+//! policy.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use opsadmin_operator::api::{ACCOUNT_LABEL, FINALIZER, MANAGED_BY_LABEL};
@@ -6,13 +7,13 @@ use serde_json::json;
 
 use super::scene::Scene;
 
-/// One account as the database has it: enabled, and since when it is retained and deleted.
+/// Returns the account's state in the database: whether it is enabled, and since when it is retained and deleted.
 async fn acme(scene: &Scene) -> (bool, Option<i64>, Option<i64>) {
     let row = sqlx::query_as("SELECT enabled, retained_at, deleted_at FROM accounts WHERE name = 'acme'");
     row.fetch_one(&scene.sql().await).await.expect("it is there")
 }
 
-/// An account whose cluster was rebuilt, with its resource as it was declared there again.
+/// Creates an account, rebuilds its cluster, and declares the resource again.
 async fn rebuilt(test_name: &str, spec: serde_json::Value, annotations: serde_json::Value) -> Scene {
     let mut scene = Scene::with_controller(test_name, &[]).await;
     scene.create("acme", json!({})).await;

@@ -1,5 +1,5 @@
-//! Others who undo what the controller does: a trigger that rewrites what is written, and a program that changes a row each
-//! second.
+//! Programs that revert what the controller does: a trigger that changes what is written, and a program that changes a
+//! row each second.
 
 use serde_json::json;
 
@@ -66,7 +66,7 @@ async fn a_program_that_writes_each_second_is_told_and_no_longer_answered_each_t
     let account = scene.condition("acme", "False", "RepeatedDrift").await;
     assert!(account.status.expect("it has a status").conditions[0].message.contains("changing description:"));
 
-    // Another change by others is not left to wait for it, nor one of the spec.
+    // Another change by another client does not wait for the backoff, and neither does a change of the spec.
     sqlx::query("UPDATE accounts SET enabled = FALSE").execute(&pool).await.expect("it is updated");
     scene.event_with("acme", "DriftCorrected", "enabled: false → true").await;
     edit().await.expect("it is updated");

@@ -1,4 +1,4 @@
-//! What a person with `kubectl` meets: what it teaches, shows, waits for and refuses.
+//! What a user of `kubectl` sees: explanations, tables, waiting, and refusals.
 
 use serde_json::{Value, json};
 
@@ -27,12 +27,12 @@ async fn wait_until_ready(scene: &Scene, name: &str, timeout: &str) -> Finished 
     kubectl(scene, &["wait", "--for=condition=Ready", &account, &timeout]).await
 }
 
-/// The cells of the one row below the header, each beneath its column's name.
+/// Returns the cells of the only row below the header, each with the name of its column.
 fn row(table: &str) -> Vec<(String, String)> {
     let mut lines = table.lines();
     let (header, row) = (lines.next().expect("a header"), lines.next().expect("a row"));
     assert_eq!(lines.next(), None, "{table}");
-    // Columns are set apart by three spaces; a column's name may have one.
+    // Columns are separated by three spaces. The name of a column may contain one space.
     let names: Vec<&str> = header.split("   ").map(str::trim).filter(|name| !name.is_empty()).collect();
     let starts: Vec<usize> = names
         .iter()
@@ -46,7 +46,7 @@ fn row(table: &str) -> Vec<(String, String)> {
     names.iter().zip(cells).map(|(name, cell)| ((*name).to_owned(), cell.trim().to_owned())).collect()
 }
 
-/// The path of every property below this one.
+/// Adds the path of every property below this one to `found`.
 fn paths(at: &str, schema: &Value, found: &mut Vec<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{at}.{name}");
@@ -158,7 +158,7 @@ async fn wait_returns_for_the_newest_spec_and_not_before() {
     assert!(!early.status.success() && early.stderr.contains("timed out"), "{early:?}");
     scene.start(&[]);
     wait_until_ready(&scene, "acme", "60s").await.succeeded();
-    // It returned: so it is in the database, with no more waiting.
+    // After `kubectl wait` returns, the database has the change at once.
     let enabled: bool =
         sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&scene.sql().await).await.expect("one account");
     assert!(!enabled);
@@ -229,8 +229,9 @@ async fn a_mistyped_field_is_refused() {
     assert_eq!(scene.accounts().get_opt("acme").await.expect("an answer"), None);
 }
 
-/// The API server's server-side apply takes an empty map that it is given again for one that is gone, so that a `spec: {}`
-/// is refused the second time: <https://github.com/kubernetes/kubernetes/issues/135841>. The guide says what to write.
+/// The API server's server-side apply treats an empty map that is applied again as removed. So it refuses a `spec: {}`
+/// the second time: <https://github.com/kubernetes/kubernetes/issues/135841>. The guide describes what to write
+/// instead.
 #[tokio::test]
 async fn an_account_of_defaults_is_applied_again() {
     let scene = Scene::set("server-side defaults").await;

@@ -1,4 +1,4 @@
-//! What the controller serves: metrics that are right, also after a restart, and probes that say what they should.
+//! What the controller serves: correct metrics, also after a restart, and probes.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::support::wait::eventually;
 
 const QUICK_SWEEPS: [&str; 2] = ["--sweep-interval", "1s"];
 
-/// The controller's answer on this path.
+/// Returns the controller's answer on this path.
 async fn answer(scene: &Scene, path: &str) -> Answer {
     let address = scene.controller.as_ref().expect("a controller is running").address().await;
     get(&address, path).await.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()))
 }
 
-/// All metrics.
+/// Returns all metrics as text.
 async fn scraped(scene: &Scene) -> String {
     let answer = answer(scene, "/metrics").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
-/// The value of a series; `None` if there is none.
+/// Returns the value of a series, or `None` if there is no such series.
 fn value(metrics: &str, series: &str) -> Option<f64> {
     let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     Some(line.parse().unwrap_or_else(|error| panic!("{series}: {error}: {line}")))
@@ -54,7 +54,7 @@ async fn are(scene: &Scene, wanted: &[(&str, f64)]) {
     .await;
 }
 
-/// Waits until this series has counted so many, or more: a look is counted only after it was told of.
+/// Waits until this series has at least this value. A reconcile is counted only after it was reported.
 pub async fn counted(scene: &Scene, series: &str, times: f64) {
     eventually(&format!("{series} to be {times} or more"), SOON, async || {
         let metrics = scraped(scene).await;
@@ -80,7 +80,7 @@ pub async fn create(scene: &Scene, accounts: usize) {
     }
 }
 
-/// Removes the resource as an accident does, without a deletion.
+/// Deletes the resource by accident: without its finalizers, so that the controller does not delete the account.
 async fn lose(scene: &Scene, name: &str) {
     scene.strip_finalizers(name).await;
     scene.accounts().delete(name, &DeleteParams::default()).await.expect("it goes at once");
@@ -188,7 +188,7 @@ async fn what_is_done_is_counted_and_asking_costs_nothing() {
     scene.stop().await;
     if let (Some(before), Some(after)) = (calls, scene.cluster.audit(scene.namespace.name())) {
         let since = after[before.len()..].iter().filter(|call| call.user_agent.starts_with("opsadmin/"));
-        // The event of the last deletion may have come late.
+        // The event of the last deletion may be late.
         let asked: Vec<_> = since.filter(|call| call.verb != "watch" && call.resource != "events").collect();
         assert!(asked.is_empty(), "{asked:#?}");
     }
@@ -214,7 +214,7 @@ async fn what_the_brake_holds_is_shown_also_after_restarts_and_until_it_is_let_g
     are(&scene, &held(3.0)).await;
     scene.stop().await;
 
-    // A restart while the database is away loses nothing of it either.
+    // A restart while the database is not available does not lose the held deletions either.
     server.stop().await;
     scene.start_on(database.url(), &[]);
     probe_is(&scene, "/readyz", 503, "waiting for the account database\n").await;
@@ -249,7 +249,7 @@ async fn what_vanished_unseen_is_counted_no_more_and_its_account_as_an_orphan() 
     lose(&scene, "a0").await;
     scene.start(&QUICK_SWEEPS);
     are(&scene, &[(r#"opsadmin_accounts{reason="Reconciled"}"#, 2.0), ("opsadmin_orphans", 1.0)]).await;
-    // And while it looks.
+    // The same holds while the controller runs.
     lose(&scene, "a1").await;
     are(&scene, &[(r#"opsadmin_accounts{reason="Reconciled"}"#, 1.0), ("opsadmin_orphans", 2.0)]).await;
     let metrics = scraped(&scene).await;
@@ -311,7 +311,7 @@ async fn it_answers_until_it_ends() {
         for path in ["/metrics", "/livez", "/readyz"] {
             match get(&address, path).await {
                 Ok(answer) if answer.status == 200 => answers += 1,
-                // It may end in the middle of an answer, and nowhere else.
+                // The program may end in the middle of an answer, and nowhere else.
                 other => {
                     eventually(&format!("the program to end, which answers {other:?}"), SOON, async || {
                         controller.ended().ok_or_else(|| controller.log())
@@ -352,7 +352,7 @@ async fn each_client_gets_its_format_and_nothing_else_is_served() {
         let answer = ask(&address, what, "Content-Length: 0").await.expect("an answer");
         assert_eq!(answer.status, status, "{what}: {answer:?}");
     }
-    // Somebody who says nothing keeps nobody waiting.
+    // A client that sends nothing does not delay other clients.
     let silent = TcpStream::connect(&address).await.expect("it listens");
     assert_eq!(get(&address, "/livez").await.expect("an answer").status, 200);
     drop(silent);
@@ -360,7 +360,7 @@ async fn each_client_gets_its_format_and_nothing_else_is_served() {
 
 #[tokio::test]
 async fn many_who_ask_slowly_keep_no_probe_waiting() {
-    // Shorter than each of them may take, if they are many.
+    // This is shorter than the total time that the slow clients may take.
     const SOON_ENOUGH: Duration = Duration::from_secs(20);
     let scene = Scene::with_controller("slow", &[]).await;
     let address = scene.controller.as_ref().expect("a controller is running").address().await;

@@ -1,4 +1,4 @@
-//! The account database away, at the start or later; the wrong keyring.
+//! Outages of the account database, at the start or later, and a wrong keyring.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ async fn a_start_that_nobody_answers_ends_when_it_is_asked_to() {
     let keyring = folder.path().join("keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
     let controller = spawn_controller(&kubeconfig, &[], "sqlite://none.db", &keyring, &[]);
-    // It asks for the cluster's id, and waits for an answer.
+    // The controller asks for the cluster's id and waits for an answer.
     let asked = timeout(SOON, silent.accept()).await.expect("in time").expect("it is asked");
     let (code, log) = controller.terminate(SOON).await;
     assert_eq!(code, 0, "{log}");
@@ -105,7 +105,7 @@ async fn a_switchover_is_followed_to_the_new_primary() {
     let standby = primary.standby().await;
     standby.caught_up_with(&primary).await;
 
-    // The old primary is back as a standby before the address moves.
+    // The old primary is a standby before the address moves.
     primary.stop().await;
     standby.promote().await;
     primary.start_behind(&standby).await;
@@ -120,7 +120,7 @@ async fn a_switchover_is_followed_to_the_new_primary() {
     let mut sql = PgConnection::connect(&standby.url("postgres")).await.expect("it answers");
     let enabled: bool = sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&mut sql).await.expect("a row");
     assert!(!enabled, "the account no longer authenticates where the API looks");
-    // What others do there is heard as before.
+    // The controller receives notifications from the new primary, as before.
     sqlx::query("UPDATE accounts SET enabled = TRUE").execute(&mut sql).await.expect("it is taken");
     scene.event("acme", "DriftCorrected").await;
     scene.stop().await;
@@ -279,6 +279,6 @@ async fn a_start_without_the_database_writes_nothing_for_a_while_and_then_once_t
     let writes = after[before.len()..].iter().filter(|call| {
         call.user_agent.starts_with("opsadmin/") && !["get", "list", "watch"].contains(&call.verb.as_str())
     });
-    // To say that it is away, and that it is back; and no event.
+    // One write reports the outage and one write reports its end. There is no event.
     assert_eq!(writes.count(), 2 * ACCOUNTS, "{}", scene.log());
 }

@@ -1,4 +1,5 @@
-//! What `opsadmin plan --on-cluster` reads: counted from the API server's audit log; and what it says of what it may not.
+//! What `opsadmin plan --on-cluster` reads, counted from the API server's audit log, and what it reports without the
+//! right to read.
 
 use std::fs;
 
@@ -12,7 +13,7 @@ use crate::support::audit::AuditEvent;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
 
-/// This many accounts without anything special.
+/// Returns manifests of this many accounts without special settings.
 fn plain(accounts: usize) -> String {
     let names: Vec<String> = (0..accounts).map(|number| format!("a{number}")).collect();
     manifests(&names.iter().map(|name| (name.as_str(), json!({}), json!({ "enabled": true }))).collect::<Vec<_>>())
@@ -36,7 +37,7 @@ async fn however_many_accounts_there_are_a_few_lists_show_them_all() {
     let mut scene = Scene::set("plan reads").await;
     let planner = Planner::of(&scene, true).await;
     scene.start(&[]);
-    // Nobody has made the tables yet, and a plan does not either.
+    // The controller has not created the tables yet, and a plan does not create them either.
     scene.create("first", json!({})).await;
     scene.ready("first").await;
     let mut seen = planner.calls(&scene).len();
@@ -234,7 +235,7 @@ async fn what_takes_no_access_away_or_is_confirmed_is_not_held() {
     assert_eq!(pruned[..2], ["a0 unchanged", "a1 unchanged"]);
     assert_eq!((&pruned[2..7], &pruned[7..]), (&*all("delete"), &unasked[..]));
 
-    // One that is going already is the sixth.
+    // A deletion that has begun is the sixth.
     for name in ["a1", "retained", "confirmed"] {
         scene.accounts().delete(name, &DeleteParams::default()).await.expect("the API server takes it");
     }

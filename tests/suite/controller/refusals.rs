@@ -1,4 +1,4 @@
-//! What cannot be done is said, with who is in the way and what to do, and is done once it can be.
+//! What the controller cannot do, it reports with the cause and the remedy. It is done as soon as it is possible.
 
 use serde_json::json;
 

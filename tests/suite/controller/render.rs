@@ -1,4 +1,4 @@
-//! `opsadmin render`: what it prints is what a real API server takes, and what a strict namespace runs.
+//! `opsadmin render`: a real API server accepts its output, and a restricted namespace accepts its pod.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ async fn render(namespace: &TestNamespace, extra: &[&str]) -> String {
     call.args([namespace.name()]).args(extra).run().await.succeeded()
 }
 
-/// What the API server would make of these manifests, without making it.
+/// Returns the objects that the API server would create from these manifests, by a dry run.
 async fn dry_run(cluster: &Cluster, manifests: &str) -> Vec<Value> {
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-o", "json", "-f", "-"];
     let out = cluster.kubectl_with("", &arguments, manifests).await.succeeded();
@@ -76,7 +76,7 @@ async fn a_controller_of_some_namespaces_gets_rights_in_those_alone() {
         arguments,
         ["controller", "--log-format=json", &watch(&watched), &watch(&namespace), "--sweep-interval=1m"]
     );
-    // The program knows each of them.
+    // The program accepts each of these arguments.
     Opsadmin::new().args(arguments).args(["--help"]).run().await.succeeded();
 }
 

@@ -1,4 +1,4 @@
-//! The Secret: always there, always right, and never somebody else's.
+//! The account's Secret: it always exists, it is always correct, and the controller never changes a foreign Secret.
 
 use std::collections::BTreeMap;
 
@@ -105,7 +105,7 @@ async fn made_immutable_it_is_put_back_all_the_same() {
         "nothing else is wrong"
     );
 
-    // What is immutable cannot be made wrong: it was wrong when somebody put it there.
+    // The data of an immutable Secret cannot be changed. So the Secret must be wrong when it becomes immutable.
     scene.secrets().delete("acme-opsadmin", &DeleteParams::default()).await.expect("it is deleted");
     scene.secret_where("acme-opsadmin", "to come back", |secret| secret.metadata.uid != before.metadata.uid).await;
     let wrong = json!({ "immutable": true, "stringData": { "OPSADMIN_SECRET_KEY": "wrong" }, "metadata": {

@@ -1,10 +1,10 @@
-//! An account gets no more than it had because a field of its resource got lost.
+//! An account gets no additional rights when a field of its resource is lost.
 
 use serde_json::{Value, json};
 
 use super::scene::Scene;
 
-/// The account's settings that are wider when they are left out.
+/// Returns the account's settings that grant more when they are omitted.
 async fn settings(scene: &Scene) -> (bool, bool, Option<String>, bool, Vec<String>) {
     let sql = scene.sql().await;
     let (enabled, refresh, affiliate, any) =
@@ -49,7 +49,7 @@ async fn what_kubectl_takes_for_a_removed_field_is_refused_until_it_has_a_value_
         apply(&scene, &narrow).await;
         scene.ready("acme").await;
     }
-    // Without the field there is nothing left to refuse, also if the rest stays as it is.
+    // Without the field, there is nothing to refuse, even if the rest stays the same.
     let mut without = narrow.clone();
     without["enabled"] = Value::Null;
     apply(&scene, &without).await;

@@ -1,4 +1,4 @@
-//! The database fails the controller: restarted, crashed, locked, full, out of connections, silent.
+//! Faults of the database: restarted, crashed, locked, full, out of connections, silent.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -31,7 +31,8 @@ async fn session(stage: &Stage) -> PgConnection {
     PgConnection::connect(stage.database_url()).await.expect("the database answers")
 }
 
-/// One account with one pair, made once and with what the Secret holds.
+/// Waits for one account with one key pair that was created once. Checks that the Secret contains its keys, and returns
+/// them.
 async fn made_once(stage: &Stage) -> Keys {
     stage.scene.ready(ACME).await;
     stage.quiet().await;
@@ -55,7 +56,7 @@ async fn restarted_and_crashed_under_load() {
             let name = format!("a{round}-{number}");
             stage.scene.create(&name, json!({})).await;
         }
-        // In the middle of it.
+        // The server fails in the middle of a commit.
         stage.proxy.trace.begin();
         assert!(stage.proxy.trace.seen(SOON, is_commit).await.is_some(), "{}", stage.calls());
         if round % 2 == 0 {
@@ -80,7 +81,8 @@ async fn restarted_and_crashed_under_load() {
     stage.scene.kill().await;
 }
 
-/// The server crashes while it commits the making of an account; `is_done`: after the commit, before its answer.
+/// Crashes the server while it commits the creation of an account. With `is_done`, it crashes after the commit and
+/// before its answer.
 async fn crashed_in_a_commit(is_done: bool) {
     let mut server = Postgres::new().await;
     let database = server.database("commit").await;
@@ -154,7 +156,8 @@ async fn a_deadlock_is_said_and_tried_again() {
     let (_, keys) = stage.look().await;
     let (mut gate, mut theirs, mut watch) = (session(&stage).await, session(&stage).await, session(&stage).await);
     execute(&mut gate, "BEGIN; SELECT * FROM account_roles FOR UPDATE").await;
-    // Whoever closes the circle finds the deadlock and gives way: the controller does, and nobody else looks as soon.
+    // The session that completes the cycle detects the deadlock and is aborted. Here it is the controller, because the
+    // other session detects a deadlock much later.
     execute(&mut theirs, "SET deadlock_timeout = '10min'").await;
     execute(&mut theirs, "BEGIN; SELECT * FROM account_allowed_ips FOR UPDATE").await;
     stage.proxy.trace.begin();
@@ -270,8 +273,8 @@ async fn an_sqlite_file_that_cannot_grow_is_said_and_waited_out() {
     .await;
 }
 
-/// Which version of the file's format it takes to write it. To a version that it does not know, SQLite only reads; a mode
-/// without the right to write would mean nothing to root.
+/// Sets the version that a program needs to write the file. SQLite only reads a file with an unknown version. File
+/// permissions would not work, because root ignores them.
 fn set_write_version(file: &Path, version: u8) {
     let file = File::options().write(true).open(file).expect("the file is there");
     file.write_all_at(&[version], 18).expect("the file can be written");

@@ -1,4 +1,4 @@
-//! Two controllers of which one no longer sees what is declared: it undoes nothing of what the other does.
+//! Two controllers, one of which no longer sees the present spec. It must not undo what the other does.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::support::opsadmin::{RunningController, spawn_controller};
 use crate::support::proxy::{Call, Fault, To};
 use crate::support::wait::eventually;
 
-/// Longer than the controller acts unasked on what it was shown.
+/// Longer than the time for which the controller relies on its cache without asking the API server.
 const NO_LONGER_FRESH: Duration = Duration::from_secs(12);
 
-/// Another controller beside the stage's, with nothing between it and the world.
+/// Starts a second controller beside the stage's, without a proxy.
 fn second(stage: &Stage) -> RunningController {
     let (scene, extra) = (&stage.scene, ["--cluster-id", CLUSTER, "--deletion-brake", "100"]);
     let namespace = scene.namespace.name();
     spawn_controller(scene.cluster.kubeconfig(), &[namespace], stage.database_url(), &scene.keyring, &extra)
 }
 
-/// Waits until the stage's controller has asked what is declared there, this often.
+/// Waits until the stage's controller has asked the API server for this account at least this many times.
 async fn asked(stage: &Stage, name: &str, times: usize) {
     let is_ask = |call: &&Call| call.what == "LIST apiaccounts" && call.name == name && call.answer == "200";
     eventually("it to ask", SOON, async || {
@@ -82,7 +82,8 @@ async fn who_listed_long_before_its_first_look_leaves_what_is_declared_now() {
     stage.scene.ready(ACME).await;
     stage.quiet().await;
     stage.scene.kill().await;
-    // It lists everything, and then its queue takes long to come to this one: here, its database does.
+    // The controller lists everything, and then its queue reaches this account late. Here, the database causes the
+    // delay.
     stage.proxy.trace.meet_all(|call| call.to == To::Database, Fault::Hold);
     stage.launch(&[]);
     let watches = stage.proxy.trace.seen(SOON, |call| call.what == "WATCH apiaccounts" && call.answer == "200").await;

@@ -1,5 +1,5 @@
-//! Stale and unobserved views: what the controller is shown of the cluster lags, leaves out, or has expired. It may do
-//! the wrong thing late, but never touches what is not its own, never changes a key, and catches up.
+//! Stale views: what the controller sees of the cluster lags, lacks events, or has expired. The controller may do the
+//! wrong thing late. It must not touch a foreign object or change a key, and it must catch up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::support::wait::eventually;
 
 const SECRET: &str = "acme-opsadmin";
 
-/// An account that is ready, the state that this is, and its keys.
+/// Creates a stage with a ready account. Returns the stage, the state and the keys.
 async fn ready(test_name: &str) -> (Stage, State, Keys) {
     let stage = Stage::with_controller(test_name).await;
     stage.scene.create(ACME, json!({})).await;
@@ -28,7 +28,7 @@ async fn ready(test_name: &str) -> (Stage, State, Keys) {
     (stage, seen, keys)
 }
 
-/// Waits until everything is as it was, and the keys are.
+/// Waits until the state and the keys are the same again.
 async fn same_again(stage: &Stage, seen: &State, keys: &Keys) {
     stage.becomes(seen).await;
     stage.quiet().await;
@@ -37,7 +37,7 @@ async fn same_again(stage: &Stage, seen: &State, keys: &Keys) {
     assert!(keys_now == *keys, "the keys are not those from before");
 }
 
-/// As when somebody takes our finalizer off: the resource goes without the controller.
+/// Removes the finalizer, as a user can do, and deletes the resource. So it is gone before the controller acts.
 async fn strip_and_delete(stage: &Stage) {
     let none = json!({ "metadata": { "finalizers": null } });
     let accounts = stage.scene.accounts();
@@ -54,7 +54,7 @@ fn foreign() -> Secret {
     }
 }
 
-/// Waits until the watch of this kind was begun once more than this often.
+/// Waits until the controller has begun another watch of this resource, in addition to `before` watches.
 async fn watched_again(stage: &Stage, resource: &str, before: usize) {
     let what = format!("WATCH {resource}");
     let again = stage.proxy.trace.seen(SOON, |call| call.what == what && call.answer == "200" && call.number > before);
@@ -72,7 +72,7 @@ async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
     stage.proxy.views.freeze("apiaccounts");
     strip_and_delete(&stage).await;
     stage.scene.create(ACME, json!({})).await;
-    // The controller sees that the Secret is gone, still knows only the old resource, and asks.
+    // The controller sees that the Secret is gone, but its cache still has the old resource. So it asks the API server.
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("the API server takes it");
     let asked = |call: &Call| call.what == "LIST apiaccounts" && call.name == ACME && call.answer == "200";
     assert!(stage.proxy.trace.seen(SOON, asked).await.is_some(), "{}", stage.calls());
@@ -175,7 +175,8 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
     }
     stage.quiet().await;
     let (seen, keys) = stage.look().await;
-    // The second page of each list; of the Secrets twice, so that there is time to believe half a list.
+    // This is the second page of each list. For the Secrets it fails twice, so that there is time to act on half a
+    // list.
     let is_second = |call: &Call| match call.what.as_str() {
         "LIST secrets" => call.number == 2 || call.number == 4,
         "LIST apiaccounts" => call.number == 2,
@@ -189,7 +190,7 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
     let writes: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| !call.is_read()).collect();
     assert!(writes.is_empty(), "half a list is believed\n{}", stage.calls());
     same_again(&stage, &seen, &keys).await;
-    // And it works on: all of them are known.
+    // The controller still knows all accounts and reconciles them.
     for name in &names {
         stage.scene.change(name, json!({ "enabled": false })).await;
     }
@@ -217,7 +218,7 @@ async fn an_empty_list_is_not_the_end_of_anything() {
         stage.quiet().await;
         let (now, _) = stage.look().await;
         assert!(now == seen, "at the start: {at_start}: {}", seen.difference(&now));
-        // The next list tells the truth.
+        // The next list is complete again.
         stage.proxy.views.expire("apiaccounts");
         stage.proxy.views.expire("secrets");
         same_again(&stage, &seen, &keys).await;
@@ -233,7 +234,7 @@ async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is
     stage.proxy.views.freeze("secrets");
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     let theirs = stage.scene.secrets().create(&PostParams::default(), &foreign()).await.expect("it is made");
-    // The controller has a reason to write the Secret, and believes that its own is there still.
+    // The controller has a reason to write the Secret, and its cache still has its own Secret.
     stage.scene.change(ACME, json!({ "secret": { "labels": { "team": "b" } } })).await;
     stage.scene.condition(ACME, "False", "SecretConflict").await;
     stage.proxy.views.thaw("secrets");
@@ -241,7 +242,7 @@ async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is
     let found = stage.scene.secrets().get(SECRET).await.expect("it is there");
     assert_eq!(found.metadata.resource_version, theirs.metadata.resource_version);
     assert_eq!(texts(&found)["password"], "theirs");
-    // A resource that goes does not take it along.
+    // The deletion of a resource does not delete a foreign Secret.
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     same_again(&stage, &seen, &keys).await;
@@ -254,7 +255,7 @@ async fn a_secret_that_changed_hands_behind_a_frozen_watch_is_not_removed() {
     let theirs = json!({ "metadata": { "ownerReferences": null, "annotations": { OWNER_ANNOTATION: null } } });
     let taken = stage.scene.secrets().patch(SECRET, &PatchParams::default(), &Patch::Merge(theirs)).await;
     let taken = taken.expect("it is edited");
-    // The keys move, and the controller believes that the old Secret is its own still.
+    // The keys move, and the controller's cache still shows the old Secret as its own.
     stage.scene.change(ACME, json!({ "secret": { "name": "moved" } })).await;
     stage.scene.ready(ACME).await;
     stage.proxy.views.thaw("secrets");
@@ -324,7 +325,7 @@ async fn a_watch_that_brings_nothing_new_costs_nothing() {
     watched_again(&stage, "secrets", before).await;
     watched_again(&stage, "apiaccounts", 0).await;
     same_again(&stage, &seen, &keys).await;
-    // A sweep may come in between; it reads no account.
+    // A sweep may happen in the meantime. It reads no account.
     let is_look = |call: &Call| call.to == To::ApiServer || call.what.starts_with("SELECT id, version");
     let is_view = |call: &Call| ["LIST ", "WATCH "].iter().any(|verb| call.what.starts_with(verb));
     let calls = stage.proxy.trace.calls();
