@@ -46,7 +46,7 @@ async fn tie(scene: &Scene, account: &ApiAccount) -> Secret {
 }
 
 #[tokio::test]
-async fn an_account_whose_deletion_is_held_keeps_its_secret_in_a_foreground_deletion() {
+async fn an_account_with_a_held_deletion_keeps_its_secret_in_a_foreground_deletion() {
     let scene = Scene::with_controller("held in the foreground", &[]).await;
     create(&scene, 8).await;
     let keys = scene.data("a0-opsadmin").await.into_keys().collect::<Vec<_>>();
@@ -121,7 +121,7 @@ async fn a_retained_account_keeps_its_secret_if_the_controller_was_down() {
 }
 
 #[tokio::test]
-async fn the_owner_reference_of_an_earlier_version_is_taken_off_once() {
+async fn the_owner_reference_of_an_earlier_version_is_removed_once() {
     let mut scene = Scene::with_controller("upgraded", &[]).await;
     scene.create("acme", json!({})).await;
     scene.create("paused", json!({})).await;
@@ -149,7 +149,7 @@ async fn the_owner_reference_of_an_earlier_version_is_taken_off_once() {
 }
 
 #[tokio::test]
-async fn an_orphans_secret_stays_while_its_account_works_and_goes_with_it() {
+async fn the_secret_of_an_orphan_is_deleted_only_when_its_account_is_disabled() {
     let mut scene = Scene::with_controller("secret of an orphan", &[]).await;
     for name in ["kept", "lost", "half-gone", "retained"] {
         scene.create(name, json!({})).await;
@@ -188,7 +188,7 @@ async fn an_orphans_secret_stays_while_its_account_works_and_goes_with_it() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_ends_waits_for_held_deletions_alone() {
+async fn a_deleted_namespace_waits_only_for_held_deletions() {
     let mut scene = Scene::set("namespace of held ones").await;
     let other = scene.cluster.namespace("namespace that ends").await;
     let name = other.name().to_owned();

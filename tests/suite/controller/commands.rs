@@ -28,7 +28,7 @@ async fn json_of(scene: &Scene, command: &str, arguments: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn what_staff_do_is_heeded_at_once_and_nothing_is_done_twice() {
+async fn commands_of_staff_take_effect_at_once_and_nothing_is_done_twice() {
     let scene = Scene::with_controller("staff", &NEVER).await;
     scene.create("acme", json!({ "name": "Acme portal", "rotation": { "trigger": "one" } })).await;
     scene.ready("acme").await;
@@ -86,7 +86,7 @@ async fn what_staff_do_is_heeded_at_once_and_nothing_is_done_twice() {
 }
 
 #[tokio::test]
-async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked() {
+async fn staff_are_warned_before_a_revocation_if_the_secret_will_not_get_the_new_keys() {
     let mut scene = Scene::with_controller("staff refused", &NEVER).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -120,7 +120,7 @@ async fn revoke(scene: &Scene, more: &[&str]) -> Finished {
 }
 
 #[tokio::test]
-async fn deletions_that_are_held_go_on_once_they_are_released() {
+async fn held_deletions_continue_after_they_are_released() {
     let scene = Scene::with_controller("release", &[]).await;
     for number in 0..8 {
         scene.create(&format!("a{number}"), json!({})).await;

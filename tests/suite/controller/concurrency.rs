@@ -20,7 +20,7 @@ async fn waiting(sql: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn one_limit_holds_for_all_namespaces() {
+async fn one_concurrency_limit_applies_to_all_namespaces() {
     let mut scene = Scene::set("one limit").await;
     let others = [scene.cluster.namespace("one limit b").await, scene.cluster.namespace("one limit c").await];
     let namespaces = [scene.namespace.name(), others[0].name(), others[1].name()].map(str::to_owned);

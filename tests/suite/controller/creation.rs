@@ -109,7 +109,7 @@ async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
 }
 
 #[tokio::test]
-async fn an_emptied_database_makes_nothing_anew_and_heals_when_it_is_restored() {
+async fn creations_in_an_emptied_database_are_held_until_it_is_restored() {
     let mut scene = Scene::with_controller("emptied", &[]).await;
     create_all(&scene).await;
     let before = keys(&scene).await;
@@ -141,7 +141,7 @@ async fn an_emptied_database_makes_nothing_anew_and_heals_when_it_is_restored() 
 }
 
 #[tokio::test]
-async fn a_lost_row_heals_while_the_others_are_there() {
+async fn a_single_lost_row_is_restored_with_its_keys() {
     let mut scene = Scene::with_controller("one lost", &[]).await;
     create_all(&scene).await;
     let before = keys(&scene).await;
@@ -155,7 +155,7 @@ async fn a_lost_row_heals_while_the_others_are_there() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_swapped_under_a_running_controller_is_noticed() {
+async fn a_database_exchanged_under_a_running_controller_is_detected() {
     let mut scene = Scene::with_controller("swapped", &SWEEPING).await;
     create_all(&scene).await;
     let before = keys(&scene).await;

@@ -32,7 +32,7 @@ pub async fn held(scene: &Scene, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them() {
+async fn too_many_deletions_are_held_until_a_user_confirms_them() {
     let mut scene = Scene::with_controller("brake", &[]).await;
     let sql = scene.sql().await;
     for number in 0..8 {
@@ -67,7 +67,7 @@ async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them
 }
 
 #[tokio::test]
-async fn the_brake_knows_right_after_a_start_how_many_accounts_there_are() {
+async fn the_brake_knows_the_number_of_accounts_right_after_a_start() {
     let mut scene = Scene::with_controller("brake at start", &[]).await;
     create(&scene, 35).await;
     scene.stop().await;
@@ -87,7 +87,7 @@ async fn the_brake_knows_right_after_a_start_how_many_accounts_there_are() {
 }
 
 #[tokio::test]
-async fn a_restart_forgets_no_deletion_of_late() {
+async fn recent_deletions_still_count_after_a_restart() {
     let mut scene = Scene::with_controller("window", &[]).await;
     let sql = scene.sql().await;
     create(&scene, 9).await;
@@ -120,7 +120,7 @@ async fn a_restart_forgets_no_deletion_of_late() {
 }
 
 #[tokio::test]
-async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() {
+async fn a_held_deletion_stays_held_after_its_finalizer_is_removed() {
     let mut scene = Scene::with_controller("held and stripped", &[]).await;
     let sql = scene.sql().await;
     for number in 0..8 {
@@ -160,7 +160,7 @@ async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() 
 }
 
 #[tokio::test]
-async fn a_restart_lets_no_deletion_go_in_the_place_of_those_held_in_another_namespace() {
+async fn after_a_restart_deletions_held_in_another_namespace_still_count() {
     let mut scene = Scene::set("held in one namespace").await;
     let other = scene.cluster.namespace("deleted in another").await;
     let namespaces = [scene.namespace.name().to_owned(), other.name().to_owned()];
@@ -199,7 +199,7 @@ async fn a_restart_lets_no_deletion_go_in_the_place_of_those_held_in_another_nam
 }
 
 #[tokio::test]
-async fn an_account_that_lost_its_resource_is_told_of_and_disabled_after_a_grace() {
+async fn an_orphan_is_reported_and_disabled_after_the_grace_period() {
     let arguments = ["--sweep-interval", "1s", "--orphan-grace", "3s"];
     let mut scene = Scene::with_controller("orphan", &arguments).await;
     let sql = scene.sql().await;
@@ -235,7 +235,7 @@ async fn an_account_that_lost_its_resource_is_told_of_and_disabled_after_a_grace
 }
 
 #[tokio::test]
-async fn more_orphans_than_anybody_means_are_held() {
+async fn too_many_orphans_are_held() {
     let arguments = ["--sweep-interval", "1s", "--orphan-grace", "1s"];
     let mut scene = Scene::with_controller("many orphans", &arguments).await;
     let sql = scene.sql().await;
@@ -267,7 +267,7 @@ async fn more_orphans_than_anybody_means_are_held() {
 }
 
 #[tokio::test]
-async fn no_resource_at_all_never_means_that_every_account_is_to_go() {
+async fn accounts_stay_enabled_if_no_resource_exists_at_all() {
     let mut scene = Scene::with_controller("none at all", &[]).await;
     let sql = scene.sql().await;
     for name in ["one", "two"] {

@@ -16,7 +16,7 @@ async fn doctor(scene: &Scene, kubeconfig: &std::path::Path, extra: &[&str]) -> 
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_restored_half_way_is_told_from_a_whole_one() {
+async fn doctor_reports_what_a_partly_restored_cluster_lacks() {
     let mut scene = Scene::with_controller("doctor", &[]).await;
     for name in ["whole", "no-secret", "no-account", "orphan"] {
         scene.create(name, json!({})).await;

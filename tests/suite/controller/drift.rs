@@ -102,10 +102,10 @@ macro_rules! on_each_database {
 }
 
 on_each_database!(
-    each_declared_field_is_put_back_and_told,
-    a_row_deleted_by_hand_comes_back_with_its_keys,
-    a_key_row_deleted_by_hand_comes_back_from_the_secret,
-    what_was_changed_while_nobody_was_there_is_put_back,
+    each_declared_field_is_corrected_and_reported,
+    a_row_deleted_by_hand_is_restored_with_its_keys,
+    a_key_row_deleted_by_hand_is_restored_from_the_secret,
+    drift_while_no_controller_ran_is_corrected_at_the_start,
 );
 
 pub fn full() -> Value {
@@ -115,7 +115,7 @@ pub fn full() -> Value {
     })
 }
 
-async fn each_declared_field_is_put_back_and_told(stage: Stage) {
+async fn each_declared_field_is_corrected_and_reported(stage: Stage) {
     stage.scene.create("acme", full()).await;
     stage.scene.create("other", json!({})).await;
     stage.scene.ready("acme").await;
@@ -162,7 +162,7 @@ async fn each_declared_field_is_put_back_and_told(stage: Stage) {
     stage.event("acme", "Updated", r#"description: "the portal" → "another portal""#).await;
 }
 
-async fn what_was_changed_while_nobody_was_there_is_put_back(mut stage: Stage) {
+async fn drift_while_no_controller_ran_is_corrected_at_the_start(mut stage: Stage) {
     stage.scene.create("acme", full()).await;
     stage.scene.ready("acme").await;
     let before = stage.declared("acme").await;
@@ -173,7 +173,7 @@ async fn what_was_changed_while_nobody_was_there_is_put_back(mut stage: Stage) {
     stage.is_again("acme", &before, edit).await;
 }
 
-async fn a_row_deleted_by_hand_comes_back_with_its_keys(stage: Stage) {
+async fn a_row_deleted_by_hand_is_restored_with_its_keys(stage: Stage) {
     stage.scene.create("acme", full()).await;
     // The controller does not trust a sweep that finds no account at all. So there is a second account.
     stage.scene.create("other", json!({})).await;
@@ -196,7 +196,7 @@ async fn a_row_deleted_by_hand_comes_back_with_its_keys(stage: Stage) {
     assert_eq!(after.metadata.resource_version, secret.metadata.resource_version, "it was right all along");
 }
 
-async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) {
+async fn a_key_row_deleted_by_hand_is_restored_from_the_secret(mut stage: Stage) {
     for name in ["acme", "other"] {
         stage.scene.create(name, json!({})).await;
         stage.scene.ready(name).await;
@@ -236,7 +236,7 @@ async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) 
 }
 
 #[tokio::test]
-async fn postgres_has_it_put_back_without_a_sweep_each_time() {
+async fn drift_on_postgres_is_corrected_each_time_without_a_sweep() {
     let stage = Stage::postgres("each time").await;
     stage.scene.create("acme", full()).await;
     stage.scene.ready("acme").await;
@@ -251,7 +251,7 @@ async fn postgres_has_it_put_back_without_a_sweep_each_time() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_lost_misses_nothing() {
+async fn drift_during_a_lost_listening_connection_is_corrected() {
     let stage = Stage::postgres("deaf for a moment").await;
     stage.scene.create("acme", full()).await;
     stage.scene.ready("acme").await;

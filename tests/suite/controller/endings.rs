@@ -28,7 +28,7 @@ async fn rebuilt(test_name: &str, spec: serde_json::Value, annotations: serde_js
 }
 
 #[tokio::test]
-async fn an_account_that_is_only_observed_after_a_rebuild_is_left_as_it_is() {
+async fn an_account_observed_after_a_rebuild_is_retained_after_its_deletion() {
     let scene = rebuilt("observed again", json!({ "managementPolicy": "Observe" }), json!({})).await;
     let observed = scene.ready("acme").await;
     assert_eq!(observed.metadata.finalizers.as_deref(), Some(&[FINALIZER.to_owned()][..]));
@@ -38,7 +38,7 @@ async fn an_account_that_is_only_observed_after_a_rebuild_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_paused_after_a_rebuild_is_off_when_its_deletion_returns() {
+async fn an_account_paused_after_a_rebuild_is_disabled_when_its_deletion_returns() {
     let scene = rebuilt("paused again", json!({}), json!({ "ops-admin.com/paused": "true" })).await;
     let paused = scene.condition("acme", "Unknown", "Paused").await;
     assert_eq!(paused.metadata.finalizers.as_deref(), Some(&[FINALIZER.to_owned()][..]));
@@ -49,7 +49,7 @@ async fn an_account_that_is_paused_after_a_rebuild_is_off_when_its_deletion_retu
 }
 
 #[tokio::test]
-async fn the_secret_of_a_retained_account_stays_also_without_its_label() {
+async fn the_secret_of_a_retained_account_stays_even_without_its_label() {
     let mut scene = Scene::with_controller("relabelled", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;

@@ -18,7 +18,7 @@ async fn journal(scene: &Scene) -> i64 {
 }
 
 #[tokio::test]
-async fn a_trigger_that_rewrites_a_column_is_a_condition_and_no_loop() {
+async fn a_trigger_that_rewrites_a_column_causes_a_condition_and_no_loop() {
     let scene = Scene::with_controller("foreign trigger", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -46,7 +46,7 @@ async fn a_trigger_that_rewrites_a_column_is_a_condition_and_no_loop() {
 }
 
 #[tokio::test]
-async fn a_program_that_writes_each_second_is_told_and_no_longer_answered_each_time() {
+async fn drift_each_second_is_reported_and_corrected_less_often() {
     let scene = Scene::with_controller("fight", &["--sweep-interval", "1h"]).await;
     scene.create("acme", json!({ "description": "ours", "allowedIPs": ["10.0.0.0/8"] })).await;
     scene.ready("acme").await;

@@ -61,7 +61,7 @@ async fn a_new_trigger_rotates_and_the_old_pair_works_for_the_overlap() {
 }
 
 #[tokio::test]
-async fn an_overlap_of_nothing_revokes_at_once() {
+async fn without_an_overlap_the_old_pair_is_revoked_at_once() {
     let scene = Scene::with_controller("leak", &[]).await;
     scene.create("acme", json!({ "rotation": { "overlap": "0s" } })).await;
     let before = pairs(&scene.ready("acme").await);
@@ -117,7 +117,7 @@ async fn keys_are_not_rotated_more_often_than_the_installation_allows() {
 }
 
 #[tokio::test]
-async fn what_fell_due_while_nobody_was_there_is_done_on_return() {
+async fn rotations_and_revocations_due_while_no_controller_ran_are_done_at_the_start() {
     let mut scene = Scene::with_controller("downtime", &[]).await;
     let sql = scene.sql().await;
     scene.create("expiring", json!({ "rotation": { "trigger": "one" } })).await;
@@ -145,7 +145,7 @@ async fn what_fell_due_while_nobody_was_there_is_done_on_return() {
 }
 
 #[tokio::test]
-async fn no_rotation_while_the_new_pair_could_not_be_handed_out() {
+async fn keys_are_not_rotated_while_the_secret_cannot_be_written() {
     let scene = Scene::with_controller("rotation held", &[]).await;
     scene.create("acme", json!({})).await;
     let before = pairs(&scene.ready("acme").await);

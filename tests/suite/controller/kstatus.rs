@@ -78,7 +78,7 @@ async fn an_account_is_in_progress_until_it_is_ready_and_again_after_an_edit() {
 }
 
 #[tokio::test]
-async fn an_account_that_needs_a_person_has_failed_and_one_on_its_way_out_is_terminating() {
+async fn a_stalled_account_is_failed_and_one_being_deleted_is_terminating() {
     let mut scene = Scene::with_controller("kstatus failed", &[]).await;
     scene.create("holder", json!({ "name": "Acme" })).await;
     scene.ready("holder").await;

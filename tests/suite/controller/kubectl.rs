@@ -57,7 +57,7 @@ fn paths(at: &str, schema: &Value, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn explain_teaches_every_field() {
+async fn explain_describes_every_field() {
     let cluster = cluster().await;
     let crd = cluster.kubectl("default", &["get", "crd", "apiaccounts.ops-admin.com", "-o", "json"]).await;
     let crd: Value = serde_json::from_str(&crd.succeeded()).expect("kubectl prints JSON");
@@ -77,7 +77,7 @@ async fn explain_teaches_every_field() {
 }
 
 #[tokio::test]
-async fn get_shows_what_matters_and_wide_shows_where_the_keys_are() {
+async fn get_shows_the_state_and_wide_shows_the_place_of_the_keys() {
     let scene = Scene::with_controller("kubectl get", &["--unknown-affiliate", "register"]).await;
     let spec = json!({ "enabled": false, "affiliate": "North", "roles": ["Customer", "PlansAndRates"] });
     scene.create("acme", spec).await;
@@ -104,7 +104,7 @@ async fn get_shows_what_matters_and_wide_shows_where_the_keys_are() {
 }
 
 #[tokio::test]
-async fn describe_and_events_tell_what_happened() {
+async fn describe_and_events_report_what_happened() {
     let scene = Scene::with_controller("kubectl describe", &[]).await;
     scene.create("holder", json!({ "name": "Acme" })).await;
     scene.ready("holder").await;
@@ -131,7 +131,7 @@ async fn describe_and_events_tell_what_happened() {
 }
 
 #[tokio::test]
-async fn every_change_has_an_event_of_its_own() {
+async fn every_change_has_its_own_event() {
     let scene = Scene::with_controller("events", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -179,7 +179,7 @@ async fn delete_returns_when_the_account_no_longer_authenticates() {
 }
 
 #[tokio::test]
-async fn what_is_applied_again_is_unchanged() {
+async fn a_manifest_that_is_applied_again_changes_nothing() {
     let scene = Scene::with_controller("kubectl apply", &[]).await;
     let acme = manifest("acme", &json!({ "roles": ["Customer"], "allowedIPs": ["203.0.113.7"] }));
     let said = apply(&scene, &[], &acme).await.succeeded();
@@ -192,7 +192,7 @@ async fn what_is_applied_again_is_unchanged() {
 }
 
 #[tokio::test]
-async fn a_list_has_one_manager_and_another_is_told_whose_it_is() {
+async fn a_list_has_one_field_manager_and_another_gets_a_conflict() {
     let scene = Scene::set("server-side apply").await;
     let as_manager = async |manager: &str, extra: &[&str], role: &str, ip: &str| {
         let acme = manifest("acme", &json!({ "roles": [role], "allowedIPs": [ip] }));
@@ -233,7 +233,7 @@ async fn a_mistyped_field_is_refused() {
 /// the second time: <https://github.com/kubernetes/kubernetes/issues/135841>. The guide describes what to write
 /// instead.
 #[tokio::test]
-async fn an_account_of_defaults_is_applied_again() {
+async fn an_account_with_default_values_can_be_applied_again() {
     let scene = Scene::set("server-side defaults").await;
     let acme = manifest("acme", &json!({ "enabled": true }));
     for _ in 0..3 {

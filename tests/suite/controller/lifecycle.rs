@@ -119,7 +119,7 @@ async fn every_field_reaches_the_database_and_the_keys_stay() {
 }
 
 #[tokio::test]
-async fn a_deleted_account_no_longer_authenticates_and_comes_back_with_its_keys() {
+async fn a_deleted_account_no_longer_authenticates_and_is_restored_with_its_keys() {
     let scene = Scene::with_controller("deleted", &[]).await;
     let sql = scene.sql().await;
     scene.create("acme", json!({ "roles": ["Customer"] })).await;
@@ -143,7 +143,7 @@ async fn a_deleted_account_no_longer_authenticates_and_comes_back_with_its_keys(
 }
 
 #[tokio::test]
-async fn a_resource_whose_spec_is_no_longer_valid_goes_all_the_same() {
+async fn a_resource_with_a_spec_that_is_no_longer_valid_can_be_deleted() {
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
     let mut scene = Scene::set_on(cluster.0, "no longer valid").await;

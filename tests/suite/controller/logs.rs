@@ -68,7 +68,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
 }
 
 #[tokio::test]
-async fn for_people_a_line_is_plain_text_and_says_of_whom() {
+async fn a_text_line_is_plain_text_and_names_the_account() {
     let mut scene = Scene::with_controller("log text", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;

@@ -91,7 +91,7 @@ async fn enabled(sql: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn it_is_ready_once_the_database_was_reached_and_stays_so_and_alive_all_the_while() {
+async fn the_controller_is_ready_after_it_reached_the_database_and_stays_ready_and_alive() {
     let mut scene = Scene::set("probes").await;
     let mut server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -124,7 +124,7 @@ async fn it_is_ready_once_the_database_was_reached_and_stays_so_and_alive_all_th
 }
 
 #[tokio::test]
-async fn it_is_not_ready_while_it_may_not_look_and_says_at_what() {
+async fn the_controller_is_not_ready_without_the_right_to_list_and_names_the_lists() {
     let mut scene = Scene::set("no rights").await;
     let Some(kubeconfig) = cluster().await.kubeconfig_for("system:serviceaccount:nobody:nobody", None) else {
         return;
@@ -147,7 +147,7 @@ async fn it_is_not_ready_while_it_may_not_look_and_says_at_what() {
 }
 
 #[tokio::test]
-async fn what_is_done_is_counted_and_asking_costs_nothing() {
+async fn actions_are_counted_and_a_scrape_causes_no_requests() {
     let mut scene = Scene::with_controller("counts", &[]).await;
     scene.create("acme", json!({ "rotation": { "trigger": "one", "overlap": "0s" } })).await;
     scene.ready("acme").await;
@@ -195,7 +195,7 @@ async fn what_is_done_is_counted_and_asking_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_brake_holds_is_shown_also_after_restarts_and_until_it_is_let_go() {
+async fn held_deletions_are_shown_until_their_release_even_after_restarts() {
     let held =
         |count: f64| [("opsadmin_deletions_held", count), (r#"opsadmin_accounts{reason="DeletionHeld"}"#, count)];
     let mut scene = Scene::set("held").await;
@@ -239,7 +239,7 @@ async fn what_the_brake_holds_is_shown_also_after_restarts_and_until_it_is_let_g
 }
 
 #[tokio::test]
-async fn what_vanished_unseen_is_counted_no_more_and_its_account_as_an_orphan() {
+async fn a_vanished_resource_is_no_longer_counted_and_its_account_is_an_orphan() {
     let mut scene = Scene::with_controller("vanished", &[]).await;
     create(&scene, 3).await;
     are(&scene, &[(r#"opsadmin_accounts{reason="Reconciled"}"#, 3.0)]).await;
@@ -266,7 +266,7 @@ async fn what_vanished_unseen_is_counted_no_more_and_its_account_as_an_orphan() 
 }
 
 #[tokio::test]
-async fn an_orphan_that_is_held_is_let_go_of_when_its_resource_comes_back() {
+async fn a_held_orphan_is_no_longer_counted_when_its_resource_returns() {
     const LOST: usize = 7;
     let mut scene = Scene::with_controller("held orphans", &[]).await;
     let sql = scene.sql().await;
@@ -288,7 +288,7 @@ async fn an_orphan_that_is_held_is_let_go_of_when_its_resource_comes_back() {
 }
 
 #[tokio::test]
-async fn it_answers_until_it_ends() {
+async fn the_controller_answers_until_it_ends() {
     let mut scene = Scene::set("until the end").await;
     let proxy = Proxy::new(scene.cluster.kubeconfig(), scene.database.url()).await;
     scene.start_between(proxy.kubeconfig(), proxy.database_url(), &[]);
@@ -359,7 +359,7 @@ async fn each_client_gets_its_format_and_nothing_else_is_served() {
 }
 
 #[tokio::test]
-async fn many_who_ask_slowly_keep_no_probe_waiting() {
+async fn many_slow_clients_do_not_delay_a_probe() {
     // This is shorter than the total time that the slow clients may take.
     const SOON_ENOUGH: Duration = Duration::from_secs(20);
     let scene = Scene::with_controller("slow", &[]).await;
@@ -377,7 +377,7 @@ async fn many_who_ask_slowly_keep_no_probe_waiting() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_ends_the_program_and_off_is_no_address() {
+async fn an_address_in_use_ends_the_program_and_off_serves_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = taken.local_addr().expect("it has an address").to_string();
     let mut scene = Scene::with_controller("taken", &["--metrics-address", &address]).await;

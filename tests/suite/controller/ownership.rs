@@ -74,7 +74,7 @@ async fn accounts_of_apply_move_to_a_controller_and_back_with_their_keys() {
 }
 
 #[tokio::test]
-async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
+async fn an_unowned_account_is_adopted_only_on_request() {
     let mut scene = Scene::with_controller("adoption", &[]).await;
     scene.create("old", json!({ "name": "Acme", "roles": ["Customer"] })).await;
     let id = scene.ready("old").await.status.and_then(|status| status.account_id);
@@ -108,7 +108,7 @@ async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
 }
 
 #[tokio::test]
-async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
+async fn an_account_of_another_cluster_is_not_adopted_until_that_cluster_releases_it() {
     let mut scene = Scene::set("two clusters").await;
     scene.start(&["--cluster-id", "old"]);
     scene.create("acme", json!({ "deletionPolicy": "Retain" })).await;
@@ -139,7 +139,7 @@ async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
 }
 
 #[tokio::test]
-async fn a_rebuilt_cluster_has_its_accounts_under_its_old_id_and_ends_none_under_another() {
+async fn a_rebuilt_cluster_owns_its_accounts_only_with_its_old_id() {
     let mut scene = Scene::set("rebuilt").await;
     scene.start(&["--cluster-id", "old"]);
     scene.create("acme", json!({})).await;
@@ -165,7 +165,7 @@ async fn a_rebuilt_cluster_has_its_accounts_under_its_old_id_and_ends_none_under
 }
 
 #[tokio::test]
-async fn what_is_only_observed_is_told_and_not_changed() {
+async fn drift_of_an_observed_account_is_reported_and_not_corrected() {
     let scene = Scene::with_controller("observe", &[]).await;
     let sql = scene.sql().await;
     scene.create("absent", json!({ "managementPolicy": "Observe" })).await;
@@ -208,7 +208,7 @@ async fn what_is_only_observed_is_told_and_not_changed() {
 }
 
 #[tokio::test]
-async fn a_paused_account_is_left_alone_but_for_its_deletion() {
+async fn a_paused_account_is_not_changed_until_its_deletion() {
     let scene = Scene::with_controller("paused", &[]).await;
     let sql = scene.sql().await;
     scene.create("acme", json!({})).await;
@@ -257,7 +257,7 @@ async fn a_suspension_is_shown_and_never_cleared() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_is_purged_after_its_time() {
+async fn deleted_accounts_are_purged_after_their_retention() {
     let mut scene =
         Scene::with_controller("purged", &["--deleted-account-retention", "1s", "--sweep-interval", "1s"]).await;
     let sql = scene.sql().await;
@@ -276,7 +276,7 @@ async fn what_was_deleted_is_purged_after_its_time() {
 }
 
 #[tokio::test]
-async fn a_deleted_account_whose_resource_is_back_keeps_its_keys_however_long_it_is_refused_or_paused() {
+async fn a_deleted_account_with_a_new_resource_is_not_purged_even_if_refused_or_paused() {
     let mut scene = Scene::with_controller("back and refused", &[]).await;
     let sql = scene.sql().await;
     for name in ["gone", "paused", "refused"] {

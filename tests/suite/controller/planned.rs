@@ -361,12 +361,12 @@ async fn what_is_planned_is_what_then_happens(test_name: &str, apply: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_is_planned_is_what_then_happens_to_what_kubectl_applies() {
+async fn a_plan_is_carried_out_for_manifests_that_kubectl_applies() {
     what_is_planned_is_what_then_happens("planned", &["apply", "-f", "-"]).await;
 }
 
 #[tokio::test]
-async fn what_is_planned_is_what_then_happens_to_what_is_applied_server_side() {
+async fn a_plan_is_carried_out_for_manifests_applied_server_side() {
     what_is_planned_is_what_then_happens("planned too", &["apply", "--server-side", "--force-conflicts", "-f", "-"])
         .await;
 }

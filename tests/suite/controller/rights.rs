@@ -135,7 +135,7 @@ fn nobody(scene: &Scene) -> Option<(String, String, PathBuf)> {
 }
 
 #[tokio::test]
-async fn in_some_namespaces_their_roles_are_all_that_it_needs() {
+async fn for_some_namespaces_their_roles_are_sufficient() {
     let mut scene = Scene::set("namespaced rights").await;
     let Some((name, user, kubeconfig)) = nobody(&scene) else { return };
     let other = scene.cluster.namespace("namespaced rights too").await;
@@ -153,7 +153,7 @@ async fn in_some_namespaces_their_roles_are_all_that_it_needs() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_listed_later_makes_none_forget_its_secrets() {
+async fn a_namespace_listed_later_does_not_remove_other_secrets_from_the_cache() {
     let mut scene = Scene::set("listed later").await;
     let Some((name, _, kubeconfig)) = nobody(&scene) else { return };
     let later = scene.cluster.namespace("listed later too").await;
@@ -178,7 +178,7 @@ async fn a_namespace_that_is_listed_later_makes_none_forget_its_secrets() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
+async fn accounts_of_a_namespace_that_cannot_be_listed_are_not_orphans() {
     let mut scene = Scene::set("not listed").await;
     let Some((name, _, kubeconfig)) = nobody(&scene) else { return };
     let hidden = scene.cluster.namespace("not listed either").await;
@@ -221,7 +221,7 @@ async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
 }
 
 #[tokio::test]
-async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
+async fn a_missing_right_is_reported_once_and_the_work_is_done_when_it_is_granted() {
     let mut scene = Scene::set("missing rights").await;
     let Some((name, user, kubeconfig)) = nobody(&scene) else { return };
     let here = scene.namespace.name().to_owned();

@@ -31,7 +31,7 @@ async fn is_told(scene: &Scene, account: &str, reason: &str, note: &str) {
 }
 
 #[tokio::test]
-async fn its_own_writes_are_no_reason_to_look_again() {
+async fn own_writes_cause_no_further_read() {
     const CHANGES: usize = 8;
     let mut scene = Scene::set("echoes").await;
     let (server, database) = talkative().await;
@@ -61,7 +61,7 @@ async fn its_own_writes_are_no_reason_to_look_again() {
 }
 
 #[tokio::test]
-async fn a_sweep_over_unchanged_accounts_does_nothing() {
+async fn a_sweep_over_unchanged_accounts_changes_nothing() {
     let mut scene = Scene::set("silent sweeps").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -108,7 +108,7 @@ async fn a_sweep_over_unchanged_accounts_does_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_overdue_under_observation_is_looked_at_no_more_often_than_anything_else() {
+async fn an_observed_account_with_an_overdue_rotation_is_not_read_more_often() {
     let mut scene = Scene::set("observed overdue").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -150,7 +150,7 @@ async fn what_is_overdue_under_observation_is_looked_at_no_more_often_than_anyth
 }
 
 #[tokio::test]
-async fn what_was_deleted_lately_outlives_the_sweeps_and_comes_back() {
+async fn a_recently_deleted_account_survives_sweeps_and_can_be_restored() {
     let mut scene = Scene::set("kept").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -177,7 +177,7 @@ async fn what_was_deleted_lately_outlives_the_sweeps_and_comes_back() {
 }
 
 #[tokio::test]
-async fn sweeps_that_fail_are_told_once_and_made_up_for() {
+async fn failing_sweeps_are_reported_once_and_later_sweeps_find_the_drift() {
     let mut scene = Scene::set("failing sweeps").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -201,7 +201,7 @@ async fn sweeps_that_fail_are_told_once_and_made_up_for() {
 }
 
 #[tokio::test]
-async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
+async fn a_sweep_that_finds_no_account_at_all_creates_none() {
     let mut scene = Scene::set("empty sweeps").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -228,7 +228,7 @@ async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
 }
 
 #[tokio::test]
-async fn those_who_are_refused_write_nothing_and_are_looked_for_together() {
+async fn refused_accounts_write_nothing_and_are_checked_together() {
     const REFUSED: usize = 8;
     let mut scene = Scene::set("refused together").await;
     let (server, database) = talkative().await;
@@ -291,7 +291,7 @@ async fn those_who_are_refused_write_nothing_and_are_looked_for_together() {
 }
 
 #[tokio::test]
-async fn a_row_that_nobody_can_read_has_only_its_own_resource_looked_at_by_itself() {
+async fn an_unreadable_row_causes_a_separate_read_only_for_its_own_resource() {
     const ACCOUNTS: usize = 6;
     let mut scene = Scene::set("one unreadable").await;
     let (server, database) = talkative().await;
@@ -320,7 +320,7 @@ async fn a_row_that_nobody_can_read_has_only_its_own_resource_looked_at_by_itsel
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_holds_locked_is_no_reason_to_sweep() {
+async fn a_locked_row_causes_no_sweep() {
     let mut scene = Scene::set("locked row").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &NEVER);

@@ -33,7 +33,7 @@ async fn is_written_anew(scene: &Scene, name: &str) {
 }
 
 #[tokio::test]
-async fn a_status_that_nobody_can_read_stops_nobody_and_is_written_anew() {
+async fn an_unreadable_status_stops_no_other_account_and_is_written_again() {
     let mut scene = Scene::with_controller("unreadable status", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -59,7 +59,7 @@ async fn a_status_that_nobody_can_read_stops_nobody_and_is_written_anew() {
 }
 
 #[tokio::test]
-async fn a_policy_of_a_newer_definition_is_told_of_and_nothing_is_deleted_by_it() {
+async fn an_unknown_deletion_policy_is_reported_and_deletes_nothing() {
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
     let at = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/deletionPolicy/enum/-";
@@ -114,7 +114,7 @@ async fn write_managed_fields(scene: &Scene, kind: &str, name: &str, version: &s
 }
 
 #[tokio::test]
-async fn managed_fields_that_nobody_can_read_stop_nobody() {
+async fn unreadable_managed_fields_stop_no_other_account() {
     // The test has its own cluster, because other tests could not list these objects.
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
@@ -153,7 +153,7 @@ async fn managed_fields_that_nobody_can_read_stop_nobody() {
 }
 
 #[tokio::test]
-async fn a_field_of_a_newer_status_stays_whatever_is_written_beside_it() {
+async fn an_unknown_status_field_stays_when_the_status_is_written() {
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
     let at = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/newer";

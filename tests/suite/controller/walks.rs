@@ -209,7 +209,7 @@ fn rotates(fields: &[&Field]) -> bool {
 }
 
 #[tokio::test]
-async fn each_field_goes_there_and_back() {
+async fn each_field_can_be_changed_and_changed_back() {
     let stage = Stage::set("walks of fields").await;
     let count = fields("any").len();
     join_all((0..count).map(async |at| {
@@ -237,7 +237,7 @@ async fn each_field_goes_there_and_back() {
 }
 
 #[tokio::test]
-async fn each_two_fields_go_there_and_back_together() {
+async fn each_two_fields_can_be_changed_and_changed_back_together() {
     let stage = Stage::set("walks of two fields").await;
     let count = fields("any").len();
     join_all((0..count).map(async |first| {

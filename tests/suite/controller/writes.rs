@@ -37,7 +37,7 @@ async fn versions(scene: &Scene) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn a_new_account_costs_three_writes_and_no_read_and_an_unchanged_one_nothing() {
+async fn a_new_account_takes_three_writes_and_no_read_and_an_unchanged_one_none() {
     const ACCOUNTS: usize = 20;
     let mut scene = Scene::with_controller("writes", &[]).await;
     create(&scene, ACCOUNTS).await;
@@ -81,7 +81,7 @@ async fn a_new_account_costs_three_writes_and_no_read_and_an_unchanged_one_nothi
 }
 
 #[tokio::test]
-async fn an_edit_costs_one_write_and_one_look_at_the_secret() {
+async fn an_edit_takes_one_write_and_one_read_of_the_secret() {
     let mut scene = Scene::with_controller("edit", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -97,7 +97,7 @@ async fn an_edit_costs_one_write_and_one_look_at_the_secret() {
 }
 
 #[tokio::test]
-async fn deletions_that_are_held_cost_nothing_after_a_restart() {
+async fn held_deletions_cause_no_requests_after_a_restart() {
     let mut scene = Scene::with_controller("held writes", &[]).await;
     create(&scene, 40).await;
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;

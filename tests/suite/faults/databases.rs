@@ -46,7 +46,7 @@ async fn made_once(stage: &Stage) -> Keys {
 }
 
 #[tokio::test]
-async fn restarted_and_crashed_under_load() {
+async fn the_database_restarts_and_crashes_under_load() {
     let mut server = Postgres::new().await;
     let database = server.database("load").await;
     let mut stage = Stage::around(Scene::set("load").await, database.url().to_owned()).await;
@@ -106,17 +106,17 @@ async fn crashed_in_a_commit(is_done: bool) {
 }
 
 #[tokio::test]
-async fn crashed_with_a_commit_done_and_its_answer_lost() {
+async fn a_database_crash_after_a_commit_and_before_its_answer() {
     crashed_in_a_commit(true).await;
 }
 
 #[tokio::test]
-async fn crashed_with_a_commit_not_done() {
+async fn a_database_crash_before_a_commit() {
     crashed_in_a_commit(false).await;
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_not_committed_hands_nothing_out() {
+async fn a_rotation_that_is_not_committed_writes_no_new_keys() {
     let stage = Stage::with_controller("rotation fails").await;
     stage.scene.create(ACME, json!({})).await;
     let keys = made_once(&stage).await;
@@ -135,7 +135,7 @@ async fn a_rotation_that_is_not_committed_hands_nothing_out() {
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_said_and_waited_out() {
+async fn a_silent_database_is_reported_and_waited_for() {
     let stage = Stage::with_controller("silent").await;
     stage.proxy.trace.meet(|call| call.what.starts_with("INSERT INTO account_keys"), [Fault::Stall]);
     stage.proxy.trace.meet(is_commit, [Fault::KeepAnswer]);
@@ -148,7 +148,7 @@ async fn a_server_that_falls_silent_is_said_and_waited_out() {
 }
 
 #[tokio::test]
-async fn a_deadlock_is_said_and_tried_again() {
+async fn a_deadlock_is_reported_and_retried() {
     let stage = Stage::with_controller("deadlock").await;
     stage.scene.create(ACME, json!({ "roles": ["Customer"], "allowedIPs": ["192.0.2.0/24"] })).await;
     stage.scene.ready(ACME).await;
@@ -191,7 +191,7 @@ async fn a_deadlock_is_said_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_holds_locked_is_said_and_waited_out() {
+async fn a_locked_row_is_reported_and_waited_for() {
     let stage = Stage::with_controller("locked").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
@@ -208,7 +208,7 @@ async fn a_row_that_somebody_holds_locked_is_said_and_waited_out() {
 }
 
 #[tokio::test]
-async fn no_connection_left_is_said_and_waited_out() {
+async fn exhausted_connections_are_reported_and_waited_for() {
     let server = Postgres::new().await;
     let database = server.database("limit").await;
     let mut admin = PgConnection::connect(&server.url("postgres")).await.expect("the database answers");
@@ -234,7 +234,7 @@ async fn no_connection_left_is_said_and_waited_out() {
 }
 
 #[tokio::test]
-async fn an_sqlite_file_that_cannot_grow_is_said_and_waited_out() {
+async fn an_sqlite_file_that_cannot_grow_is_reported_and_waited_for() {
     let folder = Folder::new("sqlite");
     let mut stage = Stage::on_sqlite("cannot grow", &folder).await;
     let namespace = stage.scene.namespace.name().to_owned();
@@ -281,7 +281,7 @@ fn set_write_version(file: &Path, version: u8) {
 }
 
 #[tokio::test]
-async fn an_sqlite_file_that_may_only_be_read_is_said_and_waited_out() {
+async fn a_read_only_sqlite_file_is_reported_and_waited_for() {
     let folder = Folder::new("sqlite");
     let file = folder.path().join("accounts.db");
     let mut stage = Stage::on_sqlite("read only", &folder).await;

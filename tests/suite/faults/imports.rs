@@ -34,14 +34,14 @@ async fn import(test_name: &str, faults: impl FnOnce(&Proxy)) -> (Finished, Vec<
 }
 
 #[tokio::test]
-async fn what_was_imported_is_found_although_the_answer_is_lost() {
+async fn imported_accounts_are_found_although_the_answer_is_lost() {
     let (finished, there) = import("import lost", |proxy| proxy.trace.meet(is_commit, [Fault::LoseAnswer])).await;
     assert_eq!(finished.succeeded(), "2 accounts imported; `opsadmin export` writes their manifests\n");
     assert_eq!(there, ["Acme", "Birch"]);
 }
 
 #[tokio::test]
-async fn what_was_not_imported_is_said_not_to_be() {
+async fn a_failed_import_is_reported_as_such() {
     let (finished, there) = import("import fails", |proxy| proxy.trace.meet(is_commit, [Fault::Disconnect])).await;
     refused(&finished, 1, "nothing was imported: the account database is not available: ");
     assert_eq!((finished.stdout.as_str(), there.len()), ("", 0));

@@ -32,7 +32,7 @@ async fn asked(stage: &Stage, name: &str, times: usize) {
 }
 
 #[tokio::test]
-async fn who_sees_what_was_declared_before_leaves_what_is_declared_now() {
+async fn a_stale_watch_does_not_undo_the_present_spec() {
     let mut stage = Stage::set("overtaken").await;
     stage.launch(&["--sweep-interval", "1s"]);
     stage.watching().await;
@@ -58,7 +58,7 @@ async fn who_sees_what_was_declared_before_leaves_what_is_declared_now() {
 }
 
 #[tokio::test]
-async fn an_account_whose_resource_one_of_them_does_not_see_is_no_orphan() {
+async fn an_account_whose_resource_is_missing_from_a_stale_watch_is_no_orphan() {
     let mut stage = Stage::set("unseen").await;
     stage.launch(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
     stage.watching().await;
@@ -76,7 +76,7 @@ async fn an_account_whose_resource_one_of_them_does_not_see_is_no_orphan() {
 }
 
 #[tokio::test]
-async fn who_listed_long_before_its_first_look_leaves_what_is_declared_now() {
+async fn an_old_list_at_the_first_reconcile_does_not_undo_the_present_spec() {
     let mut stage = Stage::with_controller("late first look").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;

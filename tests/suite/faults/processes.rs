@@ -183,7 +183,7 @@ async fn killed_at_random_moments_on_sqlite() {
 }
 
 #[tokio::test]
-async fn asked_to_end_under_load_it_finishes_what_is_in_flight() {
+async fn stopped_under_load_it_completes_what_it_has_begun() {
     let mut stage = Stage::with_controller("asked to end").await;
     let slow = Fault::Delay(Duration::from_secs(1));
     stage.proxy.trace.meet_all(|call| call.what == "POST secrets", slow);
@@ -211,7 +211,7 @@ async fn asked_to_end_under_load_it_finishes_what_is_in_flight() {
 }
 
 #[tokio::test]
-async fn two_where_one_was_meant_do_no_harm() {
+async fn two_at_once_do_no_harm() {
     let mut stage = Stage::set("two controllers").await;
     let other = Proxy::new(stage.scene.cluster.kubeconfig(), stage.database_url()).await;
     let namespace = stage.scene.namespace.name().to_owned();

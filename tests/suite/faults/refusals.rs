@@ -80,7 +80,7 @@ async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record:
 }
 
 #[tokio::test]
-async fn events_that_hang_hold_up_nothing_and_not_the_end_either() {
+async fn events_that_hang_delay_neither_other_work_nor_the_end() {
     let mut stage = Stage::with_controller("hanging events").await;
     stage.scene.create("kept", json!({})).await;
     stage.scene.create(ACME, json!({})).await;
@@ -173,7 +173,7 @@ async fn made_once(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn a_secret_that_the_api_server_does_not_take_is_said() {
+async fn a_secret_that_the_api_server_refuses_is_reported() {
     let stage = Stage::with_controller("Secret not taken").await;
     stage.proxy.trace.meet_all(|call| call.what == "POST secrets", Fault::refuse(500, "InternalError"));
     stage.scene.create(ACME, json!({})).await;
@@ -189,7 +189,7 @@ async fn a_secret_that_the_api_server_does_not_take_is_said() {
 }
 
 #[tokio::test]
-async fn a_quota_that_is_used_up_is_said_and_healed_when_it_is_raised() {
+async fn an_exhausted_quota_is_reported_and_a_higher_quota_is_used() {
     let stage = Stage::with_controller("quota").await;
     // This cluster has no controller of quotas. So the test writes the status of the quota.
     let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" },
@@ -236,7 +236,7 @@ const MAY_DO_ALL_BUT_STATUS: &str = r#"[
 ]"#;
 
 #[tokio::test]
-async fn without_the_right_to_write_statuses_the_work_is_done_once_and_told_when_it_may_be() {
+async fn without_the_right_to_write_statuses_the_work_is_done_once_and_reported_later() {
     let scene = Scene::set("no status").await;
     let user = scene.namespace.name().to_owned();
     let Some(kubeconfig) = scene.cluster.kubeconfig_for(&user, None) else { return };
@@ -271,7 +271,7 @@ async fn without_the_right_to_write_statuses_the_work_is_done_once_and_told_when
 }
 
 #[tokio::test]
-async fn a_namespace_that_ends_takes_its_accounts_access_with_it() {
+async fn a_deleted_namespace_ends_the_access_of_its_accounts() {
     let stage = Stage::with_controller("namespace ends").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
@@ -304,7 +304,7 @@ async fn a_namespace_that_ends_takes_its_accounts_access_with_it() {
 }
 
 #[tokio::test]
-async fn a_secret_that_cannot_come_back_in_a_namespace_that_ends_keeps_nothing() {
+async fn a_secret_that_cannot_be_restored_does_not_keep_a_deleted_namespace() {
     let stage = Stage::with_controller("namespace ends early").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;

@@ -67,7 +67,7 @@ fn watches(stage: &Stage, resource: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
+async fn a_resource_created_again_behind_a_frozen_watch_keeps_its_keys() {
     let (stage, seen, keys) = ready("frozen recreated").await;
     stage.proxy.views.freeze("apiaccounts");
     strip_and_delete(&stage).await;
@@ -84,7 +84,7 @@ async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
 }
 
 #[tokio::test]
-async fn a_resource_made_again_of_which_only_the_new_one_is_shown_keeps_its_keys() {
+async fn a_resource_created_again_without_a_visible_deletion_keeps_its_keys() {
     let (stage, seen, keys) = ready("coalesced").await;
     let old = stage.scene.accounts().get(ACME).await.expect("it is there").metadata.uid;
     stage.proxy.views.hide("apiaccounts", move |_, object| object["metadata"]["uid"].as_str() == old.as_deref());
@@ -95,7 +95,7 @@ async fn a_resource_made_again_of_which_only_the_new_one_is_shown_keeps_its_keys
 }
 
 #[tokio::test]
-async fn many_changes_seen_as_one_end_in_the_last() {
+async fn after_many_changes_seen_as_one_the_last_one_is_reached() {
     let (stage, _, keys) = ready("burst").await;
     stage.proxy.views.freeze("apiaccounts");
     for enabled in [false, true, false, true, false] {
@@ -110,7 +110,7 @@ async fn many_changes_seen_as_one_end_in_the_last() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_was_not_shown_is_done_when_a_list_shows_it() {
+async fn a_deletion_missed_by_the_watch_is_done_when_a_list_shows_it() {
     let (stage, _, _) = ready("deletion unseen").await;
     stage.proxy.views.hide("apiaccounts", |_, _| true);
     stage.scene.accounts().delete(ACME, &DeleteParams::default()).await.expect("the API server takes it");
@@ -125,7 +125,7 @@ async fn a_deletion_that_was_not_shown_is_done_when_a_list_shows_it() {
 }
 
 #[tokio::test]
-async fn a_watch_that_has_expired_at_its_start_or_later_is_caught_up_with() {
+async fn changes_during_an_expired_watch_are_reconciled() {
     let (stage, _, keys) = ready("expired").await;
     stage.proxy.views.hide("apiaccounts", |_, _| true);
     stage.scene.change(ACME, json!({ "enabled": false })).await;
@@ -141,7 +141,7 @@ async fn a_watch_that_has_expired_at_its_start_or_later_is_caught_up_with() {
 }
 
 #[tokio::test]
-async fn a_secret_that_went_while_its_watch_had_expired_comes_back() {
+async fn a_secret_deleted_during_an_expired_watch_is_restored() {
     let (stage, seen, keys) = ready("Secret expired").await;
     stage.proxy.views.hide("secrets", |_, _| true);
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
@@ -150,7 +150,7 @@ async fn a_secret_that_went_while_its_watch_had_expired_comes_back() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_edited_while_its_watch_had_expired_is_put_back() {
+async fn a_secret_edited_during_an_expired_watch_is_restored() {
     let (stage, seen, keys) = ready("Secret edited unseen").await;
     stage.proxy.views.hide("secrets", |_, _| true);
     let edit = Patch::Merge(json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } }));
@@ -160,7 +160,7 @@ async fn a_secret_that_was_edited_while_its_watch_had_expired_is_put_back() {
 }
 
 #[tokio::test]
-async fn a_list_that_expires_between_two_pages_is_begun_anew() {
+async fn a_list_that_expires_between_two_pages_is_started_again() {
     let mut stage = Stage::set("mid-page").await;
     for view in ["apiaccounts", "secrets"] {
         stage.proxy.views.page(view, 2);
@@ -201,7 +201,7 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn an_empty_list_is_not_the_end_of_anything() {
+async fn an_empty_list_ends_no_account() {
     let (mut stage, seen, keys) = ready("empty lists").await;
     for at_start in [false, true] {
         for view in ["apiaccounts", "secrets"] {
@@ -229,7 +229,7 @@ async fn an_empty_list_is_not_the_end_of_anything() {
 }
 
 #[tokio::test]
-async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is_seen() {
+async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_even_if_seen_late() {
     let (stage, seen, keys) = ready("foreign behind frozen").await;
     stage.proxy.views.freeze("secrets");
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
@@ -249,7 +249,7 @@ async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is
 }
 
 #[tokio::test]
-async fn a_secret_that_changed_hands_behind_a_frozen_watch_is_not_removed() {
+async fn a_secret_with_a_new_owner_behind_a_frozen_watch_is_not_removed() {
     let (stage, _, keys) = ready("changed hands").await;
     stage.proxy.views.freeze("secrets");
     let theirs = json!({ "metadata": { "ownerReferences": null, "annotations": { OWNER_ANNOTATION: null } } });
@@ -267,7 +267,7 @@ async fn a_secret_that_changed_hands_behind_a_frozen_watch_is_not_removed() {
 }
 
 #[tokio::test]
-async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
+async fn a_foreign_edit_behind_a_frozen_watch_is_not_overwritten() {
     let (stage, seen, keys) = ready("edit behind frozen").await;
     stage.proxy.views.freeze("secrets");
     let theirs = Patch::Merge(json!({ "metadata": { "labels": { "theirs": "1" } }, "data": { "EXTRA": "eA==" } }));
@@ -283,7 +283,7 @@ async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
 }
 
 #[tokio::test]
-async fn a_finalizer_of_others_that_was_not_shown_stays() {
+async fn a_foreign_finalizer_missed_by_the_watch_stays() {
     let stage = Stage::with_controller("finalizer unseen").await;
     let is_ours = |call: &Call| call.what == "PATCH apiaccounts";
     stage.proxy.trace.meet(is_ours, [Fault::Delay(Duration::from_secs(2))]);
@@ -316,7 +316,7 @@ async fn an_edit_between_reading_and_writing_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn a_watch_that_brings_nothing_new_costs_nothing() {
+async fn a_new_watch_without_changes_causes_only_lists() {
     let (stage, seen, keys) = ready("relist silent").await;
     stage.proxy.trace.begin();
     let before = watches(&stage, "secrets");
@@ -339,7 +339,7 @@ async fn a_watch_that_brings_nothing_new_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_that_stalls_in_the_middle_is_told_of_and_begun_anew() {
+async fn a_list_that_stalls_in_the_middle_is_reported_and_started_again() {
     for resource in ["apiaccounts", "secrets"] {
         let mut stage = Stage::set(&format!("stalled {resource}")).await;
         let what = format!("LIST {resource}");

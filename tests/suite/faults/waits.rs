@@ -29,7 +29,7 @@ async fn all_ready(stage: &Stage, names: impl Iterator<Item = String>) {
 }
 
 #[tokio::test]
-async fn an_outage_that_ends_has_everything_done_at_once() {
+async fn after_an_outage_everything_is_done_at_once() {
     let stage = Stage::with_controller("outage ends").await;
     let names = || (0..ACCOUNTS).map(|number| format!("a{number}"));
     for name in names() {
@@ -59,7 +59,7 @@ async fn an_outage_that_ends_has_everything_done_at_once() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_let_go_is_taken_at_once() {
+async fn a_released_name_is_used_at_once() {
     let stage = Stage::with_controller("name let go").await;
     let holders = || (0..ACCOUNTS).map(|number| format!("holder{number}"));
     let others = || (0..ACCOUNTS).map(|number| format!("other{number}"));
