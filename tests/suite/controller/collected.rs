@@ -18,7 +18,7 @@ fn foreground() -> DeleteParams {
 }
 
 /// Waits until the garbage collector has finished a foreground deletion.
-async fn is_collected(scene: &Scene, name: &str) {
+async fn wait_until_collected(scene: &Scene, name: &str) {
     eventually(&format!("the garbage collector to be done with {name}"), SOON, async || {
         let account = scene.accounts().get_opt(name).await.map_err(|error| error.to_string())?;
         let finalizers = account.and_then(|account| account.metadata.finalizers).unwrap_or_default();
@@ -32,7 +32,7 @@ async fn is_collected(scene: &Scene, name: &str) {
 
 /// Gives a Secret the owner reference that earlier versions wrote. Gives its resource a status that marks the Secret as
 /// verified.
-async fn tie(scene: &Scene, account: &ApiAccount) -> Secret {
+async fn add_old_owner_reference(scene: &Scene, account: &ApiAccount) -> Secret {
     let name = account.metadata.name.as_deref().expect("it has a name");
     let reference = json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "name": name,
         "uid": account.metadata.uid, "controller": true });
@@ -55,7 +55,7 @@ async fn an_account_with_a_held_deletion_keeps_its_secret_in_a_foreground_deleti
     let names = held(&scene, 3).await;
     let mut secrets = Vec::new();
     for name in &names {
-        is_collected(&scene, name).await;
+        wait_until_collected(&scene, name).await;
         let secret = scene.data(&format!("{name}-opsadmin")).await;
         assert_eq!(secret.keys().cloned().collect::<Vec<_>>(), keys, "{name}");
         secrets.push(secret);
@@ -93,10 +93,10 @@ async fn a_retained_account_keeps_its_secret_if_the_controller_was_down() {
     let keys = [scene.data("acme-opsadmin").await, scene.data("earlier-opsadmin").await];
     let earlier = scene.ready("earlier").await;
     scene.stop().await;
-    tie(&scene, &earlier).await;
+    add_old_owner_reference(&scene, &earlier).await;
     for name in ["acme", "earlier"] {
         scene.accounts().delete(name, &foreground()).await.expect("the API server takes the deletion");
-        is_collected(&scene, name).await;
+        wait_until_collected(&scene, name).await;
     }
     assert_eq!(scene.data("acme-opsadmin").await, keys[0]);
     // No controller had removed the owner reference of the earlier version. So the garbage collector deleted this
@@ -131,8 +131,8 @@ async fn the_owner_reference_of_an_earlier_version_is_removed_once() {
     let paused = scene.condition("paused", "Unknown", "Paused").await;
     let keys = scene.data("acme-opsadmin").await;
     scene.stop().await;
-    tie(&scene, &account).await;
-    let left = tie(&scene, &paused).await;
+    add_old_owner_reference(&scene, &account).await;
+    let left = add_old_owner_reference(&scene, &paused).await;
     scene.start(&[]);
     let is_free = |secret: &Secret| secret.metadata.owner_references.is_none();
     let free = scene.secret_where("acme-opsadmin", "to have no owner reference", is_free).await;
@@ -160,7 +160,7 @@ async fn the_secret_of_an_orphan_is_deleted_only_when_its_account_is_disabled() 
     for name in ["lost", "half-gone", "retained"] {
         scene.strip_finalizers(name).await;
         scene.accounts().delete(name, &foreground()).await.expect("the API server takes the deletion");
-        is_collected(&scene, name).await;
+        wait_until_collected(&scene, name).await;
     }
     scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1h"]);
     // The first state is what a controller leaves that was killed between the database and the Secret. The second state

@@ -56,7 +56,7 @@ impl Stage {
     }
 
     /// Waits until the account has its declared fields again.
-    async fn is_again(&self, resource: &str, before: &[Vec<Cell>], after: &str) {
+    async fn wait_until_restored(&self, resource: &str, before: &[Vec<Cell>], after: &str) {
         eventually(&format!("{resource} to be put back after {after}"), SOON, async || {
             let now = self.declared(resource).await;
             if now == before { Ok(()) } else { Err(format!("{now:?}\n{}", self.scene.log())) }
@@ -150,7 +150,7 @@ async fn each_declared_field_is_corrected_and_reported(stage: Stage) {
         ),
     ] {
         stage.rows(&edit).await;
-        stage.is_again("acme", &before, &edit).await;
+        stage.wait_until_restored("acme", &before, &edit).await;
         stage.event("acme", "DriftCorrected", note).await;
     }
     assert_eq!(notes(&stage.scene, "acme", "Updated").await, Vec::<String>::new(), "the spec did not change");
@@ -170,7 +170,7 @@ async fn drift_while_no_controller_ran_is_corrected_at_the_start(mut stage: Stag
     let edit = "UPDATE accounts SET any_ip = TRUE, description = 'by hand'";
     stage.rows(edit).await;
     stage.scene.start_on(stage.database.url(), &NEVER);
-    stage.is_again("acme", &before, edit).await;
+    stage.wait_until_restored("acme", &before, edit).await;
 }
 
 async fn a_row_deleted_by_hand_is_restored_with_its_keys(stage: Stage) {
@@ -189,7 +189,7 @@ async fn a_row_deleted_by_hand_is_restored_with_its_keys(stage: Stage) {
         .into();
     stage.rows(&format!("BEGIN; {}; DELETE FROM accounts WHERE owner_name = 'acme'; COMMIT", delete.join("; "))).await;
 
-    stage.is_again("acme", &before, "its deletion").await;
+    stage.wait_until_restored("acme", &before, "its deletion").await;
     assert_eq!(stage.rows(key).await, api_key);
     stage.event("acme", "Recovered", "made the account anew, with the keys from its Secret").await;
     let after = stage.scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
@@ -245,7 +245,7 @@ async fn drift_on_postgres_is_corrected_each_time_without_a_sweep() {
         let edit = "UPDATE accounts SET description = 'by hand'";
         stage.rows(edit).await;
         let edited = Instant::now();
-        stage.is_again("acme", &before, edit).await;
+        stage.wait_until_restored("acme", &before, edit).await;
         eprintln!("the account was as declared {:?} after the edit", edited.elapsed());
     }
 }
@@ -262,6 +262,6 @@ async fn drift_during_a_lost_listening_connection_is_corrected() {
                          WHERE datname = current_database() AND query LIKE 'LISTEN%'; \
                          UPDATE accounts SET description = 'while nobody listened'";
         stage.rows(meanwhile).await;
-        stage.is_again("acme", &before, "a change that nobody heard of").await;
+        stage.wait_until_restored("acme", &before, "a change that nobody heard of").await;
     }
 }

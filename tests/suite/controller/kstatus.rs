@@ -33,7 +33,7 @@ async fn seen(scene: &Scene, name: &str) -> Value {
     serde_json::from_str(&shown.succeeded()).expect("kubectl prints JSON")
 }
 
-async fn judged(scene: &Scene, name: &str, wanted: &str) {
+async fn wait_for_kstatus(scene: &Scene, name: &str, wanted: &str) {
     eventually(&format!("kstatus to say {wanted} of {name}"), SOON, async || {
         let account = seen(scene, name).await;
         if kstatus(&account) == wanted { Ok(()) } else { Err(format!("{account:#}\n{}", scene.log())) }
@@ -67,14 +67,14 @@ async fn an_account_is_in_progress_until_it_is_ready_and_again_after_an_edit() {
     // No controller runs, so the account keeps its state while the test reads it.
     assert_eq!(kstatus(&seen(&scene, "acme").await), "InProgress");
     scene.start(&[]);
-    judged(&scene, "acme", "Current").await;
+    wait_for_kstatus(&scene, "acme", "Current").await;
     scene.ready("acme").await;
 
     scene.stop().await;
     scene.change("acme", json!({ "description": "changed" })).await;
     assert_eq!(kstatus(&seen(&scene, "acme").await), "InProgress");
     scene.start(&[]);
-    judged(&scene, "acme", "Current").await;
+    wait_for_kstatus(&scene, "acme", "Current").await;
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn a_stalled_account_is_failed_and_one_being_deleted_is_terminating() {
     scene.create("holder", json!({ "name": "Acme" })).await;
     scene.ready("holder").await;
     scene.create("other", json!({ "name": "Acme" })).await;
-    judged(&scene, "other", "Failed").await;
+    wait_for_kstatus(&scene, "other", "Failed").await;
 
     scene.stop().await;
     scene.accounts().delete("other", &DeleteParams::default()).await.expect("the API server takes the deletion");

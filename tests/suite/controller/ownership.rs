@@ -15,13 +15,13 @@ fn message(account: &ApiAccount) -> String {
 }
 
 /// Removes the owner of the only account in the database.
-async fn let_go(scene: &Scene) {
+async fn remove_owner(scene: &Scene) {
     let statement = "UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL";
     sqlx::query(statement).execute(&scene.sql().await).await.expect("the account is nobody's");
 }
 
 /// Allows the scene's namespace to adopt an account, as OpsAdmin staff do.
-async fn allow(scene: &Scene, arguments: &[&str]) {
+async fn allow_adoption(scene: &Scene, arguments: &[&str]) {
     let call = Opsadmin::new().args(["allow-adoption", "--to", scene.namespace.name(), "--actor", "maria"]);
     call.args(arguments).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await.succeeded();
 }
@@ -80,7 +80,7 @@ async fn an_unowned_account_is_adopted_only_on_request() {
     let id = scene.ready("old").await.status.and_then(|status| status.account_id);
     let keys = scene.data("old-opsadmin").await;
     scene.stop().await;
-    let_go(&scene).await;
+    remove_owner(&scene).await;
     scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await.expect("they go");
     scene.strip_finalizers("old").await;
     scene.start(&[]);
@@ -97,7 +97,7 @@ async fn an_unowned_account_is_adopted_only_on_request() {
     scene.change("new", json!({ "adoptionPolicy": "IfUnowned" })).await;
     let refused = scene.condition("new", "False", "AdoptionRequired").await;
     assert!(message(&refused).contains("it was imported for no namespace"), "{}", message(&refused));
-    allow(&scene, &["acme", "--kubeconfig", &scene.cluster.kubeconfig().display().to_string()]).await;
+    allow_adoption(&scene, &["acme", "--kubeconfig", &scene.cluster.kubeconfig().display().to_string()]).await;
     let adopted = scene.ready("new").await;
     assert_eq!(adopted.status.and_then(|status| status.account_id), id);
     assert_eq!(scene.data("new-opsadmin").await, keys, "with the keys it had");
@@ -133,7 +133,7 @@ async fn an_account_of_another_cluster_is_not_adopted_until_that_cluster_release
     scene.create("moved", wants).await;
     let refused = scene.condition("moved", "False", "AdoptionRequired").await;
     assert!(message(&refused).contains("of the cluster old, which had it"), "{}", message(&refused));
-    allow(&scene, &["acme", "--cluster-id", "new"]).await;
+    allow_adoption(&scene, &["acme", "--cluster-id", "new"]).await;
     scene.ready("moved").await;
     assert_eq!(scene.data("moved").await, keys, "moved with its keys");
 }

@@ -178,7 +178,7 @@ fn after() -> Vec<(&'static str, Value, Value)> {
 }
 
 /// Creates the initial state: reconciled accounts, a stopped controller, and later changes by other clients.
-async fn some_history(scene: &mut Scene, apply: &[&str]) {
+async fn create_initial_state(scene: &mut Scene, apply: &[&str]) {
     let namespace = scene.namespace.name().to_owned();
     scene.start(&[]);
     scene.cluster.kubectl_with(&namespace, apply, &manifests(&before())).await.succeeded();
@@ -278,7 +278,7 @@ async fn is_as_planned(scene: &Scene, account: &Value, seen: &BTreeSet<String>) 
 async fn what_is_planned_is_what_then_happens(test_name: &str, apply: &[&str]) {
     let mut scene = Scene::set(test_name).await;
     let (all, few) = (Planner::of(&scene, true).await, Planner::of(&scene, false).await);
-    some_history(&mut scene, apply).await;
+    create_initial_state(&mut scene, apply).await;
     let manifests = manifests(&after());
     let (seen, untouched) = (events(&scene).await.into_keys().collect(), versions(&scene).await);
 

@@ -26,7 +26,7 @@ async fn apply(cluster: &Cluster, manifest: &str) {
 }
 
 /// Makes the controller do everything that it does on a cluster.
-async fn go_through_a_life(scene: &Scene) {
+async fn do_everything_once(scene: &Scene) {
     scene.create("acme", json!({ "roles": ["Customer"] })).await;
     scene.ready("acme").await;
     let keys = scene.data("acme-opsadmin").await;
@@ -94,7 +94,7 @@ async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
     assert_eq!(log.matches("cannot watch").count(), 1, "{log}");
 
     cluster.install_definitions().await;
-    go_through_a_life(&scene).await;
+    do_everything_once(&scene).await;
     let refused = refused(&cluster, &user, &[scene.namespace.name(), "kube-system"]);
     assert!(refused.is_empty(), "{refused:?}");
     let log = scene.stop().await;
@@ -127,7 +127,7 @@ fn list(documents: &[Value]) -> String {
 }
 
 /// Creates a user without rights on the shared cluster. Returns `None` on an existing cluster.
-fn nobody(scene: &Scene) -> Option<(String, String, PathBuf)> {
+fn user_without_rights(scene: &Scene) -> Option<(String, String, PathBuf)> {
     let name = unique("rights");
     let user = service_account(scene.namespace.name(), &name);
     let kubeconfig = scene.cluster.kubeconfig_for(&user, None)?;
@@ -137,14 +137,14 @@ fn nobody(scene: &Scene) -> Option<(String, String, PathBuf)> {
 #[tokio::test]
 async fn for_some_namespaces_their_roles_are_sufficient() {
     let mut scene = Scene::set("namespaced rights").await;
-    let Some((name, user, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, user, kubeconfig)) = user_without_rights(&scene) else { return };
     let other = scene.cluster.namespace("namespaced rights too").await;
     let namespaces = [scene.namespace.name().to_owned(), other.name().to_owned()];
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
     let granted = list(&roles(&name, scene.namespace.name(), &namespaces));
     apply(scene.cluster, &granted).await;
     scene.start_as(&kubeconfig, &namespaces, &[]);
-    go_through_a_life(&scene).await;
+    do_everything_once(&scene).await;
 
     let refused = refused(scene.cluster, &user, &[namespaces[0], namespaces[1], "kube-system"]);
     assert!(refused.is_empty(), "{refused:?}");
@@ -155,7 +155,7 @@ async fn for_some_namespaces_their_roles_are_sufficient() {
 #[tokio::test]
 async fn a_namespace_listed_later_does_not_remove_other_secrets_from_the_cache() {
     let mut scene = Scene::set("listed later").await;
-    let Some((name, _, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, _, kubeconfig)) = user_without_rights(&scene) else { return };
     let later = scene.cluster.namespace("listed later too").await;
     let namespaces = [scene.namespace.name().to_owned(), later.name().to_owned()];
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
@@ -180,7 +180,7 @@ async fn a_namespace_listed_later_does_not_remove_other_secrets_from_the_cache()
 #[tokio::test]
 async fn accounts_of_a_namespace_that_cannot_be_listed_are_not_orphans() {
     let mut scene = Scene::set("not listed").await;
-    let Some((name, _, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, _, kubeconfig)) = user_without_rights(&scene) else { return };
     let hidden = scene.cluster.namespace("not listed either").await;
     let namespaces = [scene.namespace.name().to_owned(), hidden.name().to_owned()];
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
@@ -223,7 +223,7 @@ async fn accounts_of_a_namespace_that_cannot_be_listed_are_not_orphans() {
 #[tokio::test]
 async fn a_missing_right_is_reported_once_and_the_work_is_done_when_it_is_granted() {
     let mut scene = Scene::set("missing rights").await;
-    let Some((name, user, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, user, kubeconfig)) = user_without_rights(&scene) else { return };
     let here = scene.namespace.name().to_owned();
     let all = roles(&name, &here, &[&here]);
     let is_of_here = |document: &&Value| document["metadata"]["namespace"] == here;

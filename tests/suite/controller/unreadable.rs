@@ -24,7 +24,7 @@ async fn next_rotation(scene: &Scene, name: &str) -> String {
     scene.cluster.kubectl(scene.namespace.name(), &arguments).await.succeeded()
 }
 
-async fn is_written_anew(scene: &Scene, name: &str) {
+async fn wait_until_rewritten(scene: &Scene, name: &str) {
     eventually("the status to be written anew", SOON, async || match next_rotation(scene, name).await {
         found if found.is_empty() => Ok(()),
         found => Err(format!("{found}\n{}", scene.log())),
@@ -42,7 +42,7 @@ async fn an_unreadable_status_stops_no_other_account_and_is_written_again() {
     write_status(&scene, "acme", json!({ "nextRotation": NO_TIME })).await;
     scene.change("acme", json!({ "enabled": false })).await;
     scene.ready("acme").await;
-    is_written_anew(&scene, "acme").await;
+    wait_until_rewritten(&scene, "acme").await;
 
     // The same holds at a start, which lists all resources.
     scene.stop().await;
@@ -54,7 +54,7 @@ async fn an_unreadable_status_stops_no_other_account_and_is_written_again() {
     scene.create("other", json!({})).await;
     scene.start(&[]);
     scene.ready("other").await;
-    is_written_anew(&scene, "acme").await;
+    wait_until_rewritten(&scene, "acme").await;
     scene.ready("acme").await;
 }
 

@@ -80,7 +80,7 @@ async fn disturb(operation: &Operation, point: &Point, end: &State) {
 }
 
 /// Runs the operation once for each point of its record.
-async fn everywhere(operation: &'static Operation) {
+async fn disturb_each_call(operation: &'static Operation) {
     let Record { calls, end, .. } = operation.record().await;
     assert!(calls.iter().any(|call| !call.is_read()), "nothing was recorded: {}", listed(&calls));
     let mut points: Vec<Point> = calls.iter().cloned().map(Point::EndBefore).collect();
@@ -101,7 +101,7 @@ macro_rules! everywhere {
         $(
             #[tokio::test]
             async fn $name() {
-                everywhere(&$operation).await;
+                disturb_each_call(&$operation).await;
             }
         )*
     };

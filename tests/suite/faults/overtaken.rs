@@ -15,14 +15,14 @@ use crate::support::wait::eventually;
 const NO_LONGER_FRESH: Duration = Duration::from_secs(12);
 
 /// Starts a second controller beside the stage's, without a proxy.
-fn second(stage: &Stage) -> RunningController {
+fn start_second(stage: &Stage) -> RunningController {
     let (scene, extra) = (&stage.scene, ["--cluster-id", CLUSTER, "--deletion-brake", "100"]);
     let namespace = scene.namespace.name();
     spawn_controller(scene.cluster.kubeconfig(), &[namespace], stage.database_url(), &scene.keyring, &extra)
 }
 
 /// Waits until the stage's controller has asked the API server for this account at least this many times.
-async fn asked(stage: &Stage, name: &str, times: usize) {
+async fn wait_until_asked(stage: &Stage, name: &str, times: usize) {
     let is_ask = |call: &&Call| call.what == "LIST apiaccounts" && call.name == name && call.answer == "200";
     eventually("it to ask", SOON, async || {
         let asked = stage.proxy.trace.calls().iter().filter(is_ask).count();
@@ -42,11 +42,11 @@ async fn a_stale_watch_does_not_undo_the_present_spec() {
     stage.quiet().await;
 
     stage.proxy.views.freeze("apiaccounts");
-    let _second = second(&stage);
+    let _second = start_second(&stage);
     stage.scene.change(ACME, json!({ "enabled": false, "rotation": rotation("2") })).await;
     stage.scene.ready(ACME).await;
     let (seen, keys) = stage.look().await;
-    asked(&stage, ACME, 3).await;
+    wait_until_asked(&stage, ACME, 3).await;
     let (now, keys_now) = stage.look().await;
     assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
     assert!(keys_now == keys, "the keys were rotated back and forth");
@@ -66,11 +66,11 @@ async fn an_account_whose_resource_is_missing_from_a_stale_watch_is_no_orphan() 
     stage.scene.ready("seen").await;
 
     stage.proxy.views.freeze("apiaccounts");
-    let _second = second(&stage);
+    let _second = start_second(&stage);
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
     let (seen, _) = stage.look().await;
-    asked(&stage, ACME, 2).await;
+    wait_until_asked(&stage, ACME, 2).await;
     let (now, _) = stage.look().await;
     assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
 }
@@ -90,13 +90,13 @@ async fn an_old_list_at_the_first_reconcile_does_not_undo_the_present_spec() {
     assert!(watches.is_some(), "{}", stage.calls());
     let listed = Instant::now();
     stage.proxy.views.freeze("apiaccounts");
-    let _second = second(&stage);
+    let _second = start_second(&stage);
     stage.scene.change(ACME, json!({ "enabled": false })).await;
     stage.scene.ready(ACME).await;
     let (seen, keys) = stage.look().await;
     sleep_until(listed + NO_LONGER_FRESH).await;
     stage.proxy.trace.heal();
-    asked(&stage, ACME, 1).await;
+    wait_until_asked(&stage, ACME, 1).await;
     let (now, keys_now) = stage.look().await;
     assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
     assert!(keys_now == keys, "the keys are not those from before");

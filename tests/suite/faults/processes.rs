@@ -99,7 +99,7 @@ fn merge(known: &mut Value, change: &Value) {
 }
 
 /// Checks that no known key is lost or changed.
-fn same_keys(before: &mut Keys, now: Keys) {
+fn check_same_keys(before: &mut Keys, now: Keys) {
     for (name, keys) in before.iter() {
         assert_eq!(Some(keys), now.get(name), "the keys of {name} were lost or changed");
     }
@@ -107,7 +107,7 @@ fn same_keys(before: &mut Keys, now: Keys) {
 }
 
 /// Checks that everything is as declared, was created once, and has the keys that were seen first.
-async fn as_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, mut keys: Keys) {
+async fn check_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, mut keys: Keys) {
     for (name, spec) in declared {
         match spec {
             Some(_) => drop(stage.scene.ready(name).await),
@@ -116,7 +116,7 @@ async fn as_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, 
     }
     stage.quiet().await;
     let (seen, now) = stage.look().await;
-    same_keys(&mut keys, now);
+    check_same_keys(&mut keys, now);
     let made = i64::try_from(seen.accounts.len()).expect("it is a small number");
     assert_eq!(seen.rows, (made, made), "one account and one pair each\n{seen:#?}");
     for (name, spec) in declared {
@@ -159,12 +159,12 @@ async fn killed_at_random_moments(mut stage: Stage, seed: u64) {
     for _ in 0..KILLS {
         sleep(Duration::from_millis(dice.below(400))).await;
         stage.scene.kill().await;
-        same_keys(&mut keys, stage.look().await.1);
+        check_same_keys(&mut keys, stage.look().await.1);
         stage.launch(&[]);
     }
     stage.proxy.trace.heal();
     let declared = declared.await.expect("the user is done");
-    as_declared(&stage, &declared, keys).await;
+    check_declared(&stage, &declared, keys).await;
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn two_at_once_do_no_harm() {
     );
     stage.start().await;
     let declared = user(stage.scene.client.clone(), namespace, 7).await;
-    as_declared(&stage, &declared, Keys::new()).await;
+    check_declared(&stage, &declared, Keys::new()).await;
 
     // Afterwards, neither controller writes any more.
     let both = Arc::clone(&other.trace);

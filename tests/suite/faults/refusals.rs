@@ -99,7 +99,7 @@ async fn events_that_hang_delay_neither_other_work_nor_the_end() {
 }
 
 /// Runs the operation once for each kind of its calls and each kind of fault.
-async fn each_call(operation: &'static Operation) {
+async fn disturb_each_call(operation: &'static Operation) {
     let record = Arc::new(operation.record().await);
     let mut runs = Vec::new();
     for call in once_each(&record.calls) {
@@ -120,7 +120,7 @@ macro_rules! each_call {
         $(
             #[tokio::test]
             async fn $name() {
-                each_call(&$operation).await;
+                disturb_each_call(&$operation).await;
             }
         )*
     };
@@ -166,7 +166,7 @@ fn message(account: &ApiAccount) -> String {
 }
 
 /// Checks that there is exactly one account with one key pair, and one line in its journal.
-async fn made_once(stage: &Stage) {
+async fn check_created_once(stage: &Stage) {
     let (seen, _) = stage.look().await;
     assert_eq!(seen.rows, (1, 1), "{seen:?}");
     assert_eq!(seen.journal[ACME].len(), 1, "{seen:?}");
@@ -185,7 +185,7 @@ async fn a_secret_that_the_api_server_refuses_is_reported() {
     stage.proxy.trace.heal();
     stage.scene.ready(ACME).await;
     assert!(stage.look().await.1 == keys, "the keys that were made first are the ones in the Secret");
-    made_once(&stage).await;
+    check_created_once(&stage).await;
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn an_exhausted_quota_is_reported_and_a_higher_quota_is_used() {
 
     quotas.delete("none", &DeleteParams::default()).await.expect("it is deleted");
     stage.scene.ready(ACME).await;
-    made_once(&stage).await;
+    check_created_once(&stage).await;
 }
 
 /// Waits until the API server enforces the quota.
@@ -267,7 +267,7 @@ async fn without_the_right_to_write_statuses_the_work_is_done_once_and_reported_
     make::<RoleBinding>(&stage, bound("rest")).await;
     stage.scene.ready(ACME).await;
     assert!(stage.look().await.1 == keys, "the keys stay");
-    made_once(&stage).await;
+    check_created_once(&stage).await;
 }
 
 #[tokio::test]

@@ -90,11 +90,11 @@ impl Observer {
         let resources = self.accounts.list(&ListParams::default()).await.expect("the API server answers");
         for resource in &resources {
             let name = resource.metadata.name.clone().unwrap_or_default();
-            state.resources.insert(name.clone(), said(resource, accounts.get(&name)));
+            state.resources.insert(name.clone(), describe_status(resource, accounts.get(&name)));
         }
         for secret in &self.secrets.list(&ListParams::default()).await.expect("the API server answers") {
             let name = secret.metadata.name.clone().unwrap_or_default();
-            state.secrets.insert(name, holds(secret, &resources.items, &keys));
+            state.secrets.insert(name, describe_secret(secret, &resources.items, &keys));
         }
         for (name, account) in &accounts {
             let life = match account.life {
@@ -173,7 +173,7 @@ fn key_state(state: KeyState) -> &'static str {
 }
 
 /// Describes the status of a resource, and where it contradicts the database.
-fn said(resource: &ApiAccount, account: Option<&Account>) -> String {
+fn describe_status(resource: &ApiAccount, account: Option<&Account>) -> String {
     let finalizers = resource.metadata.finalizers.iter().flatten().cloned().collect::<Vec<_>>().join(",");
     let leaving = if resource.metadata.deletion_timestamp.is_some() { "leaving, " } else { "" };
     let Some(status) = &resource.status else { return format!("{leaving}finalizers {finalizers}, no status") };
@@ -199,7 +199,7 @@ fn said(resource: &ApiAccount, account: Option<&Account>) -> String {
 }
 
 /// Describes a Secret: its owner, and which of the known keys each data entry is.
-fn holds(secret: &Secret, resources: &[ApiAccount], keys: &Keys) -> String {
+fn describe_secret(secret: &Secret, resources: &[ApiAccount], keys: &Keys) -> String {
     let noted = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
     let owners = noted.and_then(|noted| noted.rsplit_once('/')).into_iter().map(|(_, owner)| {
         let is_there = resources.iter().any(|resource| resource.metadata.name.as_deref() == Some(owner));

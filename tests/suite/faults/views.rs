@@ -29,7 +29,7 @@ async fn ready(test_name: &str) -> (Stage, State, Keys) {
 }
 
 /// Waits until the state and the keys are the same again.
-async fn same_again(stage: &Stage, seen: &State, keys: &Keys) {
+async fn wait_until_same(stage: &Stage, seen: &State, keys: &Keys) {
     stage.becomes(seen).await;
     stage.quiet().await;
     let (now, keys_now) = stage.look().await;
@@ -80,7 +80,7 @@ async fn a_resource_created_again_behind_a_frozen_watch_keeps_its_keys() {
     assert!(!stage.proxy.trace.calls().iter().any(wrote), "it writes for a resource that is gone\n{}", stage.calls());
     stage.proxy.views.thaw("apiaccounts");
     stage.scene.ready(ACME).await;
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_resource_created_again_without_a_visible_deletion_keeps_its_keys() {
     strip_and_delete(&stage).await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_secret_deleted_during_an_expired_watch_is_restored() {
     stage.proxy.views.hide("secrets", |_, _| true);
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     stage.proxy.views.expire("secrets");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn a_secret_edited_during_an_expired_watch_is_restored() {
     let edit = Patch::Merge(json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } }));
     stage.scene.secrets().patch(SECRET, &PatchParams::default(), &edit).await.expect("it is edited");
     stage.proxy.views.expire("secrets");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_list_that_expires_between_two_pages_is_started_again() {
     assert!(!stage.proxy.trace.is_waiting(), "each of the pages was refused\n{}", stage.calls());
     let writes: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| !call.is_read()).collect();
     assert!(writes.is_empty(), "half a list is believed\n{}", stage.calls());
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
     // The controller still knows all accounts and reconciles them.
     for name in &names {
         stage.scene.change(name, json!({ "enabled": false })).await;
@@ -221,7 +221,7 @@ async fn an_empty_list_ends_no_account() {
         // The next list is complete again.
         stage.proxy.views.expire("apiaccounts");
         stage.proxy.views.expire("secrets");
-        same_again(&stage, &seen, &keys).await;
+        wait_until_same(&stage, &seen, &keys).await;
     }
     stage.scene.change(ACME, json!({ "enabled": false })).await;
     stage.scene.ready(ACME).await;
@@ -245,7 +245,7 @@ async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_even_if_seen_late(
     // The deletion of a resource does not delete a foreign Secret.
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -277,7 +277,7 @@ async fn a_foreign_edit_behind_a_frozen_watch_is_not_overwritten() {
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.ready(ACME).await;
     stage.proxy.views.thaw("secrets");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
     let labels = stage.scene.secrets().get(SECRET).await.expect("it is there").metadata.labels.unwrap_or_default();
     assert_eq!(labels["theirs"], "1", "labels of others stay");
 }
@@ -312,7 +312,7 @@ async fn an_edit_between_reading_and_writing_is_not_overwritten() {
     assert_eq!((labels["theirs"].as_str(), labels["team"].as_str()), ("1", "b"), "\n{}", stage.calls());
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.ready(ACME).await;
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
@@ -324,7 +324,7 @@ async fn a_new_watch_without_changes_causes_only_lists() {
     stage.proxy.views.expire("apiaccounts");
     watched_again(&stage, "secrets", before).await;
     watched_again(&stage, "apiaccounts", 0).await;
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
     // A sweep may happen in the meantime. It reads no account.
     let is_look = |call: &Call| call.to == To::ApiServer || call.what.starts_with("SELECT id, version");
     let is_view = |call: &Call| ["LIST ", "WATCH "].iter().any(|verb| call.what.starts_with(verb));

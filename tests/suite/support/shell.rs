@@ -30,7 +30,8 @@ impl Shell {
         for name in [DESK, "bin"] {
             fs::create_dir(shell.folder.path().join(name)).expect("a new folder");
         }
-        let (opsadmin, kubectl) = (PathBuf::from(env!("CARGO_BIN_EXE_opsadmin")), which(cluster.kubectl_program()));
+        let (opsadmin, kubectl) =
+            (PathBuf::from(env!("CARGO_BIN_EXE_opsadmin")), find_program(cluster.kubectl_program()));
         for (name, program) in [("opsadmin", &opsadmin), ("kubectl-opsadmin", &opsadmin), ("kubectl", &kubectl)] {
             symlink(program, shell.program_path(name)).expect("a new link");
         }
@@ -91,7 +92,7 @@ impl Shell {
 }
 
 /// Returns the path of a program. The program may be given by its name only.
-fn which(program: &Path) -> PathBuf {
+fn find_program(program: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("no {} in the path", program.display()))

@@ -39,13 +39,13 @@ pub(super) async fn serve(listener: TcpListener, server: String, trace: Arc<Trac
         let generation = trace.generation();
         connections.spawn(async move {
             // The error is ignored, because tests kill both ends and cut connections on purpose.
-            drop(pass(client, &server, &trace, generation).await);
+            drop(forward(client, &server, &trace, generation).await);
         });
     }
 }
 
 /// Forwards both directions of one connection, until one end closes it or a fault ends it.
-async fn pass(client: TcpStream, server: &str, trace: &Trace, generation: u64) -> io::Result<()> {
+async fn forward(client: TcpStream, server: &str, trace: &Trace, generation: u64) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
