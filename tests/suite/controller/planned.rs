@@ -115,7 +115,7 @@ async fn events(scene: &Scene) -> BTreeMap<String, (String, String, String)> {
     told.collect()
 }
 
-/// Returns the names and resourceVersions of all accounts and Secrets, to compare two moments.
+/// Returns the names and the `resourceVersion`s of all accounts and Secrets, to compare two moments.
 async fn versions(scene: &Scene) -> BTreeSet<String> {
     let accounts = scene.accounts().list(&ListParams::default()).await.expect("a list");
     let secrets = scene.secrets().list(&ListParams::default()).await.expect("a list");

@@ -118,7 +118,7 @@ async fn held_deletions_cause_no_requests_after_a_restart() {
     assert_eq!(self::told(&scene).await, told);
 }
 
-/// Returns the resourceVersions of the events about held deletions.
+/// Returns the `resourceVersion`s of the events about held deletions.
 async fn told(scene: &Scene) -> Vec<Option<String>> {
     let events: Api<Event> = Api::namespaced(scene.client.clone(), scene.namespace.name());
     let events = events.list(&ListParams::default()).await.expect("a list").items.into_iter();

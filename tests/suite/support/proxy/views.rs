@@ -63,7 +63,7 @@ impl Views {
         self.view(resource, |view| view.hides = None);
     }
 
-    /// Ends the current watches with a 410, as a server does that no longer has the requested resourceVersion.
+    /// Ends the current watches with a 410, as a server does that no longer has the requested `resourceVersion`.
     pub fn expire(&self, resource: &str) {
         self.view(resource, |view| view.expire.send_modify(|times| *times += 1));
     }
@@ -122,7 +122,7 @@ impl Views {
     }
 }
 
-/// Returns the event with which the API server ends a watch whose resourceVersion has expired.
+/// Returns the event with which the API server ends a watch whose `resourceVersion` has expired.
 pub(super) fn expired() -> String {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
