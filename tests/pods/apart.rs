@@ -1,4 +1,4 @@
-//! The way into the namespaces that the tests run in, and what this machine has to have for it.
+//! Runs the tests in separate namespaces, and checks that this machine has what they need.
 
 use std::env;
 use std::io;
@@ -9,25 +9,25 @@ use std::process::{Command, ExitCode, Stdio};
 
 use crate::support::programs::{Programs, built};
 
-/// The node's address, which its pods and the API server have in common.
+/// The node's address. The pods and the API server use it too.
 pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 /// The network of the pods.
 pub const POD_NETWORK: &str = "10.200.0.0/24";
-/// Where distributions put the plugins that give pods a network.
+/// The folders where distributions install the CNI plugins.
 pub const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// What makes the namespaces.
+/// The script that creates the namespaces.
 pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pods/apart.sh");
 
 const CGROUP: &str = "OPSADMIN_PODS_CGROUP";
 const SETUP: &str = "tests/pods/setup.sh installs it on Debian and Ubuntu";
 
-/// The cgroup that everything of the node is to be below; none outside of the namespaces.
+/// Returns the parent cgroup for everything on the node. `None` outside the namespaces.
 pub fn cgroup() -> Option<String> {
     env::var(CGROUP).ok()
 }
 
-/// Runs this program once more with the same arguments, in namespaces that end with it.
+/// Runs this program again with the same arguments, in namespaces that end with it.
 pub fn run_again() -> Result<ExitCode, String> {
     require_root()?;
     for program in ["unshare", "ip", "iptables", "tar"] {
@@ -38,7 +38,7 @@ pub fn run_again() -> Result<ExitCode, String> {
     if !CNI_FOLDERS.iter().any(|folder| Path::new(folder).join("bridge").is_file()) {
         return Err(format!("the CNI plugins are missing (none in {}); {SETUP}", CNI_FOLDERS.join(", ")));
     }
-    // Both need the network, if they were never built, and there is none inside.
+    // The first build of these programs needs the network, which is not available inside the namespaces.
     Programs::of_release("newest")?;
     built("cluster/build-node.sh", &[])?;
 
@@ -48,12 +48,12 @@ pub fn run_again() -> Result<ExitCode, String> {
         .arg(env::current_exe().map_err(because)?)
         .args(env::args_os().skip(1))
         .env("OPSADMIN_PODS_NODE", format!("{NODE_ADDRESS}/24"))
-        // A group of its own, so that Ctrl-C in a terminal reaches this program alone, and the rest ends in order.
+        // With a separate process group, Ctrl-C in a terminal reaches only this program. The rest ends in order.
         .process_group(0)
         .stdin(Stdio::piped())
         .spawn()
         .map_err(because)?;
-    // `wait` would close it, and with it end the tests.
+    // `wait` would close the pipe, and so end the tests.
     let owner = apart.stdin.take();
     let status = apart.wait().map_err(because)?;
     drop(owner);
@@ -70,12 +70,12 @@ fn require_root() -> Result<(), String> {
         .into())
 }
 
-/// What runs containers.
+/// Returns the path of the container runtime `runc`.
 pub fn runc() -> Result<PathBuf, String> {
     which("runc")
 }
 
-/// What is in the partners' images.
+/// Returns the path of `busybox`, which is in the images of the partners' programs.
 pub fn busybox() -> Result<PathBuf, String> {
     which("busybox")
 }

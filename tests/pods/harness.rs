@@ -1,4 +1,4 @@
-//! The way apart is tested by itself: what is in there ends with whoever is outside.
+//! Tests `apart.sh`: everything in the namespaces ends when the parent process ends.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::apart::SCRIPT;
 use crate::support::wait::eventually;
 
-/// A program that nobody else runs.
+/// A command line that no other process on the machine has.
 const PROGRAM: &str = "sleep 86399.75";
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Goes apart once more, from in here, and has the owner let go, as when it is killed: the pipe closes.
+/// Runs `apart.sh` from inside the namespaces, and closes the pipe, as when the parent process is killed.
 pub async fn nothing_outlives_its_owner() {
     let mut command = Command::new("sh");
-    // Cgroups as a container has them, and a process in some of them that nobody waits for.
+    // Creates cgroups as a container has them, and puts into some of them a process that no shell waits for.
     let inside = format!(
         r#"{PROGRAM} &
         for cgroup in /sys/fs/cgroup$OPSADMIN_PODS_CGROUP /sys/fs/cgroup/*$OPSADMIN_PODS_CGROUP; do
@@ -30,7 +30,7 @@ pub async fn nothing_outlives_its_owner() {
         wait"#
     );
     command.arg(SCRIPT).args(["sh", "-c", &inside]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    // Where the shells would say that what they waited for was killed.
+    // The shells would report that their child was killed.
     command.stderr(Stdio::null());
     let mut apart = command.spawn().expect("sh starts");
     let said = BufReader::new(apart.stdout.take().expect("it is a pipe")).lines().map(|line| line.expect("it is text"));
@@ -48,7 +48,7 @@ pub async fn nothing_outlives_its_owner() {
     assert!(!cgroups.iter().any(|cgroup| cgroup.exists()), "a cgroup was left: {cgroups:?}");
 }
 
-/// Whether a program with these words runs, here or in namespaces below.
+/// Returns whether a process with this command line runs in this namespace or in a namespace below it.
 fn runs(words: &str) -> bool {
     let processes = fs::read_dir("/proc").expect("it can be listed").flatten();
     let mut arguments = processes.filter_map(|process| fs::read(Path::new(&process.path()).join("cmdline")).ok());

@@ -1,4 +1,5 @@
-//! Images made by hand, as a registry or an OCI layout holds them: blobs by their digest, one layer each.
+//! Creates container images in the form of a registry or an OCI layout: blobs named by their digest, one layer per
+//! image.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,38 +17,38 @@ use crate::support::process::Folder;
 use crate::support::run::run;
 
 const WITHIN: Duration = Duration::from_mins(2);
-/// What busybox is to be called by.
+/// The names of the `busybox` programs in an image.
 const APPLETS: [&str; 7] = ["cat", "grep", "readlink", "sh", "sleep", "tr", "true"];
 
-/// Blobs of images.
+/// The blobs of images.
 pub struct Blobs {
     folder: Arc<Folder>,
 }
 
 impl Blobs {
-    /// None yet.
+    /// Creates an empty set of blobs.
     pub fn new() -> Self {
         Self { folder: Folder::new("images") }
     }
 
-    /// The file of a blob.
+    /// Returns the file of a blob.
     pub fn file(&self, digest: &str) -> PathBuf {
         self.folder.path().join(digest)
     }
 
-    /// An image with the debug build of the operator and the C library that it needs, and nothing else. Gives the
+    /// Creates an image that contains only the debug build of the operator and the C library that it needs. Returns the
     /// digest of its manifest.
     pub async fn operator(&self) -> String {
         let root = self.root("operator", "usr/local/bin");
         let (built, program) = (env!("CARGO_BIN_EXE_opsadmin"), root.join("usr/local/bin/opsadmin"));
-        // Its debug information is three quarters of it, and nobody looks at that in a pod.
+        // Debug information is three quarters of the program, and no test reads it in a pod.
         said("strip", [OsStr::new("--strip-debug"), built.as_ref(), "-o".as_ref(), program.as_ref()]).await;
         copy_libraries(built.as_ref(), &root).await;
         self.image(&root, &json!({ "Entrypoint": ["/usr/local/bin/opsadmin"], "Env": ["PATH=/usr/local/bin"] })).await
     }
 
-    /// An image whose program does nothing until it is told to end, with a shell to look around. Gives the digest of
-    /// its manifest.
+    /// Creates an image with a shell, whose program does nothing until it is stopped. Returns the digest of its
+    /// manifest.
     pub async fn idle(&self) -> String {
         let root = self.root("idle", "bin");
         let busybox = busybox().expect("it was there");
@@ -91,7 +92,7 @@ impl Blobs {
         self.add(&file, kind).await
     }
 
-    /// Takes a file in, and describes it as manifests do.
+    /// Moves a file into the set of blobs and returns its descriptor, as in a manifest.
     async fn add(&self, file: &Path, kind: &str) -> Value {
         let sum = said("sha256sum", [file]).await;
         let digest = format!("sha256:{}", sum.split(' ').next().expect("a checksum"));
@@ -101,14 +102,14 @@ impl Blobs {
     }
 }
 
-/// The kind of a manifest.
+/// The media type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Copies the libraries that a program is linked with, and what loads them, to where it looks for them in an image.
+/// Copies a program's shared libraries and its loader to the same paths in an image.
 async fn copy_libraries(program: &Path, root: &Path) {
     let mut ldd = Command::new("ldd");
     ldd.arg(program);
-    // It fails for a program that needs none.
+    // `ldd` fails for a program without shared libraries.
     let said = run(ldd, "", WITHIN).await.stdout;
     let libraries: BTreeSet<_> = said.split_whitespace().filter(|word| word.starts_with('/')).collect();
     for library in libraries {
@@ -118,7 +119,7 @@ async fn copy_libraries(program: &Path, root: &Path) {
     }
 }
 
-/// What a program prints that does its work.
+/// Runs a program that must succeed, and returns its standard output.
 async fn said(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
     let mut command = Command::new(program);
     command.args(arguments);

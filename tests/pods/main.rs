@@ -1,6 +1,6 @@
-//! Real pods on a real node: the operator and its partners' programs run as their manifests say.
+//! Tests with real pods on a real node: the operator and its partners' programs run according to their manifests.
 //!
-//! The node is this machine, so the tests run apart from the rest of it (`apart.sh`), which needs root.
+//! The node is this machine. So the tests run isolated from the rest of it (`apart.sh`), which needs root.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod apart;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The tests by their names; all of them share one runtime, as they share the cluster.
+/// Returns the tests with their names. All of them share one runtime and the cluster.
 fn trials() -> Vec<Trial> {
     let runtime: &'static Runtime = Box::leak(Box::new(Runtime::new().expect("the system gives threads")));
     macro_rules! trials {

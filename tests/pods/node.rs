@@ -1,4 +1,4 @@
-//! The node: kubelet, containerd and runc as on any other, with a scheduler, and a proxy for the addresses of Services.
+//! The node: kubelet, containerd and runc, with a scheduler, and with kube-proxy for the addresses of Services.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ const NAME: &str = "node";
 const READY_WITHIN: Duration = Duration::from_mins(2);
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
-/// A node that has joined a cluster; dropping it ends its programs, but not its pods.
+/// A node that has joined a cluster. Its programs end when it is dropped, but its pods do not.
 pub struct Node {
     folder: Arc<Folder>,
     programs: PathBuf,
@@ -29,7 +29,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts it, and waits until the cluster says that it is ready. It pulls images from the registry at this port.
+    /// Starts the node, and waits until the cluster reports it as ready. It pulls images from the registry at this
+    /// port.
     pub async fn join(cluster: &Cluster, registry: u16) -> Self {
         let programs = built("cluster/build-node.sh", &[]).unwrap_or_else(|problem| panic!("{problem}"));
         let mut node = Self { folder: Folder::new("node"), programs, processes: Vec::new() };
@@ -63,7 +64,7 @@ impl Node {
         .await;
     }
 
-    /// The end of what its programs say.
+    /// Returns the last log lines of the node's programs.
     pub fn log(&self) -> String {
         let tails = self.processes.iter().map(|process| format!("{}:\n{}", process.name(), process.tail()));
         tails.collect::<Vec<_>>().join("\n\n")
@@ -72,7 +73,7 @@ impl Node {
     fn start_containerd(&mut self, registry: u16) {
         let networks = self.new_folder("net.d");
         fs::write(networks.join("pods.conflist"), self.network().to_string()).expect("it can be written");
-        // `_default` is where every registry is looked for that has no folder of its own.
+        // The settings in `_default` apply to every registry without its own folder.
         let mirrors = self.new_folder("certs.d");
         let mirror = self.new_folder("certs.d/_default");
         let hosts = format!("server = \"http://127.0.0.1:{registry}\"\n");
@@ -115,7 +116,7 @@ SystemdCgroup = false
         self.start("containerd", &[format!("--config={}", config.display())]);
     }
 
-    /// The pods' network, for the CNI plugins.
+    /// Returns the CNI configuration of the pods' network.
     fn network(&self) -> Value {
         let data = self.new_folder("addresses");
         json!({
@@ -135,7 +136,7 @@ SystemdCgroup = false
     }
 
     fn start_kubelet(&mut self, plane: &ControlPlane) {
-        // How often it looks at Secrets is left as it is by default: the guides speak of it.
+        // The interval at which the kubelet refreshes Secrets keeps its default, because the guides mention it.
         let config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -149,7 +150,7 @@ SystemdCgroup = false
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": cgroup(),
             "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
-            // A full disk of this machine is no reason to evict a pod.
+            // A full disk of this machine must not evict pods.
             "evictionHard": {
                 "imagefs.available": "0%", "memory.available": "0%",
                 "nodefs.available": "0%", "nodefs.inodesFree": "0%",
@@ -179,7 +180,7 @@ SystemdCgroup = false
     fn start(&mut self, name: &str, arguments: &[String]) {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new(self.programs.join(name));
-        // containerd finds its shim in the path, and the CNI plugins find iptables.
+        // containerd finds its shim on the path, and the CNI plugins find iptables there.
         command.args(arguments).current_dir(self.folder.path());
         command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.programs.display()));
         self.processes.push(Supervised::spawn(&self.folder, name, "KILL", &command));
@@ -200,7 +201,7 @@ fn proxy_arguments() -> Vec<String> {
     [
         "--proxy-mode=iptables",
         &format!("--hostname-override={NAME}"),
-        // The machine's own settings, which it shall leave alone.
+        // These values leave the machine's own settings unchanged.
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",

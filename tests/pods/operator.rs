@@ -1,4 +1,4 @@
-//! The operator as a pod: `deploy/` as it stands.
+//! The operator as a pod, with the unchanged manifests in `deploy/`.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::world::OPERATOR;
 const PLACE: Place =
     Place { secret: "steady-opsadmin", api_key: "OPSADMIN_API_KEY", secret_key: "OPSADMIN_SECRET_KEY" };
 
-/// An account that says this of itself.
+/// Returns the manifest of an account with this description.
 fn account(description: &str) -> String {
     json!({
         "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": "steady" },
@@ -17,7 +17,7 @@ fn account(description: &str) -> String {
     .to_string()
 }
 
-/// Its pod is deleted: the next one goes on, and the Secret is not even written again.
+/// Deletes the operator's pod. The next pod continues, and does not even write the Secret again.
 pub async fn runs_as_its_manifests_say_and_is_replaced_without_a_key_changing() {
     let scene = Scene::set("steady").await;
     scene.apply(&account("Before.")).await;

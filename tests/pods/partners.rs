@@ -1,4 +1,4 @@
-//! The partners' programs of `examples/platform`, and what `docs/partners.md` tells those who write them.
+//! The partners' programs of `examples/platform`, and the rules in `docs/partners.md` for their authors.
 
 use std::time::{Duration, Instant};
 
@@ -12,23 +12,24 @@ use crate::scene::{Pair, Place, Scene, container, identity, name, until};
 use crate::support::wait::eventually;
 use crate::world::{once, repository};
 
-/// How long the kubelet may take to change the files of a mounted Secret: a minute and a half as it is set by default,
-/// and whatever a busy machine takes.
+/// The deadline for the kubelet to update the files of a mounted Secret. With default settings it takes up to a minute
+/// and a half, and more on a busy machine.
 const FILES_CHANGE_WITHIN: Duration = Duration::from_mins(2);
-/// The same for a pod that it was made to look at; much less than the minute that it leaves it alone otherwise.
+/// The deadline for the same update after a change of the pod. It is much less than the minute between the kubelet's
+/// own refreshes.
 const FILES_CHANGE_AT_ONCE_WITHIN: Duration = Duration::from_secs(20);
 
 const FILES: Place = Place { secret: "halden-app-opsadmin", api_key: "api-key", secret_key: "secret-key" };
 const VARIABLES: Place =
     Place { secret: "kestrel-billing-opsadmin", api_key: "OPSADMIN_API_KEY", secret_key: "OPSADMIN_SECRET_KEY" };
 
-/// The example's staging environment.
+/// Returns the example's staging environment.
 async fn staging() -> &'static Scene {
     static STAGING: OnceCell<Option<Scene>> = OnceCell::const_new();
     once(&STAGING, set_staging().boxed_local()).await
 }
 
-/// The Deployments come first here: their pods have to wait for the Secrets.
+/// Applies the Deployments first: their pods must wait for the Secrets.
 async fn set_staging() -> Scene {
     let scene = Scene::set("partners-staging").await;
     scene.apply_example("overlays/staging/partners").await;
@@ -47,7 +48,7 @@ async fn set_staging() -> Scene {
     scene
 }
 
-/// A pod of the Deployment with a file that is mounted by itself, beside the folder.
+/// Creates a pod like those of the Deployment, with an additional `subPath` mount of one file.
 async fn add_pod_with_a_sub_path(scene: &Scene) {
     let deployment = scene.kubectl(&["get", "deployment", "halden-app", "-o", "json"]).await.succeeded();
     let deployment: Value = serde_json::from_str(&deployment).expect("kubectl prints JSON");
@@ -59,7 +60,8 @@ async fn add_pod_with_a_sub_path(scene: &Scene) {
     scene.kubectl(&["wait", "--for=condition=Ready", "pod/sub-path", "--timeout=50s"]).await.succeeded();
 }
 
-/// By themselves, both files together, and not under a `subPath`; at once where somebody asks for it, after a leak.
+/// The files change without a restart, both at the same time, but not under a `subPath`. After a leak, an annotation of
+/// the pod makes the files change at once.
 pub async fn keys_as_files_change_while_the_program_runs() {
     let scene = staging().await;
     let before = scene.in_secret(FILES).await;
@@ -82,13 +84,13 @@ pub async fn keys_as_files_change_while_the_program_runs() {
     assert_eq!(fixed, before.api_key, "a file by itself stays as it was");
     assert!(scene.logs_in(&before.api_key).await, "it still works");
 
-    // The kubelet has just looked at these pods, and would do so again in a minute.
+    // The kubelet has just refreshed these pods. Its next own refresh would be a minute later.
     scene.world.opsadmin_with_keyring(&["rotate", "Halden app", "--overlap", "0s", "--yes"]).run().await.succeeded();
     assert!(!scene.logs_in(&after.api_key).await, "refused from the moment that the command returns");
     let last = scene.rotated(FILES, &after).await;
     let mut times = 0;
     eventually("the files to change because of an annotation", FILES_CHANGE_AT_ONCE_WITHIN, async || {
-        // More than once, as the kubelet may hear of the pod before it hears of the Secret.
+        // Annotates repeatedly, because the kubelet may see the change of the pod before the change of the Secret.
         times += 1;
         let annotation = format!("reload={times}");
         let pods_of = ["annotate", "pods", "-l", "app.kubernetes.io/name=halden-app", "--overwrite", &annotation];
@@ -109,7 +111,8 @@ pub async fn keys_as_files_change_while_the_program_runs() {
     scene.kubectl(&["delete", "pod", "sub-path"]).await.succeeded();
 }
 
-/// Waits until a pod's files have the new pair; until then they have the old one, and never a half of each.
+/// Waits until the files of a pod contain the new key pair. Until then they must contain the old one, and never a
+/// mixture.
 async fn files_change(scene: &Scene, pod: &str, before: &Pair, after: &Pair) {
     let began = Instant::now();
     eventually(&format!("the files of {pod} to change"), FILES_CHANGE_WITHIN, async || {
@@ -121,7 +124,7 @@ async fn files_change(scene: &Scene, pod: &str, before: &Pair, after: &Pair) {
     println!("the files of {pod} changed {:.0} s after the Secret", began.elapsed().as_secs_f64());
 }
 
-/// The old pair works on until then.
+/// The old key pair works until the overlap ends.
 pub async fn keys_as_variables_change_with_a_restart_within_the_overlap() {
     let scene = staging().await;
     let before = scene.in_secret(VARIABLES).await;
@@ -158,8 +161,8 @@ pub async fn keys_as_variables_change_with_a_restart_within_the_overlap() {
     assert!(scene.logs_in(&after.api_key).await);
 }
 
-/// A suspension leaves a pod its keys, which are refused; a deletion leaves the next pod waiting, until the account is
-/// declared again and has the keys that it had.
+/// A suspension does not remove the keys from a pod, but they are refused. After a deletion, the next pod waits until
+/// the account is declared again. The account then has the same keys.
 pub async fn a_suspended_and_a_deleted_account_no_longer_serve_a_pod() {
     let scene = Scene::set("leaving").await;
     let account = json!({

@@ -1,4 +1,4 @@
-//! A registry, from which the node pulls whatever image a manifest names.
+//! A registry from which the node pulls every image that a manifest names.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,14 +18,15 @@ use tokio::net::TcpListener;
 
 use crate::images::{Blobs, MANIFEST};
 
-/// Images by the name of their repository, whatever their tag.
+/// Images by the name of their repository. The tag is ignored.
 pub struct Registry {
     blobs: Blobs,
     manifests: HashMap<String, String>,
 }
 
 impl Registry {
-    /// One with the operator's image, and an idle program under each name that the examples' Deployments have.
+    /// Creates a registry with the operator's image, and with an idle program for each image of the examples'
+    /// Deployments.
     pub async fn filled() -> Self {
         let blobs = Blobs::new();
         let (operator, idle) = (blobs.operator().await, blobs.idle().await);
@@ -36,7 +37,7 @@ impl Registry {
         Self { blobs, manifests }
     }
 
-    /// Serves it for as long as the tests run; gives the port on the loopback interface.
+    /// Serves the registry as long as the tests run. Returns the port on the loopback interface.
     pub async fn serve(self) -> u16 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("it has an address").port();
@@ -72,7 +73,7 @@ impl Registry {
         answer.expect("it is well-formed")
     }
 
-    /// The kind and the file of what is at a path of the registry.
+    /// Returns the media type and the file for a path of the registry.
     fn find(&self, path: &str) -> Option<(&str, std::path::PathBuf)> {
         let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
         let (repository, kind) = rest.rsplit_once('/')?;

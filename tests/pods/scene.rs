@@ -1,4 +1,4 @@
-//! A namespace with partners' accounts and pods, and what a test sees of them.
+//! A namespace with partners' accounts and pods, and functions that read their state.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,14 +14,14 @@ use crate::support::run::Finished;
 use crate::support::wait::eventually;
 use crate::world::{SOON, World, repository, world};
 
-/// Both halves of an account's keys.
+/// The API key and the secret key of a key pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
     pub api_key: String,
     pub secret_key: String,
 }
 
-/// Where a Secret has them.
+/// The name of a Secret, and the names under which it contains the keys.
 #[derive(Clone, Copy)]
 pub struct Place {
     pub secret: &'static str,
@@ -29,14 +29,14 @@ pub struct Place {
     pub secret_key: &'static str,
 }
 
-/// A namespace where only restricted pods may run.
+/// A namespace that accepts only restricted pods.
 pub struct Scene {
     pub world: &'static World,
     pub namespace: &'static str,
 }
 
 impl Scene {
-    /// Makes it.
+    /// Creates the namespace.
     pub async fn set(namespace: &'static str) -> Self {
         let world = world().await;
         world.cluster.kubectl("", &["create", "namespace", namespace]).await.succeeded();
@@ -44,7 +44,7 @@ impl Scene {
         Self { world, namespace }
     }
 
-    /// Runs `kubectl` in it.
+    /// Runs `kubectl` in the namespace.
     pub async fn kubectl(&self, arguments: &[&str]) -> Finished {
         self.world.cluster.kubectl(self.namespace, arguments).await
     }
@@ -61,7 +61,7 @@ impl Scene {
         self.kubectl(&["apply", "--server-side", "-k", &folder]).await.succeeded();
     }
 
-    /// Waits until the account is as its newest spec says.
+    /// Waits until the account is ready for its newest generation.
     pub async fn ready(&self, name: &str) -> ApiAccount {
         let accounts = self.world.accounts(self.namespace);
         eventually(&format!("the account {name} to be ready"), SOON, async || {
@@ -77,20 +77,20 @@ impl Scene {
         .await
     }
 
-    /// The Secret at a place.
+    /// Returns the Secret.
     pub async fn secret(&self, place: Place) -> Secret {
         let secrets: Api<Secret> = Api::namespaced(self.world.client.clone(), self.namespace);
         secrets.get(place.secret).await.unwrap_or_else(|error| panic!("the Secret {}: {error}", place.secret))
     }
 
-    /// The keys that are in a Secret.
+    /// Returns the keys in a Secret.
     pub async fn in_secret(&self, place: Place) -> Pair {
         let data = self.secret(place).await.data.unwrap_or_default();
         let text = |key: &str| String::from_utf8(data[key].0.clone()).expect("a key is text");
         Pair { api_key: text(place.api_key), secret_key: text(place.secret_key) }
     }
 
-    /// Waits until a Secret has other keys than these, and gives them.
+    /// Waits until a Secret contains other keys than `before`, and returns them.
     pub async fn rotated(&self, place: Place, before: &Pair) -> Pair {
         eventually(&format!("other keys in the Secret {}", place.secret), SOON, async || {
             let seen = self.in_secret(place).await;
@@ -99,7 +99,7 @@ impl Scene {
         .await
     }
 
-    /// The keys that the account database has for an account, opened.
+    /// Returns the active keys of an account in the account database, decrypted.
     pub async fn in_database(&self, account: &str) -> Pair {
         let get = self.world.opsadmin_with_keyring(&["get", account, "--show-secret", "-o", "json"]);
         let said = get.run_on_terminal().await.succeeded();
@@ -110,7 +110,7 @@ impl Scene {
         Pair { api_key: text("apiKey"), secret_key: text("secretKey") }
     }
 
-    /// Whether OpsAdmin's API servers would find an account for an API key, by the statement that they are given.
+    /// Returns whether OpsAdmin's API servers would accept an API key, by the SQL statement in `docs/database.md`.
     pub async fn logs_in(&self, api_key: &str) -> bool {
         let page = fs::read_to_string(repository("docs/database.md")).expect("the page is there");
         let (_, statement) = page.split_once("```sql\n-- Who logs in").expect("the page has the statement");
@@ -122,7 +122,7 @@ impl Scene {
         !rows.is_empty()
     }
 
-    /// The pods of a Deployment that nobody has asked to end, each with the status of its container.
+    /// Returns the pods of a Deployment that are not being deleted, each with the status of its container.
     pub async fn pods(&self, app: &str) -> Vec<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), self.namespace);
         let params = ListParams::default().labels(&format!("app.kubernetes.io/name={app}"));
@@ -130,7 +130,7 @@ impl Scene {
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
     }
 
-    /// Waits until the cluster tells that pods of a Deployment cannot start, with this in the reason.
+    /// Waits until an event reports, with this reason, that pods of a Deployment cannot start.
     pub async fn waits(&self, app: &str, reason: &str) {
         eventually(&format!("{app} to wait: {reason}"), SOON, async || {
             let ready = |pod: &Pod| container(pod).is_some_and(|container| container.ready);
@@ -144,12 +144,13 @@ impl Scene {
         .await;
     }
 
-    /// Runs a script in a pod, as the user that its program is.
+    /// Runs a script in a pod, as the user of its program.
     pub async fn exec(&self, pod: &str, script: &str) -> Finished {
         self.kubectl(&["exec", pod, "--", "sh", "-e", "-c", script]).await
     }
 
-    /// The keys that a pod finds in the files of a folder, both of one moment: the kubelet changes the link `..data`.
+    /// Returns the keys in the files of a folder in a pod. Both are from the same moment, because the kubelet replaces
+    /// the link `..data`.
     pub async fn in_files(&self, pod: &str, folder: &str, place: Place) -> Result<Pair, String> {
         let Place { api_key, secret_key, .. } = place;
         let script = format!("cd {folder}/$(readlink {folder}/..data); cat {api_key}; echo; cat {secret_key}");
@@ -162,7 +163,7 @@ impl Scene {
         }
     }
 
-    /// The keys that the program of a pod has as variables since it was started.
+    /// Returns the keys that a pod's program got as environment variables when it was started.
     pub async fn in_variables(&self, pod: &str) -> Pair {
         let environment = self.exec(pod, "tr '\\0' '\\n' </proc/1/environ").await.succeeded();
         let value = |name: &str| {
@@ -173,23 +174,23 @@ impl Scene {
     }
 }
 
-/// The status of a pod's only container, if it was made.
+/// Returns the status of a pod's only container, if it was created.
 pub fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first()
 }
 
-/// A pod's name.
+/// Returns the name of a pod.
 pub fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().expect("a pod has a name")
 }
 
-/// What is another when a pod, or its container, is another.
+/// Returns a value that changes when the pod is replaced, or when its container is replaced or restarted.
 pub fn identity(pod: &Pod) -> (Option<&str>, Option<&str>, i32) {
     let container = container(pod).expect("it has a container");
     (pod.metadata.uid.as_deref(), container.container_id.as_deref(), container.restart_count)
 }
 
-/// How long it is until then.
+/// Returns the duration from now to this time. Zero if the time has passed.
 pub fn until(time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time) -> Duration {
     let then = Duration::from_micros(u64::try_from(time.0.as_microsecond()).expect("it is after 1970"));
     then.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970"))

@@ -1,4 +1,4 @@
-//! What all tests here share: a cluster with a node, a database server, and the operator as `deploy/` has it.
+//! The shared parts of all tests: a cluster with a node, a database server, and the operator as in `deploy/`.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -26,12 +26,12 @@ use crate::support::process::Folder;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
 
-/// Long enough for anything that a cluster does by itself, on a machine with a lot to do.
+/// A deadline that is long enough for anything that a cluster does by itself, even on a busy machine.
 pub const SOON: Duration = Duration::from_mins(2);
-/// The namespace of the operator, as its manifests have it.
+/// The namespace of the operator in its manifests.
 pub const OPERATOR: &str = "opsadmin-system";
 
-/// The world, with the operator in it.
+/// The cluster with the operator in it.
 pub struct World {
     pub cluster: Cluster,
     pub client: Client,
@@ -42,13 +42,14 @@ pub struct World {
     _folder: Arc<Folder>,
 }
 
-/// The one world, made by the first test that asks.
+/// Returns the one world. The first test that calls this function creates it.
 pub async fn world() -> &'static World {
     static WORLD: OnceCell<Option<World>> = OnceCell::const_new();
     once(&WORLD, World::make().boxed_local()).await
 }
 
-/// Makes what tests share. If that fails, it fails for the first of them, and the others do not try again.
+/// Creates something that tests share. If this fails, the first test fails with the reason, and the other tests do not
+/// try again.
 pub async fn once<'a, T>(shared: &'a OnceCell<Option<T>>, make: LocalBoxFuture<'a, T>) -> &'a T {
     let result = shared.get_or_init(async || AssertUnwindSafe(make).catch_unwind().await.ok()).await;
     result.as_ref().expect("what the tests share was made; the first panic says why not")
@@ -79,7 +80,8 @@ impl World {
         world
     }
 
-    /// As the head of `deploy/controller.yaml` says, in a namespace where only restricted pods may run.
+    /// Installs the operator as the first comment of `deploy/controller.yaml` describes, in a namespace that accepts
+    /// only restricted pods.
     async fn install_operator(&self) {
         self.apply("", "crds").await;
         self.apply("", "deploy/rbac.yaml").await;
@@ -95,19 +97,19 @@ impl World {
         self.rolled_out(OPERATOR, "opsadmin-operator").await;
     }
 
-    /// Applies a file or folder of the repository.
+    /// Applies a file or a folder of the repository.
     pub async fn apply(&self, namespace: &str, path: &str) {
         let path = repository(path).display().to_string();
         self.cluster.kubectl(namespace, &["apply", "--server-side", "-f", &path]).await.succeeded();
     }
 
-    /// Has a namespace refuse pods that do not follow the restricted Pod Security Standard.
+    /// Makes a namespace refuse pods that do not follow the restricted Pod Security Standard.
     pub async fn restrict(&self, namespace: &str) {
         let strict = "pod-security.kubernetes.io/enforce=restricted";
         self.cluster.kubectl("", &["label", "namespace", namespace, strict]).await.succeeded();
     }
 
-    /// Waits until a Deployment is as declared: every pod of the newest kind, ready, and no other wanted.
+    /// Waits until a Deployment is rolled out: every pod is of the newest revision and ready, and no other pod is left.
     pub async fn rolled_out(&self, namespace: &str, deployment: &str) {
         let status = ["rollout", "status", "deployment", deployment, "--watch=false"];
         eventually(&format!("the Deployment {deployment} to be rolled out"), SOON, async || {
@@ -121,42 +123,43 @@ impl World {
         .await;
     }
 
-    /// All that may help to see why something in a namespace is not as it should be.
+    /// Returns the state of a namespace's pods and the logs, for a failure message.
     pub async fn state(&self, namespace: &str, said: Finished) -> String {
         let pods = self.cluster.kubectl(namespace, &["describe", "pods"]).await.stdout;
         let log = self.operator_log().await;
         format!("{said:?}\n{pods}\nthe operator:\n{log}\n{}", self.node.log())
     }
 
-    /// What the operator's pod has logged.
+    /// Returns the log of the operator's pod.
     pub async fn operator_log(&self) -> String {
         let logs = ["logs", "deployment/opsadmin-operator", "--tail=20"];
         let said = self.cluster.kubectl(OPERATOR, &logs).await;
         said.stdout + &said.stderr
     }
 
-    /// A call of the command line beside the cluster, on the same database.
+    /// Creates a call of the command line from outside the cluster, with the same database.
     pub fn opsadmin(&self, arguments: &[&str]) -> Opsadmin {
         Opsadmin::new().args(arguments).env("OPSADMIN_DATABASE_URL", self.database.url())
     }
 
-    /// The same with the keyring.
+    /// Creates such a call with the keyring.
     pub fn opsadmin_with_keyring(&self, arguments: &[&str]) -> Opsadmin {
         self.opsadmin(arguments).env("OPSADMIN_KEYRING", &self.keyring)
     }
 
-    /// A test's own connections to the database.
+    /// Opens connections to the database for a test.
     pub async fn sql(&self) -> PgPool {
         let pool = PgPoolOptions::new().max_connections(2).connect(self.database.url()).await;
         pool.expect("the test database answers")
     }
 
-    /// The accounts of a namespace.
+    /// Returns the API for the accounts of a namespace.
     pub fn accounts(&self, namespace: &str) -> Api<ApiAccount> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Pods reach the node's address, but no address of its loopback interface, where the database server listens.
+    /// Returns a database URL for pods. Pods cannot reach the loopback interface, where the database server listens. So
+    /// this forwards a port of the node's address.
     async fn database_url_for_pods(&self) -> String {
         let mut url = Url::parse(self.database.url()).expect("the database has a URL");
         let port = url.port().expect("the URL has a port");
@@ -187,7 +190,7 @@ async fn relay(mut pod: TcpStream, port: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// A path of this repository.
+/// Returns a path in this repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

@@ -1,4 +1,5 @@
-//! Does what the tests stand on hold? Each of these fails before a hundred others fail in a way that is hard to read.
+//! Tests the test support itself. If it fails, these tests explain the reason more clearly than hundreds of other
+//! failures.
 
 use std::env;
 use std::fs;
@@ -28,7 +29,7 @@ fn config_map(name: &str) -> ConfigMap {
 }
 
 #[tokio::test]
-async fn the_api_server_says_its_version_and_makes_a_namespace() {
+async fn the_api_server_returns_its_version_and_creates_a_namespace() {
     let cluster = cluster().await;
     let client = cluster.client().await;
     let version = client.apiserver_version().await.expect("the API server answers");
@@ -48,7 +49,7 @@ async fn the_api_server_says_its_version_and_makes_a_namespace() {
 }
 
 #[tokio::test]
-async fn a_secret_goes_with_its_owner() {
+async fn a_secret_is_deleted_with_its_owner() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("garbage collection").await;
     let client = cluster.client().await;
@@ -111,7 +112,7 @@ async fn the_audit_log_has_each_request_once_as_soon_as_it_is_answered() {
 }
 
 #[tokio::test]
-async fn a_user_of_a_kubeconfig_of_their_own_has_no_rights_but_those_given() {
+async fn the_user_of_a_separate_kubeconfig_has_only_the_granted_rights() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("rights").await;
     let Some(kubeconfig) = cluster.kubeconfig_for("nobody-special", None) else { return };
@@ -153,7 +154,7 @@ async fn create_table(url: &str, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn two_databases_know_nothing_of_each_other_and_go_when_dropped() {
+async fn two_databases_are_separate_and_are_dropped_with_their_values() {
     let server = postgres().await;
     let one = server.database("harness one").await;
     let two = server.database("harness two").await;
@@ -164,7 +165,7 @@ async fn two_databases_know_nothing_of_each_other_and_go_when_dropped() {
     assert_eq!(tables(two.url()).await, Vec::<String>::new());
 
     let url = one.url().to_owned();
-    // Still connected when the database is dropped: nobody may hold it back.
+    // A connected client must not prevent the drop of the database.
     let _connected = PgConnection::connect(&url).await.expect("the database answers");
     drop(one);
     let gone = PgConnection::connect(&url).await.expect_err("the database is dropped");
@@ -172,7 +173,7 @@ async fn two_databases_know_nothing_of_each_other_and_go_when_dropped() {
 }
 
 #[tokio::test]
-async fn a_server_of_ones_own_comes_back_on_its_port_with_its_data() {
+async fn a_separate_server_can_be_restarted_on_its_port_with_its_data() {
     let mut server = Postgres::new().await;
     let url = server.url("postgres");
     create_table(&url, "CREATE TABLE kept (id BIGINT PRIMARY KEY)").await;
@@ -190,7 +191,7 @@ async fn a_server_of_ones_own_comes_back_on_its_port_with_its_data() {
 
 #[tokio::test]
 #[should_panic(expected = "for the moon to answer; last seen: look 2: silence")]
-async fn waiting_in_vain_tells_what_was_last_seen() {
+async fn a_wait_that_fails_reports_the_last_state() {
     let mut looks = 0;
     eventually("the moon to answer", Duration::from_millis(10), async || {
         looks += 1;
@@ -200,7 +201,7 @@ async fn waiting_in_vain_tells_what_was_last_seen() {
 }
 
 #[tokio::test]
-async fn a_command_gets_its_input_and_its_output_is_kept_apart() {
+async fn a_command_gets_its_input_and_stdout_and_stderr_are_separate() {
     let mut command = Command::new("sh");
     command.args(["-c", "cat; echo trouble >&2; exit 3"]);
 
@@ -221,7 +222,7 @@ fn a_command_that_hangs_is_killed() {
 }
 
 #[tokio::test]
-async fn the_built_program_runs_in_a_folder_of_its_own() {
+async fn the_built_program_runs_in_its_own_folder() {
     let call = Opsadmin::new().args(["--version"]);
     let folder = call.folder().to_path_buf();
     assert!(folder.is_dir());
@@ -232,7 +233,7 @@ async fn the_built_program_runs_in_a_folder_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_process_in_the_background_is_heard_and_told_to_end() {
+async fn a_background_process_is_logged_and_can_be_stopped() {
     let folder = Folder::new("harness");
     let mut program = Command::new("sh");
     program.args(["-c", "trap 'echo ending; exit 7' TERM; echo started; while :; do sleep 0.01; done"]);
@@ -254,7 +255,7 @@ async fn a_process_in_the_background_is_heard_and_told_to_end() {
     process.signal("TERM");
 }
 
-/// Set in the process that the test below starts, to the file that it reports to.
+/// The environment variable of the process that the test below starts. It names the file that the process reports to.
 const VICTIM: &str = "OPSADMIN_TEST_HARNESS_VICTIM";
 
 #[tokio::test]
@@ -295,7 +296,7 @@ async fn is_running(process: &str) -> bool {
     run(kill, "", SOON).await.status.success()
 }
 
-/// What the test above runs in a process of its own, to be killed: it starts something, says what, and waits.
+/// Runs in a separate process that the test above kills: starts a program, reports its process id, and waits.
 async fn victim(report: PathBuf) {
     let folder = Folder::new("victim");
     let mut program = Command::new("sh");

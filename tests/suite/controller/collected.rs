@@ -1,5 +1,5 @@
-//! The cluster's garbage collector, and whoever else deletes Secrets: an account that goes on working keeps its Secret however
-//! its resource is deleted, and one that is deleted leaves none behind.
+//! The cluster's garbage collector, and other clients that delete Secrets. An account that still works keeps its Secret
+//! however its resource is deleted. A deleted account leaves no Secret behind.
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
@@ -12,13 +12,13 @@ use super::metrics::create;
 use super::scene::{SOON, Scene, texts};
 use crate::support::wait::eventually;
 
-/// As `kubectl delete --cascade=foreground` does it, and Argo CD unless it is told otherwise.
+/// Requests a foreground deletion, as `kubectl delete --cascade=foreground` does, and Argo CD by default.
 fn foreground() -> DeleteParams {
     DeleteParams::foreground()
 }
 
-/// Waits until the garbage collector has done what a foreground deletion asks of it.
-async fn is_collected(scene: &Scene, name: &str) {
+/// Waits until the garbage collector has finished a foreground deletion.
+async fn wait_until_collected(scene: &Scene, name: &str) {
     eventually(&format!("the garbage collector to be done with {name}"), SOON, async || {
         let account = scene.accounts().get_opt(name).await.map_err(|error| error.to_string())?;
         let finalizers = account.and_then(|account| account.metadata.finalizers).unwrap_or_default();
@@ -30,8 +30,9 @@ async fn is_collected(scene: &Scene, name: &str) {
     .await;
 }
 
-/// Gives a Secret the owner reference that earlier versions wrote, and its resource a status that takes it for verified.
-async fn tie(scene: &Scene, account: &ApiAccount) -> Secret {
+/// Gives a Secret the owner reference that earlier versions wrote. Gives its resource a status that marks the Secret as
+/// verified.
+async fn add_old_owner_reference(scene: &Scene, account: &ApiAccount) -> Secret {
     let name = account.metadata.name.as_deref().expect("it has a name");
     let reference = json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "name": name,
         "uid": account.metadata.uid, "controller": true });
@@ -45,7 +46,7 @@ async fn tie(scene: &Scene, account: &ApiAccount) -> Secret {
 }
 
 #[tokio::test]
-async fn an_account_whose_deletion_is_held_keeps_its_secret_in_a_foreground_deletion() {
+async fn an_account_with_a_held_deletion_keeps_its_secret_in_a_foreground_deletion() {
     let scene = Scene::with_controller("held in the foreground", &[]).await;
     create(&scene, 8).await;
     let keys = scene.data("a0-opsadmin").await.into_keys().collect::<Vec<_>>();
@@ -54,7 +55,7 @@ async fn an_account_whose_deletion_is_held_keeps_its_secret_in_a_foreground_dele
     let names = held(&scene, 3).await;
     let mut secrets = Vec::new();
     for name in &names {
-        is_collected(&scene, name).await;
+        wait_until_collected(&scene, name).await;
         let secret = scene.data(&format!("{name}-opsadmin")).await;
         assert_eq!(secret.keys().cloned().collect::<Vec<_>>(), keys, "{name}");
         secrets.push(secret);
@@ -62,7 +63,7 @@ async fn an_account_whose_deletion_is_held_keeps_its_secret_in_a_foreground_dele
     let left = scene.secrets().list(&ListParams::default()).await.expect("a list").items.len();
     assert_eq!(left, 3, "those of the five that went are gone");
 
-    // It works, so what others do to its Secret is put back, as ever.
+    // The account works. So the controller restores its Secret after a change by another client, as always.
     let [first, second, _] = [0, 1, 2].map(|number| format!("{}-opsadmin", names[number]));
     scene.secrets().delete(&first, &DeleteParams::default()).await.expect("it is deleted");
     scene.secret_where(&first, "to come back", |secret| texts(secret) == secrets[0]).await;
@@ -92,13 +93,14 @@ async fn a_retained_account_keeps_its_secret_if_the_controller_was_down() {
     let keys = [scene.data("acme-opsadmin").await, scene.data("earlier-opsadmin").await];
     let earlier = scene.ready("earlier").await;
     scene.stop().await;
-    tie(&scene, &earlier).await;
+    add_old_owner_reference(&scene, &earlier).await;
     for name in ["acme", "earlier"] {
         scene.accounts().delete(name, &foreground()).await.expect("the API server takes the deletion");
-        is_collected(&scene, name).await;
+        wait_until_collected(&scene, name).await;
     }
     assert_eq!(scene.data("acme-opsadmin").await, keys[0]);
-    // Nobody was there to keep the garbage collector from the one that an earlier version wrote.
+    // No controller had removed the owner reference of the earlier version. So the garbage collector deleted this
+    // Secret.
     scene.no_secret("earlier-opsadmin").await;
     scene.start(&[]);
     for (name, keys) in ["acme", "earlier"].iter().zip(&keys) {
@@ -119,7 +121,7 @@ async fn a_retained_account_keeps_its_secret_if_the_controller_was_down() {
 }
 
 #[tokio::test]
-async fn the_owner_reference_of_an_earlier_version_is_taken_off_once() {
+async fn the_owner_reference_of_an_earlier_version_is_removed_once() {
     let mut scene = Scene::with_controller("upgraded", &[]).await;
     scene.create("acme", json!({})).await;
     scene.create("paused", json!({})).await;
@@ -129,8 +131,8 @@ async fn the_owner_reference_of_an_earlier_version_is_taken_off_once() {
     let paused = scene.condition("paused", "Unknown", "Paused").await;
     let keys = scene.data("acme-opsadmin").await;
     scene.stop().await;
-    tie(&scene, &account).await;
-    let left = tie(&scene, &paused).await;
+    add_old_owner_reference(&scene, &account).await;
+    let left = add_old_owner_reference(&scene, &paused).await;
     scene.start(&[]);
     let is_free = |secret: &Secret| secret.metadata.owner_references.is_none();
     let free = scene.secret_where("acme-opsadmin", "to have no owner reference", is_free).await;
@@ -138,7 +140,7 @@ async fn the_owner_reference_of_an_earlier_version_is_taken_off_once() {
     scene.ready("acme").await;
     scene.stop().await;
     scene.start(&[]);
-    // Worked on after those that were listed at the start.
+    // The controller reconciles this account after those in the first list.
     scene.create("last", json!({})).await;
     scene.ready("last").await;
     let versions = async |name: &str| scene.secrets().get(name).await.expect("it is there").metadata.resource_version;
@@ -147,7 +149,7 @@ async fn the_owner_reference_of_an_earlier_version_is_taken_off_once() {
 }
 
 #[tokio::test]
-async fn an_orphans_secret_stays_while_its_account_works_and_goes_with_it() {
+async fn the_secret_of_an_orphan_is_deleted_only_when_its_account_is_disabled() {
     let mut scene = Scene::with_controller("secret of an orphan", &[]).await;
     for name in ["kept", "lost", "half-gone", "retained"] {
         scene.create(name, json!({})).await;
@@ -158,10 +160,11 @@ async fn an_orphans_secret_stays_while_its_account_works_and_goes_with_it() {
     for name in ["lost", "half-gone", "retained"] {
         scene.strip_finalizers(name).await;
         scene.accounts().delete(name, &foreground()).await.expect("the API server takes the deletion");
-        is_collected(&scene, name).await;
+        wait_until_collected(&scene, name).await;
     }
     scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1h"]);
-    // As whoever was killed between the database and the Secret leaves it, and as an account that was let go.
+    // The first state is what a controller leaves that was killed between the database and the Secret. The second state
+    // is a retained account.
     let sql = scene.sql().await;
     for statement in [
         "UPDATE accounts SET enabled = FALSE, deleted_at = updated_at WHERE name = 'half-gone'",
@@ -185,7 +188,7 @@ async fn an_orphans_secret_stays_while_its_account_works_and_goes_with_it() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_ends_waits_for_held_deletions_alone() {
+async fn a_deleted_namespace_waits_only_for_held_deletions() {
     let mut scene = Scene::set("namespace of held ones").await;
     let other = scene.cluster.namespace("namespace that ends").await;
     let name = other.name().to_owned();
@@ -195,7 +198,7 @@ async fn a_namespace_that_ends_waits_for_held_deletions_alone() {
     let namespaces: Api<Namespace> = Api::all(scene.client.clone());
     namespaces.delete(&name, &DeleteParams::default()).await.expect("the API server takes the deletion");
     let names = held(&scene, 1).await;
-    // Its Secret went with the namespace, and cannot be written there any more: nothing that anybody could mend.
+    // The namespace deletion removed the Secret, and the Secret cannot be created again. No user could correct this.
     scene.no_secret(&format!("{}-opsadmin", names[0])).await;
     scene.annotate(&names[0], json!({ "ops-admin.com/confirm-deletion": "true" })).await;
     eventually("the namespace to be gone", SOON, async || {

@@ -1,4 +1,4 @@
-//! The commands of staff beside a running controller: it heeds what they do, and does nothing twice.
+//! The commands of OpsAdmin staff beside a running controller. The controller follows them, and does nothing twice.
 
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
 
-/// A call as a user of kubectl makes it: in a namespace of a cluster.
+/// Creates a call as a user of `kubectl` does: for a namespace of a cluster.
 fn call(scene: &Scene, command: &str, arguments: &[&str]) -> Opsadmin {
     let call = Opsadmin::new().args([command, "-n", scene.namespace.name(), "--kubeconfig"]);
     call.args([scene.cluster.kubeconfig()]).args(arguments)
@@ -28,7 +28,7 @@ async fn json_of(scene: &Scene, command: &str, arguments: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn what_staff_do_is_heeded_at_once_and_nothing_is_done_twice() {
+async fn commands_of_staff_take_effect_at_once_and_nothing_is_done_twice() {
     let scene = Scene::with_controller("staff", &NEVER).await;
     scene.create("acme", json!({ "name": "Acme portal", "rotation": { "trigger": "one" } })).await;
     scene.ready("acme").await;
@@ -86,7 +86,7 @@ async fn what_staff_do_is_heeded_at_once_and_nothing_is_done_twice() {
 }
 
 #[tokio::test]
-async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked() {
+async fn staff_are_warned_before_a_revocation_if_the_secret_will_not_get_the_new_keys() {
     let mut scene = Scene::with_controller("staff refused", &NEVER).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -113,14 +113,14 @@ async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked
     assert!(gone.stderr.contains(warning) && !gone.status.success(), "{gone:?}");
 }
 
-/// Rotates acme's keys for a leak.
+/// Rotates the keys of acme without an overlap, as after a leak.
 async fn revoke(scene: &Scene, more: &[&str]) -> Finished {
     let call = call(scene, "rotate", &["acme", "--overlap", "0s", "--keyring"]).args([&scene.keyring]);
     call.args(more).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await
 }
 
 #[tokio::test]
-async fn deletions_that_are_held_go_on_once_they_are_released() {
+async fn held_deletions_continue_after_they_are_released() {
     let scene = Scene::with_controller("release", &[]).await;
     for number in 0..8 {
         scene.create(&format!("a{number}"), json!({})).await;

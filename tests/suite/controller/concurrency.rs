@@ -1,4 +1,4 @@
-//! `--concurrency` counts for the whole process, however many namespaces it watches.
+//! `--concurrency` limits the whole process, for all namespaces that it watches.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::scene::{SOON, Scene};
 use crate::support::wait::eventually;
 
-/// How many looks for an account wait for the locked table.
+/// Returns the number of queries for an account that wait for the locked table.
 async fn waiting(sql: &PgPool) -> i64 {
     let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                  AND wait_event_type = 'Lock' AND query LIKE '%owner_name = $3%'";
@@ -20,7 +20,7 @@ async fn waiting(sql: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn one_limit_holds_for_all_namespaces() {
+async fn one_concurrency_limit_applies_to_all_namespaces() {
     let mut scene = Scene::set("one limit").await;
     let others = [scene.cluster.namespace("one limit b").await, scene.cluster.namespace("one limit c").await];
     let namespaces = [scene.namespace.name(), others[0].name(), others[1].name()].map(str::to_owned);
@@ -43,7 +43,8 @@ async fn one_limit_holds_for_all_namespaces() {
     }
     eventually("one to be looked at", SOON, async || if waiting(&sql).await > 0 { Ok(()) } else { Err(scene.log()) })
         .await;
-    // Others would follow within milliseconds, and for as long as the lock is held none may.
+    // Without the limit, further queries would follow within milliseconds. While the table is locked, there must be
+    // none.
     let began = Instant::now();
     let mut most = 0;
     while began.elapsed() < Duration::from_secs(3) {

@@ -1,5 +1,5 @@
-//! A database that lacks accounts which there were: another one, an emptied one, one that is swapped under a running
-//! controller. Nothing is made anew in it unless somebody confirms that.
+//! A database that lacks existing accounts: another database, an emptied one, or one that is exchanged under a running
+//! controller. The controller creates no account in it again until a user confirms that.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ async fn create_all(scene: &Scene) {
     }
 }
 
-/// Waits until each says so, and gives what one of them says.
+/// Waits until the controller holds the creation of every account. Returns the message of one of them.
 async fn all_are_held(scene: &Scene) -> String {
     let mut message = String::new();
     for name in names() {
@@ -79,7 +79,7 @@ async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
     let declared: Vec<_> = declared.iter().map(|name| (name.as_str(), json!({}), json!({ "enabled": true }))).collect();
     scene.stop().await;
 
-    // Back on the right one, nothing has happened.
+    // With the right database again, nothing has changed.
     scene.start(&[]);
     scene.condition("a0", "False", "Suspended").await;
     for name in names().skip(1) {
@@ -88,13 +88,13 @@ async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
     assert_eq!(keys(&scene).await, before);
     scene.stop().await;
 
-    // A plan for the other one says what its controller does.
+    // A plan with the other database reports what the controller with that database does.
     let own = std::mem::replace(&mut scene.database, other);
     let said = planner.plan(&scene, &manifests(&declared), &[]).await;
     assert_eq!(said.stdout.matches("CreationHeld: ").count(), ACCOUNTS, "{said:?}");
     planner.leave(&scene).await;
 
-    // A move to the other one is meant.
+    // The user confirms the move to the other database.
     scene.start(&[]);
     all_are_held(&scene).await;
     let release = Opsadmin::new().args(["release", "-n", scene.namespace.name(), "--kubeconfig"]);
@@ -109,21 +109,21 @@ async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
 }
 
 #[tokio::test]
-async fn an_emptied_database_makes_nothing_anew_and_heals_when_it_is_restored() {
+async fn creations_in_an_emptied_database_are_held_until_it_is_restored() {
     let mut scene = Scene::with_controller("emptied", &[]).await;
     create_all(&scene).await;
     let before = keys(&scene).await;
     let tables = ["accounts", "account_roles", "account_allowed_ips", "account_keys"];
     let save = tables.map(|table| format!("CREATE TABLE saved_{table} AS SELECT * FROM {table}")).join("; ");
     by_hand(&scene.database, &save).await;
-    // The database tells of each row that goes.
+    // The database sends a notification for each deleted row.
     let lose = ["account_keys", "account_allowed_ips", "account_roles", "accounts"];
     by_hand(&scene.database, &lose.map(|table| format!("DELETE FROM {table}")).join("; ")).await;
     let message = all_are_held(&scene).await;
     assert!(message.contains("too many others with it"), "{message}");
     assert_eq!(rows(&scene.database).await, 0);
 
-    // Nor does a start make them.
+    // A restart does not create the accounts either.
     scene.stop().await;
     scene.start(&[]);
     scene.create("fresh", json!({})).await;
@@ -141,7 +141,7 @@ async fn an_emptied_database_makes_nothing_anew_and_heals_when_it_is_restored() 
 }
 
 #[tokio::test]
-async fn a_lost_row_heals_while_the_others_are_there() {
+async fn a_single_lost_row_is_restored_with_its_keys() {
     let mut scene = Scene::with_controller("one lost", &[]).await;
     create_all(&scene).await;
     let before = keys(&scene).await;
@@ -155,7 +155,7 @@ async fn a_lost_row_heals_while_the_others_are_there() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_swapped_under_a_running_controller_is_noticed() {
+async fn a_database_exchanged_under_a_running_controller_is_detected() {
     let mut scene = Scene::with_controller("swapped", &SWEEPING).await;
     create_all(&scene).await;
     let before = keys(&scene).await;
@@ -176,7 +176,7 @@ async fn a_database_that_is_swapped_under_a_running_controller_is_noticed() {
     scene.stop().await;
 }
 
-/// Gives each of two databases the name of the other, whoever is connected.
+/// Exchanges the names of two databases, even if clients are connected.
 async fn swap(maintenance: &str, one: &str, other: &str) {
     let pool = sqlx::PgPool::connect(maintenance).await.expect("it answers");
     for name in [one, other] {

@@ -1,4 +1,4 @@
-//! Many at once, and none at all: the brake, and accounts that lost their resource.
+//! Many deletions at once: the brake, and orphans.
 
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
@@ -13,7 +13,7 @@ async fn enabled(sql: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM accounts WHERE enabled").fetch_one(sql).await.expect("a count")
 }
 
-/// Waits until this many resources are left, each held by the brake.
+/// Waits until this many resources are left, each with a deletion that the brake holds. Returns their names.
 pub async fn held(scene: &Scene, count: usize) -> Vec<String> {
     eventually(&format!("{count} deletions to be held"), SOON, async || {
         let accounts = scene.accounts().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
@@ -32,7 +32,7 @@ pub async fn held(scene: &Scene, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them() {
+async fn too_many_deletions_are_held_until_a_user_confirms_them() {
     let mut scene = Scene::with_controller("brake", &[]).await;
     let sql = scene.sql().await;
     for number in 0..8 {
@@ -48,7 +48,7 @@ async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them
     let note = scene.event(&names[0], "DeletionHeld").await;
     assert!(note.contains("ops-admin.com/confirm-deletion=true"), "{note}");
 
-    // Neither a restart nor time lets them go.
+    // Neither a restart nor time releases them.
     scene.stop().await;
     scene.start(&["--sweep-interval", "1s"]);
     scene.create("bystander", json!({})).await;
@@ -67,7 +67,7 @@ async fn more_deletions_than_anybody_means_are_held_until_somebody_confirms_them
 }
 
 #[tokio::test]
-async fn the_brake_knows_right_after_a_start_how_many_accounts_there_are() {
+async fn the_brake_knows_the_number_of_accounts_right_after_a_start() {
     let mut scene = Scene::with_controller("brake at start", &[]).await;
     create(&scene, 35).await;
     scene.stop().await;
@@ -87,7 +87,7 @@ async fn the_brake_knows_right_after_a_start_how_many_accounts_there_are() {
 }
 
 #[tokio::test]
-async fn a_restart_forgets_no_deletion_of_late() {
+async fn recent_deletions_still_count_after_a_restart() {
     let mut scene = Scene::with_controller("window", &[]).await;
     let sql = scene.sql().await;
     create(&scene, 9).await;
@@ -102,7 +102,7 @@ async fn a_restart_forgets_no_deletion_of_late() {
     }
     assert_eq!(enabled(&sql).await, 4, "five may always go within ten minutes, whoever counts them");
 
-    // Whom somebody confirms does not count, nor who has gone longer ago.
+    // Confirmed deletions do not count, and neither do old ones.
     for name in ["a5", "a6"] {
         scene.annotate(name, json!({ "ops-admin.com/confirm-deletion": "true" })).await;
     }
@@ -120,7 +120,7 @@ async fn a_restart_forgets_no_deletion_of_late() {
 }
 
 #[tokio::test]
-async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() {
+async fn a_held_deletion_stays_held_after_its_finalizer_is_removed() {
     let mut scene = Scene::with_controller("held and stripped", &[]).await;
     let sql = scene.sql().await;
     for number in 0..8 {
@@ -132,7 +132,7 @@ async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() 
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
     deleted.expect("the API server takes the deletion");
     let names = held(&scene, 3).await;
-    // Ten minutes go by, so that the number alone holds nobody up any more.
+    // Ten minutes pass, so the number of deletions alone holds no deletion any more.
     scene.stop().await;
     let ago = "UPDATE accounts SET deleted_at = deleted_at - 600000000 WHERE deleted_at IS NOT NULL";
     sqlx::query(ago).execute(&sql).await.expect("the database takes it");
@@ -151,7 +151,7 @@ async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() 
     .await;
     assert_eq!(enabled(&sql).await, 3, "and the one that has its resource");
 
-    // They hold up nobody else, and are let go once a person says so.
+    // They hold no other deletion, and a user can release them.
     scene.delete("bystander").await;
     scene.create(&names[1], json!({})).await;
     scene.ready(&names[1]).await;
@@ -160,7 +160,7 @@ async fn a_held_deletion_does_not_go_because_somebody_takes_its_finalizer_off() 
 }
 
 #[tokio::test]
-async fn a_restart_lets_no_deletion_go_in_the_place_of_those_held_in_another_namespace() {
+async fn after_a_restart_deletions_held_in_another_namespace_still_count() {
     let mut scene = Scene::set("held in one namespace").await;
     let other = scene.cluster.namespace("deleted in another").await;
     let namespaces = [scene.namespace.name().to_owned(), other.name().to_owned()];
@@ -199,7 +199,7 @@ async fn a_restart_lets_no_deletion_go_in_the_place_of_those_held_in_another_nam
 }
 
 #[tokio::test]
-async fn an_account_that_lost_its_resource_is_told_of_and_disabled_after_a_grace() {
+async fn an_orphan_is_reported_and_disabled_after_the_grace_period() {
     let arguments = ["--sweep-interval", "1s", "--orphan-grace", "3s"];
     let mut scene = Scene::with_controller("orphan", &arguments).await;
     let sql = scene.sql().await;
@@ -235,7 +235,7 @@ async fn an_account_that_lost_its_resource_is_told_of_and_disabled_after_a_grace
 }
 
 #[tokio::test]
-async fn more_orphans_than_anybody_means_are_held() {
+async fn too_many_orphans_are_held() {
     let arguments = ["--sweep-interval", "1s", "--orphan-grace", "1s"];
     let mut scene = Scene::with_controller("many orphans", &arguments).await;
     let sql = scene.sql().await;
@@ -246,7 +246,7 @@ async fn more_orphans_than_anybody_means_are_held() {
         scene.ready(&format!("a{number}")).await;
     }
     scene.stop().await;
-    // As after a restore of the cluster from a backup that knows only the last one.
+    // This is the state after a restore of the cluster from a backup that contains only the last account.
     for number in 0..8 {
         let name = format!("a{number}");
         scene.strip_finalizers(&name).await;
@@ -267,7 +267,7 @@ async fn more_orphans_than_anybody_means_are_held() {
 }
 
 #[tokio::test]
-async fn no_resource_at_all_never_means_that_every_account_is_to_go() {
+async fn accounts_stay_enabled_if_no_resource_exists_at_all() {
     let mut scene = Scene::with_controller("none at all", &[]).await;
     let sql = scene.sql().await;
     for name in ["one", "two"] {
@@ -285,7 +285,7 @@ async fn no_resource_at_all_never_means_that_every_account_is_to_go() {
         if log.contains("not a single ApiAccount; nothing is done about that") { Ok(()) } else { Err(log) }
     })
     .await;
-    // Swept at least twice more by now: a resource of another kind of change proves it.
+    // The new account proves that at least two more sweeps are done.
     scene.create("three", json!({})).await;
     scene.ready("three").await;
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts WHERE enabled AND name <> 'three'")

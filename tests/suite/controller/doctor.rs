@@ -1,4 +1,4 @@
-//! `opsadmin doctor --on-cluster`: what a cluster adds to it.
+//! `opsadmin doctor --on-cluster`: the checks that need a cluster.
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ async fn doctor(scene: &Scene, kubeconfig: &std::path::Path, extra: &[&str]) -> 
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_restored_half_way_is_told_from_a_whole_one() {
+async fn doctor_reports_what_a_partly_restored_cluster_lacks() {
     let mut scene = Scene::with_controller("doctor", &[]).await;
     for name in ["whole", "no-secret", "no-account", "orphan"] {
         scene.create(name, json!({})).await;
@@ -47,7 +47,7 @@ async fn a_cluster_that_was_restored_half_way_is_told_from_a_whole_one() {
         assert!(problems.contains(expected), "{expected}: {report:#}");
     }
 
-    // Whoever may only plan is told what a controller may do beyond that.
+    // For a user who may only plan, the command reports which rights a controller needs in addition.
     let planner = Planner::of(&scene, false).await;
     let few = doctor(&scene, &planner.kubeconfig, &[]).await;
     assert_eq!(few.status.code(), Some(2), "{few:?}");

@@ -1,5 +1,5 @@
-//! Accounts that somebody else changed in the database: noticed, put back and told, at once on PostgreSQL and by a sweep on
-//! SQLite.
+//! Accounts that another client changed in the database. The controller detects the drift, corrects it and reports it:
+//! at once on PostgreSQL, and by a sweep on SQLite.
 
 use std::time::Instant;
 
@@ -12,9 +12,9 @@ use super::scene::{SOON, Scene};
 use crate::database_contract::fixture::{Cell, Fresh};
 use crate::support::wait::eventually;
 
-/// Only a notification can be the reason of anything.
+/// With these arguments, only a notification can cause a reconcile.
 pub const NEVER: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1h"];
-/// Nothing but the sweep can be the reason of anything: SQLite tells nothing.
+/// With these arguments, only a sweep can cause a reconcile on SQLite, because SQLite sends no notifications.
 pub const SWEEPING: [&str; 4] = ["--unknown-affiliate", "register", "--sweep-interval", "1s"];
 
 struct Stage {
@@ -37,7 +37,7 @@ impl Stage {
         Self { scene, database }
     }
 
-    /// Everything of the account with this name that its resource declares.
+    /// Returns all fields of the account of this resource that the resource declares.
     async fn declared(&self, resource: &str) -> Vec<Vec<Cell>> {
         let mine = format!("(SELECT id FROM accounts WHERE owner_name = '{resource}')");
         let account = format!(
@@ -55,8 +55,8 @@ impl Stage {
         self.database.by_hand(sql).await.expect("the database answers")
     }
 
-    /// Waits until the account is as it was.
-    async fn is_again(&self, resource: &str, before: &[Vec<Cell>], after: &str) {
+    /// Waits until the account has its declared fields again.
+    async fn wait_until_restored(&self, resource: &str, before: &[Vec<Cell>], after: &str) {
         eventually(&format!("{resource} to be put back after {after}"), SOON, async || {
             let now = self.declared(resource).await;
             if now == before { Ok(()) } else { Err(format!("{now:?}\n{}", self.scene.log())) }
@@ -102,10 +102,10 @@ macro_rules! on_each_database {
 }
 
 on_each_database!(
-    each_declared_field_is_put_back_and_told,
-    a_row_deleted_by_hand_comes_back_with_its_keys,
-    a_key_row_deleted_by_hand_comes_back_from_the_secret,
-    what_was_changed_while_nobody_was_there_is_put_back,
+    each_declared_field_is_corrected_and_reported,
+    a_row_deleted_by_hand_is_restored_with_its_keys,
+    a_key_row_deleted_by_hand_is_restored_from_the_secret,
+    drift_while_no_controller_ran_is_corrected_at_the_start,
 );
 
 pub fn full() -> Value {
@@ -115,7 +115,7 @@ pub fn full() -> Value {
     })
 }
 
-async fn each_declared_field_is_put_back_and_told(stage: Stage) {
+async fn each_declared_field_is_corrected_and_reported(stage: Stage) {
     stage.scene.create("acme", full()).await;
     stage.scene.create("other", json!({})).await;
     stage.scene.ready("acme").await;
@@ -150,7 +150,7 @@ async fn each_declared_field_is_put_back_and_told(stage: Stage) {
         ),
     ] {
         stage.rows(&edit).await;
-        stage.is_again("acme", &before, &edit).await;
+        stage.wait_until_restored("acme", &before, &edit).await;
         stage.event("acme", "DriftCorrected", note).await;
     }
     assert_eq!(notes(&stage.scene, "acme", "Updated").await, Vec::<String>::new(), "the spec did not change");
@@ -162,7 +162,7 @@ async fn each_declared_field_is_put_back_and_told(stage: Stage) {
     stage.event("acme", "Updated", r#"description: "the portal" → "another portal""#).await;
 }
 
-async fn what_was_changed_while_nobody_was_there_is_put_back(mut stage: Stage) {
+async fn drift_while_no_controller_ran_is_corrected_at_the_start(mut stage: Stage) {
     stage.scene.create("acme", full()).await;
     stage.scene.ready("acme").await;
     let before = stage.declared("acme").await;
@@ -170,12 +170,12 @@ async fn what_was_changed_while_nobody_was_there_is_put_back(mut stage: Stage) {
     let edit = "UPDATE accounts SET any_ip = TRUE, description = 'by hand'";
     stage.rows(edit).await;
     stage.scene.start_on(stage.database.url(), &NEVER);
-    stage.is_again("acme", &before, edit).await;
+    stage.wait_until_restored("acme", &before, edit).await;
 }
 
-async fn a_row_deleted_by_hand_comes_back_with_its_keys(stage: Stage) {
+async fn a_row_deleted_by_hand_is_restored_with_its_keys(stage: Stage) {
     stage.scene.create("acme", full()).await;
-    // A sweep that finds nothing at all is not believed.
+    // The controller does not trust a sweep that finds no account at all. So there is a second account.
     stage.scene.create("other", json!({})).await;
     stage.scene.ready("acme").await;
     stage.scene.ready("other").await;
@@ -189,14 +189,14 @@ async fn a_row_deleted_by_hand_comes_back_with_its_keys(stage: Stage) {
         .into();
     stage.rows(&format!("BEGIN; {}; DELETE FROM accounts WHERE owner_name = 'acme'; COMMIT", delete.join("; "))).await;
 
-    stage.is_again("acme", &before, "its deletion").await;
+    stage.wait_until_restored("acme", &before, "its deletion").await;
     assert_eq!(stage.rows(key).await, api_key);
     stage.event("acme", "Recovered", "made the account anew, with the keys from its Secret").await;
     let after = stage.scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
     assert_eq!(after.metadata.resource_version, secret.metadata.resource_version, "it was right all along");
 }
 
-async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) {
+async fn a_key_row_deleted_by_hand_is_restored_from_the_secret(mut stage: Stage) {
     for name in ["acme", "other"] {
         stage.scene.create(name, json!({})).await;
         stage.scene.ready(name).await;
@@ -219,13 +219,13 @@ async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) 
     let after = stage.scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
     assert_eq!(after.metadata.resource_version, secret.metadata.resource_version, "it was right all along");
 
-    // Sealed as ever: a Secret that is deleted now is written from it.
+    // The key is encrypted as before: after a deletion, the Secret is written from the database.
     stage.scene.secrets().delete("acme-opsadmin", &kube::api::DeleteParams::default()).await.expect("it is deleted");
     let uid = secret.metadata.uid;
     let written = stage.scene.secret_where("acme-opsadmin", "to come back", |found| found.metadata.uid != uid).await;
     assert_eq!(written.data, secret.data);
 
-    // With neither, there is no telling what they were.
+    // Without the row and without the Secret, the keys cannot be restored.
     stage.scene.stop().await;
     stage.rows(delete).await;
     stage.scene.secrets().delete("acme-opsadmin", &kube::api::DeleteParams::default()).await.expect("it is deleted");
@@ -236,7 +236,7 @@ async fn a_key_row_deleted_by_hand_comes_back_from_the_secret(mut stage: Stage) 
 }
 
 #[tokio::test]
-async fn postgres_has_it_put_back_without_a_sweep_each_time() {
+async fn drift_on_postgres_is_corrected_each_time_without_a_sweep() {
     let stage = Stage::postgres("each time").await;
     stage.scene.create("acme", full()).await;
     stage.scene.ready("acme").await;
@@ -245,23 +245,23 @@ async fn postgres_has_it_put_back_without_a_sweep_each_time() {
         let edit = "UPDATE accounts SET description = 'by hand'";
         stage.rows(edit).await;
         let edited = Instant::now();
-        stage.is_again("acme", &before, edit).await;
+        stage.wait_until_restored("acme", &before, edit).await;
         eprintln!("the account was as declared {:?} after the edit", edited.elapsed());
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_was_lost_misses_nothing() {
+async fn drift_during_a_lost_listening_connection_is_corrected() {
     let stage = Stage::postgres("deaf for a moment").await;
     stage.scene.create("acme", full()).await;
     stage.scene.ready("acme").await;
     let before = stage.declared("acme").await;
     for _ in 0..3 {
-        // Listening takes up again a tenth of a second later at the earliest.
+        // The controller listens again after a tenth of a second at the earliest.
         let meanwhile = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                          WHERE datname = current_database() AND query LIKE 'LISTEN%'; \
                          UPDATE accounts SET description = 'while nobody listened'";
         stage.rows(meanwhile).await;
-        stage.is_again("acme", &before, "a change that nobody heard of").await;
+        stage.wait_until_restored("acme", &before, "a change that nobody heard of").await;
     }
 }

@@ -1,4 +1,5 @@
-//! The end of a resource that is only observed or paused: its account is dealt with as its policy says, and its Secret too.
+//! The deletion of a resource that is only observed or paused. Its account and its Secret are treated according to its
+//! policy.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use opsadmin_operator::api::{ACCOUNT_LABEL, FINALIZER, MANAGED_BY_LABEL};
@@ -6,13 +7,13 @@ use serde_json::json;
 
 use super::scene::Scene;
 
-/// One account as the database has it: enabled, and since when it is retained and deleted.
+/// Returns the account's state in the database: whether it is enabled, and since when it is retained and deleted.
 async fn acme(scene: &Scene) -> (bool, Option<i64>, Option<i64>) {
     let row = sqlx::query_as("SELECT enabled, retained_at, deleted_at FROM accounts WHERE name = 'acme'");
     row.fetch_one(&scene.sql().await).await.expect("it is there")
 }
 
-/// An account whose cluster was rebuilt, with its resource as it was declared there again.
+/// Creates an account, rebuilds its cluster, and declares the resource again.
 async fn rebuilt(test_name: &str, spec: serde_json::Value, annotations: serde_json::Value) -> Scene {
     let mut scene = Scene::with_controller(test_name, &[]).await;
     scene.create("acme", json!({})).await;
@@ -27,7 +28,7 @@ async fn rebuilt(test_name: &str, spec: serde_json::Value, annotations: serde_js
 }
 
 #[tokio::test]
-async fn an_account_that_is_only_observed_after_a_rebuild_is_left_as_it_is() {
+async fn an_account_observed_after_a_rebuild_is_retained_after_its_deletion() {
     let scene = rebuilt("observed again", json!({ "managementPolicy": "Observe" }), json!({})).await;
     let observed = scene.ready("acme").await;
     assert_eq!(observed.metadata.finalizers.as_deref(), Some(&[FINALIZER.to_owned()][..]));
@@ -37,7 +38,7 @@ async fn an_account_that_is_only_observed_after_a_rebuild_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_paused_after_a_rebuild_is_off_when_its_deletion_returns() {
+async fn an_account_paused_after_a_rebuild_is_disabled_when_its_deletion_returns() {
     let scene = rebuilt("paused again", json!({}), json!({ "ops-admin.com/paused": "true" })).await;
     let paused = scene.condition("acme", "Unknown", "Paused").await;
     assert_eq!(paused.metadata.finalizers.as_deref(), Some(&[FINALIZER.to_owned()][..]));
@@ -48,7 +49,7 @@ async fn an_account_that_is_paused_after_a_rebuild_is_off_when_its_deletion_retu
 }
 
 #[tokio::test]
-async fn the_secret_of_a_retained_account_stays_also_without_its_label() {
+async fn the_secret_of_a_retained_account_stays_even_without_its_label() {
     let mut scene = Scene::with_controller("relabelled", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;

@@ -1,5 +1,5 @@
-//! Others who undo what the controller does: a trigger that rewrites what is written, and a program that changes a row each
-//! second.
+//! Programs that revert what the controller does: a trigger that changes what is written, and a program that changes a
+//! row each second.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ async fn journal(scene: &Scene) -> i64 {
 }
 
 #[tokio::test]
-async fn a_trigger_that_rewrites_a_column_is_a_condition_and_no_loop() {
+async fn a_trigger_that_rewrites_a_column_causes_a_condition_and_no_loop() {
     let scene = Scene::with_controller("foreign trigger", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -46,7 +46,7 @@ async fn a_trigger_that_rewrites_a_column_is_a_condition_and_no_loop() {
 }
 
 #[tokio::test]
-async fn a_program_that_writes_each_second_is_told_and_no_longer_answered_each_time() {
+async fn drift_each_second_is_reported_and_corrected_less_often() {
     let scene = Scene::with_controller("fight", &["--sweep-interval", "1h"]).await;
     scene.create("acme", json!({ "description": "ours", "allowedIPs": ["10.0.0.0/8"] })).await;
     scene.ready("acme").await;
@@ -66,7 +66,7 @@ async fn a_program_that_writes_each_second_is_told_and_no_longer_answered_each_t
     let account = scene.condition("acme", "False", "RepeatedDrift").await;
     assert!(account.status.expect("it has a status").conditions[0].message.contains("changing description:"));
 
-    // Another change by others is not left to wait for it, nor one of the spec.
+    // Another change by another client does not wait for the backoff, and neither does a change of the spec.
     sqlx::query("UPDATE accounts SET enabled = FALSE").execute(&pool).await.expect("it is updated");
     scene.event_with("acme", "DriftCorrected", "enabled: false → true").await;
     edit().await.expect("it is updated");

@@ -1,4 +1,4 @@
-//! The life of keys on a cluster: rotated with an overlap, revoked on time, and never twice for one request.
+//! The life of keys on a cluster: rotated with an overlap, revoked on time, and never rotated twice for one request.
 
 use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::scene::{SOON, Scene};
 use crate::support::wait::eventually;
 
-/// Ids and states of the account's pairs, the newest first.
+/// Returns the ids and states of the account's key pairs, the newest first.
 fn pairs(account: &ApiAccount) -> Vec<(String, String)> {
     let keys = account.status.iter().flat_map(|status| &status.keys);
     keys.map(|key| (key.id.clone(), key.state.clone())).collect()
@@ -50,7 +50,7 @@ async fn a_new_trigger_rotates_and_the_old_pair_works_for_the_overlap() {
     let note = scene.event("acme", "Rotated").await;
     assert!(note.contains("spec.rotation.trigger changed") && note.contains(&after[0].0), "{note}");
 
-    // Neither another edit nor making the resource anew rotates again.
+    // Neither another edit nor a new resource of the same name rotates again.
     scene.change("acme", json!({ "description": "changed" })).await;
     assert_eq!(pairs(&scene.ready("acme").await), after);
     scene.delete("acme").await;
@@ -61,7 +61,7 @@ async fn a_new_trigger_rotates_and_the_old_pair_works_for_the_overlap() {
 }
 
 #[tokio::test]
-async fn an_overlap_of_nothing_revokes_at_once() {
+async fn without_an_overlap_the_old_pair_is_revoked_at_once() {
     let scene = Scene::with_controller("leak", &[]).await;
     scene.create("acme", json!({ "rotation": { "overlap": "0s" } })).await;
     let before = pairs(&scene.ready("acme").await);
@@ -93,7 +93,7 @@ async fn keys_are_rotated_on_schedule_and_old_pairs_are_revoked_on_time() {
     })
     .await;
     scene.event("acme", "Revoked").await;
-    // What came due while nobody was there is done on return.
+    // What fell due while no controller ran is done at the next start.
     scene.stop().await;
     scene.start(&often);
     pairs_where(&scene, "acme", "a pair made since", |pairs| pairs.first().is_some_and(|pair| pair.0 != second[0].0))
@@ -117,7 +117,7 @@ async fn keys_are_not_rotated_more_often_than_the_installation_allows() {
 }
 
 #[tokio::test]
-async fn what_fell_due_while_nobody_was_there_is_done_on_return() {
+async fn rotations_and_revocations_due_while_no_controller_ran_are_done_at_the_start() {
     let mut scene = Scene::with_controller("downtime", &[]).await;
     let sql = scene.sql().await;
     scene.create("expiring", json!({ "rotation": { "trigger": "one" } })).await;
@@ -128,7 +128,7 @@ async fn what_fell_due_while_nobody_was_there_is_done_on_return() {
     let expiring = pairs(&scene.ready("expiring").await);
     assert_eq!(expiring.len(), 2, "{expiring:?}");
     scene.stop().await;
-    // Days go by.
+    // Two days pass.
     for passed in [
         "UPDATE account_keys SET expires_at = expires_at - 172800000000 WHERE expires_at IS NOT NULL",
         "UPDATE account_keys SET created_at = created_at - 172800000000",
@@ -145,7 +145,7 @@ async fn what_fell_due_while_nobody_was_there_is_done_on_return() {
 }
 
 #[tokio::test]
-async fn no_rotation_while_the_new_pair_could_not_be_handed_out() {
+async fn keys_are_not_rotated_while_the_secret_cannot_be_written() {
     let scene = Scene::with_controller("rotation held", &[]).await;
     scene.create("acme", json!({})).await;
     let before = pairs(&scene.ready("acme").await);

@@ -1,4 +1,4 @@
-//! What tools like Flux make of an account: they follow kstatus, so each state must read there as it is meant.
+//! How tools like Flux judge an account. They follow kstatus, so each state must have the intended meaning there.
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::scene::{SOON, Scene};
 use crate::support::wait::eventually;
 
-/// What kstatus says of an object whose kind it does not know, by the rules that it publishes: a deletion first, then an
-/// unobserved generation, then whichever of its two conditions is true; and what says nothing of all that is current.
+/// Returns what kstatus reports for an object of an unknown kind, by its published rules. It checks first for a
+/// deletion, then for an unobserved generation, then for its two conditions. If none of these applies, the object is
+/// current.
 fn kstatus(object: &Value) -> &'static str {
     if object["metadata"]["deletionTimestamp"].is_string() {
         return "Terminating";
@@ -26,13 +27,13 @@ fn kstatus(object: &Value) -> &'static str {
     "Current"
 }
 
-/// The account as a tool that knows nothing of its kind reads it.
+/// Returns the account as a tool reads it that does not know the kind.
 async fn seen(scene: &Scene, name: &str) -> Value {
     let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "apiaccount", name, "-o", "json"]).await;
     serde_json::from_str(&shown.succeeded()).expect("kubectl prints JSON")
 }
 
-async fn judged(scene: &Scene, name: &str, wanted: &str) {
+async fn wait_for_kstatus(scene: &Scene, name: &str, wanted: &str) {
     eventually(&format!("kstatus to say {wanted} of {name}"), SOON, async || {
         let account = seen(scene, name).await;
         if kstatus(&account) == wanted { Ok(()) } else { Err(format!("{account:#}\n{}", scene.log())) }
@@ -63,26 +64,26 @@ fn the_rules_are_those_of_kstatus() {
 async fn an_account_is_in_progress_until_it_is_ready_and_again_after_an_edit() {
     let mut scene = Scene::set("kstatus progress").await;
     scene.create("acme", json!({})).await;
-    // Nobody looks after it, so it stays as it is for as long as this asks.
+    // No controller runs, so the account keeps its state while the test reads it.
     assert_eq!(kstatus(&seen(&scene, "acme").await), "InProgress");
     scene.start(&[]);
-    judged(&scene, "acme", "Current").await;
+    wait_for_kstatus(&scene, "acme", "Current").await;
     scene.ready("acme").await;
 
     scene.stop().await;
     scene.change("acme", json!({ "description": "changed" })).await;
     assert_eq!(kstatus(&seen(&scene, "acme").await), "InProgress");
     scene.start(&[]);
-    judged(&scene, "acme", "Current").await;
+    wait_for_kstatus(&scene, "acme", "Current").await;
 }
 
 #[tokio::test]
-async fn an_account_that_needs_a_person_has_failed_and_one_on_its_way_out_is_terminating() {
+async fn a_stalled_account_is_failed_and_one_being_deleted_is_terminating() {
     let mut scene = Scene::with_controller("kstatus failed", &[]).await;
     scene.create("holder", json!({ "name": "Acme" })).await;
     scene.ready("holder").await;
     scene.create("other", json!({ "name": "Acme" })).await;
-    judged(&scene, "other", "Failed").await;
+    wait_for_kstatus(&scene, "other", "Failed").await;
 
     scene.stop().await;
     scene.accounts().delete("other", &DeleteParams::default()).await.expect("the API server takes the deletion");

@@ -1,4 +1,4 @@
-//! What a person with `kubectl` meets: what it teaches, shows, waits for and refuses.
+//! What a user of `kubectl` sees: explanations, tables, waiting, and refusals.
 
 use serde_json::{Value, json};
 
@@ -27,12 +27,12 @@ async fn wait_until_ready(scene: &Scene, name: &str, timeout: &str) -> Finished 
     kubectl(scene, &["wait", "--for=condition=Ready", &account, &timeout]).await
 }
 
-/// The cells of the one row below the header, each beneath its column's name.
+/// Returns the cells of the only row below the header, each with the name of its column.
 fn row(table: &str) -> Vec<(String, String)> {
     let mut lines = table.lines();
     let (header, row) = (lines.next().expect("a header"), lines.next().expect("a row"));
     assert_eq!(lines.next(), None, "{table}");
-    // Columns are set apart by three spaces; a column's name may have one.
+    // Columns are separated by three spaces. The name of a column may contain one space.
     let names: Vec<&str> = header.split("   ").map(str::trim).filter(|name| !name.is_empty()).collect();
     let starts: Vec<usize> = names
         .iter()
@@ -46,7 +46,7 @@ fn row(table: &str) -> Vec<(String, String)> {
     names.iter().zip(cells).map(|(name, cell)| ((*name).to_owned(), cell.trim().to_owned())).collect()
 }
 
-/// The path of every property below this one.
+/// Adds the path of every property below this one to `found`.
 fn paths(at: &str, schema: &Value, found: &mut Vec<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{at}.{name}");
@@ -57,7 +57,7 @@ fn paths(at: &str, schema: &Value, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn explain_teaches_every_field() {
+async fn explain_describes_every_field() {
     let cluster = cluster().await;
     let crd = cluster.kubectl("default", &["get", "crd", "apiaccounts.ops-admin.com", "-o", "json"]).await;
     let crd: Value = serde_json::from_str(&crd.succeeded()).expect("kubectl prints JSON");
@@ -77,7 +77,7 @@ async fn explain_teaches_every_field() {
 }
 
 #[tokio::test]
-async fn get_shows_what_matters_and_wide_shows_where_the_keys_are() {
+async fn get_shows_the_state_and_wide_shows_the_place_of_the_keys() {
     let scene = Scene::with_controller("kubectl get", &["--unknown-affiliate", "register"]).await;
     let spec = json!({ "enabled": false, "affiliate": "North", "roles": ["Customer", "PlansAndRates"] });
     scene.create("acme", spec).await;
@@ -104,7 +104,7 @@ async fn get_shows_what_matters_and_wide_shows_where_the_keys_are() {
 }
 
 #[tokio::test]
-async fn describe_and_events_tell_what_happened() {
+async fn describe_and_events_report_what_happened() {
     let scene = Scene::with_controller("kubectl describe", &[]).await;
     scene.create("holder", json!({ "name": "Acme" })).await;
     scene.ready("holder").await;
@@ -131,7 +131,7 @@ async fn describe_and_events_tell_what_happened() {
 }
 
 #[tokio::test]
-async fn every_change_has_an_event_of_its_own() {
+async fn every_change_has_its_own_event() {
     let scene = Scene::with_controller("events", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -158,7 +158,7 @@ async fn wait_returns_for_the_newest_spec_and_not_before() {
     assert!(!early.status.success() && early.stderr.contains("timed out"), "{early:?}");
     scene.start(&[]);
     wait_until_ready(&scene, "acme", "60s").await.succeeded();
-    // It returned: so it is in the database, with no more waiting.
+    // After `kubectl wait` returns, the database has the change at once.
     let enabled: bool =
         sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&scene.sql().await).await.expect("one account");
     assert!(!enabled);
@@ -179,7 +179,7 @@ async fn delete_returns_when_the_account_no_longer_authenticates() {
 }
 
 #[tokio::test]
-async fn what_is_applied_again_is_unchanged() {
+async fn a_manifest_that_is_applied_again_changes_nothing() {
     let scene = Scene::with_controller("kubectl apply", &[]).await;
     let acme = manifest("acme", &json!({ "roles": ["Customer"], "allowedIPs": ["203.0.113.7"] }));
     let said = apply(&scene, &[], &acme).await.succeeded();
@@ -192,7 +192,7 @@ async fn what_is_applied_again_is_unchanged() {
 }
 
 #[tokio::test]
-async fn a_list_has_one_manager_and_another_is_told_whose_it_is() {
+async fn a_list_has_one_field_manager_and_another_gets_a_conflict() {
     let scene = Scene::set("server-side apply").await;
     let as_manager = async |manager: &str, extra: &[&str], role: &str, ip: &str| {
         let acme = manifest("acme", &json!({ "roles": [role], "allowedIPs": [ip] }));
@@ -229,10 +229,11 @@ async fn a_mistyped_field_is_refused() {
     assert_eq!(scene.accounts().get_opt("acme").await.expect("an answer"), None);
 }
 
-/// The API server's server-side apply takes an empty map that it is given again for one that is gone, so that a `spec: {}`
-/// is refused the second time: <https://github.com/kubernetes/kubernetes/issues/135841>. The guide says what to write.
+/// The API server's server-side apply treats an empty map that is applied again as removed. So it refuses a `spec: {}`
+/// the second time: <https://github.com/kubernetes/kubernetes/issues/135841>. The guide describes what to write
+/// instead.
 #[tokio::test]
-async fn an_account_of_defaults_is_applied_again() {
+async fn an_account_with_default_values_can_be_applied_again() {
     let scene = Scene::set("server-side defaults").await;
     let acme = manifest("acme", &json!({ "enabled": true }));
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! From creation to deletion: each field reaches the database, and the end of a resource is the end of its access.
+//! From creation to deletion: each field reaches the database, and the deletion of a resource ends its access.
 
 use kube::api::{Patch, PatchParams};
 use opsadmin_operator::account::{ApiKey, SecretKey};
@@ -10,7 +10,7 @@ use super::scene::{SOON, Scene};
 use crate::support::cluster::Cluster;
 use crate::support::wait::eventually;
 
-/// What the database says of the one account with this name.
+/// Returns the fields of the account with this name in the database.
 async fn stored(sql: &PgPool, name: &str) -> Value {
     let row =
         sqlx::query("SELECT * FROM accounts WHERE name = $1").bind(name).fetch_one(sql).await.expect("one account");
@@ -103,7 +103,7 @@ async fn every_field_reaches_the_database_and_the_keys_stay() {
     ] {
         scene.change("acme", change.clone()).await;
         scene.ready("acme").await;
-        // Ready: so it is in the database already, with no waiting.
+        // When the account is ready, the database has the change at once.
         assert_eq!(stored(&sql, "Acme Energy").await[field], value, "{change}");
     }
     assert_eq!(scene.data("acme-opsadmin").await, keys);
@@ -119,7 +119,7 @@ async fn every_field_reaches_the_database_and_the_keys_stay() {
 }
 
 #[tokio::test]
-async fn a_deleted_account_no_longer_authenticates_and_comes_back_with_its_keys() {
+async fn a_deleted_account_no_longer_authenticates_and_is_restored_with_its_keys() {
     let scene = Scene::with_controller("deleted", &[]).await;
     let sql = scene.sql().await;
     scene.create("acme", json!({ "roles": ["Customer"] })).await;
@@ -127,7 +127,7 @@ async fn a_deleted_account_no_longer_authenticates_and_comes_back_with_its_keys(
     let keys = scene.data("acme-opsadmin").await;
 
     scene.delete("acme").await;
-    // Gone: so it is disabled already, with no waiting.
+    // When the resource is gone, the account is disabled at once.
     let (enabled, deleted): (bool, Option<i64>) =
         sqlx::query_as("SELECT enabled, deleted_at FROM accounts").fetch_one(&sql).await.expect("the row stays");
     assert!(!enabled && deleted.is_some());
@@ -143,14 +143,14 @@ async fn a_deleted_account_no_longer_authenticates_and_comes_back_with_its_keys(
 }
 
 #[tokio::test]
-async fn a_resource_whose_spec_is_no_longer_valid_goes_all_the_same() {
+async fn a_resource_with_a_spec_that_is_no_longer_valid_can_be_deleted() {
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
     let mut scene = Scene::set_on(cluster.0, "no longer valid").await;
     scene.start(&[]);
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
-    // As after an update of the definition: what was taken once would be refused now.
+    // After an update of the definition, a value may be invalid that the API server accepted before.
     let anything = r#"[{ "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
         "value": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } }]"#;
     let crd = "apiaccounts.ops-admin.com";
@@ -188,7 +188,7 @@ async fn a_retained_account_and_its_secret_outlive_the_resource() {
     scene.create("acme", json!({ "roles": ["Customer"] })).await;
     scene.ready("acme").await;
     assert_eq!(scene.data("acme-opsadmin").await, keys);
-    // It is the resource's own again, and goes with it.
+    // The resource owns the account again, and its deletion deletes the account.
     scene.delete("acme").await;
     assert_eq!(scene.secrets().get_opt("acme-opsadmin").await.expect("an answer"), None);
 }

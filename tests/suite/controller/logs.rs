@@ -1,15 +1,15 @@
-//! The log: a line for each change, for people or as JSON, and nothing when nothing happens.
+//! The log: one line for each change, as text or as JSON, and no line without a change.
 
 use serde_json::{Value, json};
 
 use super::scene::Scene;
 
-/// The lines, each of which must be JSON.
+/// Parses the lines, each of which must be JSON.
 fn parsed(log: &str) -> Vec<Value> {
     log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// What they say, and of whom.
+/// Returns the account's name and the message of each line.
 fn told(lines: &[Value]) -> Vec<(&str, &str)> {
     lines
         .iter()
@@ -51,7 +51,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
     }
 
     scene.start(&json_lines);
-    // A new account is worked on after the ones that were listed at the start.
+    // The controller reconciles a new account after those in the first list.
     scene.create("last", json!({})).await;
     scene.ready("last").await;
     let log = scene.stop().await;
@@ -68,7 +68,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
 }
 
 #[tokio::test]
-async fn for_people_a_line_is_plain_text_and_says_of_whom() {
+async fn a_text_line_is_plain_text_and_names_the_account() {
     let mut scene = Scene::with_controller("log text", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;

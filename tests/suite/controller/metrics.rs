@@ -1,4 +1,4 @@
-//! What the controller serves: metrics that are right, also after a restart, and probes that say what they should.
+//! What the controller serves: correct metrics, also after a restart, and probes.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::support::wait::eventually;
 
 const QUICK_SWEEPS: [&str; 2] = ["--sweep-interval", "1s"];
 
-/// The controller's answer on this path.
+/// Returns the controller's answer on this path.
 async fn answer(scene: &Scene, path: &str) -> Answer {
     let address = scene.controller.as_ref().expect("a controller is running").address().await;
     get(&address, path).await.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()))
 }
 
-/// All metrics.
+/// Returns all metrics as text.
 async fn scraped(scene: &Scene) -> String {
     let answer = answer(scene, "/metrics").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
-/// The value of a series; `None` if there is none.
+/// Returns the value of a series, or `None` if there is no such series.
 fn value(metrics: &str, series: &str) -> Option<f64> {
     let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     Some(line.parse().unwrap_or_else(|error| panic!("{series}: {error}: {line}")))
@@ -54,7 +54,7 @@ async fn are(scene: &Scene, wanted: &[(&str, f64)]) {
     .await;
 }
 
-/// Waits until this series has counted so many, or more: a look is counted only after it was told of.
+/// Waits until this series has at least this value. A reconcile is counted only after it was reported.
 pub async fn counted(scene: &Scene, series: &str, times: f64) {
     eventually(&format!("{series} to be {times} or more"), SOON, async || {
         let metrics = scraped(scene).await;
@@ -80,7 +80,7 @@ pub async fn create(scene: &Scene, accounts: usize) {
     }
 }
 
-/// Removes the resource as an accident does, without a deletion.
+/// Deletes the resource by accident: without its finalizers, so that the controller does not delete the account.
 async fn lose(scene: &Scene, name: &str) {
     scene.strip_finalizers(name).await;
     scene.accounts().delete(name, &DeleteParams::default()).await.expect("it goes at once");
@@ -91,7 +91,7 @@ async fn enabled(sql: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn it_is_ready_once_the_database_was_reached_and_stays_so_and_alive_all_the_while() {
+async fn the_controller_is_ready_after_it_reached_the_database_and_stays_ready_and_alive() {
     let mut scene = Scene::set("probes").await;
     let mut server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -124,7 +124,7 @@ async fn it_is_ready_once_the_database_was_reached_and_stays_so_and_alive_all_th
 }
 
 #[tokio::test]
-async fn it_is_not_ready_while_it_may_not_look_and_says_at_what() {
+async fn the_controller_is_not_ready_without_the_right_to_list_and_names_the_lists() {
     let mut scene = Scene::set("no rights").await;
     let Some(kubeconfig) = cluster().await.kubeconfig_for("system:serviceaccount:nobody:nobody", None) else {
         return;
@@ -147,7 +147,7 @@ async fn it_is_not_ready_while_it_may_not_look_and_says_at_what() {
 }
 
 #[tokio::test]
-async fn what_is_done_is_counted_and_asking_costs_nothing() {
+async fn actions_are_counted_and_a_scrape_causes_no_requests() {
     let mut scene = Scene::with_controller("counts", &[]).await;
     scene.create("acme", json!({ "rotation": { "trigger": "one", "overlap": "0s" } })).await;
     scene.ready("acme").await;
@@ -188,14 +188,14 @@ async fn what_is_done_is_counted_and_asking_costs_nothing() {
     scene.stop().await;
     if let (Some(before), Some(after)) = (calls, scene.cluster.audit(scene.namespace.name())) {
         let since = after[before.len()..].iter().filter(|call| call.user_agent.starts_with("opsadmin/"));
-        // The event of the last deletion may have come late.
+        // The event of the last deletion may be late.
         let asked: Vec<_> = since.filter(|call| call.verb != "watch" && call.resource != "events").collect();
         assert!(asked.is_empty(), "{asked:#?}");
     }
 }
 
 #[tokio::test]
-async fn what_the_brake_holds_is_shown_also_after_restarts_and_until_it_is_let_go() {
+async fn held_deletions_are_shown_until_their_release_even_after_restarts() {
     let held =
         |count: f64| [("opsadmin_deletions_held", count), (r#"opsadmin_accounts{reason="DeletionHeld"}"#, count)];
     let mut scene = Scene::set("held").await;
@@ -214,7 +214,7 @@ async fn what_the_brake_holds_is_shown_also_after_restarts_and_until_it_is_let_g
     are(&scene, &held(3.0)).await;
     scene.stop().await;
 
-    // A restart while the database is away loses nothing of it either.
+    // A restart while the database is not available does not lose the held deletions either.
     server.stop().await;
     scene.start_on(database.url(), &[]);
     probe_is(&scene, "/readyz", 503, "waiting for the account database\n").await;
@@ -239,7 +239,7 @@ async fn what_the_brake_holds_is_shown_also_after_restarts_and_until_it_is_let_g
 }
 
 #[tokio::test]
-async fn what_vanished_unseen_is_counted_no_more_and_its_account_as_an_orphan() {
+async fn a_vanished_resource_is_no_longer_counted_and_its_account_is_an_orphan() {
     let mut scene = Scene::with_controller("vanished", &[]).await;
     create(&scene, 3).await;
     are(&scene, &[(r#"opsadmin_accounts{reason="Reconciled"}"#, 3.0)]).await;
@@ -249,7 +249,7 @@ async fn what_vanished_unseen_is_counted_no_more_and_its_account_as_an_orphan() 
     lose(&scene, "a0").await;
     scene.start(&QUICK_SWEEPS);
     are(&scene, &[(r#"opsadmin_accounts{reason="Reconciled"}"#, 2.0), ("opsadmin_orphans", 1.0)]).await;
-    // And while it looks.
+    // The same holds while the controller runs.
     lose(&scene, "a1").await;
     are(&scene, &[(r#"opsadmin_accounts{reason="Reconciled"}"#, 1.0), ("opsadmin_orphans", 2.0)]).await;
     let metrics = scraped(&scene).await;
@@ -266,7 +266,7 @@ async fn what_vanished_unseen_is_counted_no_more_and_its_account_as_an_orphan() 
 }
 
 #[tokio::test]
-async fn an_orphan_that_is_held_is_let_go_of_when_its_resource_comes_back() {
+async fn a_held_orphan_is_no_longer_counted_when_its_resource_returns() {
     const LOST: usize = 7;
     let mut scene = Scene::with_controller("held orphans", &[]).await;
     let sql = scene.sql().await;
@@ -288,7 +288,7 @@ async fn an_orphan_that_is_held_is_let_go_of_when_its_resource_comes_back() {
 }
 
 #[tokio::test]
-async fn it_answers_until_it_ends() {
+async fn the_controller_answers_until_it_ends() {
     let mut scene = Scene::set("until the end").await;
     let proxy = Proxy::new(scene.cluster.kubeconfig(), scene.database.url()).await;
     scene.start_between(proxy.kubeconfig(), proxy.database_url(), &[]);
@@ -311,7 +311,7 @@ async fn it_answers_until_it_ends() {
         for path in ["/metrics", "/livez", "/readyz"] {
             match get(&address, path).await {
                 Ok(answer) if answer.status == 200 => answers += 1,
-                // It may end in the middle of an answer, and nowhere else.
+                // The program may end in the middle of an answer, and nowhere else.
                 other => {
                     eventually(&format!("the program to end, which answers {other:?}"), SOON, async || {
                         controller.ended().ok_or_else(|| controller.log())
@@ -352,15 +352,15 @@ async fn each_client_gets_its_format_and_nothing_else_is_served() {
         let answer = ask(&address, what, "Content-Length: 0").await.expect("an answer");
         assert_eq!(answer.status, status, "{what}: {answer:?}");
     }
-    // Somebody who says nothing keeps nobody waiting.
+    // A client that sends nothing does not delay other clients.
     let silent = TcpStream::connect(&address).await.expect("it listens");
     assert_eq!(get(&address, "/livez").await.expect("an answer").status, 200);
     drop(silent);
 }
 
 #[tokio::test]
-async fn many_who_ask_slowly_keep_no_probe_waiting() {
-    // Shorter than each of them may take, if they are many.
+async fn many_slow_clients_do_not_delay_a_probe() {
+    // This is shorter than the total time that the slow clients may take.
     const SOON_ENOUGH: Duration = Duration::from_secs(20);
     let scene = Scene::with_controller("slow", &[]).await;
     let address = scene.controller.as_ref().expect("a controller is running").address().await;
@@ -377,7 +377,7 @@ async fn many_who_ask_slowly_keep_no_probe_waiting() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_ends_the_program_and_off_is_no_address() {
+async fn an_address_in_use_ends_the_program_and_off_serves_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = taken.local_addr().expect("it has an address").to_string();
     let mut scene = Scene::with_controller("taken", &["--metrics-address", &address]).await;

@@ -1,4 +1,4 @@
-//! The controller against a real API server: a namespace, a database and a controller process for each test.
+//! The controller with a real API server: each test has its own namespace, database and controller process.
 
 mod collected;
 mod commands;

@@ -1,4 +1,4 @@
-//! The account database away, at the start or later; the wrong keyring.
+//! Outages of the account database, at the start or later, and a wrong keyring.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::support::process::Folder;
 use crate::support::wait::eventually;
 
 #[tokio::test]
-async fn away_at_the_start_is_said_and_heals_by_itself() {
+async fn a_database_outage_at_the_start_is_reported_and_ends_by_itself() {
     let mut scene = Scene::set("database away at start").await;
     let mut server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -40,7 +40,7 @@ async fn away_at_the_start_is_said_and_heals_by_itself() {
 }
 
 #[tokio::test]
-async fn a_start_that_nobody_answers_ends_when_it_is_asked_to() {
+async fn a_controller_without_an_answer_at_its_start_can_be_stopped() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let folder = Folder::new("silent");
     let kubeconfig = format!(
@@ -54,7 +54,7 @@ async fn a_start_that_nobody_answers_ends_when_it_is_asked_to() {
     let keyring = folder.path().join("keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
     let controller = spawn_controller(&kubeconfig, &[], "sqlite://none.db", &keyring, &[]);
-    // It asks for the cluster's id, and waits for an answer.
+    // The controller asks for the cluster's id and waits for an answer.
     let asked = timeout(SOON, silent.accept()).await.expect("in time").expect("it is asked");
     let (code, log) = controller.terminate(SOON).await;
     assert_eq!(code, 0, "{log}");
@@ -63,7 +63,7 @@ async fn a_start_that_nobody_answers_ends_when_it_is_asked_to() {
 }
 
 #[tokio::test]
-async fn away_later_is_said_and_everything_is_caught_up_with() {
+async fn a_later_database_outage_is_reported_and_missed_changes_are_reconciled() {
     let mut scene = Scene::set("database away later").await;
     let mut server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -105,7 +105,7 @@ async fn a_switchover_is_followed_to_the_new_primary() {
     let standby = primary.standby().await;
     standby.caught_up_with(&primary).await;
 
-    // The old primary is back as a standby before the address moves.
+    // The old primary is a standby before the address moves.
     primary.stop().await;
     standby.promote().await;
     primary.start_behind(&standby).await;
@@ -120,14 +120,14 @@ async fn a_switchover_is_followed_to_the_new_primary() {
     let mut sql = PgConnection::connect(&standby.url("postgres")).await.expect("it answers");
     let enabled: bool = sqlx::query_scalar("SELECT enabled FROM accounts").fetch_one(&mut sql).await.expect("a row");
     assert!(!enabled, "the account no longer authenticates where the API looks");
-    // What others do there is heard as before.
+    // The controller receives notifications from the new primary, as before.
     sqlx::query("UPDATE accounts SET enabled = TRUE").execute(&mut sql).await.expect("it is taken");
     scene.event("acme", "DriftCorrected").await;
     scene.stop().await;
 }
 
 #[tokio::test]
-async fn a_refused_login_is_said_to_a_person_and_a_new_password_needs_no_restart() {
+async fn a_refused_login_is_reported_and_a_new_password_needs_no_restart() {
     let mut scene = Scene::set("password changed").await;
     let server = Postgres::new().await;
     server.ask_for_scram().await;
@@ -167,7 +167,7 @@ async fn is_stalled(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn what_was_asked_of_the_secret_meanwhile_is_done_afterwards() {
+async fn changes_of_the_secret_during_an_outage_are_done_afterwards() {
     let mut scene = Scene::set("database away secret").await;
     let mut server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -205,7 +205,7 @@ async fn a_keyring_that_does_not_open_the_database_ends_the_program() {
 }
 
 #[tokio::test]
-async fn it_stops_at_once_when_it_has_not_even_started() {
+async fn a_controller_that_waits_for_its_first_lists_can_be_stopped() {
     let scene = Scene::set("stopped early").await;
     let nobody = scene.keyring.with_extension("kubeconfig");
     let mut kubeconfig = Kubeconfig::read_from(scene.cluster.kubeconfig()).expect("it can be read");
@@ -226,7 +226,7 @@ async fn it_stops_at_once_when_it_has_not_even_started() {
 }
 
 #[tokio::test]
-async fn behind_a_pooler_in_transaction_mode_all_is_done_and_changes_are_found_by_the_sweep() {
+async fn with_a_pooler_in_transaction_mode_everything_works_and_the_sweep_finds_drift() {
     let mut scene = Scene::set("pooler").await;
     let pooler = PgBouncer::before(scene.database.url(), "transaction", &[]).await;
     scene.start_on(&pooler.url(scene.database.url()), &["--sweep-interval", "2s"]);
@@ -246,7 +246,7 @@ async fn behind_a_pooler_in_transaction_mode_all_is_done_and_changes_are_found_b
 }
 
 #[tokio::test]
-async fn a_start_without_the_database_writes_nothing_for_a_while_and_then_once_to_each() {
+async fn a_start_without_the_database_writes_one_status_for_each_account_after_a_while() {
     const ACCOUNTS: usize = 4;
     let mut scene = Scene::set("start in an outage").await;
     let mut server = Postgres::new().await;
@@ -279,6 +279,6 @@ async fn a_start_without_the_database_writes_nothing_for_a_while_and_then_once_t
     let writes = after[before.len()..].iter().filter(|call| {
         call.user_agent.starts_with("opsadmin/") && !["get", "list", "watch"].contains(&call.verb.as_str())
     });
-    // To say that it is away, and that it is back; and no event.
+    // One write reports the outage and one write reports its end. There is no event.
     assert_eq!(writes.count(), 2 * ACCOUNTS, "{}", scene.log());
 }

@@ -1,4 +1,5 @@
-//! Whose an account is, and who has the last word on it: adopted, only observed, paused, suspended, purged.
+//! The owner of an account, and what takes precedence over its resource: adopted, observed, paused, suspended, purged
+//! accounts.
 
 use kube::api::{DeleteParams, ListParams, PostParams};
 use opsadmin_operator::api::ApiAccount;
@@ -13,19 +14,20 @@ fn message(account: &ApiAccount) -> String {
     account.status.as_ref().expect("it has a status").conditions[0].message.clone()
 }
 
-/// Makes the one account in the database nobody's.
-async fn let_go(scene: &Scene) {
+/// Removes the owner of the only account in the database.
+async fn remove_owner(scene: &Scene) {
     let statement = "UPDATE accounts SET owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL";
     sqlx::query(statement).execute(&scene.sql().await).await.expect("the account is nobody's");
 }
 
-/// Has an account taken over by the scene's namespace, as staff do.
-async fn allow(scene: &Scene, arguments: &[&str]) {
+/// Allows the scene's namespace to adopt an account, as OpsAdmin staff do.
+async fn allow_adoption(scene: &Scene, arguments: &[&str]) {
     let call = Opsadmin::new().args(["allow-adoption", "--to", scene.namespace.name(), "--actor", "maria"]);
     call.args(arguments).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await.succeeded();
 }
 
-/// From `apply` to a controller and back: the one takes the other's id, and every account goes on with its keys.
+/// Moves accounts from `apply` to a controller and back. The controller uses the cluster id of `apply`, and every
+/// account keeps its keys.
 #[tokio::test]
 async fn accounts_of_apply_move_to_a_controller_and_back_with_their_keys() {
     let mut scene = Scene::set("apply to controller").await;
@@ -50,7 +52,7 @@ async fn accounts_of_apply_move_to_a_controller_and_back_with_their_keys() {
         sqlx::query_as("SELECT owner_cluster, enabled FROM accounts").fetch_all(&sql).await.expect("an answer")
     };
 
-    // Under its own id, the controller is told that the account is another's, and what to do.
+    // With its own cluster id, the controller reports that another cluster owns the account, and what to do.
     scene.start(&[]);
     scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &manifest).await.succeeded();
     let refused = scene.condition("acme", "False", "OwnedElsewhere").await;
@@ -63,7 +65,7 @@ async fn accounts_of_apply_move_to_a_controller_and_back_with_their_keys() {
     assert_eq!(scene.data("acme-opsadmin").await, written);
     assert_eq!(states().await, [("local".to_owned(), true)]);
 
-    // And back: the controller is stopped before its resources go.
+    // For the way back, the controller is stopped before its resources are deleted.
     scene.stop().await;
     let out = apply(&["--cluster-id", "local"]).await;
     assert_eq!(out, "1 account: nothing to change\n");
@@ -72,13 +74,13 @@ async fn accounts_of_apply_move_to_a_controller_and_back_with_their_keys() {
 }
 
 #[tokio::test]
-async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
+async fn an_unowned_account_is_adopted_only_on_request() {
     let mut scene = Scene::with_controller("adoption", &[]).await;
     scene.create("old", json!({ "name": "Acme", "roles": ["Customer"] })).await;
     let id = scene.ready("old").await.status.and_then(|status| status.account_id);
     let keys = scene.data("old-opsadmin").await;
     scene.stop().await;
-    let_go(&scene).await;
+    remove_owner(&scene).await;
     scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await.expect("they go");
     scene.strip_finalizers("old").await;
     scene.start(&[]);
@@ -95,7 +97,7 @@ async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
     scene.change("new", json!({ "adoptionPolicy": "IfUnowned" })).await;
     let refused = scene.condition("new", "False", "AdoptionRequired").await;
     assert!(message(&refused).contains("it was imported for no namespace"), "{}", message(&refused));
-    allow(&scene, &["acme", "--kubeconfig", &scene.cluster.kubeconfig().display().to_string()]).await;
+    allow_adoption(&scene, &["acme", "--kubeconfig", &scene.cluster.kubeconfig().display().to_string()]).await;
     let adopted = scene.ready("new").await;
     assert_eq!(adopted.status.and_then(|status| status.account_id), id);
     assert_eq!(scene.data("new-opsadmin").await, keys, "with the keys it had");
@@ -106,7 +108,7 @@ async fn an_account_that_nobody_declares_is_adopted_only_on_request() {
 }
 
 #[tokio::test]
-async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
+async fn an_account_of_another_cluster_is_not_adopted_until_that_cluster_releases_it() {
     let mut scene = Scene::set("two clusters").await;
     scene.start(&["--cluster-id", "old"]);
     scene.create("acme", json!({ "deletionPolicy": "Retain" })).await;
@@ -114,13 +116,13 @@ async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
     let keys = scene.data("acme-opsadmin").await;
     scene.stop().await;
 
-    // The same resource on another cluster, as far as the database can tell.
+    // For the database, this is the same resource on another cluster.
     scene.start(&["--cluster-id", "new"]);
     let wants = json!({ "name": "acme", "adoptionPolicy": "IfUnowned", "secret": { "name": "moved" } });
     scene.create("moved", wants.clone()).await;
     let refused = scene.condition("moved", "False", "OwnedElsewhere").await;
     assert!(message(&refused).contains("of the cluster old"), "{}", message(&refused));
-    // The old cluster would have it back: it is in the same namespace.
+    // The old cluster could adopt the account again, because it is in the same namespace.
     scene.delete("moved").await;
     scene.stop().await;
 
@@ -131,13 +133,13 @@ async fn what_another_cluster_declares_is_never_adopted_until_it_lets_go() {
     scene.create("moved", wants).await;
     let refused = scene.condition("moved", "False", "AdoptionRequired").await;
     assert!(message(&refused).contains("of the cluster old, which had it"), "{}", message(&refused));
-    allow(&scene, &["acme", "--cluster-id", "new"]).await;
+    allow_adoption(&scene, &["acme", "--cluster-id", "new"]).await;
     scene.ready("moved").await;
     assert_eq!(scene.data("moved").await, keys, "moved with its keys");
 }
 
 #[tokio::test]
-async fn a_rebuilt_cluster_has_its_accounts_under_its_old_id_and_ends_none_under_another() {
+async fn a_rebuilt_cluster_owns_its_accounts_only_with_its_old_id() {
     let mut scene = Scene::set("rebuilt").await;
     scene.start(&["--cluster-id", "old"]);
     scene.create("acme", json!({})).await;
@@ -163,7 +165,7 @@ async fn a_rebuilt_cluster_has_its_accounts_under_its_old_id_and_ends_none_under
 }
 
 #[tokio::test]
-async fn what_is_only_observed_is_told_and_not_changed() {
+async fn drift_of_an_observed_account_is_reported_and_not_corrected() {
     let scene = Scene::with_controller("observe", &[]).await;
     let sql = scene.sql().await;
     scene.create("absent", json!({ "managementPolicy": "Observe" })).await;
@@ -194,7 +196,7 @@ async fn what_is_only_observed_is_told_and_not_changed() {
     let enforced = scene.ready("acme").await;
     assert_eq!(enforced.status.expect("it has a status").drift, []);
 
-    // Whoever only observes does not end an account's access either.
+    // The deletion of an observed resource does not end the account's access either.
     scene.change("acme", json!({ "managementPolicy": "Observe", "enabled": true })).await;
     scene.condition("acme", "False", "Drifted").await;
     let enable = "UPDATE accounts SET enabled = TRUE";
@@ -206,7 +208,7 @@ async fn what_is_only_observed_is_told_and_not_changed() {
 }
 
 #[tokio::test]
-async fn a_paused_account_is_left_alone_but_for_its_deletion() {
+async fn a_paused_account_is_not_changed_until_its_deletion() {
     let scene = Scene::with_controller("paused", &[]).await;
     let sql = scene.sql().await;
     scene.create("acme", json!({})).await;
@@ -255,7 +257,7 @@ async fn a_suspension_is_shown_and_never_cleared() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_is_purged_after_its_time() {
+async fn deleted_accounts_are_purged_after_their_retention() {
     let mut scene =
         Scene::with_controller("purged", &["--deleted-account-retention", "1s", "--sweep-interval", "1s"]).await;
     let sql = scene.sql().await;
@@ -274,7 +276,7 @@ async fn what_was_deleted_is_purged_after_its_time() {
 }
 
 #[tokio::test]
-async fn a_deleted_account_whose_resource_is_back_keeps_its_keys_however_long_it_is_refused_or_paused() {
+async fn a_deleted_account_with_a_new_resource_is_not_purged_even_if_refused_or_paused() {
     let mut scene = Scene::with_controller("back and refused", &[]).await;
     let sql = scene.sql().await;
     for name in ["gone", "paused", "refused"] {
@@ -292,7 +294,7 @@ async fn a_deleted_account_whose_resource_is_back_keeps_its_keys_however_long_it
     scene.annotate("paused", json!({ "ops-admin.com/paused": "true" })).await;
     scene.create("refused", json!({ "affiliate": "Nowhere" })).await;
 
-    // It was deleted last: when it is purged, the time of the others is over too.
+    // This account was deleted last. So when it is purged, the retention of the others is over too.
     scene.start(&["--deleted-account-retention", "1s", "--sweep-interval", "1s"]);
     eventually("the account without a resource to be purged", SOON, async || {
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts WHERE name = 'gone'")

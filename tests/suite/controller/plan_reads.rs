@@ -1,4 +1,5 @@
-//! What `opsadmin plan --on-cluster` reads: counted from the API server's audit log; and what it says of what it may not.
+//! What `opsadmin plan --on-cluster` reads, counted from the API server's audit log, and what it reports without the
+//! right to read.
 
 use std::fs;
 
@@ -12,7 +13,7 @@ use crate::support::audit::AuditEvent;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
 
-/// This many accounts without anything special.
+/// Returns manifests of this many accounts without special settings.
 fn plain(accounts: usize) -> String {
     let names: Vec<String> = (0..accounts).map(|number| format!("a{number}")).collect();
     manifests(&names.iter().map(|name| (name.as_str(), json!({}), json!({ "enabled": true }))).collect::<Vec<_>>())
@@ -31,12 +32,12 @@ fn in_short(calls: &[AuditEvent]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn however_many_accounts_there_are_a_few_lists_show_them_all() {
+async fn a_plan_reads_any_number_of_accounts_with_a_few_lists() {
     const ACCOUNTS: usize = 60;
     let mut scene = Scene::set("plan reads").await;
     let planner = Planner::of(&scene, true).await;
     scene.start(&[]);
-    // Nobody has made the tables yet, and a plan does not either.
+    // The controller has not created the tables yet, and a plan does not create them either.
     scene.create("first", json!({})).await;
     scene.ready("first").await;
     let mut seen = planner.calls(&scene).len();
@@ -68,7 +69,7 @@ async fn however_many_accounts_there_are_a_few_lists_show_them_all() {
 }
 
 #[tokio::test]
-async fn with_the_keyring_it_sees_what_somebody_has_written_into_a_secret() {
+async fn with_the_keyring_a_plan_sees_wrong_keys_in_a_secret() {
     let mut scene = Scene::with_controller("plan contents", &[]).await;
     let planner = Planner::of(&scene, true).await;
     scene.cluster.kubectl_with(scene.namespace.name(), &["apply", "-f", "-"], &plain(2)).await.succeeded();
@@ -118,7 +119,7 @@ async fn what_it_may_not_list_is_said_with_the_way_out() {
 }
 
 #[tokio::test]
-async fn what_names_no_namespace_is_planned_for_that_of_the_context() {
+async fn a_manifest_without_a_namespace_is_planned_for_that_of_the_context() {
     let scene = Scene::with_controller("plan context", &[]).await;
     scene.create("a0", json!({ "enabled": true })).await;
     scene.ready("a0").await;
@@ -136,7 +137,7 @@ async fn what_names_no_namespace_is_planned_for_that_of_the_context() {
 }
 
 #[tokio::test]
-async fn while_a_deletion_is_held_there_so_is_every_further_one() {
+async fn while_a_deletion_is_held_a_plan_holds_every_further_one() {
     let mut scene = Scene::with_controller("plan gripped", &[]).await;
     let planner = Planner::of(&scene, true).await;
     apply_plain(&scene, 8).await;
@@ -165,7 +166,7 @@ async fn while_a_deletion_is_held_there_so_is_every_further_one() {
 }
 
 #[tokio::test]
-async fn what_is_being_deleted_there_goes_whatever_the_manifests_say() {
+async fn a_resource_that_is_being_deleted_is_planned_as_deleted_despite_its_manifest() {
     let mut scene = Scene::with_controller("plan deletions", &[]).await;
     let planner = Planner::of(&scene, true).await;
     apply_plain(&scene, 8).await;
@@ -210,7 +211,7 @@ async fn what_is_being_deleted_there_goes_whatever_the_manifests_say() {
 }
 
 #[tokio::test]
-async fn what_takes_no_access_away_or_is_confirmed_is_not_held() {
+async fn a_deletion_that_is_confirmed_or_ends_no_access_is_not_held() {
     let mut scene = Scene::with_controller("plan brake", &[]).await;
     let planner = Planner::of(&scene, true).await;
     apply_plain(&scene, 7).await;
@@ -234,7 +235,7 @@ async fn what_takes_no_access_away_or_is_confirmed_is_not_held() {
     assert_eq!(pruned[..2], ["a0 unchanged", "a1 unchanged"]);
     assert_eq!((&pruned[2..7], &pruned[7..]), (&*all("delete"), &unasked[..]));
 
-    // One that is going already is the sixth.
+    // A deletion that has begun is the sixth.
     for name in ["a1", "retained", "confirmed"] {
         scene.accounts().delete(name, &DeleteParams::default()).await.expect("the API server takes it");
     }

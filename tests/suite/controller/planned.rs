@@ -1,4 +1,4 @@
-//! `opsadmin plan --on-cluster`: what it says is what the controller then does, and it does nothing itself.
+//! `opsadmin plan --on-cluster`: the controller then does what the plan lists, and the plan itself changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
 
-/// Somebody who has exactly the rights that `opsadmin render` prints; on an existing cluster, whose authority signs nothing for us, the one
-/// who may do everything.
+/// A user with exactly the rights that `opsadmin render` prints. On an existing cluster, the administrator is used
+/// instead, because its certificate authority does not sign certificates for the tests.
 pub struct Planner {
     pub user: String,
     pub kubeconfig: PathBuf,
@@ -24,7 +24,7 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// With the rights to plan for the scene's namespace, but for those to Secrets if they are not wanted.
+    /// Creates a user with the rights to plan for the scene's namespace. The rights to read Secrets are optional.
     pub async fn of(scene: &Scene, secrets: bool) -> Self {
         let (name, namespace) = (unique("planner"), scene.namespace.name());
         let user = format!("system:serviceaccount:{namespace}:{name}");
@@ -39,7 +39,7 @@ impl Planner {
         Self { user, kubeconfig, granted }
     }
 
-    /// A plan of these manifests by a user of the database who may only read.
+    /// Plans these manifests with a read-only connection to the database.
     pub async fn plan(&self, scene: &Scene, manifests: &str, extra: &[&str]) -> Finished {
         let url = format!("{}?options=-c%20default_transaction_read_only%3Don", scene.database.url());
         let call =
@@ -52,7 +52,7 @@ impl Planner {
         serde_json::from_str(&planned.stdout).unwrap_or_else(|error| panic!("{error}: {planned:?}"))
     }
 
-    /// All that it asked the API server about the scene's namespace and about all of them.
+    /// Returns all requests of this user about the scene's namespace and across all namespaces.
     pub fn calls(&self, scene: &Scene) -> Vec<AuditEvent> {
         let of = |namespace: &str| scene.cluster.audit(namespace).unwrap_or_default();
         let calls = [scene.namespace.name(), ""].into_iter().flat_map(of);
@@ -64,7 +64,7 @@ impl Planner {
     }
 }
 
-/// Manifests of these accounts, each with its annotations and its spec.
+/// Returns manifests of these accounts, each with its annotations and its spec.
 pub fn manifests(accounts: &[(&str, Value, Value)]) -> String {
     let items: Vec<Value> = accounts
         .iter()
@@ -76,7 +76,7 @@ pub fn manifests(accounts: &[(&str, Value, Value)]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
-/// The event that the controller writes for an action of a plan.
+/// Returns the reason of the event that the controller emits for an action of a plan.
 fn event_of(action: &Value) -> &'static str {
     match action["action"].as_str().expect("an action") {
         "create" => "Created",
@@ -94,7 +94,7 @@ fn event_of(action: &Value) -> &'static str {
     }
 }
 
-/// The event's reason, whoever the change is put down to.
+/// Returns the reason for the same change without its cause.
 fn plain(reason: &str) -> &str {
     match reason {
         "DriftCorrected" => "Updated",
@@ -103,7 +103,7 @@ fn plain(reason: &str) -> &str {
     }
 }
 
-/// Each event about an account, by its own name: account, reason, note.
+/// Returns each event by its own name: account, reason, note.
 async fn events(scene: &Scene) -> BTreeMap<String, (String, String, String)> {
     let events: Api<Event> = Api::namespaced(scene.client.clone(), scene.namespace.name());
     let events = events.list(&ListParams::default()).await.expect("a list");
@@ -115,7 +115,7 @@ async fn events(scene: &Scene) -> BTreeMap<String, (String, String, String)> {
     told.collect()
 }
 
-/// What the cluster looks like to somebody who compares it with itself.
+/// Returns the names and the `resourceVersion`s of all accounts and Secrets, to compare two moments.
 async fn versions(scene: &Scene) -> BTreeSet<String> {
     let accounts = scene.accounts().list(&ListParams::default()).await.expect("a list");
     let secrets = scene.secrets().list(&ListParams::default()).await.expect("a list");
@@ -177,8 +177,8 @@ fn after() -> Vec<(&'static str, Value, Value)> {
     ]
 }
 
-/// Sets the stage: accounts that were reconciled, a controller that is gone, and what others have done since.
-async fn some_history(scene: &mut Scene, apply: &[&str]) {
+/// Creates the initial state: reconciled accounts, a stopped controller, and later changes by other clients.
+async fn create_initial_state(scene: &mut Scene, apply: &[&str]) {
     let namespace = scene.namespace.name().to_owned();
     scene.start(&[]);
     scene.cluster.kubectl_with(&namespace, apply, &manifests(&before())).await.succeeded();
@@ -215,7 +215,7 @@ async fn some_history(scene: &mut Scene, apply: &[&str]) {
     }
 }
 
-/// Waits until the controller has said of an account what was planned, and looks whether it has done that and no more.
+/// Waits until the controller has reported what was planned for an account. Fails if it has done anything else.
 async fn is_as_planned(scene: &Scene, account: &Value, seen: &BTreeSet<String>) {
     let name = account["name"].as_str().expect("a name");
     let actions = account["actions"].as_array().expect("a list");
@@ -278,7 +278,7 @@ async fn is_as_planned(scene: &Scene, account: &Value, seen: &BTreeSet<String>) 
 async fn what_is_planned_is_what_then_happens(test_name: &str, apply: &[&str]) {
     let mut scene = Scene::set(test_name).await;
     let (all, few) = (Planner::of(&scene, true).await, Planner::of(&scene, false).await);
-    some_history(&mut scene, apply).await;
+    create_initial_state(&mut scene, apply).await;
     let manifests = manifests(&after());
     let (seen, untouched) = (events(&scene).await.into_keys().collect(), versions(&scene).await);
 
@@ -335,7 +335,7 @@ async fn what_is_planned_is_what_then_happens(test_name: &str, apply: &[&str]) {
             "wants refuse AdoptionRequired",
         ]
     );
-    // Only what lies in the Secrets themselves is not seen by whoever may not look at them.
+    // Without the right to read Secrets, a plan lacks only the differences inside Secrets.
     for (account, blind) in
         planned["accounts"].as_array().expect("a list").iter().zip(blindly["accounts"].as_array().expect("a list"))
     {
@@ -361,12 +361,12 @@ async fn what_is_planned_is_what_then_happens(test_name: &str, apply: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_is_planned_is_what_then_happens_to_what_kubectl_applies() {
+async fn a_plan_is_carried_out_for_manifests_that_kubectl_applies() {
     what_is_planned_is_what_then_happens("planned", &["apply", "-f", "-"]).await;
 }
 
 #[tokio::test]
-async fn what_is_planned_is_what_then_happens_to_what_is_applied_server_side() {
+async fn a_plan_is_carried_out_for_manifests_applied_server_side() {
     what_is_planned_is_what_then_happens("planned too", &["apply", "--server-side", "--force-conflicts", "-f", "-"])
         .await;
 }

@@ -1,4 +1,4 @@
-//! What cannot be done is said, with who is in the way and what to do, and is done once it can be.
+//! What the controller cannot do, it reports with the cause and the remedy. It is done as soon as it is possible.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ async fn a_name_that_is_taken_is_refused_until_its_holder_is_renamed() {
 }
 
 #[tokio::test]
-async fn a_name_is_free_once_its_holder_is_deleted() {
+async fn a_name_is_free_after_its_holder_is_deleted() {
     let scene = Scene::with_controller("name freed", &[]).await;
     scene.create("holder", json!({ "name": "Acme" })).await;
     scene.ready("holder").await;
@@ -39,7 +39,7 @@ async fn a_name_is_free_once_its_holder_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_resource_that_was_refused_goes_without_touching_the_holder() {
+async fn a_refused_resource_can_be_deleted_without_effect_on_the_holder() {
     let scene = Scene::with_controller("refused deleted", &[]).await;
     let sql = scene.sql().await;
     scene.create("holder", json!({ "name": "Acme" })).await;
@@ -53,7 +53,7 @@ async fn a_resource_that_was_refused_goes_without_touching_the_holder() {
 }
 
 #[tokio::test]
-async fn an_unknown_affiliate_is_refused_and_widens_nothing() {
+async fn an_unknown_affiliate_is_refused_and_grants_nothing() {
     let scene = Scene::with_controller("unknown affiliate", &[]).await;
     let sql = scene.sql().await;
     scene.create("acme", json!({ "affiliate": "Nowhere" })).await;

@@ -1,4 +1,4 @@
-//! `opsadmin render`: what it prints is what a real API server takes, and what a strict namespace runs.
+//! `opsadmin render`: a real API server accepts its output, and a restricted namespace accepts its pod.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ async fn render(namespace: &TestNamespace, extra: &[&str]) -> String {
     call.args([namespace.name()]).args(extra).run().await.succeeded()
 }
 
-/// What the API server would make of these manifests, without making it.
+/// Returns the objects that the API server would create from these manifests, by a dry run.
 async fn dry_run(cluster: &Cluster, manifests: &str) -> Vec<Value> {
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-o", "json", "-f", "-"];
     let out = cluster.kubectl_with("", &arguments, manifests).await.succeeded();
@@ -28,7 +28,7 @@ fn deployment(objects: &[Value]) -> &Value {
 }
 
 #[tokio::test]
-async fn what_it_prints_is_taken_and_its_pod_runs_where_only_strict_ones_may() {
+async fn the_api_server_accepts_the_output_and_a_restricted_namespace_its_pod() {
     let cluster = cluster().await;
     let namespace = TestNamespace::create(cluster.kubeconfig(), "render").await;
     let objects = dry_run(cluster, &render(&namespace, &[]).await).await;
@@ -52,7 +52,7 @@ async fn what_it_prints_is_taken_and_its_pod_runs_where_only_strict_ones_may() {
 }
 
 #[tokio::test]
-async fn a_controller_of_some_namespaces_gets_rights_in_those_alone() {
+async fn a_controller_of_some_namespaces_gets_rights_only_in_them() {
     let cluster = cluster().await;
     let namespace = TestNamespace::create(cluster.kubeconfig(), "render-some").await;
     let watched = TestNamespace::create(cluster.kubeconfig(), "render-watched").await;
@@ -76,12 +76,12 @@ async fn a_controller_of_some_namespaces_gets_rights_in_those_alone() {
         arguments,
         ["controller", "--log-format=json", &watch(&watched), &watch(&namespace), "--sweep-interval=1m"]
     );
-    // The program knows each of them.
+    // The program accepts each of these arguments.
     Opsadmin::new().args(arguments).args(["--help"]).run().await.succeeded();
 }
 
 #[tokio::test]
-async fn whoever_plans_gets_rights_in_the_namespaces_named_alone() {
+async fn a_planner_gets_rights_only_in_the_named_namespaces() {
     let cluster = cluster().await;
     let namespace = TestNamespace::create(cluster.kubeconfig(), "render-plans").await;
     let planned = TestNamespace::create(cluster.kubeconfig(), "render-planned").await;
@@ -104,7 +104,7 @@ async fn whoever_plans_gets_rights_in_the_namespaces_named_alone() {
 }
 
 #[tokio::test]
-async fn a_namespace_is_the_one_that_was_named_whatever_the_files_call_theirs() {
+async fn the_named_namespaces_are_used_even_if_the_files_contain_the_same_names() {
     let render = |extra: [&'static str; 6]| Opsadmin::new().args(["render"]).args(extra).run();
     let out = render(["--plan-rights", "opsadmin-system", "--plan-rights", "mine", "--namespace", "partners"]).await;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&out.succeeded()).expect("it is YAML");

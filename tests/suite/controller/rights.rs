@@ -1,4 +1,5 @@
-//! What the controller may do: the roles in `deploy/` are enough, and what they lack is said and heals once it is there.
+//! The controller's rights: the roles in `deploy/` are sufficient. A missing right is reported, and the controller
+//! recovers when it is granted.
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ use crate::support::wait::eventually;
 const EVERYWHERE: &str = include_str!("../../../deploy/rbac.yaml");
 const IN_SOME_NAMESPACES: &str = include_str!("../../../deploy/rbac-namespaced.yaml");
 
-/// The account of the files in `deploy/`, as the API server knows it when a certificate says so.
+/// Returns the user name of a service account. The API server accepts it from a certificate.
 fn service_account(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
 }
@@ -24,8 +25,8 @@ async fn apply(cluster: &Cluster, manifest: &str) {
     cluster.kubectl_with("", &["apply", "-f", "-"], manifest).await.succeeded();
 }
 
-/// Has the controller do all that it ever does on a cluster.
-async fn go_through_a_life(scene: &Scene) {
+/// Makes the controller do everything that it does on a cluster.
+async fn do_everything_once(scene: &Scene) {
     scene.create("acme", json!({ "roles": ["Customer"] })).await;
     scene.ready("acme").await;
     let keys = scene.data("acme-opsadmin").await;
@@ -58,13 +59,14 @@ async fn go_through_a_life(scene: &Scene) {
     scene.no_secret("another-opsadmin").await;
 }
 
-/// What this user was refused, about the namespaces and across all of them.
+/// Returns the refused requests of this user, about these namespaces and across all namespaces.
 fn refused(cluster: &Cluster, user: &str, namespaces: &[&str]) -> Vec<AuditEvent> {
     let log = namespaces.iter().chain(&[""]).flat_map(|namespace| cluster.audit(namespace).unwrap_or_default());
     log.filter(|call| call.username == user && call.code == 403).collect()
 }
 
-/// Waits until this user was refused the list of this often enough, so that a flood would be seen.
+/// Waits until this user was refused the list of this resource several times, so that the test would notice a flood of
+/// reports.
 async fn refused_often(scene: &Scene, user: &str, resource: &str) {
     eventually(&format!("{user} to be refused {resource} again and again"), SOON, async || {
         let refused = refused(scene.cluster, user, &[scene.namespace.name()]);
@@ -92,14 +94,14 @@ async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
     assert_eq!(log.matches("cannot watch").count(), 1, "{log}");
 
     cluster.install_definitions().await;
-    go_through_a_life(&scene).await;
+    do_everything_once(&scene).await;
     let refused = refused(&cluster, &user, &[scene.namespace.name(), "kube-system"]);
     assert!(refused.is_empty(), "{refused:?}");
     let log = scene.stop().await;
     assert!(log.contains("watching ApiAccounts again") && !log.contains("forbidden"), "{log}");
 }
 
-/// The namespaced roles, for these namespaces and for an account of this name.
+/// Returns the namespaced roles, for these namespaces and for an account of this name.
 fn roles(name: &str, system: &str, namespaces: &[&str]) -> Vec<Value> {
     let parse = |text: &str| serde_saphyr::from_multiple::<Value>(text).expect("it is YAML");
     let here = |text: &str| {
@@ -124,8 +126,8 @@ fn list(documents: &[Value]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": documents }).to_string()
 }
 
-/// A user of the shared cluster who has no rights yet, if it is ours.
-fn nobody(scene: &Scene) -> Option<(String, String, PathBuf)> {
+/// Creates a user without rights on the shared cluster. Returns `None` on an existing cluster.
+fn user_without_rights(scene: &Scene) -> Option<(String, String, PathBuf)> {
     let name = unique("rights");
     let user = service_account(scene.namespace.name(), &name);
     let kubeconfig = scene.cluster.kubeconfig_for(&user, None)?;
@@ -133,16 +135,16 @@ fn nobody(scene: &Scene) -> Option<(String, String, PathBuf)> {
 }
 
 #[tokio::test]
-async fn in_some_namespaces_their_roles_are_all_that_it_needs() {
+async fn for_some_namespaces_their_roles_are_sufficient() {
     let mut scene = Scene::set("namespaced rights").await;
-    let Some((name, user, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, user, kubeconfig)) = user_without_rights(&scene) else { return };
     let other = scene.cluster.namespace("namespaced rights too").await;
     let namespaces = [scene.namespace.name().to_owned(), other.name().to_owned()];
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
     let granted = list(&roles(&name, scene.namespace.name(), &namespaces));
     apply(scene.cluster, &granted).await;
     scene.start_as(&kubeconfig, &namespaces, &[]);
-    go_through_a_life(&scene).await;
+    do_everything_once(&scene).await;
 
     let refused = refused(scene.cluster, &user, &[namespaces[0], namespaces[1], "kube-system"]);
     assert!(refused.is_empty(), "{refused:?}");
@@ -151,9 +153,9 @@ async fn in_some_namespaces_their_roles_are_all_that_it_needs() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_listed_later_makes_none_forget_its_secrets() {
+async fn a_namespace_listed_later_does_not_remove_other_secrets_from_the_cache() {
     let mut scene = Scene::set("listed later").await;
-    let Some((name, _, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, _, kubeconfig)) = user_without_rights(&scene) else { return };
     let later = scene.cluster.namespace("listed later too").await;
     let namespaces = [scene.namespace.name().to_owned(), later.name().to_owned()];
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
@@ -166,7 +168,8 @@ async fn a_namespace_that_is_listed_later_makes_none_forget_its_secrets() {
     let granted = list(&roles(&name, namespaces[0], &namespaces));
     apply(scene.cluster, &granted).await;
     scene.logged(&format!("watching Secrets in the namespace {} again", later.name())).await;
-    // Forgotten, it would not be found to be left to itself, and would go with its account.
+    // If the controller had forgotten the Secret, it would not remove the owner reference, and the Secret would be
+    // deleted with its account.
     scene.delete("acme").await;
     let secret = scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
     assert_eq!(secret.metadata.owner_references, None);
@@ -175,9 +178,9 @@ async fn a_namespace_that_is_listed_later_makes_none_forget_its_secrets() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
+async fn accounts_of_a_namespace_that_cannot_be_listed_are_not_orphans() {
     let mut scene = Scene::set("not listed").await;
-    let Some((name, _, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, _, kubeconfig)) = user_without_rights(&scene) else { return };
     let hidden = scene.cluster.namespace("not listed either").await;
     let namespaces = [scene.namespace.name().to_owned(), hidden.name().to_owned()];
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
@@ -200,7 +203,8 @@ async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
     scene.start_as(&kubeconfig, &namespaces, &arguments);
     scene.logged(&format!("in the namespace {}", hidden.name())).await;
     let sql = scene.sql().await;
-    // Each of these is found by a later sweep than the one before; the grace is over after the third at the latest.
+    // Each of these changes is found by a later sweep than the one before. The grace period ends after the third sweep
+    // at the latest.
     for number in 0..8 {
         let edit = format!("UPDATE accounts SET description = '{number}' WHERE owner_name = 'acme'");
         let silently = "ALTER TABLE accounts DISABLE TRIGGER accounts_tell";
@@ -217,9 +221,9 @@ async fn a_namespace_that_cannot_be_listed_has_not_lost_its_resources() {
 }
 
 #[tokio::test]
-async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
+async fn a_missing_right_is_reported_once_and_the_work_is_done_when_it_is_granted() {
     let mut scene = Scene::set("missing rights").await;
-    let Some((name, user, kubeconfig)) = nobody(&scene) else { return };
+    let Some((name, user, kubeconfig)) = user_without_rights(&scene) else { return };
     let here = scene.namespace.name().to_owned();
     let all = roles(&name, &here, &[&here]);
     let is_of_here = |document: &&Value| document["metadata"]["namespace"] == here;
@@ -234,13 +238,13 @@ async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
         role
     };
 
-    // No rights at all, not even to read which cluster this is.
+    // The user has no rights at all, not even to read the cluster's id.
     let controller = spawn_controller(&kubeconfig, &[&here], scene.database.url(), &scene.keyring, &[]);
     let (code, log) = controller.wait(SOON).await;
     assert_eq!(code, 1, "{log}");
     assert!(log.contains("cannot read the UID of the namespace kube-system") && log.contains("--cluster-id"), "{log}");
 
-    // Everything but the Secrets.
+    // The user has all rights but those to Secrets.
     scene.start_as(&kubeconfig, &[&here], &["--cluster-id", "here"]);
     refused_often(&scene, &user, "secrets").await;
     apply(scene.cluster, &list(&[lacking("secrets"), binding])).await;
@@ -250,7 +254,7 @@ async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
     let message = &conditions[0].message;
     assert!(message.contains("secrets is forbidden") && message.contains("`list` and `watch`"), "{message}");
     assert!(conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True"), "{conditions:?}");
-    // The log tells it after the status.
+    // The controller logs the problem after it writes the status.
     scene.logged("SecretUnavailable").await;
     let log = scene.log();
     assert_eq!(log.matches("cannot watch Secrets in the namespace").count(), 1, "{log}");
@@ -264,7 +268,7 @@ async fn what_it_may_not_do_is_said_once_and_heals_when_it_may() {
     scene.ready("acme").await;
     scene.logged("watching Secrets in the namespace").await;
 
-    // Secrets that may be listed and not be read: who may use the keys does not depend on that.
+    // The user may list Secrets but not read one. The account's access does not depend on that.
     let mut unreadable = role.clone();
     for rule in unreadable["rules"].as_array_mut().expect("it has rules") {
         if rule["resources"][0] == "secrets" {

@@ -1,4 +1,4 @@
-//! The stage of one test: its namespace, its database, its keyring and its controller.
+//! The environment of one test: its namespace, its database, its keyring and its controller.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::support::postgres::{TestDatabase, postgres};
 use crate::support::process::Folder;
 use crate::support::wait::eventually;
 
-/// Long enough for anything that happens by itself, on a machine with a lot to do.
+/// A deadline that is long enough for anything that happens by itself, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
 
-/// One test's stage. The controller is killed, and everything else removed, when it is dropped.
+/// The environment of one test. When it is dropped, the controller is killed and everything else is removed.
 pub struct Scene {
     pub controller: Option<RunningController>,
     pub cluster: &'static Cluster,
@@ -30,17 +30,17 @@ pub struct Scene {
     pub database: TestDatabase,
     pub keyring: PathBuf,
     pub namespace: TestNamespace,
-    // Kept so that the keyring is there for as long as the scene is.
+    // Keeps the keyring as long as the scene exists.
     _folder: Arc<Folder>,
 }
 
 impl Scene {
-    /// A namespace and a PostgreSQL database, without a controller yet.
+    /// Creates a namespace and a PostgreSQL database, without a controller.
     pub async fn set(test_name: &str) -> Self {
         Self::set_on(cluster().await, test_name).await
     }
 
-    /// The same on another cluster than the one that the tests share.
+    /// Creates such an environment on another cluster than the shared one.
     pub async fn set_on(cluster: &'static Cluster, test_name: &str) -> Self {
         let folder = Folder::new("scene");
         let keyring = folder.path().join("opsadmin.keyring");
@@ -57,7 +57,7 @@ impl Scene {
         }
     }
 
-    /// The same with a controller, started with these further arguments.
+    /// Creates such an environment and starts a controller with these additional arguments.
     pub async fn with_controller(test_name: &str, extra: &[&str]) -> Self {
         let mut scene = Self::set(test_name).await;
         scene.start(extra);
@@ -70,33 +70,34 @@ impl Scene {
         self.start_on(&url, extra);
     }
 
-    /// Starts a controller on another database.
+    /// Starts a controller with another database.
     pub fn start_on(&mut self, url: &str, extra: &[&str]) {
         let cluster = self.cluster;
         self.start_between(cluster.kubeconfig(), url, extra);
     }
 
-    /// Starts a controller on another way to the API server and on another database.
+    /// Starts a controller with another kubeconfig and another database.
     pub fn start_between(&mut self, kubeconfig: &Path, url: &str, extra: &[&str]) {
         self.controller = Some(spawn_controller(kubeconfig, &[self.namespace.name()], url, &self.keyring, extra));
     }
 
-    /// Starts a controller that has another's rights, and watches other namespaces: all if there are none.
+    /// Starts a controller with another user's rights that watches these namespaces, or all namespaces if there are
+    /// none.
     pub fn start_as(&mut self, kubeconfig: &Path, namespaces: &[&str], extra: &[&str]) {
         self.controller = Some(spawn_controller(kubeconfig, namespaces, self.database.url(), &self.keyring, extra));
     }
 
-    /// Ends the controller on the spot, and gives its log.
+    /// Kills the controller and returns its log.
     pub async fn kill(&mut self) -> String {
         self.controller.take().expect("a controller is running").kill().await
     }
 
-    /// What the controller has logged.
+    /// Returns the controller's log. Empty if no controller runs.
     pub fn log(&self) -> String {
         self.controller.as_ref().map(RunningController::log).unwrap_or_default()
     }
 
-    /// Lets the controller finish and end, and gives its log.
+    /// Stops the controller with SIGTERM and returns its log.
     pub async fn stop(&mut self) -> String {
         let controller = self.controller.take().expect("a controller is running");
         let (code, log) = controller.terminate(SOON).await;
@@ -112,7 +113,7 @@ impl Scene {
         Api::namespaced(self.client.clone(), self.namespace.name())
     }
 
-    /// A test's own connections to the database.
+    /// Opens connections to the database for a test.
     pub async fn sql(&self) -> PgPool {
         let pool = PgPoolOptions::new().max_connections(2).connect(self.database.url()).await;
         pool.expect("the test database answers")
@@ -141,7 +142,7 @@ impl Scene {
         changed.expect("the API server takes the change")
     }
 
-    /// Takes the account's finalizers away, as somebody does who cannot wait.
+    /// Removes the account's finalizers, as an impatient user does.
     pub async fn strip_finalizers(&self, name: &str) {
         let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
         self.accounts().patch(name, &PatchParams::default(), &patch).await.expect("the API server takes the change");
@@ -159,7 +160,7 @@ impl Scene {
         .await;
     }
 
-    /// Waits until the account's Ready condition speaks of its newest spec and is as given.
+    /// Waits until the account's Ready condition is for its newest generation and has this status and reason.
     pub async fn condition(&self, name: &str, status: &str, reason: &str) -> ApiAccount {
         eventually(&format!("the account {name} to be {status}/{reason}"), SOON, async || {
             let account = self.accounts().get(name).await.map_err(|error| error.to_string())?;
@@ -182,13 +183,13 @@ impl Scene {
         self.condition(name, "True", "Reconciled").await
     }
 
-    /// A Secret's data, as text.
+    /// Returns a Secret's data as text.
     pub async fn data(&self, secret: &str) -> std::collections::BTreeMap<String, String> {
         let secret = self.secrets().get(secret).await.expect("the Secret is there");
         texts(&secret)
     }
 
-    /// Waits until a Secret is as the closure wants it.
+    /// Waits until `is` returns true for a Secret.
     pub async fn secret_where(&self, name: &str, what: &str, is: impl Fn(&Secret) -> bool) -> Secret {
         eventually(&format!("the Secret {name} {what}"), SOON, async || {
             let secret = self.secrets().get_opt(name).await.map_err(|error| error.to_string())?;
@@ -211,7 +212,8 @@ impl Scene {
         .await;
     }
 
-    /// Waits until the controller's log has this text in it: it tells what became of a resource after its status does.
+    /// Waits until the controller's log contains this text. The controller logs the result of a reconcile after it
+    /// writes the status.
     pub async fn logged(&self, text: &str) {
         eventually(&format!("the log to say {text:?}"), SOON, async || {
             let log = self.log();
@@ -220,12 +222,12 @@ impl Scene {
         .await;
     }
 
-    /// Waits until there is an event with this reason about the account, and gives its note.
+    /// Waits for an event with this reason about the account, and returns its note.
     pub async fn event(&self, account: &str, reason: &str) -> String {
         self.event_with(account, reason, "").await
     }
 
-    /// The same for an event whose note has this text in it.
+    /// Waits for an event with this reason whose note contains this text, and returns the note.
     pub async fn event_with(&self, account: &str, reason: &str, text: &str) -> String {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
         eventually(&format!("an event {reason} {text:?} about {account}"), SOON, async || {
@@ -245,7 +247,7 @@ impl Scene {
     }
 }
 
-/// A Secret's data, as text.
+/// Returns a Secret's data as text.
 pub fn texts(secret: &Secret) -> std::collections::BTreeMap<String, String> {
     let data = secret.data.iter().flatten();
     data.map(|(key, value)| (key.clone(), String::from_utf8(value.0.clone()).expect("it is text"))).collect()

@@ -1,4 +1,4 @@
-//! The Secret: always there, always right, and never somebody else's.
+//! The account's Secret: it always exists, it is always correct, and the controller never changes a foreign Secret.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ async fn patch(scene: &Scene, secret: &str, patch: serde_json::Value) -> Secret 
 }
 
 #[tokio::test]
-async fn it_is_written_as_the_spec_chooses() {
+async fn a_secret_has_the_names_and_labels_of_the_spec() {
     let scene = Scene::with_controller("secret layout", &[]).await;
     let chosen = json!({ "secret": {
         "name": "partner", "keys": { "apiKey": "id", "secretKey": "key.txt" },
@@ -41,7 +41,7 @@ async fn it_is_written_as_the_spec_chooses() {
 }
 
 #[tokio::test]
-async fn deleted_it_comes_back_with_the_same_keys() {
+async fn a_deleted_secret_is_restored_with_the_same_keys() {
     let scene = Scene::with_controller("secret deleted", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -53,7 +53,7 @@ async fn deleted_it_comes_back_with_the_same_keys() {
 }
 
 #[tokio::test]
-async fn edited_it_is_put_back() {
+async fn an_edited_secret_is_restored() {
     let scene = Scene::with_controller("secret edited", &[]).await;
     scene.create("acme", json!({ "secret": { "labels": { "team": "partners" } } })).await;
     let account = scene.ready("acme").await;
@@ -85,7 +85,7 @@ async fn edited_it_is_put_back() {
 }
 
 #[tokio::test]
-async fn made_immutable_it_is_put_back_all_the_same() {
+async fn an_immutable_secret_is_restored_too() {
     let scene = Scene::with_controller("secret immutable", &[]).await;
     scene.create("acme", json!({ "secret": { "labels": { "team": "partners" } } })).await;
     scene.ready("acme").await;
@@ -105,7 +105,7 @@ async fn made_immutable_it_is_put_back_all_the_same() {
         "nothing else is wrong"
     );
 
-    // What is immutable cannot be made wrong: it was wrong when somebody put it there.
+    // The data of an immutable Secret cannot be changed. So the Secret must be wrong when it becomes immutable.
     scene.secrets().delete("acme-opsadmin", &DeleteParams::default()).await.expect("it is deleted");
     scene.secret_where("acme-opsadmin", "to come back", |secret| secret.metadata.uid != before.metadata.uid).await;
     let wrong = json!({ "immutable": true, "stringData": { "OPSADMIN_SECRET_KEY": "wrong" }, "metadata": {
@@ -129,7 +129,7 @@ async fn made_immutable_it_is_put_back_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_others_add_to_its_metadata_stays_and_what_the_spec_drops_goes() {
+async fn foreign_metadata_stays_and_metadata_dropped_from_the_spec_is_removed() {
     let scene = Scene::with_controller("secret metadata", &[]).await;
     scene.create("acme", json!({ "secret": { "labels": { "team": "partners" }, "annotations": { "a": "1" } } })).await;
     scene.ready("acme").await;
@@ -155,7 +155,7 @@ async fn what_others_add_to_its_metadata_stays_and_what_the_spec_drops_goes() {
 }
 
 #[tokio::test]
-async fn one_of_the_name_that_is_not_ours_is_left_alone_until_it_is_gone() {
+async fn a_foreign_secret_of_the_same_name_is_not_touched() {
     let scene = Scene::with_controller("secret conflict", &[]).await;
     let theirs = scene.secrets().create(&PostParams::default(), &foreign("acme-opsadmin")).await.expect("it is made");
     scene.create("acme", json!({})).await;
@@ -174,7 +174,7 @@ async fn one_of_the_name_that_is_not_ours_is_left_alone_until_it_is_gone() {
 }
 
 #[tokio::test]
-async fn two_accounts_do_not_share_one() {
+async fn two_accounts_do_not_share_a_secret() {
     let scene = Scene::with_controller("secret shared", &[]).await;
     scene.create("first", json!({ "secret": { "name": "shared" } })).await;
     scene.ready("first").await;
@@ -192,7 +192,7 @@ async fn two_accounts_do_not_share_one() {
 }
 
 #[tokio::test]
-async fn it_moves_to_another_name_and_other_keys() {
+async fn a_secret_moves_to_another_name_and_other_data_keys() {
     let scene = Scene::with_controller("secret moved", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -211,7 +211,7 @@ async fn it_moves_to_another_name_and_other_keys() {
 }
 
 #[tokio::test]
-async fn a_move_onto_one_that_is_not_ours_leaves_the_old_one_in_place() {
+async fn a_move_to_a_foreign_secret_leaves_the_old_secret_in_place() {
     let scene = Scene::with_controller("secret move refused", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;

@@ -1,4 +1,5 @@
-//! What looking for changes by others costs, and what it does when it cannot: read from what the database server was asked.
+//! The cost of sweeps, and what happens when a sweep fails. The tests read it from the statements that the database
+//! server received.
 
 use serde_json::json;
 use sqlx::postgres::PgConnection;
@@ -9,14 +10,14 @@ use super::scene::{SOON, Scene};
 use crate::support::statements::{asked, by_hand, talkative};
 use crate::support::wait::eventually;
 
-/// How often the account of this resource was looked at.
+/// Returns how often the account of this resource was read.
 fn looks(statements: &[String], resource: &str) -> usize {
     let parameters = format!("$3 = '{resource}'");
     let is_look = |asked: &&String| asked.starts_with("SELECT id, version, name") && asked.contains(&parameters);
     statements.iter().filter(is_look).count()
 }
 
-/// How often all accounts were looked over.
+/// Returns the number of sweeps over all accounts.
 fn sweeps(statements: &[String]) -> usize {
     statements.iter().filter(|asked| asked.starts_with("SELECT owner_namespace, owner_name, version")).count()
 }
@@ -30,7 +31,7 @@ async fn is_told(scene: &Scene, account: &str, reason: &str, note: &str) {
 }
 
 #[tokio::test]
-async fn its_own_writes_are_no_reason_to_look_again() {
+async fn own_writes_cause_no_further_read() {
     const CHANGES: usize = 8;
     let mut scene = Scene::set("echoes").await;
     let (server, database) = talkative().await;
@@ -39,7 +40,7 @@ async fn its_own_writes_are_no_reason_to_look_again() {
         scene.create(name, json!({})).await;
         scene.ready(name).await;
     }
-    // What was told before this was put back has been heard.
+    // When this change was corrected, earlier notifications have been received.
     let pass_the_time = async |text: &str| {
         by_hand(&database, &format!("UPDATE accounts SET description = '{text}' WHERE owner_name = 'other'")).await;
         is_told(&scene, "other", "DriftCorrected", &format!(r#"description: "{text}" → """#)).await;
@@ -60,7 +61,7 @@ async fn its_own_writes_are_no_reason_to_look_again() {
 }
 
 #[tokio::test]
-async fn a_sweep_over_unchanged_accounts_does_nothing() {
+async fn a_sweep_over_unchanged_accounts_changes_nothing() {
     let mut scene = Scene::set("silent sweeps").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -79,7 +80,7 @@ async fn a_sweep_over_unchanged_accounts_does_nothing() {
         })
         .await;
     };
-    // The last echo of a resource's own finalizer and status may be on its way still.
+    // The watch events of the resource's own finalizer and status may still be on their way.
     pass(0, 3).await;
     let (mark, calls) = (server.log().len(), scene.cluster.audit(scene.namespace.name()));
     pass(mark, 4).await;
@@ -87,7 +88,8 @@ async fn a_sweep_over_unchanged_accounts_does_nothing() {
 
     let statements = asked(&server, mark);
     let is_idle = |asked: &&String| {
-        // Versions; which database it is; live accounts, for orphans; deleted ones, to purge. One of each, however many accounts.
+        // Versions, the database's identity, live accounts for orphans, and deleted accounts to purge. One statement
+        // each, for any number of accounts.
         asked.starts_with("SELECT owner_namespace, owner_name")
             || asked.starts_with("SELECT id FROM database_identity")
             || asked.starts_with(
@@ -106,7 +108,7 @@ async fn a_sweep_over_unchanged_accounts_does_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_overdue_under_observation_is_looked_at_no_more_often_than_anything_else() {
+async fn an_observed_account_with_an_overdue_rotation_is_not_read_more_often() {
     let mut scene = Scene::set("observed overdue").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -117,7 +119,7 @@ async fn what_is_overdue_under_observation_is_looked_at_no_more_often_than_anyth
     scene.ready("acme").await;
     scene.change("acme", json!({ "managementPolicy": "Observe" })).await;
     scene.ready("acme").await;
-    // The active pair has been due for ages, and the one before has expired.
+    // The active key pair has been due for a long time, and the previous one has expired.
     let ages_ago = "UPDATE account_keys SET created_at = 1000000, expires_at = expires_at - expires_at + 2000000";
     by_hand(&database, ages_ago).await;
     eventually("the expired pair to be told no longer", SOON, async || {
@@ -148,7 +150,7 @@ async fn what_is_overdue_under_observation_is_looked_at_no_more_often_than_anyth
 }
 
 #[tokio::test]
-async fn what_was_deleted_lately_outlives_the_sweeps_and_comes_back() {
+async fn a_recently_deleted_account_survives_sweeps_and_can_be_restored() {
     let mut scene = Scene::set("kept").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -175,13 +177,14 @@ async fn what_was_deleted_lately_outlives_the_sweeps_and_comes_back() {
 }
 
 #[tokio::test]
-async fn sweeps_that_fail_are_told_once_and_made_up_for() {
+async fn failing_sweeps_are_reported_once_and_later_sweeps_find_the_drift() {
     let mut scene = Scene::set("failing sweeps").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
-    // The last echo of a resource's own finalizer may be on its way still, and would be told as an outage.
+    // The watch event of the resource's own finalizer may still be on its way, and its reconcile would report an
+    // outage.
     eventually("three sweeps", SOON, async || if sweeps(&asked(&server, 0)) >= 3 { Ok(()) } else { Err(scene.log()) })
         .await;
     by_hand(&database, "DROP TRIGGER accounts_tell ON accounts; ALTER TABLE accounts RENAME TO hidden").await;
@@ -198,7 +201,7 @@ async fn sweeps_that_fail_are_told_once_and_made_up_for() {
 }
 
 #[tokio::test]
-async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
+async fn a_sweep_that_finds_no_account_at_all_creates_none() {
     let mut scene = Scene::set("empty sweeps").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &SWEEPING);
@@ -206,7 +209,7 @@ async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
         scene.create(name, json!({})).await;
         scene.ready(name).await;
     }
-    // The last echo of a resource's own finalizer may be on its way still.
+    // The watch event of the resource's own finalizer may still be on its way.
     eventually("three sweeps", SOON, async || if sweeps(&asked(&server, 0)) >= 3 { Ok(()) } else { Err(scene.log()) })
         .await;
     by_hand(&database, "DROP TRIGGER accounts_tell ON accounts; DELETE FROM account_keys; DELETE FROM accounts").await;
@@ -225,7 +228,7 @@ async fn a_sweep_that_finds_no_account_at_all_is_not_believed() {
 }
 
 #[tokio::test]
-async fn those_who_are_refused_write_nothing_and_are_looked_for_together() {
+async fn refused_accounts_write_nothing_and_are_checked_together() {
     const REFUSED: usize = 8;
     let mut scene = Scene::set("refused together").await;
     let (server, database) = talkative().await;
@@ -255,7 +258,7 @@ async fn those_who_are_refused_write_nothing_and_are_looked_for_together() {
         })
         .await;
     };
-    // The last echo of a status may be on its way still.
+    // The watch event of a status may still be on its way.
     looked_for_all(server.log().len()).await;
     let mark = server.log().len();
     looked_for_all(mark).await;
@@ -265,7 +268,7 @@ async fn those_who_are_refused_write_nothing_and_are_looked_for_together() {
     let alone = |kind: &str| (0..REFUSED).map(|number| looks(&statements, &format!("{kind}{number}"))).sum::<usize>();
     assert_eq!(alone("name") + alone("affiliate"), 0, "nobody asks alone: {statements:#?}");
 
-    // A start looks at each, and tries none.
+    // A start reads each account, and tries to create none.
     scene.stop().await;
     let mark = server.log().len();
     scene.start_on(database.url(), &arguments);
@@ -288,7 +291,7 @@ async fn those_who_are_refused_write_nothing_and_are_looked_for_together() {
 }
 
 #[tokio::test]
-async fn a_row_that_nobody_can_read_has_only_its_own_resource_looked_at_by_itself() {
+async fn an_unreadable_row_causes_a_separate_read_only_for_its_own_resource() {
     const ACCOUNTS: usize = 6;
     let mut scene = Scene::set("one unreadable").await;
     let (server, database) = talkative().await;
@@ -310,13 +313,14 @@ async fn a_row_that_nobody_can_read_has_only_its_own_resource_looked_at_by_itsel
     assert!(log.contains("cannot be read: accounts.retained_at of "), "{log}");
     let statements = asked(&server, mark);
     let looked: Vec<_> = (1..ACCOUNTS).map(|number| looks(&statements, &format!("a{number}"))).collect();
-    // The first look is served by the one read of all. The first listing of the Secrets may bring a second one.
+    // The one read of all accounts serves the first reconcile of each. The first list of the Secrets may cause a second
+    // reconcile.
     assert!(looked.iter().all(|looks| *looks <= 1), "the one read of all has served the others: {looked:?}");
     assert!(looks(&statements, "a0") > 0);
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_holds_locked_is_no_reason_to_sweep() {
+async fn a_locked_row_causes_no_sweep() {
     let mut scene = Scene::set("locked row").await;
     let (server, database) = talkative().await;
     scene.start_on(database.url(), &NEVER);
@@ -328,7 +332,7 @@ async fn a_row_that_somebody_holds_locked_is_no_reason_to_sweep() {
     scene.change("acme", json!({ "enabled": false })).await;
     scene.condition("acme", "Unknown", "DatabaseUnavailable").await;
     let mark = server.log().len();
-    // It is tried again, more than once, and each time in vain.
+    // The controller tries again more than once, and fails each time.
     eventually("two more tries", SOON, async || {
         let tries = looks(&asked(&server, mark), "acme");
         if tries >= 2 { Ok(()) } else { Err(format!("{tries}\n{}", scene.log())) }

@@ -1,5 +1,5 @@
-//! One resource that is not as this program knows it, in a status that somebody wrote or by a newer definition: it is told
-//! of, and keeps nobody else waiting.
+//! A resource that this program cannot read, because of a foreign status or a newer definition. The controller reports
+//! it, and still reconciles the other resources.
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use crate::support::cluster::Cluster;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::wait::eventually;
 
-/// The API server takes it for a time.
+/// An invalid time that the API server accepts.
 const NO_TIME: &str = "2026-11-27T09:00:00+99:00";
 
-/// Writes into the status of an account, as somebody does who has the rights in its namespace.
+/// Writes into the status of an account, as a user with rights in its namespace can do.
 async fn write_status(scene: &Scene, name: &str, status: Value) {
     let patch = json!({ "status": status }).to_string();
     let arguments = ["patch", "apiaccount", name, "--subresource=status", "--type=merge", "-p", &patch];
@@ -24,7 +24,7 @@ async fn next_rotation(scene: &Scene, name: &str) -> String {
     scene.cluster.kubectl(scene.namespace.name(), &arguments).await.succeeded()
 }
 
-async fn is_written_anew(scene: &Scene, name: &str) {
+async fn wait_until_rewritten(scene: &Scene, name: &str) {
     eventually("the status to be written anew", SOON, async || match next_rotation(scene, name).await {
         found if found.is_empty() => Ok(()),
         found => Err(format!("{found}\n{}", scene.log())),
@@ -33,18 +33,18 @@ async fn is_written_anew(scene: &Scene, name: &str) {
 }
 
 #[tokio::test]
-async fn a_status_that_nobody_can_read_stops_nobody_and_is_written_anew() {
+async fn an_unreadable_status_stops_no_other_account_and_is_written_again() {
     let mut scene = Scene::with_controller("unreadable status", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
 
-    // While it runs: what is declared next is done all the same.
+    // While the controller runs, the next change is reconciled all the same.
     write_status(&scene, "acme", json!({ "nextRotation": NO_TIME })).await;
     scene.change("acme", json!({ "enabled": false })).await;
     scene.ready("acme").await;
-    is_written_anew(&scene, "acme").await;
+    wait_until_rewritten(&scene, "acme").await;
 
-    // And at a start, for which everything is listed.
+    // The same holds at a start, which lists all resources.
     scene.stop().await;
     write_status(&scene, "acme", json!({ "nextRotation": NO_TIME })).await;
     assert_eq!(next_rotation(&scene, "acme").await, NO_TIME, "the API server takes it");
@@ -54,12 +54,12 @@ async fn a_status_that_nobody_can_read_stops_nobody_and_is_written_anew() {
     scene.create("other", json!({})).await;
     scene.start(&[]);
     scene.ready("other").await;
-    is_written_anew(&scene, "acme").await;
+    wait_until_rewritten(&scene, "acme").await;
     scene.ready("acme").await;
 }
 
 #[tokio::test]
-async fn a_policy_of_a_newer_definition_is_told_of_and_nothing_is_deleted_by_it() {
+async fn an_unknown_deletion_policy_is_reported_and_deletes_nothing() {
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
     let at = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/deletionPolicy/enum/-";
@@ -103,7 +103,7 @@ async fn a_policy_of_a_newer_definition_is_told_of_and_nothing_is_deleted_by_it(
     .await;
 }
 
-/// Adds to the managed fields of an object, as anybody may who may write it.
+/// Adds to the managed fields of an object, as every user can do who may write the object.
 async fn write_managed_fields(scene: &Scene, kind: &str, name: &str, version: &str, time: &str, fields: &str) {
     let entry = format!(
         r#"{{"manager":"somebody","operation":"Update","apiVersion":"{version}","time":"{time}","fieldsType":"FieldsV1","fieldsV1":{fields}}}"#
@@ -114,8 +114,8 @@ async fn write_managed_fields(scene: &Scene, kind: &str, name: &str, version: &s
 }
 
 #[tokio::test]
-async fn managed_fields_that_nobody_can_read_stop_nobody() {
-    // Of its own, since nobody else can list what is there.
+async fn unreadable_managed_fields_stop_no_other_account() {
+    // The test has its own cluster, because other tests could not list these objects.
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
     let mut scene = Scene::set_on(cluster.0, "managed fields").await;
@@ -127,7 +127,7 @@ async fn managed_fields_that_nobody_can_read_stop_nobody() {
     }
     scene.stop().await;
     let deep = format!("{}{{}}{}", r#"{"f:data":"#.repeat(200), "}".repeat(200));
-    // To the API server this is a time of the year 9999, which it then shows as one of the year 10000.
+    // The API server accepts this as a time in the year 9999, and then shows it as a time in the year 10000.
     write_managed_fields(&scene, "secret", "late-opsadmin", "v1", "9999-12-31T23:59:59-23:59", "{}").await;
     write_managed_fields(&scene, "secret", "deep-opsadmin", "v1", "2026-11-27T09:00:00Z", &deep).await;
     write_managed_fields(&scene, "apiaccount", "acme", "ops-admin.com/v1", "2026-11-27T09:00:00Z", &deep).await;
@@ -153,7 +153,7 @@ async fn managed_fields_that_nobody_can_read_stop_nobody() {
 }
 
 #[tokio::test]
-async fn a_field_of_a_newer_status_stays_whatever_is_written_beside_it() {
+async fn an_unknown_status_field_stays_when_the_status_is_written() {
     let cluster = Cluster::of_its_own().await;
     cluster.install_definitions().await;
     let at = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/newer";

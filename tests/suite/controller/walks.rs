@@ -1,6 +1,6 @@
-//! Walks through the spec: each field by itself from its default through valid values, those at the edge, and those that
-//! are refused, and back; and each two fields together. After each step, what is declared is reached, or nothing has
-//! changed; at the end, everything is as it was at the beginning.
+//! Walks through the spec. Each field goes from its default through valid values, limits and refused values, and back.
+//! Each two fields are set together. After each step, either the declared state is reached or nothing has changed. At
+//! the end, the state is the same as at the beginning.
 
 mod fields;
 
@@ -19,14 +19,14 @@ use self::fields::{Field, fields};
 use super::scene::{SOON, Scene, texts};
 use crate::support::wait::eventually;
 
-/// What there is of one resource, but for versions and times.
+/// The state of one resource, without versions and times.
 #[derive(Debug, Clone, PartialEq)]
 struct Reached {
-    /// Each column of its row, and its roles and addresses.
+    /// Each column of the account's row, and its roles and addresses.
     account: Value,
-    /// Its pairs: the active one first.
+    /// The account's key pairs, the active one first.
     pairs: Value,
-    /// Its Secrets by name: data, labels and annotations.
+    /// The Secrets by name: data, labels and annotations.
     secrets: BTreeMap<String, Value>,
 }
 
@@ -52,14 +52,14 @@ impl Stage {
         Self { scene, sql }
     }
 
-    /// A resource with nothing declared, and what there is of it.
+    /// Creates a resource with an empty spec, and returns its state.
     async fn begin(&self, resource: &str) -> Reached {
         self.scene.create(resource, json!({})).await;
         let account = self.scene.ready(resource).await;
         self.reached(&account).await
     }
 
-    /// What there is of a resource now, which must be what it declares if it is to be enforced.
+    /// Returns the present state of a resource. If the resource is enforced, the state must be as declared.
     async fn reached(&self, account: &ApiAccount) -> Reached {
         let name = account.metadata.name.as_deref().expect("it has a name");
         let row = "SELECT to_jsonb(a) - 'version' - 'updated_at' || jsonb_build_object( \
@@ -86,7 +86,7 @@ impl Stage {
         Reached { account: account_row, pairs, secrets: secrets.collect() }
     }
 
-    /// Changes the spec, and tells what was reached once the controller has seen it.
+    /// Changes the spec, and returns the state after the controller has reconciled the change.
     async fn step(&self, resource: &str, patch: &Value) -> Reached {
         let changed = self.scene.change(resource, patch.clone()).await;
         let is_observed = changed.spec.management_policy == Choice::Known(ManagementPolicy::Observe);
@@ -105,7 +105,7 @@ impl Stage {
         self.reached(&account).await
     }
 
-    /// Waits until the Ready condition speaks of the newest spec, with such a reason.
+    /// Waits until the Ready condition is for the newest generation, with a reason for which `is` returns true.
     async fn seen(&self, resource: &str, is: impl Fn(&str) -> bool) -> ApiAccount {
         eventually(&format!("{resource} to be seen"), SOON, async || {
             let account = self.scene.accounts().get(resource).await.map_err(|error| error.to_string())?;
@@ -123,7 +123,7 @@ impl Stage {
         let generation = async || self.scene.accounts().get(resource).await.expect("it is there").metadata.generation;
         let before = generation().await;
         let patch = Patch::Merge(json!({ "spec": patch }));
-        // Of another type, a value is refused by the client's own reading of the answer as well.
+        // The API server refuses a value of another type. The client could not read such an object either.
         let changed = self.scene.accounts().patch(resource, &PatchParams::default(), &patch).await;
         let refused = matches!(&changed, Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422));
         assert!(refused, "{patch:?}: {changed:?}");
@@ -132,7 +132,7 @@ impl Stage {
 }
 
 impl Reached {
-    /// Where it is not what the resource declares.
+    /// Returns the differences from what the resource declares.
     fn difference(&self, account: &ApiAccount) -> String {
         let spec = &account.spec;
         let resource = account.metadata.name.as_deref().expect("it has a name");
@@ -188,7 +188,8 @@ impl Reached {
         wrong.join("\n")
     }
 
-    /// What comes back when everything is declared as before: all of it, but keys that were rotated on request.
+    /// Returns the part of the state that is restored with the former spec: everything but keys that were rotated on
+    /// request.
     fn that_comes_back(mut self, rotated: bool) -> Self {
         if rotated {
             self.account["answered_trigger"] = Value::Null;
@@ -202,13 +203,13 @@ impl Reached {
     }
 }
 
-/// Whether a walk through these fields asks for other keys.
+/// Returns whether a walk through these fields rotates the keys.
 fn rotates(fields: &[&Field]) -> bool {
     fields.iter().any(|field| field.path == "rotation.trigger")
 }
 
 #[tokio::test]
-async fn each_field_goes_there_and_back() {
+async fn each_field_can_be_changed_and_changed_back() {
     let stage = Stage::set("walks of fields").await;
     let count = fields("any").len();
     join_all((0..count).map(async |at| {
@@ -236,7 +237,7 @@ async fn each_field_goes_there_and_back() {
 }
 
 #[tokio::test]
-async fn each_two_fields_go_there_and_back_together() {
+async fn each_two_fields_can_be_changed_and_changed_back_together() {
     let stage = Stage::set("walks of two fields").await;
     let count = fields("any").len();
     join_all((0..count).map(async |first| {
@@ -258,7 +259,7 @@ async fn each_two_fields_go_there_and_back_together() {
             assert_eq!(after.clone().that_comes_back(rotated), before.that_comes_back(rotated), "{names:?}");
             before = after;
         }
-        // All of a change, or none of it.
+        // Either the whole change is applied, or nothing.
         for (other, value, reason) in wrong_settings(&all) {
             let reason = match one.path {
                 "managementPolicy" => continue,
@@ -276,13 +277,14 @@ async fn each_two_fields_go_there_and_back_together() {
     .await;
 }
 
-/// What only the controller can judge of an account's settings. Those go through while a Secret cannot be written.
+/// Returns the wrong settings of an account that only the controller can detect. Leaves out Secret conflicts, because
+/// settings are applied even while a Secret cannot be written.
 fn wrong_settings(all: &[Field]) -> impl Iterator<Item = (&Field, &Value, &'static str)> {
     let wrong = all.iter().filter_map(|field| field.wrong.as_ref().map(|(value, reason)| (field, value, *reason)));
     wrong.filter(|(_, _, reason)| *reason != "SecretConflict")
 }
 
-/// One merge patch that does what two do.
+/// Returns one merge patch with the effect of two.
 fn merged(mut one: Value, other: &Value) -> Value {
     match (&mut one, other) {
         (Value::Object(one), Value::Object(other)) => {

@@ -1,10 +1,10 @@
-//! An account gets no more than it had because a field of its resource got lost.
+//! An account gets no additional rights when a field of its resource is lost.
 
 use serde_json::{Value, json};
 
 use super::scene::Scene;
 
-/// The account's settings that are wider when they are left out.
+/// Returns the account's settings that grant more when they are omitted.
 async fn settings(scene: &Scene) -> (bool, bool, Option<String>, bool, Vec<String>) {
     let sql = scene.sql().await;
     let (enabled, refresh, affiliate, any) =
@@ -27,7 +27,7 @@ async fn apply(scene: &Scene, spec: &Value) {
 }
 
 #[tokio::test]
-async fn what_kubectl_takes_for_a_removed_field_is_refused_until_it_has_a_value_or_is_gone() {
+async fn a_null_field_is_refused_until_it_has_a_value_or_is_removed() {
     let scene = Scene::with_controller("nulls applied", &["--unknown-affiliate", "register"]).await;
     let narrow = json!({
         "affiliate": "North", "enabled": false, "useRefreshToken": true, "allowedIPs": ["203.0.113.7"],
@@ -49,7 +49,7 @@ async fn what_kubectl_takes_for_a_removed_field_is_refused_until_it_has_a_value_
         apply(&scene, &narrow).await;
         scene.ready("acme").await;
     }
-    // Without the field there is nothing left to refuse, also if the rest stays as it is.
+    // Without the field, there is nothing to refuse, even if the rest stays the same.
     let mut without = narrow.clone();
     without["enabled"] = Value::Null;
     apply(&scene, &without).await;
@@ -60,7 +60,7 @@ async fn what_kubectl_takes_for_a_removed_field_is_refused_until_it_has_a_value_
 }
 
 #[tokio::test]
-async fn a_list_of_addresses_that_got_lost_is_kept_and_an_empty_one_means_any() {
+async fn a_lost_list_of_addresses_is_kept_and_an_empty_list_means_any_address() {
     let scene = Scene::with_controller("list lost", &[]).await;
     scene.create("acme", json!({ "allowedIPs": ["203.0.113.7"] })).await;
     scene.ready("acme").await;

@@ -1,4 +1,5 @@
-//! What it costs: 3 API writes for a new account, 0 for an unchanged one, counted from the API server's audit log.
+//! The cost in API requests: 3 writes for a new account, 0 for an unchanged one, counted from the API server's audit
+//! log.
 
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
@@ -10,7 +11,7 @@ use super::metrics::{counted, create};
 use super::scene::Scene;
 use crate::support::audit::AuditEvent;
 
-/// What the controller asked the API server about this test's namespace, but for events.
+/// Returns the controller's requests about this test's namespace, without events.
 fn calls(scene: &Scene) -> Option<Vec<AuditEvent>> {
     let calls = scene.cluster.audit(scene.namespace.name())?;
     Some(
@@ -36,11 +37,11 @@ async fn versions(scene: &Scene) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn a_new_account_costs_three_writes_and_no_read_and_an_unchanged_one_nothing() {
+async fn a_new_account_takes_three_writes_and_no_read_and_an_unchanged_one_none() {
     const ACCOUNTS: usize = 20;
     let mut scene = Scene::with_controller("writes", &[]).await;
     create(&scene, ACCOUNTS).await;
-    // Stopping finishes whatever the controller's own writes have set off.
+    // Stopping completes the reconciles that the controller's own writes have caused.
     scene.stop().await;
     let Some(first) = calls(&scene) else {
         return;
@@ -59,7 +60,7 @@ async fn a_new_account_costs_three_writes_and_no_read_and_an_unchanged_one_nothi
 
     let before = versions(&scene).await;
     scene.start(&[]);
-    // A new account is worked on after the ones that were listed at the start.
+    // The controller reconciles a new account after those in the first list.
     scene.create("last", json!({})).await;
     scene.ready("last").await;
     scene.stop().await;
@@ -80,7 +81,7 @@ async fn a_new_account_costs_three_writes_and_no_read_and_an_unchanged_one_nothi
 }
 
 #[tokio::test]
-async fn an_edit_costs_one_write_and_one_look_at_the_secret() {
+async fn an_edit_takes_one_write_and_one_read_of_the_secret() {
     let mut scene = Scene::with_controller("edit", &[]).await;
     scene.create("acme", json!({})).await;
     scene.ready("acme").await;
@@ -91,12 +92,12 @@ async fn an_edit_costs_one_write_and_one_look_at_the_secret() {
         return;
     };
     assert_eq!(writes(&calls)[3..], ["patch apiaccounts/status acme"]);
-    // Another spec may want another Secret.
+    // A changed spec may need a changed Secret.
     assert_eq!(gets(&calls).len(), 1, "{:?}", gets(&calls));
 }
 
 #[tokio::test]
-async fn deletions_that_are_held_cost_nothing_after_a_restart() {
+async fn held_deletions_cause_no_requests_after_a_restart() {
     let mut scene = Scene::with_controller("held writes", &[]).await;
     create(&scene, 40).await;
     let deleted = scene.accounts().delete_collection(&DeleteParams::default(), &ListParams::default()).await;
@@ -117,7 +118,7 @@ async fn deletions_that_are_held_cost_nothing_after_a_restart() {
     assert_eq!(self::told(&scene).await, told);
 }
 
-/// The versions of the events that tell of held deletions.
+/// Returns the `resourceVersion`s of the events about held deletions.
 async fn told(scene: &Scene) -> Vec<Option<String>> {
     let events: Api<Event> = Api::namespaced(scene.client.clone(), scene.namespace.name());
     let events = events.list(&ListParams::default()).await.expect("a list").items.into_iter();

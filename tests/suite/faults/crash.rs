@@ -1,8 +1,9 @@
-//! Crash everywhere: an operation's calls are recorded once undisturbed. Then the controller is ended before each of
-//! them, and after the last; and each of them is carried out with its answer lost. A new controller, or the same, must
-//! come to the very state of the undisturbed run, and to the keys that there were.
+//! Crashes at every call. The calls of an operation are recorded once without a fault. Then the controller is ended
+//! before each call and after the last one. In other runs, each call is carried out and its answer is lost. A new
+//! controller, or the same one, must reach the same state as the run without a fault, with the same keys.
 //!
-//! Ended just after a call is ended just before the next one: nothing outside the controller tells these apart.
+//! An end just after a call is the same as an end just before the next call: outside the controller, nothing
+//! distinguishes them.
 
 use std::fmt;
 
@@ -15,10 +16,10 @@ use super::state::State;
 use crate::controller::scene::SOON;
 use crate::support::proxy::{Call, Fault, listed};
 
-/// How many runs at a time; most of their time they wait.
+/// The number of concurrent runs. They spend most of their time waiting.
 const AT_ONCE: usize = 6;
 
-/// Where an operation is disturbed, and how.
+/// The fault of a run, and the call that it meets.
 #[derive(Clone)]
 enum Point {
     EndBefore(Call),
@@ -60,7 +61,8 @@ async fn disturb(operation: &Operation, point: &Point, end: &State) {
     };
     let is_met = tokio::select! { biased; is_met = met => is_met, () = done => false };
     match point {
-        // Whether the watch shows a write before its answer comes is chance: then the controller has another look.
+        // Chance decides whether the watch shows a write before its answer arrives. If it does, the controller reads
+        // once more.
         Point::EndBefore(call) | Point::LoseAnswer(call) if !is_met => {
             assert!(call.is_read(), "this call was not made, but\n{}", stage.calls());
         }
@@ -77,8 +79,8 @@ async fn disturb(operation: &Operation, point: &Point, end: &State) {
     }
 }
 
-/// Disturbs the operation at each point of its record.
-async fn everywhere(operation: &'static Operation) {
+/// Runs the operation once for each point of its record.
+async fn disturb_each_call(operation: &'static Operation) {
     let Record { calls, end, .. } = operation.record().await;
     assert!(calls.iter().any(|call| !call.is_read()), "nothing was recorded: {}", listed(&calls));
     let mut points: Vec<Point> = calls.iter().cloned().map(Point::EndBefore).collect();
@@ -99,7 +101,7 @@ macro_rules! everywhere {
         $(
             #[tokio::test]
             async fn $name() {
-                everywhere(&$operation).await;
+                disturb_each_call(&$operation).await;
             }
         )*
     };

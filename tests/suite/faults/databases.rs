@@ -1,4 +1,4 @@
-//! The database fails the controller: restarted, crashed, locked, full, out of connections, silent.
+//! Faults of the database: restarted, crashed, locked, full, out of connections, silent.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -31,7 +31,8 @@ async fn session(stage: &Stage) -> PgConnection {
     PgConnection::connect(stage.database_url()).await.expect("the database answers")
 }
 
-/// One account with one pair, made once and with what the Secret holds.
+/// Waits for one account with one key pair that was created once. Checks that the Secret contains its keys, and returns
+/// them.
 async fn made_once(stage: &Stage) -> Keys {
     stage.scene.ready(ACME).await;
     stage.quiet().await;
@@ -45,7 +46,7 @@ async fn made_once(stage: &Stage) -> Keys {
 }
 
 #[tokio::test]
-async fn restarted_and_crashed_under_load() {
+async fn the_database_restarts_and_crashes_under_load() {
     let mut server = Postgres::new().await;
     let database = server.database("load").await;
     let mut stage = Stage::around(Scene::set("load").await, database.url().to_owned()).await;
@@ -55,7 +56,7 @@ async fn restarted_and_crashed_under_load() {
             let name = format!("a{round}-{number}");
             stage.scene.create(&name, json!({})).await;
         }
-        // In the middle of it.
+        // The server fails in the middle of a commit.
         stage.proxy.trace.begin();
         assert!(stage.proxy.trace.seen(SOON, is_commit).await.is_some(), "{}", stage.calls());
         if round % 2 == 0 {
@@ -80,7 +81,8 @@ async fn restarted_and_crashed_under_load() {
     stage.scene.kill().await;
 }
 
-/// The server crashes while it commits the making of an account; `is_done`: after the commit, before its answer.
+/// Crashes the server while it commits the creation of an account. With `is_done`, it crashes after the commit and
+/// before its answer.
 async fn crashed_in_a_commit(is_done: bool) {
     let mut server = Postgres::new().await;
     let database = server.database("commit").await;
@@ -104,17 +106,17 @@ async fn crashed_in_a_commit(is_done: bool) {
 }
 
 #[tokio::test]
-async fn crashed_with_a_commit_done_and_its_answer_lost() {
+async fn a_database_crash_after_a_commit_and_before_its_answer() {
     crashed_in_a_commit(true).await;
 }
 
 #[tokio::test]
-async fn crashed_with_a_commit_not_done() {
+async fn a_database_crash_before_a_commit() {
     crashed_in_a_commit(false).await;
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_not_committed_hands_nothing_out() {
+async fn a_rotation_that_is_not_committed_writes_no_new_keys() {
     let stage = Stage::with_controller("rotation fails").await;
     stage.scene.create(ACME, json!({})).await;
     let keys = made_once(&stage).await;
@@ -133,7 +135,7 @@ async fn a_rotation_that_is_not_committed_hands_nothing_out() {
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_said_and_waited_out() {
+async fn a_silent_database_is_reported_and_waited_for() {
     let stage = Stage::with_controller("silent").await;
     stage.proxy.trace.meet(|call| call.what.starts_with("INSERT INTO account_keys"), [Fault::Stall]);
     stage.proxy.trace.meet(is_commit, [Fault::KeepAnswer]);
@@ -146,7 +148,7 @@ async fn a_server_that_falls_silent_is_said_and_waited_out() {
 }
 
 #[tokio::test]
-async fn a_deadlock_is_said_and_tried_again() {
+async fn a_deadlock_is_reported_and_retried() {
     let stage = Stage::with_controller("deadlock").await;
     stage.scene.create(ACME, json!({ "roles": ["Customer"], "allowedIPs": ["192.0.2.0/24"] })).await;
     stage.scene.ready(ACME).await;
@@ -154,7 +156,8 @@ async fn a_deadlock_is_said_and_tried_again() {
     let (_, keys) = stage.look().await;
     let (mut gate, mut theirs, mut watch) = (session(&stage).await, session(&stage).await, session(&stage).await);
     execute(&mut gate, "BEGIN; SELECT * FROM account_roles FOR UPDATE").await;
-    // Whoever closes the circle finds the deadlock and gives way: the controller does, and nobody else looks as soon.
+    // The session that completes the cycle detects the deadlock and is aborted. Here it is the controller, because the
+    // other session detects a deadlock much later.
     execute(&mut theirs, "SET deadlock_timeout = '10min'").await;
     execute(&mut theirs, "BEGIN; SELECT * FROM account_allowed_ips FOR UPDATE").await;
     stage.proxy.trace.begin();
@@ -188,7 +191,7 @@ async fn a_deadlock_is_said_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_holds_locked_is_said_and_waited_out() {
+async fn a_locked_row_is_reported_and_waited_for() {
     let stage = Stage::with_controller("locked").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
@@ -205,7 +208,7 @@ async fn a_row_that_somebody_holds_locked_is_said_and_waited_out() {
 }
 
 #[tokio::test]
-async fn no_connection_left_is_said_and_waited_out() {
+async fn exhausted_connections_are_reported_and_waited_for() {
     let server = Postgres::new().await;
     let database = server.database("limit").await;
     let mut admin = PgConnection::connect(&server.url("postgres")).await.expect("the database answers");
@@ -231,7 +234,7 @@ async fn no_connection_left_is_said_and_waited_out() {
 }
 
 #[tokio::test]
-async fn an_sqlite_file_that_cannot_grow_is_said_and_waited_out() {
+async fn an_sqlite_file_that_cannot_grow_is_reported_and_waited_for() {
     let folder = Folder::new("sqlite");
     let mut stage = Stage::on_sqlite("cannot grow", &folder).await;
     let namespace = stage.scene.namespace.name().to_owned();
@@ -270,15 +273,15 @@ async fn an_sqlite_file_that_cannot_grow_is_said_and_waited_out() {
     .await;
 }
 
-/// Which version of the file's format it takes to write it. To a version that it does not know, SQLite only reads; a mode
-/// without the right to write would mean nothing to root.
+/// Sets the version that a program needs to write the file. SQLite only reads a file with an unknown version. File
+/// permissions would not work, because root ignores them.
 fn set_write_version(file: &Path, version: u8) {
     let file = File::options().write(true).open(file).expect("the file is there");
     file.write_all_at(&[version], 18).expect("the file can be written");
 }
 
 #[tokio::test]
-async fn an_sqlite_file_that_may_only_be_read_is_said_and_waited_out() {
+async fn a_read_only_sqlite_file_is_reported_and_waited_for() {
     let folder = Folder::new("sqlite");
     let file = folder.path().join("accounts.db");
     let mut stage = Stage::on_sqlite("read only", &folder).await;

@@ -1,5 +1,5 @@
-//! The answer to the one transaction of an import, or of a command of staff, is lost: what came of it is found by looking, or
-//! said not to be known, with the command that tells.
+//! The answer to the only transaction of an import, or of a command of OpsAdmin staff, is lost. The program reads the
+//! result from the database. If it cannot, it reports that the result is unknown, with the command that shows it.
 
 use serde_json::json;
 
@@ -21,7 +21,8 @@ fn is_look(call: &Call) -> bool {
     call.what.contains("FROM accounts WHERE id = $1")
 }
 
-/// Imports two accounts, with these faults of the database; says what was told, and whose accounts are there then.
+/// Imports two accounts with these faults of the database. Returns the output, and the names of the accounts that exist
+/// afterwards.
 async fn import(test_name: &str, faults: impl FnOnce(&Proxy)) -> (Finished, Vec<String>) {
     let office = Office::postgres(test_name).await;
     let proxy = Proxy::new(cluster().await.kubeconfig(), office.database.url()).await;
@@ -33,14 +34,14 @@ async fn import(test_name: &str, faults: impl FnOnce(&Proxy)) -> (Finished, Vec<
 }
 
 #[tokio::test]
-async fn what_was_imported_is_found_although_the_answer_is_lost() {
+async fn imported_accounts_are_found_although_the_answer_is_lost() {
     let (finished, there) = import("import lost", |proxy| proxy.trace.meet(is_commit, [Fault::LoseAnswer])).await;
     assert_eq!(finished.succeeded(), "2 accounts imported; `opsadmin export` writes their manifests\n");
     assert_eq!(there, ["Acme", "Birch"]);
 }
 
 #[tokio::test]
-async fn what_was_not_imported_is_said_not_to_be() {
+async fn a_failed_import_is_reported_as_such() {
     let (finished, there) = import("import fails", |proxy| proxy.trace.meet(is_commit, [Fault::Disconnect])).await;
     refused(&finished, 1, "nothing was imported: the account database is not available: ");
     assert_eq!((finished.stdout.as_str(), there.len()), ("", 0));
@@ -67,7 +68,7 @@ async fn a_suspension_that_cannot_be_looked_for_is_in_the_history_that_is_named(
     office.apply(&[("acme", json!({}))]).await;
     let proxy = Proxy::new(cluster().await.kubeconfig(), office.database.url()).await;
     proxy.trace.meet(is_commit, [Fault::LoseAnswer]);
-    // The first one is part of the change.
+    // The first read is part of the change.
     let is_second_look =
         |call: &Call| is_look(call) && call.what.starts_with("SELECT id, version, name") && call.number == 2;
     proxy.trace.meet(is_second_look, [Fault::Disconnect]);

@@ -1,5 +1,5 @@
-//! Faults on a real API server and real databases: whatever ends, fails, lags or is refused, the keys stay what they
-//! were, nothing foreign is touched, and everything becomes as declared once the fault is over.
+//! Faults with a real API server and real databases. Whatever ends, fails, lags or is refused: the keys do not change,
+//! no foreign object is touched, and the declared state is reached when the fault is over.
 
 #![allow(clippy::similar_names, reason = "one looks at a stage for its state")]
 

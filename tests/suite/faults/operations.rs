@@ -1,4 +1,4 @@
-//! What users do, as data: each operation is one line, and every kind of fault meets all of them.
+//! The actions of users, as data. Each operation is one line, and every kind of fault is tested with all of them.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,17 @@ use super::stage::{ACME, Stage};
 use super::state::State;
 use crate::support::proxy::Call;
 
-/// Something that a user does to the account `acme`.
+/// An action of a user on the account `acme`.
 pub struct Operation {
     pub name: &'static str,
-    /// What was done before it, undisturbed.
+    /// The steps before the action, without a fault.
     before: &'static [Step],
     act: Step,
-    /// Whether the account has the keys from before when it is done.
+    /// Whether the account has the same keys after the action.
     pub keeps_keys: bool,
 }
 
-/// One thing that a user does.
+/// One step of a user.
 pub enum Step {
     /// Creates the account with this spec.
     Create(&'static str),
@@ -34,7 +34,7 @@ pub enum Step {
     EditSecret(&'static str),
     /// Deletes the account's Secret.
     DeleteSecret,
-    /// Makes the account in the database nobody's.
+    /// Makes the account in the database unowned.
     Disown,
 }
 
@@ -50,55 +50,55 @@ const LEAKED: &str = r#"{ "rotation": { "trigger": "now", "overlap": "0s" } }"#;
 const WANTED: &str = r#"{ "roles": ["PlansAndRates"], "adoptionPolicy": "IfUnowned" }"#;
 const EMPTIED: &str = r#"{ "data": null }"#;
 
-/// Makes an account.
+/// Creates an account.
 pub const CREATE: Operation = Operation { name: "create", before: &[], act: Create(PLAIN), keeps_keys: false };
-/// Renames and disables it, and gives it other roles.
+/// Renames and disables the account, and changes its roles.
 pub const UPDATE: Operation =
     Operation { name: "update", before: &[Create(PLAIN)], act: Change(CHANGE), keeps_keys: true };
-/// Has its keys in another Secret, under other names.
+/// Moves the keys to another Secret, under other names.
 pub const MOVE_SECRET: Operation =
     Operation { name: "move the Secret", before: &[Create(PLAIN)], act: Change(MOVE), keeps_keys: true };
-/// Has its keys under other names in the same Secret.
+/// Renames the keys in the same Secret.
 pub const RENAME_KEYS: Operation =
     Operation { name: "rename the keys", before: &[Create(PLAIN)], act: Change(RENAME), keeps_keys: true };
-/// Empties its Secret and takes the Secret's owner away.
+/// Empties the Secret and removes its owner.
 pub const EDIT_SECRET: Operation =
     Operation { name: "edit the Secret", before: &[Create(PLAIN)], act: EditSecret(EMPTIED), keeps_keys: true };
-/// Deletes its Secret.
+/// Deletes the Secret.
 pub const DELETE_SECRET: Operation =
     Operation { name: "delete the Secret", before: &[Create(PLAIN)], act: DeleteSecret, keeps_keys: true };
-/// Deletes it.
+/// Deletes the account.
 pub const DELETE: Operation = Operation { name: "delete", before: &[Create(PLAIN)], act: Delete, keeps_keys: true };
-/// Deletes it and leaves account and Secret.
+/// Deletes the resource. Its account and its Secret are retained.
 pub const RETAIN: Operation = Operation { name: "retain", before: &[Create(RETAINED)], act: Delete, keeps_keys: true };
-/// Makes it again after it was deleted.
+/// Creates the account again after it was deleted.
 pub const RESTORE: Operation =
     Operation { name: "restore", before: &[Create(PLAIN), Delete], act: Create(PLAIN), keeps_keys: true };
-/// Makes it again after it was deleted and left.
+/// Creates the account again after it was retained.
 pub const TAKE_UP: Operation =
     Operation { name: "take up", before: &[Create(RETAINED), Delete], act: Create(PLAIN), keeps_keys: true };
 
-/// Has new keys, beside the old ones for a while.
+/// Rotates the keys. The old keys work for an overlap.
 pub const ROTATE_KEYS: Operation =
     Operation { name: "rotate", before: &[Create(PLAIN)], act: Change(ROTATE), keeps_keys: false };
-/// Has new keys, and the old ones revoked.
+/// Rotates the keys and revokes the old ones at once.
 pub const REVOKE_KEYS: Operation =
     Operation { name: "rotate for a leak", before: &[Create(PLAIN)], act: Change(LEAKED), keeps_keys: false };
-/// Takes over an account that nobody declares. Its keys before are nobody's to look at; that it has one pair still, and
-/// that the journal tells of no other, is part of the state that is compared.
+/// Adopts an unowned account. The test cannot read the account's earlier keys. The compared state shows that it still
+/// has one key pair, and that the journal contains no other.
 pub const ADOPT: Operation =
     Operation { name: "adopt", before: &[Create(RETAINED), Delete, Disown], act: Create(WANTED), keeps_keys: false };
 
-/// An operation's undisturbed run.
+/// The record of an operation without a fault.
 pub struct Record {
     pub calls: Vec<Call>,
     pub end: State,
-    /// The reasons of the events that tell what was done.
+    /// The reasons of the events that report the changes.
     pub told: BTreeSet<String>,
 }
 
 impl Operation {
-    /// A stage on which everything that comes before it is done, with the record about to begin.
+    /// Creates a stage, runs all steps before the action, and starts a new record of the calls.
     pub async fn stage(&self) -> Stage {
         let stage = Stage::with_controller(self.name).await;
         for step in self.before {
@@ -110,7 +110,7 @@ impl Operation {
         stage
     }
 
-    /// Does it undisturbed.
+    /// Runs the operation without a fault.
     pub async fn record(&self) -> Record {
         let stage = self.stage().await;
         self.act(&stage).await;
@@ -122,12 +122,12 @@ impl Operation {
         Record { calls, end, told }
     }
 
-    /// Asks for it, without waiting for anything.
+    /// Starts the action, without waiting for its effect.
     pub async fn act(&self, stage: &Stage) {
         self.act.act(stage).await;
     }
 
-    /// Waits until it looks done.
+    /// Waits until the action seems to be done.
     pub async fn settled(&self, stage: &Stage) {
         self.act.settled(stage).await;
     }

@@ -1,4 +1,4 @@
-//! Two controllers of which one no longer sees what is declared: it undoes nothing of what the other does.
+//! Two controllers, one of which no longer sees the present spec. It must not undo what the other does.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::support::opsadmin::{RunningController, spawn_controller};
 use crate::support::proxy::{Call, Fault, To};
 use crate::support::wait::eventually;
 
-/// Longer than the controller acts unasked on what it was shown.
+/// Longer than the time for which the controller relies on its cache without asking the API server.
 const NO_LONGER_FRESH: Duration = Duration::from_secs(12);
 
-/// Another controller beside the stage's, with nothing between it and the world.
-fn second(stage: &Stage) -> RunningController {
+/// Starts a second controller beside the stage's, without a proxy.
+fn start_second(stage: &Stage) -> RunningController {
     let (scene, extra) = (&stage.scene, ["--cluster-id", CLUSTER, "--deletion-brake", "100"]);
     let namespace = scene.namespace.name();
     spawn_controller(scene.cluster.kubeconfig(), &[namespace], stage.database_url(), &scene.keyring, &extra)
 }
 
-/// Waits until the stage's controller has asked what is declared there, this often.
-async fn asked(stage: &Stage, name: &str, times: usize) {
+/// Waits until the stage's controller has asked the API server for this account at least this many times.
+async fn wait_until_asked(stage: &Stage, name: &str, times: usize) {
     let is_ask = |call: &&Call| call.what == "LIST apiaccounts" && call.name == name && call.answer == "200";
     eventually("it to ask", SOON, async || {
         let asked = stage.proxy.trace.calls().iter().filter(is_ask).count();
@@ -32,7 +32,7 @@ async fn asked(stage: &Stage, name: &str, times: usize) {
 }
 
 #[tokio::test]
-async fn who_sees_what_was_declared_before_leaves_what_is_declared_now() {
+async fn a_stale_watch_does_not_undo_the_present_spec() {
     let mut stage = Stage::set("overtaken").await;
     stage.launch(&["--sweep-interval", "1s"]);
     stage.watching().await;
@@ -42,11 +42,11 @@ async fn who_sees_what_was_declared_before_leaves_what_is_declared_now() {
     stage.quiet().await;
 
     stage.proxy.views.freeze("apiaccounts");
-    let _second = second(&stage);
+    let _second = start_second(&stage);
     stage.scene.change(ACME, json!({ "enabled": false, "rotation": rotation("2") })).await;
     stage.scene.ready(ACME).await;
     let (seen, keys) = stage.look().await;
-    asked(&stage, ACME, 3).await;
+    wait_until_asked(&stage, ACME, 3).await;
     let (now, keys_now) = stage.look().await;
     assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
     assert!(keys_now == keys, "the keys were rotated back and forth");
@@ -58,7 +58,7 @@ async fn who_sees_what_was_declared_before_leaves_what_is_declared_now() {
 }
 
 #[tokio::test]
-async fn an_account_whose_resource_one_of_them_does_not_see_is_no_orphan() {
+async fn an_account_whose_resource_is_missing_from_a_stale_watch_is_no_orphan() {
     let mut stage = Stage::set("unseen").await;
     stage.launch(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
     stage.watching().await;
@@ -66,36 +66,37 @@ async fn an_account_whose_resource_one_of_them_does_not_see_is_no_orphan() {
     stage.scene.ready("seen").await;
 
     stage.proxy.views.freeze("apiaccounts");
-    let _second = second(&stage);
+    let _second = start_second(&stage);
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
     let (seen, _) = stage.look().await;
-    asked(&stage, ACME, 2).await;
+    wait_until_asked(&stage, ACME, 2).await;
     let (now, _) = stage.look().await;
     assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
 }
 
 #[tokio::test]
-async fn who_listed_long_before_its_first_look_leaves_what_is_declared_now() {
+async fn an_old_list_at_the_first_reconcile_does_not_undo_the_present_spec() {
     let mut stage = Stage::with_controller("late first look").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
     stage.quiet().await;
     stage.scene.kill().await;
-    // It lists everything, and then its queue takes long to come to this one: here, its database does.
+    // The controller lists everything, and then its queue reaches this account late. Here, the database causes the
+    // delay.
     stage.proxy.trace.meet_all(|call| call.to == To::Database, Fault::Hold);
     stage.launch(&[]);
     let watches = stage.proxy.trace.seen(SOON, |call| call.what == "WATCH apiaccounts" && call.answer == "200").await;
     assert!(watches.is_some(), "{}", stage.calls());
     let listed = Instant::now();
     stage.proxy.views.freeze("apiaccounts");
-    let _second = second(&stage);
+    let _second = start_second(&stage);
     stage.scene.change(ACME, json!({ "enabled": false })).await;
     stage.scene.ready(ACME).await;
     let (seen, keys) = stage.look().await;
     sleep_until(listed + NO_LONGER_FRESH).await;
     stage.proxy.trace.heal();
-    asked(&stage, ACME, 1).await;
+    wait_until_asked(&stage, ACME, 1).await;
     let (now, keys_now) = stage.look().await;
     assert!(now == seen, "{}\n{}", seen.difference(&now), stage.calls());
     assert!(keys_now == keys, "the keys are not those from before");

@@ -1,5 +1,5 @@
-//! Admission policies that change Secrets while the controller writes them: what it depends on is watched all the same,
-//! what stays changed is a condition, and nothing is written again and again.
+//! Admission policies that change Secrets while the controller writes them. The controller still watches the Secrets
+//! that it depends on. It reports a lasting change as a condition, and does not write in a loop.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::proxy::Call;
 
 const SECRET: &str = "acme-opsadmin";
 
-/// More writes of one Secret than this, within the time that a test takes, are a loop.
+/// More writes of one Secret within the time of a test are a loop.
 const FEW: usize = 12;
 
 fn sets_the_common_label(secret: &mut Value) {
@@ -48,7 +48,7 @@ async fn merge(stage: &Stage, patch: Value) {
 }
 
 #[tokio::test]
-async fn a_policy_that_sets_the_common_label_hides_no_secret() {
+async fn the_watch_still_shows_a_secret_whose_common_label_a_policy_changes() {
     let mut stage = Stage::with_controller("policy on the common label").await;
     stage.proxy.policy.set(sets_the_common_label);
     stage.scene.create(ACME, json!({})).await;
@@ -75,7 +75,7 @@ async fn a_policy_that_sets_the_common_label_hides_no_secret() {
 }
 
 #[tokio::test]
-async fn a_policy_that_strips_our_label_is_a_condition_and_the_secret_is_looked_at_still() {
+async fn a_policy_that_removes_our_label_causes_a_condition_and_the_secret_is_still_restored() {
     let stage = Stage::with_controller("policy on our label").await;
     stage.proxy.policy.set(strips_our_label);
     stage.scene.create(ACME, json!({})).await;
@@ -83,7 +83,7 @@ async fn a_policy_that_strips_our_label_is_a_condition_and_the_secret_is_looked_
     assert!(message(&account).contains("label ops-admin.com/account"), "{}", message(&account));
     let keys = stage.scene.data(SECRET).await;
 
-    // No watch shows it.
+    // No watch shows this Secret.
     let uid = delete_secret(&stage).await;
     back(&stage, uid.as_deref()).await;
     assert!(stage.scene.data(SECRET).await == keys, "the keys stay");
@@ -100,7 +100,7 @@ async fn a_policy_that_strips_our_label_is_a_condition_and_the_secret_is_looked_
 }
 
 #[tokio::test]
-async fn the_secrets_of_a_version_before_are_taken_up_with_one_write_each() {
+async fn secrets_of_an_earlier_version_get_the_label_with_one_write_each() {
     let mut stage = Stage::with_controller("secrets of before").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;

@@ -1,4 +1,4 @@
-//! Controllers that are killed, asked to end, or two where one was meant, with a lot to do.
+//! Controllers under load that are killed or stopped, and two controllers instead of one.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -22,13 +22,13 @@ const ACCOUNTS: u64 = 20;
 const CHANGES: u64 = 60;
 const KILLS: u64 = 15;
 
-/// How long each call that makes a change takes while controllers are killed.
+/// The duration of each writing call while controllers are killed.
 const SLOW: Duration = Duration::from_millis(30);
 
-/// More than a pod's default grace period would be a kill.
+/// The default grace period of a pod. Kubernetes kills a controller that takes longer.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// The same numbers for the same seed, on any machine (`SplitMix64`).
+/// A random number generator (`SplitMix64`). It returns the same numbers for the same seed on any machine.
 struct Dice(u64);
 
 impl Dice {
@@ -41,13 +41,14 @@ impl Dice {
     }
 }
 
-/// The seeds to try: one, or as many as a longer run asks for.
+/// Returns the seeds to try: one, or the number that a longer run requests.
 fn seeds() -> std::ops::Range<u64> {
     let more = env::var("OPSADMIN_TEST_SEEDS").ok();
     0..more.map_or(1, |number| number.parse().expect("OPSADMIN_TEST_SEEDS is a number"))
 }
 
-/// A user who makes, changes and deletes accounts; answers with what is declared in the end, `None` for a deleted one.
+/// A user who creates, changes and deletes accounts. Returns what is declared in the end, with `None` for a deleted
+/// account.
 async fn user(client: Client, namespace: String, seed: u64) -> BTreeMap<String, Option<Value>> {
     let accounts: Api<ApiAccount> = Api::namespaced(client, &namespace);
     let mut dice = Dice(seed);
@@ -97,16 +98,16 @@ fn merge(known: &mut Value, change: &Value) {
     }
 }
 
-/// No key that was ever seen is gone or another.
-fn same_keys(before: &mut Keys, now: Keys) {
+/// Checks that no known key is lost or changed.
+fn check_same_keys(before: &mut Keys, now: Keys) {
     for (name, keys) in before.iter() {
         assert_eq!(Some(keys), now.get(name), "the keys of {name} were lost or changed");
     }
     *before = now;
 }
 
-/// Everything is as declared, made once, and with the keys that it was first seen with.
-async fn as_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, mut keys: Keys) {
+/// Checks that everything is as declared, was created once, and has the keys that were seen first.
+async fn check_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, mut keys: Keys) {
     for (name, spec) in declared {
         match spec {
             Some(_) => drop(stage.scene.ready(name).await),
@@ -115,12 +116,12 @@ async fn as_declared(stage: &Stage, declared: &BTreeMap<String, Option<Value>>, 
     }
     stage.quiet().await;
     let (seen, now) = stage.look().await;
-    same_keys(&mut keys, now);
+    check_same_keys(&mut keys, now);
     let made = i64::try_from(seen.accounts.len()).expect("it is a small number");
     assert_eq!(seen.rows, (made, made), "one account and one pair each\n{seen:#?}");
     for (name, spec) in declared {
         if spec.is_none() && !seen.accounts.contains_key(name) {
-            // It was deleted before any controller saw it.
+            // The account was deleted before a controller saw it.
             continue;
         }
         let (account, journal) = (&seen.accounts[name], &seen.journal[name]);
@@ -153,17 +154,17 @@ async fn killed_at_random_moments(mut stage: Stage, seed: u64) {
     let mut dice = Dice(!seed);
     let mut keys = Keys::new();
     stage.start().await;
-    // So that most of the time something is under way, and a kill is likely to come in the middle of it.
+    // With this delay, a call is under way most of the time, and a kill probably interrupts it.
     stage.proxy.trace.meet_all(|call| !call.is_read(), Fault::Delay(SLOW));
     for _ in 0..KILLS {
         sleep(Duration::from_millis(dice.below(400))).await;
         stage.scene.kill().await;
-        same_keys(&mut keys, stage.look().await.1);
+        check_same_keys(&mut keys, stage.look().await.1);
         stage.launch(&[]);
     }
     stage.proxy.trace.heal();
     let declared = declared.await.expect("the user is done");
-    as_declared(&stage, &declared, keys).await;
+    check_declared(&stage, &declared, keys).await;
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn killed_at_random_moments_on_sqlite() {
 }
 
 #[tokio::test]
-async fn asked_to_end_under_load_it_finishes_what_is_in_flight() {
+async fn stopped_under_load_it_completes_what_it_has_begun() {
     let mut stage = Stage::with_controller("asked to end").await;
     let slow = Fault::Delay(Duration::from_secs(1));
     stage.proxy.trace.meet_all(|call| call.what == "POST secrets", slow);
@@ -196,7 +197,7 @@ async fn asked_to_end_under_load_it_finishes_what_is_in_flight() {
     let (code, log) = controller.terminate(GRACE).await;
     assert_eq!(code, 0, "{log}");
 
-    // Nobody waits for the last word of the connection that listens.
+    // The controller does not wait for the answer to the last statement of the listening connection.
     let is_unanswered = |call: &Call| call.answer.is_empty() && call.what != "UNLISTEN *";
     let unanswered: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(is_unanswered).collect();
     assert!(unanswered.is_empty(), "{}", listed(&unanswered));
@@ -210,7 +211,7 @@ async fn asked_to_end_under_load_it_finishes_what_is_in_flight() {
 }
 
 #[tokio::test]
-async fn two_where_one_was_meant_do_no_harm() {
+async fn two_at_once_do_no_harm() {
     let mut stage = Stage::set("two controllers").await;
     let other = Proxy::new(stage.scene.cluster.kubeconfig(), stage.database_url()).await;
     let namespace = stage.scene.namespace.name().to_owned();
@@ -223,9 +224,9 @@ async fn two_where_one_was_meant_do_no_harm() {
     );
     stage.start().await;
     let declared = user(stage.scene.client.clone(), namespace, 7).await;
-    as_declared(&stage, &declared, Keys::new()).await;
+    check_declared(&stage, &declared, Keys::new()).await;
 
-    // And then they leave each other alone.
+    // Afterwards, neither controller writes any more.
     let both = Arc::clone(&other.trace);
     both.quiet(Duration::from_secs(2)).await;
     stage.proxy.trace.begin();

@@ -1,5 +1,5 @@
-//! Refusals, slowness and silence of the API server: each is waited out, the status tells of it where it can be
-//! written, and no key changes or is made twice.
+//! Refusals, slow answers and missing answers of the API server. The controller recovers from each. The status reports
+//! it if it can be written, and no key changes or is created twice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,15 +25,16 @@ use crate::controller::scene::{SOON, Scene};
 use crate::support::proxy::{Call, Fault, Proxy, Refusal, To, listed};
 use crate::support::wait::eventually;
 
-/// How many runs at a time; nearly all of their time they wait.
+/// The number of concurrent runs. They spend nearly all of their time waiting.
 const AT_ONCE: usize = 12;
 
-/// A call that no other of its operation is like.
+/// Returns the first call of each kind in an operation's record.
 fn once_each(calls: &[Call]) -> Vec<Call> {
     calls.iter().filter(|call| call.number == 1 && call.to == To::ApiServer).cloned().collect()
 }
 
-/// All that an API server says when it is busy, overtaken or not well, and then a long time to answer.
+/// Returns all errors of an API server that is busy, unwell or has a newer version of the object, and finally a slow
+/// answer.
 fn refusals(call: &Call) -> Vec<Fault> {
     let overtaken = if call.what.starts_with("POST") { "AlreadyExists" } else { "Conflict" };
     let mut faults = if call.is_read() { Vec::new() } else { vec![Fault::refuse(409, overtaken); 3] };
@@ -47,7 +48,7 @@ fn refusals(call: &Call) -> Vec<Fault> {
 
 async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record: &Record) {
     let end = &record.end;
-    // A change whose answer never came is found done later, and then there is nothing to tell.
+    // A change whose answer never arrives is later found to be done. Then there is nothing to report.
     let is_told = !call.what.ends_with("events") && !matches!(faults[..], [Fault::KeepAnswer]);
     let stage = operation.stage().await;
     let (_, keys) = stage.look().await;
@@ -55,7 +56,7 @@ async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record:
     stage.proxy.trace.meet(move |call| call.what == what, faults);
     operation.act(&stage).await;
     operation.settled(&stage).await;
-    // An event that is refused is not tried again.
+    // The controller does not retry an event that is refused.
     if !call.what.ends_with("events") {
         eventually("all of the faults to be met", SOON, async || {
             if stage.proxy.trace.is_waiting() { Err(stage.calls()) } else { Ok(()) }
@@ -69,7 +70,7 @@ async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record:
     if operation.keeps_keys {
         assert!(keys == after, "the keys are not those from before");
     }
-    // Told only when the call has ended that is never answered.
+    // The events are emitted only after the call that is never answered has ended.
     eventually("the changes to be told", SOON, async || {
         let told = stage.told().await;
         let is_all = !is_told || record.told.is_subset(&told);
@@ -79,7 +80,7 @@ async fn disturb(operation: &Operation, call: &Call, faults: Vec<Fault>, record:
 }
 
 #[tokio::test]
-async fn events_that_hang_hold_up_nothing_and_not_the_end_either() {
+async fn events_that_hang_delay_neither_other_work_nor_the_end() {
     let mut stage = Stage::with_controller("hanging events").await;
     stage.scene.create("kept", json!({})).await;
     stage.scene.create(ACME, json!({})).await;
@@ -91,14 +92,14 @@ async fn events_that_hang_hold_up_nothing_and_not_the_end_either() {
     stage.scene.delete(ACME).await;
     stage.scene.change("kept", json!({ "enabled": false })).await;
     stage.scene.ready("kept").await;
-    // Much less than a call that is never answered takes until it is given up.
+    // This is much less than the timeout of a call that is never answered.
     assert!(started.elapsed() < Duration::from_secs(18), "{}", stage.calls());
     let log = stage.scene.stop().await;
     assert!(log.contains("did not take all events before the end"), "{log}");
 }
 
-/// Meets each kind of call of the operation with each kind of trouble.
-async fn each_call(operation: &'static Operation) {
+/// Runs the operation once for each kind of its calls and each kind of fault.
+async fn disturb_each_call(operation: &'static Operation) {
     let record = Arc::new(operation.record().await);
     let mut runs = Vec::new();
     for call in once_each(&record.calls) {
@@ -119,7 +120,7 @@ macro_rules! each_call {
         $(
             #[tokio::test]
             async fn $name() {
-                each_call(&$operation).await;
+                disturb_each_call(&$operation).await;
             }
         )*
     };
@@ -164,15 +165,15 @@ fn message(account: &ApiAccount) -> String {
     account.status.as_ref().expect("it has a status").conditions[0].message.clone()
 }
 
-/// Exactly one account with one pair, and no journal line but that it was made.
-async fn made_once(stage: &Stage) {
+/// Checks that there is exactly one account with one key pair, and one line in its journal.
+async fn check_created_once(stage: &Stage) {
     let (seen, _) = stage.look().await;
     assert_eq!(seen.rows, (1, 1), "{seen:?}");
     assert_eq!(seen.journal[ACME].len(), 1, "{seen:?}");
 }
 
 #[tokio::test]
-async fn a_secret_that_the_api_server_does_not_take_is_said() {
+async fn a_secret_that_the_api_server_refuses_is_reported() {
     let stage = Stage::with_controller("Secret not taken").await;
     stage.proxy.trace.meet_all(|call| call.what == "POST secrets", Fault::refuse(500, "InternalError"));
     stage.scene.create(ACME, json!({})).await;
@@ -184,13 +185,13 @@ async fn a_secret_that_the_api_server_does_not_take_is_said() {
     stage.proxy.trace.heal();
     stage.scene.ready(ACME).await;
     assert!(stage.look().await.1 == keys, "the keys that were made first are the ones in the Secret");
-    made_once(&stage).await;
+    check_created_once(&stage).await;
 }
 
 #[tokio::test]
-async fn a_quota_that_is_used_up_is_said_and_healed_when_it_is_raised() {
+async fn an_exhausted_quota_is_reported_and_a_higher_quota_is_used() {
     let stage = Stage::with_controller("quota").await;
-    // There is no controller of quotas here, so its part, the status, is the test's.
+    // This cluster has no controller of quotas. So the test writes the status of the quota.
     let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" },
         "spec": { "hard": { "count/secrets": "0" } } });
     make::<ResourceQuota>(&stage, quota).await;
@@ -212,10 +213,10 @@ async fn a_quota_that_is_used_up_is_said_and_healed_when_it_is_raised() {
 
     quotas.delete("none", &DeleteParams::default()).await.expect("it is deleted");
     stage.scene.ready(ACME).await;
-    made_once(&stage).await;
+    check_created_once(&stage).await;
 }
 
-/// Waits until the API server knows of the quota.
+/// Waits until the API server enforces the quota.
 async fn refused_by_quota(stage: &Stage) {
     eventually("the quota to be in force", SOON, async || {
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "probe" } });
@@ -235,7 +236,7 @@ const MAY_DO_ALL_BUT_STATUS: &str = r#"[
 ]"#;
 
 #[tokio::test]
-async fn without_the_right_to_write_statuses_the_work_is_done_once_and_told_when_it_may_be() {
+async fn without_the_right_to_write_statuses_the_work_is_done_once_and_reported_later() {
     let scene = Scene::set("no status").await;
     let user = scene.namespace.name().to_owned();
     let Some(kubeconfig) = scene.cluster.kubeconfig_for(&user, None) else { return };
@@ -266,15 +267,15 @@ async fn without_the_right_to_write_statuses_the_work_is_done_once_and_told_when
     make::<RoleBinding>(&stage, bound("rest")).await;
     stage.scene.ready(ACME).await;
     assert!(stage.look().await.1 == keys, "the keys stay");
-    made_once(&stage).await;
+    check_created_once(&stage).await;
 }
 
 #[tokio::test]
-async fn a_namespace_that_ends_takes_its_accounts_access_with_it() {
+async fn a_deleted_namespace_ends_the_access_of_its_accounts() {
     let stage = Stage::with_controller("namespace ends").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
-    // Somebody else's finalizer keeps the namespace, and the resource, in its last state.
+    // A foreign finalizer keeps the resource, and so the namespace, in its last state.
     let theirs = json!({ "metadata": { "finalizers": [FINALIZER, "example.com/theirs"] } });
     let accounts = stage.scene.accounts();
     accounts.patch(ACME, &PatchParams::default(), &Patch::Merge(theirs)).await.expect("the API server takes it");
@@ -303,12 +304,12 @@ async fn a_namespace_that_ends_takes_its_accounts_access_with_it() {
 }
 
 #[tokio::test]
-async fn a_secret_that_cannot_come_back_in_a_namespace_that_ends_keeps_nothing() {
+async fn a_secret_that_cannot_be_restored_does_not_keep_a_deleted_namespace() {
     let stage = Stage::with_controller("namespace ends early").await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
-    // The API server refuses new objects from the moment that the namespace is marked, and deletes in its own order: the
-    // controller is refused the Secret, or is told before that the resource goes too.
+    // The API server refuses new objects as soon as the namespace is marked, and it deletes in its own order. So either
+    // the API server refuses the Secret, or the controller first sees the deletion of the resource.
     stage.proxy.views.freeze("apiaccounts");
     let namespaces: Api<Namespace> = Api::all(stage.scene.client.clone());
     let namespace = stage.scene.namespace.name().to_owned();

@@ -1,14 +1,14 @@
-//! Many runs of one test, some at a time, each with a name by which its failure is told.
+//! Many runs of one test, several at a time, each with a name for its failure message.
 
 use std::panic::resume_unwind;
 
 use futures::StreamExt as _;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// How many failures are enough to stop at.
+/// The number of failures after which to stop.
 const ENOUGH: usize = 5;
 
-/// Does all the runs, `at_once` at a time, and fails with what each that failed said.
+/// Starts all runs, `at_once` at a time, and fails with the messages of the failed runs.
 pub async fn all<R: AsyncFnOnce() + Send + 'static>(at_once: usize, of: &str, runs: Vec<(String, R)>) {
     let number = runs.len();
     let results = runs.into_iter().map(|(name, run)| async move {
@@ -19,12 +19,12 @@ pub async fn all<R: AsyncFnOnce() + Send + 'static>(at_once: usize, of: &str, ru
         done.await.err().map(|error| format!("{name}: {}", said(error)))
     });
     let results = futures::stream::iter(results).buffer_unordered(at_once);
-    // What fails takes long, and the first failures say as much as all of them.
+    // A failing run takes long, and the first failures are sufficient.
     let failed: Vec<String> = results.filter_map(std::future::ready).take(ENOUGH).collect().await;
     assert!(failed.is_empty(), "{of}: {} or more of {number} failed:\n\n{}", failed.len(), failed.join("\n\n"));
 }
 
-/// What a run that failed has to say.
+/// Returns the message of a failed run.
 fn said(error: JoinError) -> String {
     let panic = error.into_panic();
     match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {

@@ -1,4 +1,4 @@
-//! The stage of a fault: a scene, and a proxy between its controller and the world.
+//! The stage of a fault: a scene, and a proxy between its controller and its servers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::support::wait::eventually;
 
 use super::state::{Keys, Observer, State};
 
-/// The account that most faults meet.
+/// The account that most faults concern.
 pub const ACME: &str = "acme";
 
-/// The cluster's name in the account database.
+/// The cluster's id in the account database.
 pub const CLUSTER: &str = "here";
 
-/// Nothing is asked for this long: the controller has nothing more to do.
+/// If no call is made for this long, the controller has nothing more to do.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// One controller with a proxy before it, in a namespace and on a database of its own.
+/// One controller behind a proxy, with its own namespace and its own database.
 pub struct Stage {
-    // Dropped, and with it ended, before what it talks to.
+    // The scene is dropped, and so its controller ended, before the servers that it uses.
     pub scene: Scene,
     pub proxy: Proxy,
     pub observer: Observer,
@@ -34,50 +34,50 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// On a PostgreSQL database, without a controller yet.
+    /// Creates a stage with a PostgreSQL database, without a controller.
     pub async fn set(test_name: &str) -> Self {
         let scene = Scene::set(test_name).await;
         let url = scene.database.url().to_owned();
         Self::around(scene, url).await
     }
 
-    /// On this database.
+    /// Creates a stage with this database.
     pub async fn around(scene: Scene, database_url: String) -> Self {
         let proxy = Proxy::new(scene.cluster.kubeconfig(), &database_url).await;
         Self::behind(scene, proxy, database_url)
     }
 
-    /// With a proxy that the test made.
+    /// Creates a stage with a proxy that the test created.
     pub fn behind(scene: Scene, proxy: Proxy, database_url: String) -> Self {
         let observer = Observer::new(&scene, &database_url);
         Self { scene, proxy, observer, database_url }
     }
 
-    /// The same with a controller that has come to rest.
+    /// Creates a stage with a PostgreSQL database, starts a controller, and waits until it has nothing more to do.
     pub async fn with_controller(test_name: &str) -> Self {
         let mut stage = Self::set(test_name).await;
         stage.start().await;
         stage
     }
 
-    /// Starts a controller, and waits until it has looked at everything that there is.
+    /// Starts a controller, and waits until it has reconciled everything.
     pub async fn start(&mut self) {
         self.launch(&[]);
         self.watching().await;
         self.quiet().await;
     }
 
-    /// Starts a controller, with these further arguments.
+    /// Starts a controller with these additional arguments.
     pub fn launch(&mut self, extra: &[&str]) {
         self.proxy.trace.next_controller();
         self.proxy.trace.begin();
-        // The brake would hold what these tests delete on purpose.
+        // Otherwise the brake would hold the deletions of these tests.
         let mut arguments = vec!["--cluster-id", CLUSTER, "--deletion-brake", "100"];
         arguments.extend_from_slice(extra);
         self.scene.start_between(self.proxy.kubeconfig(), self.proxy.database_url(), &arguments);
     }
 
-    /// Waits until the controller watches and has its database.
+    /// Waits until the controller watches and is connected to its database.
     pub async fn watching(&self) {
         let watches = self.proxy.trace.seen(SOON, |call| call.what == "WATCH apiaccounts" && call.answer == "200");
         assert!(watches.await.is_some(), "it does not watch\n{}\n{}", self.calls(), self.scene.log());
@@ -88,7 +88,7 @@ impl Stage {
         .await;
     }
 
-    /// On an SQLite database, which is in this folder.
+    /// Creates a stage with an SQLite database in this folder.
     pub async fn on_sqlite(test_name: &str, folder: &Folder) -> Self {
         let url = format!("sqlite://{}", folder.path().join("accounts.db").display());
         Self::around(Scene::set(test_name).await, url).await
@@ -99,13 +99,13 @@ impl Stage {
         self.proxy.trace.quiet(QUIET).await;
     }
 
-    /// Ends the controller on the spot, and starts another.
+    /// Kills the controller and starts another one.
     pub async fn restart(&mut self) {
         self.scene.kill().await;
         self.start().await;
     }
 
-    /// Waits until the resource is gone, whatever is left of it.
+    /// Waits until the resource is gone. Its account and its Secrets may remain.
     pub async fn resource_gone(&self, name: &str) {
         eventually(&format!("the account {name} to be gone"), SOON, async || {
             match self.scene.accounts().get_opt(name).await.map_err(|error| error.to_string())? {
@@ -116,7 +116,7 @@ impl Stage {
         .await;
     }
 
-    /// Waits until the resource is gone, and with it every Secret that it owned, unless its account is retained.
+    /// Waits until the resource is gone, and also its Secrets, unless its account is retained.
     pub async fn gone(&self, name: &str) {
         self.resource_gone(name).await;
         if self.look().await.0.accounts.get(name).is_some_and(|account| account.starts_with("retained")) {
@@ -134,12 +134,12 @@ impl Stage {
         .await;
     }
 
-    /// What there is now.
+    /// Returns the present state and the keys.
     pub async fn look(&self) -> (State, Keys) {
         self.observer.look().await
     }
 
-    /// The reasons of the events that tell what was done.
+    /// Returns the reasons of the events that report changes.
     pub async fn told(&self) -> BTreeSet<String> {
         let events: Api<Event> = Api::namespaced(self.scene.client.clone(), self.scene.namespace.name());
         let events = events.list(&ListParams::default()).await.expect("the API server answers");
@@ -147,7 +147,7 @@ impl Stage {
         done.filter_map(|event| event.reason).collect()
     }
 
-    /// Waits until what there is is this.
+    /// Waits until the state is `wanted`.
     pub async fn becomes(&self, wanted: &State) {
         eventually("the end state", SOON, async || {
             let (seen, _) = self.look().await;
@@ -156,12 +156,12 @@ impl Stage {
         .await;
     }
 
-    /// The calls so far, for a failure's message.
+    /// Returns the calls so far, for a failure message.
     pub fn calls(&self) -> String {
         listed(&self.proxy.trace.calls())
     }
 
-    /// The database, not by way of the proxy.
+    /// Returns the URL of the database itself, without the proxy.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }

@@ -1,5 +1,5 @@
-//! What there is in a namespace and in the database, in a form that two runs of the same thing have in common; and,
-//! apart from it, what differs between any two runs: the keys.
+//! The state of a namespace and of its database, in a form that is equal for two runs of the same operation. The keys,
+//! which differ in any two runs, are separate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::controller::scene::{Scene, texts};
 
 use super::stage::CLUSTER;
 
-/// All that there is, as texts to be compared and shown.
+/// The complete state, as texts to compare and to show.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
-    /// Each resource: what it says of itself, and whether the database says the same.
+    /// Each resource: its status, and whether the status agrees with the database.
     pub resources: BTreeMap<String, String>,
-    /// Each account: what is set on it, where it is in its life, and the states of its keys.
+    /// Each account: its settings, its stage of life, and the states of its keys.
     pub accounts: BTreeMap<String, String>,
-    /// Each Secret: whose it is, and what each of its data is.
+    /// Each Secret: its owner, and the meaning of each data entry.
     pub secrets: BTreeMap<String, String>,
-    /// Each account's journal.
+    /// The journal of each account.
     pub journal: BTreeMap<String, Vec<String>>,
-    /// How many rows there are of accounts and of keys, whosever.
+    /// The number of rows of accounts and of keys, of all owners.
     pub rows: (i64, i64),
 }
 
 impl State {
-    /// Where another state is not this one.
+    /// Returns the differences of another state from this one.
     pub fn difference(&self, other: &Self) -> String {
         let mut parts = Vec::new();
         for (what, wanted, found) in [
@@ -52,10 +52,10 @@ impl State {
     }
 }
 
-/// Each account's id and key pairs: the pair's id, the API key and the secret key.
+/// The id and the key pairs of each account. A key pair is its id, the API key and the secret key.
 pub type Keys = BTreeMap<String, (String, Vec<(String, String, String)>)>;
 
-/// Looks past the controller and its proxies.
+/// Reads the state directly, without the proxies.
 pub struct Observer {
     accounts: Api<ApiAccount>,
     secrets: Api<Secret>,
@@ -65,7 +65,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Of a scene's namespace and this database.
+    /// Creates an observer of a scene's namespace and of this database.
     pub fn new(scene: &Scene, database_url: &str) -> Self {
         Self {
             accounts: scene.accounts(),
@@ -76,7 +76,7 @@ impl Observer {
         }
     }
 
-    /// What there is now.
+    /// Returns the present state and the keys.
     pub async fn look(&self) -> (State, Keys) {
         let cluster = ClusterId::parse(CLUSTER).expect("it is an id");
         let accounts = self.database.list_by_cluster(&cluster).await.expect("the database answers");
@@ -90,11 +90,11 @@ impl Observer {
         let resources = self.accounts.list(&ListParams::default()).await.expect("the API server answers");
         for resource in &resources {
             let name = resource.metadata.name.clone().unwrap_or_default();
-            state.resources.insert(name.clone(), said(resource, accounts.get(&name)));
+            state.resources.insert(name.clone(), describe_status(resource, accounts.get(&name)));
         }
         for secret in &self.secrets.list(&ListParams::default()).await.expect("the API server answers") {
             let name = secret.metadata.name.clone().unwrap_or_default();
-            state.secrets.insert(name, holds(secret, &resources.items, &keys));
+            state.secrets.insert(name, describe_secret(secret, &resources.items, &keys));
         }
         for (name, account) in &accounts {
             let life = match account.life {
@@ -126,7 +126,7 @@ impl Observer {
         .expect("there is a journal");
         let mut journal: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (id, action, changes) in rows {
-            // Which pair it was differs from run to run.
+            // The id of the key pair differs in each run.
             let names_pairs = matches!(action.as_str(), "rotated" | "revoked");
             let changes = if names_pairs { String::new() } else { changes };
             let name = accounts.iter().find(|(_, account)| account.id.to_string() == id).map(|(name, _)| name.clone());
@@ -172,8 +172,8 @@ fn key_state(state: KeyState) -> &'static str {
     }
 }
 
-/// What a resource says, and what of it is not so.
-fn said(resource: &ApiAccount, account: Option<&Account>) -> String {
+/// Describes the status of a resource, and where it contradicts the database.
+fn describe_status(resource: &ApiAccount, account: Option<&Account>) -> String {
     let finalizers = resource.metadata.finalizers.iter().flatten().cloned().collect::<Vec<_>>().join(",");
     let leaving = if resource.metadata.deletion_timestamp.is_some() { "leaving, " } else { "" };
     let Some(status) = &resource.status else { return format!("{leaving}finalizers {finalizers}, no status") };
@@ -198,8 +198,8 @@ fn said(resource: &ApiAccount, account: Option<&Account>) -> String {
     format!("{leaving}finalizers {finalizers}, {conditions}, Secret {:?}, lies {lies:?}", status.secret_name)
 }
 
-/// Whose a Secret is, and what each of its data is, told by the keys that there are.
-fn holds(secret: &Secret, resources: &[ApiAccount], keys: &Keys) -> String {
+/// Describes a Secret: its owner, and which of the known keys each data entry is.
+fn describe_secret(secret: &Secret, resources: &[ApiAccount], keys: &Keys) -> String {
     let noted = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
     let owners = noted.and_then(|noted| noted.rsplit_once('/')).into_iter().map(|(_, owner)| {
         let is_there = resources.iter().any(|resource| resource.metadata.name.as_deref() == Some(owner));

@@ -1,5 +1,5 @@
-//! Stale and unobserved views: what the controller is shown of the cluster lags, leaves out, or has expired. It may do
-//! the wrong thing late, but never touches what is not its own, never changes a key, and catches up.
+//! Stale views: what the controller sees of the cluster lags, lacks events, or has expired. The controller may do the
+//! wrong thing late. It must not touch a foreign object or change a key, and it must catch up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::support::wait::eventually;
 
 const SECRET: &str = "acme-opsadmin";
 
-/// An account that is ready, the state that this is, and its keys.
+/// Creates a stage with a ready account. Returns the stage, the state and the keys.
 async fn ready(test_name: &str) -> (Stage, State, Keys) {
     let stage = Stage::with_controller(test_name).await;
     stage.scene.create(ACME, json!({})).await;
@@ -28,8 +28,8 @@ async fn ready(test_name: &str) -> (Stage, State, Keys) {
     (stage, seen, keys)
 }
 
-/// Waits until everything is as it was, and the keys are.
-async fn same_again(stage: &Stage, seen: &State, keys: &Keys) {
+/// Waits until the state and the keys are the same again.
+async fn wait_until_same(stage: &Stage, seen: &State, keys: &Keys) {
     stage.becomes(seen).await;
     stage.quiet().await;
     let (now, keys_now) = stage.look().await;
@@ -37,7 +37,7 @@ async fn same_again(stage: &Stage, seen: &State, keys: &Keys) {
     assert!(keys_now == *keys, "the keys are not those from before");
 }
 
-/// As when somebody takes our finalizer off: the resource goes without the controller.
+/// Removes the finalizer, as a user can do, and deletes the resource. So it is gone before the controller acts.
 async fn strip_and_delete(stage: &Stage) {
     let none = json!({ "metadata": { "finalizers": null } });
     let accounts = stage.scene.accounts();
@@ -54,7 +54,7 @@ fn foreign() -> Secret {
     }
 }
 
-/// Waits until the watch of this kind was begun once more than this often.
+/// Waits until the controller has begun another watch of this resource, in addition to `before` watches.
 async fn watched_again(stage: &Stage, resource: &str, before: usize) {
     let what = format!("WATCH {resource}");
     let again = stage.proxy.trace.seen(SOON, |call| call.what == what && call.answer == "200" && call.number > before);
@@ -67,12 +67,12 @@ fn watches(stage: &Stage, resource: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
+async fn a_resource_created_again_behind_a_frozen_watch_keeps_its_keys() {
     let (stage, seen, keys) = ready("frozen recreated").await;
     stage.proxy.views.freeze("apiaccounts");
     strip_and_delete(&stage).await;
     stage.scene.create(ACME, json!({})).await;
-    // The controller sees that the Secret is gone, still knows only the old resource, and asks.
+    // The controller sees that the Secret is gone, but its cache still has the old resource. So it asks the API server.
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("the API server takes it");
     let asked = |call: &Call| call.what == "LIST apiaccounts" && call.name == ACME && call.answer == "200";
     assert!(stage.proxy.trace.seen(SOON, asked).await.is_some(), "{}", stage.calls());
@@ -80,22 +80,22 @@ async fn a_resource_made_again_behind_a_frozen_watch_keeps_its_keys() {
     assert!(!stage.proxy.trace.calls().iter().any(wrote), "it writes for a resource that is gone\n{}", stage.calls());
     stage.proxy.views.thaw("apiaccounts");
     stage.scene.ready(ACME).await;
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
-async fn a_resource_made_again_of_which_only_the_new_one_is_shown_keeps_its_keys() {
+async fn a_resource_created_again_without_a_visible_deletion_keeps_its_keys() {
     let (stage, seen, keys) = ready("coalesced").await;
     let old = stage.scene.accounts().get(ACME).await.expect("it is there").metadata.uid;
     stage.proxy.views.hide("apiaccounts", move |_, object| object["metadata"]["uid"].as_str() == old.as_deref());
     strip_and_delete(&stage).await;
     stage.scene.create(ACME, json!({})).await;
     stage.scene.ready(ACME).await;
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
-async fn many_changes_seen_as_one_end_in_the_last() {
+async fn after_many_changes_seen_as_one_the_last_one_is_reached() {
     let (stage, _, keys) = ready("burst").await;
     stage.proxy.views.freeze("apiaccounts");
     for enabled in [false, true, false, true, false] {
@@ -110,7 +110,7 @@ async fn many_changes_seen_as_one_end_in_the_last() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_was_not_shown_is_done_when_a_list_shows_it() {
+async fn a_deletion_missed_by_the_watch_is_done_when_a_list_shows_it() {
     let (stage, _, _) = ready("deletion unseen").await;
     stage.proxy.views.hide("apiaccounts", |_, _| true);
     stage.scene.accounts().delete(ACME, &DeleteParams::default()).await.expect("the API server takes it");
@@ -125,7 +125,7 @@ async fn a_deletion_that_was_not_shown_is_done_when_a_list_shows_it() {
 }
 
 #[tokio::test]
-async fn a_watch_that_has_expired_at_its_start_or_later_is_caught_up_with() {
+async fn changes_during_an_expired_watch_are_reconciled() {
     let (stage, _, keys) = ready("expired").await;
     stage.proxy.views.hide("apiaccounts", |_, _| true);
     stage.scene.change(ACME, json!({ "enabled": false })).await;
@@ -141,26 +141,26 @@ async fn a_watch_that_has_expired_at_its_start_or_later_is_caught_up_with() {
 }
 
 #[tokio::test]
-async fn a_secret_that_went_while_its_watch_had_expired_comes_back() {
+async fn a_secret_deleted_during_an_expired_watch_is_restored() {
     let (stage, seen, keys) = ready("Secret expired").await;
     stage.proxy.views.hide("secrets", |_, _| true);
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     stage.proxy.views.expire("secrets");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
-async fn a_secret_that_was_edited_while_its_watch_had_expired_is_put_back() {
+async fn a_secret_edited_during_an_expired_watch_is_restored() {
     let (stage, seen, keys) = ready("Secret edited unseen").await;
     stage.proxy.views.hide("secrets", |_, _| true);
     let edit = Patch::Merge(json!({ "stringData": { "OPSADMIN_SECRET_KEY": "wrong" } }));
     stage.scene.secrets().patch(SECRET, &PatchParams::default(), &edit).await.expect("it is edited");
     stage.proxy.views.expire("secrets");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
-async fn a_list_that_expires_between_two_pages_is_begun_anew() {
+async fn a_list_that_expires_between_two_pages_is_started_again() {
     let mut stage = Stage::set("mid-page").await;
     for view in ["apiaccounts", "secrets"] {
         stage.proxy.views.page(view, 2);
@@ -175,7 +175,8 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
     }
     stage.quiet().await;
     let (seen, keys) = stage.look().await;
-    // The second page of each list; of the Secrets twice, so that there is time to believe half a list.
+    // This is the second page of each list. For the Secrets it fails twice, so that there is time to act on half a
+    // list.
     let is_second = |call: &Call| match call.what.as_str() {
         "LIST secrets" => call.number == 2 || call.number == 4,
         "LIST apiaccounts" => call.number == 2,
@@ -188,8 +189,8 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
     assert!(!stage.proxy.trace.is_waiting(), "each of the pages was refused\n{}", stage.calls());
     let writes: Vec<Call> = stage.proxy.trace.calls().into_iter().filter(|call| !call.is_read()).collect();
     assert!(writes.is_empty(), "half a list is believed\n{}", stage.calls());
-    same_again(&stage, &seen, &keys).await;
-    // And it works on: all of them are known.
+    wait_until_same(&stage, &seen, &keys).await;
+    // The controller still knows all accounts and reconciles them.
     for name in &names {
         stage.scene.change(name, json!({ "enabled": false })).await;
     }
@@ -200,7 +201,7 @@ async fn a_list_that_expires_between_two_pages_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn an_empty_list_is_not_the_end_of_anything() {
+async fn an_empty_list_ends_no_account() {
     let (mut stage, seen, keys) = ready("empty lists").await;
     for at_start in [false, true] {
         for view in ["apiaccounts", "secrets"] {
@@ -217,10 +218,10 @@ async fn an_empty_list_is_not_the_end_of_anything() {
         stage.quiet().await;
         let (now, _) = stage.look().await;
         assert!(now == seen, "at the start: {at_start}: {}", seen.difference(&now));
-        // The next list tells the truth.
+        // The next list is complete again.
         stage.proxy.views.expire("apiaccounts");
         stage.proxy.views.expire("secrets");
-        same_again(&stage, &seen, &keys).await;
+        wait_until_same(&stage, &seen, &keys).await;
     }
     stage.scene.change(ACME, json!({ "enabled": false })).await;
     stage.scene.ready(ACME).await;
@@ -228,12 +229,12 @@ async fn an_empty_list_is_not_the_end_of_anything() {
 }
 
 #[tokio::test]
-async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is_seen() {
+async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_even_if_seen_late() {
     let (stage, seen, keys) = ready("foreign behind frozen").await;
     stage.proxy.views.freeze("secrets");
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     let theirs = stage.scene.secrets().create(&PostParams::default(), &foreign()).await.expect("it is made");
-    // The controller has a reason to write the Secret, and believes that its own is there still.
+    // The controller has a reason to write the Secret, and its cache still has its own Secret.
     stage.scene.change(ACME, json!({ "secret": { "labels": { "team": "b" } } })).await;
     stage.scene.condition(ACME, "False", "SecretConflict").await;
     stage.proxy.views.thaw("secrets");
@@ -241,20 +242,20 @@ async fn a_foreign_secret_in_the_place_of_ours_is_not_touched_however_late_it_is
     let found = stage.scene.secrets().get(SECRET).await.expect("it is there");
     assert_eq!(found.metadata.resource_version, theirs.metadata.resource_version);
     assert_eq!(texts(&found)["password"], "theirs");
-    // A resource that goes does not take it along.
+    // The deletion of a resource does not delete a foreign Secret.
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
-async fn a_secret_that_changed_hands_behind_a_frozen_watch_is_not_removed() {
+async fn a_secret_with_a_new_owner_behind_a_frozen_watch_is_not_removed() {
     let (stage, _, keys) = ready("changed hands").await;
     stage.proxy.views.freeze("secrets");
     let theirs = json!({ "metadata": { "ownerReferences": null, "annotations": { OWNER_ANNOTATION: null } } });
     let taken = stage.scene.secrets().patch(SECRET, &PatchParams::default(), &Patch::Merge(theirs)).await;
     let taken = taken.expect("it is edited");
-    // The keys move, and the controller believes that the old Secret is its own still.
+    // The keys move, and the controller's cache still shows the old Secret as its own.
     stage.scene.change(ACME, json!({ "secret": { "name": "moved" } })).await;
     stage.scene.ready(ACME).await;
     stage.proxy.views.thaw("secrets");
@@ -266,7 +267,7 @@ async fn a_secret_that_changed_hands_behind_a_frozen_watch_is_not_removed() {
 }
 
 #[tokio::test]
-async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
+async fn a_foreign_edit_behind_a_frozen_watch_is_not_overwritten() {
     let (stage, seen, keys) = ready("edit behind frozen").await;
     stage.proxy.views.freeze("secrets");
     let theirs = Patch::Merge(json!({ "metadata": { "labels": { "theirs": "1" } }, "data": { "EXTRA": "eA==" } }));
@@ -276,13 +277,13 @@ async fn an_edit_behind_a_frozen_watch_is_not_overwritten_unseen() {
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.ready(ACME).await;
     stage.proxy.views.thaw("secrets");
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
     let labels = stage.scene.secrets().get(SECRET).await.expect("it is there").metadata.labels.unwrap_or_default();
     assert_eq!(labels["theirs"], "1", "labels of others stay");
 }
 
 #[tokio::test]
-async fn a_finalizer_of_others_that_was_not_shown_stays() {
+async fn a_foreign_finalizer_missed_by_the_watch_stays() {
     let stage = Stage::with_controller("finalizer unseen").await;
     let is_ours = |call: &Call| call.what == "PATCH apiaccounts";
     stage.proxy.trace.meet(is_ours, [Fault::Delay(Duration::from_secs(2))]);
@@ -311,11 +312,11 @@ async fn an_edit_between_reading_and_writing_is_not_overwritten() {
     assert_eq!((labels["theirs"].as_str(), labels["team"].as_str()), ("1", "b"), "\n{}", stage.calls());
     stage.scene.change(ACME, json!({ "secret": { "labels": null } })).await;
     stage.scene.ready(ACME).await;
-    same_again(&stage, &seen, &keys).await;
+    wait_until_same(&stage, &seen, &keys).await;
 }
 
 #[tokio::test]
-async fn a_watch_that_brings_nothing_new_costs_nothing() {
+async fn a_new_watch_without_changes_causes_only_lists() {
     let (stage, seen, keys) = ready("relist silent").await;
     stage.proxy.trace.begin();
     let before = watches(&stage, "secrets");
@@ -323,8 +324,8 @@ async fn a_watch_that_brings_nothing_new_costs_nothing() {
     stage.proxy.views.expire("apiaccounts");
     watched_again(&stage, "secrets", before).await;
     watched_again(&stage, "apiaccounts", 0).await;
-    same_again(&stage, &seen, &keys).await;
-    // A sweep may come in between; it reads no account.
+    wait_until_same(&stage, &seen, &keys).await;
+    // A sweep may happen in the meantime. It reads no account.
     let is_look = |call: &Call| call.to == To::ApiServer || call.what.starts_with("SELECT id, version");
     let is_view = |call: &Call| ["LIST ", "WATCH "].iter().any(|verb| call.what.starts_with(verb));
     let calls = stage.proxy.trace.calls();
@@ -338,7 +339,7 @@ async fn a_watch_that_brings_nothing_new_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_that_stalls_in_the_middle_is_told_of_and_begun_anew() {
+async fn a_list_that_stalls_in_the_middle_is_reported_and_started_again() {
     for resource in ["apiaccounts", "secrets"] {
         let mut stage = Stage::set(&format!("stalled {resource}")).await;
         let what = format!("LIST {resource}");

@@ -1,5 +1,5 @@
-//! Pauses between tries grow to a minute. Whoever waits for the database, or for a name, does not wait that long once it is
-//! there.
+//! The backoff grows to a minute. An account that waits for the database or for a name does not wait that long once it
+//! is available.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::controller::scene::SOON;
 use crate::support::proxy::{Call, Fault, To};
 use crate::support::wait::eventually;
 
-/// So many, that not all of their pauses end by chance.
+/// With this number of accounts, not all backoffs can end by chance.
 const ACCOUNTS: usize = 10;
 
-/// How often each is tried before what it waits for comes: the next pause is then sixteen seconds or more.
+/// How often each account is tried before the wait ends. The next backoff is then sixteen seconds or more.
 const TRIES: usize = 6;
 
-/// The longest time from one look for the database to the next, and the time for all of the work, on a slow machine.
+/// The longest time between two checks of the database, plus the time for all of the work on a slow machine.
 const AT_ONCE: Duration = Duration::from_secs(14);
 
 async fn all_ready(stage: &Stage, names: impl Iterator<Item = String>) {
@@ -29,7 +29,7 @@ async fn all_ready(stage: &Stage, names: impl Iterator<Item = String>) {
 }
 
 #[tokio::test]
-async fn an_outage_that_ends_has_everything_done_at_once() {
+async fn after_an_outage_everything_is_done_at_once() {
     let stage = Stage::with_controller("outage ends").await;
     let names = || (0..ACCOUNTS).map(|number| format!("a{number}"));
     for name in names() {
@@ -45,7 +45,7 @@ async fn an_outage_that_ends_has_everything_done_at_once() {
         stage.scene.change(&name, json!({ "enabled": false })).await;
     }
     eventually("each to be tried often", SOON, async || {
-        // What a new connection begins with.
+        // A new connection begins with this statement.
         let is_try = |call: &&Call| call.what.starts_with("SELECT pg_is_in_recovery");
         let tries = stage.proxy.trace.calls().iter().filter(is_try).count();
         if tries >= ACCOUNTS * (TRIES + 1) { Ok(()) } else { Err(stage.calls()) }
@@ -59,7 +59,7 @@ async fn an_outage_that_ends_has_everything_done_at_once() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_let_go_is_taken_at_once() {
+async fn a_released_name_is_used_at_once() {
     let stage = Stage::with_controller("name let go").await;
     let holders = || (0..ACCOUNTS).map(|number| format!("holder{number}"));
     let others = || (0..ACCOUNTS).map(|number| format!("other{number}"));

@@ -1,49 +1,50 @@
-//! Reads the API server's audit log: who asked it for what, and what it answered.
+//! Reads the API server's audit log: which client asked for what, and what the API server answered.
 
 use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 
-/// One request that the API server answered.
+/// A request that the API server has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
+    /// The verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub verb: String,
-    /// Of the object; empty for a request across all namespaces and for objects that have none.
+    /// The namespace of the object. Empty for a cluster-scoped object and for a request across all namespaces.
     pub namespace: String,
-    /// Plural, such as `secrets`.
+    /// The plural name of the resource, such as `secrets`.
     pub resource: String,
-    /// Such as `status`; empty for the object itself.
+    /// The subresource, such as `status`. Empty for the object itself.
     pub subresource: String,
-    /// Of the object; empty where the request does not name one, as in a list.
+    /// The name of the object. Empty if the request does not name an object, as in a list.
     pub name: String,
-    /// What the client calls itself; empty if it does not.
+    /// The client's `User-Agent` header. Empty if the client sends none.
     pub user_agent: String,
-    /// Who the client proved to be.
+    /// The user as which the client is authenticated.
     pub username: String,
     /// The HTTP status of the answer.
     pub code: u16,
-    /// The path and the query.
+    /// The path and the query of the request.
     pub uri: String,
 }
 
 impl AuditEvent {
-    /// Does it change anything?
+    /// Returns whether the request changes an object.
     pub fn is_write(&self) -> bool {
         matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
 }
 
-/// All requests about objects in `namespace`, in the order in which they were answered.
+/// Returns all requests about objects in `namespace`, in the order of the audit log.
 ///
-/// Every request is in it once: when its answer is complete, or for a watch, which is complete only when somebody ends
-/// it, when the answer begins.
+/// Each request appears once. A watch is complete only when it ends, so a watch appears when its answer begins. Every
+/// other request appears when its answer is complete.
 pub fn read(log: &Path, namespace: &str) -> Vec<AuditEvent> {
     let text = fs::read_to_string(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
-    // Cheaper than parsing the requests of all other tests; what it lets through is looked at properly below.
+    // Filtering the text first is cheaper than parsing the requests of all other tests. The parsed namespace is
+    // compared below.
     let marker = format!("\"{namespace}\"");
-    // What comes after the last end of line is still being written.
+    // The API server is still writing what comes after the last end of line.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole
         .lines()

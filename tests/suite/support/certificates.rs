@@ -1,11 +1,11 @@
-//! A throw-away certificate authority for one control plane.
+//! A temporary certificate authority for one control plane.
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 
-/// Signs what one control plane and its clients trust each other by.
+/// The certificate authority that a control plane and its clients trust.
 pub struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -20,7 +20,7 @@ pub struct Pair {
 }
 
 impl Authority {
-    /// A new authority, which nobody else trusts.
+    /// Creates an authority with a new key.
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "opsadmin-suite");
@@ -31,12 +31,12 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// Its own certificate, in PEM.
+    /// Returns the certificate of the authority, in PEM.
     pub fn certificate(&self) -> String {
         self.certificate.pem()
     }
 
-    /// For a server that is reached by these names and addresses.
+    /// Signs a certificate for a server with these DNS names and IP addresses.
     pub fn server(&self, names: &[&str]) -> Pair {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("the names are DNS names or addresses");
@@ -44,7 +44,8 @@ impl Authority {
         self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// For a client that the API server knows as `user`, in `group` if one is given.
+    /// Signs a certificate for a client that the API server authenticates as `user`, and as a member of `group` if it
+    /// is given.
     pub fn client(&self, user: &str, group: Option<&str>) -> Pair {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);
@@ -64,7 +65,7 @@ impl Authority {
     }
 }
 
-/// A private key that nobody has seen before.
+/// Generates a private key.
 pub fn new_key() -> KeyPair {
     KeyPair::generate().expect("the system gives random numbers")
 }

@@ -1,4 +1,4 @@
-//! The Kubernetes control plane that all tests share.
+//! The Kubernetes control plane that all tests share, and control planes for single tests.
 
 use std::env;
 use std::fs;
@@ -27,25 +27,27 @@ use super::programs::{Programs, installed_kubectl};
 use super::run::{Finished, run};
 use super::wait::eventually;
 
-/// What the tests' own client calls itself, so that an audit log tells it from the program under test.
+/// The user agent of the tests' own client. It distinguishes the tests from the controller in an audit log.
 pub const SUITE_USER_AGENT: &str = "opsadmin-suite";
 
-/// The project's own resource definitions, which every cluster gets before the first test.
+/// The folder of the project's custom resource definitions. They are installed before the first test.
 const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
 const KUBECTL_WITHIN: Duration = Duration::from_mins(1);
 
-/// A Kubernetes API server and its controllers. There are no nodes, so no pod ever runs, unless it was made for one.
+/// A Kubernetes API server and its controllers. It has no nodes, so no pod runs, unless it was created by
+/// [`Cluster::for_a_node`].
 pub struct Cluster {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
     controller_manager: Option<PathBuf>,
-    // None when the cluster was there before the tests.
+    // `None` if the cluster existed before the tests.
     own: Option<ControlPlane>,
     home: Arc<Folder>,
 }
 
-/// A cluster that only one test uses. Its programs end when this is dropped: even an idle one takes a share of the machine.
+/// A cluster that only one test uses. Its programs end when this value is dropped, because even an idle cluster uses
+/// CPU time.
 pub struct OwnCluster(pub &'static Cluster);
 
 impl Deref for OwnCluster {
@@ -64,10 +66,10 @@ impl Drop for OwnCluster {
     }
 }
 
-/// The cluster of this test binary, started by the first test that asks for it.
+/// Returns the cluster of this test binary. The first test that calls this function starts it.
 ///
-/// `OPSADMIN_TEST_KUBECONFIG` names the kubeconfig of an existing one, such as kind's, to use instead; the user's
-/// current kubeconfig is never looked at.
+/// If `OPSADMIN_TEST_KUBECONFIG` is set, it names the kubeconfig of an existing cluster, such as a kind cluster, which
+/// is used instead. The user's current kubeconfig is never read.
 pub async fn cluster() -> &'static Cluster {
     static CLUSTER: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
     match CLUSTER.get_or_init(Cluster::find_or_start).await {
@@ -77,8 +79,8 @@ pub async fn cluster() -> &'static Cluster {
 }
 
 impl Cluster {
-    /// A cluster that only this test uses, without the project's definitions: for what concerns all namespaces or must
-    /// see them missing.
+    /// Starts a cluster that only this test uses, without the project's definitions. It is for tests that concern all
+    /// namespaces and for tests that need the definitions to be missing.
     pub async fn of_its_own() -> OwnCluster {
         match Self::start_bare(Programs::find, Site::Loopback).await {
             Ok(mut cluster) => {
@@ -89,14 +91,14 @@ impl Cluster {
         }
     }
 
-    /// A cluster of the newest release that a node at this address can join, without the project's definitions.
+    /// Starts a cluster of the newest release that a node at this address can join, without the project's definitions.
     pub async fn for_a_node(address: Ipv4Addr) -> Result<Self, String> {
         let mut cluster = Self::start_bare(|| Programs::of_release("newest"), Site::Node(address)).await?;
         cluster.start_controllers();
         Ok(cluster)
     }
 
-    /// Gives it the project's definitions.
+    /// Installs the project's definitions in the cluster.
     pub async fn install_definitions(&self) {
         if let Err(problem) = install_definitions(&self.client().await).await {
             panic!("{problem}");
@@ -151,22 +153,22 @@ impl Cluster {
         }
     }
 
-    /// Its control plane, unless it was there before the tests.
+    /// Returns the control plane. `None` if the cluster existed before the tests.
     pub fn control_plane(&self) -> Option<&ControlPlane> {
         self.own.as_ref()
     }
 
-    /// A kubeconfig that may do everything.
+    /// Returns the kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The `kubectl` that goes with it.
+    /// Returns the `kubectl` of the cluster's release.
     pub fn kubectl_program(&self) -> &Path {
         &self.kubectl
     }
 
-    /// A new client that may do everything; it belongs to the runtime of the test that asks.
+    /// Creates a client with an administrator's rights. It belongs to the runtime of the test that calls this function.
     pub async fn client(&self) -> Client {
         match client_of(&self.kubeconfig).await {
             Ok(client) => client,
@@ -174,29 +176,29 @@ impl Cluster {
         }
     }
 
-    /// A kubeconfig of a user who has only the rights that the test gives them; none on an existing cluster, whose
-    /// authority signs nothing for us.
+    /// Returns the kubeconfig of a user who has only the rights that the test grants. Returns `None` on an existing
+    /// cluster, because its certificate authority does not sign certificates for the tests.
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Option<PathBuf> {
         self.own.as_ref().map(|own| own.kubeconfig_for(user, group))
     }
 
-    /// A namespace that only this test uses; it goes when the value is dropped.
+    /// Creates a namespace that only this test uses. It is deleted when the value is dropped.
     pub async fn namespace(&self, test_name: &str) -> TestNamespace {
         TestNamespace::create(&self.kubeconfig, test_name).await
     }
 
-    /// Every request about objects in `namespace` that the API server has answered so far, `""` for those across all
-    /// namespaces; none on an existing cluster, whose log we cannot read.
+    /// Returns every request about objects in `namespace` that the API server has answered so far. `""` selects
+    /// requests across all namespaces. Returns `None` on an existing cluster, because its audit log cannot be read.
     pub fn audit(&self, namespace: &str) -> Option<Vec<AuditEvent>> {
         self.own.as_ref().map(|own| audit::read(own.audit_log(), namespace))
     }
 
-    /// Runs `kubectl` in a namespace of this cluster; `""` leaves it to the arguments or the input to name one.
+    /// Runs `kubectl` in a namespace of this cluster. With `""`, the arguments or the input select the namespace.
     pub async fn kubectl(&self, namespace: &str, arguments: &[&str]) -> Finished {
         self.kubectl_with(namespace, arguments, "").await
     }
 
-    /// Runs `kubectl` in a namespace of this cluster, with text as its standard input.
+    /// Runs `kubectl` in a namespace of this cluster, with `input` as its standard input.
     pub async fn kubectl_with(&self, namespace: &str, arguments: &[&str], input: &str) -> Finished {
         let mut kubectl = Command::new(&self.kubectl);
         kubectl
@@ -210,14 +212,14 @@ impl Cluster {
     }
 }
 
-/// A client for a kubeconfig file.
+/// Creates a client for a kubeconfig file.
 pub async fn client_of(kubeconfig: &Path) -> Result<Client, String> {
     let mut config = config_of(kubeconfig).await?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(SUITE_USER_AGENT)));
     Client::try_from(config).map_err(|error| format!("{}: {error}", kubeconfig.display()))
 }
 
-/// A client that adds nothing to a request, and tries none twice.
+/// Creates a client that adds no header to a request and does not retry a request.
 pub async fn bare_client_of(kubeconfig: &Path) -> Result<Client, String> {
     let mut config = config_of(kubeconfig).await?;
     config.default_retry = false;
@@ -231,7 +233,7 @@ async fn config_of(kubeconfig: &Path) -> Result<Config, String> {
     config.map_err(|error| because(&error))
 }
 
-/// Applies every definition of the project's `crds` folder and waits until the API server serves it.
+/// Applies every definition in the `crds` folder and waits until the API server serves it.
 async fn install_definitions(client: &Client) -> Result<(), String> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for (path, definition) in definitions()? {

@@ -1,4 +1,4 @@
-//! Starts a Kubernetes control plane: etcd, the API server and the controllers that a cluster needs.
+//! Starts a Kubernetes control plane: etcd, the API server and the necessary controllers.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,15 @@ use super::process::{Folder, Supervised};
 use super::programs::Programs;
 use super::wait::eventually;
 
-/// How long an API server may take to say that it is ready; a busy machine takes several times the usual 3 seconds.
+/// The deadline for an API server to become ready. It usually takes 3 seconds, and several times as long on a busy
+/// machine.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-/// How often another port is tried when something else took the free one first.
+/// The number of ports to try if another program takes the free port first.
 const ATTEMPTS: usize = 3;
 const PORT_TAKEN: &str = "address already in use";
 
-/// Reads and writes of every resource by every client, once each and without the bodies; the API server's own ones and
-/// the controllers' reads are noise.
+/// Records reads and writes of every resource by every client, once each and without bodies. Leaves out the API
+/// server's own requests and the controllers' reads.
 const AUDIT_POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -45,11 +46,11 @@ rules:
 - level: Metadata
 "#;
 
-/// The addresses of Services, and the one of these that is the API server's.
+/// The address range of Services, and the address in it that belongs to the API server.
 const SERVICES: &str = "10.96.0.0/16";
 const SERVICE_ADDRESS: &str = "10.96.0.1";
 
-/// What a cluster without nodes can make use of; the others would only cost time.
+/// The controllers that a cluster without nodes needs. The other controllers would only use CPU time.
 const CONTROLLERS: [&str; 5] = [
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",
@@ -58,16 +59,16 @@ const CONTROLLERS: [&str; 5] = [
     "serviceaccount-controller",
 ];
 
-/// Where it is, and whether there is a node that runs pods.
+/// The address of a control plane, and whether a node runs pods.
 #[derive(Clone, Copy)]
 pub enum Site {
-    /// On the loopback interface, where no node can be.
+    /// The loopback interface. No node can join.
     Loopback,
-    /// At this address, which a node and its pods reach. It is the node's own.
+    /// The address of the node, which the node and its pods can reach.
     Node(Ipv4Addr),
 }
 
-/// A running control plane; dropping it ends it.
+/// A running control plane. It ends when it is dropped.
 pub struct ControlPlane {
     site: Site,
     folder: Arc<Folder>,
@@ -78,7 +79,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts etcd and an API server, and waits until it is ready.
+    /// Starts etcd and an API server, and waits until the API server is ready.
     pub async fn start(programs: &Programs, site: Site) -> Result<Self, String> {
         let mut problem = String::new();
         for _ in 0..ATTEMPTS {
@@ -101,7 +102,8 @@ impl ControlPlane {
         let path = folder.path().to_path_buf();
         let at = |name: &str| path.join(name).display().to_string();
 
-        // A socket in a folder that only we can enter: etcd asks nobody who they are.
+        // etcd does not authenticate clients. So it listens on a socket in a folder that only the current user can
+        // enter.
         let etcd_url = format!("unix://{}", at("etcd.sock"));
         let etcd = Supervised::spawn(
             &folder,
@@ -110,7 +112,7 @@ impl ControlPlane {
             Command::new(&programs.etcd).current_dir(&path).args([
                 format!("--data-dir={}", at("etcd")),
                 format!("--listen-client-urls={etcd_url}"),
-                // For other members, of which there are none; a socket is not accepted by every version.
+                // These are for other members, which do not exist. Not every version of etcd accepts a socket here.
                 "--advertise-client-urls=http://127.0.0.1:0".into(),
                 "--listen-peer-urls=http://127.0.0.1:0".into(),
                 "--unsafe-no-fsync".into(),
@@ -152,7 +154,7 @@ impl ControlPlane {
                 format!("--service-account-signing-key-file={}", at("service-accounts.key")),
                 format!("--audit-policy-file={}", at("audit-policy.yaml")),
                 format!("--audit-log-path={}", audit_log.display()),
-                // A request that has its answer is in the log.
+                // With this mode, a request is in the log before the client gets the answer.
                 "--audit-log-mode=blocking".into(),
                 "--audit-log-maxsize=100000".into(),
             ]),
@@ -184,13 +186,13 @@ impl ControlPlane {
         .await
     }
 
-    /// Ends its programs. Nobody uses it afterwards.
+    /// Ends the programs. The control plane must not be used afterwards.
     pub fn end(&self) {
         self.processes.lock().expect("nothing panics with it").clear();
     }
 
-    /// Starts the controllers. Kinds that the API server has by now are known to the garbage collector from its start,
-    /// others only within half a minute.
+    /// Starts the controllers. The garbage collector knows the kinds that the API server already serves immediately. It
+    /// discovers other kinds within half a minute.
     pub fn start_controllers(&mut self, program: &Path) {
         let kubeconfig = self.kubeconfig_for("system:kube-controller-manager", None);
         let path = self.folder.path();
@@ -214,7 +216,8 @@ impl ControlPlane {
         self.processes.get_mut().expect("nothing panics with it").push(controllers);
     }
 
-    /// Writes a kubeconfig for a client that the API server knows as `user`, in `group` if one is given.
+    /// Writes a kubeconfig for a client that the API server authenticates as `user`, and as a member of `group` if it
+    /// is given.
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> PathBuf {
         let pair = self.authority.client(user, group);
         let kubeconfig = json!({
@@ -234,22 +237,22 @@ impl ControlPlane {
         self.folder.write(&format!("{}.kubeconfig", unique(user)), kubeconfig.to_string())
     }
 
-    /// Where the API server says what it was asked.
+    /// Returns the path of the API server's audit log.
     pub fn audit_log(&self) -> &Path {
         &self.audit_log
     }
 
-    /// Where its files are; its authority's certificate is `ca.crt`.
+    /// Returns the folder of the control plane's files. The authority's certificate is `ca.crt`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 }
 
 impl Site {
-    /// What the API server is told because of it.
+    /// Returns the arguments of the API server that depend on the site.
     fn arguments(self, folder: &Folder, authority: &Authority) -> Vec<String> {
         match self {
-            // It refuses to tell others of a loopback address, and nobody asks for it.
+            // The reconciler does not accept a loopback address as an endpoint, and no client needs the endpoint.
             Self::Loopback => vec!["--endpoint-reconciler-type=none".into()],
             Self::Node(_) => {
                 let pair = authority.client("kube-apiserver-kubelet-client", Some("system:masters"));
@@ -258,7 +261,7 @@ impl Site {
                 vec![
                     format!("--kubelet-client-certificate={}", certificate.display()),
                     format!("--kubelet-client-key={}", key.display()),
-                    // Nobody resolves the names of nodes.
+                    // The names of nodes cannot be resolved.
                     "--kubelet-preferred-address-types=InternalIP".into(),
                     "--enable-admission-plugins=NodeRestriction".into(),
                 ]

@@ -1,4 +1,5 @@
-//! An address that can be moved from one server to another, as a DNS name or a virtual address is in a switchover.
+//! A TCP address that a test can redirect from one server to another, like a DNS name or a virtual IP address in a
+//! switchover.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Passes each new connection on to the server that it points to by then. Connections that were made before stay.
+/// Forwards each new connection to the current target. Existing connections keep their target.
 pub struct Forwarder {
     port: u16,
     target: Arc<AtomicU16>,
@@ -16,7 +17,7 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// One that points to this port of the loopback address.
+    /// Creates a forwarder to this port of the loopback address.
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
         let own = listener.local_addr().expect("it has an address").port();
@@ -25,12 +26,12 @@ impl Forwarder {
         Self { port: own, target, serving }
     }
 
-    /// Points to another port from now on.
+    /// Forwards new connections to another port.
     pub fn point_to(&self, port: u16) {
         self.target.store(port, Ordering::SeqCst);
     }
 
-    /// The URL of a database, with this address in the place of its server's.
+    /// Returns the URL of a database with the forwarder's address instead of the server's.
     pub fn url(&self, url: &str) -> String {
         let (login, rest) = url.rsplit_once('@').expect("the URL has a login");
         let (_, database) = rest.split_once('/').expect("the URL has a database");
@@ -51,7 +52,7 @@ async fn serve(listener: TcpListener, target: Arc<AtomicU16>) {
         while connections.try_join_next().is_some() {}
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, target.load(Ordering::SeqCst)));
         connections.spawn(async move {
-            // A server that is not there looks as it does without this: the connection ends.
+            // If the server does not listen, the connection ends, as it would without the forwarder.
             if let Ok(mut server) = TcpStream::connect(server).await {
                 drop(copy_bidirectional(&mut client, &mut server).await);
             }

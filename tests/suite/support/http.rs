@@ -1,23 +1,23 @@
-//! A reader of what a program serves by HTTP.
+//! A minimal HTTP client for what a program serves.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What was answered.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// In lower case.
+    /// The status line and the headers, in lower case.
     pub headers: String,
     pub body: String,
 }
 
-/// Gets this path from the server at this address, as Prometheus and the kubelet do.
+/// Gets this path from the server at this address, with the `Accept` header of a client that takes any format.
 pub async fn get(address: &str, path: &str) -> Result<Answer, String> {
     ask(address, &format!("GET {path}"), "Accept: */*").await
 }
 
-/// Asks for this, such as `GET /metrics`, with one further header.
+/// Sends a request, such as `GET /metrics`, with one additional header.
 pub async fn ask(address: &str, what: &str, header: &str) -> Result<Answer, String> {
     let said = talk(address, &format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{header}\r\n\r\n"))
         .await

@@ -1,5 +1,5 @@
-//! What the tests stand on: a real control plane, a real PostgreSQL server and the built program, each started on first
-//! use.
+//! The foundation of the tests: a real control plane, a real PostgreSQL server and the built program. Each is started
+//! when it is used for the first time.
 #![allow(dead_code, reason = "each kind of test uses its own part of this, and no test uses all of it")]
 
 pub mod audit;

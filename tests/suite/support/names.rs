@@ -1,12 +1,12 @@
-//! Names that no other test has, and that still say which test they belong to.
+//! Names that are unique and that contain the name of the test.
 
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
-/// The longest name that both a Kubernetes namespace and a PostgreSQL database may have.
+/// The maximum length of the name of a Kubernetes namespace and of a PostgreSQL database.
 const LONGEST: usize = 63;
 
-/// The test's name made into a DNS label, with a random end.
+/// Returns the test's name as a DNS label with a random suffix.
 pub fn unique(test_name: &str) -> String {
     let random = SysRng.try_next_u32().expect("the system gives random numbers");
     let end = format!("-{random:08x}");

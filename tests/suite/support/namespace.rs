@@ -11,14 +11,14 @@ use serde_json::json;
 use super::cluster::client_of;
 use super::names::unique;
 
-/// A namespace that only one test uses, deleted when this is dropped.
+/// A namespace that only one test uses. It is deleted when this value is dropped.
 pub struct TestNamespace {
     name: String,
     kubeconfig: PathBuf,
 }
 
 impl TestNamespace {
-    /// Makes one, named after the test.
+    /// Creates a namespace whose name contains the name of the test.
     pub async fn create(kubeconfig: &Path, test_name: &str) -> Self {
         let name = unique(test_name);
         let client = client_of(kubeconfig).await.unwrap_or_else(|problem| panic!("{problem}"));
@@ -31,7 +31,7 @@ impl TestNamespace {
         Self { name, kubeconfig: kubeconfig.to_path_buf() }
     }
 
-    /// Its name.
+    /// Returns the name of the namespace.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -39,7 +39,7 @@ impl TestNamespace {
 
 impl Drop for TestNamespace {
     fn drop(&mut self) {
-        // A thread of its own, because the test's runtime may be about to end, and cannot wait for anything in a drop.
+        // This runs in a separate thread, because the test's runtime may be ending and a drop cannot wait for a future.
         let deletion = thread::scope(|threads| {
             threads
                 .spawn(|| {
@@ -57,8 +57,8 @@ impl Drop for TestNamespace {
     }
 }
 
-/// Has the namespace deleted without waiting for it. Accounts in it lose their finalizers, since the controller that
-/// served them may be gone.
+/// Deletes the namespace without waiting for the deletion. Removes the finalizers of its accounts, because their
+/// controller may have ended.
 async fn delete(kubeconfig: &Path, name: &str) -> Result<(), String> {
     let client = client_of(kubeconfig).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());

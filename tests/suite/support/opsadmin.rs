@@ -1,4 +1,4 @@
-//! The built program, run as a user would run it, and as a controller that a test can watch and end.
+//! Runs the built program as a user runs it, and as a controller that a test can observe and end.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,10 +15,10 @@ use super::wait::eventually;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_opsadmin");
 const METRICS_ADDRESS: &str = "--metrics-address";
 const DONE_WITHIN: Duration = Duration::from_mins(1);
-/// Of the caller's environment, what a program cannot do without, and where coverage goes.
+/// The caller's environment variables that a program gets: the necessary ones, and the path of the coverage data.
 const KEPT: [&str; 3] = ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"];
 
-/// One call of `opsadmin`, in an environment of its own: an empty home and working folder, and none of the caller's
+/// One call of `opsadmin` in a separate environment: an empty home and working folder, and none of the caller's
 /// settings.
 pub struct Opsadmin {
     folder: Arc<Folder>,
@@ -30,7 +30,7 @@ pub struct Opsadmin {
 }
 
 impl Opsadmin {
-    /// A call without arguments.
+    /// Creates a call without arguments.
     pub fn new() -> Self {
         Self {
             folder: Folder::new("call"),
@@ -54,29 +54,29 @@ impl Opsadmin {
         self
     }
 
-    /// Gives it something to read; without this its standard input is empty.
+    /// Sets the standard input. The default is an empty input.
     pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
-    /// How long it may take, if that is not a minute.
+    /// Sets the deadline. The default is one minute.
     pub fn within(mut self, deadline: Duration) -> Self {
         self.within = deadline;
         self
     }
 
-    /// Its home and working folder.
+    /// Returns the home and working folder of the call.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Runs it to its end; what it left in its folder is gone afterwards.
+    /// Runs the program until it ends. The folder is removed afterwards.
     pub async fn run(self) -> Finished {
         run(self.command(), self.input, self.within).await
     }
 
-    /// Runs it to its end on a terminal, where all that it writes comes out as standard output.
+    /// Runs the program on a terminal until it ends. All its output is returned as standard output.
     pub async fn run_on_terminal(self) -> Finished {
         let command = self.command();
         let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -87,7 +87,7 @@ impl Opsadmin {
         run(script, self.input, self.within).await
     }
 
-    /// The same program under another name, as a link in its folder.
+    /// Runs the program under another name, by a symbolic link in its folder.
     pub fn under_the_name(mut self, name: &str) -> Self {
         let link = self.folder.path().join(name);
         std::os::unix::fs::symlink(PROGRAM, &link).expect("a link can be made");
@@ -95,12 +95,12 @@ impl Opsadmin {
         self
     }
 
-    /// Runs it in the background: a controller, with whatever arguments and environment it was given.
+    /// Runs the program in the background, as a controller, with the arguments and the environment of this call.
     pub fn spawn(&self) -> RunningController {
         RunningController { process: Supervised::spawn(&self.folder, "opsadmin", "KILL", &self.command()) }
     }
 
-    /// Runs a line of a shell in its folder, with the program on its path as `opsadmin`; answers with all that it says.
+    /// Runs a shell command in the folder, with the program on the path as `opsadmin`. Returns all its output.
     pub async fn shell(&self, line: &str) -> String {
         let programs = self.folder.path().join("bin");
         if !programs.exists() {
@@ -140,7 +140,7 @@ fn assignment(variable: &OsStr, value: &OsStr) -> OsString {
     text
 }
 
-/// Starts `opsadmin controller`; it is running, not necessarily ready, when this returns.
+/// Starts `opsadmin controller` in the background. The controller is not necessarily ready when this function returns.
 pub fn spawn_controller(
     kubeconfig: &Path,
     namespaces: &[&str],
@@ -171,9 +171,9 @@ fn controller_call(
     call.args([OsStr::new("--keyring"), keyring.as_os_str()]).args(extra)
 }
 
-/// The same, for a test that will have the program's writes fail as if the disk were full.
+/// Starts `opsadmin controller` with a limit on file sizes, so that its writes can fail as if the disk were full.
 ///
-/// The second value changes how large the program may make a file; what goes beyond that fails.
+/// The second value sets the maximum file size. Writes beyond this size fail.
 pub fn spawn_confined_controller(
     kubeconfig: &Path,
     namespaces: &[&str],
@@ -183,7 +183,7 @@ pub fn spawn_confined_controller(
 ) -> (RunningController, Confinement) {
     let call = controller_call(kubeconfig, namespaces, database_url, keyring, extra);
     let pid_file = call.folder().join("pid");
-    // Without the trap, the signal that comes with the failing write would end the program.
+    // Without the trap, the signal SIGXFSZ of a failing write would end the program.
     let mut confined = Command::new("sh");
     confined.args(["-c", r#"trap '' XFSZ; echo $$ >"$0"; exec "$@""#]).arg(&pid_file);
     let command = call.command();
@@ -192,13 +192,13 @@ pub fn spawn_confined_controller(
     (RunningController { process }, Confinement { pid_file })
 }
 
-/// How large a running program may make a file.
+/// Sets the maximum file size of a running program.
 pub struct Confinement {
     pid_file: PathBuf,
 }
 
 impl Confinement {
-    /// From now on no file may become larger than this many bytes, or any may.
+    /// Sets the maximum file size in bytes, or removes the limit.
     pub async fn set(&self, bytes: Option<u64>) {
         let pid = fs::read_to_string(&self.pid_file).expect("the program has told its process id");
         let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{bytes}:unlimited"));
@@ -208,23 +208,23 @@ impl Confinement {
     }
 }
 
-/// A controller in the background, killed when this is dropped.
+/// A controller in the background. It is killed when this value is dropped.
 pub struct RunningController {
     process: Supervised,
 }
 
 impl RunningController {
-    /// All that it wrote so far, to stdout and stderr.
+    /// Returns all output so far: stdout and stderr.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Where it serves metrics and probes, once it does.
+    /// Waits until the controller serves metrics and probes, and returns the address.
     pub async fn address(&self) -> String {
         eventually("the controller to serve metrics", DONE_WITHIN, async || {
             let log = self.log();
             let line = log.lines().find(|line| line.contains("serving metrics and probes"));
-            // As text or as JSON.
+            // The log line is text or JSON.
             let address = line.and_then(|line| line.split_once("address").map(|(_, rest)| rest));
             let address = address.map(|rest| rest.trim_start_matches(['=', ':', '"']));
             let end = |character: char| character == '"' || character.is_whitespace();
@@ -233,29 +233,29 @@ impl RunningController {
         .await
     }
 
-    /// Asks it to end, as Kubernetes does, without waiting for that.
+    /// Sends SIGTERM, as Kubernetes does, and does not wait.
     pub fn ask_to_end(&self) {
         self.process.signal("TERM");
     }
 
-    /// Its exit code if it has ended by itself.
+    /// Returns the exit code if the controller has ended.
     pub fn ended(&mut self) -> Option<i32> {
         self.process.ended()
     }
 
-    /// Waits for it to end by itself, and gives its exit code and its log.
+    /// Waits until the controller ends by itself, and returns its exit code and its log.
     pub async fn wait(mut self, within: Duration) -> (i32, String) {
         let code = self.process.wait(within).await;
         (code, self.process.log())
     }
 
-    /// Asks it to end, as Kubernetes does, and gives its exit code and its log.
+    /// Sends SIGTERM, as Kubernetes does, and waits. Returns the exit code and the log.
     pub async fn terminate(self, within: Duration) -> (i32, String) {
         self.ask_to_end();
         self.wait(within).await
     }
 
-    /// Ends it on the spot, without a chance to finish anything, and gives its log.
+    /// Sends SIGKILL, and returns the log.
     pub async fn kill(self) -> String {
         self.process.signal("KILL");
         self.wait(DONE_WITHIN).await.1

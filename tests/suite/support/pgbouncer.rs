@@ -16,15 +16,15 @@ use super::wait::eventually;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// A pooler that gives a few connections to each database to whoever asks, until it is dropped.
+/// A connection pooler with a limited number of connections to each database. It ends when it is dropped.
 pub struct PgBouncer {
     port: u16,
-    // Dropped, and with it ended, before its folder.
+    // The process is dropped, and so ended, before its folder.
     _process: Supervised,
 }
 
 impl PgBouncer {
-    /// One before the server of this URL, in this mode (`transaction` or `session`), with further settings.
+    /// Starts a pooler for the server of this URL, in this mode (`transaction` or `session`), with additional settings.
     pub async fn before(url: &str, mode: &str, settings: &[&str]) -> Self {
         let url = url::Url::parse(url).expect("it is a URL");
         let folder = Folder::new("pgbouncer");
@@ -63,7 +63,7 @@ impl PgBouncer {
         Self { port, _process: process }
     }
 
-    /// The URL of a database, by way of this.
+    /// Returns the URL of a database through the pooler.
     pub fn url(&self, url: &str) -> String {
         let (login, rest) = url.rsplit_once('@').expect("the URL has a login");
         let (_, database) = rest.split_once('/').expect("the URL has a database");
@@ -71,7 +71,7 @@ impl PgBouncer {
     }
 }
 
-/// Debian keeps it where ordinary users do not look.
+/// Searches the `sbin` folders too: Debian installs the program there, and they are not on the path of ordinary users.
 fn program() -> PathBuf {
     let paths = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&paths).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);

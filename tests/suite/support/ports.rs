@@ -1,4 +1,4 @@
-//! Loopback ports for servers.
+//! Free ports on the loopback address.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,15 +6,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
-/// The range that every system leaves to servers, where Linux does not say otherwise.
+/// The range of ports for servers on a system that does not publish its range of outgoing ports.
 const LOWEST: u16 = 10_000;
 const HIGHEST: u16 = 32_767;
 
-/// A loopback port that nothing listens on.
+/// Returns a loopback port that no program listens on.
 ///
-/// It lies below the ports that the system gives to outgoing connections: from among those, a connection that some
-/// other test makes could take the port before the server does, or while a server that is to come back on it is
-/// stopped.
+/// The port is below the range of outgoing ports of the system. Otherwise an outgoing connection of another test could
+/// take the port before the server starts, or while the server is stopped.
 pub fn free_port() -> u16 {
     let highest = lowest_outgoing_port().map_or(HIGHEST, |outgoing| outgoing.saturating_sub(1).min(HIGHEST));
     let choices = u32::from(highest.saturating_sub(LOWEST)).max(1);

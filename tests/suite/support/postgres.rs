@@ -1,4 +1,4 @@
-//! Real PostgreSQL servers: one that all tests share, and others that a test stops and starts as it likes.
+//! Real PostgreSQL servers: one that all tests share, and servers that one test can stop and start.
 
 use std::env;
 use std::fs;
@@ -25,12 +25,12 @@ use super::wait::eventually;
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 const INITDB_WITHIN: Duration = Duration::from_mins(2);
-/// How often another port is tried when something else took the free one first.
+/// The number of ports to try if another program takes the free port first.
 const ATTEMPTS: usize = 3;
 const PORT_TAKEN: &str = "Address already in use";
 
-/// The PostgreSQL server that all tests share, started by the first one that asks; each test has databases of its own
-/// in it.
+/// Returns the PostgreSQL server that all tests share. The first test that calls this function starts it. Each test has
+/// its own databases on it.
 pub async fn postgres() -> &'static Postgres {
     static SHARED: OnceCell<Result<Postgres, String>> = OnceCell::const_new();
     match SHARED.get_or_init(Postgres::try_new).await {
@@ -41,7 +41,7 @@ pub async fn postgres() -> &'static Postgres {
 
 /// A PostgreSQL server with its data in a temporary folder.
 pub struct Postgres {
-    // Dropped, and with it ended, before the folder.
+    // The server is dropped, and so ended, before the folder.
     server: Option<Supervised>,
     folder: Arc<Folder>,
     programs: PathBuf,
@@ -51,7 +51,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A server for one test alone, running.
+    /// Starts a server that only one test uses.
     pub async fn new() -> Self {
         match Self::try_new().await {
             Ok(server) => server,
@@ -87,8 +87,8 @@ impl Postgres {
         let mut initdb = server.command("initdb");
         initdb.arg(format!("--pgdata={}", server.data().display())).args([
             "--username=postgres",
-            // Other users of this machine can reach the port too. A password in the clear goes over loopback only, and
-            // costs no time, unlike SCRAM.
+            // Other users of this machine can reach the port too. A plain-text password is sent over loopback only, and
+            // it takes no time, unlike SCRAM.
             "--auth=password",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
@@ -102,7 +102,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// A standby of this server, running: a copy that follows it and takes no writes.
+    /// Starts a standby of this server: a read-only copy that follows it.
     pub async fn standby(&self) -> Self {
         let mut standby = Self {
             server: None,
@@ -126,12 +126,12 @@ impl Postgres {
         standby
     }
 
-    /// Makes a standby take writes.
+    /// Promotes a standby to a primary.
     pub async fn promote(&self) {
         execute(&self.url("postgres"), "SELECT pg_promote()").await.expect("the standby is promoted");
     }
 
-    /// Starts a server that was stopped as a standby of another one, which had been its own standby before.
+    /// Starts a stopped server as a standby of `primary`, which was its own standby before.
     pub async fn start_behind(&mut self, primary: &Self) {
         let settings = format!("\nprimary_conninfo = '{}'\n", primary.url("postgres"));
         let file = self.data().join("postgresql.auto.conf");
@@ -147,7 +147,7 @@ impl Postgres {
         self.start().await;
     }
 
-    /// Waits until a standby has all that was written to its primary up to now.
+    /// Waits until a standby has everything that has been written to its primary so far.
     pub async fn caught_up_with(&self, primary: &Self) {
         let text = async |server: &Self, query: &'static str| -> String {
             let mut connection = PgConnection::connect(&server.url("postgres")).await.expect("the server answers");
@@ -166,24 +166,24 @@ impl Postgres {
         .await;
     }
 
-    /// Runs a statement in one of its databases, as its administrator.
+    /// Runs a statement in one of the server's databases as the superuser.
     pub async fn execute(&self, database: &str, statement: &str) {
         execute(&self.url(database), statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
-    /// Asks for passwords as a server does that is set up with care: by SCRAM, over the network too.
+    /// Requires SCRAM authentication for connections over the network, as a production server does.
     pub async fn ask_for_scram(&self) {
         let file = self.data().join("pg_hba.conf");
         fs::write(&file, "host all all 127.0.0.1/32 scram-sha-256\n").expect("the file is written");
         self.execute("postgres", "SELECT pg_reload_conf()").await;
     }
 
-    /// The port that it listens on.
+    /// Returns the port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Starts it again, on the same port and with the same data.
+    /// Starts the server again, on the same port and with the same data.
     pub async fn start(&mut self) {
         if let Err(problem) = self.try_start().await {
             panic!("the database server does not start again: {problem}");
@@ -198,7 +198,7 @@ impl Postgres {
             "listen_addresses=127.0.0.1".into(),
             "unix_socket_directories=".into(),
             "max_connections=300".into(),
-            // The data need not survive the machine.
+            // The data need not survive a crash of the machine.
             "fsync=off".into(),
             "full_page_writes=off".into(),
         ] {
@@ -221,13 +221,13 @@ impl Postgres {
         .await
     }
 
-    /// Stops it in order: open transactions are rolled back, clients are told, and from then on nothing listens on its
-    /// port.
+    /// Stops the server in order. The server rolls back open transactions and notifies the clients. Then no program
+    /// listens on its port.
     pub async fn stop(&mut self) {
         self.end("INT").await;
     }
 
-    /// Stops it at once, as in a crash: what is committed comes back by recovery.
+    /// Stops the server at once, as in a crash. The next start recovers what was committed.
     pub async fn crash(&mut self) {
         self.end("QUIT").await;
     }
@@ -238,7 +238,7 @@ impl Postgres {
         server.wait(STOPPED_WITHIN).await;
     }
 
-    /// A new and empty database, which goes when the value is dropped.
+    /// Creates an empty database. It is dropped when the value is dropped.
     pub async fn database(&self, test_name: &str) -> TestDatabase {
         let name = unique(test_name);
         let maintenance = self.url("postgres");
@@ -247,12 +247,12 @@ impl Postgres {
         TestDatabase { url: self.url(&name), name, maintenance }
     }
 
-    /// The URL of one of its databases; the user in it may do everything.
+    /// Returns the URL of one of the server's databases, with the superuser.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    /// All that it has logged since it was made.
+    /// Returns the server's log since the server was created.
     pub fn log(&self) -> String {
         let log = self.folder.path().join("postgres.log");
         fs::read_to_string(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()))
@@ -283,7 +283,7 @@ impl Postgres {
     }
 }
 
-/// A database that only one test uses, dropped with this, whoever is still connected.
+/// A database that only one test uses. It is dropped with this value, even if clients are connected.
 pub struct TestDatabase {
     name: String,
     url: String,
@@ -291,12 +291,12 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Where to connect; the user in it may do everything.
+    /// Returns the URL of the database, with the superuser.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its name.
+    /// Returns the name of the database.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -304,7 +304,7 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        // A thread of its own, because the test's runtime may be about to end, and cannot wait for anything in a drop.
+        // This runs in a separate thread, because the test's runtime may be ending and a drop cannot wait for a future.
         let dropped = thread::scope(|threads| {
             threads
                 .spawn(|| {

@@ -13,16 +13,16 @@ const OLDEST_VERSION: u32 = 15;
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
 const INSTALL: &str = "run tests/setup.sh, or set OPSADMIN_TEST_POSTGRES_BIN to the folder of its programs";
 
-/// The user that runs the server where the tests run as root, which PostgreSQL refuses to be.
+/// The user that runs the server if the tests run as root. PostgreSQL refuses to run as root.
 pub struct User {
-    /// Its number.
+    /// The user ID.
     pub uid: u32,
-    /// Its group's number.
+    /// The group ID.
     pub gid: u32,
 }
 
 impl User {
-    /// None when it is the user of the tests.
+    /// Returns `None` if the server runs as the user of the tests.
     pub fn for_postgres() -> Result<Option<Self>, String> {
         if id("-u", None)? != 0 {
             return Ok(None);
@@ -39,7 +39,8 @@ fn id(which: &str, user: Option<&str>) -> Result<u32, String> {
     finished.stdout.trim().parse().map_err(|_| format!("id {which} {user:?}: {}", finished.stderr))
 }
 
-/// The folder that `OPSADMIN_TEST_POSTGRES_BIN` names, or Debian's newest version, or wherever on `PATH` they are.
+/// Returns the folder that `OPSADMIN_TEST_POSTGRES_BIN` names. Without it, returns the folder of Debian's newest
+/// version, or a folder on `PATH`.
 pub fn find_programs() -> Result<PathBuf, String> {
     let folder =
         match env::var_os("OPSADMIN_TEST_POSTGRES_BIN") {
@@ -79,7 +80,7 @@ fn is_complete(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
 }
 
-/// Of `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`, the 15.
+/// Returns the major version: 15 for `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`.
 fn major_version(text: &str) -> Option<u32> {
     let version = text.split(") ").nth(1)?;
     version.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()

@@ -1,9 +1,8 @@
 //! Processes and folders that end with the test binary, even when it is killed with SIGKILL.
 //!
-//! A `static` is not dropped when a test binary ends, and nothing at all runs when it is killed. So each process has a
-//! small shell beside it that holds one end of a pipe, whose other end only the test binary has: when the pipe closes,
-//! the shell ends the process. A folder has a shell of the same kind, and waits for the shells of the processes in it
-//! as well.
+//! A `static` is not dropped when a test binary ends, and no code runs when it is killed. So a small shell supervises
+//! each process. The shell reads from a pipe whose other end only the test binary has. When the pipe closes, the shell
+//! ends the process. Each folder has such a shell too. It also waits for the shells of the processes in the folder.
 
 use std::fs::{self, File};
 use std::io::{self, PipeWriter, Write as _};
@@ -19,7 +18,7 @@ const SUPERVISOR: &str = include_str!("supervisor.sh");
 const KEEPER: &str = r#"while read -r _; do :; done; rm -rf -- "$1""#;
 const TAIL_LINES: usize = 40;
 
-/// A temporary folder that is removed once it is dropped and every process in it has ended.
+/// A temporary folder. It is removed when it has been dropped and every process in it has ended.
 pub struct Folder {
     path: PathBuf,
     held: Option<PipeWriter>,
@@ -27,7 +26,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// A new and empty folder.
+    /// Creates an empty folder.
     pub fn new(purpose: &str) -> Arc<Self> {
         let path = tempfile::Builder::new()
             .prefix(&format!("opsadmin-{purpose}-"))
@@ -46,19 +45,19 @@ impl Folder {
         Arc::new(Self { path, held: Some(writer), keeper })
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file into the folder and says where it is.
+    /// Writes a file into the folder and returns its path.
     pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path.join(name);
         fs::write(&path, contents).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
 
-    /// What keeps the folder in place while somebody holds it.
+    /// Returns a handle that keeps the folder in place as long as it is open.
     fn hold(&self) -> PipeWriter {
         let held = self.held.as_ref().expect("the pipe is there until the folder is dropped");
         held.try_clone().expect("the system gives another handle")
@@ -74,19 +73,19 @@ impl Drop for Folder {
     }
 }
 
-/// A program that runs in the background until this is dropped, or the test binary ends, or it ends by itself.
+/// A program in the background. It ends by itself, or when this value is dropped, or when the test binary ends.
 pub struct Supervised {
     name: String,
     log: PathBuf,
     pipe: Option<ChildStdin>,
     supervisor: Child,
-    // Kept so that the folder is there for as long as the program is.
+    // Keeps the folder as long as the program exists.
     _folder: Arc<Folder>,
 }
 
 impl Supervised {
-    /// Starts `program`, whose output goes to `NAME.log` in `folder`, behind what is already there; `last` is the
-    /// signal that ends it for good.
+    /// Starts `program`. Its output is appended to `NAME.log` in `folder`. `last` is the signal that ends the program
+    /// when this value is dropped.
     pub fn spawn(folder: &Arc<Folder>, name: &str, last: &str, program: &Command) -> Self {
         let log = folder.path().join(format!("{name}.log"));
         File::options()
@@ -106,20 +105,20 @@ impl Supervised {
         if let Some(current) = program.get_current_dir() {
             command.current_dir(current);
         }
-        // A group of its own, so that Ctrl-C in a terminal reaches the test binary alone, and everything else ends in
-        // order after it.
+        // With a separate process group, Ctrl-C in a terminal reaches only the test binary. The supervised programs end
+        // in order after it.
         command.process_group(0).stdin(Stdio::piped()).stdout(folder.hold()).stderr(Stdio::null());
         let mut supervisor = command.spawn().expect("sh starts");
         let pipe = supervisor.stdin.take();
         Self { name: name.to_owned(), log, pipe, supervisor, _folder: Arc::clone(folder) }
     }
 
-    /// What it was called when it was started.
+    /// Returns the name with which the program was started.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Sends a signal, named as `kill -s` names it; a program that has ended already does not get it.
+    /// Sends a signal, with a name as for `kill -s`. Does nothing if the program has ended.
     pub fn signal(&self, signal: &str) {
         let Some(mut pipe) = self.pipe.as_ref() else { return };
         match pipe.write_all(format!("{signal}\n").as_bytes()) {
@@ -130,13 +129,14 @@ impl Supervised {
         }
     }
 
-    /// The exit code if it has ended, in the way of a shell: 128 and the signal's number if a signal ended it.
+    /// Returns the exit code if the program has ended. As in a shell, it is 128 plus the signal's number if a signal
+    /// ended the program.
     pub fn ended(&mut self) -> Option<i32> {
         let status = self.supervisor.try_wait().expect("the supervisor can be asked");
         status.map(|status| status.code().unwrap_or(-1))
     }
 
-    /// Waits for it to end by itself or by a signal sent before, and gives its exit code.
+    /// Waits until the program ends, and returns its exit code.
     pub async fn wait(&mut self, within: Duration) -> i32 {
         let what = format!("{} to end", self.name);
         eventually(&what, within, async || {
@@ -145,7 +145,7 @@ impl Supervised {
         .await
     }
 
-    /// All that it wrote so far, to stdout and stderr.
+    /// Returns all output so far: stdout and stderr.
     pub fn log(&self) -> String {
         match fs::read(&self.log) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -153,7 +153,7 @@ impl Supervised {
         }
     }
 
-    /// The last lines that it wrote.
+    /// Returns the last lines of the output.
     pub fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();

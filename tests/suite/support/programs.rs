@@ -1,4 +1,4 @@
-//! Finds the programs of a control plane, or has them built.
+//! Finds the programs of a control plane, or builds them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ pub struct Programs {
     pub etcd: PathBuf,
     /// The API server.
     pub apiserver: PathBuf,
-    /// The controllers; without them nothing is garbage-collected and no namespace ends.
+    /// The controllers. Without them, nothing is garbage-collected and no deleted namespace is removed.
     pub controller_manager: Option<PathBuf>,
     /// The command-line client.
     pub kubectl: PathBuf,
 }
 
 impl Programs {
-    /// Those in the folder that `KUBEBUILDER_ASSETS` names, or the pinned release that `tests/cluster/build.sh` builds,
-    /// which takes minutes the first time.
+    /// Returns the programs in the folder that `KUBEBUILDER_ASSETS` names. Without it, returns the pinned release,
+    /// which `tests/cluster/build.sh` builds. The first build takes minutes.
     pub fn find() -> Result<Self, String> {
         match env::var_os("KUBEBUILDER_ASSETS") {
             Some(folder) => Self::in_folder(&PathBuf::from(folder)),
@@ -26,7 +26,7 @@ impl Programs {
         }
     }
 
-    /// Those of the pinned `newest` or `oldest` release, which are built the first time.
+    /// Returns the programs of the pinned `newest` or `oldest` release, and builds them if necessary.
     pub fn of_release(release: &str) -> Result<Self, String> {
         Self::in_folder(&built("cluster/build.sh", &[release])?)
     }
@@ -47,12 +47,12 @@ impl Programs {
     }
 }
 
-/// The `kubectl` that the system has.
+/// Returns the `kubectl` on the system's path.
 pub fn installed_kubectl() -> PathBuf {
     PathBuf::from("kubectl")
 }
 
-/// The folder that a script below `tests` has built, now or earlier.
+/// Runs a script below `tests` that builds programs if necessary, and returns the folder that the script prints.
 pub fn built(script: &str, arguments: &[&str]) -> Result<PathBuf, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
     let output = Command::new("sh")

@@ -1,23 +1,23 @@
-//! Running a command to its end.
+//! Runs a command until it ends.
 
 use std::io::{Read, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A command that has ended, with all that it wrote.
+/// A command that has ended, with all its output.
 #[derive(Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// Its standard output.
+    /// The standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// The standard error.
     pub stderr: String,
 }
 
 impl Finished {
-    /// Its standard output, or a panic with everything it said if it failed.
+    /// Returns the standard output. Panics with the whole output if the command failed.
     #[track_caller]
     pub fn succeeded(self) -> String {
         assert!(self.status.success(), "{}\nstdout: {}\nstderr: {}", self.status, self.stdout, self.stderr);
@@ -25,7 +25,8 @@ impl Finished {
     }
 }
 
-/// Runs a command with `input` as its standard input; one that is not done `within` is killed, and the test fails.
+/// Runs a command with `input` as its standard input. Kills the command and fails the test if it takes longer than
+/// `within`.
 pub async fn run(command: Command, input: impl Into<Vec<u8>>, within: Duration) -> Finished {
     let input = input.into();
     let finished = tokio::task::spawn_blocking(move || run_blocking(command, &input, within));
@@ -35,7 +36,8 @@ pub async fn run(command: Command, input: impl Into<Vec<u8>>, within: Duration) 
     }
 }
 
-/// The same for where there is no runtime; the problem is that the command could not be run, or took too long.
+/// Runs a command like [`run`], without a runtime. Returns an error if the command could not be started or took too
+/// long.
 pub fn run_blocking(mut command: Command, input: &[u8], within: Duration) -> Result<Finished, String> {
     let deadline = Instant::now() + within;
     let mut child = command
@@ -48,8 +50,8 @@ pub fn run_blocking(mut command: Command, input: &[u8], within: Duration) -> Res
     let stdout = child.stdout.take().expect("stdout is a pipe");
     let stderr = child.stderr.take().expect("stderr is a pipe");
     thread::scope(|threads| {
-        // A command that does not read all of its input, or none, is none of our business here: its exit status says
-        // whether that was right.
+        // The error is ignored, because a command need not read all its input. Its exit status shows whether it
+        // succeeded.
         threads.spawn(move || drop(stdin.write_all(input)));
         let stdout = threads.spawn(|| read_all(stdout));
         let stderr = threads.spawn(|| read_all(stderr));

@@ -1,4 +1,5 @@
-//! A shell as somebody has it who follows a page: the built program and `kubectl` in its path, and nothing of the caller's.
+//! A shell for the commands of a documentation page: the built program and `kubectl` are on its path, and it has none
+//! of the caller's settings.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,31 +13,32 @@ use super::process::Folder;
 use super::run::{Finished, run};
 
 const WITHIN: Duration = Duration::from_mins(3);
-/// The folder that commands run in.
+/// The folder in which the commands run.
 const DESK: &str = "desk";
 
-/// A shell with a home and a folder of its own.
+/// A shell with its own home and its own working folder.
 pub struct Shell {
     folder: Arc<Folder>,
     environment: Vec<(String, String)>,
 }
 
 impl Shell {
-    /// One with an empty folder.
+    /// Creates a shell with an empty folder.
     pub fn new(cluster: &Cluster) -> Self {
         let folder = Folder::new("shell");
         let shell = Self { folder, environment: Vec::new() };
         for name in [DESK, "bin"] {
             fs::create_dir(shell.folder.path().join(name)).expect("a new folder");
         }
-        let (opsadmin, kubectl) = (PathBuf::from(env!("CARGO_BIN_EXE_opsadmin")), which(cluster.kubectl_program()));
+        let (opsadmin, kubectl) =
+            (PathBuf::from(env!("CARGO_BIN_EXE_opsadmin")), find_program(cluster.kubectl_program()));
         for (name, program) in [("opsadmin", &opsadmin), ("kubectl-opsadmin", &opsadmin), ("kubectl", &kubectl)] {
             symlink(program, shell.program_path(name)).expect("a new link");
         }
         shell
     }
 
-    /// One whose `kubectl` speaks to this namespace.
+    /// Creates a shell whose `kubectl` uses this namespace.
     pub async fn in_namespace(cluster: &Cluster, namespace: &str) -> Self {
         let mut shell = Self::new(cluster);
         let kubeconfig = shell.folder.path().join("kubeconfig");
@@ -47,34 +49,34 @@ impl Shell {
         shell
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Puts a script into its path.
+    /// Puts a script on the shell's path, under this name.
     pub fn stand_in(&self, name: &str, script: &str) {
         let program = self.program_path(name);
         fs::write(&program, script).expect("it can be written");
         fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("it can be run");
     }
 
-    /// A file of the folder that commands run in.
+    /// Returns the path of a file in the working folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(DESK).join(name)
     }
 
-    /// A file beside that folder.
+    /// Returns the path of a file in the parent of the working folder.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Runs lines until one fails.
+    /// Runs commands until one fails.
     pub async fn run(&self, lines: &str) -> Finished {
         self.run_with(lines, &[]).await
     }
 
-    /// The same with further variables.
+    /// Runs commands with additional environment variables.
     pub async fn run_with(&self, lines: &str, environment: &[(String, String)]) -> Finished {
         let mut shell = Command::new("sh");
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.folder.path().join("bin").display());
@@ -89,8 +91,8 @@ impl Shell {
     }
 }
 
-/// A program that may be given by its name alone, by its path.
-fn which(program: &Path) -> PathBuf {
+/// Returns the path of a program. The program may be given by its name only.
+fn find_program(program: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("no {} in the path", program.display()))

@@ -1,4 +1,4 @@
-//! A way to a server that a test can spoil: by other words, or by silence.
+//! A TCP proxy that a test can use to change what clients send, and to freeze connections.
 
 use std::net::Ipv4Addr;
 
@@ -7,10 +7,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Passes on what clients of its port say to a server on this machine, until it is dropped.
+/// Forwards connections to a server on this machine, until it is dropped.
 pub struct Spoiler {
     port: u16,
-    /// How many connections were made so far, and how many of the first of them are frozen.
+    /// The number of connections so far, and how many of the oldest connections are frozen.
     state: watch::Sender<State>,
 }
 
@@ -21,7 +21,8 @@ struct State {
 }
 
 impl Spoiler {
-    /// A way to the server on `port`, on which clients' `said` arrives as `heard`, which is just as long.
+    /// Starts a proxy for the server on `port`. It replaces `said` from a client with `heard`, which has the same
+    /// length.
     pub async fn to(port: u16, said: &'static str, heard: &'static str) -> Self {
         assert_eq!(said.len(), heard.len());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
@@ -48,12 +49,13 @@ impl Spoiler {
         Self { port: own, state }
     }
 
-    /// Where it listens.
+    /// Returns the port of the proxy.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Passes on nothing more on the connections there are, without ending them; new ones work. Says how many those were.
+    /// Stops forwarding on all present connections, without ending them. New connections work. Returns the number of
+    /// frozen connections.
     pub fn freeze(&self) -> usize {
         self.state.send_modify(|state| state.frozen = state.made);
         self.state.borrow().frozen
@@ -81,7 +83,7 @@ async fn pump(
             read = from.read(&mut buffer) => Some(read),
         };
         let Some(read) = read else {
-            // Both ends stay open, and nobody hears anything, until the proxy is dropped.
+            // Both ends stay open and get nothing more until the proxy is dropped.
             drop(state.wait_for(|state| state.made == usize::MAX).await);
             return;
         };

@@ -1,11 +1,11 @@
-//! What a database server was asked: counted from its own log of statements.
+//! The statements that a database server has received, read from its own log.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::postgres::{Postgres, TestDatabase};
 
-/// A server of its own, which writes down what it is asked.
+/// Starts a server for one test, which logs each statement.
 pub async fn talkative() -> (Postgres, TestDatabase) {
     let server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -13,8 +13,8 @@ pub async fn talkative() -> (Postgres, TestDatabase) {
     (server, database)
 }
 
-/// Statements that the server was asked for, one a line, with their parameters, since `mark` bytes of its log; but for what a
-/// connection asks about the server itself.
+/// Returns the statements in the server's log after `mark` bytes, one per entry, with their parameters. Leaves out what
+/// a new connection asks about the server itself.
 pub fn asked(server: &Postgres, mark: usize) -> Vec<String> {
     let log = server.log();
     let mut statements: Vec<String> = Vec::new();
@@ -34,7 +34,7 @@ pub fn asked(server: &Postgres, mark: usize) -> Vec<String> {
     statements
 }
 
-/// Runs SQL as somebody at the database.
+/// Runs SQL as a person with access to the database.
 pub async fn by_hand(database: &TestDatabase, sql: &str) {
     let mut connection = PgConnection::connect(database.url()).await.expect("it answers");
     connection.execute(AssertSqlSafe(sql)).await.expect("it is taken");

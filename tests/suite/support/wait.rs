@@ -1,4 +1,4 @@
-//! Waiting for a state instead of for a time.
+//! Waits for a state instead of for a fixed time.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Looks again and again until `look` answers `Ok`, and panics, at the caller's line, with what it last saw when that
-/// takes longer than `within`.
+/// Calls `look` repeatedly until it returns `Ok`. If this takes longer than `within`, panics at the caller's line with
+/// the last `Err`.
 ///
-/// The `Err` of `look` says what there is instead: it is all that a reader of the failure gets to know.
+/// The `Err` of `look` must describe the present state, because the failure message contains nothing else.
 #[track_caller]
 pub fn eventually<T, E: Display>(
     what: &str,

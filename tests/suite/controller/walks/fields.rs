@@ -1,4 +1,4 @@
-//! Every field of the spec, with values to walk through. A field of the definition that is not here fails a test.
+//! Every field of the spec, with values to walk through. A test fails if a field of the definition is missing here.
 
 use std::collections::BTreeSet;
 
@@ -7,38 +7,39 @@ use serde_json::{Value, json};
 
 /// One field of the spec.
 pub struct Field {
-    /// Where it is, as in `secret.keys.apiKey`.
+    /// The path of the field, such as `secret.keys.apiKey`.
     pub path: &'static str,
-    /// Values that it may have, other than its default, the last ones at the edge of what is allowed.
+    /// Valid values other than the default. The last ones are at the limit of what is allowed.
     pub valid: Vec<Value>,
     /// Values that the API server refuses.
     pub refused: Vec<Value>,
-    /// A value that only the controller can judge, with the reason it gives.
+    /// A value that only the controller can refuse, with the reason.
     pub wrong: Option<(Value, &'static str)>,
 }
 
 impl Field {
-    /// What sets it to this value, as a merge patch of the spec.
+    /// Returns a merge patch of the spec that sets the field to this value.
     pub fn set(&self, value: &Value) -> Value {
         let nest = |inner: Value, name: &str| json!({ name: inner });
         self.path.rsplit('.').fold(value.clone(), nest)
     }
 
-    /// What takes it off a spec that had nothing of its part. A list of addresses goes only with an empty one.
+    /// Returns a merge patch that removes the field's top-level part. A list of addresses is removed only by an empty
+    /// list.
     pub fn take_back(&self) -> Value {
         let part = self.path.split('.').next().expect("a path has a part");
         json!({ part: if part == "allowedIPs" { json!([]) } else { Value::Null } })
     }
 }
 
-/// The fields, with values that suit this resource.
+/// Returns the fields, with values that suit this resource.
 pub fn fields(resource: &str) -> Vec<Field> {
     let field = |path, valid: Vec<Value>, refused: Vec<Value>| Field { path, valid, refused, wrong: None };
     let long = |base: &str, length: usize| json!(format!("{base}{}", "x".repeat(length - base.len())));
     let labels = |count: usize| -> Value { (0..count).map(|n| (format!("l{n}"), json!("v"))).collect() };
     let addresses =
         |count: usize| -> Value { (0..count).map(|n| json!(format!("10.0.{}.{}", n / 200, n % 200))).collect() };
-    // Merged into what is there: with the one before, these are as many as there may be.
+    // These labels are merged into the present ones. Together with the previous label, they reach the maximum number.
     let labels_to_the_edge = || labels(31);
     vec![
         Field {
@@ -119,7 +120,7 @@ pub fn fields(resource: &str) -> Vec<Field> {
     ]
 }
 
-/// The paths of the fields that a schema has, those of objects in place of the objects.
+/// Adds the paths of a schema's fields to `found`. For an object, adds the paths of its fields instead.
 fn paths(schema: &JSONSchemaProps, above: &str, found: &mut BTreeSet<String>) {
     for (name, property) in schema.properties.iter().flatten() {
         let path = format!("{above}{name}");

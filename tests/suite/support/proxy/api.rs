@@ -1,4 +1,4 @@
-//! The way to the API server: plain HTTP from the controller, TLS with the tests' own rights to the server.
+//! The proxy for the API server: plain HTTP from the controller, TLS with the tests' own rights to the API server.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,7 +29,7 @@ use super::views::{Views, expired};
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// Ends the connection without an answer.
+/// The error that ends a connection without an answer.
 #[derive(Debug)]
 struct Disconnected;
 
@@ -49,7 +49,7 @@ struct Way {
     generation: u64,
 }
 
-/// Serves until it is dropped.
+/// Serves until the future is dropped.
 pub(super) async fn serve(
     listener: TcpListener,
     client: Client,
@@ -73,7 +73,7 @@ pub(super) async fn serve(
             async move { way.pass(request).await }
         });
         connections.spawn(async move {
-            // How a connection ends is nothing to us: the controller is killed and answers are lost all the time.
+            // The error is ignored, because tests kill the controller and cut connections on purpose.
             drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
         });
     }
@@ -153,7 +153,7 @@ impl Way {
         }
     }
 
-    /// Passes on the events of a watch, one a line, as far as they are to be shown.
+    /// Passes on the events of a watch, one per line, as the views allow.
     fn watch(&self, resource: String, body: Body) -> UnsyncBoxBody<Bytes, Infallible> {
         let (sender, receiver) = mpsc::channel::<String>(1);
         let views = Arc::clone(&self.views);
@@ -161,7 +161,7 @@ impl Way {
         tokio::spawn(async move {
             let reader = sender.clone();
             tokio::select! {
-                // The controller has gone.
+                // The controller has closed the connection.
                 () = reader.closed() => {}
                 () = pump(&resource, &views, watching, body, sender) => {}
             }
@@ -210,8 +210,9 @@ async fn pump(
 }
 
 impl Asked {
-    /// Paths are `/api/v1/...` or `/apis/GROUP/VERSION/...`, then `namespaces/NAME/` for what is in one, then the plural,
-    /// the name and the subresource. A list has the name of its namespace, or that of the one object which it asks for.
+    /// Parses a path. It is `/api/v1/...` or `/apis/GROUP/VERSION/...`, then `namespaces/NAME/` for a namespaced
+    /// object, then the plural, the name and the subresource. The name of a list is its namespace, or the name of the
+    /// single object that it selects.
     fn of(method: &str, uri: &Uri) -> Self {
         let parts: Vec<&str> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
         let parts = match parts.as_slice() {

@@ -1,5 +1,5 @@
-//! What stands between a controller and the world: it sees every call to the API server and to PostgreSQL, in one order,
-//! and can withhold, refuse, delay or lose any of them, or any event of a watch.
+//! A proxy between a controller and its servers. It records every call to the API server and to PostgreSQL in one
+//! order. It can hold, refuse, delay or lose any call and any event of a watch.
 
 mod api;
 mod policy;
@@ -23,13 +23,14 @@ pub use policy::Policy;
 pub use trace::{Call, Fault, Refusal, To, Trace, listed};
 pub use views::Views;
 
-/// A way to the API server, and one to the database, for one controller at a time. Ends when it is dropped.
+/// A proxy for the API server and a proxy for the database, for one controller at a time. Both end when this value is
+/// dropped.
 pub struct Proxy {
-    /// The calls, and the faults they meet.
+    /// The calls, and the faults that they meet.
     pub trace: Arc<Trace>,
     /// What lists and watches show.
     pub views: Arc<Views>,
-    /// What becomes of the Secrets that are written.
+    /// The changes to the Secrets that the controller writes.
     pub policy: Arc<Policy>,
     kubeconfig: PathBuf,
     database_url: String,
@@ -37,9 +38,10 @@ pub struct Proxy {
     _tasks: JoinSet<()>,
 }
 
-/// A way to a database alone, for whoever knows no cluster. Both end when it is dropped.
+/// A proxy for a database only, for a program without a cluster. The proxy and the database end when this value is
+/// dropped.
 pub struct DatabaseProxy {
-    /// The calls, and the faults they meet.
+    /// The calls, and the faults that they meet.
     pub trace: Arc<Trace>,
     url: String,
     _tasks: JoinSet<()>,
@@ -47,21 +49,22 @@ pub struct DatabaseProxy {
 }
 
 impl DatabaseProxy {
-    /// Stands before this database.
+    /// Starts a proxy for this database.
     pub async fn new(database: TestDatabase) -> Self {
         let (trace, mut tasks) = (Arc::new(Trace::new()), JoinSet::new());
         let url = stand_before(database.url(), &trace, &mut tasks).await;
         Self { trace, url, _tasks: tasks, _database: database }
     }
 
-    /// What a program is to be given instead of the database's URL.
+    /// Returns the URL of the proxy, for a program to use instead of the database's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
 impl Proxy {
-    /// Stands before the API server of this kubeconfig and the database of this URL, if that is a server's.
+    /// Starts proxies for the API server of this kubeconfig and for the database of this URL. An SQLite database has no
+    /// proxy.
     pub async fn new(kubeconfig: &Path, database_url: &str) -> Self {
         let (trace, views, policy) = (Arc::new(Trace::new()), Arc::new(Views::default()), Arc::new(Policy::default()));
         let mut tasks = JoinSet::new();
@@ -76,18 +79,18 @@ impl Proxy {
         Self { trace, views, policy, kubeconfig, database_url, _folder: folder, _tasks: tasks }
     }
 
-    /// What the controller is to be given instead of the cluster's kubeconfig.
+    /// Returns the kubeconfig for the controller to use instead of the cluster's.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// What the controller is to be given instead of the database's URL.
+    /// Returns the database URL for the controller to use instead of the database's own.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
 }
 
-/// The way to the database of this URL, if that is a server's, and otherwise the URL as it is.
+/// Starts a proxy for the database of this URL and returns the proxy's URL. Returns an SQLite URL unchanged.
 async fn stand_before(database_url: &str, trace: &Arc<Trace>, tasks: &mut JoinSet<()>) -> String {
     let mut url = Url::parse(database_url).expect("the database has a URL");
     if url.scheme() == "postgres" {
@@ -106,7 +109,7 @@ async fn listen() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// Plain HTTP on loopback, without any credentials: the proxy is who the API server knows.
+/// Uses plain HTTP on loopback without credentials. The proxy authenticates at the API server.
 fn kubeconfig(port: u16) -> String {
     json!({
         "apiVersion": "v1",

@@ -1,5 +1,5 @@
-//! A mutating admission policy: what it makes of the Secrets that a controller writes. The API server's own policies would
-//! do the same, but not in every release that the suite runs on, and not for one test alone.
+//! A simulated mutating admission policy for the Secrets that a controller writes. The API server's own policies would
+//! do the same, but not in every release that the suite supports, and not for a single test.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -8,17 +8,17 @@ use serde_json::Value;
 
 type Changes = Box<dyn Fn(&mut Value) + Send>;
 
-/// What is changed in each Secret that is created or replaced; nothing, until a test says so.
+/// The changes to each Secret that is created or replaced. The default is no change.
 #[derive(Default)]
 pub struct Policy(Mutex<Option<Changes>>);
 
 impl Policy {
-    /// From now on every Secret that is written is changed so.
+    /// Applies these changes to every Secret that is written from now on.
     pub fn set(&self, changes: impl Fn(&mut Value) + Send + 'static) {
         *self.changes() = Some(Box::new(changes));
     }
 
-    /// Nothing is changed any more.
+    /// Ends the changes.
     pub fn lift(&self) {
         *self.changes() = None;
     }

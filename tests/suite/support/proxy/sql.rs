@@ -1,7 +1,8 @@
-//! The way to PostgreSQL: understands as much of its protocol as it takes to see each statement, and its answer, whole.
+//! The proxy for PostgreSQL. It parses enough of the protocol to recognize each complete statement and its complete
+//! answer.
 //!
-//! <https://www.postgresql.org/docs/current/protocol-message-formats.html>. A statement comes as a Query, or as messages
-//! up to a Sync of which one is an Execute; either way a `ReadyForQuery` ends the answer.
+//! <https://www.postgresql.org/docs/current/protocol-message-formats.html>. A statement is one Query message, or
+//! several messages up to a Sync, one of which is an Execute. In both cases, `ReadyForQuery` ends the answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -17,7 +18,7 @@ use tokio::time::sleep;
 
 use super::trace::{Fault, Passage, To, Trace};
 
-/// How often to see whether a connection was closed behind bytes that are not to be read yet.
+/// The interval at which to check whether the client has closed a connection whose next bytes must not be read yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 const QUERY: u8 = b'Q';
@@ -28,7 +29,7 @@ const SYNC: u8 = b'S';
 const READY_FOR_QUERY: u8 = b'Z';
 const ERROR: u8 = b'E';
 
-/// Serves until it is dropped.
+/// Serves until the future is dropped.
 pub(super) async fn serve(listener: TcpListener, server: String, trace: Arc<Trace>) {
     let mut connections = JoinSet::new();
     loop {
@@ -37,20 +38,20 @@ pub(super) async fn serve(listener: TcpListener, server: String, trace: Arc<Trac
         let (server, trace) = (server.clone(), Arc::clone(&trace));
         let generation = trace.generation();
         connections.spawn(async move {
-            // How a connection ends is nothing to us: both ends are killed and cut off all the time.
-            drop(pass(client, &server, &trace, generation).await);
+            // The error is ignored, because tests kill both ends and cut connections on purpose.
+            drop(forward(client, &server, &trace, generation).await);
         });
     }
 }
 
-/// Both ways of one connection, until either end is gone or a fault ends it.
-async fn pass(client: TcpStream, server: &str, trace: &Trace, generation: u64) -> io::Result<()> {
+/// Forwards both directions of one connection, until one end closes it or a fault ends it.
+async fn forward(client: TcpStream, server: &str, trace: &Trace, generation: u64) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    // The first message has no type: only its length, itself included, stands before it.
+    // The first message has no type. It begins with its length, which includes the length field.
     let mut start = vec![0; 4];
     from_client.read_exact(&mut start).await?;
     let length = u32::from_be_bytes([start[0], start[1], start[2], start[3]]);
@@ -58,7 +59,7 @@ async fn pass(client: TcpStream, server: &str, trace: &Trace, generation: u64) -
     from_client.read_exact(&mut start[4..]).await?;
     to_server.write_all(&start).await?;
 
-    // Each Query or Sync that was passed on, with the call that it was, in the order in which they are answered.
+    // Each Query or Sync that was forwarded, with its call, in the order of the answers.
     let (asked, awaited) = mpsc::unbounded_channel();
     tokio::select! {
         end = ask(from_client, to_server, asked, trace, generation) => end,
@@ -96,7 +97,7 @@ async fn ask(
             let mut passage = match executed.take().map(|statement| one_line(&statement, &mut only_reads)) {
                 Some(statement) => tokio::select! {
                     passage = trace.arrive(generation, To::Database, statement, String::new()) => Some(passage),
-                    // Whoever is killed while it waits has its transaction rolled back at once.
+                    // The transaction of a client that is killed while it waits is rolled back at once.
                     end = closed(&from) => return end,
                 },
                 None => None,
@@ -111,7 +112,7 @@ async fn ask(
                 return Ok(());
             }
         } else if unit.len() < 5 || !matches!(type_, PARSE | BIND | EXECUTE | b'D' | b'C') {
-            // A password or a goodbye: nothing comes after it that it belongs to.
+            // A password or a termination message: no later message belongs to it.
         } else {
             continue;
         }
@@ -127,7 +128,7 @@ async fn answer(
     trace: &Trace,
 ) -> io::Result<()> {
     let mut open: VecDeque<Option<Passage>> = VecDeque::new();
-    // The server is ready once before it is asked anything.
+    // The server sends one `ReadyForQuery` before the first statement.
     open.push_back(None);
     let mut error = None;
     let mut unit = Vec::new();
@@ -159,7 +160,7 @@ async fn answer(
                 }
                 Some(Fault::KeepAnswer) => {
                     trace.answered(&mut passage, format!("{answer} (kept)"));
-                    // Only the end of the connection gets through.
+                    // The controller gets nothing more but the end of the connection.
                     loop {
                         read(&mut from).await?;
                     }
@@ -185,7 +186,7 @@ fn is_lost(passage: &Passage) -> bool {
     matches!(passage.fault, Some(Fault::LoseAnswer | Fault::KeepAnswer))
 }
 
-/// A message with its type, whole.
+/// Reads a complete message with its type.
 async fn read(from: &mut OwnedReadHalf) -> io::Result<(u8, Vec<u8>)> {
     let mut message = vec![0; 5];
     from.read_exact(&mut message).await?;
@@ -195,13 +196,13 @@ async fn read(from: &mut OwnedReadHalf) -> io::Result<(u8, Vec<u8>)> {
     Ok((message[0], message))
 }
 
-/// The text at the beginning, which a zero ends, and what comes after.
+/// Returns the text up to the first zero byte, and the bytes after it.
 fn text(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
 }
 
-/// An error's fields are a letter and a text each; `C` is the SQL state.
+/// Returns the SQL state of an error. Each field of an error is a letter and a text; `C` is the SQL state.
 fn sql_state(mut fields: &[u8]) -> Option<String> {
     while let Some((letter, rest)) = fields.split_first() {
         let (value, next) = text(rest);
@@ -213,7 +214,7 @@ fn sql_state(mut fields: &[u8]) -> Option<String> {
     None
 }
 
-/// The statement on one line; the end of a transaction that only reads is told from one that makes a change.
+/// Returns the statement on one line. Marks the end of a read-only transaction with `READ ONLY`.
 fn one_line(statement: &str, only_reads: &mut bool) -> String {
     if statement.starts_with("BEGIN") {
         *only_reads = statement.contains("READ ONLY");

@@ -1,4 +1,4 @@
-//! One ordered record of all that a controller asks of the world, and the faults that some of it is answered with.
+//! An ordered record of all calls of a controller, and the faults that some of the calls meet.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How much of a statement a person needs to know it by.
+/// The number of characters of a statement that are shown. A reader can recognize the statement by them.
 const SHOWN: usize = 60;
 
-/// Longer than anything that a controller waits for without a call.
+/// Longer than any time that a controller waits without a call.
 const QUIET_WITHIN: Duration = Duration::from_mins(2);
 
-/// Whom a call is made to.
+/// The server that a call is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
     ApiServer,
@@ -25,20 +25,20 @@ pub enum To {
 /// One call: a request to the API server, or a statement to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Whom it is made to.
+    /// The server that the call is made to.
     pub to: To,
-    /// What it asks, such as `POST secrets` or the statement: the same in each run of the same thing.
+    /// The request, such as `POST secrets`, or the statement. It is the same in each run of the same operation.
     pub what: String,
-    /// The object that it names, if it does; of a list, the namespace.
+    /// The name of the object, if the call names one. For a list, the namespace.
     pub name: String,
-    /// Which of the calls that ask the same, from 1.
+    /// The number of the call among the calls with the same `what`, from 1.
     pub number: usize,
-    /// What came of it: an HTTP status, `ok`, an SQL state, or what a fault made of it; empty as long as nothing did.
+    /// The answer: an HTTP status, `ok`, an SQL state, or the effect of a fault. Empty until there is an answer.
     pub answer: String,
 }
 
 impl Call {
-    /// Does it only read?
+    /// Returns whether the call only reads.
     pub fn is_read(&self) -> bool {
         ["GET ", "LIST ", "WATCH ", "SELECT ", "BEGIN ", "ROLLBACK", "COMMIT READ ONLY", "LISTEN "]
             .iter()
@@ -56,42 +56,42 @@ impl fmt::Display for Call {
     }
 }
 
-/// What is done with a call instead of passing it on and its answer back.
+/// A fault: what the proxy does instead of forwarding a call and its answer.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// It and all that comes after it gets nowhere, as if the controller had ended just before it.
+    /// Drops the call and all later calls, as if the controller had ended just before the call.
     End,
-    /// It is carried out, and the connection ends instead of an answer.
+    /// Forwards the call, and ends the connection instead of returning the answer.
     LoseAnswer,
-    /// It is carried out, and the answer is never sent, on a connection that stays open.
+    /// Forwards the call, and never returns the answer. The connection stays open.
     KeepAnswer,
-    /// It is carried out, and half of the answer is sent, on a connection that stays open; of the API server alone.
+    /// Forwards the call, and returns half of the answer. The connection stays open. Only for the API server.
     HalfAnswer,
-    /// It is not carried out, and the connection ends.
+    /// Drops the call, and ends the connection.
     Disconnect,
-    /// It is not carried out and never answered, on a connection that stays open.
+    /// Drops the call, and never answers. The connection stays open.
     Stall,
-    /// It is carried out after this time.
+    /// Forwards the call after this time.
     Delay(Duration),
-    /// It is carried out once the test heals what is wrong.
+    /// Forwards the call after the next [`Trace::heal`].
     Hold,
-    /// It is not carried out, and the API server answers so.
+    /// Drops the call, and answers with this error of the API server.
     Refuse(Refusal),
 }
 
-/// An answer of the API server that says no.
+/// An error that the API server returns.
 #[derive(Debug, Clone, Copy)]
 pub struct Refusal {
     /// The HTTP status.
     pub code: u16,
-    /// The reason in the answer's `Status`.
+    /// The reason in the `Status` of the answer.
     pub reason: &'static str,
-    /// The header `Retry-After`.
+    /// The header `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
 }
 
 impl Fault {
-    /// Refuses with a status and its reason.
+    /// Creates a refusal with a status and its reason.
     pub fn refuse(code: u16, reason: &'static str) -> Self {
         Self::Refuse(Refusal { code, reason, retry_after: None })
     }
@@ -113,7 +113,7 @@ enum Faults {
 pub struct Trace {
     inner: Mutex<Inner>,
     ended: watch::Sender<bool>,
-    /// How often the faults were healed.
+    /// The number of calls of [`Trace::heal`].
     healed: watch::Sender<usize>,
     happened: Notify,
 }
@@ -121,16 +121,17 @@ pub struct Trace {
 struct Inner {
     calls: Vec<Call>,
     numbers: HashMap<String, usize>,
-    /// The place in `calls` where the present record begins; answers to what came before it are not in it.
+    /// The number of the present record. Answers to calls of an earlier record are not recorded.
     record: u64,
     rules: Vec<Rule>,
-    /// Connections of an earlier generation belong to a controller that has ended.
+    /// The number of the present controller. Connections of an earlier generation belong to a controller that has
+    /// ended.
     generation: u64,
     under_way: Arc<AtomicUsize>,
     last: Instant,
 }
 
-/// A call that was let in: what to do with it, and how to say what came of it.
+/// A call that was let through, with its fault and its place in the record.
 pub struct Passage {
     pub fault: Option<Fault>,
     place: usize,
@@ -138,7 +139,7 @@ pub struct Passage {
     under_way: Option<UnderWay>,
 }
 
-/// Counted as long as it is there: a call whose connection ends before its answer is not under way either.
+/// Counts a call until it is answered. A call whose connection ends before the answer is no longer counted either.
 struct UnderWay(Arc<AtomicUsize>);
 
 impl UnderWay {
@@ -173,7 +174,7 @@ impl Trace {
         }
     }
 
-    /// Starts the record, and the numbers of calls, anew.
+    /// Starts a new record. The numbers of the calls start at 1 again.
     pub fn begin(&self) {
         let mut inner = self.inner();
         inner.calls.clear();
@@ -181,45 +182,46 @@ impl Trace {
         inner.record += 1;
     }
 
-    /// The calls so far, in the order in which they were made.
+    /// Returns the calls so far, in the order in which they were made.
     pub fn calls(&self) -> Vec<Call> {
         self.inner().calls.clone()
     }
 
-    /// Meets the calls for which `is` holds with these faults, one each, and lets the later ones pass.
+    /// Applies one of these faults to each call for which `is` returns true. When all faults are used, later calls
+    /// pass.
     pub fn meet(&self, is: impl Fn(&Call) -> bool + Send + 'static, faults: impl IntoIterator<Item = Fault>) {
         self.inner().rules.push(Rule { is: Box::new(is), faults: Faults::Each(faults.into_iter().collect()) });
     }
 
-    /// Meets every call for which `is` holds with this fault, until [`Trace::heal`].
+    /// Applies this fault to every call for which `is` returns true, until [`Trace::heal`].
     pub fn meet_all(&self, is: impl Fn(&Call) -> bool + Send + 'static, fault: Fault) {
         self.inner().rules.push(Rule { is: Box::new(is), faults: Faults::All(fault) });
     }
 
-    /// Meets this very call of a record that was made before.
+    /// Applies this fault to the call with the same `what` and number as a call of an earlier record.
     pub fn meet_call(&self, call: &Call, fault: Fault) {
         let (what, number) = (call.what.clone(), call.number);
         self.meet(move |call| call.what == what && call.number == number, [fault]);
     }
 
-    /// No more faults.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.inner().rules.clear();
         self.healed.send_modify(|times| *times += 1);
     }
 
-    /// Are there faults that no call has met yet?
+    /// Returns whether there are faults that no call has met yet.
     pub fn is_waiting(&self) -> bool {
         self.inner().rules.iter().any(|rule| matches!(&rule.faults, Faults::Each(faults) if !faults.is_empty()))
     }
 
-    /// Waits until a call has met [`Fault::End`]; answers whether one has within this time.
+    /// Waits until a call has met [`Fault::End`]. Returns whether a call has met it within this time.
     pub async fn is_ended(&self, within: Duration) -> bool {
         let mut ended = self.ended.subscribe();
         timeout(within, ended.wait_for(|ended| *ended)).await.is_ok()
     }
 
-    /// Lets calls pass again that come on new connections; those on the old ones are of a controller that has ended.
+    /// Lets calls on new connections pass again. Calls on old connections belong to a controller that has ended.
     pub fn next_controller(&self) {
         let mut inner = self.inner();
         inner.generation += 1;
@@ -228,7 +230,8 @@ impl Trace {
         self.ended.send_replace(false);
     }
 
-    /// Waits until nothing is under way and nothing was asked for this long. Watches do not count once they are begun.
+    /// Waits until no call is under way and no call was made for `time`. A watch does not count once its answer has
+    /// begun.
     pub async fn quiet(&self, time: Duration) {
         let deadline = Instant::now() + QUIET_WITHIN;
         loop {
@@ -244,7 +247,7 @@ impl Trace {
         }
     }
 
-    /// Waits until there is a call for which `is` holds, and gives it.
+    /// Waits for a call for which `is` returns true, and returns it. Returns `None` after `within`.
     pub async fn seen(&self, within: Duration, is: impl Fn(&Call) -> bool) -> Option<Call> {
         let deadline = Instant::now() + within;
         loop {
@@ -258,12 +261,12 @@ impl Trace {
         }
     }
 
-    /// For a new connection: whose it is.
+    /// Returns the generation for a new connection.
     pub(super) fn generation(&self) -> u64 {
         self.inner().generation
     }
 
-    /// A call arrives: never returns if it is to get nowhere.
+    /// Records a call that arrives. Never returns if the call must be dropped without an answer.
     pub(super) async fn arrive(&self, generation: u64, to: To, what: String, name: String) -> Passage {
         let mut healed = self.healed.subscribe();
         let Some(mut passage) = self.let_in(generation, to, what, name) else {
@@ -275,7 +278,7 @@ impl Trace {
                 std::future::pending::<()>().await;
             }
             Some(Fault::Delay(time)) => sleep(time).await,
-            // The sender lives as long as this trace does.
+            // The sender lives as long as the trace.
             Some(Fault::Hold) => drop(healed.changed().await),
             _ => {}
         }
@@ -304,7 +307,8 @@ impl Trace {
         Some(passage)
     }
 
-    /// What came of a call; to be said before the answer is passed on, so that nobody acts on an answer unrecorded.
+    /// Records the answer of a call. Must be called before the answer is forwarded, so that the controller cannot act
+    /// on an answer that is not recorded.
     pub(super) fn answered(&self, passage: &mut Passage, answer: impl Into<String>) {
         let mut inner = self.inner();
         passage.under_way = None;
@@ -331,7 +335,7 @@ impl Rule {
     }
 }
 
-/// The calls, one a line, each with its answer.
+/// Returns the calls as text, one per line, each with its answer.
 pub fn listed(calls: &[Call]) -> String {
     let lines: Vec<_> = calls.iter().map(|call| format!("  {call} {} -> {}\n", call.name, call.answer)).collect();
     lines.concat()

@@ -1,4 +1,4 @@
-//! What a controller is shown of the cluster's state: lists and watches that lag, leave out, or have expired.
+//! What a controller sees of the cluster's state: lists and watches that lag, lack events, or have expired.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// Controls of what lists and watches of each kind of object show; untouched, they show what there is.
+/// Controls what lists and watches of each resource show. By default, they show the real state.
 #[derive(Default)]
 pub struct Views(Mutex<HashMap<String, View>>);
 
@@ -34,7 +34,7 @@ impl Default for View {
     }
 }
 
-/// Of one watch that has begun.
+/// The controls of one watch that has begun.
 pub(super) struct Watching {
     pub frozen: watch::Receiver<bool>,
     pub expire: watch::Receiver<u64>,
@@ -42,42 +42,43 @@ pub(super) struct Watching {
 }
 
 impl Views {
-    /// From now on no event of watches of this kind is passed on; they are held back, not lost.
+    /// Holds back all events of watches of this resource. They are not lost.
     pub fn freeze(&self, resource: &str) {
         self.view(resource, |view| view.frozen.send_replace(true));
     }
 
-    /// Passes on what was held back, in a burst, and whatever comes.
+    /// Passes on all held events at once, and all later events.
     pub fn thaw(&self, resource: &str) {
         self.view(resource, |view| view.frozen.send_replace(false));
     }
 
-    /// Loses the events for whose type (`ADDED`, `MODIFIED`, `DELETED`) and object this holds.
+    /// Drops the events for which `hides` returns true. Its arguments are the type (`ADDED`, `MODIFIED`, `DELETED`) and
+    /// the object.
     pub fn hide(&self, resource: &str, hides: impl Fn(&str, &Value) -> bool + Send + 'static) {
         self.view(resource, |view| view.hides = Some(Box::new(hides)));
     }
 
-    /// Loses no more events.
+    /// Drops no more events.
     pub fn show(&self, resource: &str) {
         self.view(resource, |view| view.hides = None);
     }
 
-    /// Ends the watches that are under way as a server does that no longer has the past they ask for, with a 410.
+    /// Ends the current watches with a 410, as a server does that no longer has the requested `resourceVersion`.
     pub fn expire(&self, resource: &str) {
         self.view(resource, |view| view.expire.send_modify(|times| *times += 1));
     }
 
-    /// Ends the next watches with that 410 as soon as they begin.
+    /// Ends the next watches with a 410 as soon as they begin.
     pub fn expire_next(&self, resource: &str, watches: usize) {
         self.view(resource, |view| view.expired_watches = watches);
     }
 
-    /// The next lists say that there is nothing.
+    /// Returns an empty result for the next lists.
     pub fn empty_next(&self, resource: &str, lists: usize) {
         self.view(resource, |view| view.empty_lists = lists);
     }
 
-    /// Lists come in pages of this many objects, whatever is asked for.
+    /// Returns lists in pages of this many objects, regardless of the requested limit.
     pub fn page(&self, resource: &str, objects: u32) {
         self.view(resource, |view| view.page = Some(objects));
     }
@@ -99,7 +100,7 @@ impl Views {
         self.view(resource, |view| view.page)
     }
 
-    /// The list's answer as it is to be shown.
+    /// Returns the answer of a list as the controller shall see it.
     pub(super) fn list(&self, resource: &str, answer: Vec<u8>) -> Vec<u8> {
         let is_empty = self.view(resource, |view| {
             let is_empty = view.empty_lists > 0;
@@ -121,7 +122,7 @@ impl Views {
     }
 }
 
-/// The event with which the API server ends a watch whose past it no longer has.
+/// Returns the event with which the API server ends a watch whose `resourceVersion` has expired.
 pub(super) fn expired() -> String {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
