@@ -88,7 +88,7 @@ impl ObservedSecret {
 pub struct Verified {
     /// The name of the Secret.
     pub name: String,
-    /// The resourceVersion of the Secret.
+    /// The `resourceVersion` of the Secret.
     pub version: String,
     /// The generation of the resource.
     pub generation: i64,

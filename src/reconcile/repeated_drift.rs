@@ -49,7 +49,7 @@ impl Corrected {
 
 impl Corrections {
     /// Records that these parts were corrected now, and forgets the parts that have needed no correction for
-    /// [`FORGET_AFTER`].
+    /// `FORGET_AFTER`.
     pub fn record(&mut self, parts: impl IntoIterator<Item = String>, now: Instant) {
         self.0.retain(|_, corrected| now.duration_since(corrected.last) < FORGET_AFTER);
         for part in parts {
