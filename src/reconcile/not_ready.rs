@@ -152,7 +152,7 @@ pub enum NotReady {
         /// The Secret.
         at: SecretRef,
     },
-    /// The account has no keys in the database, and those in its Secret belong to somebody else.
+    /// The account has no keys in the database, and the keys in its Secret belong to another account.
     #[error(
         "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
         at.name
@@ -181,7 +181,7 @@ pub enum NotReady {
     /// The system has no randomness to generate keys from.
     #[error("the system gave no randomness to make keys from: {0}")]
     NoRandomness(String),
-    /// The work on the resource panicked.
+    /// The reconcile of the resource panicked.
     #[error(
         "the controller failed over this resource, which is a bug in opsadmin; account and Secret may be half as declared, and it is tried again. Please report it with the controller's log"
     )]

@@ -26,21 +26,21 @@ pub fn nulls_applied(resource: &ApiAccount) -> Vec<String> {
     let Ok(applied) = serde_json::from_str::<Value>(applied) else {
         return Vec::new();
     };
-    let (Ok(left_out), Ok(found)) = (left_out(), serde_json::to_value(&resource.spec)) else {
+    let (Ok(empty_spec), Ok(found)) = (empty_spec(), serde_json::to_value(&resource.spec)) else {
         return Vec::new();
     };
-    let filled_in = json!({ "affiliate": EVERY_AFFILIATE, "allowedIPs": EVERY_ADDRESS });
+    let server_defaults = json!({ "affiliate": EVERY_AFFILIATE, "allowedIPs": EVERY_ADDRESS });
     let fields = applied.get("spec").and_then(Value::as_object).into_iter().flatten();
     let is_removed = |field: &&String| {
         let value = found.get(field.as_str());
         // The API server sets these defaults for fields that the manifest leaves out.
-        value == left_out.get(field.as_str()) || value.is_some() && value == filled_in.get(field.as_str())
+        value == empty_spec.get(field.as_str()) || value.is_some() && value == server_defaults.get(field.as_str())
     };
     fields.filter(|(_, value)| value.is_null()).map(|(field, _)| field).filter(is_removed).cloned().collect()
 }
 
 /// Returns the spec of a resource that leaves out every field.
-fn left_out() -> serde_json::Result<Value> {
+fn empty_spec() -> serde_json::Result<Value> {
     serde_json::to_value(serde_json::from_value::<ApiAccountSpec>(Value::Object(Map::new()))?)
 }
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_was_applied_without_a_value_is_found() {
+    fn a_field_that_was_applied_as_null_is_found() {
         for field in ["allowedIPs", "affiliate", "enabled", "useRefreshToken", "roles", "rotation", "deletionPolicy"] {
             assert_eq!(nulls_applied(&applied(&json!({ field: null }), &json!({}))), [field], "{field}");
         }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_given_a_value_since_has_one() {
+    fn a_field_that_was_given_a_value_later_is_not_found() {
         for (field, value) in [("allowedIPs", json!([])), ("enabled", json!(false)), ("affiliate", json!("North"))] {
             let resource = applied(&json!({ field: null }), &json!({ field: value }));
             assert_eq!(nulls_applied(&resource), Vec::<String>::new(), "{field}");

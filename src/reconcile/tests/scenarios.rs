@@ -97,7 +97,7 @@ fn a_stale_bulk_read_is_noticed_by_its_version() {
 }
 
 #[test]
-fn only_what_was_reconciled_before_can_drift() {
+fn only_a_spec_that_was_reconciled_before_can_drift() {
     let reason = |generation: i64, outcome: &Outcome| {
         let previous = status(Some(2), "s", outcome, None, Timestamp::UNIX_EPOCH);
         let done = vec![Done::Updated { changes: Vec::new() }, Done::Disabled];

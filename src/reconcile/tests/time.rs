@@ -112,7 +112,7 @@ fn a_clock_set_back_ends_no_overlap_early_and_restores_no_key_pair() {
 }
 
 #[test]
-fn an_end_that_nobody_saw_comes_again() {
+fn an_unobserved_expiry_counts_again_after_the_clock_was_set_back() {
     let mut stage = Stage::new(None, "10h");
     let first = stage.active();
     stage.ask("one");
