@@ -1,4 +1,4 @@
-//! An account that has the declared name already: adopted or refused. And for resources that only observe, the report of drift.
+//! Adopts or refuses an account that already has the declared name, and reports drift for resources that only observe.
 
 use super::drift::{difference, drift};
 use super::not_ready::{AdoptionPath, holder};
@@ -10,7 +10,7 @@ use crate::api::{ACCOUNT_LABEL, AdoptionPolicy};
 use crate::database::{Action, NameHolder};
 use jiff::{SignedDuration, Timestamp};
 
-/// When to observe again where nothing notifies the controller that a difference is gone.
+/// The pause before the next reconcile if no notification will report that a difference is gone.
 const DRIFT_POLL: SignedDuration = SignedDuration::from_mins(1);
 
 impl Reconciler {
@@ -85,7 +85,7 @@ impl Reconciler {
     }
 }
 
-/// Whether the difference is about an account of another owner, or a Secret that the watch does not show.
+/// Returns whether a difference is about an account of another owner or about a Secret that the watch does not show.
 fn needs_polling(plan: &Plan) -> bool {
     let is_unwatched = match &plan.secret {
         SecretPlan::Keep | SecretPlan::Postpone | SecretPlan::Undecided => false,

@@ -1,7 +1,8 @@
-//! Whether an account may be made anew for a resource that had one already.
+//! The creation guard: whether a missing account may be created again for a resource that already had one.
 //!
-//! An account that is missing may be a row that was lost, which heals by itself. When many are missing, or the database is
-//! another one than before, making them anew would give every partner new keys and end no mistake: then a person decides.
+//! One missing account may be a lost row, and the controller creates the account again. If many accounts are missing,
+//! or the database is another one than before, new accounts would give every partner new keys and would not correct the
+//! mistake. The creation is then held until a person decides.
 
 use super::{Desired, NotReady, deletion_limit, is_paused};
 use crate::account::{Account, Owner};
@@ -10,16 +11,18 @@ use crate::database::DatabaseError;
 use async_trait::async_trait;
 use std::collections::HashSet;
 
-/// Knows which accounts there were, beside the database.
+/// Decides whether a missing account may be created. Knows earlier accounts from sources other than the database.
 #[async_trait]
 pub trait CreationGuard: Send + Sync {
-    /// Whether the database can be believed about this resource's account. `found` is what the database has for it.
+    /// Checks whether the database can be trusted about this resource's account. `found` is the account that the
+    /// database has.
     ///
     /// # Errors
-    /// [`NotReady::CreationHeld`] if no account may be created for it; another reason if that cannot be decided.
+    /// [`NotReady::CreationHeld`] if no account may be created for the resource; another reason if the check is not
+    /// possible.
     async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady>;
 
-    /// Called once the database can be used, before anything is done.
+    /// Prepares the guard. Called when the database can be used, before anything is changed.
     ///
     /// # Errors
     /// The database did not answer.
@@ -28,7 +31,7 @@ pub trait CreationGuard: Send + Sync {
     }
 }
 
-/// Nothing is known of earlier accounts: whatever is missing is made.
+/// A guard that knows no earlier accounts: every missing account may be created.
 #[derive(Debug, Clone, Copy)]
 pub struct Unguarded;
 
@@ -44,20 +47,20 @@ impl CreationGuard for Unguarded {
 pub struct KnownAccount {
     /// The account's id.
     pub account: String,
-    /// The id of the database that had it, if that was written down.
+    /// The id of the database that had the account, if the status has one.
     pub database: Option<String>,
-    /// Whether a person has confirmed that another account is made in its place.
+    /// Whether a user has confirmed that a new account replaces this one.
     pub is_confirmed: bool,
 }
 
-/// Why an account that is missing is not made anew.
+/// Why a missing account is not created again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// Many others are missing too.
+    /// Many other accounts are missing too.
     Many,
     /// The account was in another database.
     OtherDatabase {
-        /// The id of the database that had it.
+        /// The id of the database that had the account.
         had_it: String,
         /// The id of this database, if it has one.
         this: Option<String>,
@@ -67,8 +70,8 @@ pub enum Doubt {
 }
 
 impl KnownAccount {
-    /// The account that this status names; `None` if the resource never had one. The confirmation is for this account alone,
-    /// so that it does not outlive its purpose.
+    /// Returns the account that this status names; `None` if the resource never had one. A confirmation has to name
+    /// this account, so that an old confirmation does not count for a later account.
     pub fn of(resource: &ApiAccount, status: Option<&ApiAccountStatus>) -> Option<Self> {
         let account = status?.account_id.clone()?;
         let annotations = resource.metadata.annotations.as_ref();
@@ -77,46 +80,47 @@ impl KnownAccount {
         Some(Self { account, database: status?.database_id.clone(), is_confirmed })
     }
 
-    /// Whether there is nothing to doubt, whatever else is known: it is there, or a person has confirmed a new one.
+    /// Returns whether no further check is needed: the database has the account, or a user has confirmed a new one.
     pub fn is_settled(&self, found: Option<&Account>) -> bool {
         self.is_confirmed || found.is_some_and(|found| found.id.to_string() == self.account)
     }
 
-    /// The refusal for this reason.
+    /// Returns why the resource is not Ready: the creation of its account is held because of this doubt.
     pub fn held(self, doubt: Doubt) -> NotReady {
         NotReady::CreationHeld { account: self.account, doubt }
     }
 
-    /// Why this database, of this identity, cannot be believed about it.
+    /// Returns the doubt that the database with this id is not the one that had the account. Returns `None` if the ids
+    /// are equal or the account's database is not known.
     pub fn other_database(&self, identity: Option<&str>) -> Option<Doubt> {
         let had_it = self.database.as_deref().filter(|had_it| Some(*had_it) != identity)?;
         Some(Doubt::OtherDatabase { had_it: had_it.to_owned(), this: identity.map(str::to_owned) })
     }
 }
 
-/// Whether a missing account of this resource would be made.
+/// Returns whether a missing account of this resource would be created.
 pub fn is_made_if_missing(resource: &ApiAccount) -> bool {
     resource.spec.management_policy == Choice::Known(ManagementPolicy::Enforce)
         && !is_paused(&resource.metadata)
         && resource.metadata.deletion_timestamp.is_none()
 }
 
-/// Whether the status says that nothing is made for the resource.
+/// Returns whether the status says that the creation of the account is held.
 pub fn is_creation_held(status: Option<&ApiAccountStatus>) -> bool {
     status.is_some_and(|status| status.has_reason(Reason::CreationHeld))
 }
 
-/// How many of the accounts that are known of are missing.
+/// The known accounts that are missing from the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// How many are known of.
+    /// How many accounts are known.
     pub known: usize,
-    /// Those whose account is missing.
+    /// The owners whose account is missing.
     pub owners: HashSet<Owner>,
 }
 
 impl Missing {
-    /// Of these, each with whether the database has its account.
+    /// Counts known accounts, each given by its owner and whether the database has the account.
     pub fn of(known: impl IntoIterator<Item = (Owner, bool)>) -> Self {
         let mut missing = Self::default();
         for (owner, is_there) in known {
@@ -128,8 +132,9 @@ impl Missing {
         missing
     }
 
-    /// Whether they are too many to be lost rows: all of several, or more than this percentage and a few, together with so
-    /// many that were made anew lately. 100 percent: never.
+    /// Returns whether too many accounts are missing for single lost rows. This is so if all of several accounts are
+    /// missing, or if the missing accounts and the `made_lately` accounts, created again lately, exceed the limit for
+    /// this percentage. At 100 percent, there is no limit.
     pub fn are_too_many(&self, made_lately: usize, percent: u8) -> bool {
         let Some(limit) = deletion_limit(self.known, percent) else { return false };
         let are_all = self.known > 1 && self.owners.len() == self.known;
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_row_heals_and_many_do_not() {
+    fn one_missing_account_is_created_again_and_many_are_held() {
         for (known, gone, is_held) in [
             (1, 1, false),
             (2, 1, false),
@@ -168,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn those_that_were_made_lately_count_with_those_that_are_missing() {
+    fn accounts_that_were_created_lately_count_as_missing() {
         assert!(!missing(20, 2).are_too_many(3, 20));
         assert!(missing(20, 2).are_too_many(4, 20));
     }
 
     #[test]
-    fn a_confirmation_is_for_the_account_that_it_names() {
+    fn a_confirmation_counts_only_for_the_account_that_it_names() {
         let resource = |confirmed: &str| -> ApiAccount {
             serde_json::from_value(json!({
                 "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "spec": {},
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn another_database_is_told_from_one_that_nobody_wrote_down() {
+    fn an_unknown_database_is_not_taken_for_another_one() {
         let known = |database: Option<&str>| KnownAccount {
             account: "lost".to_owned(),
             database: database.map(str::to_owned),

@@ -1,7 +1,8 @@
-//! Whether what was read of a resource still holds, asked before anything is changed for it.
+//! The check, before each change, that the resource still declares what was read.
 //!
-//! Who is cut off from the API server goes on with what was true then, while another controller does what is declared now.
-//! Without asking, each would undo what the other did: a revocation, a rotation, a new account.
+//! A controller that has lost its connection to the API server works with an old declaration, while another controller
+//! executes the present one. Without this check, each would undo the other's changes, such as a revocation, a rotation
+//! or a new account.
 
 use super::Desired;
 use crate::account::Owner;
@@ -9,32 +10,34 @@ use crate::secrets::ResourceIdentity;
 use async_trait::async_trait;
 use thiserror::Error;
 
-/// Where resources are declared.
+/// The source of declarations, such as the API server.
 #[async_trait]
 pub trait Declarations: Send + Sync {
-    /// Whether the resource still declares this.
+    /// Confirms that the resource still declares `desired`.
     ///
     /// # Errors
-    /// [`Unconfirmed`] if it does not, or if there is no telling.
+    /// [`Unconfirmed`] if the resource declares something else, or if this cannot be checked.
     async fn confirm(&self, desired: &Desired) -> Result<(), Unconfirmed>;
 
-    /// Whether the resource is still being deleted; without a UID, whether there is still none.
+    /// Confirms that the resource is still being deleted; for an identity without a UID, that the resource still does
+    /// not exist.
     ///
     /// # Errors
-    /// [`Unconfirmed`] if it is not so, or if there is no telling.
+    /// [`Unconfirmed`] if this is not the case, or if it cannot be checked.
     async fn confirm_deletion(&self, resource: &ResourceIdentity) -> Result<(), Unconfirmed>;
 
-    /// Takes in that somebody else changed this owner's account or Secret while it was worked on. Whoever did may have seen a
-    /// newer declaration, so the next answer must not rest on what was seen before.
+    /// Records that another writer changed this owner's account or Secret during the reconcile. The other writer may
+    /// have seen a newer declaration, so the next check must not rely on an earlier read.
     fn overtaken(&self, _owner: &Owner) {}
 }
 
-/// What was read may no longer be so: nothing may be changed for it.
+/// The declaration may have changed since it was read, so nothing may be changed for it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct Unconfirmed(pub String);
 
-/// Manifests that one run reads and applies: what was read is what is declared.
+/// The source of declarations for a run that reads and applies manifests: the declarations do not change during the
+/// run.
 #[derive(Debug, Clone, Copy)]
 pub struct AlwaysCurrent;
 

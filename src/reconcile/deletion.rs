@@ -1,4 +1,5 @@
-//! The deletion of a resource: what becomes of its account and its Secret. It needs neither the Secret nor a valid spec.
+//! The deletion of a resource: what becomes of its account and its Secret. It needs neither the Secret nor a valid
+//! spec.
 
 use super::desired::{Errors, parse_deletion, parse_management};
 use super::plan::plan_secret;
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 /// Returns what becomes of the account when a resource with this spec is deleted.
 ///
 /// # Errors
-/// [`InvalidSpec`] if the spec does not say it in words that this program knows: the resource then has to stay.
+/// [`InvalidSpec`] if the spec has a policy that this program does not know. The resource then must not be removed.
 pub fn deletion_policy(spec: &ApiAccountSpec) -> Result<DeletionPolicy, InvalidSpec> {
     let mut found = Errors::default();
     let management = parse_management(spec, &mut found);
@@ -39,7 +40,7 @@ pub fn secret_places(owner: &Owner, spec: &ApiAccountSpec, status: Option<&ApiAc
     names.into_iter().map(|name| SecretRef { namespace: owner.namespace.clone(), name }).collect()
 }
 
-/// A resource that is being deleted, as far as it is known.
+/// A resource that is being deleted, with what is known about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Deletion<'a> {
     /// The identity that its Secret is annotated with.
@@ -48,26 +49,26 @@ pub struct Deletion<'a> {
     pub desired: Option<&'a Desired>,
     /// Names under which it may have a Secret that no watch shows.
     pub places: &'a [SecretRef],
-    /// Its generation, where there is one.
+    /// Its generation, if it has one.
     pub generation: Option<i64>,
     /// Whether a person has confirmed the deletion, which then does not count for the brake.
     pub confirmed: bool,
 }
 
 impl<'a> Deletion<'a> {
-    /// A resource of which only the identity is known.
+    /// Returns the deletion of a resource of which only the identity is known.
     pub fn of(resource: &'a ResourceIdentity) -> Self {
         Self { resource, desired: None, places: &[], generation: None, confirmed: false }
     }
 
-    /// What it declares, if its Secret is written for it.
+    /// Returns what the resource declares, if the controller writes a Secret for it.
     fn enforced(&self) -> Option<&'a Desired> {
         self.desired.filter(|desired| desired.management == ManagementPolicy::Enforce && !desired.paused)
     }
 }
 
 impl Reconciler {
-    /// Does what the deletion policy says. Once the outcome is Ready, the resource may go.
+    /// Executes the deletion policy. If the outcome is Ready, the resource may be removed.
     pub async fn delete(&self, deletion: Deletion<'_>, policy: DeletionPolicy) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
@@ -83,8 +84,8 @@ impl Reconciler {
         outcome
     }
 
-    /// Keeps the Secret of a resource whose deletion is held: its account still works, and its partner needs the keys. Nothing
-    /// else is changed. If the outcome is not Ready, its reason is about the Secret alone.
+    /// Keeps the Secret of a resource whose deletion is held: its account still works, and its partner needs the keys.
+    /// Nothing else is changed. If the outcome is not Ready, its reason is about the Secret alone.
     pub async fn keep_secret_of_held(&self, deletion: Deletion<'_>, verified: Option<&Verified>) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
@@ -123,7 +124,7 @@ impl Reconciler {
         Ok(Step::Done)
     }
 
-    /// Ends the account's access first: after a crash, the keys that a Secret still holds are then worth nothing.
+    /// Ends the account's access first: if a crash follows, the keys that a Secret still holds no longer work.
     async fn end_account(
         &self,
         Deletion { resource, places, generation, confirmed, .. }: Deletion<'_>,
@@ -156,7 +157,8 @@ impl Reconciler {
         Ok(Step::Done)
     }
 
-    /// Releases the Secret first: the garbage collector deletes one that has an owner reference together with the resource.
+    /// Releases the Secret first: the garbage collector deletes one that has an owner reference together with the
+    /// resource.
     async fn retain_account(&self, deletion: Deletion<'_>, outcome: &mut Outcome) -> Result<Step, Interruption> {
         let resource = deletion.resource;
         let mut own = self.secrets.owned_by(resource).await?;
@@ -189,8 +191,8 @@ impl Reconciler {
         Ok(Step::Done)
     }
 
-    /// Writes the Secret if it is missing: a person or the garbage collector may have deleted it unnoticed. Once the resource is
-    /// gone, nothing would write it again, and nobody would have the keys of an account that still works.
+    /// Writes the Secret if it is missing: a person or the garbage collector may have deleted it unnoticed. Once the
+    /// resource is gone, nothing would write it again, and nobody would have the keys of an account that still works.
     async fn restore_missing_secret(
         &self,
         account: &Account,

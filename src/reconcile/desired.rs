@@ -1,7 +1,7 @@
-//! What a resource declares, parsed once: from here on no value can be wrong.
+//! Parses what a resource declares into a [`Desired`], whose values are all valid.
 //!
-//! The rules are those of the CRD's schema and CEL (`api/spec.rs`), so that a manifest is judged alike without a cluster;
-//! a test puts the same bad manifests before both.
+//! The rules are those of the CRD's schema and CEL (`api/spec.rs`), so that a manifest is judged in the same way
+//! without a cluster. A test checks the same invalid manifests with both.
 
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
 use super::nulls::{NO_VALUE, nulls_applied};
@@ -20,49 +20,49 @@ use std::collections::BTreeSet;
 use std::fmt;
 use thiserror::Error;
 
-/// The most labels, and the most annotations, that `spec.secret` may ask for.
+/// The maximum number of labels, and of annotations, in `spec.secret`.
 const MAX_LABELS: usize = 32;
 
 /// What one resource declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
-    /// The resource itself.
+    /// The cluster, the namespace and the name of the resource.
     pub owner: Owner,
-    /// The resource's UID; `None` for a manifest that is on no cluster.
+    /// The resource's UID; `None` for a manifest that is not on a cluster.
     pub uid: Option<String>,
-    /// The resource's generation, where there is one.
+    /// The resource's generation, if it has one.
     pub generation: Option<i64>,
-    /// What shall be set on the account.
+    /// The settings that the account has to have.
     pub settings: Settings,
-    /// Whether the resource says from where the account may be used. If not, the settings say any address, and an account
-    /// that has a list keeps it.
+    /// Whether the resource declares the addresses from which the account may be used. If it does not, `settings`
+    /// allows any address, and an account that has a list of addresses keeps its list.
     pub names_addresses: bool,
-    /// The Secret that shall hold its keys.
+    /// The Secret that has to hold the account's keys.
     pub secret: SecretLayout,
-    /// When its keys shall be rotated.
+    /// When the account's keys have to be rotated.
     pub rotation: RotationPolicy,
-    /// Whether an account that nobody declares may be taken over.
+    /// Whether the resource adopts an unowned account that has its name.
     pub adoption: AdoptionPolicy,
-    /// Whether differences are put right or only told.
+    /// Whether differences are corrected or only reported.
     pub management: ManagementPolicy,
-    /// Whether everything is to be left as it is for now.
+    /// Whether the resource is paused: nothing is changed except when it is deleted.
     pub paused: bool,
 }
 
-/// A spec that no account can be made of, with everything that is wrong with it.
+/// An invalid spec, with all of its errors.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{}", shown(errors))]
+#[error("{}", joined(errors))]
 pub struct InvalidSpec {
-    /// Each wrong field.
+    /// The invalid fields.
     pub errors: Vec<FieldError>,
 }
 
-/// One wrong field.
+/// One invalid field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// Its path, as in `spec.allowedIPs[2]`.
+    /// The path of the field, such as `spec.allowedIPs[2]`.
     pub field: String,
-    /// What is wrong with it and what to write.
+    /// What is wrong with the value and what to write instead.
     pub message: String,
 }
 
@@ -72,12 +72,13 @@ impl fmt::Display for FieldError {
     }
 }
 
-fn shown(errors: &[FieldError]) -> String {
+fn joined(errors: &[FieldError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Owner {
-    /// The owner that a resource of this cluster is; one without a namespace is in `default`.
+    /// Returns the cluster, the namespace and the name of a resource of this cluster. A resource without a namespace is
+    /// in `default`.
     pub fn of(resource: &ApiAccount, cluster: &ClusterId) -> Self {
         Self {
             cluster: cluster.clone(),
@@ -88,7 +89,7 @@ impl Owner {
 }
 
 impl Desired {
-    /// Parses a resource of this cluster, whatever its interval of rotation.
+    /// Parses a resource of this cluster, with any rotation interval.
     ///
     /// # Errors
     /// As [`Desired::parse_for`].
@@ -96,10 +97,10 @@ impl Desired {
         Self::parse_for(resource, cluster, Period::NONE)
     }
 
-    /// Parses a resource of this cluster, where keys are rotated by themselves at most once in `least_interval`.
+    /// Parses a resource of this cluster. `least_interval` is the shortest rotation interval that a resource may have.
     ///
     /// # Errors
-    /// [`InvalidSpec`] with every field that is wrong, not only the first.
+    /// [`InvalidSpec`] with every invalid field, not only the first.
     pub fn parse_for(resource: &ApiAccount, cluster: &ClusterId, least_interval: Period) -> Result<Self, InvalidSpec> {
         let owner = Owner::of(resource, cluster);
         let mut found = Errors::default();
@@ -113,7 +114,7 @@ impl Desired {
         check_interval(rotation.as_ref(), least_interval, &mut found);
         let adoption = parse_adoption(&resource.spec, &mut found);
         let management = parse_management(&resource.spec, &mut found);
-        // Its word counts only at the end, and is better corrected before.
+        // The deletion policy takes effect only at the deletion, but an invalid one has to be corrected before.
         parse_deletion(&resource.spec, &mut found);
         match (settings, rotation, adoption, management, found.0.is_empty()) {
             (Some(settings), Some(rotation), Some(adoption), Some(management), true) => Ok(Self {
@@ -133,7 +134,7 @@ impl Desired {
     }
 }
 
-/// Collects what is wrong, so that a user is told everything at once.
+/// Collects all errors, so that a user sees all of them at once.
 #[derive(Default)]
 pub(super) struct Errors(pub Vec<FieldError>);
 
@@ -176,7 +177,7 @@ fn parse_settings(spec: &ApiAccountSpec, owner: &Owner, found: &mut Errors) -> O
     })
 }
 
-/// `None` if one role is wrong: a list without its bad entries would be another list.
+/// Returns `None` if one role is invalid: a list without its invalid entries would be another list.
 fn parse_roles(texts: &[String], found: &mut Errors) -> Option<BTreeSet<Role>> {
     let mut roles = BTreeSet::new();
     let mut valid = true;
@@ -197,7 +198,8 @@ fn parse_roles(texts: &[String], found: &mut Errors) -> Option<BTreeSet<Role>> {
     valid.then_some(roles)
 }
 
-/// `None` if one entry is wrong: a list that lost its last bad entry would allow any address.
+/// Returns `None` if one entry is invalid: a list whose only entries are invalid would become empty and allow any
+/// address.
 fn parse_allowed_ips(texts: &[String], found: &mut Errors) -> Option<AllowedIps> {
     let mut valid = true;
     if texts.len() > AllowedIps::MAX_ENTRIES {
@@ -226,7 +228,7 @@ fn parse_allowed_ips(texts: &[String], found: &mut Errors) -> Option<AllowedIps>
     valid.then(|| AllowedIps::from_networks(networks))
 }
 
-/// Whether an annotation of a resource with this metadata stops everything but its deletion.
+/// Returns whether the resource with this metadata has the annotation that stops everything except its deletion.
 pub fn is_paused(metadata: &ObjectMeta) -> bool {
     let annotations = metadata.annotations.iter().flatten();
     annotations.into_iter().any(|(name, value)| name == PAUSED_ANNOTATION && value == "true")
@@ -261,11 +263,12 @@ fn parse_rotation(
     } else if interval.is_some_and(|interval| overlap >= interval) {
         found.add("spec.rotation", "overlap must be shorter than interval, or old pairs would pile up");
     }
-    let asked = RotationRequests { trigger, annotation: annotation.cloned() };
-    Some(RotationPolicy { interval, overlap, requests: asked })
+    let requests = RotationRequests { trigger, annotation: annotation.cloned() };
+    Some(RotationPolicy { interval, overlap, requests })
 }
 
-/// Each rotation is a transaction, a Secret, a status and events, asked for by whoever may write the resource.
+/// Checks the rotation interval against the shortest one that is allowed. Each rotation writes a transaction, a Secret,
+/// a status and events, and every user who may write the resource sets the interval.
 fn check_interval(rotation: Option<&RotationPolicy>, least: Period, found: &mut Errors) {
     if let Some(interval) = rotation.and_then(|rotation| rotation.interval)
         && !interval.is_zero()

@@ -1,21 +1,21 @@
-//! One change that a reconcile made, with its word for events and metrics and its sentence for people.
+//! The changes that a reconcile can make, each with its reason for events and metrics and its text for users.
 //!
-//! The words are a contract: they are event reasons and the values of the metrics' label `change`.
+//! The reasons are a contract: they are event reasons and the values of the metrics' label `change`.
 
 use crate::account::{FieldChange, KeyId, RotationReason};
 use crate::secrets::SecretRef;
 use jiff::Timestamp;
 use std::fmt;
 
-/// One thing that was done. Its text may be shown to anybody.
+/// One change that was made. Its text holds no secret and may be shown to every user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
-    /// The account was made.
+    /// The account was created.
     Created {
-        /// The keys came from its Secret: only its row had been lost.
+        /// Whether the keys came from the account's Secret, because only the row was lost.
         recovered: bool,
     },
-    /// The account was deleted or retained, and is declared again.
+    /// A deleted or retained account was restored, because it is declared again.
     Restored {
         /// Each field, old to new.
         changes: Vec<FieldChange>,
@@ -25,56 +25,58 @@ pub enum Done {
         /// Each field, old to new.
         changes: Vec<FieldChange>,
     },
-    /// An account that nobody declared was taken over.
+    /// An unowned account was adopted.
     Adopted,
-    /// The account has a new active pair.
+    /// The account was given a new active key pair.
     Rotated {
-        /// Why.
+        /// The reason for the rotation.
         reason: RotationReason,
-        /// The new pair.
+        /// The new key pair.
         new: KeyId,
-        /// Until when the old one goes on working; `None`: it was revoked.
+        /// When the old key pair expires; `None` if it was revoked at once.
         old_expires: Option<Timestamp>,
-        /// The pairs that no longer work: expired ones, those that would be too many, the old one without an overlap.
+        /// The key pairs that were revoked: those that had expired, those beyond the maximum number, and the old key
+        /// pair if there is no overlap.
         revoked: Vec<KeyId>,
     },
-    /// Pairs whose time was over were removed.
+    /// Expired key pairs were revoked.
     Revoked(Vec<KeyId>),
-    /// Fields of the account were put back to what they had been before somebody else changed them.
+    /// Fields of the account were corrected after another writer had changed them.
     DriftCorrected {
         /// Each field, old to new.
         changes: Vec<FieldChange>,
     },
-    /// The account had lost its keys, and has those again that this Secret still holds.
+    /// The account had lost its keys and was given the keys that this Secret still holds.
     KeyRestored(SecretRef),
-    /// The account was disabled since its resource is gone.
+    /// The account was disabled, because its resource is deleted.
     Disabled,
-    /// The account is nobody's now, since its resource is gone, and asked for that or only observed it.
+    /// The account was retained without an owner: its resource is deleted, and asked for that or only observed the
+    /// account.
     Retained,
-    /// The Secret was written.
+    /// The Secret was created.
     SecretWritten(SecretRef),
-    /// The Secret was made to hold what it now should.
+    /// The Secret was updated to what is declared now.
     SecretUpdated {
         /// The Secret.
         at: SecretRef,
         /// Which parts, by name.
         parts: Vec<String>,
     },
-    /// The Secret was put back to what it had been before somebody else changed it.
+    /// The Secret was corrected after another writer had changed it.
     SecretPutBack {
         /// The Secret.
         at: SecretRef,
         /// Which parts, by name.
         parts: Vec<String>,
     },
-    /// A Secret was deleted: the keys are in another one now, or the account is deleted.
+    /// A Secret was deleted, because the keys are in another Secret now or the account is deleted.
     SecretRemoved(SecretRef),
-    /// The Secret stays, and its resource goes.
+    /// The Secret was kept while its resource is deleted.
     SecretReleased(SecretRef),
 }
 
 impl Done {
-    /// Each word for what can be done.
+    /// The reasons of all changes.
     pub const REASONS: [&'static str; 16] = [
         "Created",
         "Recovered",
@@ -94,7 +96,7 @@ impl Done {
         "SecretReleased",
     ];
 
-    /// The same without these fields, which were not kept.
+    /// Returns the change without the fields in `left`, whose new values the database did not keep.
     #[must_use]
     pub(super) fn without(self, left: &[FieldChange]) -> Self {
         let kept = |changes: Vec<FieldChange>| {
@@ -107,7 +109,7 @@ impl Done {
         }
     }
 
-    /// The pairs that do not work any more because of it.
+    /// Returns the key pairs that the change revoked.
     pub fn revoked(&self) -> &[KeyId] {
         match self {
             Self::Revoked(keys) | Self::Rotated { revoked: keys, .. } => keys,
@@ -115,7 +117,7 @@ impl Done {
         }
     }
 
-    /// A word for it, as events' reasons are written.
+    /// Returns the change's reason, in the form of an event's reason.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Created { recovered: false } => "Created",
@@ -144,8 +146,8 @@ impl fmt::Display for Done {
             Self::Created { recovered: false } => f.write_str("created the account and its keys"),
             Self::Created { recovered: true } => f.write_str("made the account anew, with the keys from its Secret"),
             Self::Restored { changes } if changes.is_empty() => f.write_str("restored the account with its keys"),
-            Self::Restored { changes } => write!(f, "restored the account with its keys; {}", list(changes)),
-            Self::Updated { changes } | Self::DriftCorrected { changes } => f.write_str(&list(changes)),
+            Self::Restored { changes } => write!(f, "restored the account with its keys; {}", join(changes)),
+            Self::Updated { changes } | Self::DriftCorrected { changes } => f.write_str(&join(changes)),
             Self::Adopted => f.write_str("took over the account with its keys"),
             Self::Rotated { reason, new, old_expires: Some(expires), .. } => {
                 write!(
@@ -177,6 +179,6 @@ impl fmt::Display for Done {
     }
 }
 
-fn list(changes: &[FieldChange]) -> String {
+fn join(changes: &[FieldChange]) -> String {
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -1,4 +1,4 @@
-//! Differences in words: for a resource that only observes, and for an account that would have to be adopted. Pure.
+//! Describes differences in words, for resources that only observe and for accounts that could be adopted. Pure.
 
 use super::outcome::Drift;
 use super::{AccountPlan, Desired, Plan, SecretPlan};

@@ -1,7 +1,7 @@
 //! Executing a plan: the account first, then its keys, then its Secret, then Secrets under former names.
 //!
-//! After a crash at any point, the next reconcile observes what was done and does the rest. A lost answer is found by reading
-//! again, never by generating again.
+//! After a crash at any point, the next reconcile observes what was done and does the rest. A lost answer is found by
+//! reading again, never by generating again.
 
 use super::step::{Interruption, Step};
 use super::{
@@ -15,6 +15,7 @@ use crate::secrets::{FoundSecret, SecretManifest, Stored};
 use std::ops::ControlFlow;
 
 impl Reconciler {
+    /// Executes a plan, up to the first change that makes another observation necessary.
     pub(super) async fn execute(
         &self,
         plan: &Plan,
@@ -59,8 +60,8 @@ impl Reconciler {
         Ok(not_kept.map_or(Step::Done, Step::Blocked))
     }
 
-    /// Returns the account as it is then, and why not all of it is as declared, which does not hold up its keys and its Secret.
-    /// Breaks with the step that ends the attempt.
+    /// Executes the plan for the account. Returns the account as it is afterwards, and the reason if not all of it is
+    /// as declared: its keys and its Secret are handled all the same. Breaks with a step if the attempt ends here.
     pub(super) async fn execute_account(
         &self,
         plan: &AccountPlan,
@@ -156,7 +157,8 @@ impl Reconciler {
         };
         let common_label = format!("label {MANAGED_BY_LABEL}");
         outcome.relabelled = Some(stored.rewritten.contains(&common_label));
-        // Nothing depends on the common label, and platforms have reasons to set it: that is reported, and no more.
+        // Nothing depends on the common label, and platforms have reasons to set it, so a change of it is only
+        // reported.
         if stored.rewritten.iter().any(|part| *part != common_label) {
             return Err(NotReady::SecretRewritten { at: manifest.at, parts: stored.rewritten }.into());
         }

@@ -46,8 +46,8 @@ impl Reconciler {
         Ok(Step::Again)
     }
 
-    /// The change that creates the declared account: with the keys that its Secret still holds if only its row was lost, and
-    /// with new keys otherwise.
+    /// Returns the change that creates the declared account. If only the account's row was lost, the account is given
+    /// the keys that its Secret still holds. Otherwise, it is given new keys.
     pub(super) fn create_account(
         &self,
         recovered: Option<&RecoveredKeys>,

@@ -1,4 +1,4 @@
-//! Kubernetes' own rules for the names that `spec.secret` may choose: Secrets, data keys, labels, annotations.
+//! Checks the names in `spec.secret` against the rules of Kubernetes: Secret names, data keys, labels and annotations.
 //!
 //! Source: the API server's validation (`k8s.io/apimachinery/pkg/util/validation`): DNS-1123 subdomains, qualified
 //! names, label values and config map keys.
@@ -12,7 +12,7 @@ const MAX_ANNOTATION_VALUE: usize = 4096;
 
 type Check = Result<(), Cow<'static, str>>;
 
-/// A Secret's name: a DNS-1123 subdomain.
+/// Checks the name of a Secret, which has to be a DNS-1123 subdomain.
 pub(super) fn check_secret_name(name: &str) -> Check {
     if name.chars().count() > MAX_SUBDOMAIN {
         return Err("a Secret's name has at most 253 characters: set a shorter spec.secret.name".into());
@@ -25,7 +25,7 @@ pub(super) fn check_secret_name(name: &str) -> Check {
     }
 }
 
-/// A key of a Secret's data.
+/// Checks a key of a Secret's data.
 pub(super) fn check_data_key(key: &str) -> Check {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let valid = !key.is_empty()
@@ -40,7 +40,7 @@ pub(super) fn check_data_key(key: &str) -> Check {
     }
 }
 
-/// A label's name that is not one of this program's own.
+/// Checks the name of a label, and refuses the names that are reserved for this program.
 pub(super) fn check_label_name(name: &str) -> Check {
     if name.starts_with(RESERVED_PREFIX) || name == MANAGED_BY_LABEL {
         return Err(format!("labels under {RESERVED_PREFIX} and {MANAGED_BY_LABEL} are the operator's own").into());
@@ -48,7 +48,7 @@ pub(super) fn check_label_name(name: &str) -> Check {
     if is_qualified_name(name) { Ok(()) } else { Err(unqualified("a label").into()) }
 }
 
-/// A label's value.
+/// Checks the value of a label.
 pub(super) fn check_label_value(value: &str) -> Check {
     if value.is_empty() || is_name(value) {
         Ok(())
@@ -58,7 +58,7 @@ pub(super) fn check_label_value(value: &str) -> Check {
     }
 }
 
-/// An annotation that is not one of this program's own, with a value of a sensible size.
+/// Checks an annotation: its name, which must not be reserved for this program, and the length of its value.
 pub(super) fn check_annotation_name(name: &str, value: &str) -> Check {
     if name.starts_with(RESERVED_PREFIX) {
         return Err(format!("annotations under {RESERVED_PREFIX} are the operator's own").into());
@@ -66,16 +66,16 @@ pub(super) fn check_annotation_name(name: &str, value: &str) -> Check {
     if value.chars().count() > MAX_ANNOTATION_VALUE {
         return Err(format!("must have at most {MAX_ANNOTATION_VALUE} characters").into());
     }
-    // The API server compares annotations' names without regard to case.
+    // The API server ignores the case of annotation names when it validates them.
     if is_qualified_name(&name.to_ascii_lowercase()) { Ok(()) } else { Err(unqualified("an annotation").into()) }
 }
 
-/// A label of any resource, reserved or not.
+/// Checks the name and the value of any label, reserved or not.
 pub(crate) fn check_metadata_label(name: &str, value: &str) -> Check {
     if is_qualified_name(name) { check_label_value(value) } else { Err(unqualified("a label").into()) }
 }
 
-/// An annotation of any resource, reserved or not.
+/// Checks the name of any annotation, reserved or not.
 pub(crate) fn check_metadata_annotation(name: &str) -> Check {
     if is_qualified_name(&name.to_ascii_lowercase()) { Ok(()) } else { Err(unqualified("an annotation").into()) }
 }
@@ -86,12 +86,12 @@ fn unqualified(what: &str) -> String {
     )
 }
 
-/// A DNS-1123 subdomain: the name of most resources.
+/// Returns whether the text is a DNS-1123 subdomain, as the names of most resources have to be.
 pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_dns_part)
 }
 
-/// A DNS-1123 label: the name of a namespace.
+/// Returns whether the text is a DNS-1123 label, as the names of namespaces have to be.
 pub(crate) fn is_dns_label(text: &str) -> bool {
     text.len() <= MAX_LABEL && is_dns_part(text)
 }
@@ -99,7 +99,7 @@ pub(crate) fn is_dns_label(text: &str) -> bool {
 /// Parses the name of a namespace.
 ///
 /// # Errors
-/// No namespace can have this name.
+/// The text is not a valid namespace name.
 pub(crate) fn parse_namespace(text: &str) -> Result<String, String> {
     if is_dns_label(text) { Ok(text.to_owned()) } else { Err("no namespace can have this name".to_owned()) }
 }

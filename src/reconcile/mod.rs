@@ -1,8 +1,9 @@
-//! The core: from what is declared and what is observed to what has to be done, and doing it.
+//! The core: plans the changes that turn the observed state into the declared state, and executes them.
 //!
-//! [`Desired`] (parsed, valid) and [`Observed`] go into [`plan`], which is pure. The [`Reconciler`] executes the [`Plan`] against the two
-//! ports, [`crate::database::AccountDatabase`] and [`crate::secrets::SecretStore`], and knows no adapter. The [`Outcome`] becomes a
-//! status, events, log lines or a printout. The controller and the command line both run exactly this code.
+//! [`Desired`] (parsed, valid) and [`Observed`] go into [`plan`], which is pure. The [`Reconciler`] executes the
+//! [`Plan`] against the two ports, [`crate::database::AccountDatabase`] and [`crate::secrets::SecretStore`], and knows
+//! no adapter. The [`Outcome`] becomes a status, events, log lines or a printout. The controller and the command line
+//! both run exactly this code.
 
 mod addresses;
 mod adoption;

@@ -16,7 +16,7 @@ use thiserror::Error;
 /// Why a resource is not Ready. The text is the condition's message: it says what a person can do, and holds no secret.
 #[derive(Debug, Error)]
 pub enum NotReady {
-    /// The spec says something that no account can be.
+    /// The spec is invalid.
     #[error("{0}")]
     InvalidSpec(#[from] InvalidSpec),
     /// Another account has the name.
@@ -38,9 +38,9 @@ pub enum NotReady {
     AdoptionRequired {
         /// The name asked for.
         name: AccountName,
-        /// How it differs, in words that go on the sentence.
+        /// How the account differs, as the continuation of the sentence.
         difference: String,
-        /// How it can be taken over.
+        /// How the account can be adopted.
         way: AdoptionPath,
     },
     /// An account of the name is declared elsewhere.
@@ -56,7 +56,8 @@ pub enum NotReady {
         "not deleted, and its account stays as it is: more than {percent}% of all accounts, and more than {FLOOR}, were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
     )]
     DeletionHeld {
-        /// The percentage of all accounts that may at once: as configured, and so the same however many there are by now.
+        /// The configured percentage of accounts that may lose access at once. It does not depend on the present number
+        /// of accounts.
         percent: u8,
     },
     /// Too many accounts would be pruned in one run.
@@ -64,20 +65,20 @@ pub enum NotReady {
         "not deleted: {accounts} accounts are declared by no manifest, and more than {limit} at once are held. If that is meant, run with --deletion-brake 100"
     )]
     PruningHeld {
-        /// How many would be.
+        /// How many accounts would be pruned.
         accounts: usize,
-        /// How many may be.
+        /// How many accounts may be pruned.
         limit: usize,
     },
-    /// The account is missing, and nothing says that the database is the right one.
+    /// The account is missing, and the database may be the wrong one.
     #[error("{}", creation_held(account, doubt))]
     CreationHeld {
         /// The account that is missing.
         account: String,
-        /// Why it is not made anew.
+        /// Why the account is not created again.
         doubt: Doubt,
     },
-    /// OpsAdmin's staff stopped the account.
+    /// OpsAdmin's staff suspended the account.
     #[error(
         "suspended in OpsAdmin since {since:.0}: {reason:?}; everything else is as declared. Only OpsAdmin's staff end a suspension"
     )]
@@ -87,16 +88,16 @@ pub enum NotReady {
         /// Why, in their words.
         reason: String,
     },
-    /// The annotation says to leave everything as it is.
+    /// The annotation pauses the resource.
     #[error("the annotation {PAUSED_ANNOTATION} leaves everything as it is but a deletion; remove it to go on")]
     Paused,
-    /// Something differs, and is only to be told.
+    /// The resource only observes, and the account or the Secret differs.
     #[error("only observed (managementPolicy: Observe), and not as declared: {}", fields.join(", "))]
     Drifted {
         /// What differs, by field.
         fields: Vec<String>,
     },
-    /// Something keeps changing what is put back.
+    /// Something keeps changing parts that the controller corrects.
     #[error(
         "something else keeps changing {}: each time that it is put back, it is changed again. It is put back ever less often, at last every 5 minutes; what would let in more than is declared, every 10 seconds. Find out what writes there, in the account database or the Secret, and end that",
         parts.join(", ")
@@ -131,7 +132,7 @@ pub enum NotReady {
         /// Whose it is, in words.
         holder: String,
     },
-    /// What was stored is not the Secret that was written.
+    /// The stored Secret is not the Secret that was written.
     #[error(
         "the Secret {} does not stay as it is written: something changes {} on the way, such as a mutating admission policy or webhook; exempt Secrets with the label {ACCOUNT_LABEL} from it",
         at.name, parts.join(", ")
@@ -151,7 +152,7 @@ pub enum NotReady {
         /// The Secret.
         at: SecretRef,
     },
-    /// The account has no keys in the database, and those in its Secret belong to somebody else.
+    /// The account has no keys in the database, and the keys in its Secret belong to another account.
     #[error(
         "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
         at.name
@@ -163,13 +164,13 @@ pub enum NotReady {
     /// The Secret could not be read or written.
     #[error("{0}")]
     Secret(#[from] SecretError),
-    /// The account database did not do it.
+    /// A call to the account database failed.
     #[error("{0}")]
     Database(#[from] DatabaseError),
     /// A secret key could not be opened.
     #[error("{0}")]
     Keyring(#[from] KeyringError),
-    /// Somebody removed the account's keys from the database.
+    /// The account has no active key pair in the database.
     #[error(
         "the account {account} has no active key pair in the database; restore its row in account_keys from a backup"
     )]
@@ -177,10 +178,10 @@ pub enum NotReady {
         /// The account's id.
         account: String,
     },
-    /// The system has no randomness to make keys from.
+    /// The system has no randomness to generate keys from.
     #[error("the system gave no randomness to make keys from: {0}")]
     NoRandomness(String),
-    /// The work on the resource panicked.
+    /// The reconcile of the resource panicked.
     #[error(
         "the controller failed over this resource, which is a bug in opsadmin; account and Secret may be half as declared, and it is tried again. Please report it with the controller's log"
     )]
@@ -196,9 +197,9 @@ pub enum NotReady {
 /// What follows from a reason for not being Ready: the condition's reason, who can end it, and when to try again.
 struct Handling {
     reason: Reason,
-    /// It stays so until a person acts. Otherwise it may pass by itself.
+    /// Whether only a person can end the problem. Otherwise, it may pass by itself.
     needs_a_person: bool,
-    /// Somebody wants it so: nothing went wrong.
+    /// Whether a user or OpsAdmin's staff caused the state on purpose, so that nothing went wrong.
     is_intended: bool,
     next: NextAttempt,
 }
@@ -208,7 +209,7 @@ struct Handling {
 pub enum NextAttempt {
     /// Only when the resource changes, or is released from what holds it.
     OnChange,
-    /// When the obstacle is gone, which is looked for on behalf of all that wait.
+    /// When the obstacle is gone. One check serves all resources that wait.
     WithoutObstacle(Obstacle),
     /// After a pause that grows with each failure in a row, up to this one.
     Backoff(Duration),
@@ -237,7 +238,7 @@ const fn passing(reason: Reason) -> Handling {
 }
 
 impl NotReady {
-    /// The one table of what follows from each variant.
+    /// Returns what follows from each variant.
     fn handling(&self) -> Handling {
         use NextAttempt::{Backoff, OnChange, Paced, Scheduled, WithoutObstacle};
         match self {
@@ -275,27 +276,28 @@ impl NotReady {
         }
     }
 
-    /// The reason of the Ready condition.
+    /// Returns the reason of the Ready condition.
     pub fn reason(&self) -> Reason {
         self.handling().reason
     }
 
-    /// Whether it stays so until a person acts. Otherwise it may pass by itself.
+    /// Returns whether only a person can end the problem. Otherwise, it may pass by itself.
     pub fn needs_a_person(&self) -> bool {
         self.handling().needs_a_person
     }
 
-    /// Whether somebody wants it so, and nothing went wrong.
+    /// Returns whether a user or OpsAdmin's staff caused the state on purpose, so that nothing went wrong.
     pub fn is_intended(&self) -> bool {
         self.handling().is_intended
     }
 
-    /// When to try again.
+    /// Returns when to reconcile the resource again.
     pub fn next_attempt(&self) -> NextAttempt {
         self.handling().next
     }
 
-    /// The obstacle that has to be gone before another attempt can succeed; `None` if one read cannot tell.
+    /// Returns the obstacle that has to be gone before another attempt can succeed; `None` if no single read can find
+    /// this out.
     pub fn obstacle(&self) -> Option<Obstacle> {
         match self.next_attempt() {
             NextAttempt::WithoutObstacle(obstacle) => Some(obstacle),
@@ -303,7 +305,7 @@ impl NotReady {
         }
     }
 
-    /// The account name that this resource waits for while another account has it.
+    /// Returns the account name that this resource waits for while another account has the name.
     pub fn waits_for(&self) -> Option<&AccountName> {
         match self {
             Self::NameTaken { name, .. } | Self::AdoptionRequired { name, .. } | Self::OwnedElsewhere { name, .. } => {
@@ -314,7 +316,7 @@ impl NotReady {
     }
 }
 
-/// Who holds an account, in words for a resource of `cluster`.
+/// Describes the holder of an account for a resource of `cluster`.
 pub(super) fn holder(account: &Account, cluster: &ClusterId) -> String {
     match account.owner.as_ref().filter(|_| account.life == Life::Live) {
         Some(owner) if owner.cluster == *cluster => format!("the ApiAccount {}/{}", owner.namespace, owner.name),
@@ -323,7 +325,8 @@ pub(super) fn holder(account: &Account, cluster: &ClusterId) -> String {
     }
 }
 
-/// Why nothing is made, and what to do. Nothing in it changes as more accounts turn out to be missing.
+/// Describes why the account is not created and what to do. The text must not change when more accounts turn out to be
+/// missing, because each change would be a status update.
 fn creation_held(account: &str, doubt: &Doubt) -> String {
     let confirm = format!(
         "if the accounts are lost or this database is meant, confirm with `opsadmin release` that they are made anew (annotation {CONFIRM_CREATION_ANNOTATION}={account})"
@@ -340,14 +343,15 @@ fn creation_held(account: &str, doubt: &Doubt) -> String {
     }
 }
 
-/// How an account that nobody declares can be taken over.
+/// How an unowned account can be adopted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdoptionPath {
-    /// The resource may, if it says so.
+    /// The resource may adopt the account if its adoption policy says so.
     Policy,
-    /// It is for somebody else, or for nobody yet; OpsAdmin's staff may name this resource's namespace.
+    /// The account is for another namespace or for none yet. OpsAdmin's staff can assign it to this resource's
+    /// namespace.
     Staff {
-        /// Whom it is for, in words.
+        /// Who the account is for, in words.
         whom: String,
         /// The command to run.
         command: String,
@@ -355,7 +359,7 @@ pub enum AdoptionPath {
 }
 
 impl AdoptionPath {
-    /// For a resource that may not take this account over.
+    /// Returns the path for a resource that may not adopt this account.
     pub(super) fn staff(account: &Account, owner: &Owner) -> Self {
         let whom = match (&account.adopter, &account.owner) {
             (Some(adopter), _) => format!("it is for {adopter}"),
@@ -382,7 +386,7 @@ impl fmt::Display for AdoptionPath {
     }
 }
 
-/// The first addresses of a list, and how many more there are.
+/// Describes a list by its first addresses and the number of further ones.
 fn some_of(addresses: &[String]) -> String {
     const SHOWN: usize = 5;
     match addresses.len().saturating_sub(SHOWN) {

@@ -1,46 +1,46 @@
-//! Fields that a manifest has without a value, and that `kubectl apply` took for removed ones.
+//! Finds fields that have no value in the manifest and that `kubectl apply` therefore removed from the resource.
 //!
-//! The API server refuses such a field (`api/definition.rs`), but client-side apply never sends it: it removes what the field
-//! was before. What was applied stands in an annotation, which only the resource's own writers can set, and which here can
-//! only make a resource be refused.
+//! The API server refuses such a field (`api/definition.rs`), but client-side apply does not send it: apply removes the
+//! field's former value. The applied manifest is in an annotation. Only users who may write the resource can set the
+//! annotation, and its only effect here is that the resource is refused.
 
 use crate::account::EVERY_AFFILIATE;
 use crate::api::{ApiAccount, ApiAccountSpec, EVERY_ADDRESS};
 use serde_json::{Map, Value, json};
 
-/// Where `kubectl apply` keeps the manifest as it was applied.
+/// The annotation in which `kubectl apply` keeps the manifest as it was applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// What is wrong with such a field.
+/// The error for such a field.
 pub(super) const NO_VALUE: &str = "has no value in the manifest that kubectl applied, and kubectl takes that for a field \
                                    that is removed: give it one, or leave the field out, and apply the manifest again";
 
-/// The fields of `spec` that the manifest has without a value, unless somebody has given them one since.
+/// Returns the fields of `spec` that are null in the applied manifest, except those that have been given a value since.
 pub fn nulls_applied(resource: &ApiAccount) -> Vec<String> {
     let annotations = resource.metadata.annotations.as_ref();
     let applied = annotations.and_then(|annotations| annotations.get(LAST_APPLIED));
-    // Most have none, and this is asked for every event.
+    // Most resources have no such field. Parsing is skipped for them, because this function runs for every event.
     let Some(applied) = applied.filter(|applied| applied.contains("null")) else {
         return Vec::new();
     };
     let Ok(applied) = serde_json::from_str::<Value>(applied) else {
         return Vec::new();
     };
-    let (Ok(left_out), Ok(found)) = (left_out(), serde_json::to_value(&resource.spec)) else {
+    let (Ok(empty_spec), Ok(found)) = (empty_spec(), serde_json::to_value(&resource.spec)) else {
         return Vec::new();
     };
-    let filled_in = json!({ "affiliate": EVERY_AFFILIATE, "allowedIPs": EVERY_ADDRESS });
+    let server_defaults = json!({ "affiliate": EVERY_AFFILIATE, "allowedIPs": EVERY_ADDRESS });
     let fields = applied.get("spec").and_then(Value::as_object).into_iter().flatten();
     let is_removed = |field: &&String| {
         let value = found.get(field.as_str());
-        // The API server fills in what a manifest is read without.
-        value == left_out.get(field.as_str()) || value.is_some() && value == filled_in.get(field.as_str())
+        // The API server sets these defaults for fields that the manifest leaves out.
+        value == empty_spec.get(field.as_str()) || value.is_some() && value == server_defaults.get(field.as_str())
     };
     fields.filter(|(_, value)| value.is_null()).map(|(field, _)| field).filter(is_removed).cloned().collect()
 }
 
-/// The spec of a resource that leaves everything out.
-fn left_out() -> serde_json::Result<Value> {
+/// Returns the spec of a resource that leaves out every field.
+fn empty_spec() -> serde_json::Result<Value> {
     serde_json::to_value(serde_json::from_value::<ApiAccountSpec>(Value::Object(Map::new()))?)
 }
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_was_applied_without_a_value_is_found() {
+    fn a_field_that_was_applied_as_null_is_found() {
         for field in ["allowedIPs", "affiliate", "enabled", "useRefreshToken", "roles", "rotation", "deletionPolicy"] {
             assert_eq!(nulls_applied(&applied(&json!({ field: null }), &json!({}))), [field], "{field}");
         }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_given_a_value_since_has_one() {
+    fn a_field_that_was_given_a_value_later_is_not_found() {
         for (field, value) in [("allowedIPs", json!([])), ("enabled", json!(false)), ("affiliate", json!("North"))] {
             let resource = applied(&json!({ field: null }), &json!({ field: value }));
             assert_eq!(nulls_applied(&resource), Vec::<String>::new(), "{field}");

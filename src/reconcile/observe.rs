@@ -1,4 +1,4 @@
-//! Observing: what the account database and the cluster have for one resource. Nothing is changed here.
+//! Observes what the account database and the cluster have for one resource. Nothing is changed here.
 
 use super::step::Interruption;
 use super::{Desired, Evidence, Observed, ObservedSecret, Reconciler, RecoveredKeys, Verified};
@@ -34,7 +34,8 @@ impl Reconciler {
         Ok(Observed { account, secret, stale_secrets })
     }
 
-    /// Tells whose a Secret is, and compares the account's keys with it only if it may be the resource's own.
+    /// Finds out whether a Secret is the resource's own. Opens the account's keys for a comparison only if the Secret
+    /// may be so.
     async fn observe_secret(
         &self,
         found: Box<FoundSecret>,

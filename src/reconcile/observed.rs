@@ -1,11 +1,11 @@
-//! What was observed: the account in the database and the Secret, as far as a plan needs to know.
+//! The observed state of one resource: its account in the database and its Secret, as far as a plan needs them.
 
 use super::Desired;
 use crate::account::{Account, ApiKey, KeyId, SecretKey};
 use crate::api::ApiAccountStatus;
 use crate::secrets::{FoundSecret, IssuedKeys, SecretRef, VerifiedSecret};
 
-/// What was observed for one resource.
+/// The observed state of one resource.
 #[derive(Debug, Clone)]
 pub struct Observed {
     /// The account that the resource declares or once declared.
@@ -21,28 +21,29 @@ pub struct Observed {
 pub enum ObservedSecret {
     /// Nothing.
     Absent,
-    /// The version that was verified to be right for this generation and these keys.
+    /// The Secret in the version that was verified for this generation and this key pair.
     Verified,
     /// The resource's own Secret.
     Own {
         /// The Secret.
         found: Box<FoundSecret>,
-        /// The account's active pair, to compare it with; `None` while there is no account, or it has none.
+        /// The account's active key pair, to compare the Secret with; `None` if there is no account or it has no active
+        /// key pair.
         active: Option<IssuedKeys>,
-        /// Whose the key pair is that it holds, where the account has none.
+        /// The origin of the key pair in the Secret, if the account has no active key pair.
         evidence: Evidence,
     },
     /// A foreign Secret. Its data is not read.
     Foreign {
-        /// Whose it is, in words.
+        /// The owner of the Secret, in words.
         holder: String,
     },
 }
 
-/// Whose a key pair is that a Secret holds and the database does not have.
+/// The origin of a key pair that a Secret holds and the database does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// The Secret holds no such pair, or one that was revoked.
+    /// The Secret holds no such key pair, or a revoked one.
     Nothing,
     /// The Secret's mark proves that this program issued the pair to this resource.
     Marked(RecoveredKeys),
@@ -60,7 +61,7 @@ pub struct RecoveredKeys {
 }
 
 impl ObservedSecret {
-    /// The version of a Secret that is right as it is, if versions are kept.
+    /// Returns the version of a Secret that is as declared, if the store keeps versions.
     pub fn version(&self, verified: Option<&Verified>) -> Option<String> {
         match self {
             Self::Own { found, .. } => found.version().map(str::to_owned),
@@ -76,27 +77,27 @@ impl ObservedSecret {
         }
     }
 
-    /// Whether the resource's own Secret holds keys and nothing proves whose they are.
+    /// Returns whether the resource's own Secret holds keys whose origin nothing proves.
     pub fn is_unproven(&self) -> bool {
         matches!(self, Self::Own { active: None, evidence: Evidence::Unmarked, .. })
     }
 }
 
-/// The version of a Secret that was verified once, and what it was verified against.
+/// A version of a Secret that was verified earlier, and the state that it was verified against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// The Secret.
+    /// The name of the Secret.
     pub name: String,
-    /// Its version.
+    /// The `resourceVersion` of the Secret.
     pub version: String,
-    /// The resource's generation.
+    /// The generation of the resource.
     pub generation: i64,
-    /// The active pair's id.
+    /// The id of the active key pair.
     pub key: String,
 }
 
 impl Verified {
-    /// What a status says was verified.
+    /// Returns the verified version that a status names; `None` if the status does not name all of it.
     pub fn of(status: &ApiAccountStatus) -> Option<Self> {
         Some(Self {
             name: status.secret_name.clone()?,
@@ -106,12 +107,13 @@ impl Verified {
         })
     }
 
-    /// The Secret, if it is marked with the keyring's key of this id.
+    /// Returns the version for a lookup. The version counts only if the Secret is marked with the keyring's key of this
+    /// id.
     pub fn known<'a>(&'a self, marked_with: Option<&'a str>) -> VerifiedSecret<'a> {
         VerifiedSecret { version: &self.version, marked_with }
     }
 
-    /// Whether it was verified against what is desired now: the same spec, Secret name and key pair.
+    /// Returns whether the version was verified against what is desired now: the same spec, Secret name and key pair.
     pub fn holds_for(&self, desired: &Desired, active: KeyId) -> bool {
         self.name == desired.secret.at.name
             && Some(self.generation) == desired.generation

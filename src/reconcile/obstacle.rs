@@ -1,4 +1,5 @@
-//! Obstacles: what another account has that this resource needs, and the check whether it is still there.
+//! Obstacles: what keeps a resource from its declared state, such as a name that another account has, and the check
+//! whether the obstacle still exists.
 
 use super::step::{Interruption, Step};
 use super::{AccountPlan, Desired, KeysPlan, NotReady, Observed, Outcome, Plan, Reconciler, RecoveredKeys};
@@ -6,10 +7,10 @@ use crate::account::Field;
 use crate::api::{ApiAccountStatus, Reason};
 use crate::database::UnknownAffiliate;
 
-/// What kept a resource from its declared state the last time.
+/// What kept a resource from its declared state in the last reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Another account has the name.
+    /// Another account has the declared name.
     Name,
     /// OpsAdmin does not know the affiliate.
     Affiliate,
@@ -33,8 +34,8 @@ impl Obstacle {
 }
 
 impl Reconciler {
-    /// Looks whether the obstacle of the last time is still there, before any key is generated and any row is written. Returns the
-    /// step that ends the attempt if it is.
+    /// Checks whether the obstacle of the last reconcile still exists, before any key is generated and any row is
+    /// written. Returns the step that ends the attempt if the obstacle still exists.
     pub(super) async fn check_obstacle(
         &self,
         obstacle: Option<Obstacle>,
@@ -85,7 +86,7 @@ fn claims_name(plan: &AccountPlan) -> bool {
     }
 }
 
-/// The keys from the Secret that the plan would give to the account.
+/// Returns the keys from the Secret that the plan gives to the account.
 fn recovered_keys(plan: &Plan) -> Option<&RecoveredKeys> {
     match (&plan.account, &plan.keys) {
         (AccountPlan::Create { recovered: Some(keys) }, _) | (_, KeysPlan::Restore(keys)) => Some(keys),

@@ -1,4 +1,5 @@
-//! What came of a reconcile: what is known now, what was done, what is next, and why the resource is not Ready.
+//! The outcome of a reconcile: the account as it is now, the changes, the next reconcile, and why the resource is not
+//! Ready.
 
 use super::repeated_drift::was_reconciled;
 use super::{Done, NotReady};
@@ -8,42 +9,46 @@ use crate::database::NameHolder;
 use crate::secrets::is_bookkeeping;
 use jiff::Timestamp;
 
-/// What came of a reconcile.
+/// The outcome of a reconcile.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The account as it is now, if it is known.
     pub account: Option<Account>,
-    /// The version of the Secret that is now verified to be right.
+    /// The version of the Secret that is verified to be as declared.
     pub secret_version: Option<String>,
-    /// Whether something else sets the Secret's common label each time that the Secret is written; `None` if that was not
-    /// looked at.
+    /// Whether something else changes the Secret's `app.kubernetes.io/managed-by` label at each write; `None` if this
+    /// was not observed.
     pub relabelled: Option<bool>,
-    /// What was done, in order.
+    /// The changes that were made, in order.
     pub done: Vec<Done>,
-    /// What differs and was only to be told.
+    /// The differences that are only reported, not corrected.
     pub drift: Vec<Drift>,
-    /// When the keys will be rotated by themselves.
+    /// When the next scheduled rotation is due.
     pub next_rotation: Option<Timestamp>,
-    /// When to look again though nothing is told: at a rotation or an expiry, or for what others may do unseen.
+    /// When to reconcile again without a notification: for a rotation, for an expiry, or because others can make
+    /// changes that no notification reports.
     pub next_look: Option<Timestamp>,
-    /// Account names that are free for others now: of accounts that were renamed, deleted or retained.
+    /// The names of accounts that were renamed, deleted or retained. Other resources can use these names now.
     pub released_names: Vec<String>,
-    /// The account that has the declared name, as it was when this outcome was decided, if the name is why the resource is not
-    /// Ready.
+    /// The account that has the declared name, if the name is why the resource is not Ready. The state is that at the
+    /// time of the decision.
     pub name_holder: Option<NameHolder>,
-    /// Why not everything is as declared; `None` if it is.
+    /// Why the resource is not Ready; `None` if it is Ready.
     pub not_ready: Option<NotReady>,
 }
 
 impl Outcome {
-    /// Nothing done, for this reason.
+    /// Returns an outcome without changes, for a resource that is not Ready for this reason.
     pub fn blocked(not_ready: NotReady) -> Self {
         Self { not_ready: Some(not_ready), ..Self::default() }
     }
 
-    /// Tells what somebody else has changed from what follows from a change of the spec or of the keys: of a resource that
-    /// `previous` says was reconciled as it is now, nothing but somebody else's change can have been updated; and of a Secret
-    /// that it says was right for these keys, nothing but somebody else's change can have been put right.
+    /// Marks the changes that correct drift, and leaves those that follow from a change of the spec or of the keys.
+    ///
+    /// If `previous` says that this generation was reconciled, an update of the account can only undo another writer's
+    /// change: [`Done::Updated`] becomes [`Done::DriftCorrected`]. If `previous` says that the Secret was verified with
+    /// the same active key pair, an update of the Secret can only undo another writer's change: [`Done::SecretUpdated`]
+    /// becomes [`Done::SecretPutBack`].
     #[must_use]
     pub fn attribute_drift(mut self, previous: Option<&ApiAccountStatus>, generation: Option<i64>) -> Self {
         if previous.is_some_and(|status| was_reconciled(status, generation)) {
@@ -54,14 +59,15 @@ impl Outcome {
             }
         }
         let active = self.account.as_ref().and_then(Account::active_key).map(|key| key.id.to_string());
-        let was_right = previous.is_some_and(|status| {
+        let secret_was_verified = previous.is_some_and(|status| {
             status.observed_generation == generation
                 && status.secret_resource_version.is_some()
                 && status.active_key().map(|key| &key.id) == active.as_ref()
         });
-        if was_right {
+        if secret_was_verified {
             for done in &mut self.done {
-                // Of a Secret without our label, an upgrade from a version that had none cannot be told from others' hands.
+                // A missing account label is not always drift: an earlier version of this program wrote Secrets without
+                // it.
                 if let Done::SecretUpdated { at, parts } = done
                     && !parts.contains(&format!("label {ACCOUNT_LABEL}"))
                     && !parts.iter().all(|part| is_bookkeeping(part))
@@ -74,14 +80,14 @@ impl Outcome {
     }
 }
 
-/// Something that is not as declared.
+/// A difference between what is declared and what was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
-    /// The field of the spec; or `account`, for all of it, or `secret`.
+    /// The field of the spec; `account` for the whole account, `owner` for its owner, or `secret`.
     pub field: String,
     /// What is declared, in words.
     pub declared: String,
-    /// What is there, in words.
+    /// What was observed, in words.
     pub actual: String,
 }
 

@@ -1,4 +1,4 @@
-//! The plan: what has to be done for what was observed to become what is desired. Pure: the same input gives the same plan.
+//! The plan: the changes that turn the observed state into the desired state. Pure: the same input gives the same plan.
 
 use super::{Desired, Observed, ObservedSecret, RecoveredKeys};
 use crate::account::{
@@ -8,88 +8,88 @@ use crate::account::{
 use crate::secrets::{ResourceIdentity, SecretManifest, SecretRef, is_bookkeeping};
 use jiff::Timestamp;
 
-/// What has to be done, in the order of the fields.
+/// The changes to make, in the order of the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// In the account database.
+    /// The change to the account.
     pub account: AccountPlan,
-    /// To its keys, once the account is as declared.
+    /// The change to the account's keys, made after the change to the account.
     pub keys: KeysPlan,
-    /// To the Secret.
+    /// The change to the Secret.
     pub secret: SecretPlan,
-    /// Secrets of this resource under former names, to delete once the keys are in the new one.
+    /// Secrets of this resource under former names, to delete once the keys are in the new Secret.
     pub remove: Vec<SecretRef>,
 }
 
-/// What has to be done in the account database.
+/// The change to an account in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountPlan {
     /// Nothing.
     Keep,
     /// Create the account.
     Create {
-        /// The keys that its Secret still holds; `None`: new ones.
+        /// The keys that the account's Secret still holds; `None` for new keys.
         recovered: Option<RecoveredKeys>,
     },
     /// Nothing: the account is missing, its Secret holds keys, and nothing proves that they are the account's.
     Unproven,
     /// Change these fields.
     Update {
-        /// Each field, old to new.
+        /// The fields, each with its old and its new value.
         changes: Vec<FieldChange>,
-        /// It was deleted or retained, and is declared again.
+        /// Whether the account was deleted or retained and is now declared again.
         restore: bool,
     },
 }
 
-/// What has to be done to an account's keys.
+/// The change to an account's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeysPlan {
     /// Nothing.
     Keep,
     /// Give the account back the key pair that it lost and that its own Secret still holds.
     Restore(RecoveredKeys),
-    /// Remove these key pairs, which have expired.
+    /// Revoke these key pairs, which have expired.
     Revoke(Vec<KeyId>),
     /// Generate a new key pair, and let the old one expire.
     Rotate {
-        /// Why.
+        /// The reason for the rotation.
         reason: RotationReason,
-        /// Until when the old pair goes on working; `None`: not at all.
+        /// When the old key pair expires; `None` if it is revoked at once.
         old_expires: Option<Timestamp>,
-        /// Older pairs that have expired, or have to go now because there would be too many.
+        /// Older key pairs to revoke: those that have expired, and those beyond the maximum number.
         revoke: Vec<KeyId>,
     },
 }
 
-/// What has to be done to the Secret.
+/// The change to the Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretPlan {
     /// Nothing.
     Keep,
-    /// Create it.
+    /// Create the Secret.
     Create,
     /// Correct these parts.
     Replace {
-        /// Which, by name.
+        /// The parts, by name.
         parts: Vec<String>,
     },
     /// Compare it again once the account has keys: until then there is nothing to compare it with.
     Undecided,
-    /// Nothing for now, though it differs: something keeps changing it.
+    /// Nothing for now, although the Secret differs: something keeps changing it.
     Postpone,
-    /// Nothing may be done: it is a foreign Secret.
+    /// Nothing, because the Secret is foreign.
     Refuse {
-        /// Whose it is, in words.
+        /// The owner of the Secret, in words.
         holder: String,
     },
 }
 
-/// The holder of a Secret whose keys may be from anybody.
+/// The holder that is reported for a Secret whose keys have no proof of their origin.
 const UNPROVEN: &str = "it holds keys, and nothing proves that they are this account's";
 
 impl SecretPlan {
-    /// Returns the plan without differences that matter to nobody but this program.
+    /// Returns the plan without differences that only this program uses.
     #[must_use]
     pub fn without_bookkeeping(self) -> Self {
         match self {
@@ -100,7 +100,7 @@ impl SecretPlan {
 }
 
 impl Plan {
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.account == AccountPlan::Keep
             && self.keys == KeysPlan::Keep
@@ -116,7 +116,7 @@ impl Desired {
     }
 }
 
-/// Returns what has to be done at this time for `observed` to become `desired`. Once that is done, the plan is empty.
+/// Returns the changes that turn `observed` into `desired` at this time. After these changes, the plan is empty.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let account = plan_account(desired, observed);
     let secret = match account {
@@ -131,7 +131,8 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     Plan { account, keys: plan_keys(desired, observed, &secret, now), secret, remove }
 }
 
-/// Keys are rotated only when the new pair can be handed out. While the Secret is foreign or missing, the old pair stays.
+/// Plans the change to the account's keys. Keys are rotated only when the Secret can hold the new key pair at once:
+/// while the Secret is foreign or missing, the old key pair stays.
 fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: Timestamp) -> KeysPlan {
     let Some(account) = &observed.account else {
         return KeysPlan::Keep;
@@ -140,7 +141,7 @@ fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: T
         return KeysPlan::Restore(keys.clone());
     }
     if account.active_key().is_none() {
-        // If expired pairs were removed, the pair in the Secret would look lost.
+        // If expired key pairs were revoked here, the key pair in the Secret would look lost.
         return KeysPlan::Keep;
     }
     let expired: Vec<KeyId> = expired(account, now).into_iter().map(|key| key.id).collect();
@@ -155,7 +156,8 @@ fn plan_keys(desired: &Desired, observed: &Observed, secret: &SecretPlan, now: T
     }
 }
 
-/// Returns the key pair that the account lost and its own Secret still holds. A retiring pair is not lost: somebody retired it.
+/// Returns the key pair that the account lost and its own Secret still holds. A retiring key pair is not lost, because
+/// it was retired on purpose.
 fn lost_keys<'a>(account: &Account, secret: &'a ObservedSecret) -> Option<&'a RecoveredKeys> {
     let is_known = |keys: &&RecoveredKeys| account.keys.iter().any(|known| known.api_key == keys.api_key);
     secret.recoverable_keys().filter(|keys| account.active_key().is_none() && !is_known(keys))

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 /// Brings accounts and Secrets to their declared state.
 pub struct Reconciler {
-    /// Where accounts are.
+    /// The account database.
     pub database: Arc<dyn AccountDatabase>,
-    /// Where Secrets are.
+    /// The store of Secrets.
     pub secrets: Arc<dyn SecretStore>,
     /// Seals secret keys in the database, and marks Secrets.
     pub keyring: Keyring,
@@ -40,16 +40,16 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Reconciles one resource that was not reconciled before, as far as is known.
+    /// Reconciles one resource without a history of earlier reconciles.
     ///
-    /// `verified` saves reading a Secret that has not changed. `known` is the account as a bulk read found it a moment ago, and
-    /// saves reading it.
+    /// `verified` saves reading a Secret that has not changed. `known` is the account as a bulk read found it a moment
+    /// ago, and saves reading it.
     pub async fn reconcile(&self, desired: &Desired, verified: Option<&Verified>, known: Option<Account>) -> Outcome {
         self.reconcile_with(&History::default(), desired, verified, known).await
     }
 
-    /// Reconciles one resource with its history: what others keep changing is corrected ever less often, and an obstacle of
-    /// the last time is looked for before anything is written.
+    /// Reconciles one resource with its history: repeated drift is corrected less and less often, and an obstacle of
+    /// the last reconcile is checked before anything is written.
     pub async fn reconcile_with(
         &self,
         history: &History<'_>,
@@ -91,7 +91,7 @@ impl Reconciler {
             return self.report_only(desired, verified, account, outcome).await;
         }
         if let Err(not_ready) = self.creations.check(desired, account.as_ref()).await {
-            // This database may be the wrong one: nothing that it says of the account goes into the status.
+            // This database may be the wrong one, so nothing from it goes into the status.
             outcome.account = None;
             return Err(not_ready.into());
         }
@@ -124,8 +124,8 @@ impl Reconciler {
         }
     }
 
-    /// Changes the account alone, where the Secret cannot be observed: who may use the keys, and from where, does not depend on
-    /// the Secret, and the keys stay as they are.
+    /// Changes the account alone if the Secret cannot be observed. The settings of the account, such as its allowed
+    /// addresses, do not depend on the Secret. The keys stay as they are.
     async fn enforce_account(
         &self,
         history: &History<'_>,
@@ -167,7 +167,8 @@ impl Reconciler {
     }
 }
 
-/// Ends an attempt whose plan was executed: with what was postponed, with what else is due, or for now.
+/// Ends an attempt whose plan was executed. Returns another attempt if a rotation is due, or why the resource is not
+/// Ready.
 fn conclude(desired: &Desired, postponed: Option<Postponed>, now: Timestamp, outcome: &mut Outcome) -> Step {
     let is_due = |account: &Account| rotation_reason(&desired.rotation, account, now).is_some();
     // A rotation waits until the Secret is known to be the resource's own, which may be known only now.
@@ -181,7 +182,7 @@ fn conclude(desired: &Desired, postponed: Option<Postponed>, now: Timestamp, out
     Step::Blocked(NotReady::RepeatedDrift { parts })
 }
 
-/// Sets when the keys are due next, and ends the attempt: with a reason if the account is not all that is declared.
+/// Sets when the keys are due next, and ends the attempt, with a reason if the account differs from the declaration.
 pub(super) fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
     let Some(account) = &outcome.account else {
         return Step::Done;
@@ -194,7 +195,7 @@ pub(super) fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
     }
 }
 
-/// The account's suspension by OpsAdmin's staff, which outranks the declaration.
+/// Returns the account's suspension by OpsAdmin's staff, which takes precedence over the declaration.
 pub(super) fn suspended(account: &Account) -> Option<NotReady> {
     let Suspension { since, reason } = account.suspension.as_ref()?;
     Some(NotReady::Suspended { since: *since, reason: reason.clone() })

@@ -1,4 +1,5 @@
-//! From an outcome to a status: pure, and the same text for the same outcome, so that nothing new is written for nothing new.
+//! Builds a resource's status from an outcome. Pure: the same outcome gives the same text, so that an unchanged status
+//! is not written again.
 
 use super::{Drift, NotReady, Outcome};
 use crate::account::{KeyState, StoredKey, expired};
@@ -6,14 +7,16 @@ use crate::api::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// At the end of the Ready condition's message while something else sets the Secret's common label, on which nothing depends.
+/// The end of the Ready condition's message while something else sets the Secret's common label. Nothing depends on
+/// that label.
 const RELABELLED: &str =
     "; something else sets the Secret's label app.kubernetes.io/managed-by, such as a mutating admission policy";
 
-/// The status of a resource of this generation after this outcome.
+/// Returns the status of a resource of this generation after this outcome.
 ///
-/// Conditions follow kstatus: `Stalled` while a person has to act, `Reconciling` while it may pass by itself, neither
-/// when `Ready` is true. What is not known now stays as it was said before.
+/// Conditions follow kstatus: `Stalled` while a person has to act, `Reconciling` while the problem may pass by itself,
+/// and neither while `Ready` is true or the resource is paused. Fields that the outcome does not know keep their
+/// previous values.
 pub fn status(
     generation: Option<i64>,
     secret_name: &str,
@@ -22,7 +25,7 @@ pub fn status(
     now: Timestamp,
 ) -> ApiAccountStatus {
     let before = previous.cloned().unwrap_or_default();
-    // Of what could not be read, nobody knows since when it is so.
+    // The times of conditions in a status that could not be read completely are not known.
     let known = if before.is_partial { &[] } else { before.conditions.as_slice() };
     let mut status = ApiAccountStatus {
         observed_generation: generation,
@@ -43,13 +46,13 @@ pub fn status(
         status.secret_name = Some(secret_name.to_owned());
         status.secret_resource_version.clone_from(&outcome.secret_version);
     } else if previous.is_some_and(|previous| verified_against(previous) != verified_against(&status)) {
-        // It was verified against another spec or other keys, and would pass for verified against these.
+        // The version was verified against another spec or another key pair, so it does not hold for the new status.
         status.secret_resource_version = None;
     }
     status
 }
 
-/// Whether nothing kept the look from its end.
+/// Returns whether the reconcile ran to its end.
 fn was_completed(outcome: &Outcome) -> bool {
     matches!(
         outcome.not_ready,
@@ -91,7 +94,7 @@ fn conditions(
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
-    let make = |type_: &str, status: &str, reason: Reason, message: &str| {
+    let condition_of = |type_: &str, status: &str, reason: Reason, message: &str| {
         let unchanged = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
         Condition {
             type_: type_.to_owned(),
@@ -103,17 +106,21 @@ fn conditions(
         }
     };
     let Some(not_ready) = &outcome.not_ready else {
-        return vec![make(condition::READY, "True", Reason::Reconciled, ready_message)];
+        return vec![condition_of(condition::READY, "True", Reason::Reconciled, ready_message)];
     };
     let (reason, message) = (not_ready.reason(), not_ready.to_string());
     if matches!(not_ready, NotReady::Paused) {
-        return vec![make(condition::READY, ready_status(not_ready), reason, &message)];
+        return vec![condition_of(condition::READY, ready_status(not_ready), reason, &message)];
     }
     let because = if not_ready.needs_a_person() { condition::STALLED } else { condition::RECONCILING };
-    vec![make(condition::READY, ready_status(not_ready), reason, &message), make(because, "True", reason, &message)]
+    vec![
+        condition_of(condition::READY, ready_status(not_ready), reason, &message),
+        condition_of(because, "True", reason, &message),
+    ]
 }
 
-/// False: it is known not to be as declared. Unknown: nobody looked, or the database did not say.
+/// Returns `Unknown` if it is not known whether the resource is as declared: it is paused, the database did not answer,
+/// other writers kept changing it, or the controller failed. Returns `False` otherwise.
 fn ready_status(not_ready: &NotReady) -> &'static str {
     match not_ready.reason() {
         Reason::DatabaseUnavailable | Reason::Contended | Reason::Paused | Reason::InternalError => "Unknown",
@@ -137,7 +144,8 @@ fn ready_message(outcome: &Outcome, before: &[Condition]) -> String {
     message
 }
 
-/// The API's times have whole seconds; more would be cut off there and look like a change.
+/// Cuts a time to whole seconds. The API server would cut off the fraction, and the comparison would then show a
+/// change.
 fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }

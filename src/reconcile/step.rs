@@ -4,8 +4,8 @@ use super::{Declarations, Desired, NotReady, Outcome};
 use crate::account::Owner;
 use crate::database::DatabaseError;
 
-/// How many attempts one reconcile makes at most. Another attempt follows a step that changes what comes next, and a conflict
-/// with another writer, which then has made progress.
+/// How many attempts one reconcile makes at most. Another attempt follows a step that changes what comes next, and a
+/// conflict with another writer, which then has made progress.
 pub(super) const ATTEMPTS: usize = 8;
 
 /// How an attempt ended.
@@ -39,7 +39,7 @@ impl<E: Into<NotReady>> From<E> for Interruption {
 }
 
 impl Step {
-    /// Another account has the API key that is in the Secret.
+    /// Returns the step for an API key in the Secret that another account has.
     pub fn key_taken(desired: &Desired) -> Self {
         Self::Blocked(NotReady::KeyTaken { at: desired.secret.at.clone() })
     }

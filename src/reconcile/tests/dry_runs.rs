@@ -1,4 +1,4 @@
-//! What a dry run says would be done is what is then done, and it does nothing itself.
+//! Tests of dry runs: a dry run changes nothing, and reports exactly what the real run then does.
 
 use super::memory::{Accounts, lock};
 use super::properties::{desired, everything, owner, reconciler_at, run, world};
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The same reconciler with nothing behind it that can be written.
+/// Returns the reconciler with ports that keep changes in memory and write nothing.
 fn rehearsing(reconciler: Reconciler) -> Reconciler {
     Reconciler {
         database: Arc::new(database::DryRunDatabase::new(Some(reconciler.database))),
@@ -21,7 +21,7 @@ fn rehearsing(reconciler: Reconciler) -> Reconciler {
     }
 }
 
-/// As a real database keeps them.
+/// Returns whether the names are unique, as the real database ensures.
 fn names_are_unique(accounts: &Accounts) -> bool {
     let rows = lock(&accounts.rows);
     let live = rows.iter().filter(|row| !matches!(row.life, Life::Deleted { .. }));
@@ -42,7 +42,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn what_is_rehearsed_is_what_is_then_done(
+    fn a_dry_run_reports_what_the_real_run_does(
         first in desired(),
         second in desired(),
         (accounts, secrets) in world(),
@@ -50,7 +50,7 @@ proptest! {
         prune: bool,
     ) {
         prop_assume!(names_are_unique(&accounts));
-        // A view that lags shows a dry run what it shows the real one, until something is written.
+        // The dry run cannot know which Secrets a lagging cache hides, so the test hides none.
         lock(&secrets.unseen).clear();
         let before = everything(&accounts, &secrets);
         let play = |reconciler: &Reconciler| {
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_settled_still_stands_in_the_way_of_others(
+    fn a_dry_run_that_forgets_contents_still_finds_conflicts(
         first in desired(),
         second in desired(),
         third in desired(),
@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_rehearsed_of_a_whole_run_is_what_is_then_done(
+    fn a_dry_run_of_a_whole_apply_reports_what_the_real_run_does(
         mut declared in vec(desired(), 1..5),
         (accounts, secrets) in world(),
         hours in 0i64..5,
@@ -108,7 +108,7 @@ proptest! {
     ) {
         prop_assume!(names_are_unique(&accounts));
         lock(&secrets.unseen).clear();
-        // The owners of before, some of whom are declared no more.
+        // Among these are the owners of existing accounts. Some of them are no longer declared.
         let names = ["acme", "other", "third", "fourth", "fifth", "sixth"];
         for (desired, name) in declared.iter_mut().zip(&names[first..]) {
             (desired.owner, desired.uid) = (owner(name), Some(format!("of {name}")));

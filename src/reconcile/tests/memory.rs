@@ -19,24 +19,24 @@ use std::sync::{Mutex, PoisonError};
 pub struct Accounts {
     pub rows: Mutex<Vec<Account>>,
     pub affiliates: Mutex<BTreeSet<String>>,
-    /// Every change that was made, for counting.
+    /// Every committed change, so that tests can count them.
     pub changes: Mutex<Vec<Change>>,
-    /// Errors to give instead of making the next changes; the change is made all the same where it says so.
+    /// Faults of the next commits. A fault may let the change happen and lose only the answer.
     pub faults: Mutex<Vec<Fault>>,
-    /// What a trigger makes of every account that is written.
+    /// A database trigger that rewrites every account when it is written.
     pub trigger: Mutex<Option<fn(&mut Account)>>,
-    /// How many accounts were made by hand.
+    /// How many accounts were created by hand.
     pub made_by_hand: Mutex<u8>,
     /// API keys that were revoked or purged.
     pub revoked: Mutex<HashSet<ApiKey>>,
 }
 
-/// What goes wrong with one change.
+/// What goes wrong with one commit.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// It is not made.
+    /// The change is not made.
     NotMade,
-    /// It is made, and the answer is lost.
+    /// The change is made, and the answer is lost.
     AnswerLost,
 }
 
@@ -178,7 +178,7 @@ impl AccountDatabase for Accounts {
         Ok(lock(&self.rows).iter().filter_map(live).collect())
     }
 
-    /// Whether a deletion was confirmed is remembered by the database alone.
+    /// Counts every deletion: only the real database records which deletions were confirmed.
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
         let deleted = |row: &&Account| {
             row.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster)
@@ -239,13 +239,13 @@ impl AccountDatabase for Accounts {
 #[derive(Debug, Default)]
 pub struct Secrets {
     pub objects: Mutex<BTreeMap<SecretRef, Secret>>,
-    /// How many times something was written.
+    /// How many writes were made.
     pub writes: Mutex<u64>,
-    /// Places that look empty until they are written to, as they do in a view that lags.
+    /// Names that seem absent until they are written to, as in a cache that lags.
     pub unseen: Mutex<BTreeSet<SecretRef>>,
     /// Whether every replacement is refused.
     pub refusing: Mutex<bool>,
-    /// What an admission policy makes of everything that is written.
+    /// An admission policy that rewrites every Secret when it is written.
     pub policy: Mutex<Option<fn(&mut Secret)>>,
 }
 
@@ -331,7 +331,7 @@ impl SecretStore for Secrets {
     }
 }
 
-/// A clock that a test sets, and randomness that counts: every draw is another, and every run the same.
+/// A clock that a test sets, and a counter instead of randomness: every value is different, and every run is the same.
 #[derive(Debug, Default)]
 pub struct Counting {
     pub now: Mutex<Timestamp>,
@@ -339,7 +339,7 @@ pub struct Counting {
 }
 
 impl Counting {
-    /// Moves the clock, perhaps back, and tells the time that it is then.
+    /// Moves the clock by these hours, which may be negative, and returns the new time.
     pub fn move_by(&self, hours: i64) -> Timestamp {
         let mut now = lock(&self.now);
         *now += SignedDuration::from_hours(hours);

@@ -1,5 +1,5 @@
-//! The heart against ports in memory: whatever is declared and whatever is found, one pass makes it so, and the next has
-//! nothing to do.
+//! Tests of the reconciler with ports in memory: for any declared and any observed state, one reconcile does
+//! everything, and the next has nothing to do.
 
 mod dry_runs;
 mod evidence;

@@ -1,4 +1,5 @@
-//! Whoever was refused for what others have looks before it tries again: nothing is written in vain.
+//! Tests of obstacles: a refused resource first checks whether the obstacle still exists, so that nothing is written in
+//! vain.
 
 use super::memory::{Accounts, Fault, Secrets, lock};
 use super::properties::{owner, reconciler, run};
@@ -16,13 +17,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn set() -> Self {
+    fn new() -> Self {
         let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
         let reconciler = reconciler(&accounts, &secrets);
         Self { accounts, secrets, reconciler }
     }
 
-    /// Tries what was refused before; answers with what came of it, and whether anything was written for it.
+    /// Reconciles a resource that was refused before. Returns the outcome, and whether a change was committed.
     fn again(&self, desired: &Desired, refused: &Outcome) -> (Outcome, bool) {
         let told = status(desired.generation, "secret", refused, None, Timestamp::UNIX_EPOCH);
         let obstacle = Obstacle::of(&told, desired.generation);
@@ -34,7 +35,7 @@ impl Stage {
         (outcome, is_tried)
     }
 
-    fn look(&self, desired: &Desired) -> Outcome {
+    fn reconcile(&self, desired: &Desired) -> Outcome {
         run(self.reconciler.reconcile(desired, None, None))
     }
 }
@@ -47,10 +48,10 @@ fn other() -> Desired {
 }
 
 #[test]
-fn a_name_that_is_still_taken_is_not_tried_and_one_that_is_free_is() {
-    let stage = Stage::set();
-    assert!(stage.look(&desired()).not_ready.is_none());
-    let refused = stage.look(&other());
+fn a_name_is_tried_again_only_when_it_is_free() {
+    let stage = Stage::new();
+    assert!(stage.reconcile(&desired()).not_ready.is_none());
+    let refused = stage.reconcile(&other());
     assert!(matches!(refused.not_ready, Some(NotReady::NameTaken { .. })), "{refused:?}");
     let (outcome, is_tried) = stage.again(&other(), &refused);
     assert!(matches!(outcome.not_ready, Some(NotReady::NameTaken { .. })) && !is_tried, "{outcome:?}");
@@ -60,21 +61,21 @@ fn a_name_that_is_still_taken_is_not_tried_and_one_that_is_free_is() {
 
 #[test]
 fn a_rename_to_a_name_that_is_still_taken_is_not_tried() {
-    let stage = Stage::set();
+    let stage = Stage::new();
     let mut renamed = other();
     renamed.settings.name = crate::account::AccountName::parse("another").unwrap();
-    assert!(stage.look(&desired()).not_ready.is_none() && stage.look(&renamed).not_ready.is_none());
-    let refused = stage.look(&other());
+    assert!(stage.reconcile(&desired()).not_ready.is_none() && stage.reconcile(&renamed).not_ready.is_none());
+    let refused = stage.reconcile(&other());
     let (outcome, is_tried) = stage.again(&other(), &refused);
     assert!(matches!(outcome.not_ready, Some(NotReady::NameTaken { .. })) && !is_tried, "{outcome:?}");
 }
 
 #[test]
-fn an_account_that_may_be_adopted_now_is_adopted_without_another_try_to_make_it() {
-    let stage = Stage::set();
-    assert!(stage.look(&desired()).not_ready.is_none());
+fn an_account_that_can_be_adopted_now_is_adopted_without_a_failed_creation() {
+    let stage = Stage::new();
+    assert!(stage.reconcile(&desired()).not_ready.is_none());
     let adopting = Desired { adoption: AdoptionPolicy::IfUnowned, ..other() };
-    let refused = stage.look(&adopting);
+    let refused = stage.reconcile(&adopting);
     assert!(matches!(refused.not_ready, Some(NotReady::OwnedElsewhere { .. })), "{refused:?}");
     assert!(!stage.again(&adopting, &refused).1);
     lock(&stage.accounts.rows)[0].owner = None;
@@ -86,11 +87,11 @@ fn an_account_that_may_be_adopted_now_is_adopted_without_another_try_to_make_it(
 }
 
 #[test]
-fn an_affiliate_that_is_still_unknown_is_not_tried() {
-    let stage = Stage::set();
+fn an_affiliate_is_tried_again_only_when_it_is_known() {
+    let stage = Stage::new();
     let mut wanted = desired();
     wanted.settings.affiliate = Some(AffiliateName::parse("North").unwrap());
-    let refused = stage.look(&wanted);
+    let refused = stage.reconcile(&wanted);
     let (outcome, is_tried) = stage.again(&wanted, &refused);
     assert!(matches!(outcome.not_ready, Some(NotReady::UnknownAffiliate { .. })) && !is_tried, "{outcome:?}");
     lock(&stage.accounts.affiliates).insert("North".to_owned());
@@ -98,21 +99,21 @@ fn an_affiliate_that_is_still_unknown_is_not_tried() {
 }
 
 #[test]
-fn an_api_key_that_is_still_another_accounts_is_not_tried() {
-    let stage = Stage::set();
-    assert!(stage.look(&desired()).not_ready.is_none());
-    // Its row is gone, and another account has its key.
+fn an_api_key_that_another_account_still_has_is_not_tried() {
+    let stage = Stage::new();
+    assert!(stage.reconcile(&desired()).not_ready.is_none());
+    // The resource has no account any more, and another account has the API key in its Secret.
     lock(&stage.accounts.rows)[0].owner = Some(owner("thief"));
     "thief".clone_into(&mut lock(&stage.accounts.rows)[0].settings.name);
     assert_eq!(lock(&stage.secrets.objects).len(), 1);
-    let refused = stage.look(&desired());
+    let refused = stage.reconcile(&desired());
     assert!(matches!(refused.not_ready, Some(NotReady::KeyTaken { .. })), "{refused:?}");
     let (outcome, is_tried) = stage.again(&desired(), &refused);
     assert!(matches!(outcome.not_ready, Some(NotReady::KeyTaken { .. })) && !is_tried, "{outcome:?}");
 }
 
 #[test]
-fn what_was_in_the_way_of_another_generation_says_nothing_of_this_one() {
+fn an_obstacle_of_another_generation_does_not_count() {
     let refused = Outcome::blocked(NotReady::UnknownAffiliate { affiliate: AffiliateName::parse("North").unwrap() });
     let told = status(Some(1), "secret", &refused, None, Timestamp::UNIX_EPOCH);
     assert_eq!(Obstacle::of(&told, Some(1)), Some(Obstacle::Affiliate));

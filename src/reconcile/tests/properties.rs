@@ -1,4 +1,4 @@
-//! For any desired and any observed state.
+//! Property tests of the reconciler, for any desired and any observed state.
 
 use super::memory::{Accounts, Counting, Secrets, lock};
 use crate::account::{
@@ -39,8 +39,8 @@ fn pair(seed: u8) -> KeyPair {
     KeyPair::from_entropy(KeyId::from_random([seed; 16]), &entropy)
 }
 
-/// This pair in a Secret of the owner of this name.
-fn handed_out(seed: u8, name: &str) -> IssuedKeys {
+/// Returns the key pair of this seed, marked for a Secret of the owner of this name.
+fn issued_keys(seed: u8, name: &str) -> IssuedKeys {
     IssuedKeys { mark: keyring().mark(&owner(name), &pair(seed)), pair: pair(seed) }
 }
 
@@ -121,7 +121,7 @@ fn life() -> impl Strategy<Value = Life> {
     prop::sample::select(vec![Life::Live, Life::Retained { since }, Life::Deleted { since }])
 }
 
-/// What somebody may have left in the database, valid or not.
+/// Settings as they may be in the database, valid or not.
 fn stored() -> impl Strategy<Value = StoredSettings> {
     let garbage = btree_set(prop::sample::select(vec!["Nobody", "not an IP", "0.0.0.0/0"]), 0..2);
     (settings(), garbage, any::<bool>(), any::<bool>()).prop_map(|(settings, garbage, spoil, any_ip)| {
@@ -136,7 +136,7 @@ fn stored() -> impl Strategy<Value = StoredSettings> {
     })
 }
 
-/// What may have become of an account's pair in the database.
+/// The state of an account's key pair in the database.
 #[derive(Debug, Clone, Copy)]
 enum Row {
     Whole,
@@ -175,11 +175,11 @@ fn account(id: u8, owner: Option<Owner>, life: Life, settings: StoredSettings, r
     }
 }
 
-/// What may be at a Secret's place.
+/// What may exist under a Secret's name.
 #[derive(Debug, Clone)]
 enum Place {
     Empty,
-    /// The resource's own, of another layout, with the keys of one account or another, and these data on top.
+    /// The resource's own Secret, perhaps with another layout, other keys or changed data.
     Own {
         layout: SecretLayout,
         keys: u8,
@@ -187,11 +187,11 @@ enum Place {
         uid: bool,
         unseen: bool,
     },
-    /// Another resource's.
+    /// The Secret of another resource.
     Others {
         layout: SecretLayout,
     },
-    /// Somebody's, with nothing of ours on it.
+    /// A Secret without any metadata of this program.
     Foreign {
         controlled: bool,
         unseen: bool,
@@ -216,9 +216,9 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
             hidden = unseen;
             let identity = ResourceIdentity { owner: owner("acme"), uid: uid.then(|| UID.to_owned()) };
             let tie = identity.owner_reference();
-            let mut secret = SecretManifest::new(&layout, identity, &handed_out(keys, "acme")).to_secret();
+            let mut secret = SecretManifest::new(&layout, identity, &issued_keys(keys, "acme")).to_secret();
             if let Some(tie) = tie {
-                // As an earlier version wrote it.
+                // An earlier version wrote Secrets with an owner reference and without a mark.
                 secret.metadata.owner_references = Some(vec![tie]);
                 secret.metadata.annotations.get_or_insert_default().remove(MARK_ANNOTATION);
             }
@@ -228,7 +228,7 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
         }
         Place::Others { layout } => {
             let identity = ResourceIdentity { owner: owner("other"), uid: Some("uid-of-other".to_owned()) };
-            SecretManifest::new(&layout, identity, &handed_out(2, "other")).to_secret()
+            SecretManifest::new(&layout, identity, &issued_keys(2, "other")).to_secret()
         }
         Place::Foreign { controlled, unseen } => {
             hidden = unseen;
@@ -250,7 +250,8 @@ fn fill(secrets: &Secrets, at: &SecretRef, place: Place) {
 }
 
 prop_compose! {
-    /// A world: the account, if any; another one's; and what is at the two places.
+    /// The accounts and Secrets of a test: the resource's account, another account, and what is under the two Secret
+    /// names.
     pub fn world()(
         own in option::weighted(0.8, (life(), stored(), row())),
         other in option::of((life(), stored(), row(), any::<bool>())),
@@ -283,14 +284,14 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
     }
 }
 
-/// The same at another time.
+/// Returns the reconciler at a time given in hours since the epoch.
 pub fn reconciler_at(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>, hours: i64) -> Reconciler {
     let environment = Counting::default();
     *lock(&environment.now) = Timestamp::from_second(hours * 3600).unwrap();
     Reconciler { environment: Arc::new(environment), ..reconciler(accounts, secrets) }
 }
 
-/// The same with a clock that can be moved.
+/// Returns the reconciler with a clock that the test can move.
 pub fn reconciler_with_clock(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> (Reconciler, Arc<Counting>) {
     let clock = Arc::new(Counting::default());
     (Reconciler { environment: Arc::clone(&clock) as _, ..reconciler(accounts, secrets) }, clock)
@@ -300,7 +301,7 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-/// The account's pair, opened.
+/// Returns the active key pair of the account of this owner, opened.
 fn keys_of(accounts: &Accounts, name: &str) -> Option<(KeyId, String, String)> {
     let rows = lock(&accounts.rows);
     let account = rows.iter().find(|row| row.owner == Some(owner(name)))?;
@@ -325,9 +326,9 @@ fn is_foreign(secret: &Secret) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// One pass makes it so, or says why not; either way, the next changes nothing.
+    /// One reconcile makes everything as declared or reports why not. The next reconcile changes nothing.
     #[test]
-    fn after_one_pass_there_is_nothing_to_do(desired in desired(), (accounts, secrets) in world(), hours in 0i64..5) {
+    fn a_second_reconcile_changes_nothing(desired in desired(), (accounts, secrets) in world(), hours in 0i64..5) {
         let reconciler = reconciler_at(&accounts, &secrets, hours);
         let outcome = run(reconciler.reconcile(&desired, None, None));
         let after = everything(&accounts, &secrets);
@@ -337,9 +338,9 @@ proptest! {
         prop_assert_eq!(outcome.not_ready.map(|r| r.to_string()), again.not_ready.map(|r| r.to_string()));
     }
 
-    /// What is not refused is as declared, to the letter.
+    /// If the resource is Ready, the account and the Secret are exactly as declared.
     #[test]
-    fn what_is_not_refused_is_as_declared(desired in desired(), (accounts, secrets) in world()) {
+    fn a_ready_resource_is_as_declared(desired in desired(), (accounts, secrets) in world()) {
         let outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));
         if outcome.not_ready.is_some() {
             return Ok(());
@@ -358,11 +359,11 @@ proptest! {
         prop_assert!(desired.secret.labels.iter().all(|(name, value)| labels.get(name) == Some(value)));
     }
 
-    /// Keys change only when that was asked for, or when there are none, neither in the database nor in the resource's own
-    /// Secret: a pair that the database lost comes back from there, unless it is in use elsewhere, and an account that was
-    /// made before gets no other.
+    /// Keys change only when a rotation was requested, or when neither the database nor the resource's own Secret has
+    /// keys. A key pair that the database lost is restored from the Secret, unless another account uses it. An existing
+    /// account gets no other key pair.
     #[test]
-    fn keys_change_only_when_asked_or_when_there_are_none(
+    fn keys_change_only_on_request_or_when_there_are_none(
         desired in desired(), (accounts, secrets) in world(), hours in 0i64..5,
     ) {
         let find = || run(reconciler(&accounts, &secrets).database.find_by_owner(&desired.owner)).unwrap();
@@ -418,9 +419,9 @@ proptest! {
         }
     }
 
-    /// However often a rotation is asked for, there are never more than a few pairs, and the newest is in the Secret.
+    /// However often a rotation is requested, an account has few key pairs, and the newest is in the Secret.
     #[test]
-    fn pairs_never_pile_up(desired in desired(), (accounts, secrets) in world(), steps in vec((0i64..3, "[a-c]"), 1..12)) {
+    fn key_pairs_stay_few(desired in desired(), (accounts, secrets) in world(), steps in vec((0i64..3, "[a-c]"), 1..12)) {
         let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
         let mut desired = desired;
         for (hours, trigger) in steps {
@@ -439,9 +440,9 @@ proptest! {
         }
     }
 
-    /// What is only observed is told, and nothing is changed.
+    /// For a resource that only observes, differences are reported and nothing is changed.
     #[test]
-    fn what_is_only_observed_is_not_changed(desired in desired(), (accounts, secrets) in world(), hours in 0i64..5) {
+    fn observing_changes_nothing(desired in desired(), (accounts, secrets) in world(), hours in 0i64..5) {
         let observed = Desired { management: ManagementPolicy::Observe, ..desired };
         let before = everything(&accounts, &secrets);
         let outcome = run(reconciler_at(&accounts, &secrets, hours).reconcile(&observed, None, None));
@@ -449,9 +450,9 @@ proptest! {
         prop_assert_eq!(outcome.drift.is_empty(), outcome.not_ready.is_none());
     }
 
-    /// Nothing foreign is touched: no Secret that is not the resource's own, no account that it does not own.
+    /// Foreign Secrets and accounts of other owners are not changed.
     #[test]
-    fn nothing_foreign_is_touched(desired in desired(), (accounts, secrets) in world()) {
+    fn foreign_secrets_and_accounts_are_not_changed(desired in desired(), (accounts, secrets) in world()) {
         let foreign = |(rows, objects): (Vec<Account>, BTreeMap<SecretRef, Secret>)| {
             let may_be_adopted = |row: &Account| {
                 desired.adoption == AdoptionPolicy::IfUnowned && (row.owner.is_none() || row.life != Life::Live)
@@ -466,7 +467,7 @@ proptest! {
         prop_assert_eq!(foreign(everything(&accounts, &secrets)), before);
     }
 
-    /// Nothing foreign is ever in a plan.
+    /// A plan never changes a foreign Secret.
     #[test]
     fn a_foreign_secret_is_never_in_a_plan(desired in desired(), own in option::of((life(), stored(), row())), stale_secrets in vec("s[3-5]", 0..3)) {
         let account = own.map(|(life, settings, row)| account(1, Some(owner("acme")), life, settings, row));
@@ -477,7 +478,7 @@ proptest! {
         prop_assert!(plan.remove.is_empty(), "the keys would be nowhere");
     }
 
-    /// A refusal widens nothing: each account is set as it was, or as declared.
+    /// A refusal never widens access: each account is set as it was before or as declared.
     #[test]
     fn a_refused_account_is_set_as_it_was_or_as_declared(desired in desired(), (accounts, secrets) in world()) {
         let before = lock(&accounts.rows).clone();
@@ -491,10 +492,10 @@ proptest! {
         }
     }
 
-    /// A resource that says nothing of addresses never makes an account usable from more of them; all the rest of it is
-    /// done, and it is said that the list was kept.
+    /// A resource that declares no addresses never makes an account usable from more addresses. Everything else is
+    /// done, and the status reports that the list was kept.
     #[test]
-    fn a_list_that_was_left_out_stays(desired in desired(), (accounts, secrets) in world()) {
+    fn an_address_list_that_the_spec_leaves_out_is_kept(desired in desired(), (accounts, secrets) in world()) {
         let mut silent = Desired { names_addresses: false, ..desired };
         silent.settings.allowed_ips = AllowedIps::any();
         let before = lock(&accounts.rows).clone();
@@ -515,7 +516,7 @@ proptest! {
         }
     }
 
-    /// What a status says was verified saves a read, and hides nothing: any later edit is still put back.
+    /// A Secret that the status says was verified is not read again, but any later edit is still corrected.
     #[test]
     fn a_verified_secret_is_not_read_until_it_changes(desired in desired(), (accounts, secrets) in world(), edit in "api|secret|extra") {
         let reconciler = reconciler(&accounts, &secrets);
@@ -539,7 +540,7 @@ proptest! {
         prop_assert_eq!(&lock(&secrets.objects)[&desired.secret.at].data, &good.data);
     }
 
-    /// No outcome shows a secret key to anybody.
+    /// No outcome contains a secret key in plain text.
     #[test]
     fn no_outcome_shows_a_secret_key(desired in desired(), (accounts, secrets) in world()) {
         let outcome: Outcome = run(reconciler(&accounts, &secrets).reconcile(&desired, None, None));

@@ -1,4 +1,5 @@
-//! What got past the API server: it is read, and nothing is done that nobody can be sure was meant.
+//! Tests of invalid resources that the API server accepted: they can be read, and nothing is done unless its meaning is
+//! certain.
 
 use super::properties::owner;
 use crate::api::{ApiAccount, ApiAccountStatus};
@@ -15,7 +16,7 @@ fn resource(spec: &Value, status: &Value) -> ApiAccount {
 }
 
 #[test]
-fn a_policy_of_a_newer_definition_is_refused_by_its_field() {
+fn an_unknown_policy_is_refused_with_its_field() {
     let spec = json!({ "adoptionPolicy": "Ask", "managementPolicy": "Watch", "deletionPolicy": "Archive" });
     let invalid = Desired::parse(&resource(&spec, &Value::Null), &owner("acme").cluster).unwrap_err();
     let fields: Vec<_> = invalid.errors.iter().map(|error| error.field.as_str()).collect();
@@ -25,7 +26,7 @@ fn a_policy_of_a_newer_definition_is_refused_by_its_field() {
 }
 
 #[test]
-fn only_what_is_known_to_be_meant_becomes_of_an_account() {
+fn an_unknown_policy_deletes_no_account() {
     let policy = |management: &str, deletion: &str| {
         let spec = json!({ "managementPolicy": management, "deletionPolicy": deletion });
         let fields = |error: &crate::reconcile::FieldError| error.field.clone();
@@ -41,7 +42,7 @@ fn only_what_is_known_to_be_meant_becomes_of_an_account() {
 }
 
 #[test]
-fn a_status_that_cannot_be_read_is_made_anew_and_lets_no_held_deletion_go() {
+fn an_unreadable_status_is_rebuilt_and_a_held_deletion_stays_held() {
     let held = json!({
         "type": "Ready", "status": "True", "reason": "DeletionHeld", "message": "held",
         "lastTransitionTime": "2026-11-27T09:00:00+99:00",

@@ -1,4 +1,4 @@
-//! Secrets that something changes while they are written, as mutating admission policies do.
+//! Tests of Secrets that a mutating admission policy changes when they are written.
 
 use super::memory::{Accounts, Secrets, lock};
 use super::properties::{reconciler, run};
@@ -30,8 +30,8 @@ impl Stage {
         stage
     }
 
-    /// One look, as the controller looks.
-    fn look(&mut self) -> Outcome {
+    /// Reconciles once, as the controller does.
+    fn reconcile(&mut self) -> Outcome {
         let previous = self.status.clone();
         let verified = previous.as_ref().and_then(Verified::of);
         let outcome = run(self.reconciler.reconcile(&desired(), verified.as_ref(), None));
@@ -64,26 +64,26 @@ fn reasons(outcome: &Outcome) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_common_label_that_a_policy_sets_is_told_and_keeps_nothing_from_being_ready() {
+fn a_common_label_that_a_policy_sets_is_reported_and_the_resource_is_ready() {
     let mut stage = Stage::with_policy(label_platform);
-    assert_eq!(reasons(&stage.look()), ["Created", "SecretWritten"]);
+    assert_eq!(reasons(&stage.reconcile()), ["Created", "SecretWritten"]);
     let said = "something else sets the Secret's label app.kubernetes.io/managed-by";
     assert!(stage.message().contains(said), "{}", stage.message());
     let (status, writes) = (stage.status.clone(), stage.writes());
-    let again = stage.look();
+    let again = stage.reconcile();
     assert!(again.not_ready.is_none() && again.done.is_empty(), "{again:?}");
     assert_eq!((&stage.status, stage.writes()), (&status, writes), "it is told for as long as it is so, and not again");
 
-    // An edit is put right, and only what was put right is told.
+    // An edit is corrected, and only the corrected parts are reported.
     stage.edit(|secret| drop(secret.data.as_mut().and_then(|data| data.remove("s"))));
     let at = desired().secret.at;
-    assert_eq!(stage.look().done, [Done::SecretPutBack { at, parts: vec!["data.s".to_owned()] }]);
+    assert_eq!(stage.reconcile().done, [Done::SecretPutBack { at, parts: vec!["data.s".to_owned()] }]);
     assert!(stage.message().contains(said), "{}", stage.message());
 
-    // Without the policy, the label is put back with the next edit, and nothing is told any more.
+    // Without the policy, the label is corrected with the next edit, and nothing more is reported.
     *lock(&stage.secrets.policy) = None;
     stage.edit(|secret| drop(secret.data.as_mut().and_then(|data| data.remove("s"))));
-    assert_eq!(reasons(&stage.look()), ["SecretPutBack"]);
+    assert_eq!(reasons(&stage.reconcile()), ["SecretPutBack"]);
     assert_eq!(stage.message(), "account and Secret are as declared");
 }
 
@@ -92,7 +92,7 @@ fn label_platform(secret: &mut Secret) {
 }
 
 #[test]
-fn what_a_policy_changes_is_refused_by_name_and_told_once() {
+fn other_parts_that_a_policy_changes_are_refused_by_name_and_reported_once() {
     let policies: [(Policy, &str); 3] = [
         (|secret| _ = secret.metadata.labels.as_mut().unwrap().remove(ACCOUNT_LABEL), "label ops-admin.com/account"),
         (
@@ -103,7 +103,7 @@ fn what_a_policy_changes_is_refused_by_name_and_told_once() {
     ];
     for (policy, part) in policies {
         let mut stage = Stage::with_policy(policy);
-        let first = stage.look();
+        let first = stage.reconcile();
         let not_ready = first.not_ready.as_ref().expect("it is not as declared");
         assert_eq!(not_ready.reason(), Reason::SecretRewritten);
         assert!(not_ready.needs_a_person());
@@ -112,7 +112,7 @@ fn what_a_policy_changes_is_refused_by_name_and_told_once() {
         assert!(stage.message().contains(part), "{}", stage.message());
         assert!(!stage.message().contains("masked") && !stage.message().contains("opsa_"), "{}", stage.message());
         let status = stage.status.clone();
-        let again = stage.look();
+        let again = stage.reconcile();
         assert_eq!(
             (reasons(&again), again.not_ready.map(|not_ready| not_ready.reason())),
             (vec![], Some(Reason::SecretRewritten))
@@ -120,27 +120,27 @@ fn what_a_policy_changes_is_refused_by_name_and_told_once() {
         assert_eq!(stage.status, status, "the same text for the same trouble");
 
         *lock(&stage.secrets.policy) = None;
-        let healed = stage.look();
+        let healed = stage.reconcile();
         assert!(healed.not_ready.is_none(), "{healed:?}");
         assert_eq!(stage.message(), "account and Secret are as declared");
     }
 }
 
 #[test]
-fn a_secret_of_a_version_before_gets_the_label_and_keeps_its_keys() {
+fn a_secret_of_an_earlier_version_gets_the_label_and_keeps_its_keys() {
     let mut stage = Stage::new();
-    stage.look();
+    stage.reconcile();
     let keys = lock(&stage.secrets.objects)[&desired().secret.at].data.clone();
     stage.edit(|secret| _ = secret.metadata.labels.as_mut().unwrap().remove(ACCOUNT_LABEL));
-    // The watch does not show it.
+    // The watch does not show a Secret without the label.
     lock(&stage.secrets.unseen).insert(desired().secret.at);
     let writes = stage.writes();
-    let outcome = stage.look();
+    let outcome = stage.reconcile();
     let part = format!("label {ACCOUNT_LABEL}");
     assert_eq!(outcome.done, [Done::SecretUpdated { at: desired().secret.at, parts: vec![part] }], "nobody changed it");
     assert!(outcome.not_ready.is_none() && stage.writes() == writes + 1);
     let secret = lock(&stage.secrets.objects)[&desired().secret.at].clone();
     assert_eq!(secret.data, keys);
     assert!(secret.metadata.labels.unwrap().contains_key(ACCOUNT_LABEL));
-    assert!(stage.look().done.is_empty());
+    assert!(stage.reconcile().done.is_empty());
 }

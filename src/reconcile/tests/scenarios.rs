@@ -1,4 +1,4 @@
-//! Single moments that no property draws often enough: lost answers, races, ends.
+//! Tests of single scenarios that the property tests rarely reach: lost answers, races, deletions.
 
 use super::memory::{Accounts, Fault, Secrets, lock};
 use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
@@ -70,7 +70,7 @@ fn a_lost_answer_is_found_by_reading_and_not_by_generating_again() {
 }
 
 #[test]
-fn a_change_that_was_not_made_is_made_later() {
+fn a_failed_change_is_made_later() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     lock(&accounts.faults).push(Fault::NotMade);
@@ -97,7 +97,7 @@ fn a_stale_bulk_read_is_noticed_by_its_version() {
 }
 
 #[test]
-fn only_what_was_reconciled_before_can_drift() {
+fn only_a_spec_that_was_reconciled_before_can_drift() {
     let reason = |generation: i64, outcome: &Outcome| {
         let previous = status(Some(2), "s", outcome, None, Timestamp::UNIX_EPOCH);
         let done = vec![Done::Updated { changes: Vec::new() }, Done::Disabled];
@@ -113,7 +113,7 @@ fn only_what_was_reconciled_before_can_drift() {
 }
 
 #[test]
-fn an_account_without_keys_gets_no_new_ones_unasked() {
+fn an_account_without_keys_gets_no_new_keys_without_a_request() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
@@ -124,7 +124,7 @@ fn an_account_without_keys_gets_no_new_ones_unasked() {
 }
 
 #[test]
-fn an_account_that_lost_its_keys_gets_them_back_from_its_own_secret() {
+fn lost_keys_are_restored_from_the_accounts_own_secret() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
@@ -142,7 +142,7 @@ fn an_account_that_lost_its_keys_gets_them_back_from_its_own_secret() {
 }
 
 #[test]
-fn keys_of_another_account_are_nobodys_to_take_and_stop_no_revocation() {
+fn keys_of_another_account_are_not_taken_and_do_not_prevent_revocation() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
@@ -162,7 +162,7 @@ fn keys_of_another_account_are_nobodys_to_take_and_stop_no_revocation() {
 }
 
 #[test]
-fn a_pair_that_somebody_retired_is_not_brought_back() {
+fn a_retired_key_pair_is_not_restored() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
@@ -173,7 +173,7 @@ fn a_pair_that_somebody_retired_is_not_brought_back() {
 }
 
 #[test]
-fn the_end_needs_neither_the_secret_nor_a_valid_spec_and_comes_once() {
+fn a_deletion_needs_neither_the_secret_nor_a_valid_spec_and_happens_once() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
@@ -188,7 +188,7 @@ fn the_end_needs_neither_the_secret_nor_a_valid_spec_and_comes_once() {
 }
 
 #[test]
-fn an_end_that_did_not_reach_the_database_is_no_end() {
+fn a_deletion_that_did_not_reach_the_database_is_not_complete() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
@@ -247,10 +247,10 @@ fn conditions_follow_kstatus_and_keep_their_times() {
     assert_eq!(still.conditions[0].last_transition_time.0, before, "no transition, no new time");
 }
 
-/// The Secret of before still stands in its place, in the version that was verified.
+/// The old Secret still exists, in the version that was verified.
 #[test]
 fn a_secret_that_could_not_be_written_after_a_rotation_is_written_later() {
-    // Later or earlier than the pair before was made: the clock may have been set back.
+    // The clock may have been set back, so the rotation may be later or earlier than the creation of the old key pair.
     for hours in [1, -1] {
         let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
         let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
@@ -277,9 +277,9 @@ fn a_secret_that_could_not_be_written_after_a_rotation_is_written_later() {
     }
 }
 
-/// A new trigger comes with a resource that is declared again: its Secret is written, then its keys are rotated.
+/// A resource that is declared again has a new trigger: its Secret is written, and then its keys are rotated.
 #[test]
-fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
+fn a_secret_with_the_old_key_pair_is_not_reported_as_verified() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let reconciler = reconciler(&accounts, &secrets);
     run(reconciler.reconcile(&desired(), None, None));
@@ -296,7 +296,7 @@ fn a_secret_of_the_pair_before_is_not_told_to_be_verified() {
 }
 
 #[test]
-fn what_was_verified_for_another_spec_is_not_verified_for_this_one() {
+fn a_secret_verified_for_another_spec_is_not_verified_for_this_spec() {
     let now = Timestamp::UNIX_EPOCH;
     let ready = Outcome { secret_version: Some("7".to_owned()), ..Outcome::default() };
     let before = status(Some(1), "s", &ready, None, now);
@@ -308,7 +308,7 @@ fn what_was_verified_for_another_spec_is_not_verified_for_this_one() {
 }
 
 #[test]
-fn a_secret_that_somebody_else_deleted_is_not_told_to_be() {
+fn a_secret_that_another_program_deleted_is_not_reported_as_removed() {
     let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
     let folder = tempfile::tempdir().unwrap();
     let directory = Arc::new(Directory::open(folder.path()).unwrap());

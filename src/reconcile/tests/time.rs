@@ -1,4 +1,4 @@
-//! Clocks that step, forward and back, around rotations and overlaps.
+//! Tests of rotations and overlaps while the clock jumps forward and back.
 
 use super::memory::{Accounts, Counting, Secrets, lock};
 use super::properties::{reconciler_with_clock, run};
@@ -9,7 +9,7 @@ use crate::reconcile::{Desired, Done, Reconciler, status};
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// One account, made at the beginning of time, and what is declared of it.
+/// One account that was created at the epoch, and its declaration.
 struct Stage {
     accounts: Arc<Accounts>,
     secrets: Arc<Secrets>,
@@ -19,25 +19,25 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(interval: Option<&str>, overlap: &str) -> Self {
+    fn new(interval: Option<&str>, overlap: &str) -> Self {
         let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
         let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
         let mut desired = desired();
         desired.rotation.interval = interval.map(|interval| Period::parse(interval).unwrap());
         desired.rotation.overlap = Period::parse(overlap).unwrap();
         let stage = Self { accounts, secrets, reconciler, clock, desired };
-        assert_eq!(stage.look(), ["Created", "SecretWritten"]);
+        assert_eq!(stage.reconcile(), ["Created", "SecretWritten"]);
         stage
     }
 
-    /// Moves the clock by these hours, and tells what is done then.
+    /// Moves the clock by these hours, reconciles, and returns the reasons of the changes.
     fn after(&self, hours: i64) -> Vec<&'static str> {
         self.clock.move_by(hours);
-        self.look()
+        self.reconcile()
     }
 
-    /// What is done now; and that the Secret has the active pair then.
-    fn look(&self) -> Vec<&'static str> {
+    /// Reconciles, checks that the Secret has the active key pair, and returns the reasons of the changes.
+    fn reconcile(&self) -> Vec<&'static str> {
         let outcome = run(self.reconciler.reconcile(&self.desired, None, None));
         assert!(outcome.not_ready.is_none(), "{:?}", outcome.not_ready);
         let active = self.account().active_key().unwrap().api_key.clone();
@@ -58,7 +58,7 @@ impl Stage {
         self.account().active_key().unwrap().id
     }
 
-    /// The older pairs, each with the hour of its end.
+    /// Returns the retiring key pairs, each with the hour at which it expires.
     fn retiring(&self) -> Vec<(KeyId, i64)> {
         let keys = self.account().keys;
         let ends = keys.iter().filter_map(|key| match key.state {
@@ -73,8 +73,8 @@ const NOTHING: [&str; 0] = [];
 const ROTATED: [&str; 2] = ["Rotated", "SecretUpdated"];
 
 #[test]
-fn a_clock_set_back_after_a_rotation_brings_no_second_one() {
-    let stage = Stage::set(Some("100h"), "1h");
+fn a_clock_set_back_after_a_rotation_causes_no_second_rotation() {
+    let stage = Stage::new(Some("100h"), "1h");
     assert_eq!(stage.after(100), ROTATED);
     let active = stage.active();
     assert_eq!(stage.after(-50), NOTHING);
@@ -87,7 +87,7 @@ fn a_clock_set_back_after_a_rotation_brings_no_second_one() {
 
 #[test]
 fn a_jump_over_many_intervals_is_one_rotation() {
-    let stage = Stage::set(Some("100h"), "10h");
+    let stage = Stage::new(Some("100h"), "10h");
     let first = stage.active();
     assert_eq!(stage.after(1000), ROTATED);
     assert_eq!(stage.retiring(), [(first, 1010)], "the pair of before has its whole overlap");
@@ -96,12 +96,12 @@ fn a_jump_over_many_intervals_is_one_rotation() {
 }
 
 #[test]
-fn a_clock_set_back_ends_no_overlap_early_and_brings_no_pair_back() {
-    let mut stage = Stage::set(None, "10h");
+fn a_clock_set_back_ends_no_overlap_early_and_restores_no_key_pair() {
+    let mut stage = Stage::new(None, "10h");
     let first = stage.active();
     assert_eq!(stage.after(100), NOTHING);
     stage.ask("one");
-    assert_eq!(stage.look(), ROTATED);
+    assert_eq!(stage.reconcile(), ROTATED);
     for hours in [-90, 80, 19] {
         assert_eq!(stage.after(hours), NOTHING);
         assert_eq!(stage.retiring(), [(first, 110)]);
@@ -112,11 +112,11 @@ fn a_clock_set_back_ends_no_overlap_early_and_brings_no_pair_back() {
 }
 
 #[test]
-fn an_end_that_nobody_saw_comes_again() {
-    let mut stage = Stage::set(None, "10h");
+fn an_unobserved_expiry_counts_again_after_the_clock_was_set_back() {
+    let mut stage = Stage::new(None, "10h");
     let first = stage.active();
     stage.ask("one");
-    assert_eq!(stage.look(), ROTATED);
+    assert_eq!(stage.reconcile(), ROTATED);
     stage.clock.move_by(20);
     assert_eq!(stage.after(-15), NOTHING, "by the clock, it has five hours yet");
     assert_eq!(stage.retiring(), [(first, 10)]);
@@ -124,12 +124,12 @@ fn an_end_that_nobody_saw_comes_again() {
 }
 
 #[test]
-fn a_pair_made_while_the_clock_is_back_is_the_active_one_though_it_looks_older() {
-    let mut stage = Stage::set(Some("100h"), "10h");
+fn a_key_pair_generated_after_the_clock_was_set_back_is_active() {
+    let mut stage = Stage::new(Some("100h"), "10h");
     stage.clock.move_by(-50);
     let first = stage.active();
     stage.ask("one");
-    assert_eq!(stage.look(), ROTATED);
+    assert_eq!(stage.reconcile(), ROTATED);
     assert_ne!(stage.active(), first);
     assert_eq!(stage.account().keys[0].id, first, "the database reads the pair first that looks newer");
     assert_eq!(stage.after(9), NOTHING);
@@ -141,37 +141,37 @@ fn a_pair_made_while_the_clock_is_back_is_the_active_one_though_it_looks_older()
 }
 
 #[test]
-fn a_leaked_pair_is_revoked_at_once_whatever_the_clock_says() {
-    let mut stage = Stage::set(None, "0s");
+fn a_leaked_key_pair_is_revoked_at_once_at_any_time() {
+    let mut stage = Stage::new(None, "0s");
     let first = stage.active();
     stage.clock.move_by(-1000);
     stage.ask("leaked");
-    assert_eq!(stage.look(), ROTATED);
+    assert_eq!(stage.reconcile(), ROTATED);
     assert_eq!((stage.account().keys.len(), stage.retiring()), (1, vec![]));
     assert_ne!(stage.active(), first);
     assert_eq!(stage.after(1000), NOTHING);
 }
 
 #[test]
-fn rotations_on_request_while_the_clock_jumps_leave_three_pairs_and_the_last_one_among_them() {
-    let mut stage = Stage::set(None, "24h");
+fn requested_rotations_while_the_clock_jumps_leave_three_key_pairs_with_the_newest() {
+    let mut stage = Stage::new(None, "24h");
     for (trigger, hours) in [("a", 0), ("b", -5), ("c", 3), ("d", -9), ("e", 7)] {
         let before = stage.active();
         stage.clock.move_by(hours);
         stage.ask(trigger);
-        assert_eq!(stage.look(), ROTATED);
+        assert_eq!(stage.reconcile(), ROTATED);
         assert!(stage.retiring().iter().any(|(id, _)| *id == before), "{trigger}");
         assert!(stage.account().keys.len() <= 3, "{trigger}");
     }
 }
 
-/// Drift and a suspension are told, and change nothing about when.
+/// Drift and a suspension are reported, and do not change the time of the next reconcile.
 #[test]
-fn who_only_observes_waits_for_an_expiry_and_for_nothing_that_is_overdue() {
+fn a_resource_that_only_observes_waits_for_an_expiry_but_not_for_an_overdue_rotation() {
     for (is_drifted, is_suspended) in [(false, false), (true, false), (false, true)] {
-        let mut stage = Stage::set(Some("100h"), "10h");
+        let mut stage = Stage::new(Some("100h"), "10h");
         stage.ask("one");
-        assert_eq!(stage.look(), ROTATED);
+        assert_eq!(stage.reconcile(), ROTATED);
         stage.desired.management = ManagementPolicy::Observe;
         stage.desired.settings.enabled = !is_drifted;
         let suspension = Suspension { since: Timestamp::UNIX_EPOCH, reason: "unpaid".to_owned() };

@@ -1,4 +1,4 @@
-//! Accounts that something in the database rewrites, and drift that comes again and again.
+//! Tests of accounts that a database trigger rewrites, and of drift that returns after each correction.
 
 use super::memory::{Accounts, Secrets, lock};
 use super::properties::{reconciler, run};
@@ -28,12 +28,12 @@ impl Stage {
         Self { accounts, secrets, reconciler, desired: desired(), status, corrections, now }
     }
 
-    /// One look, as the controller looks.
-    fn look(&mut self) -> Outcome {
+    /// Reconciles once, as the controller does.
+    fn reconcile(&mut self) -> Outcome {
         let previous = self.status.clone();
         let verified = previous.as_ref().and_then(Verified::of);
-        let patience = History::new(&self.corrections, previous.as_ref(), self.desired.generation, self.now);
-        let outcome = run(self.reconciler.reconcile_with(&patience, &self.desired, verified.as_ref(), None));
+        let history = History::new(&self.corrections, previous.as_ref(), self.desired.generation, self.now);
+        let outcome = run(self.reconciler.reconcile_with(&history, &self.desired, verified.as_ref(), None));
         let corrected = outcome.corrected(previous.as_ref(), self.desired.generation);
         self.corrections.record(corrected, self.now);
         let outcome = outcome.attribute_drift(previous.as_ref(), self.desired.generation);
@@ -41,12 +41,12 @@ impl Stage {
         outcome
     }
 
-    /// The seconds, of this many, at which what `edit` does each second is put back.
-    fn put_back(&mut self, seconds: u64, edit: impl Fn(&Self)) -> Vec<u64> {
+    /// Makes `edit` every second for this many seconds. Returns the seconds at which the edit was corrected.
+    fn seconds_of_corrections(&mut self, seconds: u64, edit: impl Fn(&Self)) -> Vec<u64> {
         let mut at = Vec::new();
         for second in 0..seconds {
             edit(self);
-            if !self.look().done.is_empty() {
+            if !self.reconcile().done.is_empty() {
                 at.push(second);
             }
             self.now += Duration::from_secs(1);
@@ -64,40 +64,40 @@ fn reason(outcome: &Outcome) -> Option<Reason> {
 }
 
 #[test]
-fn what_a_trigger_rewrites_is_told_by_field_and_not_written_again() {
+fn fields_that_a_trigger_rewrites_are_reported_and_not_written_again() {
     let mut stage = Stage::new();
     *lock(&stage.accounts.trigger) = Some(|account| account.settings.description = "theirs".to_owned());
     stage.desired.settings.description = Description::parse("ours").unwrap();
-    let first = stage.look();
+    let first = stage.reconcile();
     assert_eq!(reason(&first), Some(Reason::AccountRewritten));
     let message = stage.status.as_ref().unwrap().conditions[0].message.clone();
     assert!(message.contains(r#"description: wanted "ours", stored "theirs""#), "{message}");
     let done: Vec<_> = first.done.iter().map(Done::reason).collect();
     assert_eq!(done, ["Created", "SecretWritten"], "its keys are handed out all the same");
     let (status, changes) = (stage.status.clone(), stage.changes());
-    let again = stage.look();
+    let again = stage.reconcile();
     assert_eq!((reason(&again), again.done.len()), (Some(Reason::AccountRewritten), 0));
     assert_eq!((&stage.status, stage.changes()), (&status, changes));
 
-    // The rest is done: access ends, and the Secret is put back.
+    // Everything else is done: access ends, and the Secret is corrected.
     stage.desired.settings.enabled = false;
     stage.desired.generation = Some(2);
-    let disabled = stage.look();
+    let disabled = stage.reconcile();
     assert!(matches!(&disabled.done[..], [Done::Updated { changes }] if changes.len() == 1), "{:?}", disabled.done);
     assert!(!lock(&stage.accounts.rows)[0].settings.enabled);
     lock(&stage.secrets.objects).clear();
-    assert_eq!(stage.look().done.len(), 1, "the Secret comes back");
+    assert_eq!(stage.reconcile().done.len(), 1, "the Secret comes back");
 
     *lock(&stage.accounts.trigger) = None;
-    assert!(stage.look().not_ready.is_none());
+    assert!(stage.reconcile().not_ready.is_none());
 }
 
 #[test]
-fn an_account_that_a_trigger_would_open_is_not_made() {
+fn an_account_whose_access_a_trigger_would_widen_is_not_created() {
     let mut stage = Stage::new();
     *lock(&stage.accounts.trigger) = Some(|account| account.settings.any_ip = true);
     stage.desired.settings.allowed_ips = AllowedIps::from_networks([AllowedIp::parse("10.0.0.0/8").unwrap()]);
-    let outcome = stage.look();
+    let outcome = stage.reconcile();
     assert_eq!(reason(&outcome), Some(Reason::AccountRewritten));
     assert!(
         outcome.done.is_empty() && lock(&stage.accounts.rows).is_empty() && lock(&stage.secrets.objects).is_empty()
@@ -105,43 +105,43 @@ fn an_account_that_a_trigger_would_open_is_not_made() {
 }
 
 #[test]
-fn drift_that_comes_each_second_is_put_back_ever_less_often_and_told() {
+fn drift_that_returns_each_second_is_corrected_less_often_and_reported() {
     let mut stage = Stage::new();
-    stage.look();
+    stage.reconcile();
     let edit = |stage: &Stage| lock(&stage.accounts.rows)[0].settings.description = "theirs".to_owned();
-    let at = stage.put_back(600, edit);
+    let at = stage.seconds_of_corrections(600, edit);
     assert_eq!(at[..8], [0, 1, 2, 3, 4, 6, 10, 18]);
     assert!(at.len() < 15, "{at:?}");
     edit(&stage);
-    let held = stage.look();
+    let held = stage.reconcile();
     assert_eq!(reason(&held), Some(Reason::RepeatedDrift));
     assert!(held.next_look.is_some() && held.done.is_empty());
 
-    // A change of the spec is done at once.
+    // A change of the spec is executed at once.
     stage.desired.settings.description = Description::parse("new").unwrap();
     stage.desired.generation = Some(2);
-    assert!(matches!(&stage.look().done[..], [Done::Updated { .. }]));
+    assert!(matches!(&stage.reconcile().done[..], [Done::Updated { .. }]));
 }
 
 #[test]
-fn drift_that_opens_an_account_is_never_left_for_long() {
+fn drift_that_widens_access_is_corrected_soon() {
     let mut stage = Stage::new();
     stage.desired.settings.allowed_ips = AllowedIps::from_networks([AllowedIp::parse("10.0.0.0/8").unwrap()]);
-    stage.look();
-    let at = stage.put_back(300, |stage| lock(&stage.accounts.rows)[0].settings.any_ip = true);
+    stage.reconcile();
+    let at = stage.seconds_of_corrections(300, |stage| lock(&stage.accounts.rows)[0].settings.any_ip = true);
     assert!(at.windows(2).all(|pair| pair[1] - pair[0] <= 10), "{at:?}");
     assert!(at.len() < 50, "{at:?}");
 }
 
 #[test]
-fn a_secret_that_is_deleted_each_second_comes_back_ever_less_often_and_new_keys_at_once() {
+fn a_secret_that_is_deleted_each_second_is_restored_less_often_and_new_keys_at_once() {
     let mut stage = Stage::new();
-    stage.look();
-    let at = stage.put_back(600, |stage| lock(&stage.secrets.objects).clear());
+    stage.reconcile();
+    let at = stage.seconds_of_corrections(600, |stage| lock(&stage.secrets.objects).clear());
     assert!(at.len() > 5 && at.len() < 15, "{at:?}");
     lock(&stage.secrets.objects).clear();
-    assert!(stage.look().done.is_empty(), "it waits");
+    assert!(stage.reconcile().done.is_empty(), "it waits");
     stage.desired.settings.enabled = false;
     stage.desired.generation = Some(2);
-    assert_eq!(stage.look().done.len(), 2, "a change of the spec has both done");
+    assert_eq!(stage.reconcile().done.len(), 2, "a change of the spec has both done");
 }

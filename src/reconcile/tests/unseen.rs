@@ -1,4 +1,4 @@
-//! What others do while nobody is told of it: an account that is imported, a Secret that no watch shows.
+//! Tests of changes that no notification reports: an account that is imported, a Secret that no watch shows.
 
 use super::memory::{Accounts, Counting, Secrets, lock};
 use super::properties::{owner, reconciler_with_clock, run};
@@ -23,35 +23,35 @@ struct Stage {
 }
 
 impl Stage {
-    /// Nothing is there, and the resource only observes.
-    fn set() -> Self {
+    /// Returns a stage without an account and a Secret, with a resource that only observes.
+    fn new() -> Self {
         let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
         let (reconciler, clock) = reconciler_with_clock(&accounts, &secrets);
         let desired = Desired { management: ManagementPolicy::Observe, ..desired() };
         Self { accounts, secrets, reconciler, clock, desired }
     }
 
-    /// The same, once it was enforced.
-    fn made() -> Self {
-        let stage = Self::set();
+    /// Returns the same stage after a reconcile that enforced the declaration.
+    fn with_account() -> Self {
+        let stage = Self::new();
         let enforced = Desired { management: ManagementPolicy::Enforce, ..stage.desired.clone() };
         assert!(run(stage.reconciler.reconcile(&enforced, None, None)).not_ready.is_none());
         stage
     }
 
-    fn look(&self) -> Outcome {
+    fn reconcile(&self) -> Outcome {
         run(self.reconciler.reconcile(&self.desired, None, None))
     }
 
-    /// What differs, and in how many seconds it is looked at again.
-    fn told(&self) -> (Vec<String>, Option<i64>) {
-        let outcome = self.look();
+    /// Reconciles, and returns the drift and the seconds until the next reconcile.
+    fn reported(&self) -> (Vec<String>, Option<i64>) {
+        let outcome = self.reconcile();
         let now = *lock(&self.clock.now);
         let drift = outcome.drift.iter().map(|drift| format!("{}: {}", drift.field, drift.actual)).collect();
         (drift, outcome.next_look.map(|next| next.as_second() - now.as_second()))
     }
 
-    /// Somebody puts a Secret of his own at the resource's place.
+    /// Puts a foreign Secret, which the watch does not show, under the declared name.
     fn put_foreign(&self) {
         self.secrets.put(&self.desired.secret.at, Secret::default());
         lock(&self.secrets.unseen).insert(self.desired.secret.at.clone());
@@ -59,47 +59,50 @@ impl Stage {
 }
 
 #[test]
-fn an_observed_account_that_is_not_there_is_looked_for_again() {
-    let stage = Stage::made();
+fn a_missing_observed_account_is_polled() {
+    let stage = Stage::with_account();
     let mut legacy = lock(&stage.accounts.rows).remove(0);
     lock(&stage.secrets.objects).clear();
-    assert_eq!(stage.told(), (vec!["account: absent".to_owned(), "secret: absent".to_owned()], Some(60)));
+    assert_eq!(stage.reported(), (vec!["account: absent".to_owned(), "secret: absent".to_owned()], Some(60)));
     legacy.owner = None;
     lock(&stage.accounts.rows).push(legacy);
-    assert_eq!(stage.told(), (vec!["owner: nobody".to_owned(), "secret: absent".to_owned()], Some(60)));
+    assert_eq!(stage.reported(), (vec!["owner: nobody".to_owned(), "secret: absent".to_owned()], Some(60)));
 }
 
 #[test]
-fn what_differs_of_its_own_account_is_left_to_whoever_tells_of_changes() {
-    let stage = Stage::made();
+fn differences_of_an_existing_account_are_not_polled() {
+    let stage = Stage::with_account();
     lock(&stage.accounts.rows)[0].settings.enabled = false;
     lock(&stage.accounts.rows)[0].version = Version(9);
-    assert_eq!(stage.told(), (vec!["enabled: false".to_owned()], None));
-    assert_eq!((stage.look().account.map(|account| account.life), stage.look().done.len()), (Some(Life::Live), 0));
+    assert_eq!(stage.reported(), (vec!["enabled: false".to_owned()], None));
+    assert_eq!(
+        (stage.reconcile().account.map(|account| account.life), stage.reconcile().done.len()),
+        (Some(Life::Live), 0)
+    );
 }
 
 #[test]
-fn a_secret_that_nothing_shows_is_found_by_whoever_only_observes() {
-    let stage = Stage::set();
+fn a_secret_that_no_watch_shows_is_found_while_observing() {
+    let stage = Stage::new();
     stage.put_foreign();
     let whose = "secret: it was not made by opsadmin-operator";
-    assert_eq!(stage.told(), (vec!["account: absent".to_owned(), whose.to_owned()], Some(60)));
-    let stage = Stage::made();
+    assert_eq!(stage.reported(), (vec!["account: absent".to_owned(), whose.to_owned()], Some(60)));
+    let stage = Stage::with_account();
     stage.put_foreign();
-    assert_eq!(stage.told(), (vec![whose.to_owned()], Some(60)));
+    assert_eq!(stage.reported(), (vec![whose.to_owned()], Some(60)));
     assert_eq!(lock(&stage.accounts.rows)[0].owner, Some(owner("acme")));
-    let own = Stage::made();
+    let own = Stage::with_account();
     lock(&own.secrets.unseen).insert(own.desired.secret.at.clone());
-    assert_eq!(own.told(), (Vec::new(), None));
+    assert_eq!(own.reported(), (Vec::new(), None));
 }
 
 #[test]
-fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
-    let stage = Stage::made();
+fn a_secret_that_no_watch_shows_is_retained_with_the_account() {
+    let stage = Stage::with_account();
     let at = stage.desired.secret.at.clone();
     let resource = stage.desired.identity();
     let Some(reference) = resource.owner_reference() else { panic!("it is on a cluster") };
-    // As an earlier version wrote it.
+    // An earlier version wrote the Secret.
     let mut tied = lock(&stage.secrets.objects)[&at].clone();
     tied.metadata.owner_references = Some(vec![reference.clone()]);
     stage.secrets.put(&at, tied);
@@ -112,7 +115,7 @@ fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
     let owners = lock(&stage.secrets.objects)[&at].metadata.owner_references.clone();
     assert_eq!(owners, None);
     assert_eq!(end(std::slice::from_ref(&at)), [], "there is nothing to let go of");
-    // Somebody else's goes as he wants it to.
+    // A foreign Secret stays as it is.
     let mut theirs = Secret::default();
     theirs.metadata.owner_references = Some(vec![OwnerReference { controller: None, ..reference }]);
     stage.secrets.put(&at, theirs.clone());
@@ -121,7 +124,7 @@ fn a_secret_that_nothing_shows_outlives_its_resource_with_the_account() {
 }
 
 #[test]
-fn a_secret_is_looked_for_where_status_and_spec_say_and_no_name_can_lead_elsewhere() {
+fn a_secret_is_searched_under_the_valid_names_of_status_and_spec() {
     let owner = owner("acme");
     let names = |declared: Option<&str>, told: Option<&str>| -> Vec<String> {
         let mut spec = ApiAccountSpec::default();
@@ -135,7 +138,7 @@ fn a_secret_is_looked_for_where_status_and_spec_say_and_no_name_can_lead_elsewhe
     assert_eq!(names(Some("Upper"), Some("../configmaps/x")), [""; 0]);
 }
 
-/// Confirms everything, and writes down what it is told.
+/// Confirms every change, and records the calls.
 #[derive(Default)]
 struct Noting(Mutex<Vec<&'static str>>);
 
@@ -157,8 +160,8 @@ impl Declarations for Noting {
 }
 
 #[test]
-fn who_was_overtaken_doubts_the_declaration_before_the_next_attempt() {
-    let mut stage = Stage::made();
+fn after_a_conflict_the_declaration_is_confirmed_anew() {
+    let mut stage = Stage::with_account();
     let noting = Arc::new(Noting::default());
     stage.reconciler.declarations = Arc::clone(&noting) as Arc<dyn Declarations>;
     let known = {

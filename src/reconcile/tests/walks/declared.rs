@@ -1,4 +1,5 @@
-//! What a resource of a walk declares, read without the code under test: from the few values that a walk knows.
+//! What a resource of a walk declares. It is read without the code under test, which is possible because a walk uses
+//! few values.
 
 use super::super::properties::owner;
 use super::promises::opened;
@@ -12,7 +13,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::fmt;
 
-/// One resource as it is declared.
+/// The declaration of one resource.
 #[derive(Clone)]
 pub struct Declared {
     pub owner: Owner,
@@ -38,7 +39,7 @@ impl Declared {
         SecretRef { namespace: "ns".to_owned(), name }
     }
 
-    /// Whether one of the values that no account can have is in it.
+    /// Returns whether the declaration has one of the invalid values of a walk.
     pub fn is_invalid(&self) -> bool {
         let spec = &self.resource.spec;
         let reserved = |name: &String| name.starts_with("ops-admin.com/");
@@ -66,7 +67,7 @@ impl Declared {
         self.resource.spec.management_policy == Choice::Known(ManagementPolicy::Observe)
     }
 
-    /// What shall be set on the account.
+    /// Returns the settings that the account has to have.
     pub fn settings(&self) -> StoredSettings {
         let spec = &self.resource.spec;
         let cidr = |ip: &String| match ip.as_str() {
@@ -85,13 +86,13 @@ impl Declared {
         }
     }
 
-    /// The requests to rotate.
+    /// Returns the requests to rotate the keys.
     pub fn asked(&self) -> RotationRequests {
         let trigger = self.resource.spec.rotation.as_ref().and_then(|rotation| rotation.trigger.clone());
         RotationRequests { trigger, annotation: self.annotation(ROTATE_ANNOTATION) }
     }
 
-    /// Whether these are requests that `answered` has not answered.
+    /// Returns whether the declaration has requests to rotate that are not in `answered`.
     pub fn asks_beyond(&self, answered: &RotationRequests) -> bool {
         let asked = self.asked();
         asked.trigger.is_some() && asked.trigger != answered.trigger
@@ -106,7 +107,8 @@ impl Declared {
         hours(self.resource.spec.rotation.as_ref().map_or("24h", |rotation| &rotation.overlap))
     }
 
-    /// Whether an object is the resource's own: the cluster says so, or the operator did and nobody else does.
+    /// Returns whether an object is the resource's own: its controller reference names the resource, or it has the
+    /// operator's annotation and no other controller.
     pub fn owns(&self, metadata: &ObjectMeta) -> bool {
         let noted = metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER_ANNOTATION));
         let is_noted = noted.is_some_and(|noted| *noted == format!("here/ns/{}", self.owner.name));
@@ -116,14 +118,15 @@ impl Declared {
         }
     }
 
-    /// Whether a reference has the garbage collector delete an object with the resource, or with one of its name before it.
+    /// Returns whether the garbage collector deletes an object with this reference together with the resource, or with
+    /// an earlier resource of the same name.
     pub fn is_tied_by(&self, owner: &OwnerReference) -> bool {
         let is_namesake = owner.api_version.starts_with(GROUP) && owner.kind == KIND && owner.name == self.owner.name;
         owner.uid == self.uid() || is_namesake
     }
 
-    /// Whether a Secret that holds this pair is the resource's own: it says so, or it says nothing any more, and holds what
-    /// only the operator had.
+    /// Returns whether a Secret that holds this key pair is the resource's own: its metadata says so, or the metadata
+    /// names no owner any more and the Secret holds the account's active key pair.
     pub fn owns_secret(
         &self,
         metadata: &ObjectMeta,

@@ -1,4 +1,4 @@
-//! What others do in the database and to Secrets while a walk goes on.
+//! Edits that other writers make in the database and to Secrets during a walk.
 
 use super::super::memory::{Accounts, Secrets, lock};
 use super::super::properties::{keyring, owner};
@@ -15,16 +15,16 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use zeroize::Zeroizing;
 
-/// A label on Secrets that lost the annotation which tells the labels that were once asked for.
+/// A label on Secrets that lost the annotation with the list of formerly declared labels.
 pub const UNMARKED: &str = "unmarked";
 
-/// What a resource that is somewhere in its life declares, as far as others need to know to get at it.
+/// What other writers need to know about a resource to edit its account or its Secret.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub owner: Owner,
     pub name: String,
     pub secret: SecretRef,
-    /// Of the resource as it is on the cluster, if it is.
+    /// The UID of the resource, if the resource is on the cluster.
     pub uid: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Edit {
         }
     }
 
-    /// Makes the edit, if there is something to edit and the database's own constraints allow it.
+    /// Makes the edit if there is something to edit and the database's constraints allow the edit.
     pub fn make(&self, target: &Target, accounts: &Accounts, secrets: &Secrets, now: Timestamp) {
         match self {
             Self::Account(_, AccountEdit::UnownedNamesake) => add_unowned(&target.name, accounts),
@@ -127,7 +127,7 @@ fn add_unowned(name: &str, accounts: &Accounts) {
     });
 }
 
-/// A pair that nobody else draws.
+/// Returns a key pair that the walk does not generate elsewhere.
 fn pair(seed: u8) -> KeyPair {
     let entropy = KeyEntropy { api_key: [seed; 16], secret_key: Zeroizing::new([seed; 32]) };
     KeyPair::from_entropy(KeyId::from_random([seed; 16]), &entropy)

@@ -1,8 +1,8 @@
-//! Random walks: many steps in a row of users, staff, others, trouble and time, with every promise of the design checked at
-//! every write and whenever all is quiet.
+//! Random walks: long sequences of random steps by users, OpsAdmin's staff, other programs, failures and the clock. The
+//! promises of the design are checked at every write and whenever nothing is left to do.
 //!
-//! A walk is made from its number and nothing else. `OPSADMIN_TEST_WALKS` says how many to take, and
-//! `OPSADMIN_TEST_WALK` takes only the one of this number, as a failure says.
+//! A walk is generated from its number alone. `OPSADMIN_TEST_WALKS` sets how many walks run. `OPSADMIN_TEST_WALK` runs
+//! only the walk with this number, which the message of a failure contains.
 
 mod declared;
 mod edits;
@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use steps::{Step, walk};
 use world::World;
 
-/// How many are taken unless more are asked for.
+/// How many walks run by default.
 const WALKS: u64 = 400;
 
 #[test]
@@ -28,7 +28,7 @@ fn every_promise_holds_on_random_walks() {
         None => 0..number("OPSADMIN_TEST_WALKS").unwrap_or(WALKS),
     };
     for seed in walks {
-        if let Err(failure) = runner(seed).run(&walk(), |steps| go(&steps).map_err(TestCaseError::fail)) {
+        if let Err(failure) = runner(seed).run(&walk(), |steps| execute_walk(&steps).map_err(TestCaseError::fail)) {
             let TestError::Fail(broken, steps) = failure else { panic!("{failure}") };
             let steps: Vec<_> = steps.iter().map(|step| format!("    {step:?}")).collect();
             panic!(
@@ -39,8 +39,8 @@ fn every_promise_holds_on_random_walks() {
     }
 }
 
-/// Goes a walk, and tells what was broken first and at which step.
-fn go(steps: &[Step]) -> Result<(), String> {
+/// Executes a walk. Returns the promises that were broken first, and the step that broke them.
+fn execute_walk(steps: &[Step]) -> Result<(), String> {
     let mut world = World::new();
     for (at, step) in steps.iter().enumerate() {
         world.take(step);

@@ -1,4 +1,4 @@
-//! The two ports with trouble on the way to them, and a witness who is shown every write.
+//! The two ports with simulated failures, and a witness that sees every write.
 
 use super::super::memory::{Accounts, Secrets, lock};
 use super::edits::Target;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 
-/// Both ports.
+/// Both ports, with the state behind them.
 #[derive(Debug, Default)]
 pub struct Ports {
     pub accounts: Accounts,
@@ -23,7 +23,7 @@ pub struct Ports {
     pub witness: Mutex<Witness>,
 }
 
-/// The trouble there will be, and what others aim at.
+/// The failures of the next calls, and the targets of other writers' edits.
 #[derive(Debug, Default)]
 pub struct Plot {
     troubles: Vec<(usize, Trouble)>,
@@ -32,13 +32,13 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// Starts to count calls, to bring this trouble.
+    /// Starts to count calls, and sets the failures by the number of the call.
     pub fn begin(&mut self, troubles: &[(usize, Trouble)], targets: [Option<Target>; SLOTS]) {
         *self = Self { troubles: troubles.to_vec(), targets, calls: 0 };
     }
 }
 
-/// What becomes of one call.
+/// What happens to one call.
 enum Turn {
     NotMade,
     Made { lost: bool },
@@ -64,8 +64,8 @@ impl Ports {
         Turn::Made { lost }
     }
 
-    /// One call to the database, with what happens to it.
-    async fn ask<T>(&self, call: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
+    /// Makes one call to the database, or simulates its failure.
+    async fn call_database<T>(&self, call: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
         let unavailable = || DatabaseError::Unavailable { reason: "trouble".to_owned() };
         match self.turn() {
             Turn::NotMade => Err(unavailable()),
@@ -74,8 +74,9 @@ impl Ports {
         }
     }
 
-    /// One call to the store of Secrets, with what happens to it and, if it is about one place, what it changed there.
-    async fn call<T>(
+    /// Makes one call to the store of Secrets, or simulates its failure. Shows the witness what the call changed at
+    /// this Secret.
+    async fn call_secrets<T>(
         &self,
         at: &SecretRef,
         call: impl Future<Output = Result<T, SecretError>>,
@@ -99,41 +100,41 @@ impl Ports {
 #[async_trait]
 impl AccountDatabase for Ports {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
-        let found = self.ask(self.accounts.find_by_owner(owner)).await?;
+        let found = self.call_database(self.accounts.find_by_owner(owner)).await?;
         lock(&self.witness).account_seen.clone_from(&found);
         Ok(found)
     }
 
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
-        self.ask(self.accounts.find_by_owners(owners)).await
+        self.call_database(self.accounts.find_by_owners(owners)).await
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        self.ask(self.accounts.find_by_name(name)).await
+        self.call_database(self.accounts.find_by_name(name)).await
     }
 
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
-        self.ask(self.accounts.find_by_id(id)).await
+        self.call_database(self.accounts.find_by_id(id)).await
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
-        self.ask(self.accounts.find_by_api_key(api_key)).await
+        self.call_database(self.accounts.find_by_api_key(api_key)).await
     }
 
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
-        self.ask(self.accounts.find_holders(names, api_keys)).await
+        self.call_database(self.accounts.find_holders(names, api_keys)).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
-        self.ask(self.accounts.list_by_cluster(cluster)).await
+        self.call_database(self.accounts.list_by_cluster(cluster)).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
-        self.ask(self.accounts.versions(cluster)).await
+        self.call_database(self.accounts.versions(cluster)).await
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
-        self.ask(async {
+        self.call_database(async {
             let before = lock(&self.accounts.rows).clone();
             let answer = self.accounts.commit(change).await;
             let after = lock(&self.accounts.rows).clone();
@@ -149,15 +150,15 @@ impl AccountDatabase for Ports {
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        self.ask(self.accounts.affiliates()).await
+        self.call_database(self.accounts.affiliates()).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
-        self.ask(self.accounts.live(cluster)).await
+        self.call_database(self.accounts.live(cluster)).await
     }
 
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
-        self.ask(self.accounts.deletions(cluster, since)).await
+        self.call_database(self.accounts.deletions(cluster, since)).await
     }
 
     async fn purge(
@@ -167,66 +168,66 @@ impl AccountDatabase for Ports {
         before: Timestamp,
         at: Timestamp,
     ) -> Result<Purged, DatabaseError> {
-        self.ask(self.accounts.purge(cluster, is_declared, before, at)).await
+        self.call_database(self.accounts.purge(cluster, is_declared, before, at)).await
     }
 
     async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError> {
-        self.ask(self.accounts.trim_journal(before)).await
+        self.call_database(self.accounts.trim_journal(before)).await
     }
 
     async fn identity(&self) -> Result<Option<String>, DatabaseError> {
-        self.ask(self.accounts.identity()).await
+        self.call_database(self.accounts.identity()).await
     }
 
     async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
-        self.ask(self.accounts.revoked(api_keys)).await
+        self.call_database(self.accounts.revoked(api_keys)).await
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        self.ask(self.accounts.sealing_keys_in_use()).await
+        self.call_database(self.accounts.sealing_keys_in_use()).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
-        self.ask(self.accounts.pending_migrations()).await
+        self.call_database(self.accounts.pending_migrations()).await
     }
 
     async fn migrate(&self) -> Result<(), DatabaseError> {
-        self.ask(self.accounts.migrate()).await
+        self.call_database(self.accounts.migrate()).await
     }
 }
 
 #[async_trait]
 impl SecretStore for Ports {
     async fn find(&self, at: &SecretRef, verified: Option<VerifiedSecret<'_>>) -> Result<Lookup, SecretError> {
-        let sight = self.call(at, self.secrets.find(at, verified)).await?;
+        let sight = self.call_secrets(at, self.secrets.find(at, verified)).await?;
         lock(&self.witness).saw_sight(at, &sight);
         Ok(sight)
     }
 
     async fn confirm(&self, at: &SecretRef) -> Result<Lookup, SecretError> {
-        let sight = self.call(at, self.secrets.confirm(at)).await?;
+        let sight = self.call_secrets(at, self.secrets.confirm(at)).await?;
         lock(&self.witness).saw_sight(at, &sight);
         Ok(sight)
     }
 
     async fn owned_by(&self, wanted: &ResourceIdentity) -> Result<Vec<SecretRef>, SecretError> {
         let nowhere = SecretRef { namespace: wanted.owner.namespace.clone(), name: String::new() };
-        self.call(&nowhere, self.secrets.owned_by(wanted)).await
+        self.call_secrets(&nowhere, self.secrets.owned_by(wanted)).await
     }
 
     async fn create(&self, manifest: &SecretManifest) -> Result<Stored, SecretError> {
-        self.call(&manifest.at, self.secrets.create(manifest)).await
+        self.call_secrets(&manifest.at, self.secrets.create(manifest)).await
     }
 
     async fn replace(&self, found: &FoundSecret, manifest: &SecretManifest) -> Result<Stored, SecretError> {
-        self.call(&manifest.at, self.secrets.replace(found, manifest)).await
+        self.call_secrets(&manifest.at, self.secrets.replace(found, manifest)).await
     }
 
     async fn remove(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
-        self.call(at, self.secrets.remove(at, of)).await
+        self.call_secrets(at, self.secrets.remove(at, of)).await
     }
 
     async fn release(&self, at: &SecretRef, of: &ResourceIdentity) -> Result<bool, SecretError> {
-        self.call(at, self.secrets.release(at, of)).await
+        self.call_secrets(at, self.secrets.release(at, of)).await
     }
 }

@@ -1,5 +1,5 @@
-//! What the design promises of every single write, judged by a witness who knows what is declared and what was shown, and
-//! shares no code with the plan.
+//! The promises of the design about every single write. A witness checks them: it knows what is declared and what the
+//! reconciler has read, and it shares no code with the plan.
 
 use super::super::properties::keyring;
 use super::declared::Declared;
@@ -13,20 +13,20 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// The most pairs of an account that may authenticate at a time.
+/// The maximum number of key pairs of an account that may authenticate at a time.
 const MOST_PAIRS: usize = 3;
 
-/// What is known at the moment of a write, and what was found broken.
+/// What is known at the moment of a write, and the promises that were broken.
 #[derive(Debug, Default)]
 pub struct Witness {
     pub now: Timestamp,
-    /// Whose turn it is.
+    /// The resource that is being reconciled.
     acting: Option<Acting>,
-    /// The account as it was shown to whoever acts.
+    /// The account as the reconciler has read it.
     pub account_seen: Option<Account>,
-    /// The Secrets as they were shown to whoever acts.
+    /// The Secrets as the reconciler has read them.
     seen: BTreeMap<SecretRef, Shown>,
-    /// The requests to rotate that each account's keys have answered.
+    /// The requests to rotate that were answered for each account.
     pub answered: HashMap<AccountId, RotationRequests>,
     /// API keys that were revoked or purged.
     pub revoked: HashSet<ApiKey>,
@@ -34,27 +34,27 @@ pub struct Witness {
     pub broken: Vec<String>,
 }
 
-/// Whose turn it is.
+/// The resource that is being reconciled.
 #[derive(Debug, Clone)]
 pub struct Acting {
     pub declared: Declared,
-    /// It is being deleted, and this is to become of its account.
+    /// The deletion policy, if the resource is being deleted.
     pub going: Option<DeletionPolicy>,
 }
 
-/// What was shown of a Secret.
+/// What the reconciler has read of a Secret.
 #[derive(Debug, Clone)]
 enum Shown {
     Nothing,
     Unchanged,
     Own(Option<(ApiKey, SecretKey)>),
-    /// Its own, with a pair that anybody may have put there.
+    /// The resource's own Secret, with a key pair of unproven origin.
     Unproven,
     Foreign,
 }
 
 impl Witness {
-    /// The turn of another begins, who knows this of the account.
+    /// Begins the reconcile of another resource, which starts with this account from a bulk read.
     pub fn begin(&mut self, acting: Acting, known: Option<Account>) {
         self.acting = Some(acting);
         self.account_seen = known;
@@ -224,7 +224,8 @@ impl Witness {
         self.promise(new.active_key().is_some() || old.active_key().is_none(), || format!("none is left: {}", told()));
     }
 
-    /// A new pair is made only if somebody asked or the old one is due, and can be handed out.
+    /// Checks that a new key pair is generated only on request or when the rotation is due, and only if a Secret can
+    /// hold it.
     fn rotated(&mut self, acting: &Acting, active: &StoredKey, new: &Account) {
         let declared = &acting.declared;
         let answered = self.answered.entry(new.id).or_default();
@@ -234,7 +235,7 @@ impl Witness {
             answered.trigger = asked.trigger.or(answered.trigger.take());
             answered.annotation = asked.annotation.or(answered.annotation.take());
         }
-        // Up to a tenth early, so that not all are rotated together.
+        // A rotation may be up to a tenth of the interval early, so that not all keys are rotated together.
         let now = self.now;
         let is_due = declared.interval().is_some_and(|interval| active.created + interval * 9 / 10 <= now);
         self.promise(acting.going.is_none() && (is_asked || is_due), || {
@@ -316,7 +317,7 @@ impl Witness {
         self.seen.insert(at.clone(), Shown::Unchanged);
     }
 
-    /// Whether the keys are at the declared place, as far as was shown.
+    /// Returns whether the resource's own Secret exists under the declared name, as far as the reconciler has read.
     fn hands_out(&self, declared: &Declared) -> bool {
         matches!(self.seen.get(&declared.place()), Some(Shown::Own(Some(_)) | Shown::Unproven | Shown::Unchanged))
     }
@@ -334,12 +335,12 @@ fn missing<'a>(these: &'a [StoredKey], from: &[StoredKey]) -> Vec<&'a StoredKey>
     these.iter().filter(|key| same(key, from).is_none()).collect()
 }
 
-/// A pair, opened.
+/// Returns the key pair, opened.
 pub fn opened(account: &Account, key: &StoredKey) -> (ApiKey, SecretKey) {
     (key.api_key.clone(), keyring().open(account.id, key.id, &key.sealed).unwrap())
 }
 
-/// The data that a Secret shall have.
+/// Returns the data that the Secret has to have.
 pub fn data(declared: &Declared, api_key: &ApiKey, secret_key: &SecretKey) -> BTreeMap<String, String> {
     let names = &declared.resource.spec.secret.keys;
     BTreeMap::from([

@@ -1,4 +1,5 @@
-//! What the design promises once everything is quiet: as declared, or refused for a reason that is there to see.
+//! The promises of the design once nothing is left to do: each resource is as declared, or is refused for a reason that
+//! holds.
 
 use super::super::memory::lock;
 use super::super::properties::{keyring, run};
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 impl World {
-    /// Whether a resource that nothing is left to do for is as promised.
+    /// Checks the promises for a resource for which nothing is left to do.
     pub fn is_as_promised(&self, resource: &ApiAccount) {
         let declared = Declared::of(resource);
         let account = run(self.ports.accounts.find_by_owner(&declared.owner)).unwrap();
@@ -38,7 +39,9 @@ impl World {
                 found.is_as_declared(&declared, self, &mut witness);
                 suspended == (reason == "Suspended")
             }
-            "NameTaken" | "OwnedElsewhere" | "AdoptionRequired" => found.who_has_the_name(&declared) == Some(reason),
+            "NameTaken" | "OwnedElsewhere" | "AdoptionRequired" => {
+                found.refusal_for_the_name(&declared) == Some(reason)
+            }
             "UnknownAffiliate" => declared.resource.spec.affiliate.as_deref() == Some("Nowhere"),
             "SecretConflict" => {
                 let is_set = found.is_set_as_declared(&declared);
@@ -67,7 +70,7 @@ impl fmt::Debug for Found {
     }
 }
 
-/// What is there for one resource.
+/// What exists for one resource.
 struct Found {
     account: Option<Account>,
     secret: Option<Secret>,
@@ -75,7 +78,7 @@ struct Found {
 }
 
 impl Found {
-    /// Account, keys and Secret are as declared, and nothing is left over.
+    /// Checks that account, keys and Secret are as declared, and that nothing else is left over.
     fn is_as_declared(&self, declared: &Declared, world: &World, witness: &mut Witness) {
         let told = |what: &str| format!("{declared:?} is Ready, and {what}: {self:?}");
         witness.promise(self.is_set_as_declared(declared), || told("not set as declared"));
@@ -102,7 +105,7 @@ impl Found {
         let asked = &declared.resource.spec.secret;
         let has = asked.labels.iter().all(|(name, value)| labels.get(name) == Some(value))
             && asked.annotations.iter().all(|(name, value)| annotations.get(name) == Some(value));
-        // `a` and `b` are asked for by nobody else.
+        // No other writer sets labels or annotations with the names `a` and `b`.
         let stale = |found: &BTreeMap<String, String>, asked: &BTreeMap<String, String>| {
             ["a", "b"].into_iter().any(|name| found.contains_key(name) && !asked.contains_key(name))
         };
@@ -133,8 +136,8 @@ impl Found {
             .is_some_and(|account| account.life == Life::Live && account.settings == declared.settings())
     }
 
-    /// Which refusal another account of the same name calls for.
-    fn who_has_the_name(&self, declared: &Declared) -> Option<&'static str> {
+    /// Returns the reason for which an account of the same name requires a refusal.
+    fn refusal_for_the_name(&self, declared: &Declared) -> Option<&'static str> {
         let own = self.account.as_ref().map(|account| account.id);
         let has_the_name = |row: &&Account| {
             Some(row.id) != own
@@ -160,7 +163,7 @@ impl Found {
         declared.owns_secret(&secret.metadata, holds.as_ref(), self.account.as_ref())
     }
 
-    /// The one pair in the resource's own Secret, and whether the mark on it is that of this pair.
+    /// Returns the API key in the resource's own Secret, and whether the Secret's mark fits the key pair.
     fn pair_in_secret(&self, declared: &Declared) -> Option<(ApiKey, bool)> {
         let secret = self.secret.clone().filter(|secret| declared.owns(&secret.metadata))?;
         let found = FoundSecret::new(declared.place(), secret);
@@ -169,13 +172,13 @@ impl Found {
         Some((api_key, is_proven))
     }
 
-    /// The same, if it is the resource's own without a doubt.
+    /// Returns the API key in the resource's own Secret, if the mark fits.
     fn api_key_in_secret(&self, declared: &Declared) -> Option<String> {
         let (api_key, _) = self.pair_in_secret(declared).filter(|(_, is_proven)| *is_proven)?;
         Some(api_key.as_str().to_owned())
     }
 
-    /// The account is not there, and the Secret holds a pair that anybody may have put there.
+    /// Returns whether the account is missing and the Secret holds a key pair of unproven origin.
     fn keys_are_unproven(&self, declared: &Declared) -> bool {
         self.account.is_none() && self.pair_in_secret(declared).is_some_and(|(_, is_proven)| !is_proven)
     }
@@ -190,7 +193,7 @@ impl Found {
             })
     }
 
-    /// Neither the database has an active pair nor the Secret one that nobody put on its way out.
+    /// Returns whether neither the database has an active key pair nor the Secret one that was not retired or revoked.
     fn keys_are_lost(&self, declared: &Declared, revoked: &HashSet<ApiKey>) -> bool {
         let Some(account) = self.account.as_ref().filter(|account| account.active_key().is_none()) else {
             return false;

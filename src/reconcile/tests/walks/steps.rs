@@ -1,55 +1,55 @@
-//! What may happen in one step of a walk: a user, OpsAdmin's staff, somebody with kubectl, trouble, and time.
+//! The steps of a walk: actions of users, of OpsAdmin's staff and of other writers, failures, and moves of the clock.
 //!
-//! Values are few, so that resources meet: the same account names, the same Secrets, the same texts again.
+//! There are few values, so that resources conflict: they use the same account names, Secrets and texts.
 
 use crate::api::{AdoptionPolicy, DeletionPolicy, ManagementPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Which of the resources: they are `acme`, `beta` and `gamma`.
+/// The index of a resource: `acme`, `beta` or `gamma`.
 pub type Slot = usize;
 
-/// How many resources there may be.
+/// The maximum number of resources.
 pub const SLOTS: usize = 3;
 
 /// One step.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// The resource is made, as it was last declared. There may be one already.
+    /// The resource is created as it was last declared, unless it exists.
     Apply(Slot),
     /// A user changes what is declared.
     Declare(Slot, Declare),
     /// A user deletes the resource.
     Delete(Slot),
-    /// The resource is gone without its finalizer's work: somebody took that away.
+    /// The resource is deleted without the finalizer's work, because the finalizer was removed.
     Vanish(Slot),
-    /// Accounts whose resource has vanished are disabled.
+    /// Orphans are disabled: accounts whose resource has vanished.
     EndOrphans,
-    /// Somebody else changes the database or a Secret.
+    /// Another writer changes the database or a Secret.
     Edit(Edit),
     /// The cluster deletes Secrets whose owner is gone.
     Collect,
-    /// Deleted accounts are purged, once their retention is over.
+    /// Deleted accounts are purged after their retention.
     Purge,
-    /// The controller is started anew: the first look at each account is served by one bulk read.
+    /// The controller restarts: the first reconcile of each account uses one bulk read.
     Restart,
-    /// The clock moves by this many seconds, perhaps back.
+    /// The clock moves by this many seconds, which may be negative.
     Clock(i64),
-    /// The resource is reconciled, with this trouble at the calls to the ports that these numbers count from 0.
+    /// The resource is reconciled. The calls to the ports with these numbers, from 0, fail in these ways.
     Pass(Slot, Vec<(usize, Trouble)>),
-    /// Everything is reconciled until nothing is left to do, and looked at.
+    /// Everything is reconciled until nothing is left to do, and then checked.
     Settle,
 }
 
 /// What goes wrong with one call to a port.
 #[derive(Debug, Clone)]
 pub enum Trouble {
-    /// It is not made.
+    /// The call is not made.
     NotMade,
-    /// It is made, and the answer is lost.
+    /// The call is made, and the answer is lost.
     AnswerLost,
-    /// Somebody else is quicker.
+    /// Another writer makes this edit first.
     Meanwhile(Edit),
 }
 
@@ -70,7 +70,7 @@ pub enum Declare {
     Interval(Option<&'static str>),
     Overlap(&'static str),
     Trigger(Option<&'static str>),
-    /// The annotation that asks for a rotation.
+    /// The annotation that requests a rotation.
     Rotate(Option<&'static str>),
     Paused(bool),
     Adoption(AdoptionPolicy),
@@ -78,14 +78,14 @@ pub enum Declare {
     Deletion(DeletionPolicy),
 }
 
-/// What somebody else changes, of the account or the Secret of one resource.
+/// An edit by another writer, of the account or the Secret of one resource.
 #[derive(Debug, Clone)]
 pub enum Edit {
     Account(Slot, AccountEdit),
     Secret(Slot, SecretEdit),
 }
 
-/// What is changed in the database by hand.
+/// A manual edit in the database.
 #[derive(Debug, Clone)]
 pub enum AccountEdit {
     Name(&'static str),
@@ -97,47 +97,48 @@ pub enum AccountEdit {
     NoIp,
     Suspend,
     Resume,
-    /// All of it is deleted.
+    /// The account's row is deleted.
     Delete,
-    /// The active pair is deleted.
+    /// The active key pair is deleted.
     DeleteActive,
-    /// The active pair is put on its way out.
+    /// The active key pair is retired.
     RetireActive,
-    /// A resource of another cluster has it now.
+    /// The account is given to a resource of another cluster.
     TakenElsewhere,
-    /// Nobody has it now.
+    /// The account becomes unowned.
     LetGo,
-    /// An account is made that nobody declares, of the name that the resource declares.
+    /// An unowned account is created with the name that the resource declares.
     UnownedNamesake,
 }
 
-/// What is changed at the Secret's place.
+/// An edit of the Secret under the declared name.
 #[derive(Debug, Clone)]
 pub enum SecretEdit {
     Delete,
     Empty,
     Scramble,
     AddData,
-    /// Another pair of keys, well formed.
+    /// The Secret is given another well-formed key pair.
     OtherPair,
     RemoveLabels,
     RemoveAnnotations,
-    /// The mark goes that proves its keys.
+    /// The mark, which proves the origin of the keys, is removed.
     Unmark,
-    /// It has the owner reference that earlier versions put on Secrets.
+    /// The Secret is given the owner reference that earlier versions wrote.
     Tie,
-    /// Somebody adds a label, an annotation and an owner of his own.
+    /// Another writer adds a label, an annotation and an owner reference.
     Decorate,
     MakeImmutable,
-    /// Somebody puts a Secret of his own there.
+    /// A user puts a foreign Secret under the name.
     Foreign,
-    /// A Certificate's controller puts one there.
+    /// The controller of a Certificate puts a Secret under the name.
     Controlled,
-    /// The view of it lags: it seems absent.
+    /// The cache lags, and the Secret seems absent.
     Unseen,
 }
 
-/// A walk: through everything, or, since much must come together there, through the life of one resource's keys or Secret.
+/// Generates a walk of all kinds of steps, or one about the keys or the Secret of a resource. Those have their own
+/// walks, because rare bugs there need many steps of one kind.
 pub fn walk() -> impl Strategy<Value = Vec<Step>> {
     let steps =
         prop_oneof![2 => vec(step(), 1..120), 1 => vec(step_of_keys(), 1..120), 1 => vec(step_of_secrets(), 1..80)];
@@ -147,7 +148,7 @@ pub fn walk() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// One resource more often than the others: much happens to it.
+/// Selects one resource more often than the others, so that many steps concern the same resource.
 fn slot() -> impl Strategy<Value = Slot> {
     prop_oneof![3 => Just(0), 2 => 1..SLOTS]
 }
@@ -254,7 +255,7 @@ fn declare_of_keys() -> impl Strategy<Value = Declare> {
     ]
 }
 
-/// A resource stays refused for as long as one field is wrong, so that is rare.
+/// Selects an invalid value only rarely: a resource is refused for as long as one field is invalid.
 fn mostly<T: Clone + std::fmt::Debug + 'static>(valid: Vec<T>, invalid: T) -> impl Strategy<Value = T> {
     prop_oneof![9 => select(valid), 1 => Just(invalid)]
 }

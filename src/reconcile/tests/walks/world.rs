@@ -1,6 +1,7 @@
-//! A world that a walk goes through: resources, what is behind the two ports, and whoever drives the heart.
+//! The simulated world of a walk: the resources, the state behind the two ports, and a driver of the reconciler.
 //!
-//! It drives it as the controller does: parse, reconcile or release, status; the finalizer's work before a resource goes.
+//! The driver works as the controller does: it parses a resource, reconciles or deletes it, and writes its status. A
+//! deleted resource is removed only after the finalizer's work.
 
 use super::super::memory::{Counting, lock};
 use super::super::properties::{keyring, owner, run};
@@ -23,18 +24,19 @@ use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
 pub const NAMES: [&str; SLOTS] = ["acme", "beta", "gamma"];
-/// How many rounds may still change something when nothing goes wrong: one for each resource that waits for another.
+/// How many rounds may change something while there are no failures: resources can wait for each other, one round each.
 const ROUNDS: usize = SLOTS + 2;
 const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Everything there is.
+/// The cluster, the ports and the reconciler.
 pub struct World {
     pub ports: Arc<Ports>,
     pub resources: [Option<Resource>; SLOTS],
-    /// Whether the account may be live without its resource.
+    /// Whether the account may be live without its resource, because the resource vanished without the finalizer's
+    /// work.
     pub vanished: [bool; SLOTS],
     declared: [ApiAccount; SLOTS],
-    /// What a bulk read found, each for one look.
+    /// The accounts that a bulk read returned. Each is used for one reconcile.
     at_start: Vec<Account>,
     clock: Arc<Counting>,
     pub reconciler: Reconciler,
@@ -88,7 +90,7 @@ impl World {
         *lock(&self.clock.now)
     }
 
-    /// Takes one step. What is found broken is with the witness.
+    /// Executes one step. The witness records broken promises.
     pub fn take(&mut self, step: &Step) {
         match step {
             Step::Apply(slot) => self.apply(*slot),
@@ -114,7 +116,7 @@ impl World {
             }
             Step::Restart => self.at_start = run(self.ports.accounts.list_by_cluster(&here())).unwrap(),
             Step::Clock(seconds) => self.set_clock(*seconds),
-            Step::Pass(slot, troubles) => self.pass(*slot, troubles),
+            Step::Pass(slot, troubles) => self.reconcile_one(*slot, troubles),
             Step::Settle => self.settle(),
         }
     }
@@ -137,7 +139,7 @@ impl World {
     fn declare(&mut self, slot: Slot, change: &Declare) {
         let declared = &mut self.declared[slot];
         let before = declared.spec.clone();
-        make(declared, change);
+        change_declaration(declared, change);
         if let Some(Resource { object, .. }) = &mut self.resources[slot] {
             object.spec.clone_from(&declared.spec);
             object.metadata.annotations.clone_from(&declared.metadata.annotations);
@@ -152,8 +154,8 @@ impl World {
         Target::of(slot, &self.declared[slot], uid)
     }
 
-    /// What the cluster's garbage collector does, if every deletion is a foreground one: a finalizer does not keep it from
-    /// deleting what is tied to a resource that goes.
+    /// Does what the cluster's garbage collector does if every deletion is a foreground deletion: a finalizer does not
+    /// prevent the deletion of Secrets that have an owner reference to the deleted resource.
     fn collect(&mut self) {
         let lives = |uid: &str| {
             let is_it = |resource: &Resource| !resource.going && resource.object.metadata.uid.as_deref() == Some(uid);
@@ -177,14 +179,14 @@ impl World {
                 let outcome = run(self.reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete));
                 self.vanished[slot] = outcome.not_ready.is_some();
                 if outcome.not_ready.is_none() {
-                    self.no_secret_is_left(slot, &Declared::of(&self.declared_with_uid(slot)));
+                    self.check_no_secret_is_left(slot, &Declared::of(&self.declared_with_uid(slot)));
                 }
             }
         }
     }
 
     /// Reconciles one resource as the controller does.
-    fn pass(&mut self, slot: Slot, troubles: &[(usize, Trouble)]) {
+    fn reconcile_one(&mut self, slot: Slot, troubles: &[(usize, Trouble)]) {
         let targets = std::array::from_fn(|slot| Some(self.target(slot)));
         let known = self.take_known(slot);
         let Some(resource) = &mut self.resources[slot] else {
@@ -211,9 +213,9 @@ impl World {
                 confirmed: false,
             };
             let outcome = run(self.reconciler.delete(going, policy));
-            self.told(&outcome);
+            self.check_no_secret_key(&outcome);
             if outcome.not_ready.is_none() {
-                self.is_released(slot, policy);
+                self.check_release(slot, policy);
                 self.resources[slot] = None;
                 self.vanished[slot] = false;
             }
@@ -227,14 +229,14 @@ impl World {
                     (outcome.attribute_drift(previous.as_ref(), generation), desired.secret.at.name)
                 }
             };
-            goes_through(&Declared::of(object), &outcome, &mut lock(&self.ports.witness));
+            check_account_does_not_wait_for_secret(&Declared::of(object), &outcome, &mut lock(&self.ports.witness));
             object.status = Some(status(generation, &secret, &outcome, previous.as_ref(), *lock(&self.clock.now)));
-            self.told(&outcome);
+            self.check_no_secret_key(&outcome);
         }
         lock(&self.ports.plot).begin(&[], [const { None }; SLOTS]);
     }
 
-    /// What the bulk read found of the account, unless it was heard that it has changed since.
+    /// Returns the account from the bulk read, unless it has changed since.
     fn take_known(&mut self, slot: Slot) -> Option<Account> {
         let at = self.at_start.iter().position(|account| account.owner == Some(owner(NAMES[slot])))?;
         let known = self.at_start.swap_remove(at);
@@ -244,17 +246,18 @@ impl World {
             .then_some(known)
     }
 
-    /// Whether a resource may go now: its account does not authenticate, or nothing goes along with it.
-    fn is_released(&self, slot: Slot, policy: DeletionPolicy) {
+    /// Checks that a resource may be removed now: its account does not authenticate, or is retained and no Secret is
+    /// deleted with the resource.
+    fn check_release(&self, slot: Slot, policy: DeletionPolicy) {
         let declared = Declared::of(&self.resources[slot].as_ref().unwrap().object);
         let account = run(self.ports.accounts.find_by_owner(&owner(NAMES[slot]))).unwrap();
         let goes_along = lock(&self.ports.secrets.objects)
             .values()
             .any(|secret| secret.metadata.owner_references.iter().flatten().any(|owner| owner.uid == declared.uid()));
         if policy == DeletionPolicy::Delete {
-            self.no_secret_is_left(slot, &declared);
+            self.check_no_secret_is_left(slot, &declared);
         } else {
-            self.keys_are_left(&declared, account.as_ref());
+            self.check_secret_is_left(&declared, account.as_ref());
         }
         let is_released = match (policy, account.as_ref().map(|account| account.life)) {
             (DeletionPolicy::Delete, life) => !matches!(life, Some(Life::Live | Life::Retained { .. })),
@@ -270,8 +273,8 @@ impl World {
         object
     }
 
-    /// A deleted account's Secret is gone, unless nothing shows it.
-    fn no_secret_is_left(&self, slot: Slot, declared: &Declared) {
+    /// Checks that a deleted account's Secret is deleted, unless the cache does not show the Secret.
+    fn check_no_secret_is_left(&self, slot: Slot, declared: &Declared) {
         let unseen = lock(&self.ports.secrets.unseen).clone();
         let objects = lock(&self.ports.secrets.objects).clone();
         let left = objects.iter().find(|(at, secret)| !unseen.contains(at) && declared.owns(&secret.metadata));
@@ -279,8 +282,8 @@ impl World {
             .promise(left.is_none(), || format!("{} is over, and its Secret is left: {left:?}", NAMES[slot]));
     }
 
-    /// A retained account's Secret is there: nobody would write it any more.
-    fn keys_are_left(&self, declared: &Declared, account: Option<&Account>) {
+    /// Checks that a retained account's Secret exists: nothing would write the Secret later.
+    fn check_secret_is_left(&self, declared: &Declared, account: Option<&Account>) {
         let is_enforced = !(declared.is_invalid() || declared.is_paused() || declared.is_observed());
         let has_keys = account.is_some_and(|account| account.active_key().is_some());
         let is_there = lock(&self.ports.secrets.objects).contains_key(&declared.place());
@@ -288,13 +291,13 @@ impl World {
             .promise(is_there || !(is_enforced && has_keys), || format!("{declared:?} is retained without its Secret"));
     }
 
-    /// Nothing that is told shows a secret key.
-    fn told(&self, outcome: &Outcome) {
+    /// Checks that an outcome shows no secret key.
+    fn check_no_secret_key(&self, outcome: &Outcome) {
         let told = format!("{outcome:?} {:?}", outcome.not_ready.as_ref().map(ToString::to_string));
         lock(&self.ports.witness).promise(!told.contains("opsa_sk_"), || format!("a secret key was told: {told}"));
     }
 
-    /// Reconciles everything until a round changes nothing, and looks whether all is as promised then.
+    /// Reconciles everything until a round changes nothing, and then checks the promises.
     fn settle(&mut self) {
         lock(&self.ports.secrets.unseen).clear();
         self.round();
@@ -304,7 +307,7 @@ impl World {
             let writes = lock(&self.ports.witness).writes;
             self.round();
             if lock(&self.ports.witness).writes == writes && self.statuses() == before {
-                return self.at_rest();
+                return self.check_settled();
             }
         }
         lock(&self.ports.witness).broken.push(format!("no rest comes: {:?}", self.statuses()));
@@ -312,7 +315,7 @@ impl World {
 
     fn round(&mut self) {
         for slot in 0..SLOTS {
-            self.pass(slot, &[]);
+            self.reconcile_one(slot, &[]);
         }
     }
 
@@ -320,17 +323,18 @@ impl World {
         self.resources.iter().map(|resource| resource.as_ref()?.object.status.clone()).collect()
     }
 
-    fn at_rest(&self) {
+    fn check_settled(&self) {
         for (slot, resource) in self.resources.iter().enumerate() {
             match resource {
                 Some(resource) => self.is_as_promised(&resource.object),
-                None => self.is_over(slot),
+                None => self.check_account_is_over(slot),
             }
         }
     }
 
-    /// Without its resource, an account does not authenticate, unless that was asked for.
-    fn is_over(&self, slot: Slot) {
+    /// Checks that an account without a resource does not authenticate, unless it was retained or its resource has
+    /// vanished.
+    fn check_account_is_over(&self, slot: Slot) {
         let account = run(self.ports.accounts.find_by_owner(&owner(NAMES[slot]))).unwrap();
         let is_over = account.as_ref().is_none_or(|account| match account.life {
             Life::Live => self.vanished[slot],
@@ -342,8 +346,8 @@ impl World {
     }
 }
 
-/// Who may use the keys from where does not wait for a Secret that cannot be read or written.
-fn goes_through(declared: &Declared, outcome: &Outcome, witness: &mut Witness) {
+/// Checks that the account's settings are applied even if the Secret cannot be read or written.
+fn check_account_does_not_wait_for_secret(declared: &Declared, outcome: &Outcome, witness: &mut Witness) {
     let is_kept_back = matches!(outcome.not_ready, Some(NotReady::Secret(_)))
         && !declared.is_observed()
         && outcome.account.as_ref().is_some_and(|account| account.settings != declared.settings());
@@ -354,7 +358,7 @@ pub fn here() -> ClusterId {
     ClusterId::parse("here").unwrap()
 }
 
-fn make(resource: &mut ApiAccount, change: &Declare) {
+fn change_declaration(resource: &mut ApiAccount, change: &Declare) {
     let spec = &mut resource.spec;
     let rotation =
         spec.rotation.get_or_insert_with(|| RotationSpec { interval: None, overlap: "30m".to_owned(), trigger: None });
