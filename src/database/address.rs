@@ -1,4 +1,4 @@
-//! Opening the account database that somebody names, to work with it or to look at it.
+//! Opens the account database at a URL, for writing or only for reading.
 
 use super::postgres::Postgres;
 use super::server_url::{ServerUrls, Wanted};
@@ -9,17 +9,17 @@ use super::{AccountRegister, DatabaseError};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How many connections to a server there may be where nobody says.
+/// The default limit of connections to a server.
 const CONNECTIONS: u32 = 8;
 
-/// Which database, and how to connect to it.
+/// The URL of a database, and how to connect to it.
 #[derive(Clone, Copy)]
 pub struct Address<'a> {
     /// `sqlite://FILE` or `postgres://...`.
     pub url: &'a str,
-    /// The file with the server's password, read anew for each connection.
+    /// The file with the server's password. It is read again for each connection.
     pub password_file: Option<&'a Path>,
-    /// How many connections to a server there may be, beside the one that hears of changes.
+    /// The limit of connections to a server, beside the connection that receives notifications of changes.
     pub connections: u32,
 }
 
@@ -35,11 +35,12 @@ impl<'a> From<&'a String> for Address<'a> {
     }
 }
 
-/// The account database that is named: `sqlite://FILE`, where a missing file is made, or `postgres://...`.
+/// Opens the account database at this address for reading and writing: `sqlite://FILE`, where a missing file is
+/// created, or `postgres://...`.
 ///
-/// The server need not be there yet: each call connects if need be, and [`DatabaseError::Unavailable`] says that it could
-/// not. Of several servers, one that takes writes is used, unless the URL says otherwise. Must be called within a Tokio
-/// runtime.
+/// The server need not be available yet: each call connects when necessary, and fails with
+/// [`DatabaseError::Unavailable`] if it cannot. Of several servers, one that takes writes is used, unless the URL has
+/// `target_session_attrs`. Must be called within a Tokio runtime.
 ///
 /// # Errors
 /// [`DatabaseError::Url`] if the URL is no database URL, [`DatabaseError::File`] if the file cannot be used.
@@ -51,11 +52,12 @@ pub fn open<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegist
     }
 }
 
-/// The same for whoever works with a database that is there: a missing file is an error, and one that may only be read is
-/// read.
+/// Opens an existing account database for reading and writing. A missing file is an error. A file that the program may
+/// not write to is opened read-only.
 ///
 /// # Errors
-/// As [`open`]; [`DatabaseError::File`] if there is no such file, and [`DatabaseError::OlderSchema`] if it lacks migrations.
+/// As [`open`]; also [`DatabaseError::File`] if the file does not exist, and [`DatabaseError::OlderSchema`] if the
+/// database lacks migrations.
 pub async fn open_existing<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
     let address = address.into();
     up_to_date(match address.place()? {
@@ -65,7 +67,7 @@ pub async fn open_existing<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dy
     .await
 }
 
-/// The same for whoever only looks: a standby will do.
+/// Opens an existing account database for a command that only reads. A standby is accepted.
 ///
 /// # Errors
 /// As [`open_existing`].
@@ -73,10 +75,11 @@ pub async fn open_to_look<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn
     up_to_date(open_as_found(address)?).await
 }
 
-/// The same, whatever its schema: for whoever asks about that.
+/// Opens an existing account database without checking its schema, for commands that inspect the schema. A standby is
+/// accepted.
 ///
 /// # Errors
-/// As [`open`]; [`DatabaseError::File`] if there is no such file.
+/// As [`open`]; also [`DatabaseError::File`] if the file does not exist.
 pub fn open_as_found<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
     let address = address.into();
     Ok(match address.place()? {
@@ -85,11 +88,12 @@ pub fn open_as_found<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn Acco
     })
 }
 
-/// The same for whoever only looks, and takes a file that is missing, here `None`, for one that is yet to be made.
+/// Opens an account database for a command that only reads, and refuses every write to an SQLite file. A standby is
+/// accepted. Returns `None` if the file does not exist but could be created.
 ///
 /// # Errors
-/// As [`open`], also for a missing file without a folder to make it in; and [`DatabaseError::OlderSchema`] if it lacks
-/// migrations, which a reader does not make.
+/// As [`open`]; also [`DatabaseError::File`] if neither the file nor its folder exists, and
+/// [`DatabaseError::OlderSchema`] if the database lacks migrations, because a reader does not apply them.
 pub async fn open_to_read<'a>(
     address: impl Into<Address<'a>>,
 ) -> Result<Option<Arc<dyn AccountRegister>>, DatabaseError> {
@@ -112,7 +116,7 @@ impl Address<'_> {
         }
     }
 
-    /// The server for whoever wants this of it.
+    /// Returns the server, which must be in the state `wanted` unless the URL has `target_session_attrs`.
     fn server(&self, urls: ServerUrls, wanted: Wanted) -> Result<Postgres, DatabaseError> {
         if urls.has_password && self.password_file.is_some() {
             return Err(self.refused("it has a password, and a password file is given too; take one of them away"));

@@ -1,22 +1,23 @@
-//! What a database tells of itself while it is used: that somebody changed an account.
+//! The notifications that a database sends when an account changes.
 
 use crate::account::{Owner, Version};
 
-/// News from the database.
+/// A notification from the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// The account of this owner, by whomever.
+    /// The account of this owner was changed, by any program or person.
     Account {
-        /// Who owns it.
+        /// The owner of the account.
         owner: Owner,
-        /// What it is now; `None` if this owner has no account any more.
+        /// The account's new version; `None` if this owner no longer has an account.
         version: Option<Version>,
     },
-    /// Listening begins, here or again after it was interrupted: anything may have changed before.
+    /// Any account may have changed, because notifications begin now or were interrupted, or because one was
+    /// unreadable.
     Anything,
-    /// The database does not let anybody listen; there will be no more news.
+    /// The database allows no notifications, and the stream ends.
     Silence {
-        /// What it said.
+        /// The database's error, or why notifications cannot work.
         reason: String,
     },
 }

@@ -1,4 +1,5 @@
-//! What a change makes of an account: pure. The adapters do the same in SQL; the contract suite holds them to it.
+//! Computes the account that results from a change, without a database. The adapters do the same in SQL. The contract
+//! suite checks that both agree, so a change of one needs the same change of the other.
 
 use super::{Action, Change, DatabaseError, UnknownAffiliate};
 use crate::account::{
@@ -8,19 +9,21 @@ use crate::account::{
 use std::cmp::Reverse;
 
 impl Change {
-    /// The account that comes of the one that was read; `None` was read where there is none yet.
+    /// Returns the account after this change. `read` is the account before the change, or `None` if it does not exist.
     ///
-    /// Names, owners, API keys and affiliates are not looked at: whether they are free, only the whole database knows.
+    /// Does not check that names, owners and API keys are free and that affiliates are known: that depends on other
+    /// rows.
     ///
     /// # Errors
-    /// [`DatabaseError::Conflict`] if the account is not the version that was observed, or not in a state for this.
+    /// [`DatabaseError::Conflict`] if the account is not the version that was observed, or is in a wrong state for the
+    /// action.
     pub(crate) fn effect(&self, read: Option<&Account>) -> Result<Account, DatabaseError> {
         let mut account = match &self.action {
             Action::Create { owner, settings, key, answered, .. } => {
-                return self.made(read, (Some(owner), None), settings, key, answered);
+                return self.created(read, (Some(owner), None), settings, key, answered);
             }
             Action::Import { settings, key, adopter, .. } => {
-                return self.made(read, (None, adopter.as_ref()), settings, key, &RotationRequests::default());
+                return self.created(read, (None, adopter.as_ref()), settings, key, &RotationRequests::default());
             }
             Action::AllowAdoption { expected, .. }
             | Action::Adopt { expected, .. }
@@ -39,11 +42,11 @@ impl Change {
         match &self.action {
             Action::Create { .. } | Action::Import { .. } => {}
             Action::AllowAdoption { adopter, .. } => {
-                undeclared(&account)?;
+                check_undeclared(&account)?;
                 account.adopter.clone_from(adopter);
             }
             Action::Adopt { owner, answered, .. } => {
-                undeclared(&account)?;
+                check_undeclared(&account)?;
                 account.adopter = None;
                 account.owner = Some(owner.clone());
                 account.life = Life::Live;
@@ -82,12 +85,12 @@ impl Change {
             }
             Action::Retain { .. } => account.life = Life::Retained { since: self.at },
         }
-        // The newest first, as they are read.
+        // The same order as when the keys are read: the newest first.
         account.keys.sort_by_cached_key(|key| (Reverse(key.created), key.id.to_string()));
         Ok(account)
     }
 
-    fn made(
+    fn created(
         &self,
         read: Option<&Account>,
         (owner, adopter): (Option<&Owner>, Option<&Adopter>),
@@ -111,7 +114,7 @@ impl Change {
         }
     }
 
-    /// The affiliate that is registered with it if need be.
+    /// Returns the affiliate that this change registers if OpsAdmin does not know it.
     pub(super) fn registers(&self) -> Option<&AffiliateName> {
         match &self.action {
             Action::Create { settings, unknown_affiliate: UnknownAffiliate::Register, .. }
@@ -124,8 +127,8 @@ impl Change {
     }
 }
 
-/// Only what nobody declares can be taken over.
-fn undeclared(account: &Account) -> Result<(), DatabaseError> {
+/// Fails with a conflict if a resource declares the account or if the account is deleted: it then cannot be adopted.
+fn check_undeclared(account: &Account) -> Result<(), DatabaseError> {
     let is_declared = account.owner.is_some() && account.life == Life::Live;
     if is_declared || matches!(account.life, Life::Deleted { .. }) { Err(DatabaseError::Conflict) } else { Ok(()) }
 }

@@ -1,73 +1,74 @@
-//! What can go wrong with the account database, for whoever has to act on it.
+//! The errors of the account database. Each message is for the person who has to act on it.
 
 use super::not_kept::{self, NotKept};
 use crate::account::{AccountName, AffiliateName};
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why the database did not do what it was asked. No variant ever shows a key, or a password of a URL.
+/// Why a call of the account database failed. No variant shows a key or the password of a URL.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
     /// Another live account has the name.
     #[error("the account name {:?} is taken", name.as_str())]
     NameTaken {
-        /// The name asked for.
+        /// The requested name.
         name: AccountName,
     },
     /// The affiliate is not in the table `affiliates`.
     #[error("OpsAdmin knows no affiliate {:?}", affiliate.as_str())]
     UnknownAffiliate {
-        /// The affiliate asked for.
+        /// The requested affiliate.
         affiliate: AffiliateName,
     },
-    /// Another account, or another pair of this one, has the API key.
+    /// Another account, or another key pair of the same account, has the API key.
     #[error("the API key is in use already")]
     KeyTaken,
-    /// Something in the database, such as a trigger, stored something else than was written. Nothing was changed.
+    /// Something in the database, such as a trigger, stored other values than those written. Nothing was changed.
     #[error(
         "the account database does not keep what is written to it: {}; something there rewrites it, such as a trigger: change that, or declare what it stores",
         not_kept::listed(parts)
     )]
     NotKept {
-        /// What was stored otherwise.
+        /// The parts of the account that were stored otherwise.
         parts: Vec<NotKept>,
     },
-    /// The pair with the API key was revoked, or its account purged.
+    /// The key pair with this API key was revoked, or its account was purged.
     #[error("the pair with this API key was revoked, or purged with its account, and is never used again")]
     KeyRevoked,
-    /// Somebody else changed or made the account in between: observe again, then plan again.
+    /// Another program or person changed or created the account in the meantime. The caller must observe and plan
+    /// again.
     #[error("the account was changed by somebody else in the meantime")]
     Conflict,
-    /// No answer, or an answer that a later try may change.
+    /// The database did not answer, or failed with an error that a later try may not have.
     #[error("the account database is not available: {reason}")]
     Unavailable {
-        /// Which database, and what the driver said.
+        /// The database, and the driver's error.
         reason: String,
     },
-    /// The server refused the login, and not only once. It is tried again, but a person has to act.
+    /// The server refused the login more than once. Later calls try again, but a person has to act.
     #[error(
         "the account database refuses the login: {reason}; put the login right, there or here. It is tried again, with the password that --database-password-file then holds"
     )]
     LoginRefused {
-        /// Which database, and what the server said.
+        /// The database, and the server's error.
         reason: String,
     },
-    /// The database holds something that this program never writes.
+    /// The database holds a value that this program never writes.
     #[error("the account database holds a value that cannot be read: {table}.{column} of {row}: {reason}")]
     Inconsistent {
-        /// Which table.
+        /// The table.
         table: &'static str,
-        /// Which column.
+        /// The column.
         column: &'static str,
-        /// Which row, by its id.
+        /// The id of the row.
         row: String,
-        /// What is wrong with it; never the value of a secret.
+        /// What is wrong with the value. Never contains a secret.
         reason: String,
     },
     /// The schema is older than this program.
     #[error("the account database lacks {} of this program's migrations; run `opsadmin migrate`", pending.len())]
     OlderSchema {
-        /// Their names.
+        /// The names of the missing migrations.
         pending: Vec<String>,
     },
     /// The schema needs a newer program.
@@ -82,42 +83,43 @@ pub enum DatabaseError {
         /// The newest migration that this program knows.
         known: i64,
     },
-    /// The URL names no database this program can use.
+    /// The URL is not a URL of a database that this program can use.
     #[error("{url} is no database URL: {reason}; write sqlite://FILE or postgres://USER@HOST/DATABASE")]
     Url {
         /// The URL without its password.
         url: String,
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         reason: String,
     },
-    /// The file that the URL names cannot be a database of this program's.
+    /// The program cannot use the file of the URL.
     #[error("cannot use {} as the account database: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
-    /// Anything else the driver reports: a permission, a table that is not ours.
+    /// Any other error of the driver, such as a missing permission or a foreign table.
     #[error("the account database refused: {reason}")]
     Refused {
-        /// Which database, and what the driver said. Text, not the driver's error: that one would show the row's values.
+        /// The database, and the text of the driver's error. The driver's error itself would show the row's values.
         reason: String,
     },
 }
 
 impl DatabaseError {
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Returns whether the same call may succeed later without any correction by a person.
     pub fn is_retryable(&self) -> bool {
         self.is_away() || matches!(self, Self::Conflict)
     }
 
-    /// Whether a person has to act before the same call can succeed.
+    /// Returns whether a person has to act before the same call can succeed.
     pub fn needs_a_person(&self) -> bool {
         matches!(self, Self::LoginRefused { .. }) || !self.is_retryable()
     }
 
-    /// Whether the database could not be used at all. What waits for it is reconciled once it answers.
+    /// Returns whether the whole database was not usable. A resource that failed with such an error is reconciled again
+    /// once the database answers.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::LoginRefused { .. })
     }

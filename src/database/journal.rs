@@ -1,40 +1,40 @@
-//! The journal: what happened to an account, as the database tells it.
+//! The entries of the journal, which records every change of an account.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// One thing that happened to an account.
+/// One change of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
-    /// Who did it.
+    /// The actor, such as `controller`, `apply` or `cli:NAME`.
     pub actor: String,
-    /// The generation of the resource that asked for it, where there was one.
+    /// The generation of the resource that requested the change, if a resource did.
     pub generation: Option<i64>,
-    /// What was done, in a word or two.
+    /// The action in one or two words, such as `created`.
     pub action: String,
-    /// What changed by it.
+    /// The fields that changed.
     pub changes: JournalledChanges,
 }
 
-/// What changed, as far as it can be read: the journal is open to hands.
+/// The changed fields of an entry. People may edit the journal, so the column may hold any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalledChanges {
-    /// Each field.
+    /// The changed fields.
     Changes(Vec<JournalledChange>),
-    /// Something that this program does not write, as it stands there.
+    /// The text of the column, if it is not in the format that this program writes.
     Text(String),
 }
 
-/// One field's change, in the words in which it was told.
+/// The change of one field, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct JournalledChange {
-    /// The field, by its name in the resource.
+    /// The name of the field in the resource.
     pub field: String,
-    /// What it was; empty if there was nothing.
+    /// The value before the change; empty if there was none.
     pub old: String,
-    /// What it became; empty if there is nothing.
+    /// The value after the change; empty if there is none.
     pub new: String,
 }
 

@@ -1,9 +1,12 @@
-//! The keyring: the keys under which secret keys rest sealed in the database.
+//! The keyring: the encryption keys that seal the secret keys in the database.
 //!
-//! A file of JSON, `{"keys": [{"id": "...", "key": "BASE64 OF 32 BYTES"}]}`, the first key sealing, all of them opening.
-//! A key's id is derived from the key, so that an id cannot stand before the wrong key. Sealing is AES-256-GCM
-//! (NIST SP 800-38D) with a random 96-bit nonce in front; the associated data is the account's id and the pair's id, so
-//! that a sealed key moved to another row does not open there.
+//! The keyring is a JSON file, `{"keys": [{"id": "...", "key": "BASE64 OF 32 BYTES"}]}`. The first key seals, and every
+//! key opens what it sealed. A key's id is derived from the key, so a file in which an id belongs to another key is
+//! refused.
+//!
+//! Sealing is AES-256-GCM (NIST SP 800-38D). The sealed bytes begin with a random 96-bit nonce. The associated data is
+//! the account's id and the key pair's id, so that a sealed secret key that was moved to another row does not open
+//! there. The format must not change: secret keys in existing databases would no longer open.
 
 use super::marks;
 use crate::account::{AccountId, ApiKey, KeyId, KeyPair, Mark, Owner, SealedSecret, SecretKey};
@@ -25,12 +28,12 @@ use zeroize::Zeroizing;
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 
-/// One or more keys; the first seals, all of them open.
+/// One or more keys. The first key seals, and every key opens what it sealed.
 #[derive(Clone)]
 pub struct Keyring {
     keys: Vec<KeyringKey>,
-    /// Whether it stands in for one that is not at hand, and can tell nothing by itself.
-    is_stand_in: bool,
+    /// Whether this keyring replaces the real one, which is not available. Then no mark can be made or verified.
+    is_placeholder: bool,
 }
 
 #[derive(Clone)]
@@ -39,16 +42,16 @@ struct KeyringKey {
     key: Zeroizing<[u8; KEY_BYTES]>,
 }
 
-/// What is wrong with a keyring, or with what it should open. No variant shows a key.
+/// What is wrong with a keyring or with a sealed secret key. No variant shows a key.
 #[derive(Debug, Error)]
 pub enum KeyringError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no keyring {}; make one with `opsadmin keyring init --keyring FILE`, or name the one this database is sealed with", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// There is no such file, and the database needs it.
+    /// The file does not exist, and secret keys in the database are sealed with its keys.
     #[error(
         "there is no keyring {}, and secret keys in this database are sealed with one: restore the backup of the keyring there, or name it with --keyring FILE; a new one opens none of them",
         path.display()
@@ -57,7 +60,7 @@ pub enum KeyringError {
         /// The file.
         path: PathBuf,
     },
-    /// A keyring would be overwritten, and every secret key under it lost.
+    /// The file exists already. To overwrite it would lose every secret key that is sealed with it.
     #[error("the keyring {} exists already; it is left as it is", path.display())]
     Exists {
         /// The file.
@@ -69,7 +72,7 @@ pub enum KeyringError {
         /// The file.
         path: PathBuf,
     },
-    /// Something has put another keyring into the file.
+    /// Another program, which ignores the lock, wrote another keyring to the file.
     #[error("the keyring {} was changed by another program meanwhile, and is left as it is; run this again", path.display())]
     Changed {
         /// The file.
@@ -80,10 +83,11 @@ pub enum KeyringError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said. Not a source: whoever shows those would say it twice.
+        /// The operating system's error. It is not the error's source, because then a message that shows sources would
+        /// show it twice.
         reason: io::Error,
     },
-    /// The file is there and is no keyring.
+    /// The file exists and is no keyring.
     #[error("{} is no keyring: {reason}", path.display())]
     Form {
         /// The file.
@@ -91,23 +95,23 @@ pub enum KeyringError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Sealed under a key that this keyring lacks.
+    /// A secret key is sealed with a key that this keyring lacks.
     #[error(
         "the keyring lacks the key {} that secret keys in this database are sealed with; if the keyring was rotated since this program read it, start it again with the keyring as it is now, and otherwise use the one they were written with, or put the missing key back: from a backup, or from FILE.removed beside the keyring FILE if `opsadmin keyring rotate` removed it for another database",
         missing.join(", ")
     )]
     LacksKey {
-        /// Their ids.
+        /// The ids of the missing keys.
         missing: Vec<String>,
     },
-    /// The key is there and does not open it: bytes were changed, or moved from another account.
+    /// The keyring has the key, but the sealed bytes do not open: they were altered, or moved from another account.
     #[error(
         "the secret key of pair {key} of account {account} does not open: it was altered or moved; restore the row from a backup"
     )]
     Altered {
         /// The account.
         account: AccountId,
-        /// The pair.
+        /// The key pair.
         key: KeyId,
     },
 }
@@ -126,35 +130,36 @@ struct KeyringFileKey {
 }
 
 impl Keyring {
-    /// A keyring of one key.
+    /// Creates a keyring of one key. The key must be random.
     pub fn from_random(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
-        Self { keys: vec![KeyringKey::new(key)], is_stand_in: false }
+        Self { keys: vec![KeyringKey::new(key)], is_placeholder: false }
     }
 
-    /// A keyring for somebody who may not have the real one: it opens what it has sealed, and takes every mark for right.
+    /// Creates a replacement for a user who may not have the real keyring. It opens what it sealed itself, and accepts
+    /// every mark.
     pub fn placeholder(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
-        Self { is_stand_in: true, ..Self::from_random(key) }
+        Self { is_placeholder: true, ..Self::from_random(key) }
     }
 
-    /// The mark of a Secret in which this pair is handed out to this owner.
+    /// Returns the mark for the Secret that holds this owner's key pair.
     pub fn mark(&self, owner: &Owner, pair: &KeyPair) -> Mark {
-        if self.is_stand_in {
+        if self.is_placeholder {
             return Mark::unknown();
         }
         let first = &self.keys[0];
         Mark::new(&first.id, &marks::code(&first.key, owner, &pair.api_key, &pair.secret_key))
     }
 
-    /// The id of the key that marks; `None`: any mark is taken for right.
+    /// Returns the id of the key that makes marks; `None` if this keyring accepts every mark.
     pub fn marks_with(&self) -> Option<&str> {
-        (!self.is_stand_in).then(|| self.keys[0].id.as_str())
+        (!self.is_placeholder).then(|| self.keys[0].id.as_str())
     }
 
-    /// Whether one of its keys made this mark, for this owner and this pair.
+    /// Returns whether one of the keyring's keys made this mark for this owner and this key pair.
     pub fn has_marked(&self, mark: &str, owner: &Owner, api_key: &ApiKey, secret_key: &SecretKey) -> bool {
         let (id, code) = Mark::parts(mark);
         let made = |key: &KeyringKey| key.id == id && marks::holds(code, &key.key, owner, api_key, secret_key);
-        self.is_stand_in || self.keys.iter().any(made)
+        self.is_placeholder || self.keys.iter().any(made)
     }
 
     /// Reads a keyring file.
@@ -170,41 +175,42 @@ impl Keyring {
         Self::parse(&text).map_err(|reason| KeyringError::Form { path: path.to_owned(), reason })
     }
 
-    /// Writes the keyring to a new file that only its owner may read, and waits until it is on the disk: what is sealed
-    /// under it is lost with it.
+    /// Writes the keyring to a new file with mode 0600. Returns once the file is on the disk: if the file is lost,
+    /// everything that is sealed with it is lost too.
     ///
     /// # Errors
     /// The file exists already, or cannot be written.
     pub fn create(&self, path: &Path) -> Result<(), KeyringError> {
-        let at = |reason: io::Error| match reason.kind() {
+        let failed = |reason: io::Error| match reason.kind() {
             io::ErrorKind::AlreadyExists => KeyringError::Exists { path: path.to_owned() },
             _ => KeyringError::File { path: path.to_owned(), reason },
         };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Made for its owner only, as all of these are, and seen by others once it is whole.
-        let mut file = NamedTempFile::with_prefix_in(".opsadmin-", folder).map_err(at)?;
-        file.write_all(self.to_json().as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(at)?;
-        file.persist_noclobber(path).map_err(|error| at(error.error))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)
+        // Temporary files have mode 0600. The file gets its name only when it is complete.
+        let mut file = NamedTempFile::with_prefix_in(".opsadmin-", folder).map_err(failed)?;
+        file.write_all(self.to_json().as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        file.persist_noclobber(path).map_err(|error| failed(error.error))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 
-    /// Seals a secret key for its place in the database. The nonce must be random, and new for each call.
+    /// Seals a secret key for its row in the database. The nonce must be random, and new for each call.
     ///
     /// # Panics
     /// Never: AES-GCM refuses only texts of more than 64 GiB.
     pub fn seal(&self, account: AccountId, key: KeyId, secret: &SecretKey, nonce: [u8; NONCE_BYTES]) -> SealedSecret {
         let first = &self.keys[0];
-        let place = place(account, key);
-        let payload = Payload { msg: secret.expose().as_bytes(), aad: &place };
+        let aad = associated_data(account, key);
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: &aad };
         #[expect(clippy::expect_used, reason = "AES-GCM refuses only texts of more than 64 GiB")]
         let sealed = first.cipher().encrypt(&Nonce::from(nonce), payload).expect("a secret key is short");
         SealedSecret { sealed_with: first.id.clone(), bytes: [nonce.as_slice(), &sealed].concat() }
     }
 
-    /// Opens a sealed secret key in its place.
+    /// Opens the sealed secret key of this account and this key pair.
     ///
     /// # Errors
-    /// The keyring lacks the key, or the sealed bytes are not what was sealed for this place.
+    /// [`KeyringError::LacksKey`] if the keyring lacks the key, [`KeyringError::Altered`] if the bytes were not sealed
+    /// for this account and this key pair.
     pub fn open(&self, account: AccountId, key: KeyId, sealed: &SealedSecret) -> Result<SecretKey, KeyringError> {
         let altered = || KeyringError::Altered { account, key };
         let with = self
@@ -213,57 +219,58 @@ impl Keyring {
             .find(|k| k.id == sealed.sealed_with)
             .ok_or_else(|| KeyringError::LacksKey { missing: vec![sealed.sealed_with.clone()] })?;
         let (nonce, ciphertext) = sealed.bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(altered)?;
-        let place = place(account, key);
+        let aad = associated_data(account, key);
         let opened = with
             .cipher()
-            .decrypt(&Nonce::from(*nonce), Payload { msg: ciphertext, aad: &place })
+            .decrypt(&Nonce::from(*nonce), Payload { msg: ciphertext, aad: &aad })
             .map(Zeroizing::new)
             .map_err(|_| altered())?;
         let text = std::str::from_utf8(&opened).map_err(|_| altered())?;
         SecretKey::stored(text).map_err(|_| altered())
     }
 
-    /// Whether this keyring opens everything that is sealed with these keys.
+    /// Checks that this keyring has all of these keys.
     ///
     /// # Errors
-    /// [`KeyringError::LacksKey`] names those it lacks.
+    /// [`KeyringError::LacksKey`] names the keys that the keyring lacks.
     pub fn check(&self, in_use: &BTreeSet<String>) -> Result<(), KeyringError> {
         let missing: Vec<String> =
             in_use.iter().filter(|id| self.keys.iter().all(|key| key.id != **id)).cloned().collect();
         if missing.is_empty() { Ok(()) } else { Err(KeyringError::LacksKey { missing }) }
     }
 
-    /// The ids of its keys, the one that seals first.
+    /// Returns the ids of the keyring's keys, beginning with the key that seals.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|key| key.id.as_str())
     }
 
-    /// The same with one more key, which opens and does not seal yet.
+    /// Adds a key, which opens and does not seal yet.
     #[must_use]
     pub fn with_another(mut self, key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         self.keys.push(KeyringKey::new(key));
         self
     }
 
-    /// The same with the key that was added last as the one that seals.
+    /// Makes the key that was added last the one that seals.
     #[must_use]
     pub fn sealing_with_the_last(mut self) -> Self {
         self.keys.rotate_right(1);
         self
     }
 
-    /// The same without these keys, and a keyring of those that went, if any did; the one that seals stays.
+    /// Removes these keys, except the one that seals. Returns the remaining keyring, and a keyring of the removed keys
+    /// if any key was removed.
     #[must_use]
     pub(super) fn split(self, ids: &BTreeSet<String>) -> (Self, Option<Self>) {
         let sealing = self.keys[0].id.clone();
-        let is_stand_in = self.is_stand_in;
-        let (went, stay): (Vec<_>, Vec<_>) =
+        let is_placeholder = self.is_placeholder;
+        let (removed, remaining): (Vec<_>, Vec<_>) =
             self.keys.into_iter().partition(|key| key.id != sealing && ids.contains(&key.id));
-        let keyring = |keys| Self { keys, is_stand_in };
-        (keyring(stay), (!went.is_empty()).then(|| keyring(went)))
+        let keyring = |keys| Self { keys, is_placeholder };
+        (keyring(remaining), (!removed.is_empty()).then(|| keyring(removed)))
     }
 
-    /// The same with those keys of another that it lacks, which open and do not seal.
+    /// Adds the keys of another keyring that this one lacks. The added keys open and do not seal.
     #[must_use]
     pub(super) fn with_those_of(mut self, other: Self) -> Self {
         for key in other.keys {
@@ -276,7 +283,7 @@ impl Keyring {
 
     fn parse(text: &str) -> Result<Self, String> {
         let file: KeyringFile = serde_json::from_str(text).map_err(|error| {
-            // The parser's own message may quote the line, and with it a key.
+            // The parser's own message may quote a line, and the line may contain a key.
             format!(
                 "it is not the JSON that `opsadmin keyring init` writes (line {}, column {})",
                 error.line(),
@@ -287,7 +294,7 @@ impl Keyring {
         if keys.is_empty() {
             return Err("it has no keys".to_owned());
         }
-        Ok(Self { keys, is_stand_in: false })
+        Ok(Self { keys, is_placeholder: false })
     }
 
     pub(super) fn to_json(&self) -> Zeroizing<String> {
@@ -336,17 +343,18 @@ impl KeyringFileKey {
     }
 }
 
-/// The first 64 bits of the key's SHA-256, in hexadecimal.
+/// Returns the first 64 bits of the key's SHA-256, in hexadecimal.
 fn id_of(key: &[u8; KEY_BYTES]) -> String {
     let first = Sha256::digest(key).iter().take(8).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
     format!("{first:016x}")
 }
 
-fn place(account: AccountId, key: KeyId) -> [u8; 32] {
-    let mut place = [0; 32];
-    place[..16].copy_from_slice(account.as_bytes());
-    place[16..].copy_from_slice(key.as_bytes());
-    place
+/// Returns the associated data of a sealed secret key: the account's id and the key pair's id.
+fn associated_data(account: AccountId, key: KeyId) -> [u8; 32] {
+    let mut data = [0; 32];
+    data[..16].copy_from_slice(account.as_bytes());
+    data[16..].copy_from_slice(key.as_bytes());
+    data
 }
 
 #[cfg(test)]
@@ -364,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_in_its_place_only() {
+    fn a_sealed_secret_key_opens_only_for_its_account_and_with_its_key() {
         let (here, elsewhere) = (AccountId::from_random([4; 16]), AccountId::from_random([5; 16]));
         let pair = pair();
         let sealed = ring(1).seal(here, pair.id, &pair.secret_key, [6; 12]);
@@ -379,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_holds_for_its_owner_and_its_pair_and_is_made_by_nobody_else() {
+    fn a_mark_is_valid_only_for_its_owner_and_key_pair_and_needs_the_key() {
         let owner = |name: &str| Owner {
             cluster: ClusterId::parse("here").unwrap(),
             namespace: "ns".to_owned(),
@@ -414,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keyring_survives_its_file_which_only_its_owner_reads() {
+    fn a_keyring_is_written_with_mode_0600_and_read_again() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("opsadmin.keyring");
@@ -428,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spoilt_file_is_refused_without_showing_a_key() {
+    fn an_invalid_file_is_refused_without_showing_a_key() {
         let good = ring(1).to_json();
         let key = STANDARD.encode([1; KEY_BYTES]);
         assert!(good.contains(&key));
@@ -447,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_which_keys_it_lacks() {
+    fn check_names_the_missing_keys() {
         let in_use = BTreeSet::from([id_of(&[1; 32]), id_of(&[2; 32])]);
         let said = ring(1).check(&in_use).unwrap_err().to_string();
         assert!(said.contains(&id_of(&[2; 32])) && !said.contains(&id_of(&[1; 32])), "{said}");

@@ -1,6 +1,7 @@
-//! A keyring's file while one program changes it, and no other does.
+//! Locks and changes a keyring file, so that only one program changes it at a time.
 //!
-//! Two that changed it at once would each write its own new key over the other's, and whatever is sealed with that is lost.
+//! Without the lock, of two programs that add a key at once, one would overwrite the other's key. Every secret key that
+//! is sealed with the overwritten key would then be lost.
 
 use super::keyring::{Keyring, KeyringError};
 use std::collections::BTreeSet;
@@ -10,52 +11,53 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// The mode of a file for keys that are no longer in use: those who may read the keyring need not read these.
+/// The mode of the file for removed keys. Other users who may read the keyring need not read removed keys.
 const OWNER_ONLY: u32 = 0o600;
 
-/// A keyring with its file, which is locked for as long as this lives.
+/// A keyring and its file. The file is locked until this value is dropped.
 #[derive(Debug)]
 pub struct LockedKeyring {
     keyring: Keyring,
-    /// Where the file itself is, behind every link.
+    /// The path of the file, with symbolic links resolved.
     path: PathBuf,
     file: File,
 }
 
 impl LockedKeyring {
-    /// Reads the keyring and keeps others from changing it.
+    /// Locks the file against changes by other programs, and reads the keyring.
     ///
     /// # Errors
-    /// As [`Keyring::load`]; [`KeyringError::Busy`] if another program is changing it.
+    /// As [`Keyring::load`]; also [`KeyringError::Busy`] if another program is changing the file.
     pub fn take(path: &Path) -> Result<Self, KeyringError> {
-        let at = |reason: io::Error| match reason.kind() {
+        let failed = |reason: io::Error| match reason.kind() {
             io::ErrorKind::NotFound => KeyringError::Missing { path: path.to_owned() },
             _ => KeyringError::File { path: path.to_owned(), reason },
         };
         let busy = || KeyringError::Busy { path: path.to_owned() };
-        let path = if path.is_symlink() { path.canonicalize().map_err(at)? } else { path.to_owned() };
-        let file = File::open(&path).map_err(at)?;
+        let path = if path.is_symlink() { path.canonicalize().map_err(failed)? } else { path.to_owned() };
+        let file = File::open(&path).map_err(failed)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => busy(),
-            TryLockError::Error(error) => at(error),
+            TryLockError::Error(error) => failed(error),
         })?;
-        // Another file stands here if somebody was done with it between the two steps.
-        if file.metadata().map_err(at)?.ino() != path.metadata().map_err(at)?.ino() {
+        // Another program may have replaced the file after it was opened and before it was locked.
+        if file.metadata().map_err(failed)?.ino() != path.metadata().map_err(failed)?.ino() {
             return Err(busy());
         }
         Ok(Self { keyring: Keyring::load(&path)?, path, file })
     }
 
-    /// The keyring as it stands in its file.
+    /// Returns the keyring that the file holds.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
     }
 
-    /// Writes another keyring over the file, in one step that a crash leaves undone or done. Who may read it stays.
+    /// Replaces the file with another keyring. The replacement is atomic even if the program crashes. The new file has
+    /// the same owner, group and mode.
     ///
     /// # Errors
-    /// The file cannot be written, or its owner not kept; [`KeyringError::Changed`] if something that heeds no lock has put
-    /// another keyring there.
+    /// [`KeyringError::File`] if the file cannot be written or its owner cannot be kept; [`KeyringError::Changed`] if a
+    /// program that ignores the lock has written another keyring to the file.
     pub fn replace(&mut self, keyring: Keyring) -> Result<(), KeyringError> {
         if !Keyring::load(&self.path)?.ids().eq(self.keyring.ids()) {
             return Err(KeyringError::Changed { path: self.path.clone() });
@@ -65,30 +67,32 @@ impl LockedKeyring {
         Ok(())
     }
 
-    /// Takes these keys out, all but the one that seals, once they are in the file for [`Self::removed`] keys: only one
-    /// database says that it does not need them.
+    /// Removes these keys from the file, except the key that seals. First adds them to the file [`Self::removed`],
+    /// because another database may still need them.
     ///
     /// # Errors
-    /// As [`Self::replace`]; that other file cannot be used.
+    /// As [`Self::replace`]; also if the file for removed keys cannot be read or written.
     pub fn remove(&mut self, ids: &BTreeSet<String>) -> Result<(), KeyringError> {
-        let (rest, Some(went)) = self.keyring.clone().split(ids) else { return Ok(()) };
+        let (rest, Some(taken)) = self.keyring.clone().split(ids) else { return Ok(()) };
         let removed = self.removed();
         let all = match Keyring::load(&removed) {
-            Err(KeyringError::Missing { .. }) => went,
-            earlier => earlier?.with_those_of(went),
+            Err(KeyringError::Missing { .. }) => taken,
+            earlier => earlier?.with_those_of(taken),
         };
         self.write(&all, &removed, Some(OWNER_ONLY))?;
         self.replace(rest)
     }
 
-    /// The file beside this one that has the keys that were taken out of it, and that nobody reads but who puts one back.
+    /// Returns the path of the file for removed keys, beside the keyring's file. The program never uses its keys. A
+    /// person can restore a key from it.
     pub fn removed(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(".removed");
         path.into()
     }
 
-    /// A new file with the owner of the keyring's, locked before anybody sees it; without a mode, with that one's too.
+    /// Writes a keyring to `path` as a new file that is locked before it gets its name. The file has the owner and the
+    /// group of the keyring's file, and its mode too if `mode` is `None`.
     fn write(&self, keyring: &Keyring, path: &Path, mode: Option<u32>) -> Result<File, KeyringError> {
         let write = || {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_changes_it_also_after_it_was_replaced() {
+    fn the_lock_excludes_other_programs_also_after_a_replacement() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring");
         ring(1).create(&path).unwrap();
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_there_meanwhile_is_not_written_over() {
+    fn a_keyring_that_another_program_wrote_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("keyring"), folder.path().join("other"));
         ring(1).create(&path).unwrap();
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_who_may_read_it_stay() {
+    fn a_replacement_keeps_links_and_the_mode() {
         let folder = tempfile::tempdir().unwrap();
         let (path, link) = (folder.path().join("keyring"), folder.path().join("link"));
         ring(1).create(&path).unwrap();
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_removed_is_kept_beside_for_its_owner_alone() {
+    fn a_removed_key_is_kept_in_another_file_with_mode_0600() {
         let folder = tempfile::tempdir().unwrap();
         let (path, link) = (folder.path().join("keyring"), folder.path().join("link"));
         let removed = folder.path().join("keyring.removed");
@@ -180,23 +184,23 @@ mod tests {
         held.remove(&BTreeSet::from([first.clone()])).unwrap();
         assert!(!removed.exists(), "the key that seals stays");
 
-        for (id, stay, went) in
+        for (id, kept, taken) in
             [(&second, vec![&first, &third], vec![&second]), (&third, vec![&first], vec![&second, &third])]
         {
             held.remove(&BTreeSet::from([id.clone()])).unwrap();
-            assert_eq!(ids(&Keyring::load(&path).unwrap()).iter().collect::<Vec<_>>(), stay);
-            assert_eq!(ids(&Keyring::load(&held.removed()).unwrap()).iter().collect::<Vec<_>>(), went);
+            assert_eq!(ids(&Keyring::load(&path).unwrap()).iter().collect::<Vec<_>>(), kept);
+            assert_eq!(ids(&Keyring::load(&held.removed()).unwrap()).iter().collect::<Vec<_>>(), taken);
         }
         assert_eq!([&path, &removed].map(|file| file.metadata().unwrap().mode() & 0o777), [0o640, 0o600]);
 
-        // As after a crash between the two files, or when it was put back.
+        // A key is in both files after a crash between the two writes, or after a person restored it.
         held.replace(held.keyring().clone().with_another(Zeroizing::new([3; 32]))).unwrap();
         held.remove(&BTreeSet::from([third.clone()])).unwrap();
         assert_eq!(ids(&Keyring::load(&removed).unwrap()), [second, third]);
     }
 
     #[test]
-    fn a_key_that_cannot_be_kept_is_not_removed() {
+    fn a_key_stays_if_the_file_for_removed_keys_cannot_be_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring");
         ring(1).with_another(Zeroizing::new([2; 32])).create(&path).unwrap();

@@ -1,8 +1,8 @@
-//! The account database: the port that the rest of the program knows, and the adapters behind it.
+//! The account database: the traits that the rest of the program uses, and the SQLite and PostgreSQL adapters.
 //!
-//! The port speaks of whole accounts and of changes, each made in one transaction together with its journal entry.
-//! Uniqueness (names, owners, API keys), known affiliates and optimistic versions are the database's own constraints:
-//! nothing here looks before it leaps.
+//! The traits read whole accounts and commit changes. Each change is one transaction that also writes its journal
+//! entry. The database itself enforces unique names, owners and API keys, known affiliates and optimistic versions. The
+//! code here does not check these rules before it writes.
 
 mod address;
 mod changes;
@@ -45,43 +45,44 @@ use jiff::Timestamp;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
-/// Whether there is a declaration of this owner's account, whatever state it is in.
+/// Returns whether an ApiAccount declares this owner's account, in whatever state the ApiAccount is.
 pub type IsDeclared<'a> = &'a (dyn Fn(&Owner) -> bool + Sync);
 
-/// Where accounts are kept. Implemented for SQLite and PostgreSQL; one contract suite holds for both.
+/// The database that stores accounts. SQLite and PostgreSQL implement it, and one contract suite tests both.
 ///
-/// Every call either does all it says or nothing. After an error that [`DatabaseError::is_retryable`], whether a change
-/// was made is unknown: read again.
+/// Each call takes effect completely or not at all. After an error for which [`DatabaseError::is_retryable`] is true,
+/// it is unknown whether the change was made, so the caller must read again.
 #[async_trait]
 pub trait AccountDatabase: fmt::Debug + Send + Sync {
-    /// The account that `owner` declares or declared, wherever it is in its life.
+    /// Returns the account that `owner` declares or declared: live, retained or deleted.
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError>;
 
-    /// The accounts that these owners declare or declared, wherever they are in their lives, in one read and in no order.
+    /// Returns the accounts that these owners declare or declared (live, retained or deleted), in one read and
+    /// unordered.
     ///
     /// # Errors
     /// As [`Self::list_by_cluster`].
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError>;
 
-    /// The account that has this name (compared as names are), unless it is deleted.
+    /// Returns the account with this name, unless the account is deleted. Names are compared in their comparable form.
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError>;
 
-    /// The account with this id, wherever it is in its life.
+    /// Returns the account with this id: live, retained or deleted.
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError>;
 
-    /// The account that has a pair with this API key, wherever the account is in its life and whether or not the pair has
-    /// expired.
+    /// Returns the account that has a key pair with this API key. The account may be live, retained or deleted, and the
+    /// key pair may have expired.
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError>;
 
-    /// The accounts that keep others from one of these names or API keys, as [`Self::find_by_name`] and
-    /// [`Self::find_by_api_key`] have them, in one read and in no order.
+    /// Returns the accounts that hold one of these names or API keys, in one read and unordered. An account holds what
+    /// [`Self::find_by_name`] and [`Self::find_by_api_key`] find it by.
     ///
     /// # Errors
     /// As [`Self::list_by_cluster`].
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError>;
 
-    /// Of these names those that an account has, and of these affiliates those that OpsAdmin knows, in one read that reads
-    /// little else.
+    /// Returns which of these names are held by an account, and which of these affiliates OpsAdmin knows. The adapters
+    /// do this in one small read that does not load whole accounts.
     async fn find_obstacles(
         &self,
         names: &[AccountName],
@@ -92,54 +93,58 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
         Ok(Obstacles::among(&holders, &known, affiliates))
     }
 
-    /// Whether it answers at all.
+    /// Checks that the database responds.
     async fn answers(&self) -> Result<(), DatabaseError> {
         self.pending_migrations().await.map(drop)
     }
 
-    /// Every account owned by a resource of this cluster, wherever it is in its life, in one read.
+    /// Returns every account (live, retained or deleted) that a resource of this cluster owns, in one read.
     ///
     /// # Errors
-    /// [`DatabaseError::Inconsistent`] if one of them cannot be read; [`Self::find_by_owner`] still answers for the others.
+    /// [`DatabaseError::Inconsistent`] if one account cannot be read. [`Self::find_by_owner`] still works for the
+    /// others.
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError>;
 
-    /// The same, with the reason in place of each account that cannot be read.
+    /// Returns the same accounts as [`Self::list_by_cluster`], with an error in place of each account that cannot be
+    /// read.
     async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
         Ok(self.list_by_cluster(cluster).await?.into_iter().map(Ok).collect())
     }
 
-    /// The version of every account owned by a resource of this cluster, wherever it is in its life, in one read that
-    /// reads nothing else of them.
+    /// Returns the owner and the version of every account (live, retained or deleted) that a resource of this cluster
+    /// owns, in one read that loads nothing else.
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError>;
 
-    /// What the database itself tells of changes, by whomever, from now on; it comes in late rather than not at all. Ends at
-    /// once where a database tells nothing.
+    /// Returns the database's own notifications of changes from now on, by any program or person. A notification may be
+    /// late, but none is lost. The stream ends at once for a database that sends no notifications.
     fn changes(&self) -> BoxStream<'static, Changed> {
         Box::pin(stream::empty())
     }
 
-    /// Makes one change in one transaction and answers with the account as it then is, read back in that transaction.
+    /// Makes one change in one transaction, and returns the account as read back in that transaction.
     ///
-    /// Settings that something in the database has rewritten may differ from what was asked for, if the rest was done and
-    /// the account as it is lets in nobody whom the change would not let in.
+    /// Something in the database, such as a trigger, may rewrite settings. The change still succeeds if the rest of it
+    /// was stored, and if the stored settings give no access beyond the requested settings.
     ///
     /// # Errors
     /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`],
-    /// [`DatabaseError::KeyRevoked`], [`DatabaseError::NotKept`] and [`DatabaseError::Conflict`] say that the change was refused; nothing was changed.
+    /// [`DatabaseError::KeyRevoked`], [`DatabaseError::NotKept`] and [`DatabaseError::Conflict`] mean that the database
+    /// refused the change and that nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 
-    /// The owners in this cluster of accounts that are neither deleted nor retained.
+    /// Returns the owners in this cluster whose accounts are live: neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
 
-    /// How many accounts of this cluster are live, and how many were deleted since this time without anybody's confirmation.
+    /// Returns how many accounts of this cluster are live, and how many were deleted since this time without
+    /// confirmation.
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError>;
 
-    /// The affiliates that OpsAdmin knows, by name.
+    /// Returns the names of the affiliates that OpsAdmin knows.
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
-    /// Removes the accounts of this cluster that were deleted before this time, with their keys; the journal stays. Leaves out
-    /// those whose owner is declared, which may yet be restored: with the same keys, however long that takes. One that the
-    /// database does not let go keeps no other from going.
+    /// Purges the accounts of this cluster that were deleted before this time: removes them and their keys, and keeps
+    /// the journal. Skips each account whose owner is declared, because that account may still be restored with the
+    /// same keys. If the database refuses to remove one account, the others are still removed.
     async fn purge(
         &self,
         cluster: &ClusterId,
@@ -148,188 +153,194 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
         at: Timestamp,
     ) -> Result<Purged, DatabaseError>;
 
-    /// Removes from the journal what happened before this time, and tells how many entries that were: never the one of an
-    /// account's creation or import, nor its last 10.
+    /// Removes the journal entries from before this time, and returns how many it removed. Keeps the entry of each
+    /// account's creation or import and each account's last 10 entries.
     async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError>;
 
-    /// Which database this is: an id that its migrations made, and that a copy of it keeps. `None` if somebody removed it.
+    /// Returns the id of the database. A migration creates the id, and a copy of the database has the same id. `None`
+    /// if the id was removed from the database.
     async fn identity(&self) -> Result<Option<String>, DatabaseError>;
 
-    /// Those of these API keys that were revoked, or purged with their accounts. None of them is ever in use again.
+    /// Returns which of these API keys were revoked, or purged with their accounts. Such a key is never used again.
     ///
     /// # Errors
     /// As [`Self::list_by_cluster`].
     async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError>;
 
-    /// The ids of the keyring's keys that at least one secret key is sealed with.
+    /// Returns the ids of the keyring's keys that seal at least one secret key.
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
-    /// The migrations this program has and the database has not, oldest first, by name.
+    /// Returns the names of this program's migrations that the database lacks, oldest first.
     ///
     /// # Errors
-    /// [`DatabaseError::NewerSchema`] if the database has been migrated by a newer program and needs one.
+    /// [`DatabaseError::NewerSchema`] if a newer program migrated the database, and the schema now requires a newer
+    /// program.
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError>;
 
-    /// Brings the schema up to date, and writes nothing if it is.
+    /// Brings the schema up to date. Writes nothing if the schema is already up to date.
     async fn migrate(&self) -> Result<(), DatabaseError>;
 
-    /// Ends every connection in good order; later calls fail. For SQLite this merges the log into the file, so that the
-    /// file alone is the whole database.
+    /// Closes every connection cleanly; later calls fail. For SQLite this merges the write-ahead log into the file, so
+    /// that the file alone is the whole database.
     async fn close(&self) {}
 }
 
-/// How many accounts of a cluster there are, and how many have gone.
+/// How many accounts of a cluster are live, and how many were deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Deletions {
-    /// Those that are neither deleted nor retained.
+    /// The number of accounts that are neither deleted nor retained.
     pub live: usize,
-    /// Those that were deleted within the time asked for, confirmed by nobody, and are deleted still.
+    /// The number of accounts that were deleted within the given time without confirmation, and that are still deleted.
     pub deleted: usize,
 }
 
-/// What came of purging.
+/// The outcome of a purge.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Purged {
-    /// How many accounts are gone.
+    /// How many accounts were removed.
     pub accounts: usize,
-    /// Those that were due and could not be removed.
+    /// The accounts that were due and that the database refused to remove.
     pub refused: Vec<Unpurged>,
 }
 
-/// An account that the database does not let go: a row of a table that is not this program's refers to it, say.
+/// An account that the database refused to remove, for example because a row of a foreign table refers to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpurged {
-    /// The account's id, as it is stored.
+    /// The account's id, as stored.
     pub account: String,
-    /// Whose it was.
+    /// The owner of the account.
     pub owner: Owner,
-    /// What the database said.
+    /// The database's error message.
     pub reason: String,
 }
 
 /// One change of one account.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The account it is made to.
+    /// The account to change.
     pub account: AccountId,
-    /// What is done.
+    /// What to do to the account.
     pub action: Action,
-    /// When: goes into the account's times and the journal.
+    /// The time of the change, for the account's times and the journal.
     pub at: Timestamp,
-    /// Who, for the journal: `controller`, `apply` or `cli:NAME`.
+    /// The actor for the journal: `controller`, `apply` or `cli:NAME`.
     pub actor: String,
-    /// The resource's generation that asked for it, where there is one.
+    /// The generation of the resource that requested the change, if a resource did.
     pub generation: Option<i64>,
 }
 
-/// What is done to an account.
+/// What to do to an account.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Make it, with its first pair of keys, live.
+    /// Creates the account as live, with its first key pair.
     Create {
-        /// Who declares it.
+        /// The resource that declares the account.
         owner: Owner,
-        /// What is set on it.
+        /// The account's settings.
         settings: Settings,
-        /// Its first pair.
+        /// The first key pair.
         key: StoredKey,
-        /// The requests to rotate that its keys, being new, answer.
+        /// The rotation requests that count as answered, because the keys are new.
         answered: RotationRequests,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },
-    /// Make a known one say this; one that was retained or deleted is live again, with the keys it has.
+    /// Sets the settings of an existing account. A retained or deleted account becomes live again, with the keys it
+    /// has.
     Update {
         /// The version that was observed.
         expected: Version,
-        /// All that shall be set on it.
+        /// All settings of the account after the update.
         settings: Settings,
-        /// What differs from before, for the journal.
+        /// The differences from the previous settings, for the journal.
         changes: Vec<FieldChange>,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },
-    /// Make one that nobody declares, with a pair of keys that it had elsewhere.
+    /// Creates an unowned account with a key pair that already exists elsewhere.
     Import {
-        /// What is set on it.
+        /// The account's settings.
         settings: Settings,
-        /// Its pair.
+        /// The key pair.
         key: StoredKey,
-        /// Who may take it over.
+        /// The resources that may adopt the account.
         adopter: Option<Adopter>,
         /// What to do about an affiliate that OpsAdmin does not know.
         unknown_affiliate: UnknownAffiliate,
     },
-    /// Say who may take over one that nobody declares.
+    /// Sets which resources may adopt an account that no resource declares.
     AllowAdoption {
         /// The version that was observed.
         expected: Version,
-        /// Who, beside the namespace that it had; `None`: nobody else.
+        /// The resources that may adopt the account, beside those of its former namespace; `None`: no others.
         adopter: Option<Adopter>,
     },
-    /// Give one that nobody declares to a resource, as it is.
+    /// Makes a resource the owner of an account that no resource declares. Changes nothing else of the account.
     Adopt {
         /// The version that was observed.
         expected: Version,
-        /// Who declares it from now on.
+        /// The resource that declares the account from now on.
         owner: Owner,
-        /// The requests to rotate that count as answered: taking an account over is no reason to change its keys.
+        /// The rotation requests that count as answered, because an adoption is no reason to change the keys.
         answered: RotationRequests,
     },
-    /// Give it a new active pair.
+    /// Adds a new active key pair.
     Rotate {
         /// The version that was observed.
         expected: Version,
-        /// The new pair.
+        /// The new key pair.
         key: StoredKey,
-        /// Until when the pair before goes on working; `None`: not at all.
+        /// When the previous key pair expires; `None`: it is revoked at once.
         old_expires: Option<Timestamp>,
-        /// Older pairs to revoke before their time.
+        /// Older key pairs to revoke before they expire.
         revoke: Vec<KeyId>,
-        /// The requests to rotate that this answers.
+        /// The rotation requests that this rotation answers.
         answered: RotationRequests,
     },
-    /// Remove pairs that have expired.
+    /// Removes key pairs that have expired.
     Revoke {
         /// The version that was observed.
         expected: Version,
-        /// The pairs.
+        /// The key pairs to remove.
         keys: Vec<KeyId>,
     },
-    /// Give one that has lost its active pair that pair back.
+    /// Adds the active key pair again to an account that has lost it.
     RestoreKey {
         /// The version that was observed.
         expected: Version,
-        /// The pair.
+        /// The key pair.
         key: StoredKey,
     },
-    /// Stop it, whatever its settings say; or give another reason for that.
+    /// Suspends the account regardless of its settings, or changes the reason of a suspension.
     Suspend {
         /// The version that was observed.
         expected: Version,
-        /// Why.
+        /// The reason of the suspension.
         reason: SuspensionReason,
     },
-    /// End its suspension.
+    /// Ends the suspension of the account.
     Resume {
         /// The version that was observed.
         expected: Version,
     },
-    /// Its resource is gone: disable it and free its name; row and keys stay.
+    /// Deletes the account because its resource no longer exists: disables it and frees its name. Keeps the row and the
+    /// keys.
     Delete {
         /// The version that was observed.
         expected: Version,
-        /// Whether a person confirmed it, so that it does not count as one of many at once.
+        /// Whether a person confirmed the deletion. A confirmed deletion does not count for the brake.
         confirmed: bool,
     },
-    /// Its resource is gone: leave everything as it is and remember that nobody declares it now.
+    /// Retains the account because its resource no longer exists: records that no resource declares it. Changes nothing
+    /// else.
     Retain {
         /// The version that was observed.
         expected: Version,
     },
 }
 
-/// What to do about an affiliate that OpsAdmin does not know. Never to leave the affiliate out, which would widen access.
+/// What to do about an affiliate that OpsAdmin does not know. To leave the affiliate out is no option: that would widen
+/// access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownAffiliate {
     /// Refuse the whole change.

@@ -1,17 +1,18 @@
-//! Whether the database kept what a change wrote: pure. Triggers of others may rewrite a row on its way in.
+//! Compares the stored account with what a change wrote, without a database. Foreign triggers may rewrite a row while
+//! it is stored.
 
 use super::{Action, Change};
 use crate::account::{Account, Adopter, FieldChange, KeyId, KeyState, Life, StoredKey, changes};
 use std::fmt;
 
-/// A part of an account that was not stored as it was written. Never a secret key.
+/// A part of an account that was stored otherwise than written. Never contains a secret key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotKept {
     /// The field of the spec, or the part of the account.
     pub field: String,
-    /// What was written, in words.
+    /// What was written, as text.
     pub wanted: String,
-    /// What is stored instead, in words.
+    /// What is stored instead, as text.
     pub stored: String,
 }
 
@@ -21,13 +22,14 @@ impl fmt::Display for NotKept {
     }
 }
 
-/// These parts, for a line of a message.
+/// Returns the parts as one line, for a message.
 pub(crate) fn listed(parts: &[NotKept]) -> String {
     parts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Change {
-    /// What of this change the account lacks, as it was read back in the same transaction.
+    /// Returns the parts of this change that were not stored. `stored` is the account as read back in the same
+    /// transaction.
     pub(crate) fn not_kept(&self, stored: &Account) -> Vec<NotKept> {
         let mut found = Found(Vec::new());
         match &self.action {
@@ -64,7 +66,7 @@ impl Change {
             }
             Action::Revoke { keys, .. } => found.gone(stored, keys),
             Action::RestoreKey { key, .. } => found.pair(stored, key),
-            // Its reason may be anything: what counts is that it stops the account.
+            // The reason may be rewritten, because the suspension alone stops the account.
             Action::Suspend { .. } => found.compare("suspension", stored.suspension.is_some(), &"one", &"none"),
             Action::Resume { .. } => found.compare("suspension", stored.suspension.is_none(), &"none", &"one"),
             Action::Delete { .. } => {
@@ -78,17 +80,19 @@ impl Change {
         found.0
     }
 
-    /// Whether an account that was stored so, without these parts, may stay: something of the change was done, and it lets
-    /// in nobody whom the change would not let in. Otherwise none of it is done.
+    /// Returns whether the transaction may be committed although these parts were not stored. Only settings may differ,
+    /// the stored settings must not give more access than the requested ones, and of an update at least one change must
+    /// be stored. Otherwise the whole change is rolled back.
     pub(crate) fn may_stay(&self, stored: &Account, not_kept: &[NotKept]) -> bool {
         let lacks = |field: &str| not_kept.iter().any(|part| part.field == field);
-        let are_settings_all = not_kept.iter().all(|part| !["owner", "life", "keys"].contains(&part.field.as_str()));
+        let only_settings_differ =
+            not_kept.iter().all(|part| !["owner", "life", "keys"].contains(&part.field.as_str()));
         match &self.action {
             Action::Create { settings, .. } | Action::Import { settings, .. } => {
-                are_settings_all && stored.settings.grants_no_more_than(&settings.into())
+                only_settings_differ && stored.settings.grants_no_more_than(&settings.into())
             }
             Action::Update { settings, changes, .. } => {
-                are_settings_all
+                only_settings_differ
                     && changes.iter().any(|change| !lacks(change.field.as_str()))
                     && stored.settings.grants_no_more_than(&settings.into())
             }

@@ -1,30 +1,30 @@
-//! What the database tells those who wait for others: who has a name, and which affiliates there are.
+//! What a resource may wait for: a name that another account holds, or an affiliate that OpsAdmin does not know yet.
 
 use crate::account::{Account, AffiliateName, Version};
 use std::collections::{BTreeSet, HashMap};
 
-/// What there is of what was asked for.
+/// The requested names that accounts hold, and the requested affiliates that OpsAdmin knows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Obstacles {
-    /// Who has which name, by the comparable name.
+    /// The holder of each name, by the comparable name.
     pub names: HashMap<String, NameHolder>,
-    /// The affiliates that OpsAdmin knows.
+    /// The requested affiliates that OpsAdmin knows.
     pub affiliates: BTreeSet<String>,
 }
 
-/// An account that has a name.
+/// The account that holds a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameHolder {
-    /// Its id.
+    /// The account's id, as stored.
     pub id: String,
-    /// Its version.
+    /// The account's version.
     pub version: Version,
-    /// Whether a resource declares it.
+    /// Whether a resource declares the account.
     pub is_declared: bool,
 }
 
 impl Obstacles {
-    /// The same from whole accounts and all affiliates.
+    /// Builds the obstacles from whole accounts and all known affiliates.
     pub(super) fn among(holders: &[Account], known: &BTreeSet<String>, asked: &[AffiliateName]) -> Self {
         let named = |account: &Account| Some((account.reserved_name()?, NameHolder::of(account)));
         let asked = asked.iter().map(AffiliateName::to_string);
@@ -36,7 +36,7 @@ impl Obstacles {
 }
 
 impl NameHolder {
-    /// The account as the holder of its name.
+    /// Returns the account as the holder of its name.
     pub fn of(account: &Account) -> Self {
         let is_declared = account.owner.is_some() && account.life == crate::account::Life::Live;
         Self { id: account.id.to_string(), version: account.version, is_declared }

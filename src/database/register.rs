@@ -1,4 +1,4 @@
-//! What people ask of the account database at the command line, beyond what keeping accounts true needs.
+//! The calls of the account database that only the command line needs, beyond those that a reconcile needs.
 
 use super::{AccountDatabase, Change, DatabaseError, JournalEntry, Schema};
 use crate::account::{Account, AccountId, AffiliateName, KeyId, Owner, SealedSecret, StoredKey};
@@ -6,41 +6,42 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The whole of an account database, for whoever looks through it or steps in. The same rules hold as for
-/// [`AccountDatabase`].
+/// The whole account database, for commands that inspect or change it. The same rules hold as for [`AccountDatabase`].
 #[async_trait]
 pub trait AccountRegister: AccountDatabase {
-    /// Every account there is, wherever it is in its life and whoever declares it, the oldest first, in one read; in the
-    /// place of one that cannot be read, [`DatabaseError::Inconsistent`].
+    /// Returns every account (live, retained or deleted) with or without an owner, oldest first, in one read. In place
+    /// of an account that cannot be read, the list has [`DatabaseError::Inconsistent`].
     async fn list(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError>;
 
-    /// What happened to the account with this id, the oldest first; also of one that was purged.
+    /// Returns the journal entries of the account with this id, oldest first. The account may have been purged.
     async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError>;
 
-    /// Makes many changes in one transaction: all of them, or none.
+    /// Makes all changes in one transaction, or none of them.
     ///
     /// # Errors
-    /// As [`AccountDatabase::commit`], for the first that is refused.
+    /// As [`AccountDatabase::commit`], for the first change that is refused.
     async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError>;
 
-    /// The accounts that no resource declares: those made by hand or imported, and those that were let go; as
-    /// [`Self::list`] has them.
+    /// Returns the accounts that no resource declares, in the form of [`Self::list`]: those that were created by hand
+    /// or imported, and the retained ones.
     async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError>;
 
-    /// Every resource that declares or declared an account, wherever that is in its life and whether or not it can be read.
+    /// Returns every resource that declares or declared an account. The account may be live, retained or deleted, and
+    /// may be unreadable.
     async fn owners(&self) -> Result<Vec<Owner>, DatabaseError>;
 
-    /// What the database's user may not do of what a controller needs, as in `UPDATE accounts`; nothing where a database has no
-    /// users.
+    /// Returns the privileges that a controller needs and the database's user lacks, such as `UPDATE accounts`. The
+    /// list is empty for a database without users.
     async fn missing_privileges(&self) -> Result<Vec<String>, DatabaseError>;
 
-    /// Makes OpsAdmin know an affiliate, and answers whether that is new.
+    /// Registers an affiliate with OpsAdmin, and returns whether it is new.
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;
 
-    /// How many pairs are sealed with each of the keyring's keys, by its id.
+    /// Returns how many key pairs are sealed with each key of the keyring, by the id of that key.
     async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError>;
 
-    /// Up to `limit` pairs that are sealed with another key than this one, in a fixed order, after the one given.
+    /// Returns up to `limit` key pairs that are sealed with another key than `than_with`, in a fixed order, starting
+    /// after the key pair `after`.
     async fn sealed_otherwise(
         &self,
         than_with: &str,
@@ -48,42 +49,43 @@ pub trait AccountRegister: AccountDatabase {
         limit: u16,
     ) -> Result<Vec<SealedPair>, DatabaseError>;
 
-    /// Stores secret keys that were sealed anew, all in one transaction, and tells how many. A pair that has changed since is
-    /// left alone.
+    /// Stores re-sealed secret keys in one transaction, and returns how many it stored. Skips a key pair that has
+    /// changed since it was read.
     async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<u64, DatabaseError>;
 
-    /// Takes down that this key of the keyring is to seal no more, now that another will.
+    /// Records that this key of the keyring seals no longer, because another key replaces it.
     async fn supersede(&self, key: &str, at: Timestamp) -> Result<(), DatabaseError>;
 
-    /// The keys that were superseded, retired or not.
+    /// Returns the ids of the keys that were superseded, whether or not they are retired.
     async fn outgoing_keys(&self) -> Result<BTreeSet<String>, DatabaseError>;
 
-    /// Retires those of these keys that nothing is sealed with, and tells which: from then on, every write of something that is
-    /// sealed with one of them is refused, whoever makes it. A write that is under way is waited for, and counts.
+    /// Retires those of these keys that seal nothing, and returns their ids. The database then refuses every write of a
+    /// secret key that is sealed with a retired key, by any program. The call first waits for writes that are in
+    /// progress, so a key that such a write uses is not retired.
     async fn retire(&self, keys: &BTreeSet<String>, at: Timestamp) -> Result<BTreeSet<String>, DatabaseError>;
 
-    /// Which migrations the database has, whether or not this program can work with it.
+    /// Returns which migrations the database has, whether or not this program can work with it.
     async fn schema(&self) -> Result<Schema, DatabaseError>;
 }
 
-/// A pair of keys, and whose it is.
+/// A key pair and its account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedPair {
     /// The account.
     pub account: AccountId,
-    /// The pair.
+    /// The key pair.
     pub key: StoredKey,
 }
 
-/// A secret key that was sealed anew.
+/// A secret key that was sealed again, with another key of the keyring.
 #[derive(Debug, Clone)]
 pub struct Resealed {
     /// The account.
     pub account: AccountId,
-    /// The pair.
+    /// The key pair.
     pub key: KeyId,
-    /// The id of the keyring's key that sealed it before.
+    /// The id of the keyring's key that sealed the secret key before.
     pub before: String,
-    /// The same secret key, sealed with another.
+    /// The secret key, sealed with the new key.
     pub sealed: SealedSecret,
 }

@@ -1,4 +1,4 @@
-//! Which migrations a database has, beside those that this program knows.
+//! Compares the migrations of a database with those that this program knows.
 
 /// The schema of a database, as this program sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,17 +9,19 @@ pub struct Schema {
     pub pending: Vec<String>,
     /// The migrations that the database has and this program does not know, oldest first, by name.
     pub newer: Vec<String>,
-    /// The newest migration that a program must know to work with the database; `None`: the database does not say.
+    /// The newest migration that a program must know to work with the database; `None`: the database does not record
+    /// it.
     pub least: Option<i64>,
 }
 
 impl Schema {
-    /// The migration that this program would have to know to work with the database; `None`: it may go on.
+    /// Returns the migration that this program would have to know to work with the database; `None` if it can work with
+    /// it. `newest` is the database's newest migration.
     pub fn needs(&self, newest: i64) -> Option<i64> {
         match self.least {
             _ if self.newer.is_empty() => None,
             Some(least) if self.pending.is_empty() => Some(least).filter(|least| *least > self.known),
-            // What is there was not made in one line with this program's migrations, or says nothing about older programs.
+            // The database lacks a migration of this program, or does not record which programs can work with it.
             _ => Some(newest),
         }
     }
@@ -37,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_goes_on_where_it_knows_what_it_must() {
+    fn a_program_works_with_a_database_if_it_knows_the_required_migration() {
         assert_eq!(schema(4, &["0004_c"], &[], None).needs(3), None);
         assert_eq!(schema(4, &[], &[], Some(4)).needs(4), None);
         assert_eq!(schema(4, &[], &["0005_d"], Some(4)).needs(5), None);
@@ -46,7 +48,7 @@ mod tests {
         assert_eq!(schema(4, &["0003_b"], &["0005_d"], Some(3)).needs(5), Some(5));
     }
 
-    /// The migrations of one kind of database, by their names.
+    /// Returns the migrations of one kind of database, by file name.
     fn migrations(kind: &str) -> BTreeMap<String, String> {
         let folder = format!("{}/src/database/{kind}/migrations", env!("CARGO_MANIFEST_DIR"));
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
@@ -54,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn each_migration_says_which_programs_can_work_with_it() {
+    fn each_migration_states_which_programs_can_work_with_it() {
         let (sqlite, postgres) = (migrations("sqlite"), migrations("postgres"));
         assert!(sqlite.keys().eq(postgres.keys()), "both databases have the same migrations");
         for (name, sql) in sqlite.iter().chain(&postgres) {

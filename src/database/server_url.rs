@@ -1,10 +1,11 @@
-//! URLs of PostgreSQL servers: one host or several, and what the one to use must be.
+//! Parses URLs of PostgreSQL servers: one or several hosts, and the state that the server must have.
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-/// The parameters a PostgreSQL URL may have. Another is an error: a mistyped `sslmode` must not mean no TLS.
+/// The parameters that a PostgreSQL URL may have. Any other is an error, because a mistyped `sslmode` must not disable
+/// TLS.
 const PARAMETERS: [&str; 16] = [
     "sslmode",
     "ssl-mode",
@@ -27,7 +28,7 @@ const PARAMETERS: [&str; 16] = [
 const STATEMENTS: &str = "statement-cache-capacity";
 const WANTED: &str = "target_session_attrs";
 
-/// What a server must be to be used: libpq's `target_session_attrs`.
+/// The state that a server must have to be used: libpq's `target_session_attrs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     Any,
@@ -38,12 +39,12 @@ pub(super) enum Wanted {
     PreferStandby,
 }
 
-/// What a server says of itself.
+/// The state of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ServerState {
-    /// It follows another server.
+    /// Whether the server is a standby (`pg_is_in_recovery`).
     pub is_standby: bool,
-    /// It is set to begin each transaction as one that only reads.
+    /// Whether transactions are read-only by default (`default_transaction_read_only`).
     pub is_read_only: bool,
 }
 
@@ -62,12 +63,12 @@ impl Wanted {
         }
     }
 
-    /// Whether a server that will do may also be written to.
+    /// Returns whether a suitable server may take writes.
     pub fn allows_writes(self) -> bool {
         matches!(self, Self::Any | Self::ReadWrite | Self::Primary)
     }
 
-    /// Why a server in this state will not do; `None` if it will.
+    /// Returns why a server in this state is not suitable; `None` if it is suitable.
     pub fn refuses(self, state: ServerState) -> Option<&'static str> {
         match self {
             Self::ReadWrite | Self::Primary if state.is_standby => Some("it takes no writes: it is a standby"),
@@ -81,20 +82,20 @@ impl Wanted {
     }
 }
 
-/// The servers that a URL names, and what it says of all of them.
+/// The servers that a URL names, and its parameters that hold for all of them.
 pub(super) struct ServerUrls {
-    /// A URL for each host, in the order in which they are named.
+    /// A URL for each host, in the order of the original URL.
     pub each: Vec<Url>,
-    /// What the one to use must be, if that is said.
+    /// The value of `target_session_attrs`, if the URL has it.
     pub wanted: Option<Wanted>,
-    /// Whether statements may be kept prepared.
+    /// Whether prepared statements may be kept: the URL does not have `statement-cache-capacity=0`.
     pub keeps_statements: bool,
-    /// Whether a password stands in it.
+    /// Whether the URL contains a password.
     pub has_password: bool,
 }
 
 impl ServerUrls {
-    /// Reads the URL of one or more servers.
+    /// Parses the URL of one or several servers.
     pub fn parse(url: &str) -> Result<Self, String> {
         let (before, hosts, after) = hosts_of(url);
         let mut urls = Self { each: Vec::new(), wanted: None, keeps_statements: true, has_password: false };
@@ -120,7 +121,7 @@ impl ServerUrls {
     }
 }
 
-/// The URL up to its hosts, the hosts, and the rest.
+/// Splits the URL into the part before the hosts, the hosts, and the part after them.
 fn hosts_of(url: &str) -> (&str, &str, &str) {
     let start = url.find("://").map_or(0, |at| at + 3);
     let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
@@ -130,8 +131,8 @@ fn hosts_of(url: &str) -> (&str, &str, &str) {
 
 fn parse_one(url: &str) -> Result<Url, String> {
     let parsed = Url::parse(url).map_err(|error| error.to_string())?;
-    // A password with one of these written plainly ends too early; its rest would pass for a port, a database or a
-    // parameter, and be shown as one.
+    // A password that contains one of these characters unescaped ends too early. Its rest would be parsed as a port, a
+    // database or a parameter, and error messages would show it.
     let path = parsed.path().trim_start_matches('/');
     if parsed.fragment().is_some() || path.contains(['@', '/']) || parsed.query().is_some_and(|q| q.contains('@')) {
         return Err("a password's # must be written %23, its / %2F, its ? %3F and its @ %40".to_owned());
@@ -153,7 +154,8 @@ fn parse_one(url: &str) -> Result<Url, String> {
     Ok(parsed)
 }
 
-/// A URL with one host, and what the driver knows of the parameters, for each host that the parameters list.
+/// Returns a URL with one host for each host that the parameters list. Each has only the parameters that the driver
+/// knows.
 fn one_for_each_host(url: &Url, is_one_of_several: bool) -> Result<Vec<Url>, String> {
     let list = |name: &str| -> Option<Vec<String>> {
         let value = url.query_pairs().filter(|(key, _)| key == name).map(|(_, value)| value).last()?;
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_for_all_hosts_is_kept_for_each() {
+    fn login_database_and_parameters_are_kept_for_each_host() {
         let urls =
             ServerUrls::parse("postgres://u:p%2C1@h1,h2/d?sslmode=require&target_session_attrs=primary").unwrap();
         assert_eq!((urls.wanted, urls.has_password, urls.keeps_statements), (Some(Wanted::Primary), true, true));
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_cannot_be_told_apart_are_refused() {
+    fn ambiguous_or_invalid_hosts_are_refused() {
         for (url, reason) in [
             ("postgres://h1,/d", "it names no host"),
             ("postgres:///d?host=h1,", "it names no host"),
@@ -247,10 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_will_do_as_libpq_says() {
+    fn a_server_is_suitable_as_libpq_defines_it() {
         let state = |is_standby, is_read_only| ServerState { is_standby, is_read_only };
         let (primary, fenced, standby) = (state(false, false), state(false, true), state(true, false));
-        for (wanted, will_do) in [
+        for (wanted, is_suitable) in [
             (Wanted::Any, [true, true, true]),
             (Wanted::ReadWrite, [true, false, false]),
             (Wanted::Primary, [true, true, false]),
@@ -258,7 +260,11 @@ mod tests {
             (Wanted::Standby, [false, false, true]),
             (Wanted::PreferStandby, [true, true, true]),
         ] {
-            assert_eq!([primary, fenced, standby].map(|state| wanted.refuses(state).is_none()), will_do, "{wanted:?}");
+            assert_eq!(
+                [primary, fenced, standby].map(|state| wanted.refuses(state).is_none()),
+                is_suitable,
+                "{wanted:?}"
+            );
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Database URLs: which adapter a URL asks for, and how to speak of a URL without its password.
+//! Parses database URLs, and shows them without their password.
 
 use super::DatabaseError;
 use super::server_url::ServerUrls;
 use std::path::PathBuf;
 
-/// Where a database is.
+/// The place of a database.
 pub(super) enum Place {
     /// An SQLite file.
     File(PathBuf),
@@ -13,7 +13,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Reads a database URL.
+    /// Parses a database URL.
     pub fn parse(url: &str) -> Result<Self, DatabaseError> {
         let place = match url.split_once("://") {
             Some(("sqlite", file)) => parse_file(file).map(Self::File),
@@ -36,16 +36,16 @@ fn parse_file(file: &str) -> Result<PathBuf, String> {
         return Err("the name of the file may have no question mark, and SQLite takes no parameters here".to_owned());
     }
     let path = PathBuf::from(file);
-    // SQLite reads a name that begins with `file:` as a URI of its own.
+    // SQLite would read a name that begins with `file:` as a URI.
     Ok(if path.is_absolute() { path } else { PathBuf::from(".").join(path) })
 }
 
-/// The URL as it may be shown: `***` for the password, `...` for the parameters. Works on what is no URL at all, so it
-/// takes the last `@` for the end of the password.
+/// Returns the URL with `***` for the password and `...` for the parameters, so that it can be shown. The text may be
+/// an invalid URL, so the last `@` counts as the end of the password.
 pub fn without_password(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        // Not a URL at all, and in what other programs take for one a password may stand anywhere.
+        // The text is no URL. It may be a connection string of another program, with a password at any place.
         None if url.contains(['=', '@', ':', ';', ' ']) => {
             return "(not shown, since a password may be in it)".to_owned();
         }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_taken_as_it_is_written() {
+    fn a_file_name_is_used_literally() {
         let file = |url| match Place::parse(url) {
             Ok(Place::File(path)) => path,
             _ => panic!("{url} is a file"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_database_says_why() {
+    fn the_error_says_why_a_url_is_not_a_database() {
         for (url, reason) in [
             ("opsadmin.db", "it has no scheme"),
             ("mysql://u@h/d", "the scheme \"mysql\" is not known"),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown_whatever_is_wrong_with_the_url() {
+    fn no_password_is_shown_for_any_invalid_url() {
         for url in [
             "postgres://u:hush@h:port/d",
             "postgres://u:hush@h/d?unknown=1",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_reached_with_what_the_url_says() {
+    fn a_server_url_is_parsed_with_all_its_parts() {
         let Ok(Place::Server(urls)) =
             Place::parse("postgresql://u:p%40ss@db.example:5433/accounts?sslmode=verify-full")
         else {

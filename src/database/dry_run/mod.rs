@@ -1,6 +1,7 @@
-//! A database that is only read: changes are answered as it would answer them, and remembered here instead of made.
+//! The database of a dry run: reads the real database, and keeps the changes in memory instead of writing them.
 //!
-//! The same reconciler runs against it as against the real one. What it then says it has done is what it would do.
+//! The same reconciler runs against this database as against the real one. The changes that it then reports are the
+//! changes that a real run would make. So each answer here must be the real database's answer after the changes so far.
 
 mod overlay;
 
@@ -14,61 +15,63 @@ use overlay::Overlay;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Rehearses changes to a database, or to one that is yet to be made.
+/// A dry run of changes to an existing database, or to a database that does not exist yet.
 #[derive(Debug)]
 pub struct DryRunDatabase {
     real: Option<Arc<dyn AccountDatabase>>,
-    /// Seals a worthless secret key in the place of each real one.
+    /// Seals a dummy secret key in place of each real one.
     mask: Option<Keyring>,
-    stage: Mutex<Overlay>,
+    overlay: Mutex<Overlay>,
 }
 
 impl DryRunDatabase {
-    /// Over this database; `None`: over one that would be made.
+    /// Creates a dry run on this database; `None`: on a database that does not exist yet.
     pub fn new(real: Option<Arc<dyn AccountDatabase>>) -> Self {
-        Self { real, mask: None, stage: Mutex::default() }
+        Self { real, mask: None, overlay: Mutex::default() }
     }
 
-    /// Over this database, without its secret keys: each account is given out with worthless ones that `mask` opens, so
-    /// that nobody needs the real keyring.
+    /// Creates a dry run on this database without its secret keys. Each account has dummy secret keys that `mask`
+    /// opens, so the user does not need the real keyring.
     pub fn without_keys(real: Option<Arc<dyn AccountDatabase>>, mask: Keyring) -> Self {
-        Self { real, mask: Some(mask), stage: Mutex::default() }
+        Self { real, mask: Some(mask), overlay: Mutex::default() }
     }
 
-    /// A panic elsewhere cannot leave the stage half changed.
-    fn stage(&self) -> MutexGuard<'_, Overlay> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the overlay. A poisoned lock is used too, because no code that holds it leaves a partial change.
+    fn overlay(&self) -> MutexGuard<'_, Overlay> {
+        self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what is nobody's business but that of the accounts that were changed so far: they must not be asked for again,
-    /// unless by somebody whom they stand in the way of. So it takes little memory to rehearse for many, one after another.
+    /// Reduces the accounts that were changed so far to what conflicts with other accounts (names, owners, API keys),
+    /// so that a dry run of many accounts takes little memory. The caller must not read these accounts again for their
+    /// own sake.
     pub fn compact(&self) {
-        self.stage().compact();
+        self.overlay().compact();
     }
 
-    /// The account on the stage, or else the one that was read, unless that one is on the stage as another by now.
-    fn give_out(&self, staged: Option<Account>, read: Option<Account>) -> Option<Account> {
-        if staged.is_some() {
-            return staged;
+    /// Returns `changed`, the account from the overlay. Without one it returns the account that was read, masked,
+    /// unless the overlay has a changed version of it.
+    fn give_out(&self, changed: Option<Account>, read: Option<Account>) -> Option<Account> {
+        if changed.is_some() {
+            return changed;
         }
-        let mut stage = self.stage();
-        let account = self.masked(read.filter(|account| !stage.is_changed(account.id))?);
-        stage.record_unchanged(&account);
+        let mut overlay = self.overlay();
+        let account = self.masked(read.filter(|account| !overlay.is_changed(account.id))?);
+        overlay.record_unchanged(&account);
         Some(account)
     }
 
-    /// Those that were read and are as they were, and those on the stage that are `wanted`.
+    /// Returns the accounts that were read and not changed, and the changed ones for which `wanted` is true.
     fn all(&self, read: Vec<Account>, wanted: impl Fn(&Account) -> bool) -> Vec<Account> {
         let mut accounts: Vec<Account> = read.into_iter().filter_map(|read| self.give_out(None, Some(read))).collect();
-        accounts.extend(self.stage().all_changed().filter(|account| wanted(account)).cloned());
+        accounts.extend(self.overlay().all_changed().filter(|account| wanted(account)).cloned());
         accounts
     }
 
-    /// The account that a change is made to, as it would be now.
+    /// Returns the account of a change as it would be before the change.
     async fn before(&self, change: &Change) -> Result<Option<Account>, DatabaseError> {
-        let known = self.stage().known(change.account);
+        let known = self.overlay().known(change.account);
         match (known, &change.action) {
-            // Its id is new.
+            // The id is new, so no account has it.
             (None, Action::Create { .. } | Action::Import { .. }) => Ok(None),
             (None, _) => self.find_by_id(change.account).await,
             (known, _) => Ok(known),
@@ -78,14 +81,14 @@ impl DryRunDatabase {
     fn masked(&self, mut account: Account) -> Account {
         if let Some(mask) = &self.mask {
             for key in &mut account.keys {
-                let worthless = KeyPair::without_secret(key.id, key.api_key.clone()).secret_key;
-                key.sealed = mask.seal(account.id, key.id, &worthless, [0; 12]);
+                let dummy = KeyPair::without_secret(key.id, key.api_key.clone()).secret_key;
+                key.sealed = mask.seal(account.id, key.id, &dummy, [0; 12]);
             }
         }
         account
     }
 
-    /// Whether the database as a whole allows this change.
+    /// Checks the rules that involve other rows: unique names, owners and API keys, and known affiliates.
     async fn check(&self, change: &Change, before: Option<&Account>) -> Result<(), DatabaseError> {
         match &change.action {
             Action::Create { owner, settings, key, unknown_affiliate, .. } => {
@@ -125,7 +128,7 @@ impl DryRunDatabase {
         settings: &Settings,
         unknown_affiliate: UnknownAffiliate,
     ) -> Result<(), DatabaseError> {
-        // Who has the name already keeps everybody else from having it.
+        // An account that has the name already keeps it: the database accepts an update that does not change the name.
         let has_name = before.is_some_and(|before| has_name(before, &settings.name));
         if !has_name && self.find_by_name(&settings.name).await?.is_some_and(|holder| holder.id != account) {
             return Err(DatabaseError::NameTaken { name: settings.name.clone() });
@@ -158,18 +161,18 @@ fn has_name(account: &Account, name: &AccountName) -> bool {
 #[async_trait]
 impl AccountDatabase for DryRunDatabase {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
-        let (staged, is_without) = {
-            let stage = self.stage();
-            (stage.by_owner(owner), stage.owners_without.contains(owner))
+        let (changed, is_without) = {
+            let overlay = self.overlay();
+            (overlay.by_owner(owner), overlay.owners_without.contains(owner))
         };
-        let read = match (&self.real, &staged) {
+        let read = match (&self.real, &changed) {
             (Some(real), None) if !is_without => real.find_by_owner(owner).await?,
             _ => None,
         };
-        if read.is_none() && staged.is_none() {
-            self.stage().owners_without.insert(owner.clone());
+        if read.is_none() && changed.is_none() {
+            self.overlay().owners_without.insert(owner.clone());
         }
-        Ok(self.give_out(staged, read))
+        Ok(self.give_out(changed, read))
     }
 
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
@@ -179,46 +182,46 @@ impl AccountDatabase for DryRunDatabase {
         };
         let owners: HashSet<&Owner> = owners.iter().collect();
         let with: HashSet<&Owner> = read.iter().filter_map(|account| account.owner.as_ref()).collect();
-        self.stage().owners_without.extend(owners.difference(&with).map(|owner| (*owner).clone()));
+        self.overlay().owners_without.extend(owners.difference(&with).map(|owner| (*owner).clone()));
         Ok(self.all(read, |account| account.owner.as_ref().is_some_and(|owner| owners.contains(owner))))
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
         let comparable = name.comparable();
-        let (staged, is_free) = {
-            let stage = self.stage();
-            (stage.by_name(&comparable), stage.free_names.contains(&comparable))
+        let (changed, is_free) = {
+            let overlay = self.overlay();
+            (overlay.by_name(&comparable), overlay.free_names.contains(&comparable))
         };
-        let read = match (&self.real, &staged) {
+        let read = match (&self.real, &changed) {
             (Some(real), None) if !is_free => real.find_by_name(name).await?,
             _ => None,
         };
-        if read.is_none() && staged.is_none() {
-            self.stage().free_names.insert(comparable);
+        if read.is_none() && changed.is_none() {
+            self.overlay().free_names.insert(comparable);
         }
-        Ok(self.give_out(staged, read))
+        Ok(self.give_out(changed, read))
     }
 
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
-        let staged = self.stage().changed(id);
-        let read = match (&self.real, &staged) {
+        let changed = self.overlay().changed(id);
+        let read = match (&self.real, &changed) {
             (Some(real), None) => real.find_by_id(id).await?,
             _ => None,
         };
-        Ok(self.give_out(staged, read))
+        Ok(self.give_out(changed, read))
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
-        let (staged, is_free) = {
-            let stage = self.stage();
-            (stage.by_api_key(api_key), stage.free_keys.contains(api_key))
+        let (changed, is_free) = {
+            let overlay = self.overlay();
+            (overlay.by_api_key(api_key), overlay.free_keys.contains(api_key))
         };
-        let read = match (&self.real, &staged) {
+        let read = match (&self.real, &changed) {
             (Some(real), None) if !is_free => real.find_by_api_key(api_key).await?,
             _ => None,
         };
-        // A pair that was revoked on the stage is nobody's any more.
-        Ok(self.give_out(staged, read).filter(|account| account.keys.iter().any(|key| key.api_key == *api_key)))
+        // The overlay's index may name an account that no longer has this key pair.
+        Ok(self.give_out(changed, read).filter(|account| account.keys.iter().any(|key| key.api_key == *api_key)))
     }
 
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
@@ -230,10 +233,10 @@ impl AccountDatabase for DryRunDatabase {
         let api_keys: HashSet<&ApiKey> = api_keys.iter().collect();
         let kept: HashSet<String> = read.iter().filter_map(Account::reserved_name).collect();
         let held: HashSet<&ApiKey> = read.iter().flat_map(|account| &account.keys).map(|key| &key.api_key).collect();
-        let mut stage = self.stage();
-        stage.free_names.extend(names.difference(&kept).cloned());
-        stage.free_keys.extend(api_keys.difference(&held).map(|key| (*key).clone()));
-        drop(stage);
+        let mut overlay = self.overlay();
+        overlay.free_names.extend(names.difference(&kept).cloned());
+        overlay.free_keys.extend(api_keys.difference(&held).map(|key| (*key).clone()));
+        drop(overlay);
         Ok(self.all(read, |account| {
             account.reserved_name().is_some_and(|kept| names.contains(&kept))
                 || account.keys.iter().any(|key| api_keys.contains(&key.api_key))
@@ -257,11 +260,11 @@ impl AccountDatabase for DryRunDatabase {
         let before = self.before(change).await?;
         let after = change.effect(before.as_ref())?;
         self.check(change, before.as_ref()).await?;
-        let mut stage = self.stage();
-        if let (Some(known), Some(affiliate)) = (&mut stage.affiliates, change.registers()) {
+        let mut overlay = self.overlay();
+        if let (Some(known), Some(affiliate)) = (&mut overlay.affiliates, change.registers()) {
             known.insert(affiliate.as_str().to_owned());
         }
-        stage.put(before.as_ref(), after.clone());
+        overlay.put(before.as_ref(), after.clone());
         Ok(after)
     }
 
@@ -270,40 +273,40 @@ impl AccountDatabase for DryRunDatabase {
             Some(real) => real.live(cluster).await?,
             None => Vec::new(),
         };
-        let stage = self.stage();
-        owners.retain(|owner| !stage.is_owner_of_changed(owner));
-        let staged = stage.all_changed().filter(|account| account.life == Life::Live);
-        owners.extend(staged.filter_map(|live| live.owner.clone()).filter(|owner| owner.cluster == *cluster));
+        let overlay = self.overlay();
+        owners.retain(|owner| !overlay.is_owner_of_changed(owner));
+        let changed = overlay.all_changed().filter(|account| account.life == Life::Live);
+        owners.extend(changed.filter_map(|live| live.owner.clone()).filter(|owner| owner.cluster == *cluster));
         Ok(owners)
     }
 
-    /// What is deleted on the stage counts as deleted, and what is live there as live. One that was deleted before and is live
-    /// again on the stage counts as both.
+    /// Counts the real database's deletions and those of the dry run. An account that was deleted in the real database
+    /// and that the dry run restores counts both as deleted and as live.
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
         let mut counted = match &self.real {
             Some(real) => real.deletions(cluster, since).await?,
             None => Deletions::default(),
         };
         counted.live = self.live(cluster).await?.len();
-        let stage = self.stage();
+        let overlay = self.overlay();
         let is_here = |account: &&Account| account.owner.as_ref().is_some_and(|owner| owner.cluster == *cluster);
-        let is_gone = |account: &&Account| matches!(account.life, Life::Deleted { since: at } if at >= since);
-        counted.deleted += stage.all_changed().filter(is_here).filter(is_gone).count();
+        let is_deleted = |account: &&Account| matches!(account.life, Life::Deleted { since: at } if at >= since);
+        counted.deleted += overlay.all_changed().filter(is_here).filter(is_deleted).count();
         Ok(counted)
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        let known = self.stage().affiliates.clone();
+        let known = self.overlay().affiliates.clone();
         let known = match (known, &self.real) {
             (Some(known), _) => known,
             (None, Some(real)) => real.affiliates().await?,
             (None, None) => BTreeSet::new(),
         };
-        self.stage().affiliates = Some(known.clone());
+        self.overlay().affiliates = Some(known.clone());
         Ok(known)
     }
 
-    /// Nothing is purged in a dry run: it is over long before anything's time is.
+    /// Purges nothing, because a dry run ends long before an account becomes due.
     async fn purge(
         &self,
         _: &ClusterId,
@@ -330,8 +333,8 @@ impl AccountDatabase for DryRunDatabase {
             Some(real) => real.revoked(api_keys).await?,
             None => HashSet::new(),
         };
-        let stage = self.stage();
-        revoked.extend(api_keys.iter().filter(|key| stage.revoked.contains(*key)).cloned());
+        let overlay = self.overlay();
+        revoked.extend(api_keys.iter().filter(|key| overlay.revoked.contains(*key)).cloned());
         Ok(revoked)
     }
 
@@ -349,7 +352,7 @@ impl AccountDatabase for DryRunDatabase {
         }
     }
 
-    /// Not even the schema is changed.
+    /// Fails if migrations are missing, because a dry run does not change the schema.
     async fn migrate(&self) -> Result<(), DatabaseError> {
         match self.pending_migrations().await? {
             pending if pending.is_empty() => Ok(()),

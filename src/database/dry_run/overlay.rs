@@ -1,4 +1,4 @@
-//! What would have become of accounts, as far as anybody can still come upon it.
+//! The overlay of a dry run: the accounts that the dry run changed, with indexes to find them by.
 
 use crate::account::{
     Account, AccountId, ApiKey, Life, Owner, SealedSecret, StoredKey, StoredSettings, comparable_name,
@@ -6,41 +6,41 @@ use crate::account::{
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::{self, Discriminant};
 
-/// The accounts of a dry run.
+/// The changed accounts of a dry run, and what the dry run knows of the real database.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    /// Those that are no longer as the database has them.
+    /// The accounts that differ from the real database.
     changed: HashMap<AccountId, OverlayAccount>,
-    /// Those that were given out as the database has them: whoever changes one knows it from here.
+    /// The unchanged accounts that a caller has read. A change of one starts from here.
     unchanged: HashMap<AccountId, Account>,
-    /// Whom the database has no account of.
+    /// Owners that have no account in the real database.
     pub owners_without: HashSet<Owner>,
-    /// Comparable names that no account in the database has.
+    /// Comparable names that no account in the real database holds.
     pub free_names: HashSet<String>,
-    /// API keys that no account in the database has.
+    /// API keys that no account in the real database has.
     pub free_keys: HashSet<ApiKey>,
-    /// The changed ones, by owner.
+    /// The changed accounts, by owner.
     by_owner: HashMap<Owner, AccountId>,
-    /// The changed ones that are not deleted, by comparable name.
+    /// The changed accounts that are not deleted, by comparable name.
     by_name: HashMap<String, AccountId>,
-    /// The changed ones, by each API key that they had; they may have it no longer.
+    /// The changed accounts, by each API key that they have or had.
     by_api_key: HashMap<ApiKey, AccountId>,
-    /// API keys of pairs that an account had and has no longer.
+    /// API keys of key pairs that the dry run removed from an account.
     pub revoked: HashSet<ApiKey>,
-    /// Those that were changed since all was settled the last time.
-    unsettled: Vec<AccountId>,
-    /// The affiliates that are known or would be; `None`: not yet read.
+    /// The accounts that were changed since the last [`Overlay::compact`].
+    uncompacted: Vec<AccountId>,
+    /// The affiliates that OpsAdmin knows or would know; `None`: not read yet.
     pub affiliates: Option<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
 struct OverlayAccount {
     account: Account,
-    /// How it stands in the database, if it is there.
-    stood: Option<IndexKeys>,
+    /// The account's index keys in the real database, if it exists there.
+    original: Option<IndexKeys>,
 }
 
-/// What of an account stands in the way of others, or not.
+/// The parts of an account that can conflict with other accounts.
 #[derive(Debug, PartialEq, Eq)]
 struct IndexKeys {
     name: String,
@@ -74,16 +74,16 @@ impl Overlay {
     }
 
     pub fn changed(&self, id: AccountId) -> Option<Account> {
-        self.changed.get(&id).map(|staged| staged.account.clone())
+        self.changed.get(&id).map(|entry| entry.account.clone())
     }
 
-    /// The account as it would be now, if it was changed or given out.
+    /// Returns the account as it would be now, if it was changed or read.
     pub fn known(&self, id: AccountId) -> Option<Account> {
         self.changed(id).or_else(|| self.unchanged.get(&id).cloned())
     }
 
     pub fn all_changed(&self) -> impl Iterator<Item = &Account> {
-        self.changed.values().map(|staged| &staged.account)
+        self.changed.values().map(|entry| &entry.account)
     }
 
     pub fn is_changed(&self, id: AccountId) -> bool {
@@ -94,22 +94,22 @@ impl Overlay {
         self.by_owner.contains_key(owner)
     }
 
-    /// Remembers an account that is as the database has it.
+    /// Stores an unchanged account that a caller has read.
     pub fn record_unchanged(&mut self, account: &Account) {
         self.unchanged.insert(account.id, account.clone());
     }
 
-    /// Remembers an account as it would be now; `before` as it was.
+    /// Stores a changed account. `before` is the account before the change.
     pub fn put(&mut self, before: Option<&Account>, account: Account) {
         let id = account.id;
         let is_left = |key: &StoredKey| account.keys.iter().any(|left| left.api_key == key.api_key);
         let removed = before.into_iter().flat_map(|before| &before.keys).filter(|key| !is_left(key));
         self.revoked.extend(removed.map(|key| key.api_key.clone()));
         self.unchanged.remove(&id);
-        let stood = match self.changed.remove(&id) {
-            Some(staged) => {
-                self.unindex(&staged.account);
-                staged.stood
+        let original = match self.changed.remove(&id) {
+            Some(entry) => {
+                self.unindex(&entry.account);
+                entry.original
             }
             None => before.map(IndexKeys::of),
         };
@@ -120,26 +120,26 @@ impl Overlay {
             self.by_name.insert(name, id);
         }
         self.by_api_key.extend(account.keys.iter().map(|key| (key.api_key.clone(), id)));
-        self.changed.insert(id, OverlayAccount { account, stood });
-        self.unsettled.push(id);
+        self.changed.insert(id, OverlayAccount { account, original });
+        self.uncompacted.push(id);
     }
 
-    /// Keeps of the accounts so far only what others can come upon.
+    /// Reduces the accounts so far to what can conflict with other accounts.
     pub fn compact(&mut self) {
         self.unchanged.clear();
         self.owners_without.clear();
         self.free_names.clear();
         self.free_keys.clear();
-        for id in mem::take(&mut self.unsettled) {
-            let Some(OverlayAccount { account, stood }) = self.changed.remove(&id) else { continue };
-            if stood.as_ref() == Some(&IndexKeys::of(&account)) {
+        for id in mem::take(&mut self.uncompacted) {
+            let Some(OverlayAccount { account, original }) = self.changed.remove(&id) else { continue };
+            if original.as_ref() == Some(&IndexKeys::of(&account)) {
                 self.unindex(&account);
                 account.keys.iter().for_each(|key| _ = self.by_api_key.remove(&key.api_key));
             } else {
-                // Whoever takes over what was let go of meets all of it.
+                // A later resource may adopt a retained account, and then needs all of it.
                 let is_retained = matches!(account.life, Life::Retained { .. });
                 let account = if is_retained { account } else { index_only(account) };
-                self.changed.insert(id, OverlayAccount { account, stood });
+                self.changed.insert(id, OverlayAccount { account, original });
             }
         }
     }
@@ -157,7 +157,8 @@ impl Overlay {
     }
 }
 
-/// The account without what is nobody's business but its own.
+/// Removes from the account what cannot conflict with other accounts: its settings except the name, and its sealed
+/// keys.
 fn index_only(mut account: Account) -> Account {
     account.settings = StoredSettings { name: account.settings.name, ..StoredSettings::empty() };
     for key in &mut account.keys {

@@ -1,4 +1,6 @@
-//! Hearing of changes: `LISTEN` on a connection of its own, made anew whenever it is lost or its server is the wrong one.
+//! Receives notifications of changes by `LISTEN` on a separate connection.
+//!
+//! The connection is made again when it is lost, or when its server is no longer suitable.
 
 use super::pool::Pool;
 use super::servers::{STATE, state_of};
@@ -18,16 +20,17 @@ use tokio::time::{sleep, timeout};
 
 const CHANNEL: &str = "opsadmin_accounts";
 
-/// How long it may be quiet before the connection is tried: one whose other end is gone without a word is quiet too.
+/// How long no notification may arrive before the connection is tested. A connection whose other end has disappeared
+/// receives none either.
 const QUIET_FOR: Duration = Duration::from_secs(15);
 
-/// How long a connection may take to come about, or to show that it is alive.
+/// How long a connection may take to open, to close or to answer the test.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The pauses before a lost connection is made again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
-/// What the server says, for as long as somebody asks.
+/// Returns the stream of the server's notifications.
 pub(super) fn changes(pool: Pool) -> BoxStream<'static, Changed> {
     let start = Listening { left: pool.left(), pool, state: State::Lost { failures: 0 } };
     stream::unfold(start, Listening::next).boxed()
@@ -35,32 +38,32 @@ pub(super) fn changes(pool: Pool) -> BoxStream<'static, Changed> {
 
 struct Listening {
     pool: Pool,
-    /// Told when all other connections were left: this one may have to be left too.
+    /// Notified when the pool drops all its connections: this connection must then be tested too.
     left: watch::Receiver<()>,
     state: State,
 }
 
 enum State {
     Lost { failures: u32 },
-    Listening(PgListener),
+    Connected(PgListener),
     Refused,
 }
 
-/// A notification's text, as the migration writes it.
+/// The JSON of a notification, as the trigger of the migration writes it.
 #[derive(Deserialize)]
-struct Notification {
+struct Payload {
     cluster: String,
     namespace: String,
     name: String,
     version: Option<i64>,
 }
 
-/// Why nobody can listen.
+/// Why `LISTEN` failed.
 enum ListenError {
-    /// It may be otherwise later.
-    Now,
-    /// It stays so.
-    Always { reason: String },
+    /// A later try may succeed.
+    Temporary,
+    /// Every later try would fail too.
+    Permanent { reason: String },
 }
 
 impl Listening {
@@ -74,13 +77,13 @@ impl Listening {
                     }
                     self.left.mark_unchanged();
                     match listen(&self.pool).await {
-                        Ok(listener) => (Some(Changed::Anything), State::Listening(listener)),
-                        Err(ListenError::Always { reason }) => (Some(Changed::Silence { reason }), State::Refused),
-                        Err(ListenError::Now) => (None, State::Lost { failures: failures + 1 }),
+                        Ok(listener) => (Some(Changed::Anything), State::Connected(listener)),
+                        Err(ListenError::Permanent { reason }) => (Some(Changed::Silence { reason }), State::Refused),
+                        Err(ListenError::Temporary) => (None, State::Lost { failures: failures + 1 }),
                     }
                 }
-                State::Listening(mut listener) => match next_change(&mut listener, &self.pool, &mut self.left).await {
-                    Some(changed) => (Some(changed), State::Listening(listener)),
+                State::Connected(mut listener) => match receive(&mut listener, &self.pool, &mut self.left).await {
+                    Some(changed) => (Some(changed), State::Connected(listener)),
                     None => (None, State::Lost { failures: 1 }),
                 },
             };
@@ -93,23 +96,25 @@ impl Listening {
 }
 
 async fn listen(pool: &Pool) -> Result<PgListener, ListenError> {
-    // First without listening: the driver's listener knows one server, and cannot say how it reached it.
+    // The driver's listener takes one server, and cannot tell whether a pooler is in between. So an ordinary connection
+    // finds the suitable server first.
     let found = pool.servers().connect().await?;
     let closed = timeout(ANSWER_WITHIN, found.connection.close()).await;
-    closed.map_err(|_| ListenError::Now)??;
+    closed.map_err(|_| ListenError::Temporary)??;
     if !found.is_direct {
         let reason = "it is reached through a pooler, which may keep what the server tells to itself".to_owned();
-        return Err(ListenError::Always { reason });
+        return Err(ListenError::Permanent { reason });
     }
     let mut listener = listener(pool.servers().options(found.server)?).await?;
-    if !will_do(&mut listener, pool).await {
-        return Err(ListenError::Now);
+    if !is_usable(&mut listener, pool).await {
+        return Err(ListenError::Temporary);
     }
-    timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| ListenError::Now)??;
+    timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| ListenError::Temporary)??;
     Ok(listener)
 }
 
-/// A pool for each connection: a lost one may hold its place in the pool for as long as the network takes to give it up.
+/// Opens a listener with a pool of its own. In a shared pool a lost connection would occupy its slot until the network
+/// gives the connection up.
 async fn listener(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
     let one = PgPoolOptions::new()
         .max_connections(1)
@@ -122,41 +127,41 @@ async fn listener(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> 
     Ok(listener)
 }
 
-/// Whether the connection lives, and its server is the one to listen to.
-async fn will_do(listener: &mut PgListener, pool: &Pool) -> bool {
+/// Returns whether the connection works and its server is still suitable.
+async fn is_usable(listener: &mut PgListener, pool: &Pool) -> bool {
     match timeout(ANSWER_WITHIN, sqlx::raw_sql(STATE).fetch_one(listener)).await {
         Ok(Ok(row)) => state_of(&row).is_ok_and(|state| pool.servers().refuses(state).is_none()),
         Ok(Err(_)) | Err(_) => false,
     }
 }
 
-/// The next news; `None` once the connection is lost, or is to the wrong server.
-async fn next_change(listener: &mut PgListener, pool: &Pool, left: &mut watch::Receiver<()>) -> Option<Changed> {
+/// Waits for the next notification. Returns `None` once the connection is lost or its server is no longer suitable.
+async fn receive(listener: &mut PgListener, pool: &Pool, left: &mut watch::Receiver<()>) -> Option<Changed> {
     loop {
-        let quiet = tokio::select! {
-            heard = listener.try_recv() => match heard {
+        let needs_test = tokio::select! {
+            received = listener.try_recv() => match received {
                 Ok(Some(notification)) => return Some(read(notification.payload())),
                 Ok(None) | Err(_) => return None,
             },
             () = sleep(QUIET_FOR) => true,
-            told = left.changed() => told.is_ok(),
+            notified = left.changed() => notified.is_ok(),
         };
-        if !quiet || !will_do(listener, pool).await {
+        if !needs_test || !is_usable(listener, pool).await {
             return None;
         }
     }
 }
 
 fn read(payload: &str) -> Changed {
-    let owner = |news: &Notification| {
-        let cluster = ClusterId::parse(&news.cluster).ok()?;
-        Some(Owner { cluster, namespace: news.namespace.clone(), name: news.name.clone() })
+    let owner = |payload: &Payload| {
+        let cluster = ClusterId::parse(&payload.cluster).ok()?;
+        Some(Owner { cluster, namespace: payload.namespace.clone(), name: payload.name.clone() })
     };
-    match serde_json::from_str::<Notification>(payload) {
-        // What cannot be read is news all the same.
+    match serde_json::from_str::<Payload>(payload) {
+        // An unreadable notification still means that something changed.
         Err(_) => Changed::Anything,
-        Ok(news) => owner(&news)
-            .map_or(Changed::Anything, |owner| Changed::Account { owner, version: news.version.map(Version) }),
+        Ok(payload) => owner(&payload)
+            .map_or(Changed::Anything, |owner| Changed::Account { owner, version: payload.version.map(Version) }),
     }
 }
 
@@ -164,9 +169,9 @@ impl From<sqlx::Error> for ListenError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) if meaning(&**database) == ErrorKind::Refused => {
-                Self::Always { reason: said(&error) }
+                Self::Permanent { reason: said(&error) }
             }
-            _ => Self::Now,
+            _ => Self::Temporary,
         }
     }
 }
@@ -174,8 +179,8 @@ impl From<sqlx::Error> for ListenError {
 impl From<DatabaseError> for ListenError {
     fn from(error: DatabaseError) -> Self {
         match error {
-            DatabaseError::Refused { reason } => Self::Always { reason },
-            _ => Self::Now,
+            DatabaseError::Refused { reason } => Self::Permanent { reason },
+            _ => Self::Temporary,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Migrating while others use the database: a migration waits for a lock only briefly, since whoever comes after it waits too.
+//! Migrates while other sessions use the database. A migration waits only briefly for the lock of a table, because
+//! every later session that uses the table waits behind it.
 
 use super::pool::PgSession;
 use super::{MIGRATIONS, Postgres};
@@ -10,24 +11,25 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Before anything is migrated. A migration itself may take minutes. Those who migrate take turns by a lock: the letters
-/// `opsa`. For the lock of a table it may wait only a second, since logins that come meanwhile wait behind it.
-const TAKE_TURNS: &str = "SET LOCAL statement_timeout = '5min'; SELECT pg_advisory_xact_lock(1869640545); \
+/// Begins a migration. Its statements may take minutes. An advisory lock, whose number is the letters `opsa`, lets one
+/// program migrate at a time. The migration then waits at most one second for the lock of a table, because logins wait
+/// behind it.
+const BEGIN_MIGRATION: &str = "SET LOCAL statement_timeout = '5min'; SELECT pg_advisory_xact_lock(1869640545); \
      SET LOCAL lock_timeout = '1s'";
 
-/// The code of an error that says that a lock was not to be had in time.
+/// The SQLSTATE of a lock that was not available in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// The code of an error that says that two transactions waited for each other, and that this one was given up.
+/// The SQLSTATE of a transaction that the server ended because two transactions waited for each other.
 const DEADLOCK: &str = "40P01";
 
-/// The pauses between two attempts, in which transactions that waited behind the attempt go on.
+/// The pauses between two tries, in which the sessions that waited behind the try continue.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
 
-/// How long to try before the caller is told.
+/// How long to try before the migration fails.
 const TRY_FOR: Duration = Duration::from_mins(1);
 
-/// Who holds locks of tables in this database now, the oldest transactions first.
+/// Finds up to three sessions that hold table locks in this database, the oldest transactions first.
 const HOLDERS: &str = "SELECT a.pid, coalesce(a.usename, 'unknown')::text, a.application_name \
      FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.datname = current_database() \
      AND EXISTS (SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
@@ -35,12 +37,12 @@ const HOLDERS: &str = "SELECT a.pid, coalesce(a.usename, 'unknown')::text, a.app
      ORDER BY a.xact_start NULLS LAST LIMIT 3";
 
 impl Postgres {
-    /// Makes the migrations that are missing, and gives way to those who use the tables.
+    /// Applies the missing migrations. Tries again while other sessions lock the tables.
     pub(super) async fn migrate_between_others(&self) -> Result<(), Fault> {
         let (started, mut failures) = (Instant::now(), 0);
         loop {
             match self.try_to_migrate().await {
-                Err(Fault::Driver(error)) if is_in_the_way(&error) => {
+                Err(Fault::Driver(error)) if is_lock_conflict(&error) => {
                     let reason = self.blocked().await;
                     if started.elapsed() >= TRY_FOR {
                         return Err(Fault::Explained(DatabaseError::Unavailable { reason }));
@@ -70,7 +72,7 @@ impl Postgres {
         Ok(holders)
     }
 
-    /// What to tell of a migration that got no lock. Nothing of it was done.
+    /// Returns the message for a migration that got no lock and was rolled back.
     async fn blocked(&self) -> String {
         let blocked = format!("{self}: the migration waits for a lock that another transaction holds");
         match self.holders().await {
@@ -91,16 +93,17 @@ impl Postgres {
     }
 }
 
-fn is_in_the_way(error: &sqlx::Error) -> bool {
+fn is_lock_conflict(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some(LOCK_NOT_AVAILABLE | DEADLOCK))
 }
 
-/// Answers with the numbers of those that were missing. Not the driver's own way: that one prepares statements, which another client of a pooler would come upon.
+/// Applies the missing migrations, and returns their numbers. Does not use the driver's migrator, which prepares
+/// statements: behind a pooler another client would get a session that contains them.
 async fn apply_missing(session: &mut PgSession) -> Result<BTreeSet<i64>, sqlx::Error> {
     let (connection, _) = session.connection()?;
-    sqlx::raw_sql(TAKE_TURNS).execute(&mut *connection).await?;
-    sqlx::raw_sql(AssertSqlSafe(make_table())).execute(&mut *connection).await?;
+    sqlx::raw_sql(BEGIN_MIGRATION).execute(&mut *connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(create_table())).execute(&mut *connection).await?;
     let list = format!("SELECT version FROM {MIGRATIONS_TABLE}");
     let rows = sqlx::raw_sql(AssertSqlSafe(list)).fetch_all(&mut *connection).await?;
     let applied = rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<i64>, _>>()?;
@@ -108,11 +111,11 @@ async fn apply_missing(session: &mut PgSession) -> Result<BTreeSet<i64>, sqlx::E
     for migration in MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)) {
         let started = Instant::now();
         sqlx::raw_sql(migration.sql.clone()).execute(&mut *connection).await?;
-        let note = format!(
+        let record = format!(
             "INSERT INTO {MIGRATIONS_TABLE} (version, description, success, checksum, execution_time) \
              VALUES ($1, $2, TRUE, $3, $4)"
         );
-        sqlx::query(AssertSqlSafe(note))
+        sqlx::query(AssertSqlSafe(record))
             .bind(migration.version)
             .bind(&*migration.description)
             .bind(&*migration.checksum)
@@ -125,8 +128,8 @@ async fn apply_missing(session: &mut PgSession) -> Result<BTreeSet<i64>, sqlx::E
     Ok(missing)
 }
 
-/// The driver's record of migrations, in its form.
-fn make_table() -> String {
+/// Returns the statement that creates the driver's table of applied migrations, with the driver's columns.
+fn create_table() -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {MIGRATIONS_TABLE} (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
          installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL, \

@@ -1,4 +1,4 @@
-//! PostgreSQL: for production, and for several replicas.
+//! The PostgreSQL adapter, for production and for several replicas. Its SQL is here where it differs from SQLite's.
 
 mod changes;
 mod migrate;
@@ -21,13 +21,14 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/database/postgres/migrations")
 
 binding!(Postgres);
 
-/// A database on a PostgreSQL server, or on whichever of several is the right one.
+/// A database on a PostgreSQL server, or on the suitable one of several servers.
 pub(super) struct Postgres {
     pool: Pool,
 }
 
 impl Postgres {
-    /// The server need not be there yet. `wanted` counts where the URL does not say what the server must be.
+    /// Makes no connection yet, so the server need not be available. `wanted` applies if the URL has no
+    /// `target_session_attrs`.
     pub fn open(urls: ServerUrls, wanted: Wanted, password_file: Option<PathBuf>, connections: u32) -> Self {
         Self { pool: Pool::new(Servers::new(urls, wanted, password_file), connections) }
     }
@@ -42,7 +43,8 @@ fn meaning(error: &dyn ServerError) -> ErrorKind {
         // invalid_catalog_name, read_only_sql_transaction (a standby), idle_in_transaction_session_timeout,
         // lock_not_available, query_canceled (by statement_timeout)
         "3D000" | "25006" | "25P03" | "55P03" | "57014" => ErrorKind::Later,
-        // Connection, authorization, rollback, resources, the operator, the system: healed by whoever runs the server.
+        // The classes of connection, authorization, rollback, resource, operator and system errors. Who runs the server
+        // can correct them.
         code if ["08", "28", "40", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => ErrorKind::Later,
         _ => ErrorKind::Refused,
     }

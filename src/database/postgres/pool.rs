@@ -1,5 +1,7 @@
-//! The connections to PostgreSQL and the transactions on them. A connection is made when one is needed and kept while it is
-//! good. When one shows that its server has been shut down or demoted, all others are left too.
+//! The pool of connections to PostgreSQL, and the transactions on them.
+//!
+//! The pool makes a connection when a transaction needs one, and keeps it afterwards. When one connection shows that
+//! its server was shut down or demoted, the pool drops all connections.
 
 use super::bound;
 use super::servers::{Connected, Servers, state_of};
@@ -14,19 +16,21 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-/// How long a connection that was kept may take to begin a transaction, to roll one back or to end.
+/// How long a direct connection may take to begin a transaction, and any connection to roll one back or to close.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a pooler may let a transaction wait for a connection of its own.
+/// How long a pooler may take to begin a transaction. The pooler may have to wait for a connection to the server.
 const POOLER_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a connection is kept at all, and how long if nobody uses it.
-const LONGEST_LIFE: Duration = Duration::from_mins(30);
-const LONGEST_REST: Duration = Duration::from_mins(10);
+/// How long a connection is kept.
+const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
-/// Begins a transaction, limits it, and asks the server what it is, all in one message. The limits are set for each
-/// transaction and not for the session, which a pooler may share. Whoever hangs in the middle of a transaction must not hold
-/// its locks for ever.
+/// How long an unused connection is kept.
+const MAX_IDLE: Duration = Duration::from_mins(10);
+
+/// Begins a transaction, sets its time limits, and asks for the server's state, all in one message. The limits are set
+/// for the transaction and not for the session, because a pooler may share the session. They end a transaction that
+/// hangs, so that it does not hold its locks for ever.
 macro_rules! begin {
     ($how:literal) => {
         concat!(
@@ -38,154 +42,156 @@ macro_rules! begin {
     };
 }
 
-/// Begins to read.
+/// Begins a transaction that reads.
 pub(super) const READ: &str = begin!("REPEATABLE READ READ ONLY");
 
-/// Begins to write. Not `READ WRITE`: a standby would refuse that as a feature it lacks, and not as what it is.
+/// Begins a transaction that writes. It does not say `READ WRITE`: a standby would then fail with an error about an
+/// unsupported feature, instead of showing that it is a standby.
 pub(super) const WRITE: &str = begin!("READ COMMITTED");
 
-/// The connections.
+/// A pool of connections. Clones share the connections.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     servers: Servers,
     size: u32,
-    /// One for each transaction that may be open.
-    places: Arc<Semaphore>,
-    resting: Mutex<IdleConnection>,
-    /// Told each time that all connections are left.
+    /// One permit for each transaction that may be open.
+    permits: Arc<Semaphore>,
+    idle: Mutex<Idle>,
+    /// Notified each time that the pool drops all connections.
     left: watch::Sender<()>,
 }
 
-/// The connections that nobody uses.
+/// The connections that no transaction uses.
 #[derive(Default)]
-struct IdleConnection {
-    links: Vec<PooledConnection>,
-    /// Counted up each time that all connections are left.
+struct Idle {
+    connections: Vec<PooledConnection>,
+    /// Increased each time that the pool drops all connections. A connection of an older generation is not used again.
     generation: u64,
 }
 
-/// A connection, and what is known of it.
+/// A connection of the pool.
 struct PooledConnection {
     connection: PgConnection,
     is_direct: bool,
     generation: u64,
-    made: Instant,
-    used: Instant,
+    created: Instant,
+    last_used: Instant,
 }
 
 impl Pool {
-    /// No connection is made yet.
+    /// Creates a pool without connections.
     pub fn new(servers: Servers, size: u32) -> Self {
-        let places = Arc::new(Semaphore::new(size as usize));
-        Self(Arc::new(Shared { servers, size, places, resting: Mutex::default(), left: watch::Sender::new(()) }))
+        let permits = Arc::new(Semaphore::new(size as usize));
+        Self(Arc::new(Shared { servers, size, permits, idle: Mutex::default(), left: watch::Sender::new(()) }))
     }
 
-    /// Where the connections go.
+    /// Returns the servers that the pool connects to.
     pub fn servers(&self) -> &Servers {
         &self.0.servers
     }
 
-    /// How many transactions may be open at a time.
+    /// Returns how many transactions may be open at a time.
     pub fn size(&self) -> u32 {
         self.0.size
     }
 
-    /// Told each time that all connections are left.
+    /// Returns a receiver that is notified each time that the pool drops all connections.
     pub fn left(&self) -> watch::Receiver<()> {
         self.0.left.subscribe()
     }
 
-    /// Begins a transaction, with [`READ`] or [`WRITE`], on a connection that was kept or on a new one.
+    /// Begins a transaction, with [`READ`] or [`WRITE`], on an idle connection or on a new one.
     pub async fn begin(&self, how: &'static str) -> Result<PgSession, Fault> {
         let closed = |_| Fault::Driver(sqlx::Error::PoolClosed);
-        let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(closed)?;
-        while let Some(link) = self.0.take() {
-            match self.0.begin_on(link, how).await {
-                Ok(link) => return Ok(PgSession::new(link, place, Arc::clone(&self.0))),
-                // Whatever became of it while nobody used it, the next one may be good, and a new one will tell.
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await.map_err(closed)?;
+        while let Some(pooled) = self.0.take() {
+            match self.0.begin_on(pooled, how).await {
+                Ok(pooled) => return Ok(PgSession::new(pooled, permit, Arc::clone(&self.0))),
+                // The connection failed while it was idle. Another idle connection may work. If none does, the error of
+                // a new connection says what is wrong.
                 Err(error) => {
                     tracing::debug!(%error, "a connection that was kept is of no use any more");
-                    self.0.leave_all();
+                    self.0.drop_all();
                 }
             }
         }
-        let generation = self.0.resting().generation;
+        let generation = self.0.idle().generation;
         let Connected { connection, is_direct, .. } = self.0.servers.connect().await?;
-        let (made, used) = (Instant::now(), Instant::now());
-        let link = PooledConnection { connection, is_direct, generation, made, used };
-        let link = self.0.begin_on(link, how).await?;
-        Ok(PgSession::new(link, place, Arc::clone(&self.0)))
+        let (created, last_used) = (Instant::now(), Instant::now());
+        let pooled = PooledConnection { connection, is_direct, generation, created, last_used };
+        let pooled = self.0.begin_on(pooled, how).await?;
+        Ok(PgSession::new(pooled, permit, Arc::clone(&self.0)))
     }
 
-    /// Waits a little for open transactions, and ends every connection in good order.
+    /// Waits up to [`ANSWER_WITHIN`] for open transactions, and closes every connection cleanly.
     pub async fn close(&self) {
-        if timeout(ANSWER_WITHIN, self.0.places.acquire_many(self.0.size)).await.is_err() {
+        if timeout(ANSWER_WITHIN, self.0.permits.acquire_many(self.0.size)).await.is_err() {
             tracing::debug!("closing the connections to the account database while some are in use");
         }
-        self.0.places.close();
-        let links = std::mem::take(&mut self.0.resting().links);
-        futures::future::join_all(links.into_iter().map(PooledConnection::close)).await;
+        self.0.permits.close();
+        let connections = std::mem::take(&mut self.0.idle().connections);
+        futures::future::join_all(connections.into_iter().map(PooledConnection::close)).await;
     }
 }
 
 impl Shared {
-    /// The connection that was used last, which is the likeliest to be good.
+    /// Takes the idle connection that was used last, because it is the most likely to work.
     fn take(&self) -> Option<PooledConnection> {
-        let mut resting = self.resting();
-        let (fresh, old) = std::mem::take(&mut resting.links).into_iter().partition(PooledConnection::is_fresh);
-        resting.links = fresh;
-        let taken = resting.links.pop();
-        drop(resting);
-        close_aside(old);
+        let mut idle = self.idle();
+        let (fresh, old) = std::mem::take(&mut idle.connections).into_iter().partition(PooledConnection::is_fresh);
+        idle.connections = fresh;
+        let taken = idle.connections.pop();
+        drop(idle);
+        close_in_background(old);
         taken
     }
 
-    fn put_back(&self, mut link: PooledConnection) {
-        link.used = Instant::now();
-        let mut resting = self.resting();
-        if link.generation == resting.generation && link.is_fresh() && !self.places.is_closed() {
-            resting.links.push(link);
+    fn put_back(&self, mut pooled: PooledConnection) {
+        pooled.last_used = Instant::now();
+        let mut idle = self.idle();
+        if pooled.generation == idle.generation && pooled.is_fresh() && !self.permits.is_closed() {
+            idle.connections.push(pooled);
         } else {
-            drop(resting);
-            close_aside(vec![link]);
+            drop(idle);
+            close_in_background(vec![pooled]);
         }
     }
 
-    /// Leaves every connection that there is: those in use once their transaction has ended.
-    fn leave_all(&self) {
-        let mut resting = self.resting();
-        resting.generation += 1;
-        let links = std::mem::take(&mut resting.links);
-        drop(resting);
-        close_aside(links);
+    /// Drops all connections: the idle ones now, and the ones in use when their transaction ends.
+    fn drop_all(&self) {
+        let mut idle = self.idle();
+        idle.generation += 1;
+        let connections = std::mem::take(&mut idle.connections);
+        drop(idle);
+        close_in_background(connections);
         self.left.send_replace(());
     }
 
-    async fn begin_on(&self, mut link: PooledConnection, how: &'static str) -> Result<PooledConnection, Fault> {
-        let within = if link.is_direct { ANSWER_WITHIN } else { POOLER_WITHIN };
-        let begun = timeout(within, sqlx::raw_sql(how).fetch_all(&mut link.connection)).await;
+    async fn begin_on(&self, mut pooled: PooledConnection, how: &'static str) -> Result<PooledConnection, Fault> {
+        let within = if pooled.is_direct { ANSWER_WITHIN } else { POOLER_WITHIN };
+        let begun = timeout(within, sqlx::raw_sql(how).fetch_all(&mut pooled.connection)).await;
         let rows = begun.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let state = state_of(rows.last().ok_or(sqlx::Error::BeginFailed)?)?;
         match self.servers.refuses(state) {
             Some(reason) => {
-                close_aside(vec![link]);
+                close_in_background(vec![pooled]);
                 Err(DatabaseError::Unavailable { reason: format!("{}: {reason}", self.servers) }.into())
             }
-            None => Ok(link),
+            None => Ok(pooled),
         }
     }
 
-    /// A panic elsewhere cannot leave it half changed.
-    fn resting(&self) -> MutexGuard<'_, IdleConnection> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the idle connections. A poisoned lock is used too, because no code that holds it leaves a partial change.
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PooledConnection {
     fn is_fresh(&self) -> bool {
-        self.made.elapsed() < LONGEST_LIFE && self.used.elapsed() < LONGEST_REST
+        self.created.elapsed() < MAX_LIFETIME && self.last_used.elapsed() < MAX_IDLE
     }
 
     async fn close(self) {
@@ -197,17 +203,18 @@ impl PooledConnection {
     }
 }
 
-/// Says goodbye to the server without making anybody wait. Outside of a runtime the connections just end.
-fn close_aside(links: Vec<PooledConnection>) {
+/// Closes the connections cleanly in the background. Outside of a Tokio runtime it drops them without a clean close.
+fn close_in_background(connections: Vec<PooledConnection>) {
     if let Ok(runtime) = Handle::try_current()
-        && !links.is_empty()
+        && !connections.is_empty()
     {
-        runtime.spawn(futures::future::join_all(links.into_iter().map(PooledConnection::close)));
+        runtime.spawn(futures::future::join_all(connections.into_iter().map(PooledConnection::close)));
     }
 }
 
-/// Whether the error says that the server is going, has gone or is not what it was.
-fn is_end(error: &sqlx::Error) -> bool {
+/// Returns whether the error means that the connection is lost, or that its server shuts down or no longer takes
+/// writes.
+fn is_end_of_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
             matches!(
@@ -222,32 +229,33 @@ fn is_end(error: &sqlx::Error) -> bool {
     }
 }
 
-/// An open transaction. Dropped unfinished, it is rolled back.
+/// An open transaction. It is rolled back if it is dropped before [`Session::finish`].
 pub(crate) struct PgSession {
-    /// Gone once the transaction has ended.
-    link: Option<PooledConnection>,
-    place: Option<OwnedSemaphorePermit>,
+    /// `None` once the transaction has ended.
+    pooled: Option<PooledConnection>,
+    permit: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
 }
 
 impl PgSession {
-    fn new(link: PooledConnection, place: OwnedSemaphorePermit, shared: Arc<Shared>) -> Self {
-        Self { link: Some(link), place: Some(place), shared }
+    fn new(pooled: PooledConnection, permit: OwnedSemaphorePermit, shared: Arc<Shared>) -> Self {
+        Self { pooled: Some(pooled), permit: Some(permit), shared }
     }
 
-    /// The connection, and whether statements may be kept prepared on it.
+    /// Returns the connection, and whether prepared statements may stay on it.
     pub fn connection(&mut self) -> Result<(&mut PgConnection, bool), sqlx::Error> {
-        let link = self.link.as_mut().ok_or(sqlx::Error::PoolClosed)?;
-        Ok((&mut link.connection, link.is_direct))
+        let pooled = self.pooled.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        Ok((&mut pooled.connection, pooled.is_direct))
     }
 
-    /// Takes in how the server answered. A connection that has ended is not used again, nor are the others.
+    /// Passes the server's answer on. If it shows the end of the connection, the pool drops this connection and all
+    /// others.
     pub fn noted<T>(&mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Err(error) = &answer
-            && is_end(error)
+            && is_end_of_connection(error)
         {
-            self.shared.leave_all();
-            close_aside(self.link.take().into_iter().collect());
+            self.shared.drop_all();
+            close_in_background(self.pooled.take().into_iter().collect());
         }
         answer
     }
@@ -263,7 +271,7 @@ impl Session for PgSession {
 
     async fn run_built(&mut self, sql: String, values: &[Value<'_>]) -> Result<(), sqlx::Error> {
         let (connection, _) = self.connection()?;
-        // One of many shapes: not worth a place among the prepared statements.
+        // The statement's text depends on the number of rows, so a prepared statement would rarely be used again.
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false);
         let ran = bound(query, values).execute(connection).await;
         self.noted(ran).map(|_| ())
@@ -279,8 +287,8 @@ impl Session for PgSession {
         let (connection, _) = self.connection()?;
         let ended = sqlx::raw_sql("COMMIT").execute(connection).await;
         self.noted(ended)?;
-        if let Some(link) = self.link.take() {
-            self.shared.put_back(link);
+        if let Some(pooled) = self.pooled.take() {
+            self.shared.put_back(pooled);
         }
         Ok(())
     }
@@ -288,16 +296,16 @@ impl Session for PgSession {
 
 impl Drop for PgSession {
     fn drop(&mut self) {
-        let (Some(mut link), Ok(runtime)) = (self.link.take(), Handle::try_current()) else { return };
-        let (place, shared) = (self.place.take(), Arc::clone(&self.shared));
+        let (Some(mut pooled), Ok(runtime)) = (self.pooled.take(), Handle::try_current()) else { return };
+        let (permit, shared) = (self.permit.take(), Arc::clone(&self.shared));
         runtime.spawn(async move {
-            match timeout(ANSWER_WITHIN, sqlx::raw_sql("ROLLBACK").execute(&mut link.connection)).await {
-                Ok(Ok(_)) => shared.put_back(link),
-                // The connection ends here, and the server rolls back.
+            match timeout(ANSWER_WITHIN, sqlx::raw_sql("ROLLBACK").execute(&mut pooled.connection)).await {
+                Ok(Ok(_)) => shared.put_back(pooled),
+                // The connection is dropped here, so the server rolls back.
                 Ok(Err(error)) => tracing::debug!(%error, "a transaction was not rolled back in good order"),
                 Err(_) => tracing::debug!("a transaction was not rolled back in time"),
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Connecting: to the one of the named servers that will do, with the password as it is at that moment.
+//! Connects to the suitable one of the servers that the URL names. Reads the password again for each connection.
 
 use super::{meaning, said};
 use crate::backoff::Backoff;
@@ -16,16 +16,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// How long to try for a connection.
+/// How long to try all servers for a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long one of several servers may take: those after it must have their turn.
+/// How long one of several servers may take, so that time remains for the servers after it.
 const EACH_WITHIN: Duration = Duration::from_secs(2);
 
 /// The pauses between two rounds over all servers.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
-/// What a server says of itself, in the order of [`state_of`].
+/// Asks for the server's state. [`state_of`] reads the row.
 pub(super) const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean";
 
 /// The servers, and how to log in there.
@@ -33,42 +33,42 @@ pub(super) struct Servers {
     urls: ServerUrls,
     wanted: Wanted,
     password_file: Option<PathBuf>,
-    /// Which one served last. It is asked first.
+    /// The server of the last connection. The next connection tries it first.
     last: AtomicUsize,
-    /// Since when every login was refused.
+    /// When a server first refused the login since the last connection.
     refused_since: Mutex<Option<Instant>>,
 }
 
-/// A connection that was just made.
+/// A new connection.
 pub(super) struct Connected {
     pub connection: PgConnection,
-    /// Which server it is to.
+    /// The index of the server.
     pub server: usize,
-    /// Whether the server has it to itself, and no pooler shares it with others.
+    /// Whether statements may stay prepared: no pooler shares the session with other clients, and the URL allows it.
     pub is_direct: bool,
 }
 
 /// Why a server is not used.
 enum UnusableServer {
-    /// It does not answer as it should.
+    /// The connection failed.
     Failed(sqlx::Error),
-    /// It is not what is wanted.
-    Other(&'static str),
+    /// The server's state is not what `target_session_attrs` asks for.
+    WrongState(&'static str),
 }
 
 impl Servers {
-    /// `wanted` counts where the URL does not say what a server must be.
+    /// Makes no connection yet. `wanted` applies if the URL has no `target_session_attrs`.
     pub fn new(urls: ServerUrls, wanted: Wanted, password_file: Option<PathBuf>) -> Self {
         let wanted = urls.wanted.unwrap_or(wanted);
         Self { urls, wanted, password_file, last: AtomicUsize::new(0), refused_since: Mutex::default() }
     }
 
-    /// Why a server in this state will not do; `None` if it will.
+    /// Returns why a server in this state is not suitable; `None` if it is suitable.
     pub fn refuses(&self, state: ServerState) -> Option<&'static str> {
         self.wanted.refuses(state)
     }
 
-    /// Connects to the server that will do. One that is just starting, or being promoted, is waited for a little.
+    /// Connects to a suitable server. Waits up to [`CONNECT_WITHIN`] for a server that is starting or being promoted.
     pub async fn connect(&self) -> Result<Connected, DatabaseError> {
         let began = Instant::now();
         let mut failures = 0;
@@ -82,14 +82,14 @@ impl Servers {
                 }
                 Err(reasons) => reasons,
             };
-            let may_pass = reasons.iter().any(|(_, unfit)| unfit.may_pass());
+            let is_transient = reasons.iter().any(|(_, unfit)| unfit.is_transient());
             for (server, unfit) in reasons {
-                // That the time is over says less than what the server said before.
-                if !unfit.is_late() || !known.contains_key(&server) {
+                // A timeout says less than an earlier error of the same server.
+                if !unfit.is_timeout() || !known.contains_key(&server) {
                     known.insert(server, unfit);
                 }
             }
-            if !may_pass || began.elapsed() + BACKOFF.pause(failures) > CONNECT_WITHIN {
+            if !is_transient || began.elapsed() + BACKOFF.pause(failures) > CONNECT_WITHIN {
                 return Err(self.explain(&known.into_iter().collect::<Vec<_>>(), began));
             }
             sleep(BACKOFF.pause(failures)).await;
@@ -97,15 +97,15 @@ impl Servers {
         }
     }
 
-    /// How to connect to this server now.
+    /// Returns the options to connect to this server, with the current password.
     pub fn options(&self, server: usize) -> Result<PgConnectOptions, sqlx::Error> {
-        // Read anew each time, and with it the password in `~/.pgpass`.
+        // To read the URL again also reads the password in `~/.pgpass` again.
         let options = PgConnectOptions::from_url(&self.urls.each[server])?;
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("opsadmin"),
         };
-        // PgBouncer refuses this parameter, and no number here has a fraction.
+        // PgBouncer refuses this parameter, and the tables have no numbers with fractions.
         let options = options.extra_float_digits(None);
         let Some(file) = &self.password_file else { return Ok(options) };
         let password = std::fs::read_to_string(file)
@@ -138,8 +138,8 @@ impl Servers {
 
     async fn try_one(&self, server: usize) -> Result<(Connected, ServerState), UnusableServer> {
         let options = self.options(server)?;
-        // A session that a pooler gives to somebody else does not know this mark, nor would it know a statement that was
-        // prepared in another one.
+        // Tells whether a pooler is in between. A session that a pooler assigns does not know this mark, and would not
+        // know statements that were prepared in another session.
         let mark = format!("{:032x}", rand::random::<u128>());
         let marked = options.clone().options([("opsadmin.session", mark.as_str())]);
         let mut connection = match marked.connect().await {
@@ -153,7 +153,7 @@ impl Servers {
         let state = state_of(&row)?;
         let is_direct = row.try_get(2)?;
         match self.wanted.refuses(state) {
-            Some(reason) => Err(UnusableServer::Other(reason)),
+            Some(reason) => Err(UnusableServer::WrongState(reason)),
             None => Ok((Connected { connection, server, is_direct: is_direct && self.urls.keeps_statements }, state)),
         }
     }
@@ -168,7 +168,7 @@ impl Servers {
         };
         if reasons.iter().any(|(_, unfit)| unfit.is_refused_login()) {
             let first = *self.refused_since().get_or_insert_with(Instant::now);
-            // The first time it may be a password that is just being changed.
+            // The first refused login may be due to a password that is being changed at this moment.
             return if began > first {
                 DatabaseError::LoginRefused { reason }
             } else {
@@ -193,18 +193,18 @@ impl Servers {
         }
     }
 
-    /// A panic elsewhere cannot leave it half changed.
+    /// Locks the field. A poisoned lock is used too, because no code that holds it leaves a partial change.
     fn refused_since(&self) -> MutexGuard<'_, Option<Instant>> {
         self.refused_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a row of [`STATE`] says.
+/// Reads a row of [`STATE`].
 pub(super) fn state_of(row: &PgRow) -> Result<ServerState, sqlx::Error> {
     Ok(ServerState { is_standby: row.try_get(0)?, is_read_only: row.try_get(1)? })
 }
 
-/// Where the database is, for a person.
+/// Writes the hosts, the database and the user, for messages.
 impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts: Vec<_> = (0..self.urls.each.len()).map(|server| self.host(server)).collect();
@@ -225,8 +225,8 @@ impl From<sqlx::Error> for UnusableServer {
 }
 
 impl UnusableServer {
-    /// Whether it may be over within a moment.
-    fn may_pass(&self) -> bool {
+    /// Returns whether the server may become suitable within seconds.
+    fn is_transient(&self) -> bool {
         match self {
             Self::Failed(sqlx::Error::Io(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
             // too_many_connections, cannot_connect_now
@@ -234,17 +234,17 @@ impl UnusableServer {
                 matches!(error.code().as_deref(), Some("53300" | "57P03"))
             }
             Self::Failed(_) => false,
-            Self::Other(_) => true,
+            Self::WrongState(_) => true,
         }
     }
 
-    fn is_late(&self) -> bool {
+    fn is_timeout(&self) -> bool {
         matches!(self, Self::Failed(sqlx::Error::PoolTimedOut))
     }
 
     fn is_refused_login(&self) -> bool {
         let Self::Failed(sqlx::Error::Database(error)) = self else { return false };
-        // invalid_authorization_specification and invalid_password; PgBouncer calls it a violation of the protocol.
+        // invalid_authorization_specification and invalid_password. PgBouncer reports protocol_violation instead.
         let code = error.code();
         let code = code.as_deref().unwrap_or_default();
         code.starts_with("28") || (code == "08P01" && error.message().contains("authentication failed"))
@@ -255,7 +255,7 @@ impl fmt::Display for UnusableServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => f.write_str(&said(error)),
-            Self::Other(reason) => f.write_str(reason),
+            Self::WrongState(reason) => f.write_str(reason),
         }
     }
 }

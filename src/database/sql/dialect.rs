@@ -1,4 +1,6 @@
-//! What a database does in its own way: how a transaction begins, and what its error codes mean.
+//! What differs between the databases: how a transaction begins, some SQL, and the meaning of error codes.
+//!
+//! A statement that both databases understand belongs to the other files of this folder.
 
 use super::fault::Fault;
 use super::read::Which;
@@ -18,77 +20,78 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// An open transaction.
     type Session: Session;
 
-    /// Whether the triggers that count an account's version up do so for each row, and not once for a transaction.
+    /// Whether the triggers increase an account's version for each row, and not once for a transaction.
     const COUNTS_EACH_ROW: bool;
 
-    /// Waits until nobody else is writing pairs of keys, and lets nobody begin; `None`: whoever writes is alone anyway.
+    /// Statement that waits until no other transaction writes key pairs, and then blocks such writes; `None`: only one
+    /// transaction writes at a time anyway.
     const LOCK_KEYS: Option<&'static str>;
 
-    /// What the database's user may not do of what a controller needs; `None`: there are no users.
+    /// Query for the privileges that a controller needs and the database's user lacks; `None`: there are no users.
     const MISSING_PRIVILEGES: Option<&'static str>;
 
-    /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has a way of
-    /// its own to take one apart.
+    /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has its
+    /// own functions to read JSON.
     const BY_OWNERS: Which;
 
-    /// The accounts that hold names or API keys; `$1`: a JSON list of comparable names, `$2`: one of API keys.
+    /// The accounts that hold names or API keys; `$1`: a JSON list of comparable names, `$2`: a JSON list of API keys.
     const HOLDERS: Which;
 
-    /// How many calls can be answered at a time. More wait, for as long as it takes.
+    /// Returns how many calls can run at a time. Further calls wait without a time limit.
     fn at_a_time(&self) -> usize;
 
-    /// The names of those accounts that have one of these, with whatever [`super::rows::HolderRow`] takes; `$1`: a JSON list of
-    /// comparable names.
+    /// Query for the accounts that hold one of these names, with the columns of [`super::rows::HolderRow`]; `$1`: a
+    /// JSON list of comparable names.
     const NAMES: &'static str;
 
-    /// Those of these affiliates that there are; `$1`: a JSON list of names.
+    /// Query for the affiliates with one of these names; `$1`: a JSON list of names.
     const AFFILIATES: &'static str;
 
-    /// Those of many hashes that are in `revoked_keys`; `$1`: a JSON list of them.
+    /// Query for the hashes that are in `revoked_keys`; `$1`: a JSON list of hashes.
     const REVOKED: &'static str;
 
-    /// Begins to read. Every statement sees the same state, so that an account is read whole.
+    /// Begins a transaction that reads. All its statements see the same state, so that each account is consistent.
     async fn read(&self) -> Result<Self::Session, Fault>;
 
-    /// Begins to write.
+    /// Begins a transaction that writes.
     async fn write(&self) -> Result<Self::Session, Fault>;
 
-    /// This program's migrations.
+    /// Returns this program's migrations.
     fn migrations(&self) -> &'static Migrator;
 
-    /// Makes those migrations that are missing, in one transaction that other programs wait for.
+    /// Applies the missing migrations in one transaction that other programs wait for.
     async fn migrate(&self) -> Result<(), Fault>;
 
-    /// What the database's error code says.
+    /// Returns the meaning of the database's error code.
     fn error_kind(&self, error: &dyn ServerError) -> ErrorKind;
 
-    /// What it tells of changes; nothing, if it has no way to.
+    /// Returns the database's notifications of changes. The stream is empty for a database without notifications.
     fn changes(&self) -> BoxStream<'static, Changed> {
         Box::pin(stream::empty())
     }
 
-    /// Ends every connection in good order.
+    /// Closes every connection cleanly.
     async fn close(&self);
 }
 
-/// What an error says to whoever called.
+/// What an error means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
     /// A later try may succeed.
     Later,
     /// A table or a column is missing.
     Schema,
-    /// It will be the same the next time.
+    /// A later try would fail in the same way.
     Refused,
 }
 
-/// An open transaction. Dropped unfinished, it is rolled back.
+/// An open transaction. It is rolled back if it is dropped before [`Session::finish`].
 #[async_trait]
 pub(crate) trait Session: Send {
     /// Runs a statement.
     async fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<(), sqlx::Error>;
 
-    /// Runs a statement that was put together here, of placeholders and never of values.
+    /// Runs a statement whose text this program built. The text must contain placeholders and never values.
     async fn run_built(&mut self, sql: String, values: &[Value<'_>]) -> Result<(), sqlx::Error>;
 
     /// Runs a query.
@@ -98,7 +101,7 @@ pub(crate) trait Session: Send {
     async fn finish(self) -> Result<(), sqlx::Error>;
 }
 
-/// Anything that a row of either database can be read into.
+/// A type that a row of either database can be read into.
 pub(crate) trait Row: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
 
 impl<R> Row for R where R: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
@@ -126,8 +129,8 @@ macro_rules! value_from {
 
 value_from!(Text(&'a str), MaybeText(Option<&'a str>), Int(i64), MaybeInt(Option<i64>), Bool(bool), Bytes(&'a [u8]));
 
-/// Makes a driver's `bound`, which gives a query its parameters. A macro, because the traits of the drivers name every type
-/// that a statement binds, and a generic function would be nothing but those bounds.
+/// Defines a driver's function `bound`, which binds the parameters of a query. This is a macro because a generic
+/// function would need a trait bound for every type that a statement binds.
 macro_rules! binding {
     ($driver:ident) => {
         type Query<'q> = sqlx::query::Query<'q, sqlx::$driver, <sqlx::$driver as sqlx::Database>::Arguments>;
@@ -147,7 +150,7 @@ macro_rules! binding {
 }
 pub(crate) use binding;
 
-/// Makes a driver's transaction a [`Session`]. A macro for the same reason.
+/// Implements [`Session`] for a driver's transaction. This is a macro for the same reason as `binding`.
 macro_rules! session {
     ($driver:ident) => {
         const _: () = {
@@ -161,7 +164,8 @@ macro_rules! session {
                 }
 
                 async fn run_built(&mut self, sql: String, values: &[Value<'_>]) -> Result<(), sqlx::Error> {
-                    // One of many shapes: not worth a place among the prepared statements.
+                    // The statement's text depends on the number of rows, so a prepared statement would rarely be used
+                    // again.
                     let query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false);
                     bound(query, values).execute(&mut **self).await.map(|_| ())
                 }

@@ -1,4 +1,4 @@
-//! From a driver's error to one of the port's, in one place for both databases.
+//! Converts a driver's error to a [`DatabaseError`], for both databases.
 
 use super::{Dialect, ErrorKind, SqlAccounts};
 use crate::database::DatabaseError;
@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// What stopped a call: still the driver's word, or already the port's.
+/// Why a call failed: the driver's error, or an error of the trait.
 pub(crate) enum Fault {
     Driver(sqlx::Error),
     Explained(DatabaseError),
@@ -44,7 +44,7 @@ impl fmt::Display for Fault {
 }
 
 impl<D: Dialect> SqlAccounts<D> {
-    /// Waits for the work, once it is its turn, and puts whatever stopped it into the port's words.
+    /// Waits for a permit, runs the work within the time limit, and converts its error to a [`DatabaseError`].
     pub(super) async fn answer<T>(
         &self,
         within: Duration,
@@ -90,15 +90,15 @@ impl<D: Dialect> SqlAccounts<D> {
     }
 }
 
-/// What the driver said, in the fewest words.
+/// Returns the driver's error as a short text.
 pub(crate) fn said(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Protocol(text) => {
-            // The driver ends it with the place in its own source.
-            let place = text.rfind(" (sqlx_").unwrap_or(text.len());
-            format!("it does not answer as a PostgreSQL server does: {}", &text[..place])
+            // The driver's text ends with a place in the driver's own source.
+            let end = text.rfind(" (sqlx_").unwrap_or(text.len());
+            format!("it does not answer as a PostgreSQL server does: {}", &text[..end])
         }
         sqlx::Error::PoolTimedOut => "no connection within the time allowed".to_owned(),
         sqlx::Error::PoolClosed => "the connections were closed".to_owned(),

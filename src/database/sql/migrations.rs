@@ -1,4 +1,4 @@
-//! Which migrations the database has, told without writing to it, and how it gets the others.
+//! Reads which migrations the database has, without writing to it, and applies the missing ones.
 
 use super::fault::Fault;
 use super::{Dialect, ErrorKind, Session, SqlAccounts};
@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use std::collections::BTreeSet;
 
-/// The table and the form that sqlx keeps its record in, so that its own tools read it too.
+/// The table of applied migrations. Its name and its columns are sqlx's, so that sqlx's own tools can read it too.
 pub(crate) const TABLE: &str = "_sqlx_migrations";
 
 const APPLIED: &str = "SELECT version, description, checksum FROM _sqlx_migrations ORDER BY version";
@@ -22,7 +22,7 @@ struct Applied {
 }
 
 impl<D: Dialect> SqlAccounts<D> {
-    /// The names of the migrations that the database lacks.
+    /// Returns the names of the migrations that the database lacks. Fails if the schema requires a newer program.
     pub(super) async fn pending(&self) -> Result<Vec<String>, Fault> {
         let applied = self.applied().await?;
         let mut schema = compared(&applied, self.dialect.migrations())?;
@@ -35,13 +35,13 @@ impl<D: Dialect> SqlAccounts<D> {
         Ok(schema.pending)
     }
 
-    /// All that is known of the schema, whether or not this program can work with it.
+    /// Returns the database's schema, whether or not this program can work with it.
     pub(super) async fn found_schema(&self) -> Result<Schema, Fault> {
         let schema = compared(&self.applied().await?, self.dialect.migrations())?;
         Ok(Schema { least: self.least().await?, ..schema })
     }
 
-    /// The newest migration that a program must know; `None`: the database does not say.
+    /// Returns the newest migration that a program must know; `None` if the database does not record it.
     async fn least(&self) -> Result<Option<i64>, Fault> {
         let mut session = self.dialect.read().await?;
         match session.rows::<(i64,)>(LEAST, &[]).await {
@@ -67,8 +67,8 @@ impl<D: Dialect> SqlAccounts<D> {
     }
 }
 
-/// Makes the migrations that are missing, within a transaction that keeps others from doing the same. Not the migrator's own
-/// way, which locks no SQLite database. Answers with the numbers of those that were missing.
+/// Applies the missing migrations, and returns their numbers. The caller's transaction must prevent other programs from
+/// migrating at the same time. The driver's migrator is not used, because it does not lock an SQLite database.
 pub(crate) async fn apply_missing<C: Migrate>(
     connection: &mut C,
     migrator: &Migrator,
@@ -84,7 +84,8 @@ pub(crate) async fn apply_missing<C: Migrate>(
     Ok(missing)
 }
 
-/// What the database has, beside what this program knows.
+/// Compares the applied migrations with this program's. Fails if an applied migration is another one than this
+/// program's.
 fn compared(applied: &[Applied], known: &Migrator) -> Result<Schema, DatabaseError> {
     let mut pending = Vec::new();
     for migration in known.iter() {

@@ -1,4 +1,4 @@
-//! The port over SQL, written once: what it does is here, and what a database does in its own way is behind [`Dialect`].
+//! The account database over SQL. The code here serves both databases; [`Dialect`] holds what differs between them.
 
 mod dialect;
 mod fault;
@@ -29,22 +29,23 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// How long a call may take before its caller is told that there is no answer; a half-open connection never says so.
+/// How long a call may take before it fails. Without this limit a call on a half-open connection would never end.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long many changes at once may take.
+/// How long a transaction of many changes may take.
 const MANY_WITHIN: Duration = Duration::from_mins(10);
 
-/// How long migrating may take, which waits for other programs that migrate.
+/// How long a migration may take, including the wait for other programs that migrate.
 const MIGRATE_WITHIN: Duration = Duration::from_mins(10);
 
 const VERSIONS: &str = "SELECT owner_namespace, owner_name, version FROM accounts WHERE owner_cluster = $1";
 
-/// The account database in a database that speaks SQL.
+/// The account database in an SQL database.
 #[derive(Debug)]
 pub(super) struct SqlAccounts<D> {
     dialect: D,
-    /// One for each call that may be under way. To wait for one is no sign of trouble, so it counts for no time limit.
+    /// One permit for each call that may run at a time. A wait for a permit is no failure, so no time limit includes
+    /// it.
     turns: Semaphore,
 }
 
@@ -79,7 +80,7 @@ impl<D: Dialect> SqlAccounts<D> {
         Ok(accounts)
     }
 
-    /// Makes one change, as one of however many of the transaction.
+    /// Makes one of the transaction's changes, and increases the account's version by exactly one.
     async fn make(session: &mut D::Session, change: &Change, id: &str) -> Result<(), Fault> {
         let before = if D::COUNTS_EACH_ROW { write::version(session, id).await? } else { None };
         write::apply(session, change).await?;
@@ -191,7 +192,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             let mut session = self.dialect.write().await?;
             Self::make(&mut session, change, &id).await?;
             let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
-            // Gone within the transaction that wrote it: somebody without foreign keys or rules deletes rows.
+            // A trigger or a rule in the database removed the row within the transaction that wrote it.
             let account = account.ok_or(DatabaseError::Conflict)?;
             let parts = change.not_kept(&account);
             if !parts.is_empty() && !change.may_stay(&account, &parts) {
@@ -257,7 +258,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             match (self.answer(ANSWER_WITHIN, work).await, batch) {
                 (Ok(accounts), _) => purged.accounts += accounts,
                 (Err(DatabaseError::Refused { reason }), [alone]) => purged.refused.push(alone.refused(reason)),
-                // One of them cannot go: the others can, once they are apart from it.
+                // The database refuses one account of the batch. Smaller batches separate it from the others.
                 (Err(DatabaseError::Refused { .. }), _) => {
                     let (first, second) = batch.split_at(batch.len() / 2);
                     batches.push_front(second);

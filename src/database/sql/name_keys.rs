@@ -1,21 +1,21 @@
-//! What names are compared by, computed anew: an older version compared them in another way.
+//! Computes the `name_key` of every account again, because an older version of this program compared names differently.
 
 use super::Session;
 use crate::account::comparable_name;
 use std::collections::HashMap;
 
-/// The migration that this belongs to.
+/// The migration after which the keys are computed.
 pub(crate) const MIGRATION: i64 = 6;
 
 const NAMES: &str = "SELECT id, name, name_key FROM accounts WHERE deleted_at IS NULL ORDER BY created_at, id";
 const DELETED: &str = "SELECT id, name, name_key FROM accounts WHERE deleted_at IS NOT NULL ORDER BY created_at, id";
 const SET: &str = "UPDATE accounts SET name_key = $2 WHERE id = $1";
 
-/// An account's id, its name, and what that is compared by.
+/// An account's id, its name and its `name_key`.
 type Named = (String, String, String);
 
-/// Computes them for every account. Of two accounts with one name, the one that has its key already is found by it, or else
-/// the older one; the other is left as it is, since a name is unique.
+/// Computes the `name_key` of every account. If two live accounts have the same new key, the account that has the key
+/// already keeps it, or else the older account gets it. The other account keeps its old key, because keys are unique.
 pub(crate) async fn renew(session: &mut impl Session) -> Result<(), sqlx::Error> {
     let live: Vec<Named> = session.rows(NAMES, &[]).await?;
     let Renewal { set, twins } = renewal(&live);
@@ -28,7 +28,7 @@ pub(crate) async fn renew(session: &mut impl Session) -> Result<(), sqlx::Error>
              its name until it is renamed, and is not found by it"
         );
     }
-    // A deleted one holds no name, and gets its own when it is restored.
+    // Deleted accounts hold no name, so their keys need not be unique. A restore computes the key again.
     let deleted: Vec<Named> = session.rows(DELETED, &[]).await?;
     for (id, name, key) in &deleted {
         let renewed = comparable_name(name);
@@ -39,9 +39,11 @@ pub(crate) async fn renew(session: &mut impl Session) -> Result<(), sqlx::Error>
     Ok(())
 }
 
-/// What is to be set, in an order in which no two accounts ever have the same; and whose names are one, by their ids.
+/// The keys to set.
 struct Renewal<'a> {
+    /// Account ids and their new keys, in an order in which no two accounts have the same key at any moment.
     set: Vec<(&'a str, String)>,
+    /// Pairs of account ids with the same new key. The first account has the key.
     twins: Vec<(&'a str, &'a str)>,
 }
 
@@ -50,7 +52,7 @@ fn renewal(live: &[Named]) -> Renewal<'_> {
     let renewed: Vec<String> = live.iter().map(|(_, name, _)| comparable_name(name)).collect();
     let mut waiting: Vec<_> = live.iter().zip(&renewed).filter(|((.., key), renewed)| key != *renewed).collect();
     let mut set = Vec::new();
-    // What one gives up, another may want.
+    // A key that one account gives up may be the new key of another account, so repeat until nothing changes.
     loop {
         let before = waiting.len();
         waiting.retain(|((id, _, key), renewed)| {
@@ -76,7 +78,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn each_key_is_free_when_it_is_set_and_of_twins_one_has_it() {
+    fn each_key_is_free_when_it_is_set_and_one_of_two_twins_has_it() {
         let named = |id: &str, name: &str, key: &str| (id.to_owned(), name.to_owned(), key.to_owned());
         let live = [
             named("1", "Cafe\u{301}", "cafe\u{301}"),

@@ -1,4 +1,4 @@
-//! Purging: accounts whose resource has been gone for long enough go, with their keys; what happened to them stays told.
+//! Purges accounts that were deleted long enough ago: removes them and their keys, and keeps their journal.
 
 use super::fault::Fault;
 use super::revoked::{self, Reason};
@@ -7,17 +7,17 @@ use crate::account::{ClusterId, Owner};
 use crate::database::{IsDeclared, Unpurged};
 use jiff::Timestamp;
 
-/// The most accounts purged in one transaction: others wait for it, and far from the database each of its statements takes
-/// a while.
+/// The maximum number of accounts in one transaction. Other writes wait for the transaction, and over a slow network
+/// each of its statements takes a while.
 pub(super) const BATCH: usize = 50;
 
 const DUE: &str = "SELECT id, owner_namespace, owner_name FROM accounts \
      WHERE owner_cluster = $1 AND deleted_at < $2 ORDER BY deleted_at";
 
-/// Takes the row for this transaction, if it is still due: its resource may be coming back at this moment.
-const TAKE: &str = "UPDATE accounts SET version = version + 1 WHERE id = $1 AND deleted_at < $2 RETURNING id";
+/// Locks the row for this transaction if it is still due. The account may be restored at the same moment.
+const LOCK: &str = "UPDATE accounts SET version = version + 1 WHERE id = $1 AND deleted_at < $2 RETURNING id";
 
-const RECORD: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
+const ADD_JOURNAL_ENTRY: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
      VALUES ($1, $2, 'retention', NULL, 'purged', '[]')";
 
 const REMOVE_KEYS: &str = "DELETE FROM account_keys WHERE account_id = $1 RETURNING api_key";
@@ -31,20 +31,19 @@ const REMOVE: [&str; 3] = [
 /// An account to purge.
 #[derive(Debug, Clone)]
 pub(super) struct Due {
-    /// Its id.
     pub id: String,
-    /// Whose it was.
+    /// The owner of the account.
     pub owner: Owner,
 }
 
 impl Due {
-    /// It stays, for this reason.
+    /// Returns the report that the database refused to remove the account.
     pub fn refused(&self, reason: String) -> Unpurged {
         Unpurged { account: self.id.clone(), owner: self.owner.clone(), reason }
     }
 }
 
-/// The accounts to purge, those first that were deleted first.
+/// Returns the accounts to purge, ordered by the time of their deletion. Skips accounts whose owner is declared.
 pub(super) async fn due<S: Session>(
     session: &mut S,
     cluster: &ClusterId,
@@ -60,7 +59,7 @@ pub(super) async fn due<S: Session>(
     Ok(due.collect())
 }
 
-/// Purges these if they are still due, and answers with how many were.
+/// Purges the accounts that are still due, and returns their number.
 pub(super) async fn purge<S: Session>(
     session: &mut S,
     due: &[Due],
@@ -69,13 +68,13 @@ pub(super) async fn purge<S: Session>(
 ) -> Result<usize, Fault> {
     let mut purged = 0;
     for Due { id, .. } in due {
-        let taken: Vec<(String,)> =
-            session.rows(TAKE, &[id.as_str().into(), deleted_before.as_microsecond().into()]).await?;
-        if taken.is_empty() {
+        let locked: Vec<(String,)> =
+            session.rows(LOCK, &[id.as_str().into(), deleted_before.as_microsecond().into()]).await?;
+        if locked.is_empty() {
             continue;
         }
         purged += 1;
-        session.run(RECORD, &[id.as_str().into(), Value::from(at.as_microsecond())]).await?;
+        session.run(ADD_JOURNAL_ENTRY, &[id.as_str().into(), Value::from(at.as_microsecond())]).await?;
         let keys = session.rows(REMOVE_KEYS, &[id.as_str().into()]).await?;
         revoked::remember(session, &keys, Reason::Purged, at.as_microsecond()).await?;
         for remove in REMOVE {

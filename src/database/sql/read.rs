@@ -1,4 +1,5 @@
-//! Reading accounts: four statements, however many accounts, within one transaction that sees one state.
+//! Reads accounts with four statements, regardless of the number of accounts. The caller's transaction must give all
+//! four the same state.
 
 use super::fault::Fault;
 use super::rows::{AccountRow, KeyRow, Parts, TextRow};
@@ -7,7 +8,8 @@ use crate::account::Account;
 use crate::database::DatabaseError;
 use std::collections::HashMap;
 
-/// Which accounts to read, as the statements that read them and what belongs to them.
+/// The four statements that read a selection of accounts: the accounts, their roles, their allowed IPs and their key
+/// pairs.
 pub(crate) struct Which {
     pub accounts: &'static str,
     pub roles: &'static str,
@@ -15,7 +17,7 @@ pub(crate) struct Which {
     pub keys: &'static str,
 }
 
-/// Makes a [`Which`] of a condition on `accounts`.
+/// Builds a [`Which`] from a condition on `accounts`.
 macro_rules! which {
     ($condition:literal) => {
         $crate::database::sql::Which {
@@ -65,14 +67,14 @@ pub(super) const BY_API_KEY: Which = which!("id = (SELECT account_id FROM accoun
 /// `$1`: the cluster.
 pub(super) const BY_CLUSTER: Which = which!("owner_cluster = $1");
 
-/// All of them.
+/// Every account.
 pub(super) const EVERY: Which = which!("1 = 1");
 
-/// Those that no resource declares.
+/// The accounts that no resource declares: unowned and retained ones.
 pub(super) const UNDECLARED: Which =
     which!("deleted_at IS NULL AND (owner_cluster IS NULL OR retained_at IS NOT NULL)");
 
-/// Reads the one account there may be.
+/// Reads the account of a selection of at most one account.
 pub(super) async fn first<S: Session>(
     session: &mut S,
     which: &Which,
@@ -81,7 +83,7 @@ pub(super) async fn first<S: Session>(
     Ok(all(session, which, values).await?.pop())
 }
 
-/// Reads every account; none, if one of them cannot be read.
+/// Reads the selected accounts. Fails if one of them cannot be read.
 pub(super) async fn all<S: Session>(
     session: &mut S,
     which: &Which,
@@ -90,7 +92,7 @@ pub(super) async fn all<S: Session>(
     Ok(each(session, which, values).await?.into_iter().collect::<Result<_, _>>()?)
 }
 
-/// Reads each account, or why it cannot be read.
+/// Reads the selected accounts, with an error in place of each account that cannot be read.
 pub(super) async fn each<S: Session>(
     session: &mut S,
     which: &Which,

@@ -1,4 +1,4 @@
-//! The register over SQL.
+//! The command line's view of the account database, [`AccountRegister`], over SQL.
 
 use super::{ANSWER_WITHIN, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
 use crate::account::{Account, AccountId, AffiliateName, ClusterId, Owner};
@@ -46,7 +46,7 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             let mut session = self.dialect.read().await?;
             let rows: Vec<(String, String, String)> = session.rows(OWNERS, &[]).await?;
             session.finish().await?;
-            // No resource is in a cluster without an id.
+            // A row with an invalid cluster id cannot belong to a resource.
             let owner = |(cluster, namespace, name): (String, String, String)| {
                 Some(Owner { cluster: ClusterId::parse(&cluster).ok()?, namespace, name })
             };

@@ -1,4 +1,4 @@
-//! Sealing anew: pairs whose secret key is sealed with another key of the keyring than it should be.
+//! Re-seals secret keys: finds the ones that are sealed with an older key of the keyring, and stores new seals.
 
 use super::fault::Fault;
 use super::rows::KeyRow;
@@ -8,24 +8,25 @@ use crate::database::{DatabaseError, Resealed, SealedPair};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
-const SEALED_OTHERWISE: &str = "SELECT id, account_id, api_key, secret_key_sealed, sealed_with, created_at, expires_at \
+const OTHER_SEALS: &str = "SELECT id, account_id, api_key, secret_key_sealed, sealed_with, created_at, expires_at \
      FROM account_keys WHERE sealed_with <> $1 AND (account_id > $2 OR (account_id = $2 AND id > $3)) \
      ORDER BY account_id, id LIMIT $4";
 
 const COUNT: &str = "SELECT sealed_with, count(*) FROM account_keys GROUP BY sealed_with";
 
-/// First the account's row, as in every change, so that two changes wait for each other in one place.
-const TAKE: &str = "UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1 RETURNING version";
+/// Locks the account's row first, as every change does, so that two changes cannot deadlock.
+const LOCK: &str = "UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1 RETURNING version";
 
 const RESEAL: &str = "UPDATE account_keys SET secret_key_sealed = $3, sealed_with = $4 WHERE id = $1 AND sealed_with = $2 RETURNING created_at";
 
-const SUPERSEDE: &str =
+const MARK_OUTGOING: &str =
     "INSERT INTO outgoing_sealing_keys (id, outgoing_since) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
 
 const RETIRE: &str = "INSERT INTO outgoing_sealing_keys (id, outgoing_since, retired_at) VALUES ($1, $2, $2) \
      ON CONFLICT (id) DO UPDATE SET retired_at = excluded.retired_at WHERE outgoing_sealing_keys.retired_at IS NULL";
 
-/// Up to this many pairs that another key sealed, after the last one of the batch before.
+/// Returns up to `limit` key pairs that another key than `than_with` sealed, after the last key pair of the previous
+/// batch.
 pub(super) async fn sealed_otherwise<S: Session>(
     session: &mut S,
     than_with: &str,
@@ -34,7 +35,7 @@ pub(super) async fn sealed_otherwise<S: Session>(
 ) -> Result<Vec<SealedPair>, Fault> {
     let (account, key) = after.map(|pair| (pair.account.to_string(), pair.key.id.to_string())).unwrap_or_default();
     let values = [than_with.into(), account.as_str().into(), key.as_str().into(), Value::from(limit)];
-    let rows: Vec<KeyRow> = session.rows(SEALED_OTHERWISE, &values).await?;
+    let rows: Vec<KeyRow> = session.rows(OTHER_SEALS, &values).await?;
     rows.into_iter().map(|row| Ok(pair(row)?)).collect()
 }
 
@@ -48,18 +49,19 @@ fn pair(row: KeyRow) -> Result<SealedPair, DatabaseError> {
     Ok(SealedPair { account, key: row.decode()? })
 }
 
-/// How many pairs are sealed with each key.
+/// Returns how many key pairs are sealed with each key.
 pub(super) async fn count<S: Session>(session: &mut S) -> Result<Vec<(String, i64)>, Fault> {
     Ok(session.rows(COUNT, &[]).await?)
 }
 
-/// Stores the new seals, and tells of how many pairs; one that is gone or was sealed anew by somebody else is left alone.
+/// Stores the new seals, and returns how many it stored. Skips a key pair that was removed or that another program
+/// re-sealed.
 pub(super) async fn reseal<S: Session>(session: &mut S, pairs: &[Resealed], at: Timestamp) -> Result<u64, Fault> {
     let mut stored = 0;
     for Resealed { account, key, before, sealed } in pairs {
         let (account, key) = (account.to_string(), key.to_string());
-        let taken: Vec<(i64,)> = session.rows(TAKE, &[account.as_str().into(), at.as_microsecond().into()]).await?;
-        if !taken.is_empty() {
+        let locked: Vec<(i64,)> = session.rows(LOCK, &[account.as_str().into(), at.as_microsecond().into()]).await?;
+        if !locked.is_empty() {
             let values = [
                 key.as_str().into(),
                 before.as_str().into(),
@@ -73,12 +75,13 @@ pub(super) async fn reseal<S: Session>(session: &mut S, pairs: &[Resealed], at: 
     Ok(stored)
 }
 
-/// Takes down that a key is to seal no more.
+/// Records that a key seals no longer.
 pub(super) async fn supersede<S: Session>(session: &mut S, key: &str, at: Timestamp) -> Result<(), Fault> {
-    Ok(session.run(SUPERSEDE, &[key.into(), at.as_microsecond().into()]).await?)
+    Ok(session.run(MARK_OUTGOING, &[key.into(), at.as_microsecond().into()]).await?)
 }
 
-/// Retires those that nothing is sealed with. Nobody else may write pairs meanwhile.
+/// Retires the keys that seal nothing, and returns them. The caller must prevent other transactions from writing key
+/// pairs.
 pub(super) async fn retire<S: Session>(
     session: &mut S,
     keys: &BTreeSet<String>,

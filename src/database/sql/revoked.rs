@@ -1,4 +1,5 @@
-//! Pairs that were revoked: remembered in the transaction that removes them, and never taken back.
+//! Revoked key pairs. The transaction that removes a key pair records it here, and a recorded key pair is never used
+//! again.
 
 use super::fault::Fault;
 use super::{Session, Value};
@@ -7,21 +8,21 @@ use crate::database::DatabaseError;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-const REMEMBER: &str = "INSERT INTO revoked_keys (api_key_sha256, revoked_at, reason) VALUES ($1, $2, $3) \
+const ADD_REVOKED: &str = "INSERT INTO revoked_keys (api_key_sha256, revoked_at, reason) VALUES ($1, $2, $3) \
      ON CONFLICT (api_key_sha256) DO NOTHING";
 
 const IS_REVOKED: &str = "SELECT revoked_at FROM revoked_keys WHERE api_key_sha256 = $1";
 
-/// Why a pair was removed.
+/// Why a key pair was removed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reason {
-    /// Its time was over, or ended early.
+    /// The key pair expired, or was revoked before that.
     Revoked,
-    /// Its account was purged.
+    /// The account was purged.
     Purged,
 }
 
-/// Remembers that these API keys were removed.
+/// Records that the key pairs with these API keys were removed.
 pub(super) async fn remember<S: Session>(
     session: &mut S,
     api_keys: &[(String,)],
@@ -33,19 +34,19 @@ pub(super) async fn remember<S: Session>(
         Reason::Purged => "purged",
     };
     for (api_key,) in api_keys {
-        session.run(REMEMBER, &[hash(api_key).as_str().into(), Value::from(at), reason.into()]).await?;
+        session.run(ADD_REVOKED, &[hash(api_key).as_str().into(), Value::from(at), reason.into()]).await?;
     }
     Ok(())
 }
 
-/// Refuses a pair that was revoked. To be asked once the pair is in its place: whoever was just removing it has then come to
-/// an end.
+/// Refuses a key pair that was revoked. Must be called after the key pair was inserted: the insertion waits for a
+/// transaction that removes the same key pair, so that its record is visible here.
 pub(super) async fn refuse<S: Session>(session: &mut S, api_key: &ApiKey) -> Result<(), Fault> {
     let revoked: Vec<(i64,)> = session.rows(IS_REVOKED, &[hash(api_key.as_str()).as_str().into()]).await?;
     if revoked.is_empty() { Ok(()) } else { Err(DatabaseError::KeyRevoked.into()) }
 }
 
-/// What stands in the table for this API key: the SHA-256 in hexadecimal.
+/// Returns the table's value for this API key: the SHA-256 in hexadecimal.
 pub(super) fn hash(api_key: &str) -> String {
     Sha256::digest(api_key).iter().fold(String::with_capacity(64), |mut hash, byte| {
         #[expect(clippy::expect_used, reason = "a String takes whatever is written to it")]

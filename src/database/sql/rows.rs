@@ -1,7 +1,7 @@
-//! Rows as the tables have them, and what they say in the domain's words.
+//! The rows of the tables, and their conversion to accounts, key pairs and journal entries.
 //!
-//! What only describes access (names, roles, addresses) is taken as it is, whatever it says. What identifies or
-//! authenticates (ids, keys, times, owners) must be readable.
+//! Values that only describe access (names, roles, addresses) are accepted as they are, even if they are invalid.
+//! Values that identify or authenticate (ids, keys, times, owners) must be valid.
 
 use crate::account::{
     Account, AccountId, Adopter, ApiKey, ClusterId, KeyId, KeyState, Life, Owner, RotationRequests, SealedSecret,
@@ -35,7 +35,7 @@ pub(super) struct AccountRow {
     adopter: Option<String>,
 }
 
-/// What a row of `accounts` says of its owner and version.
+/// The owner and the version in a row of `accounts`.
 #[derive(FromRow)]
 pub(super) struct VersionRow {
     owner_namespace: String,
@@ -43,7 +43,7 @@ pub(super) struct VersionRow {
     version: i64,
 }
 
-/// Who has a name.
+/// The account that holds a name.
 #[derive(FromRow)]
 pub(super) struct HolderRow {
     name_key: String,
@@ -83,7 +83,7 @@ pub(super) struct JournalRow {
     changes: String,
 }
 
-/// What belongs to one account in the other tables.
+/// The rows of one account in the other tables.
 #[derive(Default)]
 pub(super) struct Parts {
     pub roles: BTreeSet<String>,
@@ -91,7 +91,7 @@ pub(super) struct Parts {
     pub keys: Vec<StoredKey>,
 }
 
-/// The cell of a row, to name it if it cannot be read.
+/// The place of a value in the database, for the error if the value is invalid.
 struct Cell<'a> {
     table: &'static str,
     column: &'static str,
@@ -99,7 +99,7 @@ struct Cell<'a> {
 }
 
 impl AccountRow {
-    /// The account that this row and its parts say.
+    /// Returns the account of this row and its parts.
     pub fn decode(self, parts: Parts) -> Result<Account, DatabaseError> {
         let cell = |column| Cell { table: "accounts", column, row: &self.id };
         let id = cell("id").id(AccountId::parse(&self.id))?;
@@ -157,7 +157,7 @@ impl AccountRow {
 }
 
 impl VersionRow {
-    /// Who owns the account, on this cluster, and its version.
+    /// Returns the account's owner on this cluster, and the account's version.
     pub fn of(self, cluster: &ClusterId) -> (Owner, Version) {
         let owner = Owner { cluster: cluster.clone(), namespace: self.owner_namespace, name: self.owner_name };
         (owner, Version(self.version))
@@ -165,7 +165,7 @@ impl VersionRow {
 }
 
 impl HolderRow {
-    /// The comparable name, and who has it.
+    /// Returns the comparable name and its holder.
     pub fn read(self) -> (String, NameHolder) {
         let is_declared = self.owner_cluster.is_some() && self.retained_at.is_none();
         (self.name_key, NameHolder { id: self.id, version: Version(self.version), is_declared })
@@ -173,7 +173,7 @@ impl HolderRow {
 }
 
 impl KeyRow {
-    /// The pair that this row says.
+    /// Returns the key pair of this row.
     pub fn decode(self) -> Result<StoredKey, DatabaseError> {
         let cell = |column| Cell { table: "account_keys", column, row: &self.id };
         Ok(StoredKey {
@@ -190,7 +190,7 @@ impl KeyRow {
 }
 
 impl JournalRow {
-    /// The entry that this row says.
+    /// Returns the journal entry of this row.
     pub fn decode(self) -> Result<JournalEntry, DatabaseError> {
         let at = Cell { table: "account_journal", column: "at", row: &self.id.to_string() }.time(self.at)?;
         let changes = JournalledChanges::parse(self.changes);
@@ -199,7 +199,8 @@ impl JournalRow {
 }
 
 impl Cell<'_> {
-    /// An id that is written as this program writes it: in another spelling, no statement would find its row again.
+    /// Accepts an id only in this program's spelling, because statements with this program's spelling would not find a
+    /// row with another one.
     fn id<Id: ToString>(&self, id: Option<Id>) -> Result<Id, DatabaseError> {
         id.filter(|id| id.to_string() == self.row)
             .ok_or_else(|| self.unreadable("it is no UUID in lower case with hyphens".to_owned()))

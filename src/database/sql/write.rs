@@ -1,4 +1,7 @@
-//! Changing an account: everything that one [`Change`] does, within the transaction it is given.
+//! Writes one [`Change`] and its journal entry within the given transaction.
+//!
+//! Each statement that updates an account requires the version that was observed. `effect.rs` computes the same changes
+//! without a database, and must be changed together with this file.
 
 mod suspension;
 
@@ -22,8 +25,9 @@ const CREATE: &str = "INSERT INTO accounts (id, version, name, name_key, descrip
      affiliate, any_ip, updated_at, created_at, owner_cluster, owner_namespace, owner_name, answered_trigger, \
      answered_annotation, adopter) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16)";
 
-/// A name that another account has too, since an older version took the two for different ones, is kept as it is: nothing else
-/// of the account, a revocation least of all, waits for its renaming.
+/// Keeps the stored `name_key` if the name is unchanged and another live account has the new `name_key`. An older
+/// version of this program regarded the two names as different. Without this exception every other change of the
+/// account, even a revocation, would have to wait until somebody renames one of the two accounts.
 const UPDATE: &str = "UPDATE accounts SET version = version + 1, name = $3, name_key = CASE WHEN name = $3 AND EXISTS \
      (SELECT 1 FROM accounts AS twin WHERE twin.name_key = $4 AND twin.deleted_at IS NULL AND twin.id <> $1) \
      THEN name_key ELSE $4 END, description = $5, enabled = $6, use_refresh_token = $7, affiliate = $8, any_ip = $9, \
@@ -51,7 +55,7 @@ const ADOPTER: &str = "SELECT adopter FROM accounts WHERE id = $1";
 const ANSWER: &str = "UPDATE accounts SET version = version + 1, updated_at = $3, answered_trigger = $4, \
      answered_annotation = $5 WHERE id = $1 AND version = $2 RETURNING version";
 
-const TOUCH: &str = "UPDATE accounts SET version = version + 1, updated_at = $3 \
+const NEXT_VERSION: &str = "UPDATE accounts SET version = version + 1, updated_at = $3 \
      WHERE id = $1 AND version = $2 RETURNING version";
 
 const ACTIVE_KEYS: &str =
@@ -64,7 +68,7 @@ const REMOVE_ACTIVE: &str = "DELETE FROM account_keys WHERE account_id = $1 AND 
 const REMOVE_RETIRING: &str =
     "DELETE FROM account_keys WHERE account_id = $1 AND id = $2 AND expires_at IS NOT NULL RETURNING api_key";
 
-const BEFORE: &str =
+const STATE_BEFORE: &str =
     "SELECT enabled, retained_at, deleted_at, suspended_reason FROM accounts WHERE id = $1 AND version = $2";
 
 const REMOVE_ROLES: &str = "DELETE FROM account_roles WHERE account_id = $1";
@@ -77,14 +81,14 @@ const REGISTER_AFFILIATE: &str =
 const ADD_KEY: &str = "INSERT INTO account_keys (id, account_id, api_key, secret_key_sealed, sealed_with, created_at, \
      expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
-const RECORD: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
+const ADD_JOURNAL_ENTRY: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
      VALUES ($1, $2, $3, $4, $5, $6)";
 
 const VERSION: &str = "SELECT version FROM accounts WHERE id = $1";
 
-const COUNT_AS_ONE: &str = "UPDATE accounts SET version = $2 WHERE id = $1 AND version <> $2";
+const SET_VERSION: &str = "UPDATE accounts SET version = $2 WHERE id = $1 AND version <> $2";
 
-/// What is on the account before it is changed, as far as the journal tells it.
+/// The values before the change that decide what the journal records.
 #[derive(FromRow)]
 struct Before {
     enabled: bool,
@@ -93,7 +97,7 @@ struct Before {
     suspended_reason: Option<String>,
 }
 
-/// One change on its way into the database, with its own values in the form that statements take.
+/// Writes one change. Holds the change's own values in the form that statements take.
 struct Writer<'a, S> {
     session: &'a mut S,
     change: &'a Change,
@@ -101,7 +105,7 @@ struct Writer<'a, S> {
     at: i64,
 }
 
-/// Makes the change and its journal entry.
+/// Writes the change and its journal entry.
 pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Result<(), Fault> {
     let mut writer = Writer { session, change, id: change.account.to_string(), at: change.at.as_microsecond() };
     match &change.action {
@@ -112,9 +116,9 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
         Action::Import { settings, key, adopter, unknown_affiliate } => {
             let whose = (None, adopter.as_ref());
             writer.create(whose, settings, key, &RotationRequests::default(), *unknown_affiliate).await?;
-            let mut told = differences(&StoredSettings::empty(), settings);
-            told.extend(adopter.as_ref().map(|adopter| adopter_change(None, Some(adopter))));
-            writer.record("imported", &told).await
+            let mut changes = differences(&StoredSettings::empty(), settings);
+            changes.extend(adopter.as_ref().map(|adopter| adopter_change(None, Some(adopter))));
+            writer.record("imported", &changes).await
         }
         Action::AllowAdoption { expected, adopter } => writer.allow_adoption(*expected, adopter.as_ref()).await,
         Action::Adopt { expected, owner, answered } => writer.adopt(*expected, owner, answered).await,
@@ -133,19 +137,19 @@ pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Resul
     }
 }
 
-/// The account's version; `None` if there is no such account.
+/// Returns the account's version; `None` if there is no such account.
 pub(super) async fn version<S: Session>(session: &mut S, id: &str) -> Result<Option<Version>, Fault> {
     let versions: Vec<(i64,)> = session.rows(VERSION, &[id.into()]).await?;
     Ok(versions.first().map(|(version,)| Version(*version)))
 }
 
-/// Makes everything that the transaction changed count as one change.
+/// Sets the account's version to one more than `before`, so that all statements of a change count as one change.
 pub(super) async fn count_as_one<S: Session>(session: &mut S, id: &str, before: Option<Version>) -> Result<(), Fault> {
     let after = before.map_or(FIRST_VERSION.0, |before| before.0 + 1);
-    Ok(session.run(COUNT_AS_ONE, &[id.into(), after.into()]).await?)
+    Ok(session.run(SET_VERSION, &[id.into(), after.into()]).await?)
 }
 
-/// Registers an affiliate, and answers whether it was not known.
+/// Registers an affiliate, and returns whether it is new.
 pub(super) async fn register_affiliate<S: Session>(
     session: &mut S,
     affiliate: &AffiliateName,
@@ -179,7 +183,7 @@ impl<S: Session> Writer<'_, S> {
             .extend([answered.trigger.as_deref(), answered.annotation.as_deref(), adopter.as_deref()].map(Value::from));
         self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
         self.add_parts(settings).await?;
-        self.add_known_key(key).await
+        self.add_existing_key(key).await
     }
 
     async fn update(
@@ -256,13 +260,14 @@ impl<S: Session> Writer<'_, S> {
         self.remove_retiring(revoke).await?;
         self.add_key(key).await?;
         let old = old.into_iter().map(|(id,)| id).collect::<Vec<_>>().join(", ");
-        let mut told = vec![FieldChange { field: Field::Keys, old, new: key.id.to_string() }];
-        told.extend(revocations(revoke));
-        self.record("rotated", &told).await
+        let mut changes = vec![FieldChange { field: Field::Keys, old, new: key.id.to_string() }];
+        changes.extend(revocations(revoke));
+        self.record("rotated", &changes).await
     }
 
     async fn revoke(&mut self, expected: Version, keys: &[KeyId]) -> Result<(), Fault> {
-        let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        let touched =
+            self.session.rows(NEXT_VERSION, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
         exactly_one(&touched)?;
         self.remove_retiring(keys).await?;
         self.record("revoked", &revocations(keys)).await
@@ -278,14 +283,15 @@ impl<S: Session> Writer<'_, S> {
     }
 
     async fn restore_key(&mut self, expected: Version, key: &StoredKey) -> Result<(), Fault> {
-        let touched = self.session.rows(TOUCH, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
+        let touched =
+            self.session.rows(NEXT_VERSION, &[self.id.as_str().into(), expected.0.into(), self.at.into()]).await?;
         exactly_one(&touched)?;
-        self.add_known_key(key).await?;
+        self.add_existing_key(key).await?;
         self.record("restored key", &[]).await
     }
 
-    /// Adds a pair that may have been in use before.
-    async fn add_known_key(&mut self, key: &StoredKey) -> Result<(), Fault> {
+    /// Adds a key pair that may have been in use before, and refuses it if it was revoked.
+    async fn add_existing_key(&mut self, key: &StoredKey) -> Result<(), Fault> {
         self.add_key(key).await?;
         revoked::refuse(self.session, &key.api_key).await
     }
@@ -306,7 +312,7 @@ impl<S: Session> Writer<'_, S> {
     }
 
     async fn before(&mut self, expected: Version) -> Result<Before, Fault> {
-        let mut before = self.session.rows(BEFORE, &[self.id.as_str().into(), expected.0.into()]).await?;
+        let mut before = self.session.rows(STATE_BEFORE, &[self.id.as_str().into(), expected.0.into()]).await?;
         before.pop().ok_or(Fault::Explained(DatabaseError::Conflict))
     }
 
@@ -323,7 +329,7 @@ impl<S: Session> Writer<'_, S> {
         self.add_texts("INSERT INTO account_allowed_ips (account_id, cidr) VALUES ", &allowed_ips).await
     }
 
-    /// Adds all the rows in one statement: `insert` and then `($1, $2), ($1, $3), ...`.
+    /// Adds all rows in one statement: `insert` and then `($1, $2), ($1, $3), ...`.
     async fn add_texts(&mut self, insert: &str, texts: &BTreeSet<String>) -> Result<(), Fault> {
         if texts.is_empty() {
             return Ok(());
@@ -366,11 +372,11 @@ impl<S: Session> Writer<'_, S> {
             action.into(),
             changes.as_str().into(),
         ];
-        Ok(self.session.run(RECORD, &values).await?)
+        Ok(self.session.run(ADD_JOURNAL_ENTRY, &values).await?)
     }
 }
 
-/// The parameters `$1` to `$10` of [`CREATE`] and [`UPDATE`].
+/// Returns the parameters `$1` to `$10` of [`CREATE`] and [`UPDATE`].
 fn account_values<'a>(
     id: &'a str,
     version: Version,
@@ -392,23 +398,24 @@ fn account_values<'a>(
     ]
 }
 
-/// Who may take the account over, for the journal.
+/// Returns the journal's change of the resources that may adopt the account.
 fn adopter_change(old: Option<&str>, new: Option<&Adopter>) -> FieldChange {
     let new = new.map(ToString::to_string).unwrap_or_default();
     FieldChange { field: Field::Adopter, old: old.unwrap_or_default().to_owned(), new }
 }
 
-/// Pairs that are no more, for the journal.
+/// Returns the journal's changes for key pairs that were removed.
 fn revocations(keys: &[KeyId]) -> Vec<FieldChange> {
     keys.iter().map(|key| FieldChange { field: Field::Keys, old: key.to_string(), new: String::new() }).collect()
 }
 
-/// The row of the version that was observed, or somebody was faster.
+/// Fails with a conflict unless the statement updated exactly the row of the observed version.
 fn exactly_one(versions: &[(i64,)]) -> Result<(), DatabaseError> {
     if versions.len() == 1 { Ok(()) } else { Err(DatabaseError::Conflict) }
 }
 
-/// Why a row of `accounts` was refused, told from the constraint it broke. PostgreSQL names the index, SQLite the columns.
+/// Returns why a row of `accounts` was refused, from the constraint that the row violates. PostgreSQL's error names the
+/// index, SQLite's the columns.
 fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
     let Some(server) = error.as_database_error() else { return error.into() };
     match (server.kind(), &settings.affiliate) {
@@ -417,7 +424,7 @@ fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
         {
             DatabaseError::NameTaken { name: settings.name.clone() }.into()
         }
-        // The affiliate is the only row that a row of `accounts` points to.
+        // The affiliate is the only foreign key of `accounts`.
         (ErrorKind::ForeignKeyViolation, Some(affiliate)) => {
             DatabaseError::UnknownAffiliate { affiliate: affiliate.clone() }.into()
         }
@@ -425,7 +432,7 @@ fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
     }
 }
 
-/// Why a pair was refused.
+/// Returns why a row of `account_keys` was refused.
 fn key_refusal(error: sqlx::Error) -> Fault {
     let is_taken = error.as_database_error().is_some_and(|server| {
         server.kind() == ErrorKind::UniqueViolation
@@ -435,7 +442,7 @@ fn key_refusal(error: sqlx::Error) -> Fault {
     if is_taken { DatabaseError::KeyTaken.into() } else { conflict(error) }
 }
 
-/// A row that is there already was put there by somebody else.
+/// Returns a conflict for a violated unique constraint: another program added the same row first.
 fn conflict(error: sqlx::Error) -> Fault {
     match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
         Some(ErrorKind::UniqueViolation) => DatabaseError::Conflict.into(),

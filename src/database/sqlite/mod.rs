@@ -1,4 +1,5 @@
-//! SQLite: one file, one writer at a time, readers beside it. The embedded default.
+//! The SQLite adapter, the default: one file, one writer at a time, several readers. Its SQL is here where it differs
+//! from PostgreSQL's.
 
 use super::DatabaseError;
 use super::sql::{
@@ -22,17 +23,17 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/database/sqlite/migrations");
 /// How long to wait for another program's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before the next try where SQLite itself does not wait.
+/// The pause between two tries where SQLite itself does not wait.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// The result code of a file that another connection holds.
+/// The result code `SQLITE_BUSY`: another connection holds the file.
 const BUSY: u32 = 5;
 
-/// How long a call may queue for a connection, behind this program's own calls.
+/// How long a call may wait for a connection that other calls of this program use.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the connection for writing is used before the file is opened anew. That a file may only be read, a connection
-/// finds out when it opens it, and never looks at again.
+/// How long the connection for writing is used before the file is opened again. A connection finds out only when it
+/// opens the file whether it may write to it.
 const WRITER_LIFETIME: Duration = Duration::from_secs(15);
 
 const READERS: u32 = 4;
@@ -41,34 +42,35 @@ const READERS: u32 = 4;
 pub(super) struct Sqlite {
     path: PathBuf,
     readers: SqlitePool,
-    /// A single connection: writes queue here in order, where SQLite's own waiting is first come, last served.
+    /// A single connection, so that writes are made in the order of the calls. SQLite's own waiting keeps no order.
     writer: SqlitePool,
 }
 
 impl Sqlite {
-    /// Takes the file, or makes an empty one that only its owner may read. SQLite gives the files it makes beside it the
-    /// same mode.
+    /// Opens the file, or creates an empty one with mode 0600. SQLite creates its other files beside it with the same
+    /// mode.
     pub fn open(path: PathBuf) -> Result<Self, DatabaseError> {
         ensure_file(&path).map_err(|reason| DatabaseError::File { path: path.clone(), reason })?;
         Ok(Self::on(path, SqliteConnectOptions::new()))
     }
 
-    /// Takes a file that is there. One that may only be read is read, and nothing is made beside it.
+    /// Opens an existing file. If the program may not write to the file, it opens the file read-only, and SQLite
+    /// creates no other files beside it.
     pub fn open_existing(path: PathBuf) -> Result<Self, DatabaseError> {
-        let options = found(&path)?;
+        let options = existing(&path)?;
         Ok(Self::on(path, options))
     }
 
-    /// The same; every write is refused.
+    /// Opens an existing file like [`Self::open_existing`], and refuses every write.
     pub fn open_to_read(path: PathBuf) -> Result<Self, DatabaseError> {
-        let options = options(found(&path)?, &path).pragma("query_only", "ON");
+        let options = options(existing(&path)?, &path).pragma("query_only", "ON");
         Ok(Self::with(path, options.clone(), options))
     }
 
-    /// Whether the file could be made, as far as can be told without making it.
+    /// Checks that the file could be created, as far as this is possible without creating it: its folder must exist.
     pub fn check_missing(path: &Path) -> Result<(), DatabaseError> {
         let folder = path.parent().unwrap_or(path).join(".").metadata();
-        let refused = |error| DatabaseError::File { path: path.to_owned(), reason: unmakeable(&error) };
+        let refused = |error| DatabaseError::File { path: path.to_owned(), reason: cannot_create(&error) };
         folder.map(drop).map_err(refused)
     }
 
@@ -82,9 +84,9 @@ impl Sqlite {
     fn with(path: PathBuf, reading: SqliteConnectOptions, writing: SqliteConnectOptions) -> Self {
         let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT).after_release(|connection, _| {
             Box::pin(async {
-                // SQLite itself rolls back after a full disk or an I/O error. The driver then believes for ever that the
-                // transaction is open and begins no other, so such a connection is closed. The ping waits in line behind
-                // the driver's own rolling back.
+                // After a full disk or an I/O error SQLite itself rolls back. The driver then regards the transaction
+                // as open for ever and begins no other, so such a connection is closed. The ping is queued behind the
+                // driver's own rollback.
                 connection.ping().await?;
                 Ok(!connection.is_in_transaction())
             })
@@ -97,9 +99,9 @@ impl Sqlite {
     }
 }
 
-/// How to open a file that is there: for writing where that is allowed, since whoever closes the log last then clears it
-/// away, reader or not.
-fn found(path: &Path) -> Result<SqliteConnectOptions, DatabaseError> {
+/// Returns the options to open an existing file. It is opened for writing where the program may write, even by a
+/// reader, because the connection that closes the write-ahead log last removes the log.
+fn existing(path: &Path) -> Result<SqliteConnectOptions, DatabaseError> {
     let refused = |reason: String| DatabaseError::File { path: path.to_owned(), reason };
     if path.is_dir() {
         return Err(refused("it is a folder".to_owned()));
@@ -112,14 +114,15 @@ fn found(path: &Path) -> Result<SqliteConnectOptions, DatabaseError> {
                 .to_owned(),
         )),
         Err(error) => match OpenOptions::new().read(true).open(path) {
-            // Without its log nobody has the database open, and SQLite would make the log to read it.
+            // Without a log no program has the database open. SQLite would have to create the log to read the file,
+            // unless the file is declared immutable.
             Ok(_) => Ok(options.read_only(true).immutable(!log_of(path).exists())),
             Err(_) => Err(refused(format!("this program must be able to read it: {error}"))),
         },
     }
 }
 
-/// The file of the write-ahead log.
+/// Returns the path of the write-ahead log.
 fn log_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-wal");
@@ -142,19 +145,19 @@ fn ensure_file(path: &Path) -> Result<(), String> {
                 Err(error) => Err(format!("this program must be able to read and write it: {error}")),
             }
         }
-        Err(error) => Err(unmakeable(&error)),
+        Err(error) => Err(cannot_create(&error)),
     }
 }
 
-/// Why a file that is missing cannot be made.
-fn unmakeable(error: &io::Error) -> String {
+/// Returns why a missing file cannot be created.
+fn cannot_create(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound {
         return "there is no such folder to make the file in; make the folder first".to_owned();
     }
     format!("there is no such file, and it cannot be made: {error}")
 }
 
-/// The low byte of the extended result code: <https://www.sqlite.org/rescode.html>.
+/// Returns the primary result code, the low byte of the extended one: <https://www.sqlite.org/rescode.html>.
 fn result_code(error: &dyn ServerError) -> Option<u32> {
     error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff)
 }
@@ -173,7 +176,8 @@ impl Dialect for Sqlite {
 
     const LOCK_KEYS: Option<&'static str> = None;
 
-    /// The order of a CROSS JOIN is kept: each owner is looked up by the index, which a scan would otherwise be preferred to.
+    /// SQLite does not reorder a CROSS JOIN. So it finds each owner by the index; otherwise it would prefer a table
+    /// scan.
     const BY_OWNERS: Which = which!(
         "id IN (SELECT owned.id FROM json_each($1) AS wanted CROSS JOIN accounts AS owned \
          WHERE owned.owner_cluster = wanted.value ->> 0 AND owned.owner_namespace = wanted.value ->> 1 \
@@ -206,9 +210,11 @@ impl Dialect for Sqlite {
     async fn write(&self) -> Result<Self::Session, Fault> {
         let started = Instant::now();
         loop {
-            // A transaction that begins to read and then writes fails at once if another wrote in between.
+            // IMMEDIATE, because a transaction that begins with a read and then writes fails at once if another one
+            // wrote in between.
             match self.writer.begin_with("BEGIN IMMEDIATE").await {
-                // A new file's first switch to the log needs the file for itself, and SQLite does not wait for that.
+                // The first switch of a new file to the write-ahead log needs exclusive access, and SQLite does not
+                // wait for that.
                 Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
                 begun => return Ok(begun?),
             }
@@ -229,7 +235,7 @@ impl Dialect for Sqlite {
 
     fn error_kind(&self, error: &dyn ServerError) -> ErrorKind {
         match result_code(error) {
-            // ERROR, which only its message tells apart.
+            // ERROR. Only the message tells these cases from others.
             Some(1)
                 if error.message().starts_with("no such table") || error.message().starts_with("no such column") =>
             {

@@ -1,4 +1,4 @@
-//! Suspending an account, and the end of that.
+//! Writes the suspension of an account and the end of a suspension.
 
 use super::{Session, Writer, exactly_one};
 use crate::account::{Field, FieldChange, SuspensionReason, Version};
@@ -28,7 +28,7 @@ impl<S: Session> Writer<'_, S> {
     }
 }
 
-/// From one reason to another, quoted as texts are; `none` where it is not suspended.
+/// Returns the journal's change from one suspension reason to another. Reasons are quoted; `none` means not suspended.
 fn suspension_change(old: Option<&str>, new: Option<&str>) -> FieldChange {
     let shown = |reason: Option<&str>| reason.map_or_else(|| "none".to_owned(), |reason| format!("{reason:?}"));
     FieldChange { field: Field::Suspension, old: shown(old), new: shown(new) }
