@@ -1,6 +1,7 @@
-//! What every account database promises, kept by each adapter on a real database of its kind.
+//! The contract of an account database, tested on a real SQLite database and on a real PostgreSQL database.
 //!
-//! A case is written once, against a fresh database, and becomes one test for each adapter.
+//! Each case is written once, as a function that takes a fresh database. `for_each_adapter!` makes one test per adapter
+//! from each listed case, so a new case must be listed there.
 
 mod accounts;
 mod changes;

@@ -1,4 +1,4 @@
-//! An account reads back as it was made.
+//! Accounts read back as they were created, by every way to find them.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, ClusterId, Description, Life, RotationRequests, StoredSettings, Version};
@@ -125,7 +125,7 @@ pub async fn who_holds_one_of_many_names_or_keys_is_found_in_one_read(fresh: Fre
     made[7] = database.commit(&deletion(&made[7])).await.unwrap();
     let names: Vec<_> = made[..6].iter().map(|account| name(&account.settings.name.to_lowercase())).collect();
     let names = [&names[..], &[name("gone"), name("nobody")]].concat();
-    // One that is found by both, one by its key alone, and one that is nobody's.
+    // An account that is found by its name too, an account that is found only by its key, and a key of no account.
     let keys = [key(&made[0]), key(&made[6]), pair().api_key];
 
     let mut found = database.find_holders(&names, &keys).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the database tells of changes: PostgreSQL each of them, to whoever listens, and SQLite nothing.
+//! Change notifications: PostgreSQL reports each change to each listener, and SQLite reports none.
 
 use super::fixture::*;
 use super::versions::edits;
@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_mins(1);
 struct Ear(BoxStream<'static, Changed>);
 
 impl Ear {
-    /// Listens; from now on nothing is missed.
+    /// Starts to listen. No change after this call is missed.
     async fn to(database: &Arc<dyn AccountRegister>) -> Self {
         let mut ear = Self(database.changes());
         assert_eq!(ear.hears().await, Changed::Anything);
@@ -28,7 +28,7 @@ impl Ear {
         heard.expect("it goes on")
     }
 
-    /// Waits for this, and says what came before.
+    /// Waits for this notification, and returns those that came before it.
     async fn hears_at_last(&mut self, last: &Changed) -> Vec<Changed> {
         let mut before = Vec::new();
         loop {
@@ -173,7 +173,7 @@ async fn a_server_that_comes_back_is_heard_again() {
     assert_eq!(ear.hears().await, is_now(&owner("after"), 1));
 }
 
-/// The database as it is reached through a proxy.
+/// Opens the database through a proxy.
 async fn through(proxy: &Spoiler, fresh: &Fresh) -> Arc<dyn AccountRegister> {
     fresh.open().await;
     let (login, server) = fresh.url().rsplit_once('@').unwrap();
@@ -191,7 +191,7 @@ async fn a_connection_whose_other_end_is_gone_without_a_word_is_made_again() {
     let proxy = Spoiler::to(port_of(&fresh), "", "").await;
     let database = through(&proxy, &fresh).await;
     let mut ear = Ear::to(&database).await;
-    // One to find the server, and one that listens.
+    // One connection finds the server, and the other listens.
     assert_eq!(proxy.freeze(), 2);
     assert_eq!(ear.hears().await, Changed::Anything);
     create(&*database, owner("after"), settings("after")).await;

@@ -1,4 +1,4 @@
-//! Many at once: somebody wins, nobody's work is lost, and no reader sees half of anything.
+//! Concurrent changes: one writer wins a race, no change is lost, and no reader sees half of a change.
 
 use super::fixture::*;
 use futures::future::join_all;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 const MANY: usize = 12;
 
-/// Connections of several programs, each with a pool of its own.
+/// Opens the database three times, as three programs do, each with its own connection pool.
 async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountRegister>> {
     let mut programs = vec![fresh.open().await];
     for _ in 1..3 {
@@ -69,7 +69,7 @@ pub async fn many_register_one_affiliate(fresh: Fresh) {
     assert_eq!(fresh.count("affiliates").await, "1");
 }
 
-/// Two states of one account that differ in the row, the roles and the addresses alike.
+/// One of two states of an account, which differ in the account's row, in its roles and in its addresses.
 fn either(first: bool) -> Settings {
     let mut settings = full_settings("torn");
     settings.affiliate = None;
@@ -82,7 +82,7 @@ fn either(first: bool) -> Settings {
 }
 
 pub async fn no_read_is_torn_between_two_versions(fresh: Fresh) {
-    /// Each reader looks at so many versions, however slow the machine.
+    /// How many versions each reader must see, however slow the machine is.
     const ENOUGH: usize = 10;
     let programs = programs(&fresh).await;
     let mut account = create(&*programs[0], owner("torn"), either(true)).await;
@@ -179,7 +179,7 @@ async fn to_wait_for_a_connection_is_no_outage() {
     let mut by_hand = PgConnection::connect(fresh.url()).await.unwrap();
     let mut locked = by_hand.begin().await.unwrap();
     sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE").execute(&mut *locked).await.unwrap();
-    // Far more than there are connections, on a server that is only slow.
+    // Far more reads than the pool has connections, on a server that is slow and not down.
     let looks = (0..50).map(|_| {
         let database = Arc::clone(&database);
         tokio::spawn(async move { database.find_by_owner(&owner("x")).await })

@@ -1,4 +1,4 @@
-//! A rehearsal over a database answers as the database then does, and leaves it as it was.
+//! A dry run answers each change as the database does, and changes nothing in the database.
 
 use super::fixture::{
     Fresh, affiliate, change, creation, deletion, full_settings, now, owner, owner_in, pair, random, settings, stored,
@@ -9,10 +9,10 @@ use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// A change that is planned from what was answered so far.
+/// Returns the next change, from the accounts that the earlier changes returned.
 type Step = Box<dyn Fn(&[Account]) -> Change>;
 
-/// The changes of a life with its refusals.
+/// The changes that are tried in order. Some of them are refused.
 fn script() -> Vec<Step> {
     let refusing = |mut change: Change| {
         if let Action::Create { unknown_affiliate, .. } = &mut change.action {
@@ -75,7 +75,7 @@ fn told(answer: &Result<Account, DatabaseError>) -> String {
     }
 }
 
-/// What a database answers to whoever asks for many accounts at once.
+/// What a database returns for the queries that read many accounts.
 async fn seen(database: &dyn AccountDatabase) -> Vec<impl PartialEq + Debug> {
     let mut seen = Vec::new();
     for cluster in ["one", "two"].map(|cluster| ClusterId::parse(cluster).unwrap()) {

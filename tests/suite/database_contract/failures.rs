@@ -1,4 +1,4 @@
-//! Databases that are not there, not ours, or not what the URL says. Each kind fails in its own way.
+//! Databases that cannot be reached, refuse access, or are not what the URL says: each failure has its own error.
 
 use super::fixture::*;
 use crate::support::ports::free_port;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_mins(1);
 
-/// The error's every word, which must not have the password.
+/// Returns all text of the error, and checks that it does not contain the password.
 fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> String {
     let said = format!("{error} {error:?} {database:?}");
     assert!(!said.contains("hush"), "{said}");
@@ -105,7 +105,7 @@ async fn what_the_user_may_not_do_is_refused() {
 async fn a_standby_is_not_available_for_writing() {
     let fresh = Fresh::postgres("standby").await;
     let database = fresh.open().await;
-    // What a standby says, said by a server that is told to begin every transaction so.
+    // With this setting, a primary refuses writes with the same error as a standby.
     let name = fresh.url().rsplit_once('/').unwrap().1;
     let read_only = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = on"#);
     fresh.by_hand(&read_only).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_file_that_cannot_be_a_database_says_why() {
 
     fs::write(folder.path().join("locked.db"), "").unwrap();
     fs::set_permissions(folder.path().join("locked.db"), Permissions::from_mode(0o400)).unwrap();
-    // Nothing is locked to root.
+    // File modes do not restrict root.
     match File::options().write(true).open(folder.path().join("locked.db")) {
         Ok(_) => assert!(open(&at("locked.db")).is_ok()),
         Err(_) => assert!(refusal("locked.db").contains("must be able to read and write it")),

@@ -1,4 +1,5 @@
-//! Rows that somebody edited by hand: what describes access is read as it is, what cannot be read is named.
+//! Rows that a user edited by hand: invalid settings are read as they are stored, and an unreadable value is reported
+//! with its table, column and row.
 
 use super::fixture::*;
 use opsadmin_operator::account::changes;
@@ -50,7 +51,7 @@ pub async fn an_unreadable_value_is_named_by_its_place(fresh: Fresh) {
         ("accounts", "retained_at", out_of_range.as_str(), &account, "are no time"),
     ] {
         let whole = fresh.by_hand(&format!("SELECT {column} FROM {table}")).await.unwrap().remove(0).remove(0);
-        // A deleted account is not enabled.
+        // A constraint allows `deleted_at` only for a disabled account.
         let disabled = if column == "deleted_at" { ", enabled = FALSE" } else { "" };
         fresh.by_hand(&format!("UPDATE {table} SET {column} = {value}{disabled}")).await.unwrap();
 
@@ -66,7 +67,7 @@ pub async fn an_unreadable_value_is_named_by_its_place(fresh: Fresh) {
     }
     for (table, row) in [("account_keys", "no-uuid"), ("accounts", &account.to_uppercase())] {
         fresh.by_hand("DELETE FROM account_roles").await.unwrap();
-        // A key belongs to an account; the account's own id changes last.
+        // The keys refer to the account's id, so they are deleted before that id changes.
         if table == "accounts" {
             fresh.by_hand("DELETE FROM account_keys").await.unwrap();
         }

@@ -1,5 +1,4 @@
-//! What the database counts, and what it is rid of: deletions of late, accounts that can and cannot be purged, old entries of
-//! the journal.
+//! The count of recent deletions, the purge of deleted accounts, and the removal of old journal entries.
 
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
@@ -39,7 +38,7 @@ pub async fn deletions_of_late_are_counted_unless_they_were_confirmed(fresh: Fre
     assert_eq!(dry_run.deletions(&here, since).await.unwrap(), Deletions { live: 1, deleted: 2 });
     assert_eq!(count(&*database).await, Deletions { live: 2, deleted: 1 });
 
-    // Who is back counts as live alone, and that its deletion was confirmed once is over.
+    // A restored account counts only as live, and the confirmation of its deletion does not apply to a later deletion.
     database.commit(&update(&gone, &settings("at once"))).await.unwrap();
     assert_eq!(count(&*database).await, Deletions { live: 3, deleted: 0 });
     let back = database.commit(&update(&confirmed, &settings("confirmed"))).await.unwrap();
@@ -106,7 +105,7 @@ pub async fn the_journal_is_shortened_and_keeps_how_each_account_began_and_what_
     assert_eq!(database.trim_journal(now() + 1.hour()).await.unwrap(), 0);
 }
 
-/// Settings that differ each time.
+/// Settings that differ for each two successive numbers.
 fn full_settings_of(account: &Account, number: i64) -> opsadmin_operator::account::Settings {
     let mut settings = settings(&account.settings.name);
     settings.use_refresh_token = number % 2 == 1;

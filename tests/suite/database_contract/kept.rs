@@ -1,12 +1,12 @@
-//! Triggers of others that rewrite what is written: what the database answers is what it stored, and what would let in more than
-//! was asked for is not stored at all.
+//! Triggers that change what the program writes: the database returns the stored values, and it refuses a change if the
+//! stored account would have wider access than requested.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, StoredSettings, SuspensionReason};
 use opsadmin_operator::database::{Action, DatabaseError};
 
-/// A trigger that sets a column of each account that is written. PostgreSQL rewrites the row before it is stored, and SQLite,
-/// which cannot, in the same statement.
+/// Creates a trigger that sets a column of each account that is written. The PostgreSQL trigger changes the row before
+/// it is stored. An SQLite trigger cannot, so it updates the row within the same statement.
 async fn rewrite(fresh: &Fresh, column: &str, value: &str) {
     let trigger = if fresh.file().is_some() {
         let written = |event: &str| {

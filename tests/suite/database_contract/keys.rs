@@ -1,4 +1,4 @@
-//! The life of keys and ownership: rotated, revoked, adopted, suspended; and the end of what was deleted long ago.
+//! Rotation and revocation of keys, adoption and suspension of accounts, and the purge of accounts that were deleted.
 
 use super::fixture::*;
 use super::rules::rows;
@@ -69,7 +69,7 @@ pub async fn a_pair_that_was_revoked_or_purged_is_never_taken_back(fresh: Fresh)
     let kept = retiring.keys.iter().map(|key| key.api_key.clone()).collect::<Vec<_>>();
     assert!(database.revoked(&kept).await.unwrap().is_empty(), "a pair on its way out works");
 
-    // Removed: one that was on its way out, the active one, one that has expired, and one with its account.
+    // Four keys are removed: a retiring one, an active one, an expired one, and one that is purged with its account.
     let leaked = rotate(&*database, &retiring, None, vec![made.keys[0].id]).await;
     let expiring = rotate(&*database, &leaked, Some(1), vec![]).await;
     let expired = expiring.keys.iter().filter(|key| key.state != KeyState::Active).map(|key| key.id).collect();
@@ -216,7 +216,7 @@ pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fre
     assert_ne!(create(&*database, owner("gone"), settings("gone")).await.id, AccountId::from_random([0; 16]));
 }
 
-/// Purging goes batch by batch, so that others need not wait for all of it.
+/// Accounts are purged in batches, so that other transactions do not wait for the whole purge.
 pub async fn all_that_is_due_is_purged_however_much_it_is(fresh: Fresh) {
     let database = fresh.open().await;
     for number in 0..101 {

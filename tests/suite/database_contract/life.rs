@@ -1,4 +1,4 @@
-//! What becomes of an account: changed, deleted, restored, retained; and what the journal tells of it.
+//! An account is updated, deleted, restored and retained, and the journal records each change.
 
 use super::fixture::*;
 use jiff::ToSpan;
@@ -125,7 +125,7 @@ pub async fn a_retiring_key_says_when_it_expires(fresh: Fresh) {
     assert_eq!(made.keys, [key]);
     assert_eq!(made.active_key(), None);
 
-    // A newer pair, put there by hand until a change does it.
+    // A newer key pair, inserted by SQL.
     let newer = stored(made.id, &pair());
     let sql = format!(
         "INSERT INTO account_keys SELECT '{}', account_id, '{}', secret_key_sealed, sealed_with, created_at + 1, NULL FROM account_keys",

@@ -1,4 +1,4 @@
-//! A password that changes: read anew from its file, and said to a person if it is not the right one.
+//! Password files: the file is read again for each connection, and a wrong password is reported as a refused login.
 
 use super::fixture::*;
 use crate::support::postgres::Postgres;
@@ -7,7 +7,7 @@ use opsadmin_operator::database::{Address, DatabaseError, open};
 use std::fs;
 use std::path::Path;
 
-/// A server that asks for passwords, and the URL of a database in it without the password of its owner.
+/// A server that requires passwords, and the URL of a database on it. The URL has no password.
 async fn careful() -> (Postgres, String) {
     let server = Postgres::new().await;
     server.ask_for_scram().await;
@@ -33,7 +33,7 @@ async fn a_password_file_is_read_anew_for_each_connection() {
     server.execute("postgres", "ALTER ROLE ops PASSWORD 'the second'").await;
     let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'ops'";
     server.execute("postgres", kill).await;
-    // The file may come after the change: the first refusal is no reason to call anybody.
+    // The file may be written shortly after the password changes, so the first refusal counts as an outage.
     let first = database.list().await.unwrap_err();
     assert!(matches!(first, DatabaseError::Unavailable { .. }), "{first:?}");
     for _ in 0..2 {
@@ -47,7 +47,7 @@ async fn a_password_file_is_read_anew_for_each_connection() {
     fs::write(&file, "the second").unwrap();
     create(&*database, owner("two"), settings("two")).await;
 
-    // It was right in between: the count begins anew.
+    // A login succeeded in between, so the next refusal counts as the first one.
     fs::write(&file, "another\r\n").unwrap();
     server.execute("postgres", kill).await;
     let first = database.list().await.unwrap_err();

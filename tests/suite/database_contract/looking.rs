@@ -1,4 +1,4 @@
-//! What there is and what happened, read by whoever looks after accounts.
+//! The queries of the commands that show accounts, the journal and affiliates.
 
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};

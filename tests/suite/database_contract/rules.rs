@@ -1,4 +1,4 @@
-//! The database's own rules: what it refuses, it refuses whole.
+//! The database's constraints: a refused change leaves nothing behind.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, AccountId, Life, RotationRequests, StoredKey, Version};

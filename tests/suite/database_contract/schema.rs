@@ -1,4 +1,4 @@
-//! Migrations: made once, by whoever comes first; told apart when they are not this program's.
+//! Migrations: each is applied once, also by concurrent programs, and an older, newer or altered schema is detected.
 
 use super::fixture::*;
 use futures::future::join_all;
@@ -44,7 +44,8 @@ pub async fn many_migrate_at_once(fresh: Fresh) {
     create(&*fresh.open().await, owner("works"), settings("works")).await;
 }
 
-/// What an older version took for two names is one: it stays with one of the accounts, and the other works on.
+/// An older version of the program stored two accounts whose names are the same in the present comparison. One account
+/// keeps the name, and the other account can still be changed.
 pub async fn names_that_look_the_same_are_one_after_migrating(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("one"), settings("Caf\u{e9}")).await;
@@ -101,7 +102,7 @@ pub async fn an_older_schema_is_named(fresh: Fresh) {
     create(&*database, owner("x"), settings("x")).await;
 }
 
-/// What a newer program adds, and does without where an older one has written.
+/// A newer program's additions to the schema, which an older program need not know.
 const ADDS: &str = "ALTER TABLE accounts ADD COLUMN colour TEXT; CREATE TABLE account_colours (name TEXT NOT NULL);";
 
 pub async fn a_newer_schema_that_only_adds_is_worked_with(fresh: Fresh) {
@@ -109,7 +110,7 @@ pub async fn a_newer_schema_that_only_adds_is_worked_with(fresh: Fresh) {
     let before = create(&*database, owner("before"), settings("before")).await;
     migrate_as_another(&fresh, usize::MAX, &[("9000_colours", ADDS)]).await;
 
-    // Who was running goes on, and so does who starts.
+    // A running older program continues to work, and an older program can be started.
     let made = create(&*database, owner("made"), full_settings("made")).await;
     let older = open_existing(fresh.url()).await.unwrap();
     assert_eq!(older.pending_migrations().await.unwrap(), Vec::<String>::new());
@@ -154,7 +155,7 @@ pub async fn a_newer_schema_that_needs_a_newer_program_is_left_alone(fresh: Fres
     newer_is_needed(9000).await;
     fresh.by_hand("UPDATE schema_compatibility SET least_version = 8000").await.unwrap();
     newer_is_needed(8000).await;
-    // A database that says nothing about older programs is no place for one.
+    // Without a least version in the database, an older program refuses the newer schema.
     fresh.by_hand("DELETE FROM schema_compatibility").await.unwrap();
     newer_is_needed(9000).await;
     fresh.by_hand("DROP TABLE schema_compatibility").await.unwrap();

@@ -1,4 +1,4 @@
-//! Keys of the keyring that go: nothing is sealed any more with one that was retired.
+//! Retired keyring keys: the database refuses a secret key that is sealed with a retired key.
 
 use super::fixture::*;
 use crate::support::wait::eventually;
@@ -14,7 +14,7 @@ fn keys(ids: &[&str]) -> BTreeSet<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()
 }
 
-/// The key that whatever these tests make is sealed with.
+/// Returns the id of the keyring key that seals the secret keys of these tests.
 async fn sealing(database: &dyn AccountRegister) -> String {
     let in_use = database.sealing_keys_in_use().await.unwrap();
     in_use.into_iter().next().unwrap()
@@ -43,7 +43,7 @@ pub async fn what_is_sealed_with_a_retired_key_is_refused(fresh: Fresh) {
     fresh.by_hand("UPDATE account_keys SET sealed_with = 'newer'").await.unwrap();
 }
 
-/// On SQLite, whoever writes is alone.
+/// SQLite has one writer at a time, so this race exists only on PostgreSQL.
 #[tokio::test]
 async fn who_is_sealing_with_a_key_is_waited_for_before_it_is_retired() {
     let fresh = Fresh::postgres("retiring").await;

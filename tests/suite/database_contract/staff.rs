@@ -1,4 +1,4 @@
-//! What OpsAdmin's staff do to an account: they suspend it, end that, and give it new keys.
+//! The changes that OpsAdmin staff make to an account: suspend, resume and rotate.
 
 use super::fixture::*;
 use jiff::ToSpan;

@@ -1,4 +1,4 @@
-//! A primary and its standby change roles: what is connected must follow to the server that takes writes.
+//! A primary and its standby change roles: connected programs must move to the server that takes writes.
 
 use super::fixture::*;
 use crate::support::forwarder::Forwarder;
@@ -9,7 +9,7 @@ use opsadmin_operator::account::{Account, Owner};
 use opsadmin_operator::database::{AccountRegister, Changed, DatabaseError, open, open_existing, open_to_look};
 use std::time::Duration;
 
-/// Within seconds, on a machine with a lot to do.
+/// The longest time to wait. It usually takes seconds, and longer on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A primary with one account, and its standby.
@@ -24,7 +24,7 @@ async fn pair_of_servers() -> (Postgres, Postgres) {
     (primary, standby)
 }
 
-/// Both servers change roles; the one that was the primary is back as a standby.
+/// Promotes the standby, and restarts the old primary as its standby.
 async fn switched_over(primary: &mut Postgres, standby: &Postgres) {
     primary.stop().await;
     standby.promote().await;
@@ -49,7 +49,7 @@ async fn an_address_that_moves_is_followed_off_the_standby() {
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
     written(&*database, "on the first").await;
 
-    // The address still points to the old primary, which is a standby by now: nothing can be written.
+    // The address still points to the old primary, which is now a standby, so writes fail.
     switched_over(&mut primary, &standby).await;
     for number in 0..10 {
         let name = format!("lost {number}");
@@ -67,7 +67,7 @@ async fn a_server_that_is_made_read_only_is_left_with_all_connections_to_it() {
     let (primary, standby) = pair_of_servers().await;
     let address = Forwarder::to(primary.port()).await;
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
-    // Several connections, all of which stay open over the move of the address.
+    // Opens several connections, which stay open when the address moves.
     let looks = (0..8).map(|_| database.list());
     for answer in futures::future::join_all(looks).await {
         answer.unwrap();
@@ -113,7 +113,7 @@ async fn the_one_of_several_hosts_that_takes_writes_is_used_and_found_again() {
             match changes.next().await {
                 Some(heard) if heard == news => break,
                 Some(Changed::Anything) => {
-                    // Listening again; what was written before is for the sweep.
+                    // The stream listens again. It does not report changes from before that: the sweep finds them.
                     let again = account_again(&*database, &account).await;
                     assert!(again.version > account.version);
                     break;

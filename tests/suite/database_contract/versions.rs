@@ -1,4 +1,4 @@
-//! Every change of an account gives it another version, also one that somebody made by hand.
+//! Every change of an account gives it a new version, also a change by hand.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, ClusterId, Version};
@@ -9,7 +9,7 @@ async fn version(database: &dyn AccountRegister, name: &str) -> Version {
     versions.into_iter().find(|(found, _)| *found == owner(name)).expect("it is listed").1
 }
 
-/// Edits of each column and of each table that belongs to an account, as somebody would make them.
+/// SQL edits, as a user makes them by hand, of an account's columns and of each table with rows of the account.
 pub fn edits(account: &Account) -> Vec<String> {
     let id = account.id;
     let mut edits: Vec<String> = [
@@ -90,8 +90,8 @@ pub async fn edits_in_one_transaction_are_a_new_version_together(fresh: Fresh) {
     let several: Vec<String> = edits(&account).into_iter().filter(|edit| !edit.contains("account_keys")).collect();
     fresh.by_hand(&format!("BEGIN; {}; COMMIT", several.join("; "))).await.unwrap();
     let after = version(&*database, "several").await;
+    // SQLite counts each edit. PostgreSQL counts edits of roles and addresses with the edit of the account's row.
     assert!(after > account.version);
-    // Each statement of its own transaction counts; PostgreSQL counts parts with the row that they belong to.
     fresh.by_hand(&format!("BEGIN; {}; ROLLBACK", several[several.len() - 1])).await.unwrap();
     assert_eq!(version(&*database, "several").await, after, "what was rolled back never was");
     let put_back = database.find_by_owner(&owner("several")).await.unwrap().unwrap();
