@@ -1,4 +1,5 @@
-//! Who may take over what nobody declares: the namespace that had it, whoever it was imported for, and whom staff name.
+//! Which namespace may adopt an account that no resource declares: the namespace that had it, the namespace that it was
+//! imported for, and the namespace that OpsAdmin staff named.
 
 use std::fs;
 
@@ -14,7 +15,7 @@ impl Desk {
         call.run().await
     }
 
-    /// An account of a namespace that asks to take over what nobody declares.
+    /// Writes the manifest of an account in this namespace, with `adoptionPolicy: IfUnowned`.
     fn wants(&self, namespace: &str, name: &str) {
         let text = account(name, "{ name: Acme, roles: [Administrator], adoptionPolicy: IfUnowned }");
         self.write("wants.yaml", &text.replace("metadata:\n", &format!("metadata:\n  namespace: {namespace}\n")));

@@ -1,4 +1,4 @@
-//! `opsadmin apply`: the main job without a cluster, on SQLite and on PostgreSQL.
+//! `opsadmin apply` without a cluster, on SQLite and on PostgreSQL.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! The smaller commands, and what holds for all of them.
+//! The smaller commands, such as `crd`, `migrate` and `keyring init`, and the behaviour that all commands share.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! A fleet that exists already: `opsadmin import`, `export`, and adoption, with every partner keeping its keys.
+//! Existing accounts: `opsadmin import`, `opsadmin export` and adoption, in which every partner keeps its keys.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ impl Desk {
         call.args(extra).run().await
     }
 
-    /// Writes the manifests of what nobody declares into the folder of manifests.
+    /// Writes manifests of the accounts that no resource declares into the folder of manifests.
     async fn export(&self) -> Finished {
         let call = Opsadmin::new().args(["export", "--database", &self.database, "--folder"]);
         call.args([self.path("accounts")]).run().await
@@ -31,7 +31,7 @@ impl Desk {
     }
 }
 
-/// An account for a line of JSON, with whatever else.
+/// Returns an account as a line of JSON, with the fields in `more`.
 fn line(name: &str, number: usize, more: &Value) -> String {
     let mut fields =
         json!({ "name": name, "apiKey": format!("legacy-{number}"), "secretKey": format!("{LEGACY}-{number}") });
@@ -39,7 +39,7 @@ fn line(name: &str, number: usize, more: &Value) -> String {
     format!("{fields}\n")
 }
 
-/// Names and texts that are hard to write in YAML, in a file name or in a resource's name.
+/// Accounts with names and texts that are hard to write in YAML, in a file name or in a resource's name.
 fn fleet() -> String {
     let full = json!({
         "description": "two\nlines: and \"quotes\" # no comment", "enabled": false, "useRefreshToken": true,
@@ -97,7 +97,7 @@ async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
     let nothing = desk.export().await;
     assert!(nothing.stderr.contains("nothing to export"), "{nothing:?}");
 
-    // Keys that were made elsewhere are not told by their form, and still come back from the Secret, or go by rotation.
+    // Imported keys have no recognizable form. They are still restored from the Secret, and replaced by a rotation.
     fs::remove_file(desk.path("opsadmin.db")).expect("it is there");
     desk.apply(&["--unknown-affiliate", "register", "--confirm-creation"]).await.succeeded();
     assert_eq!(desk.secret("1e3-opsadmin"), secret);
@@ -241,7 +241,7 @@ async fn keys_that_are_swapped_reach_no_column() {
 async fn what_the_database_refuses_is_told_without_the_keys_in_it() {
     let desk = Desk::new();
     desk.import("first.jsonl", &line("Acme", 1, &json!({})), &[]).await.succeeded();
-    // The cells of this line stand one column too far, so that nothing says which of them is its secret key.
+    // The cells of this line are one column too far right, so the program cannot know which cell is the secret key.
     let shifted = format!("apiKey,secretKey,affiliate,name\nAcme-Inc,legacy-api-key-0001,{LEGACY},Birch\n");
     let taken = "apiKey,secretKey,name\nlegacy-9,0123456789abcdef,acme\n";
     for (text, said) in [(&*shifted, ":2: affiliate: OpsAdmin knows no"), (taken, ":2: name: another account has")] {

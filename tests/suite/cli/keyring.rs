@@ -1,4 +1,4 @@
-//! `opsadmin keyring rotate` and `status`: another key seals, and every partner's keys stay as they are.
+//! `opsadmin keyring rotate` and `status`: a new keyring key seals, and every partner's API keys stay the same.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,13 +17,13 @@ impl Desk {
         call.args([self.path("opsadmin.keyring")]).run().await
     }
 
-    /// What a run of `rotate` prints as JSON, whether it succeeds or not.
+    /// Runs `keyring rotate`, and returns its JSON and its outcome. The run may fail.
     async fn rotate(&self, arguments: &[&str]) -> (Value, Finished) {
         let out = self.keyring(&[&["rotate", "-o", "json"], arguments].concat()).await;
         (serde_json::from_str(&out.stdout).unwrap_or_else(|error| panic!("{error}: {out:?}")), out)
     }
 
-    /// Each key of the keyring with what it does and how much it has sealed.
+    /// Returns the id, the state and the number of sealed secret keys of each keyring key.
     async fn keys(&self) -> Vec<(String, String, u64)> {
         let out = self.keyring(&["status", "-o", "json"]).await;
         let keys: Vec<Value> = serde_json::from_str(&out.stdout).unwrap_or_else(|error| panic!("{error}: {out:?}"));
@@ -32,7 +32,7 @@ impl Desk {
         keys.iter().map(|key| (text(key, "id"), text(key, "state"), sealed(key))).collect()
     }
 
-    /// What is sealed can still be opened: a Secret that is gone comes back with the same keys.
+    /// Checks that the sealed secret keys can be opened: deleted Secrets are restored with the same keys.
     async fn secrets_come_back(&self, extra: &[&str]) {
         let before = self.secrets();
         fs::remove_dir_all(self.path("secrets")).expect("it is there");
@@ -41,7 +41,7 @@ impl Desk {
     }
 }
 
-/// A desk with this many accounts.
+/// Creates a desk with this number of accounts, and applies them.
 async fn desk_with(accounts: usize) -> Desk {
     let desk = Desk::new();
     let manifests: Vec<String> = (0..accounts).map(|number| account(&format!("a{number}"), "{}")).collect();
@@ -82,7 +82,7 @@ async fn step_by_step_nothing_is_sealed_with_a_key_that_others_lack() {
     let kept = desk.keyring(&["rotate", "--only", "remove"]).await;
     assert!(kept.stderr.contains(&format!("kept the key {old}: secret keys are still sealed with it")), "{kept:?}");
 
-    // Somebody goes on where it was left, with both keys in use.
+    // A later run continues the rotation while both keyring keys are in use.
     desk.write("b.yaml", &account("b", "{}"));
     desk.apply(&[]).await.succeeded();
     let rest = desk.keyring(&["rotate"]).await;
@@ -131,7 +131,7 @@ async fn one_at_a_time_changes_the_keyring() {
     desk.keyring(&["rotate"]).await.succeeded();
 }
 
-/// By their names, these two have one keyring.
+/// Both databases have the same default keyring file, because it follows from the names of their files.
 #[tokio::test]
 async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
     let desk = desk_with(1).await;
@@ -155,7 +155,7 @@ async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(refused.stderr.contains(&key) && refused.stderr.contains("from FILE.removed beside"), "{refused:?}");
 
-    // As docs/database.md says.
+    // docs/database.md describes this repair.
     let mut both = read(&keyring);
     both["keys"].as_array_mut().expect("a list").push(read(&removed)["keys"][0].clone());
     fs::write(&keyring, both.to_string()).expect("it can be written");
@@ -165,7 +165,7 @@ async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
     assert_eq!(desk.keys().await.len(), 1);
 }
 
-/// Whoever comes first, and whatever is refused.
+/// Runs may be refused, in any order.
 #[tokio::test]
 async fn many_at_once_lose_no_key() {
     let desk = desk_with(40).await;
@@ -174,7 +174,7 @@ async fn many_at_once_lose_no_key() {
         desk.write(&format!("round{round}.yaml"), &new.join("---\n"));
         let rotate = || desk.keyring(&["rotate"]);
         let (apply, one, other) = tokio::join!(desk.apply(&[]), rotate(), rotate());
-        // Each may find the other at work, or the database.
+        // A run may be refused because another run holds the keyring or the database.
         for finished in [apply, one, other] {
             assert!(matches!(finished.status.code(), Some(0 | 1)), "{finished:?}");
         }
@@ -185,7 +185,7 @@ async fn many_at_once_lose_no_key() {
     desk.secrets_come_back(&[]).await;
 }
 
-/// What is told of a run, without the keyring's file and the one beside it.
+/// The JSON report of a run, without the paths of the keyring and of the file with removed keys.
 fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
     json!({
         "added": added, "switched": switched, "resealed": resealed, "unreadable": 0, "removed": removed,
@@ -193,7 +193,7 @@ fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &
     })
 }
 
-/// The same of a run as it was told, after a look at the two files.
+/// Removes the two paths from a run's JSON report, and checks them.
 fn without_files(mut rotated: Value, keyring: &str) -> Value {
     let told = rotated.as_object_mut().expect("an object");
     let removed_to = (told["removed"] != json!([])).then(|| format!("{keyring}.removed"));
@@ -220,7 +220,7 @@ async fn programs_are_told_what_each_run_did_and_how_the_keyring_is_then() {
     assert_eq!(again, told(&Value::Null, false, 0, &[], &new, &[&old]), "nothing was done twice");
     let early = run(&["--only", "remove"]).await;
     assert_eq!(early, told(&Value::Null, false, 0, &[], &new, &[&old]), "it is needed");
-    // Going on, this run has added and switched nothing: that was an earlier one.
+    // This run continues the rotation, so it reports no added and no switched key.
     assert_eq!(run(&[]).await, told(&Value::Null, false, 3, &[&old], &new, &[]));
 
     let whole = run(&[]).await;
@@ -285,7 +285,7 @@ async fn a_keyring_that_others_read_or_change_is_warned_of_and_used() {
     for (bits, said) in [
         (0o600, None),
         (0o400, None),
-        // A Secret volume with fsGroup, and one without defaultMode.
+        // The mode of a file in a Secret volume with fsGroup.
         (0o440, None),
         (0o644, Some("every user of this machine may read (mode 0644)")),
         (0o660, Some("others than its owner may change (mode 0660)")),

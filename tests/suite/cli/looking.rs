@@ -1,4 +1,4 @@
-//! The commands that look: `get`, `check`, `history`, `affiliates`.
+//! The commands that show accounts and affiliates: `get`, `check`, `history` and `affiliates`.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::office::{Office, refused};
 
-/// An office with one account of each kind.
+/// Creates an office with one account of each kind.
 async fn full() -> Office {
     let office = Office::sqlite().await;
     let accounts = [

@@ -1,4 +1,4 @@
-//! A database that goes away in the middle of a run: what was done is told all the same, and how to go on.
+//! A database that becomes unavailable during a run: the run reports what it did, and how to continue.
 
 use serde_json::Value;
 
@@ -8,10 +8,10 @@ use crate::support::postgres::postgres;
 use crate::support::proxy::{Call, DatabaseProxy, Fault};
 use crate::support::run::Finished;
 
-/// One more than is read at a time.
+/// One more account than the program reads in one query.
 const MANY: usize = 501;
 
-/// A desk whose way to its database can be cut, and its keyring.
+/// Creates a desk with this number of accounts. Returns the proxy before its database, and the path of its keyring.
 async fn desk(name: &str, accounts: usize) -> (Desk, DatabaseProxy, String) {
     let proxy = DatabaseProxy::new(postgres().await.database(name).await).await;
     let mut desk = Desk::new();
@@ -31,7 +31,7 @@ fn reads_more_of_many(call: &Call) -> bool {
     call.what.contains("json_array_elements") && call.number > 1
 }
 
-/// How many accounts are in a result that was cut short, and yet can be read.
+/// Checks that the JSON result of a failed run is complete JSON, and returns the number of its accounts.
 fn told(finished: &Finished) -> usize {
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     let value: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"));

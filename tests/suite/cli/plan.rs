@@ -1,4 +1,4 @@
-//! `opsadmin plan`: what it prints is what is then done, and it does nothing itself.
+//! `opsadmin plan`: it prints what `opsadmin apply` then does, and it changes nothing.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::postgres::postgres;
 use crate::support::run::Finished;
 
 impl Desk {
-    /// A plan of the accounts, with or without a look at their Secrets.
+    /// Plans the accounts, with or without comparing their Secrets.
     async fn plan(&self, secrets: bool, extra: &[&str]) -> Finished {
         let mut call = Opsadmin::new().args(["plan", "--database", &self.database, "-f"]).args([self.path("accounts")]);
         if secrets {
@@ -20,7 +20,7 @@ impl Desk {
         call.args(extra).run().await
     }
 
-    /// The plan and then what was applied, as values.
+    /// Plans and then applies the accounts. Returns the JSON of both runs.
     async fn plan_and_apply(&self, extra: &[&str]) -> (Value, Value) {
         let extra = [extra, &["-o", "json"]].concat();
         let before = self.written();
@@ -72,7 +72,7 @@ async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
     assert_eq!(summary(&desk.plan(false, &["-o", "json"]).await), json!(true));
     assert_eq!(summary(&desk.plan(true, &["-o", "json"]).await), Value::Null);
 
-    // A rotation that a plan expects has its Secret in it.
+    // A plan with a rotation contains the change of its Secret, also without comparing Secrets.
     desk.edit("acme.yaml", "trigger: one", "trigger: two");
     let unseen = desk.plan(false, &["-o", "json"]).await;
     let seen = desk.plan(true, &["-o", "json"]).await;
@@ -80,7 +80,7 @@ async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
     assert!(seen.stdout.contains("put-secret-right"), "{seen:?}");
     desk.apply(&[]).await.succeeded();
 
-    // One that was made already may have left the Secret behind.
+    // After `opsadmin rotate`, the Secret may still hold the old keys.
     let rotate = ["rotate", "acme", "--yes", "--database", &desk.database];
     Opsadmin::new().args(rotate).run().await.succeeded();
     let unseen = desk.plan(false, &[]).await.succeeded();
@@ -109,7 +109,7 @@ async fn what_is_printed_is_what_is_then_done() {
     assert_eq!(planned, applied);
     assert_eq!(planned["summary"]["create"], 5);
 
-    // A change, a rename that frees a name and another that takes it, a rotation, a new place, a refusal, spoilt Secrets.
+    // An update, a rotation, a refused name, an account with its own Secret name, and a deleted Secret.
     desk.edit("acme-portal.yaml", "203.0.113.0/24", "203.0.113.128/25");
     let asked = "name: nightly-reports\n  annotations: { ops-admin.com/rotate: x }";
     desk.edit("internal.yaml", "name: nightly-reports", asked);
@@ -136,7 +136,7 @@ async fn what_is_printed_is_what_is_then_done() {
     assert_eq!(planned["accounts"][0]["actions"], json!([{ "action": "update", "changes": [change] }]));
 }
 
-/// More accounts than are dealt with at a time, of which some get into each other's way.
+/// More accounts than the program processes in one batch. Some of them want each other's names.
 #[tokio::test]
 async fn what_is_printed_of_a_thousand_is_what_is_then_done() {
     let desk = Desk::new();
@@ -161,7 +161,7 @@ async fn what_is_printed_of_a_thousand_is_what_is_then_done() {
     assert_eq!(planned["summary"]["unchanged"], 1_004);
 }
 
-/// Its Secret went with it, which nobody need look at to know.
+/// Its Secret was deleted with it, which the plan knows without reading the Secrets.
 #[tokio::test]
 async fn an_account_that_comes_back_has_its_secret_written_also_in_a_plan_that_looks_at_none() {
     let desk = Desk::new();
@@ -180,7 +180,7 @@ async fn an_account_that_comes_back_has_its_secret_written_also_in_a_plan_that_l
     assert_eq!(planned["accounts"][1]["actions"][1], json!({ "action": "write-secret", "secret": "b-opsadmin" }));
 }
 
-/// A name that somebody gives up later in the same run, whether by a rename or by going.
+/// An account gives up its name in the same run, by a rename or by a deletion.
 #[tokio::test]
 async fn a_name_that_the_same_run_sets_free_is_had_in_it() {
     let desk = Desk::new();
@@ -212,7 +212,7 @@ async fn a_name_that_the_same_run_sets_free_is_had_in_it() {
     assert_eq!(planned["summary"]["unchanged"], 5, "nothing was left for a second run: {planned}");
 }
 
-/// A retained account keeps its name until its resource is back, and wants another.
+/// A retained account keeps its name until its resource exists again with another name.
 #[tokio::test]
 async fn a_name_that_a_restored_account_gives_up_is_had_in_the_same_run() {
     let desk = Desk::new();
@@ -231,7 +231,7 @@ async fn a_name_that_a_restored_account_gives_up_is_had_in_the_same_run() {
     assert_eq!(results(&planned), ["kept restore", "z unchanged", "a create"]);
 }
 
-/// It says that it is the account's, but a controller reference decides.
+/// The Secret's labels name the account, but its controller reference names another object, and that decides.
 #[tokio::test]
 async fn a_secret_that_somebody_elses_object_controls_is_never_told_to_go() {
     let desk = Desk::new();

@@ -1,4 +1,4 @@
-//! The way to a cluster, as kubectl finds it: proxies, several kubeconfigs, login programs and names of servers.
+//! The program connects to a cluster as kubectl does: proxies, several kubeconfigs, login programs and server names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
 use crate::support::run::Finished;
 
-/// What the API server's certificate has beside its address, and what only a proxy finds.
+/// A name in the API server's certificate. Only the proxy of these tests can resolve it.
 const SERVICE: &str = "kubernetes.default.svc:6443";
 
-/// A proxy that speaks HTTP, and gets to the one API server whatever name it is asked for.
+/// An HTTP proxy that connects each request to the same API server.
 struct Proxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -42,7 +42,7 @@ impl Proxy {
         Self { port, heads, _tasks: tasks }
     }
 
-    /// What it was asked for since the last time.
+    /// Returns the requests since the last call of this function.
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.heads.lock().expect("nobody panics with it"))
     }
@@ -63,11 +63,11 @@ async fn pass(mut client: TcpStream, upstream: String, heads: Arc<Mutex<Vec<Stri
     }
     let mut server = TcpStream::connect(upstream).await.expect("the API server is there");
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.expect("the client waits");
-    // Whoever ends it first ends it with an error here.
+    // Copying may end with an error when either side closes the connection.
     drop(copy_bidirectional(&mut client, &mut server).await);
 }
 
-/// A folder with kubeconfigs for the one cluster.
+/// A folder with several kubeconfigs for one cluster.
 struct Ways {
     folder: Arc<Folder>,
     original: Value,
@@ -79,13 +79,13 @@ impl Ways {
         Self { folder: Folder::new("ways"), original: serde_saphyr::from_str(&text).expect("it is YAML") }
     }
 
-    /// The API server's address and port.
+    /// Returns the API server's address and port.
     fn address(&self) -> String {
         let server = self.original["clusters"][0]["cluster"]["server"].as_str().expect("it has a server");
         server.strip_prefix("https://").expect("by TLS").to_owned()
     }
 
-    /// A kubeconfig that differs in its cluster.
+    /// Writes a kubeconfig in which these fields of the cluster differ.
     fn file(&self, name: &str, cluster: &Value) -> PathBuf {
         let mut kubeconfig = self.original.clone();
         let fields = kubeconfig["clusters"][0]["cluster"].as_object_mut().expect("it is an object");
@@ -139,7 +139,7 @@ async fn what_no_proxy_has_and_this_machine_are_reached_without_one() {
     for (variable, except) in [("NO_PROXY", ".svc"), ("no_proxy", "kubernetes.default.svc:6443"), ("NO_PROXY", "a, *")]
     {
         let refused = release(&service, &[("HTTPS_PROXY", &url), (variable, except)]).await;
-        // Nobody but the proxy finds that name.
+        // Only the proxy can resolve that name.
         assert_eq!(refused.status.code(), Some(1), "{except}: {refused:?}");
         assert!(!refused.stderr.contains("proxy"), "{except}: {refused:?}");
         assert_eq!(proxy.asked(), Vec::<String>::new(), "{except}");
@@ -147,7 +147,7 @@ async fn what_no_proxy_has_and_this_machine_are_reached_without_one() {
     let own = ways.file("own", &json!({}));
     release(&own, &[("HTTPS_PROXY", &url)]).await.succeeded();
     assert_eq!(proxy.asked(), Vec::<String>::new());
-    // A server that is reached with no proxy needs none that can be used.
+    // An unusable proxy is no error for a server that is reached without a proxy.
     release(&own, &[("HTTPS_PROXY", "ftp://x"), ("NO_PROXY", ",")]).await.succeeded();
 }
 
@@ -214,7 +214,7 @@ async fn a_login_program_is_found_beside_the_kubeconfig_and_one_that_is_missing_
         "status": { "clientCertificateData": data("client-certificate"), "clientKeyData": data("client-key") },
     });
     ways.folder.write("credential.json", credential.to_string());
-    // Whatever is to be read on standard input is not the program's.
+    // The login program must not read the standard input of opsadmin.
     let script = "#!/bin/sh\nread -r line && exit 9\nexec cat \"$(dirname \"$0\")/credential.json\"\n";
     let program = ways.folder.write("login", script);
     fs::set_permissions(program, fs::Permissions::from_mode(0o700)).expect("the mode can be set");

@@ -1,4 +1,5 @@
-//! `opsadmin apply --prune`: what no manifest declares goes, but never many at once and never unasked.
+//! `opsadmin apply --prune` deletes the accounts that no manifest declares. It asks first, and the brake holds many
+//! deletions at once.
 
 use std::fs;
 
@@ -10,7 +11,7 @@ use crate::support::run::Finished;
 
 const REMOVED: &str = "default/a01: deleted the Secret a01-opsadmin, which is not needed any more\n";
 
-/// A desk with this many accounts, applied, in a file each.
+/// Creates a desk with this number of accounts, each in its own file, and applies them.
 async fn desk_with(accounts: usize) -> Desk {
     let desk = Desk::new();
     for number in 0..accounts {
@@ -25,7 +26,7 @@ impl Desk {
         self.remove(&format!("{number:02}.yaml"));
     }
 
-    /// Has the account's end be as that of one that is let go.
+    /// Makes the database hold the account as retained.
     async fn retain(&self, name: &str) {
         let file = SqliteConnectOptions::new().filename(self.path("opsadmin.db"));
         let sql = SqlitePool::connect_with(file).await.expect("it is there");
@@ -97,7 +98,7 @@ async fn a_folder_that_lost_most_of_its_files_deletes_nothing() {
     assert_eq!(desk.enabled().await, ["a11"]);
 }
 
-/// As a run leaves it that ended between database and folder.
+/// A run that ends after the change of the database and before the change of the folder leaves such a Secret.
 #[tokio::test]
 async fn a_secret_that_outlived_its_account_goes_with_the_next_run_whatever_the_brake_holds() {
     let desk = desk_with(9).await;
@@ -152,7 +153,7 @@ async fn what_was_deleted_is_purged_after_its_time_unless_it_is_declared() {
     let wanted = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
     desk.take_away(0);
     desk.take_away(1);
-    // Time passes between the two runs, or nothing would have been deleted for so long.
+    // The deletions are dated back below, because the retention must have passed before the next run.
     let ever: &[&str] = &["--prune", "--yes", "--deleted-account-retention", "1s"];
     let first = desk.apply(ever).await;
     assert!(!first.stderr.contains("purged"), "not what this run has deleted: {first:?}");

@@ -1,4 +1,4 @@
-//! Whoever only looks needs rights to read, and leaves nothing behind.
+//! The commands that only read work with the right to read, and leave no file behind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -75,7 +75,7 @@ async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o555)).expect("it is ours");
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).expect("it is ours");
-    // Nothing is locked to root, so a reader is somebody else.
+    // File modes do not restrict root, so root runs the program as another user.
     let as_reader = |arguments: &[&str]| {
         let mut command = Command::new("sh");
         command.args(["-c", r#"if [ "$(id -u)" = 0 ]; then exec setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"; fi; exec "$@""#, "sh"]);

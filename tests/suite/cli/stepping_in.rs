@@ -1,4 +1,5 @@
-//! The commands that step in: `suspend`, `resume`, `rotate`; and what holds for all commands as a plugin and in a shell.
+//! The commands that change an account by hand: `suspend`, `resume` and `rotate`. Also the program as a kubectl plugin,
+//! and shell completion.
 
 use std::fs::OpenOptions;
 use std::process::Command;
@@ -14,7 +15,7 @@ async fn one() -> Office {
     office
 }
 
-/// What the journal tells, but for when: who did what.
+/// Returns the actor and the action of each journal entry.
 async fn told(office: &Office) -> Vec<String> {
     office.database.column("SELECT actor || ' ' || action FROM account_journal ORDER BY id").await
 }
@@ -98,7 +99,7 @@ async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
     assert_eq!(pairs(&office.json(&["get", "acme"]).await), after, "the request is not answered again");
     assert_ne!(office.secret("acme-opsadmin"), before);
 
-    // At most three pairs authenticate, however often it is asked for.
+    // At most three key pairs are valid, also after more rotations.
     for _ in 0..3 {
         office.call_with_keyring(&["rotate", "acme", "--overlap", "1h"]).run().await.succeeded();
     }
@@ -127,7 +128,7 @@ async fn a_leak_ends_every_older_pair_and_is_asked_about() {
     assert_eq!(json["waiting"]["resource"], "acme");
 }
 
-/// Otherwise a script would rotate again, and end the pair before the one that it was not told of.
+/// Otherwise a script would rotate again, and revoke a key pair that a partner still uses.
 #[tokio::test]
 async fn a_rotation_that_cannot_be_told_says_that_it_was_made() {
     let office = one().await;

@@ -1,4 +1,4 @@
-//! `opsadmin validate`: right or wrong, with the place, and an exit code for a pull request's check.
+//! `opsadmin validate`: each problem is reported with its place, and the exit code suits a check of a pull request.
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ async fn nothing_to_validate_is_no_success() {
 const WRONG: &str = "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec:\n  roles: [Admin]\n---\n\
                      kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: c\n";
 
-/// Validates the wrong manifest, in a folder with a name that is hard to quote.
+/// Validates an invalid manifest in a folder with a name that is hard to quote. Returns the output in this format.
 async fn validate_as(format: &str) -> String {
     let call = Opsadmin::new();
     let file = "accounts, 100%/a b.yaml";

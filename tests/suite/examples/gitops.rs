@@ -1,5 +1,5 @@
-//! What the example tells Argo CD and Flux, held to their own definitions on a real API server, and the health script asked in
-//! the interpreter that Argo CD runs it in.
+//! The example's files for Argo CD and Flux are checked against the tools' own definitions on a real API server. The
+//! health script runs in the interpreter that Argo CD uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::support::wait::eventually;
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// The folder that `tests/gitops/build.sh` makes.
+/// Returns the folder that `tests/gitops/build.sh` builds.
 async fn folder() -> &'static Path {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
     let build = async || {
@@ -36,7 +36,8 @@ async fn folder() -> &'static Path {
     FOLDER.get_or_init(build).await
 }
 
-/// A cluster with the definitions of both. It is of its own: an existing cluster may have others, which are not ours to change.
+/// Returns a cluster with the definitions of Argo CD and Flux. It is a new cluster, because an existing cluster may
+/// have other versions of them, which the test must not change.
 async fn cluster() -> &'static Cluster {
     static CLUSTER: OnceCell<OwnCluster> = OnceCell::const_new();
     let start = async || {
@@ -52,7 +53,7 @@ async fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(start).await.0
 }
 
-/// The same object with a field that nobody knows in one of its mappings; once for each of them.
+/// Returns copies of a value. Each copy has an unknown field in one of the value's mappings.
 fn misspelt(value: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     match value {
@@ -82,7 +83,8 @@ fn misspelt(value: &Value) -> Vec<Value> {
     all
 }
 
-/// Every field of every object is one that the tool's own definition has; a field that it lacks would be refused.
+/// Checks that the tool's own definition has every field of every object in the file. Copies with an unknown field must
+/// be refused, which shows that the check works.
 async fn every_field_is_known(file: &str, kinds: &[&str]) {
     let cluster = cluster().await;
     let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
@@ -110,7 +112,7 @@ async fn flux_s_own_definitions_have_every_field_of_the_source_and_the_kustomiza
     every_field_is_known("flux/production.yaml", &["GitRepository", "Kustomization", "Kustomization"]).await;
 }
 
-/// The health that Argo CD shows for a resource, and its message.
+/// Returns the health and the message that Argo CD shows for a resource.
 async fn health(resource: &Value) -> (String, String) {
     let config_map = documents("argocd/health.yaml").remove(0);
     let script = text(&config_map["data"]["resource.customizations.health.ops-admin.com_ApiAccount"]).to_owned();
@@ -124,7 +126,7 @@ async fn health(resource: &Value) -> (String, String) {
     (text(&answer["status"]).to_owned(), answer["message"].as_str().unwrap_or_default().to_owned())
 }
 
-/// What keeps an account from being as declared, of every reason that a condition may have.
+/// Returns an obstacle for every reason that a condition may have, except for a reconciled account.
 fn refusals() -> Vec<NotReady> {
     let name = || AccountName::parse("Acme").expect("a name");
     let at = || SecretRef { namespace: "partners".to_owned(), name: "acme-opsadmin".to_owned() };
@@ -156,7 +158,7 @@ fn refusals() -> Vec<NotReady> {
     ]
 }
 
-/// A resource that was looked at, with this outcome.
+/// Returns a resource that was reconciled with this outcome.
 fn looked_at(outcome: &Outcome) -> Value {
     let status = status(Some(2), "acme-opsadmin", outcome, None, Timestamp::UNIX_EPOCH);
     let metadata = json!({ "name": "acme", "generation": 2 });
@@ -184,7 +186,7 @@ async fn argo_cd_shows_every_condition_as_it_is_meant() {
     }
     assert_eq!(seen, Reason::ALL.map(Reason::as_str).into());
 
-    // What was said of an earlier generation says nothing of this one.
+    // A status of an earlier generation does not apply to this generation.
     let mut edited = looked_at(&Outcome::default());
     edited["metadata"]["generation"] = json!(3);
     let mut new = edited.clone();
@@ -211,7 +213,7 @@ async fn argo_cd_s_health_follows_an_account_on_a_cluster() {
     }
 }
 
-/// The health of an account of this scene.
+/// Returns the health and the message of an account of this scene.
 async fn shown(scene: &Scene, name: &str) -> (String, String) {
     let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "apiaccount", name, "-o", "json"]).await;
     health(&serde_json::from_str(&shown.succeeded()).expect("kubectl prints JSON")).await

@@ -1,4 +1,5 @@
-//! The example as a repository: nothing in it that nobody looks at, and what Argo CD and Flux are told to apply is there.
+//! The layout of the example repository: every file is used or tested, and the folders that Argo CD and Flux apply
+//! exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::{documents, platform, text};
 use crate::support::cluster::cluster;
 
-/// What no environment is built from, and which test looks at it instead.
+/// The files that belong to no environment, each with the module that tests it.
 const BESIDE: [(&str, &str); 7] = [
     ("README.md", "guides::links"),
     (".pre-commit-config.yaml", "here"),
@@ -33,7 +34,7 @@ fn files(folder: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A path without `.` and `..`.
+/// Returns a path without `.` and `..`.
 fn plain(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -46,7 +47,7 @@ fn plain(path: &str) -> String {
     parts.join("/")
 }
 
-/// The files that `kubectl kustomize` reads for a folder.
+/// Adds the files that `kubectl kustomize` reads for a folder.
 fn read_for(folder: &str, found: &mut BTreeSet<String>) {
     let file = format!("{folder}/kustomization.yaml");
     let kustomization = documents(&file).remove(0);
@@ -72,7 +73,7 @@ fn every_file_is_built_into_an_environment_or_looked_at_by_a_test() {
     assert_eq!(all, used);
 }
 
-/// The namespace that an overlay puts its objects into.
+/// Returns the namespace that an overlay sets for its objects.
 fn namespace(path: &str) -> String {
     let kustomization = documents(&format!("{path}/kustomization.yaml")).remove(0);
     match kustomization["namespace"].as_str() {

@@ -1,4 +1,4 @@
-//! `docs/reference.md`, made from the code: a field, a reason or an event that it lacks fails here.
+//! `docs/reference.md` is generated from the code. The test fails if the page lacks a field, a reason or an event.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -98,7 +98,7 @@ fn conditions() -> String {
     )
 }
 
-/// The Ready condition's status with a reason, what the reason means, and the way out.
+/// Returns the status of the Ready condition for a reason, the meaning of the reason, and how to solve it.
 #[expect(clippy::too_many_lines, reason = "a table with one row for each reason")]
 fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str) {
     match reason {
@@ -300,7 +300,7 @@ fn annotations() -> String {
     format!("## Annotations and labels\n\n{}", table("name | on | meaning", rows))
 }
 
-/// Each variable of the environment that stands for an option, with the commands that have it.
+/// Returns a table of the environment variables that set an option, each with the commands that have the option.
 fn variables() -> String {
     let mut found: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     for command in Cli::command().get_subcommands() {
