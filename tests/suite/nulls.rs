@@ -67,7 +67,7 @@ fn the_fields_without_a_default_are_those_that_may_be_null() {
 }
 
 #[tokio::test]
-async fn a_field_without_a_value_is_refused_at_admission_whoever_sends_it() {
+async fn a_field_without_a_value_is_refused_at_admission_for_every_client() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("nulls").await;
     let client = cluster.client().await;

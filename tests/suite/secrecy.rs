@@ -139,7 +139,7 @@ async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: 
 }
 
 /// Creates accounts that are refused, for a foreign Secret, for a taken name and for an unknown affiliate.
-async fn be_refused(scene: &Scene) {
+async fn create_refused_accounts(scene: &Scene) {
     let theirs = k8s_openapi::api::core::v1::Secret {
         metadata: ObjectMeta { name: Some("theirs".to_owned()), ..ObjectMeta::default() },
         string_data: Some([("password".to_owned(), THEIRS.to_owned())].into()),
@@ -155,7 +155,7 @@ async fn be_refused(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
+async fn no_output_of_a_whole_life_contains_a_secret() {
     let mut scene = Scene::set("secrecy").await;
     let mut server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -191,7 +191,7 @@ async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
     scene.change("acme", json!({ "secret": { "name": "moved", "keys": { "secretKey": "key" } } })).await;
     scene.ready("acme").await;
 
-    be_refused(&scene).await;
+    create_refused_accounts(&scene).await;
     said.kubectl(&scene, &["describe", "apiaccounts"]).await;
     server.stop().await;
     scene.change("acme", json!({ "enabled": false })).await;

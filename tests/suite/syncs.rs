@@ -50,7 +50,7 @@ async fn widen(accounts: &Api<ApiAccount>) -> Lists {
 }
 
 #[tokio::test]
-async fn a_sync_takes_back_the_roles_and_addresses_that_somebody_added() {
+async fn a_sync_removes_roles_and_addresses_that_were_added_by_hand() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("sync").await;
     let accounts = Api::namespaced(cluster.client().await, namespace.name());
@@ -94,7 +94,7 @@ async fn until_refused(accounts: &Api<ApiAccount>, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_sync_takes_back_what_was_added_to_a_set_once_the_definition_has_none() {
+async fn a_sync_removes_items_once_the_definition_has_no_set_lists() {
     let cluster = Cluster::of_its_own().await;
     let client = cluster.client().await;
     let accounts = Api::namespaced(client.clone(), "default");

@@ -56,7 +56,7 @@ async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_n
 }
 
 #[tokio::test]
-async fn an_imported_account_is_for_the_namespace_that_it_was_imported_for() {
+async fn only_the_intended_namespace_can_adopt_an_imported_account() {
     let desk = Desk::new();
     let line = r#"{"name": "Acme", "roles": ["Administrator"], "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
     fs::write(desk.path("fleet.jsonl"), format!("{line}\n")).expect("it can be written");
@@ -74,7 +74,7 @@ async fn an_imported_account_is_for_the_namespace_that_it_was_imported_for() {
 }
 
 #[tokio::test]
-async fn who_an_account_is_for_can_be_taken_back_and_a_controller_asks_for_it() {
+async fn a_permission_to_adopt_can_be_withdrawn_and_a_controller_requires_it() {
     let desk = Desk::new();
     let line = r#"{"name": "Acme", "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
     fs::write(desk.path("fleet.jsonl"), format!("{line}\n")).expect("it can be written");

@@ -44,7 +44,7 @@ async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() 
 }
 
 #[tokio::test]
-async fn one_lost_row_of_several_is_made_anew_unasked() {
+async fn one_lost_account_is_created_again_without_confirmation() {
     let desk = Desk::new();
     for name in ["a", "b", "c"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));

@@ -46,7 +46,7 @@ async fn a_healthy_installation_has_no_finding_and_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn one_of_each_fault_is_named_and_no_key_is_shown() {
+async fn each_fault_is_reported_and_no_key_is_shown() {
     let desk = healthy().await;
     let key = desk.secret("swapped-opsadmin")["OPSADMIN_SECRET_KEY"].clone();
     fs::remove_file(desk.path("secrets/default.missing-opsadmin.yaml")).expect("it is there");

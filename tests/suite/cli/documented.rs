@@ -61,7 +61,7 @@ fn is_optional(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_page_has_every_field_that_looking_prints() {
+async fn the_pages_have_every_field_of_the_commands_that_show_accounts() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({ "roles": ["Customer"], "affiliate": "Bright" })), ("other", json!({}))]).await;
     office.by_hand("UPDATE accounts SET suspended_at = 5, suspended_reason = 'unpaid' WHERE name = 'acme'").await;
@@ -76,7 +76,7 @@ async fn the_page_has_every_field_that_looking_prints() {
 }
 
 #[tokio::test]
-async fn the_page_has_every_field_that_stepping_in_prints() {
+async fn the_pages_have_every_field_of_suspend_resume_and_rotate() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let suspended = office.json(&["suspend", "acme", "--reason", "unpaid"]).await;
@@ -90,7 +90,7 @@ async fn the_page_has_every_field_that_stepping_in_prints() {
 }
 
 #[tokio::test]
-async fn the_page_has_every_field_that_planning_and_checking_prints() {
+async fn the_pages_have_every_field_of_plan_and_validate() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({})), ("gone", json!({})), ("observed", json!({})), ("stray", json!({}))]).await;
     office

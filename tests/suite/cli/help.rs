@@ -35,7 +35,7 @@ async fn help(program: &str, words: &[String]) -> String {
 }
 
 #[tokio::test]
-async fn every_command_explains_itself() {
+async fn every_command_has_a_usage_and_an_example() {
     for (words, command) in commands() {
         let help = help("opsadmin", &words).await;
         let usage = ["Usage: opsadmin"].into_iter().chain(words.iter().map(String::as_str));
@@ -64,7 +64,7 @@ async fn every_example_is_printed_in_lines_that_can_be_copied() {
 }
 
 #[test]
-fn every_example_is_understood() {
+fn every_example_is_a_valid_command_line() {
     for (words, command) in commands() {
         let lines = examples(&command).replace("\\\n", "");
         let pieces = lines.lines().flat_map(|line| line.split(['|', '>', '&'])).map(str::trim);

@@ -51,7 +51,7 @@ async fn desk_with(accounts: usize) -> Desk {
 }
 
 #[tokio::test]
-async fn another_key_seals_and_the_old_one_goes() {
+async fn a_rotation_seals_with_a_new_key_and_removes_the_old_key() {
     let desk = desk_with(120).await;
     let before = desk.keys().await;
     assert_eq!((before.len(), before[0].2, &*before[0].1), (1, 120, "seals"));
@@ -65,7 +65,7 @@ async fn another_key_seals_and_the_old_one_goes() {
 }
 
 #[tokio::test]
-async fn step_by_step_nothing_is_sealed_with_a_key_that_others_lack() {
+async fn a_rotation_in_steps_seals_only_with_keys_that_other_programs_have() {
     let desk = desk_with(3).await;
     let old = desk.keys().await.remove(0).0;
     desk.keyring(&["rotate", "--only", "add"]).await.succeeded();
@@ -94,7 +94,7 @@ async fn step_by_step_nothing_is_sealed_with_a_key_that_others_lack() {
 }
 
 #[tokio::test]
-async fn after_add_alone_the_whole_command_uses_what_was_added() {
+async fn a_whole_rotation_after_add_uses_the_added_key() {
     let desk = desk_with(1).await;
     desk.keyring(&["rotate", "--only", "add"]).await.succeeded();
     let added = desk.keys().await.remove(1).0;
@@ -104,7 +104,7 @@ async fn after_add_alone_the_whole_command_uses_what_was_added() {
 }
 
 #[tokio::test]
-async fn what_was_left_before_the_last_step_does_not_bring_the_old_key_back() {
+async fn a_rotation_that_lacks_the_last_step_only_removes_the_old_key() {
     let desk = desk_with(2).await;
     let old = desk.keys().await.remove(0).0;
     for step in ["add", "use", "reseal"] {
@@ -118,7 +118,7 @@ async fn what_was_left_before_the_last_step_does_not_bring_the_old_key_back() {
 }
 
 #[tokio::test]
-async fn one_at_a_time_changes_the_keyring() {
+async fn only_one_program_changes_the_keyring_at_a_time() {
     let desk = desk_with(1).await;
     let path = desk.path("opsadmin.keyring");
     let before = fs::read(&path).expect("it is there");
@@ -133,7 +133,7 @@ async fn one_at_a_time_changes_the_keyring() {
 
 /// Both databases have the same default keyring file, because it follows from the names of their files.
 #[tokio::test]
-async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
+async fn a_removed_key_can_be_restored_for_another_database() {
     let desk = desk_with(1).await;
     let mut other = Desk::new();
     other.database = format!("sqlite://{}", desk.path("opsadmin.sqlite").display());
@@ -167,7 +167,7 @@ async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
 
 /// Runs may be refused, in any order.
 #[tokio::test]
-async fn many_at_once_lose_no_key() {
+async fn concurrent_rotations_lose_no_key() {
     let desk = desk_with(40).await;
     for round in 0..4 {
         let new = (0..40).map(|number| account(&format!("r{round}-{number}"), "{}")).collect::<Vec<_>>();
@@ -202,7 +202,7 @@ fn without_files(mut rotated: Value, keyring: &str) -> Value {
 }
 
 #[tokio::test]
-async fn programs_are_told_what_each_run_did_and_how_the_keyring_is_then() {
+async fn the_json_of_a_rotation_reports_its_steps_and_the_final_keyring() {
     let desk = desk_with(3).await;
     let file = desk.path("opsadmin.keyring").display().to_string();
     let run = async |arguments: &[&str]| {
@@ -270,7 +270,7 @@ async fn a_key_that_is_still_needed_stays_and_the_rest_is_done() {
 }
 
 #[tokio::test]
-async fn what_the_system_said_of_a_keyring_is_told_once() {
+async fn the_system_error_for_a_keyring_is_reported_once() {
     let refused = Opsadmin::new().args(["keyring", "init", "--keyring", "/dev/null/opsadmin.keyring"]).run().await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(refused.stderr.contains("cannot use the keyring /dev/null/opsadmin.keyring: "), "{refused:?}");
@@ -278,7 +278,7 @@ async fn what_the_system_said_of_a_keyring_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_others_read_or_change_is_warned_of_and_used() {
+async fn a_keyring_that_other_users_can_access_is_used_with_a_warning() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let keyring = office.keyring();

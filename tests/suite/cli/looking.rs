@@ -42,7 +42,7 @@ async fn id_of(office: &Office, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_there_is_listed_and_narrowed() {
+async fn accounts_are_listed_and_filtered() {
     let office = full().await;
     let listed = office.run(&["get"]).await.succeeded();
     let rows: Vec<Vec<&str>> =
@@ -74,7 +74,7 @@ async fn what_is_there_is_listed_and_narrowed() {
 }
 
 #[tokio::test]
-async fn one_account_is_found_by_name_id_or_resource_and_shown_whole() {
+async fn get_finds_an_account_by_name_id_or_resource_and_shows_all_of_it() {
     let office = full().await;
     let id = id_of(&office, "bright").await;
     let text = office.run(&["get", "BRIGHT"]).await.succeeded();
@@ -115,7 +115,7 @@ async fn one_account_is_found_by_name_id_or_resource_and_shown_whole() {
 }
 
 #[tokio::test]
-async fn an_affiliate_that_is_called_every_is_told_from_all_of_them() {
+async fn an_affiliate_named_every_is_not_shown_as_all_affiliates() {
     let office = Office::sqlite().await;
     office.apply(&[("free", json!({})), ("tied", json!({ "affiliate": "every" }))]).await;
     let listed = office.run(&["get"]).await.succeeded();
@@ -126,7 +126,7 @@ async fn an_affiliate_that_is_called_every_is_told_from_all_of_them() {
 }
 
 #[tokio::test]
-async fn an_id_is_one_accounts_for_ever_whatever_another_is_called() {
+async fn an_id_finds_its_account_even_if_it_is_the_name_of_another() {
     let office = full().await;
     let id = id_of(&office, "bright").await;
     office.apply(&[("impostor", json!({ "name": id }))]).await;
@@ -159,7 +159,7 @@ async fn a_secret_key_is_shown_on_a_terminal_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn history_tells_when_who_and_what_also_of_who_is_gone() {
+async fn history_shows_time_actor_and_change_also_of_purged_accounts() {
     let office = full().await;
     office
         .apply(&[("portal", json!({ "name": "Acme portal", "allowedIPs": ["203.0.113.0/24"], "enabled": false }))])
@@ -188,7 +188,7 @@ async fn history_tells_when_who_and_what_also_of_who_is_gone() {
 }
 
 #[tokio::test]
-async fn check_says_each_rule_and_ends_with_a_code_for_scripts() {
+async fn check_prints_each_rule_and_has_an_exit_code_for_scripts() {
     let office = full().await;
     let inside =
         ["check", "acme portal", "--ip", "::ffff:203.0.113.9", "--endpoint", "my-account", "--affiliate", "North"];
@@ -227,7 +227,7 @@ async fn check_says_each_rule_and_ends_with_a_code_for_scripts() {
 }
 
 #[tokio::test]
-async fn colours_reach_a_terminal_that_wants_them_and_nothing_else() {
+async fn colours_are_printed_only_on_a_terminal_that_wants_them() {
     let office = full().await;
     let check = || office.call(&["check", "bright"]).env("TERM", "xterm");
     assert!(check().run_on_terminal().await.succeeded().contains("\u{1b}[1m"));
@@ -254,7 +254,7 @@ async fn affiliates_are_listed_and_added_once() {
 }
 
 #[tokio::test]
-async fn texts_from_the_database_make_neither_lines_nor_colours() {
+async fn texts_from_the_database_cannot_print_lines_or_colours() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let id = id_of(&office, "acme").await;

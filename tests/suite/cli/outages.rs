@@ -40,7 +40,7 @@ fn told(finished: &Finished) -> usize {
 }
 
 #[tokio::test]
-async fn a_run_that_can_read_no_more_accounts_tells_of_those_before_and_how_to_go_on() {
+async fn a_run_that_loses_its_database_reports_what_it_did_and_how_to_continue() {
     let (desk, proxy, keyring) = desk("no_more", MANY).await;
     let extra = ["--keyring", &keyring];
     let plan = |extra: &[&str]| {
@@ -72,7 +72,7 @@ async fn a_run_that_can_read_no_more_accounts_tells_of_those_before_and_how_to_g
 }
 
 #[tokio::test]
-async fn pruning_ends_too_after_a_few_accounts_that_the_database_does_not_answer() {
+async fn pruning_ends_after_a_few_accounts_when_the_database_stops_answering() {
     let (desk, proxy, keyring) = desk("no_prune", 6).await;
     desk.apply(&["--keyring", &keyring]).await.succeeded();
     declare(&desk, 1);

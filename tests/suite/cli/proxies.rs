@@ -131,7 +131,7 @@ async fn a_proxy_of_the_environment_is_used_as_kubectl_does() {
 }
 
 #[tokio::test]
-async fn what_no_proxy_has_and_this_machine_are_reached_without_one() {
+async fn no_proxy_names_and_this_machine_are_reached_without_a_proxy() {
     let ways = Ways::new().await;
     let proxy = Proxy::before(ways.address()).await;
     let url = format!("http://127.0.0.1:{}", proxy.port);
@@ -152,7 +152,7 @@ async fn what_no_proxy_has_and_this_machine_are_reached_without_one() {
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_kubeconfig_is_used_whatever_the_environment_says() {
+async fn the_proxy_of_the_kubeconfig_overrides_the_environment() {
     let ways = Ways::new().await;
     let (proxy, other) = (Proxy::before(ways.address()).await, Proxy::before(String::new()).await);
     let own = ways.file("own", &json!({ "proxy-url": format!("http://127.0.0.1:{}", proxy.port) }));
@@ -164,7 +164,7 @@ async fn a_proxy_of_the_kubeconfig_is_used_whatever_the_environment_says() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
+async fn a_refusing_proxy_is_reported_without_its_password() {
     let ways = Ways::new().await;
     let closed = Proxy::before(String::new()).await;
     let service = ways.file("service", &json!({ "server": format!("https://{SERVICE}") }));
@@ -181,7 +181,7 @@ async fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
 }
 
 #[tokio::test]
-async fn several_kubeconfigs_are_merged_and_those_that_are_missing_passed_over() {
+async fn several_kubeconfigs_are_merged_and_missing_ones_are_skipped() {
     let ways = Ways::new().await;
     let mut first = ways.original.clone();
     first["current-context"] = "".into();
@@ -199,7 +199,7 @@ async fn several_kubeconfigs_are_merged_and_those_that_are_missing_passed_over()
 }
 
 #[tokio::test]
-async fn a_login_program_is_found_beside_the_kubeconfig_and_one_that_is_missing_named() {
+async fn a_login_program_beside_the_kubeconfig_is_found_and_a_missing_one_reported() {
     use std::os::unix::fs::PermissionsExt as _;
     let ways = Ways::new().await;
     let mut kubeconfig = ways.original.clone();
@@ -241,7 +241,7 @@ async fn a_login_program_is_found_beside_the_kubeconfig_and_one_that_is_missing_
 }
 
 #[tokio::test]
-async fn the_server_is_checked_by_the_name_and_the_authority_that_the_kubeconfig_has() {
+async fn the_server_is_verified_with_the_name_and_authority_of_the_kubeconfig() {
     let ways = Ways::new().await;
     let cluster = &ways.original["clusters"][0]["cluster"];
     let authority = match cluster["certificate-authority-data"].as_str() {

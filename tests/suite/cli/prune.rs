@@ -48,7 +48,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn what_no_manifest_declares_is_deleted_with_its_secret_and_comes_back_with_its_keys() {
+async fn an_undeclared_account_is_deleted_with_its_secret_and_restored_with_its_keys() {
     let desk = desk_with(3).await;
     let keys = desk.secret("a01-opsadmin");
     let text = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
@@ -78,7 +78,7 @@ async fn what_no_manifest_declares_is_deleted_with_its_secret_and_comes_back_wit
 }
 
 #[tokio::test]
-async fn a_folder_that_lost_most_of_its_files_deletes_nothing() {
+async fn when_most_manifests_are_missing_nothing_is_deleted() {
     let desk = desk_with(12).await;
     (0..6).for_each(|number| desk.take_away(number));
     let held = desk.apply(&["--prune", "--yes"]).await;
@@ -100,7 +100,7 @@ async fn a_folder_that_lost_most_of_its_files_deletes_nothing() {
 
 /// A run that ends after the change of the database and before the change of the folder leaves such a Secret.
 #[tokio::test]
-async fn a_secret_that_outlived_its_account_goes_with_the_next_run_whatever_the_brake_holds() {
+async fn a_left_secret_of_a_deleted_account_is_removed_even_if_the_brake_holds() {
     let desk = desk_with(9).await;
     let files = [1, 2].map(|number| desk.path(&format!("secrets/default.a{number:02}-opsadmin.yaml")));
     let texts = files.each_ref().map(|file| fs::read_to_string(file).expect("it is there"));
@@ -135,7 +135,7 @@ async fn a_secret_that_outlived_its_account_goes_with_the_next_run_whatever_the_
 }
 
 #[tokio::test]
-async fn the_accounts_of_others_are_not_pruned() {
+async fn accounts_of_other_clusters_are_not_pruned() {
     let desk = desk_with(1).await;
     let mut other = Desk::new();
     other.database.clone_from(&desk.database);
@@ -148,7 +148,7 @@ async fn the_accounts_of_others_are_not_pruned() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_is_purged_after_its_time_unless_it_is_declared() {
+async fn deleted_accounts_are_purged_after_the_retention_unless_declared() {
     let desk = desk_with(3).await;
     let wanted = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
     desk.take_away(0);

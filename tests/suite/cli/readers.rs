@@ -169,7 +169,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn the_secret_folder_says_to_others_what_it_says_to_us() {
+async fn other_readers_read_the_secrets_as_the_program_does() {
     let texts = texts().into_iter().chain(CONTROL.map(ToOwned::to_owned)).collect::<Vec<_>>();
     let office = Office::sqlite().await;
     // Every text is the value of an annotation. Many annotations per account keep the number of accounts low.
@@ -195,7 +195,7 @@ async fn the_secret_folder_says_to_others_what_it_says_to_us() {
 }
 
 #[tokio::test]
-async fn an_exported_manifest_says_to_others_what_it_says_to_us() {
+async fn other_readers_read_an_exported_manifest_as_the_program_does() {
     let office = Office::sqlite().await;
     let texts = texts();
     let line = |(number, text): (usize, &String)| {
@@ -223,7 +223,7 @@ async fn an_exported_manifest_says_to_others_what_it_says_to_us() {
 }
 
 #[tokio::test]
-async fn a_rendered_deployment_says_to_others_what_it_says_to_us() {
+async fn other_readers_read_a_rendered_deployment_as_the_program_does() {
     let texts = texts().into_iter().chain(CONTROL.map(ToOwned::to_owned)).map(|text| format!("--log-format={text}x"));
     let texts: Vec<String> = texts.collect();
     let mut call = Opsadmin::new().args(["render", "--image", "example.com/o:1"]);

@@ -16,7 +16,7 @@ const LOOKS: [&[&str]; 5] =
     [&["get"], &["get", "acme"], &["check", "acme"], &["history", "acme"], &["affiliates", "list"]];
 
 #[tokio::test]
-async fn rights_to_read_are_enough_to_look_and_to_no_more() {
+async fn a_read_only_user_can_run_only_the_commands_that_read() {
     let office = Office::postgres("reader").await;
     office.apply(&[("acme", json!({}))]).await;
     let reader = unique("reader");
@@ -38,7 +38,7 @@ async fn rights_to_read_are_enough_to_look_and_to_no_more() {
 }
 
 #[tokio::test]
-async fn what_the_user_of_the_database_may_not_do_is_told_by_the_doctor_until_it_is_granted() {
+async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
     let office = Office::postgres("few rights").await;
     office.apply(&[("acme", json!({}))]).await;
     let user = unique("writer");
@@ -63,7 +63,7 @@ async fn what_the_user_of_the_database_may_not_do_is_told_by_the_doctor_until_it
 }
 
 #[tokio::test]
-async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
+async fn a_read_only_database_file_is_read_without_new_files() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let file = office.database.file().expect("a file");
@@ -92,7 +92,7 @@ async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
 }
 
 #[tokio::test]
-async fn looking_makes_no_database_and_no_tables() {
+async fn the_commands_that_read_create_no_database_and_no_tables() {
     let office = Office::sqlite().await;
     let folder = office.keyring().parent().expect("a folder").to_owned();
     for (name, said) in [

@@ -20,7 +20,7 @@ async fn desk_with(accounts: usize, database: &str) -> (Desk, String) {
 }
 
 #[tokio::test]
-async fn what_is_unchanged_is_read_in_bulk_however_many_they_are() {
+async fn unchanged_accounts_are_read_in_bulk() {
     let mut statements = Vec::new();
     for accounts in [5, 100] {
         let (server, database) = talkative().await;
@@ -47,7 +47,7 @@ async fn what_is_unchanged_is_read_in_bulk_however_many_they_are() {
 }
 
 #[tokio::test]
-async fn what_changes_is_planned_without_a_read_of_its_own_and_what_is_new_with_two() {
+async fn a_changed_account_needs_no_own_query_and_a_new_account_two() {
     let mut selects = Vec::new();
     for accounts in [5, 100] {
         let (server, database) = talkative().await;

@@ -28,7 +28,7 @@ fn pairs(account: &Value) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn a_suspension_is_made_once_told_and_ended() {
+async fn a_suspension_is_recorded_once_and_can_be_ended() {
     let office = one().await;
     let suspend = async |reason: &str| office.run(&["suspend", "ACME", "--reason", reason, "--actor", "maria"]).await;
     let said = suspend("unpaid").await.succeeded();
@@ -57,7 +57,7 @@ async fn a_suspension_is_made_once_told_and_ended() {
 }
 
 #[tokio::test]
-async fn of_many_who_suspend_and_resume_at_once_all_get_on() {
+async fn concurrent_suspensions_and_resumptions_succeed() {
     let office = one().await;
     let calls = (0..6).map(|number| {
         let reason = format!("reason {number}");
@@ -107,7 +107,7 @@ async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
 }
 
 #[tokio::test]
-async fn a_leak_ends_every_older_pair_and_is_asked_about() {
+async fn a_rotation_without_overlap_asks_and_revokes_all_older_key_pairs() {
     let office = one().await;
     office.call_with_keyring(&["rotate", "acme"]).run().await.succeeded();
     let before = office.json(&["get", "acme"]).await;
@@ -130,7 +130,7 @@ async fn a_leak_ends_every_older_pair_and_is_asked_about() {
 
 /// Otherwise a script would rotate again, and revoke a key pair that a partner still uses.
 #[tokio::test]
-async fn a_rotation_that_cannot_be_told_says_that_it_was_made() {
+async fn a_rotation_whose_output_cannot_be_written_is_reported() {
     let office = one().await;
     let mut rotate = Command::new(env!("CARGO_BIN_EXE_opsadmin"));
     rotate.env_clear().args(["rotate", "acme", "--database", office.database.url(), "--keyring"]).arg(office.keyring());
@@ -142,7 +142,7 @@ async fn a_rotation_that_cannot_be_told_says_that_it_was_made() {
 }
 
 #[tokio::test]
-async fn whoever_has_swapped_keys_is_shown_without_them_stopped_and_given_others() {
+async fn an_account_with_swapped_keys_is_shown_without_them_and_can_be_rotated() {
     let office = one().await;
     office.by_hand("UPDATE account_keys SET api_key = 'opsa_sk_swapped00000000000000'").await;
     for format in ["text", "json"] {
@@ -158,7 +158,7 @@ async fn whoever_has_swapped_keys_is_shown_without_them_stopped_and_given_others
 }
 
 #[tokio::test]
-async fn what_cannot_be_rotated_says_the_way_out() {
+async fn a_refused_rotation_names_the_solution() {
     let office = one().await;
     office.apply(&[("deleted", json!({})), ("keyless", json!({})), ("unowned", json!({}))]).await;
     office.by_hand("UPDATE accounts SET enabled = FALSE, deleted_at = 5 WHERE name = 'deleted'").await;
@@ -188,7 +188,7 @@ async fn what_cannot_be_rotated_says_the_way_out() {
 }
 
 #[tokio::test]
-async fn under_the_name_of_a_plugin_it_calls_itself_one() {
+async fn the_kubectl_plugin_uses_its_own_name_in_its_help() {
     let plugin = |arguments: &[&str]| Opsadmin::new().under_the_name("kubectl-opsadmin").args(arguments).run();
     let help = plugin(&["--help"]).await.succeeded();
     assert!(help.contains("Usage: kubectl opsadmin <COMMAND>"), "{help}");
@@ -206,7 +206,7 @@ async fn under_the_name_of_a_plugin_it_calls_itself_one() {
 }
 
 #[tokio::test]
-async fn shells_get_what_they_complete_with() {
+async fn completion_prints_a_script_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = Opsadmin::new().args(["completion", shell]).run().await.succeeded();
         for word in ["suspend", "affiliates", "show-secret"] {

@@ -63,7 +63,7 @@ fn skip_to<'a>(line: Option<&String>, rest: &mut Peekable<impl Iterator<Item = &
 }
 
 #[tokio::test]
-async fn what_the_tour_shows_is_what_happens() {
+async fn the_commands_of_the_tour_print_what_it_shows() {
     let desk = Opsadmin::new();
     let mut commands = 0;
     let mut before = String::new();

@@ -49,13 +49,13 @@ fn is_gone(owner: &Owner) -> Changed {
 }
 
 #[tokio::test]
-async fn sqlite_tells_nothing_and_says_so_at_once() {
+async fn sqlite_ends_the_stream_of_changes_at_once() {
     let fresh = Fresh::sqlite();
     assert_eq!(fresh.open().await.changes().next().await, None);
 }
 
 #[tokio::test]
-async fn each_change_by_the_program_is_told_once_with_its_version() {
+async fn each_change_by_the_program_is_reported_once_with_its_version() {
     let fresh = Fresh::postgres("told once").await;
     let database = fresh.open().await;
     let mut ear = Ear::to(&database).await;
@@ -68,7 +68,7 @@ async fn each_change_by_the_program_is_told_once_with_its_version() {
 }
 
 #[tokio::test]
-async fn each_edit_by_hand_is_told_with_what_the_version_then_is() {
+async fn each_edit_by_hand_is_reported_with_its_new_version() {
     let fresh = Fresh::postgres("edits told").await;
     let database = fresh.open().await;
     let account = create(&*database, owner("edited"), full_settings("edited")).await;
@@ -80,7 +80,7 @@ async fn each_edit_by_hand_is_told_with_what_the_version_then_is() {
 }
 
 #[tokio::test]
-async fn nothing_is_told_before_it_is_committed_nor_what_never_is() {
+async fn only_committed_changes_are_reported() {
     let fresh = Fresh::postgres("told when committed").await;
     let database = fresh.open().await;
     for name in ["first", "second"] {
@@ -96,7 +96,7 @@ async fn nothing_is_told_before_it_is_committed_nor_what_never_is() {
 }
 
 #[tokio::test]
-async fn an_owner_who_has_no_account_any_more_is_told() {
+async fn an_owner_that_lost_its_account_is_reported() {
     let fresh = Fresh::postgres("owners told").await;
     let database = fresh.open().await;
     let deleted = create(&*database, owner("deleted"), settings("deleted")).await;
@@ -126,7 +126,7 @@ async fn an_owner_who_has_no_account_any_more_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_to_tell_or_cannot_be_read_is_anything() {
+async fn a_notification_that_is_too_long_or_unreadable_stands_for_any_change() {
     let fresh = Fresh::postgres("told long").await;
     let database = fresh.open().await;
     create(&*database, owner("long"), settings("long")).await;
@@ -139,7 +139,7 @@ async fn what_is_too_long_to_tell_or_cannot_be_read_is_anything() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_made_again_and_what_was_missed_is_anything() {
+async fn a_new_connection_reports_that_anything_may_have_changed() {
     let fresh = Fresh::postgres("ear killed").await;
     let database = fresh.open().await;
     let account = create(&*database, owner("heard"), settings("heard")).await;
@@ -155,7 +155,7 @@ async fn a_lost_connection_is_made_again_and_what_was_missed_is_anything() {
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_is_heard_again() {
+async fn changes_are_reported_again_after_a_server_restart() {
     let mut server = Postgres::new().await;
     let database = open(&server.url("postgres")).unwrap();
     server.stop().await;
@@ -186,7 +186,7 @@ fn port_of(fresh: &Fresh) -> u16 {
 }
 
 #[tokio::test]
-async fn a_connection_whose_other_end_is_gone_without_a_word_is_made_again() {
+async fn a_silently_broken_connection_is_replaced() {
     let fresh = Fresh::postgres("ear frozen").await;
     let proxy = Spoiler::to(port_of(&fresh), "", "").await;
     let database = through(&proxy, &fresh).await;
@@ -199,7 +199,7 @@ async fn a_connection_whose_other_end_is_gone_without_a_word_is_made_again() {
 }
 
 #[tokio::test]
-async fn where_nobody_may_listen_it_is_said_once() {
+async fn a_refused_listen_is_reported_once() {
     let fresh = Fresh::postgres("listen refused").await;
     let proxy = Spoiler::to(port_of(&fresh), "LISTEN ", "LISTNE ").await;
     let database = through(&proxy, &fresh).await;

@@ -100,7 +100,7 @@ async fn seen(database: &dyn AccountDatabase) -> Vec<impl PartialEq + Debug> {
     seen
 }
 
-pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
+pub async fn a_dry_run_answers_as_the_database_does(fresh: Fresh) {
     let database = fresh.open().await;
     let whole = DryRunDatabase::new(None);
     let (mut done, mut refused) = (Vec::new(), 0);

@@ -6,7 +6,7 @@ use opsadmin_operator::account::changes;
 use opsadmin_operator::database::DatabaseError;
 use std::collections::BTreeSet;
 
-pub async fn wrong_settings_read_as_they_are(fresh: Fresh) {
+pub async fn invalid_settings_are_read_as_stored(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("edited"), full_settings("edited")).await;
     let id = made.id;
@@ -27,7 +27,7 @@ pub async fn wrong_settings_read_as_they_are(fresh: Fresh) {
     assert_eq!(put_back.settings, made.settings);
 }
 
-pub async fn a_list_that_lost_its_rows_is_not_any_address(fresh: Fresh) {
+pub async fn an_empty_address_list_does_not_allow_any_address(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("lost"), full_settings("lost")).await;
     fresh.by_hand("DELETE FROM account_allowed_ips").await.unwrap();
@@ -37,7 +37,7 @@ pub async fn a_list_that_lost_its_rows_is_not_any_address(fresh: Fresh) {
     assert_eq!(changes(&read.settings, &full_settings("lost")).len(), 1);
 }
 
-pub async fn an_unreadable_value_is_named_by_its_place(fresh: Fresh) {
+pub async fn an_unreadable_value_is_reported_with_its_table_column_and_row(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("broken"), settings("broken")).await;
     let (account, key) = (made.id.to_string(), made.keys[0].id.to_string());

@@ -16,7 +16,7 @@ async fn delete(database: &dyn AccountRegister, account: &Account, at: Timestamp
     database.commit(&deleted_at(account, at, confirmed)).await.unwrap()
 }
 
-pub async fn deletions_of_late_are_counted_unless_they_were_confirmed(fresh: Fresh) {
+pub async fn recent_unconfirmed_deletions_are_counted(fresh: Fresh) {
     let database = fresh.open().await;
     let (here, since) = (owner("any").cluster, now());
     let count = async |database: &dyn AccountRegister| database.deletions(&here, since).await.unwrap();
@@ -46,7 +46,7 @@ pub async fn deletions_of_late_are_counted_unless_they_were_confirmed(fresh: Fre
     assert_eq!(count(&*database).await, Deletions { live: 3, deleted: 1 });
 }
 
-pub async fn one_that_cannot_be_purged_keeps_no_other_from_going(fresh: Fresh) {
+pub async fn an_account_that_cannot_be_purged_does_not_stop_the_purge(fresh: Fresh) {
     let database = fresh.open().await;
     let cluster = owner("any").cluster;
     let theirs = "CREATE TABLE invoices (account_id TEXT NOT NULL REFERENCES accounts (id));";
@@ -77,7 +77,7 @@ pub async fn one_that_cannot_be_purged_keeps_no_other_from_going(fresh: Fresh) {
     assert_eq!((purged.accounts, purged.refused.len()), (4, 0));
 }
 
-pub async fn the_journal_is_shortened_and_keeps_how_each_account_began_and_what_changed_last(fresh: Fresh) {
+pub async fn trimming_the_journal_keeps_the_first_and_the_last_entries(fresh: Fresh) {
     let database = fresh.open().await;
     assert_eq!(database.trim_journal(now()).await.unwrap(), 0, "there is nothing yet");
     let step = async |account: &Account, minutes: i64| {

@@ -32,7 +32,7 @@ fn assert_not_kept(answer: Result<Account, DatabaseError>, told: &str) {
     assert!(error.to_string().contains(told), "{error}");
 }
 
-pub async fn what_a_trigger_widens_is_not_made(fresh: Fresh) {
+pub async fn a_change_that_a_trigger_widens_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("acme"), full_settings("acme")).await;
     rewrite(&fresh, "use_refresh_token", "FALSE").await;
@@ -56,7 +56,7 @@ pub async fn what_a_trigger_widens_is_not_made(fresh: Fresh) {
     assert_eq!(fresh.count("account_journal").await, journal);
 }
 
-pub async fn what_a_trigger_changes_otherwise_is_made_and_answered_as_it_is(fresh: Fresh) {
+pub async fn other_changes_of_a_trigger_are_returned_as_stored(fresh: Fresh) {
     let database = fresh.open().await;
     rewrite(&fresh, "description", "'theirs'").await;
     let settings = settings("acme");
@@ -71,7 +71,7 @@ pub async fn what_a_trigger_changes_otherwise_is_made_and_answered_as_it_is(fres
     assert!(database.commit(&change(made.id, suspend)).await.unwrap().suspension.is_some());
 }
 
-pub async fn a_change_of_which_nothing_is_kept_leaves_no_trace(fresh: Fresh) {
+pub async fn a_change_that_a_trigger_undoes_leaves_no_trace(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("acme"), settings("acme")).await;
     rewrite(&fresh, "enabled", "TRUE").await;

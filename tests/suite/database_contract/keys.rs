@@ -33,7 +33,7 @@ async fn rotate(
     database.commit(&change(account.id, action)).await.unwrap()
 }
 
-pub async fn a_rotation_lets_the_old_pair_expire(fresh: Fresh) {
+pub async fn a_rotation_with_overlap_retires_the_old_key_pair(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("rotated"), settings("rotated")).await;
 
@@ -51,7 +51,7 @@ pub async fn a_rotation_lets_the_old_pair_expire(fresh: Fresh) {
     assert_eq!(journal, [Some("rotated".to_owned()), Some(expected)]);
 }
 
-pub async fn a_rotation_without_overlap_leaves_one_pair(fresh: Fresh) {
+pub async fn a_rotation_without_overlap_leaves_one_key_pair(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("leaked"), settings("leaked")).await;
     let retiring = rotate(&*database, &made, Some(24), vec![]).await;
@@ -62,7 +62,7 @@ pub async fn a_rotation_without_overlap_leaves_one_pair(fresh: Fresh) {
     assert!(retiring.keys.iter().all(|key| key.id != rotated.keys[0].id));
 }
 
-pub async fn a_pair_that_was_revoked_or_purged_is_never_taken_back(fresh: Fresh) {
+pub async fn a_revoked_or_purged_key_pair_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("ended"), settings("ended")).await;
     let retiring = rotate(&*database, &made, Some(24), vec![]).await;
@@ -108,7 +108,7 @@ pub async fn a_pair_that_was_revoked_or_purged_is_never_taken_back(fresh: Fresh)
     assert_eq!(rows(&fresh).await, before, "nothing of it stays");
 }
 
-pub async fn expired_pairs_are_revoked_and_the_active_one_never(fresh: Fresh) {
+pub async fn a_revocation_never_removes_the_active_key_pair(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("revoked"), settings("revoked")).await;
     let rotated = rotate(&*database, &made, Some(1), vec![]).await;
@@ -120,7 +120,7 @@ pub async fn expired_pairs_are_revoked_and_the_active_one_never(fresh: Fresh) {
     assert_eq!(revoked.keys, rotated.keys[..1]);
 }
 
-pub async fn of_two_rotations_of_one_version_one_is_made(fresh: Fresh) {
+pub async fn a_second_rotation_of_the_same_version_is_a_conflict(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("twice"), settings("twice")).await;
     let rotation = || {
@@ -134,7 +134,7 @@ pub async fn of_two_rotations_of_one_version_one_is_made(fresh: Fresh) {
     assert_eq!(first.keys.len(), 1);
 }
 
-pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) {
+pub async fn only_unowned_and_retained_accounts_can_be_adopted(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("old"), settings("wanted")).await;
     let adopt = |account: &Account, by: &str| {
@@ -172,7 +172,7 @@ pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) 
     assert!(unreadable.to_string().contains("adopter"), "{unreadable}");
 }
 
-pub async fn a_suspension_is_read_with_its_reason_and_outlives_changes(fresh: Fresh) {
+pub async fn a_suspension_has_a_reason_and_survives_updates(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("suspended"), settings("suspended")).await;
     fresh.by_hand("UPDATE accounts SET suspended_at = 5, suspended_reason = 'unpaid'").await.unwrap();
@@ -187,7 +187,7 @@ pub async fn a_suspension_is_read_with_its_reason_and_outlives_changes(fresh: Fr
     assert_eq!(made.suspension, None);
 }
 
-pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fresh) {
+pub async fn accounts_deleted_long_ago_are_purged_and_keep_their_journal(fresh: Fresh) {
     let database = fresh.open().await;
     let gone = create(&*database, owner("gone"), full_settings("gone")).await;
     database.commit(&deletion(&gone)).await.unwrap();
@@ -217,7 +217,7 @@ pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fre
 }
 
 /// Accounts are purged in batches, so that other transactions do not wait for the whole purge.
-pub async fn all_that_is_due_is_purged_however_much_it_is(fresh: Fresh) {
+pub async fn a_purge_removes_more_accounts_than_one_batch(fresh: Fresh) {
     let database = fresh.open().await;
     for number in 0..101 {
         let name = format!("gone-{number}");

@@ -22,7 +22,7 @@ fn with<'a>(url: &'a str, password_file: &'a Path) -> Address<'a> {
 }
 
 #[tokio::test]
-async fn a_password_file_is_read_anew_for_each_connection() {
+async fn a_password_file_is_read_again_for_each_connection() {
     let (server, url) = careful().await;
     let folder = Folder::new("password");
     let file = folder.write("password", "first one\n");
@@ -63,7 +63,7 @@ async fn a_password_file_is_read_anew_for_each_connection() {
 }
 
 #[tokio::test]
-async fn a_password_file_is_the_only_password() {
+async fn a_password_file_beside_another_password_or_for_sqlite_is_refused() {
     let folder = Folder::new("password");
     let file = folder.write("password", "hush");
     for (url, reason) in [

@@ -20,7 +20,7 @@ async fn held(name: &str) -> (Fresh, PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_behind_an_idle_transaction_lets_others_go_on() {
+async fn a_waiting_migration_does_not_block_other_queries() {
     let (fresh, mut idle) = held("behind_idle").await;
     let database = open(fresh.url()).unwrap();
     let migrating = tokio::spawn({
@@ -41,7 +41,7 @@ async fn a_migration_behind_an_idle_transaction_lets_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_that_gets_no_lock_says_who_holds_it() {
+async fn a_migration_without_its_lock_reports_who_holds_it() {
     let (fresh, mut idle) = held("who_holds").await;
     let database = open(fresh.url()).unwrap();
     let error = database.migrate().await.unwrap_err();

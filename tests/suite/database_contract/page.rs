@@ -76,7 +76,7 @@ async fn log_in(fresh: &Fresh, account: &Account) -> Vec<Vec<Cell>> {
     fresh.by_hand(&sql.replace("k.secret_key_sealed,", "length(k.secret_key_sealed),")).await.unwrap()
 }
 
-pub async fn the_statements_of_the_page_do_what_it_says(fresh: Fresh) {
+pub async fn the_statements_of_the_page_work(fresh: Fresh) {
     let database = fresh.open().await;
     let mut wide = full_settings("page");
     wide.enabled = true;
@@ -151,7 +151,7 @@ pub async fn the_statements_of_the_page_do_what_it_says(fresh: Fresh) {
     assert_eq!(statements().len(), 10, "each statement of the page is tried above");
 }
 
-pub async fn the_page_tells_how_a_secret_key_is_opened(fresh: Fresh) {
+pub async fn a_secret_key_can_be_opened_as_the_page_describes(fresh: Fresh) {
     let database = fresh.open().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("opsadmin.keyring");

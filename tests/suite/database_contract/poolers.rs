@@ -1,4 +1,4 @@
-//! PgBouncer between the program and the PostgreSQL server: many clients share few server connections.
+//! `PgBouncer` between the program and the PostgreSQL server: many clients share few server connections.
 
 use super::fixture::*;
 use crate::support::pgbouncer::PgBouncer;
@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-/// The PgBouncer setting that makes it ignore these startup parameters instead of refusing the client.
+/// The `PgBouncer` setting that makes it ignore these startup parameters instead of refusing the client.
 const IGNORES: &str = "ignore_startup_parameters = extra_float_digits,options";
 
 /// Runs two programs at the same time through a pooler. A third client has left prepared statements on the server
@@ -70,16 +70,16 @@ async fn works_through(pooling: &str, configured: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_in_transaction_mode_serves_as_it_comes() {
+async fn a_pooler_in_transaction_mode_works() {
     works_through("transaction", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_ignores_what_a_session_asks_for_is_noticed() {
+async fn a_pooler_that_ignores_startup_parameters_works() {
     works_through("transaction", &[IGNORES]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_in_session_mode_serves_too() {
+async fn a_pooler_in_session_mode_works() {
     works_through("session", &[IGNORES]).await;
 }

@@ -20,7 +20,7 @@ async fn sealing(database: &dyn AccountRegister) -> String {
     in_use.into_iter().next().unwrap()
 }
 
-pub async fn what_is_sealed_with_a_retired_key_is_refused(fresh: Fresh) {
+pub async fn a_secret_key_sealed_with_a_retired_key_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("before"), settings("before")).await;
     let old = sealing(&*database).await;
@@ -45,7 +45,7 @@ pub async fn what_is_sealed_with_a_retired_key_is_refused(fresh: Fresh) {
 
 /// SQLite has one writer at a time, so this race exists only on PostgreSQL.
 #[tokio::test]
-async fn who_is_sealing_with_a_key_is_waited_for_before_it_is_retired() {
+async fn retiring_a_key_waits_for_transactions_that_seal_with_it() {
     let fresh = Fresh::postgres("retiring").await;
     let database = fresh.open().await;
     let account = create(&*database, owner("there"), settings("there")).await;

@@ -43,7 +43,7 @@ fn of(name: &str) -> Owner {
 }
 
 #[tokio::test]
-async fn an_address_that_moves_is_followed_off_the_standby() {
+async fn connections_follow_an_address_to_the_new_primary() {
     let (mut primary, standby) = pair_of_servers().await;
     let address = Forwarder::to(primary.port()).await;
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
@@ -63,7 +63,7 @@ async fn an_address_that_moves_is_followed_off_the_standby() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_made_read_only_is_left_with_all_connections_to_it() {
+async fn all_connections_leave_a_server_that_became_read_only() {
     let (primary, standby) = pair_of_servers().await;
     let address = Forwarder::to(primary.port()).await;
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
@@ -85,7 +85,7 @@ async fn a_server_that_is_made_read_only_is_left_with_all_connections_to_it() {
 }
 
 #[tokio::test]
-async fn the_one_of_several_hosts_that_takes_writes_is_used_and_found_again() {
+async fn of_several_hosts_the_one_that_takes_writes_is_used() {
     let (mut primary, standby) = pair_of_servers().await;
     let url = primary.url("postgres");
     let (login, _) = url.rsplit_once('@').unwrap();
@@ -132,7 +132,7 @@ async fn account_again(database: &dyn AccountRegister, account: &Account) -> Acc
 }
 
 #[tokio::test]
-async fn who_only_looks_may_read_a_standby_and_who_writes_is_told() {
+async fn a_standby_can_be_read_and_refuses_writers() {
     let (_primary, standby) = pair_of_servers().await;
     let url = standby.url("postgres");
     let looking = open_to_look(&url).await.unwrap();

@@ -153,7 +153,7 @@ impl Runner {
 }
 
 #[tokio::test]
-async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
+async fn github_comments_on_problems_and_changes_of_a_pull_request() {
     let runner = Runner::new("checks-github").await;
     let (validated, planned) = (runner.github("validate").await, runner.github("plan").await);
     assert!(validated.len() == 2 && planned.len() == 2, "{validated:?} {planned:?}");
@@ -186,7 +186,7 @@ async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
 }
 
 #[tokio::test]
-async fn gitlab_tells_in_a_merge_request_what_is_wrong_and_what_would_change() {
+async fn gitlab_comments_on_problems_and_changes_of_a_merge_request() {
     let runner = Runner::new("checks-gitlab").await;
     runner.gitlab("validate").await.succeeded();
     runner.gitlab("plan").await.succeeded();
@@ -208,7 +208,7 @@ async fn gitlab_tells_in_a_merge_request_what_is_wrong_and_what_would_change() {
 }
 
 #[test]
-fn what_forks_could_read_is_kept_from_them() {
+fn forks_get_no_secrets() {
     let workflow = documents(".github/workflows/api-accounts.yaml").remove(0);
     assert!(
         workflow["on"]["pull_request"].is_object(),

@@ -103,12 +103,12 @@ async fn every_field_is_known(file: &str, kinds: &[&str]) {
 }
 
 #[tokio::test]
-async fn argo_cd_s_own_definition_has_every_field_of_the_application() {
+async fn the_argo_cd_definition_has_every_field_of_the_application() {
     every_field_is_known("argocd/production.yaml", &["Application"]).await;
 }
 
 #[tokio::test]
-async fn flux_s_own_definitions_have_every_field_of_the_source_and_the_kustomizations() {
+async fn the_flux_definitions_have_every_field_of_the_example() {
     every_field_is_known("flux/production.yaml", &["GitRepository", "Kustomization", "Kustomization"]).await;
 }
 
@@ -166,7 +166,7 @@ fn looked_at(outcome: &Outcome) -> Value {
 }
 
 #[tokio::test]
-async fn argo_cd_shows_every_condition_as_it_is_meant() {
+async fn argo_cd_shows_the_right_health_for_every_condition() {
     let well = health(&looked_at(&Outcome::default())).await;
     assert_eq!(well, ("Healthy".to_owned(), "account and Secret are as declared".to_owned()));
     let mut seen = BTreeSet::from([Reason::Reconciled.as_str()]);
@@ -197,7 +197,7 @@ async fn argo_cd_shows_every_condition_as_it_is_meant() {
 }
 
 #[tokio::test]
-async fn argo_cd_s_health_follows_an_account_on_a_cluster() {
+async fn argo_cd_health_follows_an_account_on_a_cluster() {
     let mut scene = Scene::set("argo health").await;
     scene.create("acme", json!({})).await;
     scene.create("other", json!({ "affiliate": "Nobody" })).await;

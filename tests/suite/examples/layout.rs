@@ -63,7 +63,7 @@ fn read_for(folder: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_file_is_built_into_an_environment_or_looked_at_by_a_test() {
+fn every_file_is_part_of_an_environment_or_tested() {
     let mut used: BTreeSet<String> = BESIDE.iter().map(|(file, _)| (*file).to_owned()).collect();
     for environment in ["staging", "production"] {
         read_for(&format!("overlays/{environment}"), &mut used);
@@ -90,7 +90,7 @@ fn namespace_of_all(path: &str, kustomization: &Value) -> String {
 }
 
 #[test]
-fn argo_cd_is_told_of_a_folder_that_is_there() {
+fn argo_cd_applies_an_existing_folder() {
     let application = documents("argocd/production.yaml").remove(0);
     assert_eq!((text(&application["apiVersion"]), text(&application["kind"])), ("argoproj.io/v1alpha1", "Application"));
     let spec = &application["spec"];
@@ -99,7 +99,7 @@ fn argo_cd_is_told_of_a_folder_that_is_there() {
 }
 
 #[test]
-fn flux_is_told_of_folders_sources_and_dependencies_that_are_there() {
+fn flux_uses_existing_folders_sources_and_dependencies() {
     let objects = documents("flux/production.yaml");
     let has = |kind: &str, name: &Value| {
         objects.iter().any(|object| object["kind"] == kind && &object["metadata"]["name"] == name)
@@ -120,7 +120,7 @@ fn flux_is_told_of_folders_sources_and_dependencies_that_are_there() {
 }
 
 #[tokio::test]
-async fn argo_cd_s_health_is_a_config_map_that_adds_one_key() {
+async fn the_argo_cd_health_check_is_a_config_map_that_adds_one_key() {
     let health = documents("argocd/health.yaml").remove(0);
     let keys: Vec<_> = health["data"].as_object().expect("data").keys().collect();
     assert_eq!(keys, ["resource.customizations.health.ops-admin.com_ApiAccount"]);

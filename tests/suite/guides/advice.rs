@@ -124,7 +124,7 @@ const NO_STEP: [&str; 2] =
     ["the JSON that `opsadmin keyring init` writes", "if `opsadmin keyring rotate` removed it for another database"];
 
 #[test]
-fn what_a_message_says_to_run_is_run_by_a_test() {
+fn every_advised_command_is_run_by_a_test() {
     for (said, file, test) in DONE {
         let text = fs::read_to_string(repository("tests/suite").join(file)).expect(file);
         assert!(text.contains(&format!("fn {test}(")), "{said}: {file} has no test {test}");

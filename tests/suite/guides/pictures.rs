@@ -162,7 +162,7 @@ fn drawn(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_pictures_show_what_the_commands_say() {
+async fn the_pictures_are_current() {
     let desk = desk().await;
     let mut steady = Steady { seen: BTreeMap::new() };
     let mut stale = Vec::new();
@@ -185,7 +185,7 @@ async fn the_pictures_show_what_the_commands_say() {
 }
 
 #[test]
-fn every_picture_is_made_here_and_shown_on_a_page() {
+fn every_picture_is_generated_here_and_shown_on_a_page() {
     let pages: String =
         ["README.md", "docs/tour.md", "docs/platform-team.md", "docs/commands-accounts.md", "docs/database.md"]
             .iter()

@@ -30,7 +30,7 @@ fn without_ages(table: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_readme_has_typed_works_one_after_the_other() {
+async fn the_commands_of_the_readme_work() {
     let readme = page("README.md");
     let on_a_cluster = section(&readme, "On a cluster");
     let shown = on_a_cluster.split("```\n").nth(1).expect("it shows a table");

@@ -28,7 +28,7 @@ do not edit it. Commands and what they print are in [commands.md](commands.md), 
 ";
 
 #[test]
-fn the_page_is_as_the_code_says() {
+fn the_page_is_current() {
     let text = reference();
     if env::var_os(WRITE).is_some() {
         fs::write(repository(PAGE), &text).expect("it can be written");
@@ -39,7 +39,7 @@ fn the_page_is_as_the_code_says() {
 }
 
 #[test]
-fn the_other_pages_have_every_reason_too() {
+fn the_readme_and_the_metrics_page_have_every_reason() {
     let (readme, metrics) = (page("README.md"), page("docs/metrics.md"));
     for reason in Reason::ALL {
         assert!(readme.contains(&format!("| `{reason}` |")), "README.md has no row for {reason}");
