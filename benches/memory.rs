@@ -56,7 +56,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if env::var_os(MEASURED).is_some() {
         return measured();
     }
-    let (few, many) = (all_taken(FEW)?, all_taken(MANY)?);
+    let (few, many) = (measure_all(FEW)?, measure_all(MANY)?);
     println!(
         "{:34} {:>25} {:>9} {:>6} {:>26} {:>7}",
         "", "heap, 1,000 .. 10,000", "B/account", "bound", "process (KiB)", "s"
@@ -89,7 +89,7 @@ async fn measured() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// The memory and the time of one command.
-struct Taken {
+struct Measurement {
     /// The peak of the heap, in bytes.
     heap: u64,
     /// The peak memory of the process, in KiB.
@@ -98,14 +98,14 @@ struct Taken {
 }
 
 /// Runs every case with this number of accounts.
-fn all_taken(accounts: u64) -> Result<Vec<Taken>, Box<dyn Error>> {
+fn measure_all(accounts: u64) -> Result<Vec<Measurement>, Box<dyn Error>> {
     let desk = tempfile::tempdir()?;
     write(&desk.path().join("accounts"), accounts, "")?;
     write(&desk.path().join("changed"), accounts, ", by contract")?;
-    CASES.iter().map(|case| taken(case, desk.path())).collect()
+    CASES.iter().map(|case| measure(case, desk.path())).collect()
 }
 
-fn taken(case: &Case, desk: &Path) -> Result<Taken, Box<dyn Error>> {
+fn measure(case: &Case, desk: &Path) -> Result<Measurement, Box<dyn Error>> {
     let begun = Instant::now();
     let output = Command::new(env::current_exe()?)
         .args(case.arguments)
@@ -122,7 +122,7 @@ fn taken(case: &Case, desk: &Path) -> Result<Taken, Box<dyn Error>> {
     }
     let peaks = said.lines().last().and_then(|line| line.split_once(' '));
     let (heap, process) = peaks.ok_or_else(|| format!("{}: no peaks in {said:?}", case.name))?;
-    Ok(Taken { heap: heap.parse()?, process: process.parse()?, seconds })
+    Ok(Measurement { heap: heap.parse()?, process: process.parse()?, seconds })
 }
 
 /// Writes manifests of this number of accounts, each in its own file.

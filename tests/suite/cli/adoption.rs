@@ -16,7 +16,7 @@ impl Desk {
     }
 
     /// Writes the manifest of an account in this namespace, with `adoptionPolicy: IfUnowned`.
-    fn wants(&self, namespace: &str, name: &str) {
+    fn write_adopting_account(&self, namespace: &str, name: &str) {
         let text = account(name, "{ name: Acme, roles: [Administrator], adoptionPolicy: IfUnowned }");
         self.write("wants.yaml", &text.replace("metadata:\n", &format!("metadata:\n  namespace: {namespace}\n")));
     }
@@ -25,14 +25,14 @@ impl Desk {
 #[tokio::test]
 async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_named_it() {
     let desk = Desk::new();
-    desk.wants("partners", "acme");
+    desk.write_adopting_account("partners", "acme");
     desk.apply(&[]).await.succeeded();
     let file = SqliteConnectOptions::new().filename(desk.path("opsadmin.db"));
     let sql = SqlitePool::connect_with(file).await.expect("it is there");
     sqlx::query("UPDATE accounts SET retained_at = 5").execute(&sql).await.expect("it is let go");
     sql.close().await;
 
-    desk.wants("tenant", "acme");
+    desk.write_adopting_account("tenant", "acme");
     let refused = desk.apply(&[]).await;
     let said = "it is kept for the namespace partners of the cluster local, which had it. OpsAdmin's staff name who else may take \
                 it over, with `opsadmin allow-adoption ";
@@ -66,10 +66,10 @@ async fn only_the_intended_namespace_can_adopt_an_imported_account() {
     let exported = Opsadmin::new().args(["export", "--database", &desk.database]).run().await.succeeded();
     assert!(exported.contains("namespace: partners"), "{exported}");
 
-    desk.wants("tenant", "acme");
+    desk.write_adopting_account("tenant", "acme");
     let refused = desk.apply(&[]).await;
     assert!(refused.stderr.contains("it is for local/partners. OpsAdmin's staff"), "{refused:?}");
-    desk.wants("partners", "any-name");
+    desk.write_adopting_account("partners", "any-name");
     desk.apply(&[]).await.succeeded();
 }
 
@@ -81,7 +81,7 @@ async fn a_permission_to_adopt_can_be_withdrawn_and_a_controller_requires_it() {
     let import = Opsadmin::new().args(["import", "--database", &desk.database]).args([desk.path("fleet.jsonl")]);
     import.run().await.succeeded();
     desk.call(&["allow-adoption", "Acme", "--to", "partners/acme", "--cluster-id", "local"]).await.succeeded();
-    desk.wants("partners", "other");
+    desk.write_adopting_account("partners", "other");
     assert_eq!(desk.apply(&[]).await.status.code(), Some(1));
     desk.call(&["allow-adoption", "Acme", "--nobody"]).await.succeeded();
     let refused = desk.apply(&["--unassigned-accounts", "refuse"]).await;

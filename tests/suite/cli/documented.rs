@@ -90,7 +90,7 @@ async fn the_pages_have_every_field_of_suspend_resume_and_rotate() {
 }
 
 #[tokio::test]
-async fn the_pages_have_every_field_of_plan_and_validate() {
+async fn the_pages_have_every_field_of_plan_validate_keyring_and_import() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({})), ("gone", json!({})), ("observed", json!({})), ("stray", json!({}))]).await;
     office

@@ -113,7 +113,7 @@ async fn a_rotation_that_lacks_the_last_step_only_removes_the_old_key() {
     let new = desk.keys().await.remove(0).0;
     let (rest, _) = desk.rotate(&[]).await;
     let keyring = desk.path("opsadmin.keyring").display().to_string();
-    assert_eq!(without_files(rest, &keyring), told(&Value::Null, false, 0, &[&old], &new, &[]));
+    assert_eq!(without_files(rest, &keyring), report(&Value::Null, false, 0, &[&old], &new, &[]));
     assert_eq!(desk.keys().await, [(new, "seals".to_owned(), 2)]);
 }
 
@@ -186,7 +186,7 @@ async fn concurrent_rotations_lose_no_key() {
 }
 
 /// The JSON report of a run, without the paths of the keyring and of the file with removed keys.
-fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
+fn report(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
     json!({
         "added": added, "switched": switched, "resealed": resealed, "unreadable": 0, "removed": removed,
         "seals": seals, "opens": opens,
@@ -213,19 +213,19 @@ async fn the_json_of_a_rotation_reports_its_steps_and_the_final_keyring() {
     let old = desk.keys().await.remove(0).0;
     let first = run(&["--only", "add"]).await;
     let new = first["added"].as_str().expect("it is told").to_owned();
-    assert_eq!(first, told(&json!(new), false, 0, &[], &old, &[&new]));
+    assert_eq!(first, report(&json!(new), false, 0, &[], &old, &[&new]));
     let switched = run(&["--only", "use"]).await;
-    assert_eq!(switched, told(&Value::Null, true, 0, &[], &new, &[&old]));
+    assert_eq!(switched, report(&Value::Null, true, 0, &[], &new, &[&old]));
     let again = run(&["--only", "use"]).await;
-    assert_eq!(again, told(&Value::Null, false, 0, &[], &new, &[&old]), "nothing was done twice");
+    assert_eq!(again, report(&Value::Null, false, 0, &[], &new, &[&old]), "nothing was done twice");
     let early = run(&["--only", "remove"]).await;
-    assert_eq!(early, told(&Value::Null, false, 0, &[], &new, &[&old]), "it is needed");
+    assert_eq!(early, report(&Value::Null, false, 0, &[], &new, &[&old]), "it is needed");
     // This run continues the rotation, so it reports no added and no switched key.
-    assert_eq!(run(&[]).await, told(&Value::Null, false, 3, &[&old], &new, &[]));
+    assert_eq!(run(&[]).await, report(&Value::Null, false, 3, &[&old], &new, &[]));
 
     let whole = run(&[]).await;
     let newest = whole["added"].as_str().expect("it is told").to_owned();
-    assert_eq!(whole, told(&json!(newest), true, 3, &[&new], &newest, &[]));
+    assert_eq!(whole, report(&json!(newest), true, 3, &[&new], &newest, &[]));
     assert_eq!(desk.keys().await, [(newest, "seals".to_owned(), 3)]);
 
     let made = Opsadmin::new().args(["keyring", "init", "--keyring", "k", "-o", "yaml"]).run().await.succeeded();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::office::{Office, refused};
 
 /// Creates an office with one account of each kind.
-async fn full() -> Office {
+async fn office_with_each_kind() -> Office {
     let office = Office::sqlite().await;
     let accounts = [
         ("portal", json!({ "name": "Acme portal", "roles": ["Customer"], "allowedIPs": ["203.0.113.0/24"] })),
@@ -43,7 +43,7 @@ async fn id_of(office: &Office, name: &str) -> String {
 
 #[tokio::test]
 async fn accounts_are_listed_and_filtered() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     let listed = office.run(&["get"]).await.succeeded();
     let rows: Vec<Vec<&str>> =
         listed.lines().map(|line| line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
@@ -75,7 +75,7 @@ async fn accounts_are_listed_and_filtered() {
 
 #[tokio::test]
 async fn get_finds_an_account_by_name_id_or_resource_and_shows_all_of_it() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     let id = id_of(&office, "bright").await;
     let text = office.run(&["get", "BRIGHT"]).await.succeeded();
     for line in [
@@ -127,7 +127,7 @@ async fn an_affiliate_named_every_is_not_shown_as_all_affiliates() {
 
 #[tokio::test]
 async fn an_id_finds_its_account_even_if_it_is_the_name_of_another() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     let id = id_of(&office, "bright").await;
     office.apply(&[("impostor", json!({ "name": id }))]).await;
     assert_eq!(office.json(&["get", &id]).await["name"], "bright");
@@ -135,7 +135,7 @@ async fn an_id_finds_its_account_even_if_it_is_the_name_of_another() {
 
 #[tokio::test]
 async fn a_secret_key_is_shown_on_a_terminal_and_nowhere_else() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     let secret = office.secret("bright-opsadmin");
     let shown = office.call_with_keyring(&["get", "bright", "--show-secret"]).run_on_terminal().await.succeeded();
     let secret_key =
@@ -160,7 +160,7 @@ async fn a_secret_key_is_shown_on_a_terminal_and_nowhere_else() {
 
 #[tokio::test]
 async fn history_shows_time_actor_and_change_also_of_purged_accounts() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     office
         .apply(&[("portal", json!({ "name": "Acme portal", "allowedIPs": ["203.0.113.0/24"], "enabled": false }))])
         .await;
@@ -189,7 +189,7 @@ async fn history_shows_time_actor_and_change_also_of_purged_accounts() {
 
 #[tokio::test]
 async fn check_prints_each_rule_and_has_an_exit_code_for_scripts() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     let inside =
         ["check", "acme portal", "--ip", "::ffff:203.0.113.9", "--endpoint", "my-account", "--affiliate", "North"];
     let text = office.run(&inside).await.succeeded();
@@ -228,7 +228,7 @@ async fn check_prints_each_rule_and_has_an_exit_code_for_scripts() {
 
 #[tokio::test]
 async fn colours_are_printed_only_on_a_terminal_that_wants_them() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     let check = || office.call(&["check", "bright"]).env("TERM", "xterm");
     assert!(check().run_on_terminal().await.succeeded().contains("\u{1b}[1m"));
     let unwanted = check().env("NO_COLOR", "1").run_on_terminal().await.succeeded();
@@ -239,7 +239,7 @@ async fn colours_are_printed_only_on_a_terminal_that_wants_them() {
 
 #[tokio::test]
 async fn affiliates_are_listed_and_added_once() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     assert_eq!(office.run(&["affiliates", "list"]).await.succeeded(), "Bright\n");
     assert!(office.run(&["affiliates", "add", "North"]).await.succeeded().contains("North now"));
     assert!(office.run(&["affiliates", "add", "North"]).await.succeeded().contains("North already"));

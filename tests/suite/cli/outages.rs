@@ -32,7 +32,7 @@ fn reads_more_of_many(call: &Call) -> bool {
 }
 
 /// Checks that the JSON result of a failed run is complete JSON, and returns the number of its accounts.
-fn told(finished: &Finished) -> usize {
+fn accounts_reported(finished: &Finished) -> usize {
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     let value: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"));
     assert!(value["summary"].is_object(), "{value}");
@@ -51,13 +51,13 @@ async fn a_run_that_loses_its_database_reports_what_it_did_and_how_to_continue()
     proxy.trace.meet_all(reads_more_of_many, Fault::Disconnect);
     proxy.trace.begin();
     let planned = plan(&["-o", "json"]).await;
-    assert_eq!(told(&planned), MANY - 1);
+    assert_eq!(accounts_reported(&planned), MANY - 1);
     assert!(planned.stderr.contains("opsadmin: the account database is not available: "), "{planned:?}");
 
     let on = "1 account not looked at: run the same command to go on\n";
     proxy.trace.begin();
     let applied = desk.apply(&[&extra[..], &["-o", "json"]].concat()).await;
-    assert_eq!(told(&applied), MANY - 1);
+    assert_eq!(accounts_reported(&applied), MANY - 1);
     assert!(applied.stderr.contains("stopped: the account database is not available: "), "{applied:?}");
     assert!(applied.stderr.ends_with(on), "{applied:?}");
     proxy.trace.begin();

@@ -36,19 +36,19 @@ impl Proxy {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
-                connections.spawn(pass(connection, upstream.clone(), Arc::clone(&seen)));
+                connections.spawn(forward(connection, upstream.clone(), Arc::clone(&seen)));
             }
         });
         Self { port, heads, _tasks: tasks }
     }
 
     /// Returns the requests since the last call of this function.
-    fn asked(&self) -> Vec<String> {
+    fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.heads.lock().expect("nobody panics with it"))
     }
 }
 
-async fn pass(mut client: TcpStream, upstream: String, heads: Arc<Mutex<Vec<String>>>) {
+async fn forward(mut client: TcpStream, upstream: String, heads: Arc<Mutex<Vec<String>>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match client.read_u8().await {
@@ -115,9 +115,9 @@ async fn a_proxy_of_the_environment_is_used_as_kubectl_does() {
     for variable in ["HTTPS_PROXY", "https_proxy"] {
         for except in ["", "example.com,10.0.0.0/8,", "kubernetes.default.svc:443"] {
             release(&service, &[(variable, &url), ("NO_PROXY", except)]).await.succeeded();
-            let asked = proxy.asked();
-            assert!(!asked.is_empty(), "{variable} {except}");
-            for head in asked {
+            let requests = proxy.take_requests();
+            assert!(!requests.is_empty(), "{variable} {except}");
+            for head in requests {
                 assert!(head.starts_with(&format!("CONNECT {SERVICE} HTTP/1.1\r\n")), "{head}");
                 let login = format!("authorization: basic {}", STANDARD.encode("me:hush@"));
                 assert!(head.to_lowercase().contains(&login.to_lowercase()), "{head}");
@@ -127,7 +127,7 @@ async fn a_proxy_of_the_environment_is_used_as_kubectl_does() {
     let plan = Opsadmin::new().args(["plan", "--on-cluster", "--without-secrets", "-f", "-", "--kubeconfig"]);
     let plan = plan.args([&service]).env("HTTPS_PROXY", &url).stdin(account("way", "{}")).run().await.succeeded();
     assert!(plan.contains("default/way"), "{plan}");
-    assert!(!proxy.asked().is_empty());
+    assert!(!proxy.take_requests().is_empty());
 }
 
 #[tokio::test]
@@ -142,11 +142,11 @@ async fn no_proxy_names_and_this_machine_are_reached_without_a_proxy() {
         // Only the proxy can resolve that name.
         assert_eq!(refused.status.code(), Some(1), "{except}: {refused:?}");
         assert!(!refused.stderr.contains("proxy"), "{except}: {refused:?}");
-        assert_eq!(proxy.asked(), Vec::<String>::new(), "{except}");
+        assert_eq!(proxy.take_requests(), Vec::<String>::new(), "{except}");
     }
     let own = ways.file("own", &json!({}));
     release(&own, &[("HTTPS_PROXY", &url)]).await.succeeded();
-    assert_eq!(proxy.asked(), Vec::<String>::new());
+    assert_eq!(proxy.take_requests(), Vec::<String>::new());
     // An unusable proxy is no error for a server that is reached without a proxy.
     release(&own, &[("HTTPS_PROXY", "ftp://x"), ("NO_PROXY", ",")]).await.succeeded();
 }
@@ -159,8 +159,8 @@ async fn the_proxy_of_the_kubeconfig_overrides_the_environment() {
     let environment = [("HTTPS_PROXY", format!("http://127.0.0.1:{}", other.port)), ("NO_PROXY", "*".to_owned())];
     let environment = environment.each_ref().map(|(variable, value)| (*variable, value.as_str()));
     release(&own, &environment).await.succeeded();
-    assert!(proxy.asked().iter().all(|head| head.starts_with(&format!("CONNECT {} ", ways.address()))));
-    assert_eq!(other.asked(), Vec::<String>::new());
+    assert!(proxy.take_requests().iter().all(|head| head.starts_with(&format!("CONNECT {} ", ways.address()))));
+    assert_eq!(other.take_requests(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn desk_with(accounts: usize) -> Desk {
 }
 
 impl Desk {
-    fn take_away(&self, number: usize) {
+    fn remove_manifest(&self, number: usize) {
         self.remove(&format!("{number:02}.yaml"));
     }
 
@@ -52,7 +52,7 @@ async fn an_undeclared_account_is_deleted_with_its_secret_and_restored_with_its_
     let desk = desk_with(3).await;
     let keys = desk.secret("a01-opsadmin");
     let text = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
-    desk.take_away(1);
+    desk.remove_manifest(1);
     assert_eq!(desk.apply(&[]).await.succeeded(), "2 accounts: nothing to change\n", "not without --prune");
 
     let asked = desk.apply(&["--prune"]).await;
@@ -80,7 +80,7 @@ async fn an_undeclared_account_is_deleted_with_its_secret_and_restored_with_its_
 #[tokio::test]
 async fn when_most_manifests_are_missing_nothing_is_deleted() {
     let desk = desk_with(12).await;
-    (0..6).for_each(|number| desk.take_away(number));
+    (0..6).for_each(|number| desk.remove_manifest(number));
     let held = desk.apply(&["--prune", "--yes"]).await;
     assert_eq!(held.status.code(), Some(1));
     assert!(held.stderr.contains("default/a00: DeletionHeld: not deleted: 6 accounts are declared by no manifest"));
@@ -106,8 +106,8 @@ async fn a_left_secret_of_a_deleted_account_is_removed_even_if_the_brake_holds()
     let texts = files.each_ref().map(|file| fs::read_to_string(file).expect("it is there"));
     let put_back =
         || files.iter().zip(&texts).for_each(|(file, text)| fs::write(file, text).expect("it can be written"));
-    desk.take_away(1);
-    desk.take_away(2);
+    desk.remove_manifest(1);
+    desk.remove_manifest(2);
     desk.apply(&["--prune", "--yes"]).await.succeeded();
     put_back();
     desk.retain("a02").await;
@@ -122,7 +122,7 @@ async fn a_left_secret_of_a_deleted_account_is_removed_even_if_the_brake_holds()
     assert_eq!(desk.apply(&["--prune"]).await.succeeded(), "7 accounts: nothing to change\n");
 
     put_back();
-    (3..9).for_each(|number| desk.take_away(number));
+    (3..9).for_each(|number| desk.remove_manifest(number));
     let held = desk.apply(&["--prune"]).await;
     assert!(held.stderr.contains("default/a03: DeletionHeld: not deleted: 6 accounts are declared by no manifest"));
     let ends = format!("{REMOVED}8 accounts: 0 created, 1 changed, 1 unchanged, 6 refused\n");
@@ -151,8 +151,8 @@ async fn accounts_of_other_clusters_are_not_pruned() {
 async fn deleted_accounts_are_purged_after_the_retention_unless_declared() {
     let desk = desk_with(3).await;
     let wanted = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
-    desk.take_away(0);
-    desk.take_away(1);
+    desk.remove_manifest(0);
+    desk.remove_manifest(1);
     // The deletions are dated back below, because the retention must have passed before the next run.
     let ever: &[&str] = &["--prune", "--yes", "--deleted-account-retention", "1s"];
     let first = desk.apply(ever).await;

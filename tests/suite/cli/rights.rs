@@ -12,7 +12,7 @@ use crate::support::names::unique;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::run;
 
-const LOOKS: [&[&str]; 5] =
+const READ_COMMANDS: [&[&str]; 5] =
     [&["get"], &["get", "acme"], &["check", "acme"], &["history", "acme"], &["affiliates", "list"]];
 
 #[tokio::test]
@@ -29,8 +29,8 @@ async fn a_read_only_user_can_run_only_the_commands_that_read() {
     let (_, server) = office.database.url().rsplit_once('@').expect("somebody logs in");
     let url = format!("postgres://{reader}:reads@{server}");
     let call = async |arguments: &[&str]| Opsadmin::new().args(arguments).args(["--database", &url]).run().await;
-    for look in LOOKS {
-        call(look).await.succeeded();
+    for read_command in READ_COMMANDS {
+        call(read_command).await.succeeded();
     }
     refused(&call(&["affiliates", "add", "North"]).await, 1, "permission denied for table affiliates");
     office.by_hand(&format!(r#"DROP OWNED BY "{reader}""#)).await;
@@ -82,8 +82,8 @@ async fn a_read_only_database_file_is_read_without_new_files() {
         command.arg(&program).args(arguments).args(["--database", office.database.url()]).current_dir(folder);
         run(command, "", Duration::from_mins(1))
     };
-    for look in LOOKS {
-        as_reader(look).await.succeeded();
+    for read_command in READ_COMMANDS {
+        as_reader(read_command).await.succeeded();
     }
     refused(&as_reader(&["affiliates", "add", "North"]).await, 1, "attempt to write a readonly database");
     assert!(fs::read(&file).expect("it can be read") == before);
@@ -104,8 +104,8 @@ async fn the_commands_that_read_create_no_database_and_no_tables() {
         }
         let url = format!("sqlite://{}", folder.join(name).display());
         let before = fs::read_dir(&folder).expect("it can be listed").count();
-        for look in LOOKS {
-            refused(&Opsadmin::new().args(look).args(["--database", &url]).run().await, 1, said);
+        for read_command in READ_COMMANDS {
+            refused(&Opsadmin::new().args(read_command).args(["--database", &url]).run().await, 1, said);
         }
         assert_eq!(fs::read_dir(&folder).expect("it can be listed").count(), before);
     }

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::office::{Office, refused};
 use crate::support::opsadmin::Opsadmin;
 
-async fn one() -> Office {
+async fn office_with_one_account() -> Office {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({ "rotation": { "trigger": "one" } }))]).await;
     office
 }
 
 /// Returns the actor and the action of each journal entry.
-async fn told(office: &Office) -> Vec<String> {
+async fn journal_entries(office: &Office) -> Vec<String> {
     office.database.column("SELECT actor || ' ' || action FROM account_journal ORDER BY id").await
 }
 
@@ -29,7 +29,7 @@ fn pairs(account: &Value) -> Vec<(&str, &str)> {
 
 #[tokio::test]
 async fn a_suspension_is_recorded_once_and_can_be_ended() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     let suspend = async |reason: &str| office.run(&["suspend", "ACME", "--reason", reason, "--actor", "maria"]).await;
     let said = suspend("unpaid").await.succeeded();
     assert!(said.starts_with("acme is suspended since ") && said.ends_with("Z: \"unpaid\"\n"), "{said}");
@@ -43,7 +43,7 @@ async fn a_suspension_is_recorded_once_and_can_be_ended() {
     assert_eq!((&resumed["changed"], &resumed["account"]["suspension"]), (&json!(true), &json!(null)));
     assert_eq!(office.run(&["resume", "acme"]).await.succeeded(), "acme is not suspended\n");
     assert_eq!(office.run(&["check", "acme"]).await.status.code(), Some(0));
-    let told = told(&office).await;
+    let told = journal_entries(&office).await;
     assert_eq!(told[1..4], ["cli:maria suspended", "cli:maria suspended", "apply updated"]);
     assert!(told[4].starts_with("cli:") && told[4].ends_with(" resumed"), "{told:?}");
     assert_eq!(told.len(), 5);
@@ -58,7 +58,7 @@ async fn a_suspension_is_recorded_once_and_can_be_ended() {
 
 #[tokio::test]
 async fn concurrent_suspensions_and_resumptions_succeed() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     let calls = (0..6).map(|number| {
         let reason = format!("reason {number}");
         let call = match number % 2 {
@@ -71,13 +71,13 @@ async fn concurrent_suspensions_and_resumptions_succeed() {
         finished.expect("it ends").succeeded();
     }
     let account = office.json(&["get", "acme"]).await;
-    let made = told(&office).await.len();
+    let made = journal_entries(&office).await.len();
     assert_eq!(account["version"], json!(made), "each change was made to the one before: {account}");
 }
 
 #[tokio::test]
 async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     let before = office.secret("acme-opsadmin");
     let first = office.json(&["get", "acme"]).await;
     let said = office.call_with_keyring(&["rotate", "acme"]).run().await.succeeded();
@@ -108,7 +108,7 @@ async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
 
 #[tokio::test]
 async fn a_rotation_without_overlap_asks_and_revokes_all_older_key_pairs() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     office.call_with_keyring(&["rotate", "acme"]).run().await.succeeded();
     let before = office.json(&["get", "acme"]).await;
     let leak = || office.call_with_keyring(&["rotate", "acme", "--overlap", "0s"]);
@@ -131,7 +131,7 @@ async fn a_rotation_without_overlap_asks_and_revokes_all_older_key_pairs() {
 /// Otherwise a script would rotate again, and revoke a key pair that a partner still uses.
 #[tokio::test]
 async fn a_rotation_whose_output_cannot_be_written_is_reported() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     let mut rotate = Command::new(env!("CARGO_BIN_EXE_opsadmin"));
     rotate.env_clear().args(["rotate", "acme", "--database", office.database.url(), "--keyring"]).arg(office.keyring());
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
@@ -143,7 +143,7 @@ async fn a_rotation_whose_output_cannot_be_written_is_reported() {
 
 #[tokio::test]
 async fn an_account_with_swapped_keys_is_shown_without_them_and_can_be_rotated() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     office.by_hand("UPDATE account_keys SET api_key = 'opsa_sk_swapped00000000000000'").await;
     for format in ["text", "json"] {
         let shown = office.run(&["get", "acme", "-o", format]).await.succeeded();
@@ -159,7 +159,7 @@ async fn an_account_with_swapped_keys_is_shown_without_them_and_can_be_rotated()
 
 #[tokio::test]
 async fn a_refused_rotation_names_the_solution() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     office.apply(&[("deleted", json!({})), ("keyless", json!({})), ("unowned", json!({}))]).await;
     office.by_hand("UPDATE accounts SET enabled = FALSE, deleted_at = 5 WHERE name = 'deleted'").await;
     office
@@ -176,7 +176,7 @@ async fn a_refused_rotation_names_the_solution() {
     assert!(said.contains("nobody writes its Secret: hand the keys over with `opsadmin get "), "{said}");
     assert_eq!(rotate(&["acme", "--overlap", "1d"]).run().await.status.code(), Some(2));
 
-    let journal = told(&office).await;
+    let journal = journal_entries(&office).await;
     let other = Opsadmin::new();
     let keyring = other.folder().join("other.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
@@ -184,7 +184,7 @@ async fn a_refused_rotation_names_the_solution() {
     refused(&wrong, 1, "the keyring lacks the key");
     let none = office.call(&["rotate", "acme"]).args(["--keyring"]).args([other.folder().join("none")]).run().await;
     refused(&none, 1, "there is no keyring");
-    assert_eq!(told(&office).await, journal, "nothing was done");
+    assert_eq!(journal_entries(&office).await, journal, "nothing was done");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ fn blocks() -> Vec<Block> {
 }
 
 /// Replaces the values that differ in each run (ids, sealing keys, times) with the name of their kind.
-fn alike(text: &str) -> String {
+fn normalized(text: &str) -> String {
     let is_hex = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let word = |word: &str| {
         let (core, end) = word.split_at(word.trim_end_matches([',', ':']).len());
@@ -45,7 +45,7 @@ fn alike(text: &str) -> String {
 
 /// Compares line by line. A line of three dots in the page matches any number of lines.
 fn compare(command: &str, expected: &[String], said: &str) {
-    let said: Vec<String> = said.lines().map(alike).collect();
+    let said: Vec<String> = said.lines().map(normalized).collect();
     let mut rest = said.iter().peekable();
     let mut expected = expected.iter().peekable();
     while let Some(line) = expected.next() {

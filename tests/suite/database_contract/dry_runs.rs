@@ -68,7 +68,7 @@ fn script() -> Vec<Step> {
     ]
 }
 
-fn told(answer: &Result<Account, DatabaseError>) -> String {
+fn text_of(answer: &Result<Account, DatabaseError>) -> String {
     match answer {
         Ok(account) => format!("{account:?}"),
         Err(error) => error.to_string(),
@@ -112,8 +112,8 @@ pub async fn a_dry_run_answers_as_the_database_does(fresh: Fresh) {
         assert_eq!(fresh.column("SELECT version FROM accounts ORDER BY id").await, before);
         let from_nothing = whole.commit(&change).await;
         let answer = database.commit(&change).await;
-        assert_eq!(told(&rehearsed), told(&answer), "{change:?}");
-        assert_eq!(told(&from_nothing), told(&answer), "{change:?}");
+        assert_eq!(text_of(&rehearsed), text_of(&answer), "{change:?}");
+        assert_eq!(text_of(&from_nothing), text_of(&answer), "{change:?}");
         assert_eq!(seen(&dry_run).await, seen(database.as_ref()).await, "{change:?}");
         assert_eq!(seen(&whole).await, seen(database.as_ref()).await, "{change:?}");
         match answer {

@@ -18,7 +18,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_mins(1);
 
 /// Returns all text of the error, and checks that it does not contain the password.
-fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> String {
+fn text_of(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> String {
     let said = format!("{error} {error:?} {database:?}");
     assert!(!said.contains("hush"), "{said}");
     said
@@ -27,7 +27,7 @@ fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> S
 async fn unavailable(url: &str, reasons: &[&str]) {
     let database = open(url).unwrap();
     let error = database.find_by_owner(&owner("x")).await.unwrap_err();
-    let said = said(&error, Some(&database));
+    let said = text_of(&error, Some(&database));
     assert!(matches!(error, DatabaseError::Unavailable { .. }), "{said}");
     assert!(error.is_retryable());
     for reason in reasons {
@@ -62,7 +62,7 @@ async fn the_error_of_another_server_does_not_show_the_drivers_source() {
     });
     let database = open(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts")).unwrap();
     let error = database.find_by_owner(&owner("x")).await.unwrap_err();
-    let said = said(&error, None);
+    let said = text_of(&error, None);
     let reason =
         "accounts as ops: it does not answer as a PostgreSQL server does: unexpected response from SSLRequest: 0x00";
     assert!(said.contains(reason) && !said.contains("sqlx"), "{said}");
@@ -96,7 +96,7 @@ async fn a_change_without_permission_is_refused() {
     fresh.by_hand(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
     assert_eq!(found.unwrap(), None);
     let error = refused.unwrap_err();
-    assert!(said(&error, Some(&reader)).contains("permission denied for table accounts"), "{error}");
+    assert!(text_of(&error, Some(&reader)).contains("permission denied for table accounts"), "{error}");
     assert!(matches!(error, DatabaseError::Refused { .. }) && !error.is_retryable());
     assert_eq!(database.find_by_owner(&owner("x")).await.unwrap(), None);
 }
@@ -177,8 +177,8 @@ async fn no_url_error_shows_a_password() {
         ["postgres://ops:hush@host:port/d", "mysql://ops:hush@host/d", "ops:hush@host", "postgres://o:hu#hush@h/d"]
     {
         let error = open(url).unwrap_err();
-        assert!(matches!(error, DatabaseError::Url { .. }), "{}", said(&error, None));
-        said(&error, None);
+        assert!(matches!(error, DatabaseError::Url { .. }), "{}", text_of(&error, None));
+        text_of(&error, None);
     }
 }
 

@@ -8,7 +8,7 @@ use opsadmin_operator::account::{
 };
 use opsadmin_operator::database::{AccountRegister, Action, DatabaseError, UnknownAffiliate};
 
-fn asked(trigger: &str) -> RotationRequests {
+fn rotation_requests(trigger: &str) -> RotationRequests {
     RotationRequests { trigger: Some(trigger.to_owned()), annotation: None }
 }
 
@@ -28,7 +28,7 @@ async fn rotate(
         key: new_key(account, hours),
         old_expires: overlap.map(|hours| now() + hours.hours()),
         revoke,
-        answered: asked("one"),
+        answered: rotation_requests("one"),
     };
     database.commit(&change(account.id, action)).await.unwrap()
 }
@@ -40,7 +40,7 @@ pub async fn a_rotation_with_overlap_retires_the_old_key_pair(fresh: Fresh) {
     let rotated = rotate(&*database, &made, Some(24), vec![]).await;
 
     assert_eq!(rotated.version, Version(2));
-    assert_eq!(rotated.answered_requests, asked("one"));
+    assert_eq!(rotated.answered_requests, rotation_requests("one"));
     assert_eq!(rotated.keys.len(), 2);
     assert_eq!((rotated.keys[0].state, rotated.keys[1].id), (KeyState::Active, made.keys[0].id));
     assert_eq!(rotated.keys[1].state, KeyState::Retiring { expires: now() + 24.hours() });
@@ -138,7 +138,7 @@ pub async fn only_unowned_and_retained_accounts_can_be_adopted(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("old"), settings("wanted")).await;
     let adopt = |account: &Account, by: &str| {
-        let (owner, answered) = (owner_in("two", by), asked("one"));
+        let (owner, answered) = (owner_in("two", by), rotation_requests("one"));
         change(account.id, Action::Adopt { expected: account.version, owner, answered })
     };
     assert_conflict(database.commit(&adopt(&made, "new")).await);
@@ -148,7 +148,7 @@ pub async fn only_unowned_and_retained_accounts_can_be_adopted(fresh: Fresh) {
     assert_eq!((adopted.owner.clone(), adopted.life), (Some(owner_in("two", "new")), Life::Live));
     assert_eq!(
         (&adopted.keys, &adopted.settings, adopted.answered_requests.clone()),
-        (&made.keys, &made.settings, asked("one"))
+        (&made.keys, &made.settings, rotation_requests("one"))
     );
     assert_eq!(database.find_by_owner(&owner("old")).await.unwrap(), None);
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// A server that requires passwords, and the URL of a database on it. The URL has no password.
-async fn careful() -> (Postgres, String) {
+async fn server_with_passwords() -> (Postgres, String) {
     let server = Postgres::new().await;
     server.ask_for_scram().await;
     server.execute("postgres", "CREATE ROLE ops LOGIN PASSWORD 'first one'").await;
@@ -17,16 +17,16 @@ async fn careful() -> (Postgres, String) {
     (server, url)
 }
 
-fn with<'a>(url: &'a str, password_file: &'a Path) -> Address<'a> {
+fn with_password_file<'a>(url: &'a str, password_file: &'a Path) -> Address<'a> {
     Address { password_file: Some(password_file), ..Address::from(url) }
 }
 
 #[tokio::test]
 async fn a_password_file_is_read_again_for_each_connection() {
-    let (server, url) = careful().await;
+    let (server, url) = server_with_passwords().await;
     let folder = Folder::new("password");
     let file = folder.write("password", "first one\n");
-    let database = open(with(&url, &file)).unwrap();
+    let database = open(with_password_file(&url, &file)).unwrap();
     database.migrate().await.unwrap();
     create(&*database, owner("one"), settings("one")).await;
 
@@ -70,7 +70,7 @@ async fn a_password_file_beside_another_password_or_for_sqlite_is_refused() {
         ("postgres://ops:hush@127.0.0.1/accounts", "a password file is given too"),
         ("sqlite://accounts.db", "a password file is for PostgreSQL"),
     ] {
-        let refused = open(with(url, &file)).unwrap_err();
+        let refused = open(with_password_file(url, &file)).unwrap_err();
         assert!(refused.to_string().contains(reason) && !refused.to_string().contains("hush"), "{refused}");
     }
 }

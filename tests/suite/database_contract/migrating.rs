@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A database with pending migrations that need an exclusive lock on `accounts`, and a connection with an idle
 /// transaction that wrote to `accounts`.
-async fn held(name: &str) -> (Fresh, PgConnection) {
+async fn database_with_idle_writer(name: &str) -> (Fresh, PgConnection) {
     let fresh = Fresh::postgres(name).await;
     migrate_as_another(&fresh, 1, &[]).await;
     let mut idle = PgConnection::connect(fresh.url()).await.unwrap();
@@ -21,7 +21,7 @@ async fn held(name: &str) -> (Fresh, PgConnection) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_migration_does_not_block_other_queries() {
-    let (fresh, mut idle) = held("behind_idle").await;
+    let (fresh, mut idle) = database_with_idle_writer("behind_idle").await;
     let database = open(fresh.url()).unwrap();
     let migrating = tokio::spawn({
         let database = database.clone();
@@ -42,7 +42,7 @@ async fn a_waiting_migration_does_not_block_other_queries() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_without_its_lock_reports_who_holds_it() {
-    let (fresh, mut idle) = held("who_holds").await;
+    let (fresh, mut idle) = database_with_idle_writer("who_holds").await;
     let database = open(fresh.url()).unwrap();
     let error = database.migrate().await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");

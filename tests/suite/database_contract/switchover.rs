@@ -13,7 +13,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(30);
 
 /// A primary with one account, and its standby.
-async fn pair_of_servers() -> (Postgres, Postgres) {
+async fn primary_and_standby() -> (Postgres, Postgres) {
     let primary = Postgres::new().await;
     let database = open(&primary.url("postgres")).unwrap();
     database.migrate().await.unwrap();
@@ -44,7 +44,7 @@ fn of(name: &str) -> Owner {
 
 #[tokio::test]
 async fn connections_follow_an_address_to_the_new_primary() {
-    let (mut primary, standby) = pair_of_servers().await;
+    let (mut primary, standby) = primary_and_standby().await;
     let address = Forwarder::to(primary.port()).await;
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
     written(&*database, "on the first").await;
@@ -64,7 +64,7 @@ async fn connections_follow_an_address_to_the_new_primary() {
 
 #[tokio::test]
 async fn all_connections_leave_a_server_that_became_read_only() {
-    let (primary, standby) = pair_of_servers().await;
+    let (primary, standby) = primary_and_standby().await;
     let address = Forwarder::to(primary.port()).await;
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
     // Opens several connections, which stay open when the address moves.
@@ -86,7 +86,7 @@ async fn all_connections_leave_a_server_that_became_read_only() {
 
 #[tokio::test]
 async fn of_several_hosts_the_one_that_takes_writes_is_used() {
-    let (mut primary, standby) = pair_of_servers().await;
+    let (mut primary, standby) = primary_and_standby().await;
     let url = primary.url("postgres");
     let (login, _) = url.rsplit_once('@').unwrap();
     let (first, second) = (primary.port(), standby.port());
@@ -114,7 +114,7 @@ async fn of_several_hosts_the_one_that_takes_writes_is_used() {
                 Some(heard) if heard == news => break,
                 Some(Changed::Anything) => {
                     // The stream listens again. It does not report changes from before that: the sweep finds them.
-                    let again = account_again(&*database, &account).await;
+                    let again = disable(&*database, &account).await;
                     assert!(again.version > account.version);
                     break;
                 }
@@ -125,7 +125,7 @@ async fn of_several_hosts_the_one_that_takes_writes_is_used() {
     tokio::time::timeout(SOON, heard).await.expect("the new primary is heard");
 }
 
-async fn account_again(database: &dyn AccountRegister, account: &Account) -> Account {
+async fn disable(database: &dyn AccountRegister, account: &Account) -> Account {
     let mut wanted = settings("on the second");
     wanted.enabled = false;
     database.commit(&update(account, &wanted)).await.unwrap()
@@ -133,7 +133,7 @@ async fn account_again(database: &dyn AccountRegister, account: &Account) -> Acc
 
 #[tokio::test]
 async fn a_standby_can_be_read_and_refuses_writers() {
-    let (_primary, standby) = pair_of_servers().await;
+    let (_primary, standby) = primary_and_standby().await;
     let url = standby.url("postgres");
     let looking = open_to_look(&url).await.unwrap();
     assert_eq!(readable(looking.list().await).len(), 1);

@@ -42,7 +42,7 @@ struct Runner {
 }
 
 /// Returns the guide's SQL that creates the database user, with another name and password.
-fn reader(role: &str) -> String {
+fn reader_sql(role: &str) -> String {
     let page = page("docs/platform-team.md");
     let sql = page.split("```sql\n").nth(1).expect("the guide has them").split("```").next().expect("they end");
     let sql = sql.replace("opsadmin_reader", role).replace("PASSWORD '...'", &format!("PASSWORD '{PASSWORD}'"));
@@ -73,7 +73,7 @@ impl Runner {
         let sql = PgPoolOptions::new().max_connections(1).connect(scene.database.url()).await;
         let sql = sql.expect("the database answers");
         let role = unique(test).replace('-', "_");
-        sqlx::raw_sql(AssertSqlSafe(reader(&role))).execute(&sql).await.expect("the guide's statements are taken");
+        sqlx::raw_sql(AssertSqlSafe(reader_sql(&role))).execute(&sql).await.expect("the guide's statements are taken");
         Self { shell, scene, planner, sql, role }
     }
 

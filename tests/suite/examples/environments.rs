@@ -76,7 +76,7 @@ async fn becomes_ready_as_planned(name: &'static str, namespace: &'static str, n
 }
 
 /// Returns the Secrets that a pod reads keys from, each with the name of the data key.
-fn asked_for(pod: &Value) -> Vec<(&str, &str)> {
+fn keys_read_by(pod: &Value) -> Vec<(&str, &str)> {
     let mut asked = Vec::new();
     for volume in pod["volumes"].as_array().into_iter().flatten() {
         let items = volume["secret"]["items"].as_array().into_iter().flatten();
@@ -105,7 +105,7 @@ impl Environment {
         let clients = policy["spec"]["podSelector"]["matchLabels"].as_object().expect("labels");
         for deployment in of_kind("Deployment") {
             let template = &deployment["spec"]["template"];
-            let asked = asked_for(&template["spec"]);
+            let asked = keys_read_by(&template["spec"]);
             assert_eq!(asked.len(), 2, "both halves: {asked:?}");
             for (secret, key) in asked {
                 let data = secrets.get(secret).unwrap_or_else(|| panic!("no account writes the Secret {secret}"));

@@ -159,7 +159,7 @@ fn refusals() -> Vec<NotReady> {
 }
 
 /// Returns a resource that was reconciled with this outcome.
-fn looked_at(outcome: &Outcome) -> Value {
+fn reconciled(outcome: &Outcome) -> Value {
     let status = status(Some(2), "acme-opsadmin", outcome, None, Timestamp::UNIX_EPOCH);
     let metadata = json!({ "name": "acme", "generation": 2 });
     json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "status": status })
@@ -167,7 +167,7 @@ fn looked_at(outcome: &Outcome) -> Value {
 
 #[tokio::test]
 async fn argo_cd_shows_the_right_health_for_every_condition() {
-    let well = health(&looked_at(&Outcome::default())).await;
+    let well = health(&reconciled(&Outcome::default())).await;
     assert_eq!(well, ("Healthy".to_owned(), "account and Secret are as declared".to_owned()));
     let mut seen = BTreeSet::from([Reason::Reconciled.as_str()]);
     for refusal in refusals() {
@@ -177,7 +177,7 @@ async fn argo_cd_shows_the_right_health_for_every_condition() {
             _ if refusal.needs_a_person() => "Degraded",
             _ => "Progressing",
         };
-        let mut resource = looked_at(&Outcome::blocked(refusal));
+        let mut resource = reconciled(&Outcome::blocked(refusal));
         let conditions = resource["status"]["conditions"].as_array().expect("conditions").clone();
         assert_eq!(health(&resource).await, (expected.to_owned(), message.clone()), "{resource:#}");
         resource["status"]["conditions"] = conditions.into_iter().rev().collect();
@@ -187,7 +187,7 @@ async fn argo_cd_shows_the_right_health_for_every_condition() {
     assert_eq!(seen, Reason::ALL.map(Reason::as_str).into());
 
     // A status of an earlier generation does not apply to this generation.
-    let mut edited = looked_at(&Outcome::default());
+    let mut edited = reconciled(&Outcome::default());
     edited["metadata"]["generation"] = json!(3);
     let mut new = edited.clone();
     new.as_object_mut().expect("an object").remove("status");
@@ -201,12 +201,12 @@ async fn argo_cd_health_follows_an_account_on_a_cluster() {
     let mut scene = Scene::set("argo health").await;
     scene.create("acme", json!({})).await;
     scene.create("other", json!({ "affiliate": "Nobody" })).await;
-    assert_eq!(shown(&scene, "acme").await.0, "Progressing", "nobody has looked at it");
+    assert_eq!(health_of(&scene, "acme").await.0, "Progressing", "nobody has looked at it");
     scene.start(&[]);
     for (name, expected, told) in [("acme", "Healthy", "as declared"), ("other", "Degraded", "no affiliate \"Nobody\"")]
     {
         eventually(&format!("{name} to be {expected}"), SOON, async || {
-            let (health, message) = shown(&scene, name).await;
+            let (health, message) = health_of(&scene, name).await;
             if health == expected && message.contains(told) { Ok(()) } else { Err(format!("{health}: {message}")) }
         })
         .await;
@@ -214,7 +214,7 @@ async fn argo_cd_health_follows_an_account_on_a_cluster() {
 }
 
 /// Returns the health and the message of an account of this scene.
-async fn shown(scene: &Scene, name: &str) -> (String, String) {
+async fn health_of(scene: &Scene, name: &str) -> (String, String) {
     let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "apiaccount", name, "-o", "json"]).await;
     health(&serde_json::from_str(&shown.succeeded()).expect("kubectl prints JSON")).await
 }
