@@ -285,7 +285,7 @@ async fn a_keyring_that_other_users_can_access_is_used_with_a_warning() {
     for (bits, said) in [
         (0o600, None),
         (0o400, None),
-        // The mode of a file in a Secret volume with fsGroup.
+        // 0440 is the mode in a Secret volume with fsGroup, and 0644 in a Secret volume without defaultMode.
         (0o440, None),
         (0o644, Some("every user of this machine may read (mode 0644)")),
         (0o660, Some("others than its owner may change (mode 0660)")),
