@@ -1,9 +1,11 @@
-//! How much memory the commands that platform teams run on every change take, for few and for many accounts.
+//! Measures the memory of the commands that platform teams run on every change, with few and with many accounts.
 //!
-//! What is bounded is the heap: the bytes that one more account may add to the most that were ever asked for at once, which
-//! is counted and so does not depend on the machine. What the whole process took at its peak (SQLite's own memory, and what
-//! the allocator keeps for itself, more on a machine with more processors) is printed beside it. `cargo bench --bench memory`
-//! prints the figures, and fails above a bound. It runs on Linux only, whose kernel keeps the peaks of processes.
+//! Each case bounds the heap: how many bytes one more account may add to the peak of the allocated bytes. This figure
+//! does not depend on the machine. The peak of the whole process is printed beside it and has no bound, because it
+//! includes SQLite's own memory and the allocator's reserve, which grows with the number of processors.
+//!
+//! `cargo bench --bench memory` prints the figures, and fails when a case is above its bound. It needs Linux, whose
+//! kernel records the peak memory of a process.
 #![forbid(unsafe_code)]
 
 use opsadmin_operator::cli::{parse, run};
@@ -22,19 +24,19 @@ static HEAP: PeakAlloc = PeakAlloc;
 const FEW: u64 = 1_000;
 const MANY: u64 = 10_000;
 
-/// Set for a process that is to be measured: it runs the command line that it was given.
+/// The environment variable that makes this program run the given command line and print its peaks.
 const MEASURED: &str = "OPSADMIN_BENCH_MEASURED";
 
-/// One thing to measure.
+/// A command to measure.
 struct Case {
     name: &'static str,
-    /// The command line, within a folder with manifests in `accounts`.
+    /// The command's arguments. It runs in a folder with manifests in `accounts` and `changed`.
     arguments: &'static [&'static str],
-    /// The most bytes that one more account may add to the peak of the heap.
+    /// The maximum number of bytes that one more account may add to the peak of the heap.
     bound: u64,
 }
 
-/// In an order in which each finds what those before it have made.
+/// The cases run in this order, because later cases need the database and the Secrets of earlier cases.
 const CASES: [Case; 8] = [
     Case { name: "validate", arguments: &["validate", "-f", "accounts"], bound: 700 },
     Case { name: "plan, all new", arguments: &["plan", "-f", "accounts"], bound: 4_000 },
@@ -54,7 +56,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if env::var_os(MEASURED).is_some() {
         return measured();
     }
-    let (few, many) = (all_taken(FEW)?, all_taken(MANY)?);
+    let (few, many) = (measure_all(FEW)?, measure_all(MANY)?);
     println!(
         "{:34} {:>25} {:>9} {:>6} {:>26} {:>7}",
         "", "heap, 1,000 .. 10,000", "B/account", "bound", "process (KiB)", "s"
@@ -74,7 +76,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if is_within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs a command line as the program does, and prints the peaks: the heap's in bytes, the process's in KiB.
+/// Runs a command line as the program does, and prints the peak of the heap in bytes and of the process in KiB.
 #[tokio::main]
 async fn measured() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = [OsString::from("opsadmin")].into_iter().chain(env::args_os().skip(1));
@@ -86,24 +88,24 @@ async fn measured() -> Result<ExitCode, Box<dyn Error>> {
     Ok(code)
 }
 
-/// What one command took.
-struct Taken {
-    /// The most bytes of the heap that were in use at once.
+/// The memory and the time of one command.
+struct Measurement {
+    /// The peak of the heap, in bytes.
     heap: u64,
-    /// The most that the process had in memory, in KiB.
+    /// The peak memory of the process, in KiB.
     process: u64,
     seconds: f64,
 }
 
-/// What each case takes with this many accounts.
-fn all_taken(accounts: u64) -> Result<Vec<Taken>, Box<dyn Error>> {
+/// Runs every case with this number of accounts.
+fn measure_all(accounts: u64) -> Result<Vec<Measurement>, Box<dyn Error>> {
     let desk = tempfile::tempdir()?;
     write(&desk.path().join("accounts"), accounts, "")?;
     write(&desk.path().join("changed"), accounts, ", by contract")?;
-    CASES.iter().map(|case| taken(case, desk.path())).collect()
+    CASES.iter().map(|case| measure(case, desk.path())).collect()
 }
 
-fn taken(case: &Case, desk: &Path) -> Result<Taken, Box<dyn Error>> {
+fn measure(case: &Case, desk: &Path) -> Result<Measurement, Box<dyn Error>> {
     let begun = Instant::now();
     let output = Command::new(env::current_exe()?)
         .args(case.arguments)
@@ -120,10 +122,10 @@ fn taken(case: &Case, desk: &Path) -> Result<Taken, Box<dyn Error>> {
     }
     let peaks = said.lines().last().and_then(|line| line.split_once(' '));
     let (heap, process) = peaks.ok_or_else(|| format!("{}: no peaks in {said:?}", case.name))?;
-    Ok(Taken { heap: heap.parse()?, process: process.parse()?, seconds })
+    Ok(Measurement { heap: heap.parse()?, process: process.parse()?, seconds })
 }
 
-/// Writes this many manifests, one file each, as a platform team would.
+/// Writes manifests of this number of accounts, each in its own file.
 fn write(folder: &Path, accounts: u64, remark: &str) -> Result<(), Box<dyn Error>> {
     fs::create_dir(folder)?;
     for number in 0..accounts {

@@ -1,6 +1,7 @@
-//! What every account database promises, kept by each adapter on a real database of its kind.
+//! The contract of an account database, tested on a real SQLite database and on a real PostgreSQL database.
 //!
-//! A case is written once, against a fresh database, and becomes one test for each adapter.
+//! Each case is written once, as a function that takes a fresh database. `for_each_adapter!` makes one test per adapter
+//! from each listed case, so a new case must be listed there.
 
 mod accounts;
 mod changes;
@@ -26,12 +27,12 @@ mod switchover;
 mod versions;
 
 macro_rules! for_each_adapter {
-    ($($room:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
+    ($($module:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
         mod sqlite {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$room::$case(super::fixture::Fresh::sqlite()).await;
+                    super::$module::$case(super::fixture::Fresh::sqlite()).await;
                 }
             )*)*
         }
@@ -39,7 +40,7 @@ macro_rules! for_each_adapter {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$room::$case(super::fixture::Fresh::postgres(stringify!($case)).await).await;
+                    super::$module::$case(super::fixture::Fresh::postgres(stringify!($case)).await).await;
                 }
             )*)*
         }
@@ -49,117 +50,117 @@ macro_rules! for_each_adapter {
 for_each_adapter!(
     accounts::{
         every_field_reads_back,
-        the_least_account_reads_back,
-        hostile_text_is_only_text,
-        an_account_is_found_by_its_name_whatever_the_case,
-        nothing_is_found_where_nothing_is,
-        a_list_has_what_each_owner_has_and_nothing_of_another_cluster,
+        an_account_with_only_a_name_reads_back,
+        hostile_text_is_stored_as_text,
+        an_account_is_found_by_its_name_in_any_case,
+        unknown_owners_and_names_find_no_account,
+        a_cluster_list_has_only_the_accounts_of_that_cluster,
         the_accounts_of_many_owners_are_found_in_one_read,
-        who_holds_one_of_many_names_or_keys_is_found_in_one_read,
-        what_others_wait_for_is_told_in_one_read,
-        as_many_addresses_as_allowed_read_back,
-        the_sealing_keys_in_use_are_told,
+        holders_of_many_names_or_keys_are_found_in_one_read,
+        holders_of_names_and_known_affiliates_are_found_in_one_read,
+        the_maximum_number_of_addresses_reads_back,
+        the_sealing_keys_in_use_are_listed,
     },
     life::{
         each_field_is_updated_and_journalled,
         a_deleted_account_frees_its_name_and_keeps_its_keys,
-        a_deleted_account_is_restored_as_it_was_made,
-        a_restore_into_a_taken_name_changes_nothing,
-        a_retained_account_stays_as_it_is,
-        a_retiring_key_says_when_it_expires,
-        a_key_that_was_lost_is_given_back,
-        the_journal_tells_the_whole_life_and_no_key,
-        a_change_to_an_account_that_is_not_there_is_a_conflict,
+        a_restored_account_is_as_before_its_deletion,
+        a_restore_with_a_taken_name_changes_nothing,
+        a_retained_account_stays_unchanged,
+        a_retiring_key_has_an_expiry,
+        a_lost_key_is_restored,
+        the_journal_records_each_change_and_no_key,
+        a_change_of_a_missing_account_is_a_conflict,
     },
     keys::{
-        a_rotation_lets_the_old_pair_expire,
-        a_rotation_without_overlap_leaves_one_pair,
-        a_pair_that_was_revoked_or_purged_is_never_taken_back,
-        expired_pairs_are_revoked_and_the_active_one_never,
-        of_two_rotations_of_one_version_one_is_made,
-        what_nobody_declares_can_be_adopted_and_nothing_else,
-        a_suspension_is_read_with_its_reason_and_outlives_changes,
-        what_was_deleted_long_ago_is_purged_and_its_history_kept,
-        all_that_is_due_is_purged_however_much_it_is,
+        a_rotation_with_overlap_retires_the_old_key_pair,
+        a_rotation_without_overlap_leaves_one_key_pair,
+        a_revoked_or_purged_key_pair_is_refused,
+        a_revocation_never_removes_the_active_key_pair,
+        a_second_rotation_of_the_same_version_is_a_conflict,
+        only_unowned_and_retained_accounts_can_be_adopted,
+        a_suspension_has_a_reason_and_survives_updates,
+        accounts_deleted_long_ago_are_purged_and_keep_their_journal,
+        a_purge_removes_more_accounts_than_one_batch,
     },
     sealing::{
-        what_is_sealed_with_a_retired_key_is_refused,
+        a_secret_key_sealed_with_a_retired_key_is_refused,
     },
     rules::{
-        a_taken_name_is_refused_and_leaves_nothing,
-        a_taken_owner_is_a_conflict_even_under_the_same_name,
+        a_taken_name_is_refused_and_changes_nothing,
+        a_second_account_of_an_owner_is_a_conflict,
         a_taken_id_or_key_is_refused,
-        an_unknown_affiliate_is_refused_and_leaves_nothing,
-        an_affiliate_is_registered_with_its_account_or_not_at_all,
+        an_unknown_affiliate_is_refused_and_changes_nothing,
+        an_affiliate_is_registered_only_if_its_account_is_created,
         an_affiliate_in_use_cannot_be_deleted_or_renamed,
-        what_would_widen_access_is_refused_to_hands_too,
-        many_changes_are_made_together_or_not_at_all,
-        what_no_resource_declares_is_what_was_imported_or_let_go,
+        edits_by_hand_that_would_widen_access_are_refused,
+        several_changes_are_committed_together_or_not_at_all,
+        the_undeclared_accounts_are_the_imported_and_the_retained,
     },
     concurrency::{
-        of_many_who_want_one_name_one_gets_it,
-        of_many_who_change_one_version_one_does,
-        many_register_one_affiliate,
-        no_read_is_torn_between_two_versions,
-        counting_up_loses_nothing,
-        what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_again,
+        of_many_creations_with_one_name_one_succeeds,
+        of_many_updates_of_one_version_one_succeeds,
+        concurrent_creations_register_an_affiliate_once,
+        no_read_mixes_two_versions,
+        concurrent_updates_lose_no_change,
+        a_restore_during_a_purge_is_complete_or_a_conflict,
     },
     hand_edits::{
-        wrong_settings_read_as_they_are,
-        a_list_that_lost_its_rows_is_not_any_address,
-        an_unreadable_value_is_named_by_its_place,
+        invalid_settings_are_read_as_stored,
+        an_empty_address_list_does_not_allow_any_address,
+        an_unreadable_value_is_reported_with_its_table_column_and_row,
     },
     kept::{
-        what_a_trigger_widens_is_not_made,
-        what_a_trigger_changes_otherwise_is_made_and_answered_as_it_is,
-        a_change_of_which_nothing_is_kept_leaves_no_trace,
+        a_change_that_a_trigger_widens_is_refused,
+        other_changes_of_a_trigger_are_returned_as_stored,
+        a_change_that_a_trigger_undoes_leaves_no_trace,
     },
     versions::{
-        each_edit_by_hand_is_another_version,
-        every_column_counts,
+        each_edit_by_hand_gives_a_new_version,
+        an_edit_of_any_column_gives_a_new_version,
         a_change_planned_before_an_edit_by_hand_is_refused,
-        edits_in_one_transaction_are_a_new_version_together,
-        a_part_that_moves_to_another_account_counts_for_both,
-        a_version_that_is_given_is_taken,
-        versions_are_those_of_the_cluster_whatever_cannot_be_read,
+        edits_in_one_transaction_give_a_new_version,
+        a_row_moved_to_another_account_gives_both_a_new_version,
+        an_edit_by_hand_may_set_the_version,
+        versions_of_one_cluster_are_listed_also_of_unreadable_accounts,
     },
     looking::{
-        an_account_is_found_by_its_id_wherever_it_is_in_its_life,
-        a_list_of_all_has_every_account_of_every_cluster_and_of_nobody,
-        the_owners_are_those_of_every_cluster_whatever_became_of_their_accounts,
-        a_list_has_what_can_be_read_and_names_the_rest,
+        an_account_is_found_by_its_id_until_it_is_purged,
+        the_whole_list_has_every_cluster_and_the_unowned_accounts,
+        owners_of_all_clusters_and_all_states_are_listed,
+        a_list_reports_the_accounts_that_cannot_be_read,
         the_journal_reads_back_as_it_was_written,
-        what_hands_wrote_into_the_journal_is_told_as_it_stands,
+        journal_entries_written_by_hand_are_read_as_text,
         an_affiliate_is_registered_once,
     },
     staff::{
-        a_suspension_keeps_its_beginning_whatever_its_reason_becomes,
-        a_suspension_of_a_version_that_has_changed_is_refused,
-        a_suspension_outlives_a_deletion_and_what_follows,
-        a_rotation_tells_each_pair_that_it_ends,
+        a_suspension_with_a_new_reason_keeps_its_beginning,
+        a_suspension_of_an_old_version_is_a_conflict,
+        a_suspension_survives_deletion_and_restoration,
+        a_rotation_records_each_key_pair_that_it_ends,
     },
     keeping::{
-        deletions_of_late_are_counted_unless_they_were_confirmed,
-        one_that_cannot_be_purged_keeps_no_other_from_going,
-        the_journal_is_shortened_and_keeps_how_each_account_began_and_what_changed_last,
+        recent_unconfirmed_deletions_are_counted,
+        an_account_that_cannot_be_purged_does_not_stop_the_purge,
+        trimming_the_journal_keeps_the_first_and_the_last_entries,
     },
     schema::{
         migrating_twice_changes_nothing,
-        a_database_keeps_the_identity_that_it_was_made_with,
-        many_migrate_at_once,
-        names_that_look_the_same_are_one_after_migrating,
-        an_older_schema_is_named,
-        a_newer_schema_that_only_adds_is_worked_with,
-        a_newer_schema_that_needs_a_newer_program_is_left_alone,
-        an_older_schema_is_brought_up_to_date,
-        an_altered_migration_is_noticed,
+        a_database_keeps_its_identity,
+        concurrent_migrations_succeed,
+        names_that_look_the_same_are_equal_after_a_migration,
+        an_older_schema_is_reported,
+        a_newer_schema_that_only_adds_is_supported,
+        a_newer_schema_that_needs_a_newer_program_is_refused,
+        an_older_schema_is_migrated,
+        an_altered_migration_is_detected,
     },
     dry_runs::{
-        what_is_rehearsed_is_what_is_answered,
+        a_dry_run_answers_as_the_database_does,
     },
     page::{
         the_page_has_every_table_and_column,
-        the_statements_of_the_page_do_what_it_says,
-        the_page_tells_how_a_secret_key_is_opened,
+        the_statements_of_the_page_work,
+        a_secret_key_can_be_opened_as_the_page_describes,
     },
 );

@@ -1,4 +1,4 @@
-//! Is a field without a value refused, whoever sends it, by the API server and by the commands without a cluster alike?
+//! A field without a value is refused, by the API server for every client, and by the commands without a cluster.
 
 use http::{Method, Request};
 use kube::api::ListParams;
@@ -12,14 +12,14 @@ use crate::support::cluster::cluster;
 
 const REFUSED: &str = "has no value: give it one, or leave the field out";
 
-/// The API server's own words for it, for a field that is one of a few words.
+/// A part of the API server's message for a null in an enumeration.
 const UNSUPPORTED: &str = "Unsupported value: ";
 
-/// The fields without a default: the API server drops a null there, and what is left is as narrow as it can be, or as it was.
+/// The fields without a default. The API server drops a null there, which gives no account wider access.
 const WITHOUT_DEFAULT: [&str; 7] =
     ["name", "rotation", "rotation.interval", "rotation.trigger", "secret.annotations", "secret.labels", "secret.name"];
 
-/// The path of every field of `spec`, and whether the field has a default.
+/// Returns the path of every field of `spec`, and whether the field has a default.
 fn fields() -> Vec<(Vec<String>, bool)> {
     let schema = json!(definition().spec.versions[0].schema.as_ref().expect("it has a schema").open_api_v3_schema);
     let mut found = Vec::new();
@@ -40,7 +40,7 @@ fn is_map(field: &[String]) -> bool {
     field == ["secret"] || field == ["secret", "keys"]
 }
 
-/// A resource whose spec has nothing but this field, without a value.
+/// Returns a resource whose spec has only this field, with the value null.
 fn with_null(field: &[String]) -> Value {
     let spec = field.iter().rev().fold(Value::Null, |inner, name| json!({ name: inner }));
     json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": "acme" }, "spec": spec })
@@ -67,7 +67,7 @@ fn the_fields_without_a_default_are_those_that_may_be_null() {
 }
 
 #[tokio::test]
-async fn a_field_without_a_value_is_refused_at_admission_whoever_sends_it() {
+async fn a_field_without_a_value_is_refused_at_admission_for_every_client() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("nulls").await;
     let client = cluster.client().await;
@@ -88,7 +88,7 @@ async fn a_field_without_a_value_is_refused_at_admission_whoever_sends_it() {
         let applied = format!("{existing}?fieldManager=test&force=true");
         let apply = send(&client, Method::PATCH, &applied, "application/apply-patch+yaml", &manifest).await;
         if is_map(&field) {
-            // An object that is applied without a value is one of which nothing is applied.
+            // Server-side apply treats a null object as an object without fields.
             made = apply.expect("it is taken");
             assert_eq!(made["spec"], unchanged, "{field:?}");
         } else {
@@ -114,7 +114,7 @@ async fn a_field_without_a_value_is_refused_at_admission_whoever_sends_it() {
     assert_eq!(read.items[0].spec.allowed_ips, Some(vec!["203.0.113.7".to_owned()]));
 }
 
-/// Sends an object; the error is the API server's message.
+/// Sends an object to the API server. The error is the API server's message.
 async fn send(client: &Client, method: Method, uri: &str, content: &str, object: &Value) -> Result<Value, String> {
     let request = Request::builder().method(method).uri(uri).header("content-type", content);
     let request = request.body(object.to_string().into_bytes()).expect("a request");

@@ -1,4 +1,5 @@
-//! Secrets stay secret: a whole life of accounts, with every log line asked for, and every word of it searched.
+//! Secret values appear in no log, output, event, metric or status. The test runs the whole life of accounts with trace
+//! logs, and searches all text.
 
 use std::fs;
 use std::path::Path;
@@ -14,17 +15,17 @@ use crate::support::http::get;
 use crate::support::opsadmin::{Opsadmin, RunningController};
 use crate::support::postgres::Postgres;
 
-/// What every secret key begins with.
+/// The prefix of every generated secret key.
 const SECRET_KEY: &str = "opsa_sk_";
-/// What somebody else keeps in a Secret whose name an account asks for.
+/// The value in a foreign Secret whose name an account wants.
 const THEIRS: &str = "what-others-keep-in-their-Secrets";
 
-/// What must not be found, by what it is.
+/// The texts that must not be found, each with its description.
 #[derive(Default)]
 struct Secrets(Vec<(String, String)>);
 
 impl Secrets {
-    /// A text, as it is and in what it might be written as.
+    /// Adds a text, as it is and in base64, in hexadecimal and as a list of bytes.
     fn add(&mut self, what: &str, text: &str) {
         self.0.push((what.to_owned(), text.to_owned()));
         self.0.push((format!("{what}, in base64"), BASE64_STANDARD_NO_PAD.encode(text)));
@@ -37,7 +38,7 @@ impl Secrets {
         self.0.push((format!("{what}, as a list of bytes"), format!("{bytes:?}").trim_matches(['[', ']']).to_owned()));
     }
 
-    /// The key pairs in the Secrets that there are now; what is not a key there is somebody else's.
+    /// Adds the values of all present Secrets. API keys go to `public`, and all other values are secret.
     async fn add_keys(&mut self, scene: &Scene, public: &mut Self) {
         for secret in scene.secrets().list(&ListParams::default()).await.expect("a list") {
             for (key, value) in texts(&secret) {
@@ -55,7 +56,7 @@ impl Secrets {
     }
 }
 
-/// All that was said, by who said it.
+/// All collected text, each with its source.
 #[derive(Default)]
 struct Said(Vec<(String, String)>);
 
@@ -64,7 +65,7 @@ impl Said {
         self.0.push((who.to_owned(), text));
     }
 
-    /// Runs a command, and keeps what it printed and whether that was a success.
+    /// Runs a command, checks whether it succeeds, and adds its output.
     async fn command(&mut self, arguments: &[&str], success: bool) {
         let finished = Opsadmin::new().args(arguments).env("RUST_LOG", "trace").run().await;
         assert_eq!(finished.status.success(), success, "{arguments:?}: {finished:?}");
@@ -77,7 +78,7 @@ impl Said {
     }
 }
 
-/// Every row of every table.
+/// Returns every row of every table as text.
 async fn dump(sql: &PgPool) -> String {
     let tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(sql).await.expect("there are tables");
@@ -99,7 +100,7 @@ fn controller(scene: &Scene, url: &str, keyring: &Path) -> RunningController {
     call.env("OPSADMIN_DATABASE_URL", url).env("RUST_LOG", "trace").spawn()
 }
 
-/// Every command that ends by itself, doing what it is for and failing.
+/// Runs every command that ends by itself, both with success and with failure.
 async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: &str) {
     said.command(&["keyring", "init", "--keyring", keyring], true).await;
     said.command(&["keyring", "init", "--keyring", keyring], false).await;
@@ -137,8 +138,8 @@ async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: 
     said.0.iter_mut().for_each(|(who, _)| *who = who.replace(password, "..."));
 }
 
-/// Every refusal there is.
-async fn be_refused(scene: &Scene) {
+/// Creates accounts that are refused, for a foreign Secret, for a taken name and for an unknown affiliate.
+async fn create_refused_accounts(scene: &Scene) {
     let theirs = k8s_openapi::api::core::v1::Secret {
         metadata: ObjectMeta { name: Some("theirs".to_owned()), ..ObjectMeta::default() },
         string_data: Some([("password".to_owned(), THEIRS.to_owned())].into()),
@@ -154,7 +155,7 @@ async fn be_refused(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
+async fn no_output_of_a_whole_life_contains_a_secret() {
     let mut scene = Scene::set("secrecy").await;
     let mut server = Postgres::new().await;
     let database = server.database("accounts").await;
@@ -190,7 +191,7 @@ async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
     scene.change("acme", json!({ "secret": { "name": "moved", "keys": { "secretKey": "key" } } })).await;
     scene.ready("acme").await;
 
-    be_refused(&scene).await;
+    create_refused_accounts(&scene).await;
     said.kubectl(&scene, &["describe", "apiaccounts"]).await;
     server.stop().await;
     scene.change("acme", json!({ "enabled": false })).await;
@@ -225,7 +226,7 @@ async fn nothing_that_is_said_in_a_whole_life_holds_a_secret() {
     said.kubectl(&scene, &["describe", "apiaccounts"]).await;
     said.kubectl(&scene, &["get", "events.events.k8s.io", "-o", "yaml"]).await;
 
-    // What is searched for is found where it belongs, and everything searched is there.
+    // Checks the test itself: the search finds the secret values in the Secrets, and the collected text is complete.
     let secret = scene.secrets().get("moved").await.expect("the Secret is there");
     let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "secrets", "-o", "yaml"]).await.succeeded();
     assert!(secrets.found_in(&texts(&secret)["key"]).contains(&"the value of OPSADMIN_SECRET_KEY"));

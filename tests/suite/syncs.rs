@@ -1,4 +1,4 @@
-//! Server-side apply, as Argo CD and Flux sync with it: what somebody changed by hand is as in git again.
+//! Server-side apply, which Argo CD and Flux use to sync: it replaces changes by hand with the state in git.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn patch<P: serde::Serialize + std::fmt::Debug>(
     (spec.roles, spec.allowed_ips.unwrap_or_default())
 }
 
-/// What Argo CD and Flux do, over and over.
+/// Applies the manifest from git, as Argo CD and Flux do repeatedly. Returns the roles and addresses of the result.
 async fn sync(accounts: &Api<ApiAccount>) -> Lists {
     let (roles, addresses) = in_git();
     let manifest = json!({
@@ -50,7 +50,7 @@ async fn widen(accounts: &Api<ApiAccount>) -> Lists {
 }
 
 #[tokio::test]
-async fn a_sync_takes_back_the_roles_and_addresses_that_somebody_added() {
+async fn a_sync_removes_roles_and_addresses_that_were_added_by_hand() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("sync").await;
     let accounts = Api::namespaced(cluster.client().await, namespace.name());
@@ -59,7 +59,7 @@ async fn a_sync_takes_back_the_roles_and_addresses_that_somebody_added() {
     assert_eq!(sync(&accounts).await, in_git());
 }
 
-/// The definition with lists to which each who applies one adds.
+/// Returns the definition with set lists, in which each field manager keeps its own items.
 fn with_sets() -> Value {
     let mut sets = serde_json::to_value(definition()).expect("it is JSON");
     let spec = &mut sets["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
@@ -78,7 +78,7 @@ async fn install(client: &Client, definition: &Value) {
     installed.expect("the API server takes the definition");
 }
 
-/// Waits until the API server says this of an account that lists a role twice.
+/// Waits until the API server refuses an account with a duplicate role for this reason.
 async fn until_refused(accounts: &Api<ApiAccount>, reason: &str) {
     let twice = json!({
         "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": "twice" },
@@ -94,7 +94,7 @@ async fn until_refused(accounts: &Api<ApiAccount>, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_sync_takes_back_what_was_added_to_a_set_once_the_definition_has_none() {
+async fn a_sync_removes_items_once_the_definition_has_no_set_lists() {
     let cluster = Cluster::of_its_own().await;
     let client = cluster.client().await;
     let accounts = Api::namespaced(client.clone(), "default");

@@ -1,7 +1,7 @@
-//! Are bad manifests refused with the same reason by the commands without a cluster and by the API server?
+//! The commands without a cluster and the API server refuse invalid manifests with the same reason.
 //!
-//! Each file of `data/invalid` has one mistake, and says in its first lines what either must say of it; `-` for what
-//! the API server accepts. The files of `data/valid` are accepted by both, up to the limits of every field.
+//! Each file of `data/invalid` has one mistake. Its first lines state the expected message of each side, or `-` if the
+//! API server accepts the file. Both sides accept the files of `data/valid`, which reach the limits of every field.
 
 use std::fs;
 use std::io;
@@ -15,14 +15,14 @@ use serde_json::Value;
 
 use crate::support::cluster::cluster;
 
-/// A manifest with what is expected of it.
+/// A manifest with the messages that are expected for it.
 struct Sample {
     path: PathBuf,
     text: String,
 }
 
 impl Sample {
-    /// The expectation that a line like `# offline: TEXT` states.
+    /// Returns the expected message, from a line such as `# offline: TEXT`.
     fn expected(&self, by: &str) -> &str {
         let line = self.text.lines().find_map(|line| line.strip_prefix("# ")?.strip_prefix(by)?.strip_prefix(": "));
         line.unwrap_or_else(|| panic!("{}: says nothing of {by}", self.path.display()))
@@ -48,7 +48,7 @@ fn read(path: &Path) -> Result<Manifests, Invalid> {
     manifests::read(&[Source::Path(path.to_owned())], io::empty(), &options)
 }
 
-/// What does not hold of the samples: all of it, since one by one takes long.
+/// Fails with all problems at once, because fixing them one by one takes long.
 fn assert_all_hold(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -108,7 +108,7 @@ async fn each_good_manifest_is_accepted_by_the_api_server() {
     assert_all_hold(&wrong);
 }
 
-/// Asks the API server whether it would create the resource, as strictly as kubectl does; the error is its message.
+/// Asks the API server, as strictly as kubectl does, whether it would create the resource. The error is its message.
 async fn create(client: &Client, namespace: &str, sample: &Sample) -> Result<(), String> {
     let resource: Value = serde_saphyr::from_str(&sample.text).expect("a sample is valid YAML");
     let uri = format!(

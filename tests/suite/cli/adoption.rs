@@ -1,4 +1,5 @@
-//! Who may take over what nobody declares: the namespace that had it, whoever it was imported for, and whom staff name.
+//! Which namespace may adopt an account that no resource declares: the namespace that had it, the namespace that it was
+//! imported for, and the namespace that OpsAdmin staff named.
 
 use std::fs;
 
@@ -14,8 +15,8 @@ impl Desk {
         call.run().await
     }
 
-    /// An account of a namespace that asks to take over what nobody declares.
-    fn wants(&self, namespace: &str, name: &str) {
+    /// Writes the manifest of an account in this namespace, with `adoptionPolicy: IfUnowned`.
+    fn write_adopting_account(&self, namespace: &str, name: &str) {
         let text = account(name, "{ name: Acme, roles: [Administrator], adoptionPolicy: IfUnowned }");
         self.write("wants.yaml", &text.replace("metadata:\n", &format!("metadata:\n  namespace: {namespace}\n")));
     }
@@ -24,14 +25,14 @@ impl Desk {
 #[tokio::test]
 async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_named_it() {
     let desk = Desk::new();
-    desk.wants("partners", "acme");
+    desk.write_adopting_account("partners", "acme");
     desk.apply(&[]).await.succeeded();
     let file = SqliteConnectOptions::new().filename(desk.path("opsadmin.db"));
     let sql = SqlitePool::connect_with(file).await.expect("it is there");
     sqlx::query("UPDATE accounts SET retained_at = 5").execute(&sql).await.expect("it is let go");
     sql.close().await;
 
-    desk.wants("tenant", "acme");
+    desk.write_adopting_account("tenant", "acme");
     let refused = desk.apply(&[]).await;
     let said = "it is kept for the namespace partners of the cluster local, which had it. OpsAdmin's staff name who else may take \
                 it over, with `opsadmin allow-adoption ";
@@ -55,7 +56,7 @@ async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_n
 }
 
 #[tokio::test]
-async fn an_imported_account_is_for_the_namespace_that_it_was_imported_for() {
+async fn only_the_intended_namespace_can_adopt_an_imported_account() {
     let desk = Desk::new();
     let line = r#"{"name": "Acme", "roles": ["Administrator"], "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
     fs::write(desk.path("fleet.jsonl"), format!("{line}\n")).expect("it can be written");
@@ -65,22 +66,22 @@ async fn an_imported_account_is_for_the_namespace_that_it_was_imported_for() {
     let exported = Opsadmin::new().args(["export", "--database", &desk.database]).run().await.succeeded();
     assert!(exported.contains("namespace: partners"), "{exported}");
 
-    desk.wants("tenant", "acme");
+    desk.write_adopting_account("tenant", "acme");
     let refused = desk.apply(&[]).await;
     assert!(refused.stderr.contains("it is for local/partners. OpsAdmin's staff"), "{refused:?}");
-    desk.wants("partners", "any-name");
+    desk.write_adopting_account("partners", "any-name");
     desk.apply(&[]).await.succeeded();
 }
 
 #[tokio::test]
-async fn who_an_account_is_for_can_be_taken_back_and_a_controller_asks_for_it() {
+async fn a_permission_to_adopt_can_be_withdrawn_and_a_controller_requires_it() {
     let desk = Desk::new();
     let line = r#"{"name": "Acme", "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
     fs::write(desk.path("fleet.jsonl"), format!("{line}\n")).expect("it can be written");
     let import = Opsadmin::new().args(["import", "--database", &desk.database]).args([desk.path("fleet.jsonl")]);
     import.run().await.succeeded();
     desk.call(&["allow-adoption", "Acme", "--to", "partners/acme", "--cluster-id", "local"]).await.succeeded();
-    desk.wants("partners", "other");
+    desk.write_adopting_account("partners", "other");
     assert_eq!(desk.apply(&[]).await.status.code(), Some(1));
     desk.call(&["allow-adoption", "Acme", "--nobody"]).await.succeeded();
     let refused = desk.apply(&["--unassigned-accounts", "refuse"]).await;

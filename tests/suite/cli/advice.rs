@@ -1,4 +1,4 @@
-//! What messages say to do next is done here, and helps.
+//! Follows the advice of messages, and checks that it solves the problem. `guides/advice.rs` lists these tests by name.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ async fn whoever_wants_to_delete_an_account_is_not_sent_to_release_deletions() {
     let mistyped = Opsadmin::new().args(["relaese"]).run().await;
     assert!(mistyped.stderr.contains("'release'"), "{mistyped:?}");
 
-    // What it says is done.
+    // The advice is followed.
     let desk = Desk::new();
     desk.write("acme.yaml", &account("acme", "{}"));
     desk.write("other.yaml", &account("other", "{}"));
@@ -56,7 +56,7 @@ async fn a_sealed_database_without_its_keyring_is_told_to_restore_the_backup() {
     fs::rename(&backup, &keyring).expect("it is there");
     assert_eq!(desk.apply(&[]).await.succeeded(), "1 account: nothing to change\n");
 
-    // A database with nothing sealed still gets its keyring.
+    // For a database without secret keys, the advice is to create a keyring.
     let fresh = Desk::new();
     fresh.write("acme.yaml", &account("acme", "{}"));
     let refused = fresh.apply(&named).await;

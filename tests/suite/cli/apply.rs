@@ -1,4 +1,4 @@
-//! `opsadmin apply`: the main job without a cluster, on SQLite and on PostgreSQL.
+//! `opsadmin apply` without a cluster, on SQLite and on PostgreSQL.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +12,7 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 
 #[tokio::test]
-async fn the_quick_start_makes_accounts_and_secrets_and_again_changes_nothing() {
+async fn the_quick_start_creates_accounts_and_a_second_run_changes_nothing() {
     let desk = Desk::with_quickstart();
     let out = desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     assert!(out.contains("default/acme-portal: created the account and its keys\n"), "{out}");
@@ -34,7 +34,7 @@ async fn the_quick_start_makes_accounts_and_secrets_and_again_changes_nothing() 
 }
 
 #[tokio::test]
-async fn a_changed_field_is_printed_and_applied_and_nothing_else() {
+async fn only_a_changed_field_is_printed_and_applied() {
     let desk = Desk::with_quickstart();
     desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     let keys = desk.secret("old-import-opsadmin");
@@ -55,7 +55,7 @@ async fn a_changed_field_is_printed_and_applied_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn one_bad_manifest_and_nothing_is_applied() {
+async fn with_one_invalid_manifest_nothing_is_applied() {
     let desk = Desk::with_quickstart();
     desk.write("bad.yaml", &account("bad", "{ allowedIPs: [192.168.0.1/16], roles: [Admin] }"));
     desk.write("worse.yaml", &account("worse", "{ enabeld: false }"));
@@ -74,7 +74,7 @@ async fn one_bad_manifest_and_nothing_is_applied() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_said_with_its_place_and_the_rest_is_done() {
+async fn a_refused_account_is_reported_and_the_others_are_applied() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("first", "{ name: Acme }"));
     desk.apply(&[]).await.succeeded();
@@ -99,7 +99,7 @@ async fn what_is_refused_is_said_with_its_place_and_the_rest_is_done() {
 }
 
 #[tokio::test]
-async fn the_secret_follows_its_layout_and_is_put_back() {
+async fn a_secret_follows_its_layout_and_is_restored() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
@@ -124,7 +124,7 @@ async fn the_secret_follows_its_layout_and_is_put_back() {
 }
 
 #[tokio::test]
-async fn somebody_elses_file_is_left_alone() {
+async fn a_foreign_file_is_not_changed() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("acme", "{}"));
     fs::create_dir(desk.path("secrets")).expect("a new folder");
@@ -140,7 +140,7 @@ async fn somebody_elses_file_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_is_no_secret_manifest_stops_only_the_account_in_whose_way_it_is() {
+async fn a_file_that_is_no_secret_stops_only_the_account_that_needs_it() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("acme", "{}"));
     desk.write("b.yaml", &account("bright", "{}"));
@@ -166,7 +166,7 @@ async fn what_is_no_secret_manifest_stops_only_the_account_in_whose_way_it_is() 
 }
 
 #[tokio::test]
-async fn a_lost_row_comes_back_with_the_keys_of_its_secret() {
+async fn a_lost_account_is_created_again_with_the_keys_of_its_secret() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
@@ -193,7 +193,7 @@ async fn a_lost_keyring_is_not_replaced() {
 }
 
 #[tokio::test]
-async fn it_does_the_same_on_postgresql() {
+async fn apply_does_the_same_on_postgresql() {
     let database = postgres().await.database("apply").await;
     let mut desk = Desk::with_quickstart();
     desk.database = database.url().to_owned();
@@ -245,7 +245,7 @@ async fn it_does_the_same_on_postgresql() {
 }
 
 #[tokio::test]
-async fn a_database_that_answers_nobody_any_more_ends_the_run_after_a_few_accounts() {
+async fn the_run_ends_after_a_few_accounts_when_the_database_stops_answering() {
     let database = postgres().await.database("away").await;
     let mut desk = Desk::new();
     desk.database = database.url().to_owned();
@@ -275,7 +275,7 @@ async fn a_database_that_answers_nobody_any_more_ends_the_run_after_a_few_accoun
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_said_without_its_password() {
+async fn an_unavailable_database_is_reported_without_its_password() {
     let mut desk = Desk::with_quickstart();
     desk.database = format!("postgres://u:hunter2@127.0.0.1:{}/none", crate::support::ports::free_port());
     let keyring = desk.path("opsadmin.keyring");

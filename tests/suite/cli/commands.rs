@@ -1,4 +1,4 @@
-//! The smaller commands, and what holds for all of them.
+//! The smaller commands, such as `crd`, `migrate` and `keyring init`, and the behaviour that all commands share.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::support::process::Folder;
 const DEFINITION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/apiaccounts.ops-admin.com.yaml");
 
 #[tokio::test]
-async fn the_checked_in_definition_is_the_one_that_crd_prints() {
+async fn crd_prints_the_checked_in_definition() {
     let printed = Opsadmin::new().args(["crd"]).run().await.succeeded();
     let checked_in = fs::read_to_string(DEFINITION).expect("it is checked in");
     assert!(printed == checked_in, "run: opsadmin crd > crds/apiaccounts.ops-admin.com.yaml");
@@ -25,7 +25,7 @@ async fn the_checked_in_definition_is_the_one_that_crd_prints() {
 }
 
 #[tokio::test]
-async fn migrate_brings_a_database_up_to_date_once() {
+async fn migrate_updates_a_database_once() {
     let database = postgres().await.database("migrate").await;
     let migrate = async || Opsadmin::new().args(["migrate", "--database", database.url()]).run().await.succeeded();
     let status = async || {
@@ -42,7 +42,7 @@ async fn migrate_brings_a_database_up_to_date_once() {
 }
 
 #[tokio::test]
-async fn a_program_goes_on_beside_a_newer_one_until_that_needs_more() {
+async fn an_older_program_works_until_the_schema_needs_a_newer_one() {
     let fresh = Fresh::sqlite();
     fresh.open().await.close().await;
     migrate_as_another(&fresh, usize::MAX, &[("9000_colours", "CREATE TABLE colours (name TEXT);")]).await;
@@ -61,7 +61,7 @@ async fn a_program_goes_on_beside_a_newer_one_until_that_needs_more() {
 }
 
 #[tokio::test]
-async fn asking_what_is_missing_makes_no_database() {
+async fn migrate_status_creates_no_database() {
     let folder = tempfile::tempdir().expect("a new folder");
     let elsewhere = folder.path().join("none.db");
     let url = format!("sqlite://{}", elsewhere.display());
@@ -72,7 +72,7 @@ async fn asking_what_is_missing_makes_no_database() {
 }
 
 #[tokio::test]
-async fn a_keyring_is_made_once_and_never_overwritten() {
+async fn a_keyring_is_created_once_and_never_overwritten() {
     let call = Opsadmin::new();
     let keyring = call.folder().join("k.keyring");
     let init = || Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]);
@@ -85,14 +85,14 @@ async fn a_keyring_is_made_once_and_never_overwritten() {
 }
 
 #[tokio::test]
-async fn a_mistyped_command_is_told_apart_from_a_failure() {
+async fn a_mistyped_command_has_its_own_exit_code() {
     let finished = Opsadmin::new().args(["aply"]).run().await;
     assert_eq!(finished.status.code(), Some(2));
     assert!(finished.stderr.contains("similar subcommand exists: 'apply'"), "{}", finished.stderr);
 }
 
 #[tokio::test]
-async fn a_namespace_that_cannot_be_is_refused_wherever_one_is_named() {
+async fn every_command_refuses_an_invalid_namespace() {
     let mut asked = Vec::new();
     for (words, command) in commands() {
         if command.get_arguments().any(|option| option.get_long() == Some("namespace")) {
@@ -109,7 +109,7 @@ async fn a_namespace_that_cannot_be_is_refused_wherever_one_is_named() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_reason_once() {
+async fn an_unusable_kubeconfig_is_reported_once_with_the_reason() {
     let call = || Opsadmin::new().args(["release"]);
     for (call, named) in [
         (call().env("KUBECONFIG", "/no/such"), "the kubeconfig in $KUBECONFIG: "),
@@ -122,7 +122,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_reason_once() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_kubeconfig_or_of_its_login_program_is_shown_that_may_be_a_token() {
+async fn no_possible_token_of_a_kubeconfig_or_login_program_is_shown() {
     let folder = Folder::new("kubeconfig");
     let kubeconfig = |user: &str| {
         let text = format!(
@@ -159,7 +159,7 @@ async fn nothing_of_a_kubeconfig_or_of_its_login_program_is_shown_that_may_be_a_
 }
 
 #[tokio::test]
-async fn who_needs_of_a_cluster_only_its_id_is_told_how_to_do_without_when_it_does_not_answer() {
+async fn an_unreachable_cluster_is_reported_with_the_option_for_its_id() {
     let folder = Folder::new("away");
     let kubeconfig = folder.path().join("config");
     let text = format!(
@@ -185,7 +185,7 @@ async fn who_needs_of_a_cluster_only_its_id_is_told_how_to_do_without_when_it_do
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_opsadmin"))
         .arg("crd")
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! A database that was mistyped, or lost: `apply` does not make every account anew beside the Secrets that tell of others.
+//! A wrong or lost database: `apply` does not create the accounts again when Secrets with their keys exist.
 
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
@@ -22,13 +22,13 @@ async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() 
     let applied = call("apply").run().await;
     assert_eq!((applied.stderr.matches("CreationHeld: ").count(), applied.status.code()), (3, Some(1)), "{applied:?}");
     assert!(applied.stderr.contains("run with --confirm-creation"), "{applied:?}");
-    // What is new is made all the same.
+    // An account without a Secret is created.
     desk.write("d.yaml", &account("d", "{}"));
     let more = call("apply").run().await;
     assert_eq!(more.stdout.matches("created the account and its keys").count(), 1, "{more:?}");
     assert_eq!(desk.secret("a-opsadmin"), keys);
 
-    // Another database begins with another keyring, which cannot tell whose the keys in the Secrets are.
+    // The other database has another keyring, so the keys in the Secrets cannot be verified.
     let other_keyring = call("apply").args(["--confirm-creation"]).run().await;
     assert_eq!(other_keyring.stderr.matches("SecretConflict: ").count(), 3, "{other_keyring:?}");
     assert_eq!(desk.secret("a-opsadmin"), keys);
@@ -44,7 +44,7 @@ async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() 
 }
 
 #[tokio::test]
-async fn one_lost_row_of_several_is_made_anew_unasked() {
+async fn one_lost_account_is_created_again_without_confirmation() {
     let desk = Desk::new();
     for name in ["a", "b", "c"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));

@@ -1,4 +1,4 @@
-//! A working folder as a platform team has it: manifests, Secrets, a database.
+//! The working folder of a platform team, with manifests, Secrets and an SQLite database.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// An empty one.
+    /// Creates a working folder without manifests.
     pub fn new() -> Self {
         let folder = Folder::new("desk");
         fs::create_dir(folder.path().join("accounts")).expect("a new folder");
@@ -30,7 +30,7 @@ impl Desk {
         Self { folder, database }
     }
 
-    /// One with the quick start's manifests.
+    /// Creates a working folder with the manifests of the quick start.
     pub fn with_quickstart() -> Self {
         let desk = Self::new();
         for entry in fs::read_dir(QUICKSTART).expect("the examples are there") {
@@ -64,7 +64,7 @@ impl Desk {
         call.args(["--secrets"]).args([self.path("secrets")]).args(extra).run().await
     }
 
-    /// Every file of the desk with its bytes, but for the manifests.
+    /// Returns every file of the folder with its bytes, except the manifests.
     pub fn written(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         for folder in [self.folder.path().to_owned(), self.path("secrets")] {
@@ -83,7 +83,7 @@ impl Desk {
         read_secret(&self.path("secrets").join(format!("default.{name}.yaml")))
     }
 
-    /// What is in each Secret, by file.
+    /// Returns the data of each Secret, by file.
     pub fn secrets(&self) -> BTreeMap<PathBuf, BTreeMap<String, String>> {
         let files = self.written().into_keys().filter(|path| path.starts_with(self.path("secrets")));
         files.map(|path| (path.clone(), read_secret(&path))).collect()

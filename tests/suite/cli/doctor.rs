@@ -1,4 +1,4 @@
-//! `opsadmin doctor` without a cluster: a healthy installation has no finding, and each fault is named.
+//! `opsadmin doctor` without a cluster: a healthy installation has no finding, and each fault is reported.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,7 +46,7 @@ async fn a_healthy_installation_has_no_finding_and_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn one_of_each_fault_is_named_and_no_key_is_shown() {
+async fn each_fault_is_reported_and_no_key_is_shown() {
     let desk = healthy().await;
     let key = desk.secret("swapped-opsadmin")["OPSADMIN_SECRET_KEY"].clone();
     fs::remove_file(desk.path("secrets/default.missing-opsadmin.yaml")).expect("it is there");
@@ -84,7 +84,7 @@ async fn one_of_each_fault_is_named_and_no_key_is_shown() {
     let documented = documented("doctor");
     assert!(fields(&report, &[]).is_subset(&documented), "{report:#} {documented:?}");
 
-    // Its advice for an older schema, and what it says when there is nothing to look at.
+    // The advice for an older schema, and the error for a missing database.
     desk.break_by_hand(&["DELETE FROM _sqlx_migrations WHERE version = 8", "ALTER TABLE accounts DROP COLUMN adopter"])
         .await;
     let older = desk.doctor(&[]).await;

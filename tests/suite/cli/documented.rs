@@ -1,4 +1,4 @@
-//! The pages of commands have every field that the commands print, and no other.
+//! The pages of the commands list exactly the JSON fields that the commands print.
 
 use std::collections::BTreeSet;
 
@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use super::office::Office;
 use crate::support::opsadmin::Opsadmin;
 
-/// The pages with a section for each command.
+/// The pages that have a section for each command.
 const PAGES: [&str; 3] = [
     include_str!("../../../docs/commands-accounts.md"),
     include_str!("../../../docs/commands-files.md"),
     include_str!("../../../docs/commands-running.md"),
 ];
 
-/// The head of a table of JSON fields. Other tables of a section, such as one of options, have another.
+/// The head of a table of JSON fields. Other tables of a section, such as tables of options, have another head.
 const FIELDS: &str = "| field | meaning |";
 
-/// The fields in a command's section.
+/// Returns the fields that a command's section lists.
 pub fn documented(command: &str) -> BTreeSet<String> {
     let heading = format!("\n## `{command}`\n");
     let found = PAGES.iter().find_map(|page| page.split_once(&heading));
@@ -29,7 +29,8 @@ pub fn documented(command: &str) -> BTreeSet<String> {
     rows.map(|(field, _)| field.to_owned()).collect()
 }
 
-/// The fields that a value has; what stands at one of the `whole` is documented elsewhere.
+/// Returns the paths of the fields of a value. Each path in `whole` counts as one field, because the fields below it
+/// are documented elsewhere.
 pub fn fields(value: &Value, whole: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     collect(value, "", whole, &mut found);
@@ -54,13 +55,13 @@ fn collect(value: &Value, path: &str, whole: &[&str], found: &mut BTreeSet<Strin
     }
 }
 
-/// An object that may be null has a line of its own.
+/// Whether a field is an object that may be null. Such an object has its own line, beside the lines of its fields.
 fn is_optional(path: &str) -> bool {
     ["suspension", "owner", "waiting"].contains(&path)
 }
 
 #[tokio::test]
-async fn the_page_has_every_field_that_looking_prints() {
+async fn the_pages_have_every_field_of_the_commands_that_show_accounts() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({ "roles": ["Customer"], "affiliate": "Bright" })), ("other", json!({}))]).await;
     office.by_hand("UPDATE accounts SET suspended_at = 5, suspended_reason = 'unpaid' WHERE name = 'acme'").await;
@@ -75,7 +76,7 @@ async fn the_page_has_every_field_that_looking_prints() {
 }
 
 #[tokio::test]
-async fn the_page_has_every_field_that_stepping_in_prints() {
+async fn the_pages_have_every_field_of_suspend_resume_and_rotate() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let suspended = office.json(&["suspend", "acme", "--reason", "unpaid"]).await;
@@ -89,7 +90,7 @@ async fn the_page_has_every_field_that_stepping_in_prints() {
 }
 
 #[tokio::test]
-async fn the_page_has_every_field_that_planning_and_checking_prints() {
+async fn the_pages_have_every_field_of_plan_validate_keyring_and_import() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({})), ("gone", json!({})), ("observed", json!({})), ("stray", json!({}))]).await;
     office
@@ -105,7 +106,7 @@ async fn the_page_has_every_field_that_planning_and_checking_prints() {
         ("adopting", json!({ "name": "stray", "adoptionPolicy": "IfUnowned" })),
     ];
     let planned = office.plan(&desired, &["--prune"]).await;
-    // Few plans revoke anything, and this one looks at Secrets.
+    // This plan revokes no key, and it compares Secrets, so it lacks these two fields.
     let mut printed = fields(&planned, &[]);
     printed.extend(["accounts[].actions[].keys", "summary.secretsNotCompared"].map(str::to_owned));
     assert_eq!(printed, documented("plan"));

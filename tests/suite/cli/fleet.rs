@@ -1,4 +1,4 @@
-//! A fleet that exists already: `opsadmin import`, `export`, and adoption, with every partner keeping its keys.
+//! Existing accounts: `opsadmin import`, `opsadmin export` and adoption, in which every partner keeps its keys.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ impl Desk {
         call.args(extra).run().await
     }
 
-    /// Writes the manifests of what nobody declares into the folder of manifests.
+    /// Writes manifests of the accounts that no resource declares into the folder of manifests.
     async fn export(&self) -> Finished {
         let call = Opsadmin::new().args(["export", "--database", &self.database, "--folder"]);
         call.args([self.path("accounts")]).run().await
@@ -31,7 +31,7 @@ impl Desk {
     }
 }
 
-/// An account for a line of JSON, with whatever else.
+/// Returns an account as a line of JSON, with the fields in `more`.
 fn line(name: &str, number: usize, more: &Value) -> String {
     let mut fields =
         json!({ "name": name, "apiKey": format!("legacy-{number}"), "secretKey": format!("{LEGACY}-{number}") });
@@ -39,7 +39,7 @@ fn line(name: &str, number: usize, more: &Value) -> String {
     format!("{fields}\n")
 }
 
-/// Names and texts that are hard to write in YAML, in a file name or in a resource's name.
+/// Accounts with names and texts that are hard to write in YAML, in a file name or in a resource's name.
 fn fleet() -> String {
     let full = json!({
         "description": "two\nlines: and \"quotes\" # no comment", "enabled": false, "useRefreshToken": true,
@@ -97,7 +97,7 @@ async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
     let nothing = desk.export().await;
     assert!(nothing.stderr.contains("nothing to export"), "{nothing:?}");
 
-    // Keys that were made elsewhere are not told by their form, and still come back from the Secret, or go by rotation.
+    // Imported keys have no recognizable form. They are still restored from the Secret, and replaced by a rotation.
     fs::remove_file(desk.path("opsadmin.db")).expect("it is there");
     desk.apply(&["--unknown-affiliate", "register", "--confirm-creation"]).await.succeeded();
     assert_eq!(desk.secret("1e3-opsadmin"), secret);
@@ -109,7 +109,7 @@ async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
 }
 
 #[tokio::test]
-async fn an_exported_manifest_never_has_the_name_of_a_resource_that_there_is_or_was() {
+async fn an_exported_manifest_never_takes_the_name_of_another_resource() {
     let desk = Desk::new();
     desk.write("last.yaml", &account("last", "{}"));
     desk.import("first.jsonl", &line("Acme Portal", 1, &json!({})), &[]).await.succeeded();
@@ -140,7 +140,7 @@ async fn an_exported_manifest_never_has_the_name_of_a_resource_that_there_is_or_
 }
 
 #[tokio::test]
-async fn an_account_that_was_let_go_is_exported_under_its_name_and_keeps_it_from_others() {
+async fn a_retained_account_is_exported_with_the_name_of_its_resource() {
     let desk = Desk::new();
     desk.write("acme-portal.yaml", &account("acme-portal", "{ name: Acme_Portal }"));
     desk.apply(&[]).await.succeeded();
@@ -157,7 +157,7 @@ async fn an_account_that_was_let_go_is_exported_under_its_name_and_keeps_it_from
 }
 
 #[tokio::test]
-async fn one_bad_line_and_nothing_is_imported() {
+async fn with_one_invalid_line_nothing_is_imported() {
     let database = postgres().await.database("import").await;
     let mut desk = Desk::new();
     desk.database = database.url().to_owned();
@@ -198,7 +198,7 @@ async fn one_bad_line_and_nothing_is_imported() {
 }
 
 #[tokio::test]
-async fn without_a_keyring_an_import_makes_no_table() {
+async fn an_import_without_a_keyring_creates_no_tables() {
     let database = postgres().await.database("import-keyless").await;
     let mut desk = Desk::new();
     desk.database = database.url().to_owned();
@@ -209,7 +209,7 @@ async fn without_a_keyring_an_import_makes_no_table() {
 }
 
 #[tokio::test]
-async fn bad_lines_leave_no_database_behind_and_are_told_once() {
+async fn invalid_lines_create_no_database_and_are_reported_once() {
     let desk = Desk::new();
     let lines = [line("Acme", 1, &json!({})), line("acme", 2, &json!({}))].concat();
     let refused = desk.import("fleet.jsonl", &lines, &[]).await;
@@ -224,7 +224,7 @@ async fn bad_lines_leave_no_database_behind_and_are_told_once() {
 }
 
 #[tokio::test]
-async fn keys_that_are_swapped_reach_no_column() {
+async fn swapped_keys_are_not_stored() {
     let desk = Desk::new();
     let swapped = r#"{"name":"o","apiKey":"opsa_sk_swapped00000000000000","secretKey":"opsa_pk_swapped000000000000"}"#;
     let refused = desk.import("fleet.jsonl", swapped, &[]).await;
@@ -238,10 +238,10 @@ async fn keys_that_are_swapped_reach_no_column() {
 }
 
 #[tokio::test]
-async fn what_the_database_refuses_is_told_without_the_keys_in_it() {
+async fn a_refusal_of_the_database_shows_no_keys() {
     let desk = Desk::new();
     desk.import("first.jsonl", &line("Acme", 1, &json!({})), &[]).await.succeeded();
-    // The cells of this line stand one column too far, so that nothing says which of them is its secret key.
+    // The cells of this line are one column too far right, so the program cannot know which cell is the secret key.
     let shifted = format!("apiKey,secretKey,affiliate,name\nAcme-Inc,legacy-api-key-0001,{LEGACY},Birch\n");
     let taken = "apiKey,secretKey,name\nlegacy-9,0123456789abcdef,acme\n";
     for (text, said) in [(&*shifted, ":2: affiliate: OpsAdmin knows no"), (taken, ":2: name: another account has")] {
@@ -255,7 +255,7 @@ async fn what_the_database_refuses_is_told_without_the_keys_in_it() {
 }
 
 #[tokio::test]
-async fn a_secret_key_that_everybody_would_see_reaches_no_column() {
+async fn a_secret_key_in_a_visible_field_is_not_stored() {
     let desk = Desk::new();
     for field in ["name", "description", "affiliate"] {
         let text = line("Acme", 1, &json!({ field: format!("{LEGACY}-1") }));
@@ -266,7 +266,7 @@ async fn a_secret_key_that_everybody_would_see_reaches_no_column() {
 }
 
 #[tokio::test]
-async fn a_spreadsheet_is_read_too() {
+async fn a_csv_file_can_be_imported() {
     let desk = Desk::new();
     let csv = format!(
         "name,roles,allowedIPs,enabled,apiKey,secretKey\n\"Acme, Inc.\",Customer PlansAndRates,10.0.0.0/8 192.0.2.1,,legacy-1,{LEGACY}\n"
@@ -285,7 +285,7 @@ async fn a_spreadsheet_is_read_too() {
 }
 
 #[tokio::test]
-async fn a_row_that_would_swallow_the_next_is_refused_with_all_others() {
+async fn with_an_unclosed_quote_nothing_is_imported() {
     let desk = Desk::new();
     let csv = format!(
         "name,apiKey,secretKey,description\nCedar,legacy-0,{LEGACY}-0,\nAcme,legacy-1,{LEGACY}-1,\"Acme portal\nBright,legacy-2,{LEGACY}-2,\n"
@@ -300,7 +300,7 @@ async fn a_row_that_would_swallow_the_next_is_refused_with_all_others() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_declared_as_it_is_is_named_and_left_out() {
+async fn an_account_that_cannot_be_declared_is_reported_and_not_exported() {
     let desk = Desk::new();
     let lines = [line("Good", 1, &json!({})), line("Nobody", 2, &json!({ "allowedIPs": ["10.0.0.0/8"] }))];
     desk.import("fleet.jsonl", &lines.concat(), &[]).await.succeeded();

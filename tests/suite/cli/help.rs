@@ -1,14 +1,14 @@
-//! What `--help` says, of every command: how it is called, and examples that work as they stand there.
+//! The `--help` text of every command: its usage, and examples that can be copied and run.
 
 use clap::{Command, CommandFactory as _};
 use opsadmin_operator::cli::Cli;
 
 use crate::support::opsadmin::Opsadmin;
 
-/// Room for an example on the narrowest terminal that is usual.
+/// The maximum width of an example, so that it fits into a terminal with 80 columns.
 const WIDTH: usize = 78;
 
-/// Every command with the words that call it, those that only hold others too.
+/// Returns every command with the words that call it, also commands that only hold subcommands.
 pub fn commands() -> Vec<(Vec<String>, Command)> {
     let mut found = Vec::new();
     collect(&Cli::command(), &[], &mut found);
@@ -23,19 +23,19 @@ fn collect(command: &Command, words: &[String], found: &mut Vec<(Vec<String>, Co
     }
 }
 
-/// Its examples, as they are written.
+/// Returns the examples of a command, as they are written in the code.
 fn examples(command: &Command) -> String {
     command.get_after_help().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The help as a program gets it that reads it through a pipe.
+/// Returns the help of a command, as it is printed into a pipe.
 async fn help(program: &str, words: &[String]) -> String {
     let call = Opsadmin::new().under_the_name(program).args(words).args(["--help"]);
     call.env("OPSADMIN_DATABASE_URL", "postgres://u:hunter2@h/d").run().await.succeeded()
 }
 
 #[tokio::test]
-async fn every_command_explains_itself() {
+async fn every_command_has_a_usage_and_an_example() {
     for (words, command) in commands() {
         let help = help("opsadmin", &words).await;
         let usage = ["Usage: opsadmin"].into_iter().chain(words.iter().map(String::as_str));
@@ -64,7 +64,7 @@ async fn every_example_is_printed_in_lines_that_can_be_copied() {
 }
 
 #[test]
-fn every_example_is_understood() {
+fn every_example_is_a_valid_command_line() {
     for (words, command) in commands() {
         let lines = examples(&command).replace("\\\n", "");
         let pieces = lines.lines().flat_map(|line| line.split(['|', '>', '&'])).map(str::trim);
@@ -78,7 +78,7 @@ fn every_example_is_understood() {
     }
 }
 
-/// The words of a line, of which some are in double quotes.
+/// Splits a line into words. A word may be in double quotes.
 fn shell_words(line: &str) -> Vec<&str> {
     let parts = line.split('"').enumerate();
     parts.flat_map(|(at, part)| if at % 2 == 0 { part.split_whitespace().collect() } else { vec![part] }).collect()

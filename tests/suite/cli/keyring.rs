@@ -1,4 +1,4 @@
-//! `opsadmin keyring rotate` and `status`: another key seals, and every partner's keys stay as they are.
+//! `opsadmin keyring rotate` and `status`: a new keyring key seals, and every partner's API keys stay the same.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,13 +17,13 @@ impl Desk {
         call.args([self.path("opsadmin.keyring")]).run().await
     }
 
-    /// What a run of `rotate` prints as JSON, whether it succeeds or not.
+    /// Runs `keyring rotate`, and returns its JSON and its outcome. The run may fail.
     async fn rotate(&self, arguments: &[&str]) -> (Value, Finished) {
         let out = self.keyring(&[&["rotate", "-o", "json"], arguments].concat()).await;
         (serde_json::from_str(&out.stdout).unwrap_or_else(|error| panic!("{error}: {out:?}")), out)
     }
 
-    /// Each key of the keyring with what it does and how much it has sealed.
+    /// Returns the id, the state and the number of sealed secret keys of each keyring key.
     async fn keys(&self) -> Vec<(String, String, u64)> {
         let out = self.keyring(&["status", "-o", "json"]).await;
         let keys: Vec<Value> = serde_json::from_str(&out.stdout).unwrap_or_else(|error| panic!("{error}: {out:?}"));
@@ -32,7 +32,7 @@ impl Desk {
         keys.iter().map(|key| (text(key, "id"), text(key, "state"), sealed(key))).collect()
     }
 
-    /// What is sealed can still be opened: a Secret that is gone comes back with the same keys.
+    /// Checks that the sealed secret keys can be opened: deleted Secrets are restored with the same keys.
     async fn secrets_come_back(&self, extra: &[&str]) {
         let before = self.secrets();
         fs::remove_dir_all(self.path("secrets")).expect("it is there");
@@ -41,7 +41,7 @@ impl Desk {
     }
 }
 
-/// A desk with this many accounts.
+/// Creates a desk with this number of accounts, and applies them.
 async fn desk_with(accounts: usize) -> Desk {
     let desk = Desk::new();
     let manifests: Vec<String> = (0..accounts).map(|number| account(&format!("a{number}"), "{}")).collect();
@@ -51,7 +51,7 @@ async fn desk_with(accounts: usize) -> Desk {
 }
 
 #[tokio::test]
-async fn another_key_seals_and_the_old_one_goes() {
+async fn a_rotation_seals_with_a_new_key_and_removes_the_old_key() {
     let desk = desk_with(120).await;
     let before = desk.keys().await;
     assert_eq!((before.len(), before[0].2, &*before[0].1), (1, 120, "seals"));
@@ -65,7 +65,7 @@ async fn another_key_seals_and_the_old_one_goes() {
 }
 
 #[tokio::test]
-async fn step_by_step_nothing_is_sealed_with_a_key_that_others_lack() {
+async fn a_rotation_in_steps_seals_only_with_keys_that_other_programs_have() {
     let desk = desk_with(3).await;
     let old = desk.keys().await.remove(0).0;
     desk.keyring(&["rotate", "--only", "add"]).await.succeeded();
@@ -82,7 +82,7 @@ async fn step_by_step_nothing_is_sealed_with_a_key_that_others_lack() {
     let kept = desk.keyring(&["rotate", "--only", "remove"]).await;
     assert!(kept.stderr.contains(&format!("kept the key {old}: secret keys are still sealed with it")), "{kept:?}");
 
-    // Somebody goes on where it was left, with both keys in use.
+    // A later run continues the rotation while both keyring keys are in use.
     desk.write("b.yaml", &account("b", "{}"));
     desk.apply(&[]).await.succeeded();
     let rest = desk.keyring(&["rotate"]).await;
@@ -94,7 +94,7 @@ async fn step_by_step_nothing_is_sealed_with_a_key_that_others_lack() {
 }
 
 #[tokio::test]
-async fn after_add_alone_the_whole_command_uses_what_was_added() {
+async fn a_whole_rotation_after_add_uses_the_added_key() {
     let desk = desk_with(1).await;
     desk.keyring(&["rotate", "--only", "add"]).await.succeeded();
     let added = desk.keys().await.remove(1).0;
@@ -104,7 +104,7 @@ async fn after_add_alone_the_whole_command_uses_what_was_added() {
 }
 
 #[tokio::test]
-async fn what_was_left_before_the_last_step_does_not_bring_the_old_key_back() {
+async fn a_rotation_that_lacks_the_last_step_only_removes_the_old_key() {
     let desk = desk_with(2).await;
     let old = desk.keys().await.remove(0).0;
     for step in ["add", "use", "reseal"] {
@@ -113,12 +113,12 @@ async fn what_was_left_before_the_last_step_does_not_bring_the_old_key_back() {
     let new = desk.keys().await.remove(0).0;
     let (rest, _) = desk.rotate(&[]).await;
     let keyring = desk.path("opsadmin.keyring").display().to_string();
-    assert_eq!(without_files(rest, &keyring), told(&Value::Null, false, 0, &[&old], &new, &[]));
+    assert_eq!(without_files(rest, &keyring), report(&Value::Null, false, 0, &[&old], &new, &[]));
     assert_eq!(desk.keys().await, [(new, "seals".to_owned(), 2)]);
 }
 
 #[tokio::test]
-async fn one_at_a_time_changes_the_keyring() {
+async fn only_one_program_changes_the_keyring_at_a_time() {
     let desk = desk_with(1).await;
     let path = desk.path("opsadmin.keyring");
     let before = fs::read(&path).expect("it is there");
@@ -131,9 +131,9 @@ async fn one_at_a_time_changes_the_keyring() {
     desk.keyring(&["rotate"]).await.succeeded();
 }
 
-/// By their names, these two have one keyring.
+/// Both databases have the same default keyring file, because it follows from the names of their files.
 #[tokio::test]
-async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
+async fn a_removed_key_can_be_restored_for_another_database() {
     let desk = desk_with(1).await;
     let mut other = Desk::new();
     other.database = format!("sqlite://{}", desk.path("opsadmin.sqlite").display());
@@ -155,7 +155,7 @@ async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(refused.stderr.contains(&key) && refused.stderr.contains("from FILE.removed beside"), "{refused:?}");
 
-    // As docs/database.md says.
+    // docs/database.md describes this repair.
     let mut both = read(&keyring);
     both["keys"].as_array_mut().expect("a list").push(read(&removed)["keys"][0].clone());
     fs::write(&keyring, both.to_string()).expect("it can be written");
@@ -165,16 +165,16 @@ async fn another_database_that_a_removed_key_has_sealed_is_not_lost() {
     assert_eq!(desk.keys().await.len(), 1);
 }
 
-/// Whoever comes first, and whatever is refused.
+/// Runs may be refused, in any order.
 #[tokio::test]
-async fn many_at_once_lose_no_key() {
+async fn concurrent_rotations_lose_no_key() {
     let desk = desk_with(40).await;
     for round in 0..4 {
         let new = (0..40).map(|number| account(&format!("r{round}-{number}"), "{}")).collect::<Vec<_>>();
         desk.write(&format!("round{round}.yaml"), &new.join("---\n"));
         let rotate = || desk.keyring(&["rotate"]);
         let (apply, one, other) = tokio::join!(desk.apply(&[]), rotate(), rotate());
-        // Each may find the other at work, or the database.
+        // A run may be refused because another run holds the keyring or the database.
         for finished in [apply, one, other] {
             assert!(matches!(finished.status.code(), Some(0 | 1)), "{finished:?}");
         }
@@ -185,15 +185,15 @@ async fn many_at_once_lose_no_key() {
     desk.secrets_come_back(&[]).await;
 }
 
-/// What is told of a run, without the keyring's file and the one beside it.
-fn told(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
+/// The JSON report of a run, without the paths of the keyring and of the file with removed keys.
+fn report(added: &Value, switched: bool, resealed: u64, removed: &[&str], seals: &str, opens: &[&str]) -> Value {
     json!({
         "added": added, "switched": switched, "resealed": resealed, "unreadable": 0, "removed": removed,
         "seals": seals, "opens": opens,
     })
 }
 
-/// The same of a run as it was told, after a look at the two files.
+/// Removes the two paths from a run's JSON report, and checks them.
 fn without_files(mut rotated: Value, keyring: &str) -> Value {
     let told = rotated.as_object_mut().expect("an object");
     let removed_to = (told["removed"] != json!([])).then(|| format!("{keyring}.removed"));
@@ -202,7 +202,7 @@ fn without_files(mut rotated: Value, keyring: &str) -> Value {
 }
 
 #[tokio::test]
-async fn programs_are_told_what_each_run_did_and_how_the_keyring_is_then() {
+async fn the_json_of_a_rotation_reports_its_steps_and_the_final_keyring() {
     let desk = desk_with(3).await;
     let file = desk.path("opsadmin.keyring").display().to_string();
     let run = async |arguments: &[&str]| {
@@ -213,19 +213,19 @@ async fn programs_are_told_what_each_run_did_and_how_the_keyring_is_then() {
     let old = desk.keys().await.remove(0).0;
     let first = run(&["--only", "add"]).await;
     let new = first["added"].as_str().expect("it is told").to_owned();
-    assert_eq!(first, told(&json!(new), false, 0, &[], &old, &[&new]));
+    assert_eq!(first, report(&json!(new), false, 0, &[], &old, &[&new]));
     let switched = run(&["--only", "use"]).await;
-    assert_eq!(switched, told(&Value::Null, true, 0, &[], &new, &[&old]));
+    assert_eq!(switched, report(&Value::Null, true, 0, &[], &new, &[&old]));
     let again = run(&["--only", "use"]).await;
-    assert_eq!(again, told(&Value::Null, false, 0, &[], &new, &[&old]), "nothing was done twice");
+    assert_eq!(again, report(&Value::Null, false, 0, &[], &new, &[&old]), "nothing was done twice");
     let early = run(&["--only", "remove"]).await;
-    assert_eq!(early, told(&Value::Null, false, 0, &[], &new, &[&old]), "it is needed");
-    // Going on, this run has added and switched nothing: that was an earlier one.
-    assert_eq!(run(&[]).await, told(&Value::Null, false, 3, &[&old], &new, &[]));
+    assert_eq!(early, report(&Value::Null, false, 0, &[], &new, &[&old]), "it is needed");
+    // This run continues the rotation, so it reports no added and no switched key.
+    assert_eq!(run(&[]).await, report(&Value::Null, false, 3, &[&old], &new, &[]));
 
     let whole = run(&[]).await;
     let newest = whole["added"].as_str().expect("it is told").to_owned();
-    assert_eq!(whole, told(&json!(newest), true, 3, &[&new], &newest, &[]));
+    assert_eq!(whole, report(&json!(newest), true, 3, &[&new], &newest, &[]));
     assert_eq!(desk.keys().await, [(newest, "seals".to_owned(), 3)]);
 
     let made = Opsadmin::new().args(["keyring", "init", "--keyring", "k", "-o", "yaml"]).run().await.succeeded();
@@ -270,7 +270,7 @@ async fn a_key_that_is_still_needed_stays_and_the_rest_is_done() {
 }
 
 #[tokio::test]
-async fn what_the_system_said_of_a_keyring_is_told_once() {
+async fn the_system_error_for_a_keyring_is_reported_once() {
     let refused = Opsadmin::new().args(["keyring", "init", "--keyring", "/dev/null/opsadmin.keyring"]).run().await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(refused.stderr.contains("cannot use the keyring /dev/null/opsadmin.keyring: "), "{refused:?}");
@@ -278,14 +278,14 @@ async fn what_the_system_said_of_a_keyring_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_others_read_or_change_is_warned_of_and_used() {
+async fn a_keyring_that_other_users_can_access_is_used_with_a_warning() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let keyring = office.keyring();
     for (bits, said) in [
         (0o600, None),
         (0o400, None),
-        // A Secret volume with fsGroup, and one without defaultMode.
+        // 0440 is the mode in a Secret volume with fsGroup, and 0644 in a Secret volume without defaultMode.
         (0o440, None),
         (0o644, Some("every user of this machine may read (mode 0644)")),
         (0o660, Some("others than its owner may change (mode 0660)")),

@@ -1,4 +1,4 @@
-//! The commands that look: `get`, `check`, `history`, `affiliates`.
+//! The commands that show accounts and affiliates: `get`, `check`, `history` and `affiliates`.
 
 use std::fs;
 
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::office::{Office, refused};
 
-/// An office with one account of each kind.
-async fn full() -> Office {
+/// Creates an office with one account of each kind.
+async fn office_with_each_kind() -> Office {
     let office = Office::sqlite().await;
     let accounts = [
         ("portal", json!({ "name": "Acme portal", "roles": ["Customer"], "allowedIPs": ["203.0.113.0/24"] })),
@@ -42,8 +42,8 @@ async fn id_of(office: &Office, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_there_is_listed_and_narrowed() {
-    let office = full().await;
+async fn accounts_are_listed_and_filtered() {
+    let office = office_with_each_kind().await;
     let listed = office.run(&["get"]).await.succeeded();
     let rows: Vec<Vec<&str>> =
         listed.lines().map(|line| line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
@@ -74,8 +74,8 @@ async fn what_is_there_is_listed_and_narrowed() {
 }
 
 #[tokio::test]
-async fn one_account_is_found_by_name_id_or_resource_and_shown_whole() {
-    let office = full().await;
+async fn get_finds_an_account_by_name_id_or_resource_and_shows_all_of_it() {
+    let office = office_with_each_kind().await;
     let id = id_of(&office, "bright").await;
     let text = office.run(&["get", "BRIGHT"]).await.succeeded();
     for line in [
@@ -115,7 +115,7 @@ async fn one_account_is_found_by_name_id_or_resource_and_shown_whole() {
 }
 
 #[tokio::test]
-async fn an_affiliate_that_is_called_every_is_told_from_all_of_them() {
+async fn an_affiliate_named_every_is_not_shown_as_all_affiliates() {
     let office = Office::sqlite().await;
     office.apply(&[("free", json!({})), ("tied", json!({ "affiliate": "every" }))]).await;
     let listed = office.run(&["get"]).await.succeeded();
@@ -126,8 +126,8 @@ async fn an_affiliate_that_is_called_every_is_told_from_all_of_them() {
 }
 
 #[tokio::test]
-async fn an_id_is_one_accounts_for_ever_whatever_another_is_called() {
-    let office = full().await;
+async fn an_id_finds_its_account_even_if_it_is_the_name_of_another() {
+    let office = office_with_each_kind().await;
     let id = id_of(&office, "bright").await;
     office.apply(&[("impostor", json!({ "name": id }))]).await;
     assert_eq!(office.json(&["get", &id]).await["name"], "bright");
@@ -135,7 +135,7 @@ async fn an_id_is_one_accounts_for_ever_whatever_another_is_called() {
 
 #[tokio::test]
 async fn a_secret_key_is_shown_on_a_terminal_and_nowhere_else() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     let secret = office.secret("bright-opsadmin");
     let shown = office.call_with_keyring(&["get", "bright", "--show-secret"]).run_on_terminal().await.succeeded();
     let secret_key =
@@ -159,8 +159,8 @@ async fn a_secret_key_is_shown_on_a_terminal_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn history_tells_when_who_and_what_also_of_who_is_gone() {
-    let office = full().await;
+async fn history_shows_time_actor_and_change_also_of_purged_accounts() {
+    let office = office_with_each_kind().await;
     office
         .apply(&[("portal", json!({ "name": "Acme portal", "allowedIPs": ["203.0.113.0/24"], "enabled": false }))])
         .await;
@@ -188,8 +188,8 @@ async fn history_tells_when_who_and_what_also_of_who_is_gone() {
 }
 
 #[tokio::test]
-async fn check_says_each_rule_and_ends_with_a_code_for_scripts() {
-    let office = full().await;
+async fn check_prints_each_rule_and_has_an_exit_code_for_scripts() {
+    let office = office_with_each_kind().await;
     let inside =
         ["check", "acme portal", "--ip", "::ffff:203.0.113.9", "--endpoint", "my-account", "--affiliate", "North"];
     let text = office.run(&inside).await.succeeded();
@@ -227,8 +227,8 @@ async fn check_says_each_rule_and_ends_with_a_code_for_scripts() {
 }
 
 #[tokio::test]
-async fn colours_reach_a_terminal_that_wants_them_and_nothing_else() {
-    let office = full().await;
+async fn colours_are_printed_only_on_a_terminal_that_wants_them() {
+    let office = office_with_each_kind().await;
     let check = || office.call(&["check", "bright"]).env("TERM", "xterm");
     assert!(check().run_on_terminal().await.succeeded().contains("\u{1b}[1m"));
     let unwanted = check().env("NO_COLOR", "1").run_on_terminal().await.succeeded();
@@ -239,7 +239,7 @@ async fn colours_reach_a_terminal_that_wants_them_and_nothing_else() {
 
 #[tokio::test]
 async fn affiliates_are_listed_and_added_once() {
-    let office = full().await;
+    let office = office_with_each_kind().await;
     assert_eq!(office.run(&["affiliates", "list"]).await.succeeded(), "Bright\n");
     assert!(office.run(&["affiliates", "add", "North"]).await.succeeded().contains("North now"));
     assert!(office.run(&["affiliates", "add", "North"]).await.succeeded().contains("North already"));
@@ -254,7 +254,7 @@ async fn affiliates_are_listed_and_added_once() {
 }
 
 #[tokio::test]
-async fn texts_from_the_database_make_neither_lines_nor_colours() {
+async fn texts_from_the_database_cannot_print_lines_or_colours() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let id = id_of(&office, "acme").await;

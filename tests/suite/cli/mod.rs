@@ -1,4 +1,4 @@
-//! The command line as a process, as a user runs it.
+//! Tests of the command line. They run the program as a process, as a user does.
 
 mod adoption;
 mod advice;

@@ -1,4 +1,4 @@
-//! Where somebody who looks after accounts sits: a database with accounts in it, and what was used to make them.
+//! The working place of OpsAdmin staff: a database with accounts, and the keyring and Secrets that belong to it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ pub struct Office {
 }
 
 impl Office {
-    /// On an SQLite file, without an account.
+    /// Creates an office with an SQLite database without accounts.
     pub async fn sqlite() -> Self {
         Self::on(Fresh::sqlite()).await
     }
 
-    /// On PostgreSQL, without an account.
+    /// Creates an office with a PostgreSQL database without accounts.
     pub async fn postgres(test_name: &str) -> Self {
         Self::on(Fresh::postgres(test_name).await).await
     }
@@ -39,13 +39,13 @@ impl Office {
         self.folder.path().join("opsadmin.keyring")
     }
 
-    /// Has accounts made by their resources' names and specs.
+    /// Applies accounts, given as the names and specs of their resources. Returns what the command printed.
     pub async fn apply(&self, accounts: &[(&str, Value)]) -> String {
         let call = self.call_with_keyring(&["apply", "-f", "-", "--unknown-affiliate", "register"]);
         call.args(["--secrets"]).args([self.secrets()]).stdin(list(accounts)).run().await.succeeded()
     }
 
-    /// What would be done for these.
+    /// Returns the plan for these accounts.
     pub async fn plan(&self, accounts: &[(&str, Value)], extra: &[&str]) -> Value {
         let call = self.call_with_keyring(&["plan", "-f", "-", "-o", "json"]).args(extra);
         let finished = call.args(["--secrets"]).args([self.secrets()]).stdin(list(accounts)).run().await;
@@ -56,18 +56,18 @@ impl Office {
         self.folder.path().join("secrets")
     }
 
-    /// What the Secret of this name holds.
+    /// Returns the text of the file of the Secret that has this name.
     pub fn secret(&self, name: &str) -> String {
         let file = self.folder.path().join(format!("secrets/partners.{name}.yaml"));
         fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
     }
 
-    /// A call with this database.
+    /// Returns a call of the program with this database.
     pub fn call(&self, arguments: &[&str]) -> Opsadmin {
         Opsadmin::new().args(arguments).args(["--database", self.database.url()])
     }
 
-    /// The same with the keyring.
+    /// Returns a call of the program with this database and its keyring.
     pub fn call_with_keyring(&self, arguments: &[&str]) -> Opsadmin {
         self.call(arguments).args(["--keyring"]).args([self.keyring()])
     }
@@ -76,19 +76,19 @@ impl Office {
         self.call(arguments).run().await
     }
 
-    /// What a command prints as JSON.
+    /// Runs a command, and returns what it prints as JSON.
     pub async fn json(&self, arguments: &[&str]) -> Value {
         let finished = self.call(arguments).args(["-o", "json"]).run().await;
         serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
     }
 
-    /// What somebody does by hand.
+    /// Runs SQL, as a user does by hand.
     pub async fn by_hand(&self, sql: &str) {
         self.database.by_hand(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 }
 
-/// Manifests of accounts, by their resources' names and specs.
+/// Returns the manifests of accounts, given as the names and specs of their resources.
 fn list(accounts: &[(&str, Value)]) -> String {
     let items: Vec<Value> = accounts
         .iter()
@@ -98,12 +98,12 @@ fn list(accounts: &[(&str, Value)]) -> String {
         })
         .collect();
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
-    // JSON takes characters as they are that YAML does not.
+    // JSON allows some unescaped characters that YAML forbids.
     let is_escaped = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
     list.chars().map(|c| if is_escaped(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
-/// It failed, and said this.
+/// Checks that a command failed with this exit code and this text on standard error.
 #[track_caller]
 pub fn refused(finished: &Finished, code: i32, said: &str) {
     assert_eq!(finished.status.code(), Some(code), "{finished:?}");

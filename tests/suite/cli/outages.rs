@@ -1,4 +1,4 @@
-//! A database that goes away in the middle of a run: what was done is told all the same, and how to go on.
+//! A database that becomes unavailable during a run: the run reports what it did, and how to continue.
 
 use serde_json::Value;
 
@@ -8,10 +8,10 @@ use crate::support::postgres::postgres;
 use crate::support::proxy::{Call, DatabaseProxy, Fault};
 use crate::support::run::Finished;
 
-/// One more than is read at a time.
+/// One more account than the program reads in one query.
 const MANY: usize = 501;
 
-/// A desk whose way to its database can be cut, and its keyring.
+/// Creates a desk with this number of accounts. Returns the proxy before its database, and the path of its keyring.
 async fn desk(name: &str, accounts: usize) -> (Desk, DatabaseProxy, String) {
     let proxy = DatabaseProxy::new(postgres().await.database(name).await).await;
     let mut desk = Desk::new();
@@ -31,8 +31,8 @@ fn reads_more_of_many(call: &Call) -> bool {
     call.what.contains("json_array_elements") && call.number > 1
 }
 
-/// How many accounts are in a result that was cut short, and yet can be read.
-fn told(finished: &Finished) -> usize {
+/// Checks that the JSON result of a failed run is complete JSON, and returns the number of its accounts.
+fn accounts_reported(finished: &Finished) -> usize {
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     let value: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"));
     assert!(value["summary"].is_object(), "{value}");
@@ -40,7 +40,7 @@ fn told(finished: &Finished) -> usize {
 }
 
 #[tokio::test]
-async fn a_run_that_can_read_no_more_accounts_tells_of_those_before_and_how_to_go_on() {
+async fn a_run_that_loses_its_database_reports_what_it_did_and_how_to_continue() {
     let (desk, proxy, keyring) = desk("no_more", MANY).await;
     let extra = ["--keyring", &keyring];
     let plan = |extra: &[&str]| {
@@ -51,13 +51,13 @@ async fn a_run_that_can_read_no_more_accounts_tells_of_those_before_and_how_to_g
     proxy.trace.meet_all(reads_more_of_many, Fault::Disconnect);
     proxy.trace.begin();
     let planned = plan(&["-o", "json"]).await;
-    assert_eq!(told(&planned), MANY - 1);
+    assert_eq!(accounts_reported(&planned), MANY - 1);
     assert!(planned.stderr.contains("opsadmin: the account database is not available: "), "{planned:?}");
 
     let on = "1 account not looked at: run the same command to go on\n";
     proxy.trace.begin();
     let applied = desk.apply(&[&extra[..], &["-o", "json"]].concat()).await;
-    assert_eq!(told(&applied), MANY - 1);
+    assert_eq!(accounts_reported(&applied), MANY - 1);
     assert!(applied.stderr.contains("stopped: the account database is not available: "), "{applied:?}");
     assert!(applied.stderr.ends_with(on), "{applied:?}");
     proxy.trace.begin();
@@ -72,7 +72,7 @@ async fn a_run_that_can_read_no_more_accounts_tells_of_those_before_and_how_to_g
 }
 
 #[tokio::test]
-async fn pruning_ends_too_after_a_few_accounts_that_the_database_does_not_answer() {
+async fn pruning_ends_after_a_few_accounts_when_the_database_stops_answering() {
     let (desk, proxy, keyring) = desk("no_prune", 6).await;
     desk.apply(&["--keyring", &keyring]).await.succeeded();
     declare(&desk, 1);

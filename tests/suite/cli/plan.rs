@@ -1,4 +1,4 @@
-//! `opsadmin plan`: what it prints is what is then done, and it does nothing itself.
+//! `opsadmin plan`: it prints what `opsadmin apply` then does, and it changes nothing.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::postgres::postgres;
 use crate::support::run::Finished;
 
 impl Desk {
-    /// A plan of the accounts, with or without a look at their Secrets.
+    /// Plans the accounts, with or without comparing their Secrets.
     async fn plan(&self, secrets: bool, extra: &[&str]) -> Finished {
         let mut call = Opsadmin::new().args(["plan", "--database", &self.database, "-f"]).args([self.path("accounts")]);
         if secrets {
@@ -20,7 +20,7 @@ impl Desk {
         call.args(extra).run().await
     }
 
-    /// The plan and then what was applied, as values.
+    /// Plans and then applies the accounts. Returns the JSON of both runs.
     async fn plan_and_apply(&self, extra: &[&str]) -> (Value, Value) {
         let extra = [extra, &["-o", "json"]].concat();
         let before = self.written();
@@ -41,7 +41,7 @@ fn results(report: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn before_there_is_anything_it_says_what_would_be_made_and_makes_nothing() {
+async fn a_plan_for_a_new_database_creates_nothing() {
     let desk = Desk::with_quickstart();
     let out = desk.plan(false, &["--unknown-affiliate", "register"]).await.succeeded();
     for expected in [
@@ -61,7 +61,7 @@ async fn before_there_is_anything_it_says_what_would_be_made_and_makes_nothing()
 }
 
 #[tokio::test]
-async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
+async fn a_plan_without_secrets_says_that_they_were_not_compared() {
     let desk = Desk::new();
     desk.write("acme.yaml", &account("acme", "{ rotation: { overlap: 24h, trigger: one } }"));
     desk.apply(&[]).await.succeeded();
@@ -72,7 +72,7 @@ async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
     assert_eq!(summary(&desk.plan(false, &["-o", "json"]).await), json!(true));
     assert_eq!(summary(&desk.plan(true, &["-o", "json"]).await), Value::Null);
 
-    // A rotation that a plan expects has its Secret in it.
+    // A plan with a rotation contains the change of its Secret, also without comparing Secrets.
     desk.edit("acme.yaml", "trigger: one", "trigger: two");
     let unseen = desk.plan(false, &["-o", "json"]).await;
     let seen = desk.plan(true, &["-o", "json"]).await;
@@ -80,7 +80,7 @@ async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
     assert!(seen.stdout.contains("put-secret-right"), "{seen:?}");
     desk.apply(&[]).await.succeeded();
 
-    // One that was made already may have left the Secret behind.
+    // After `opsadmin rotate`, the Secret may still hold the old keys.
     let rotate = ["rotate", "acme", "--yes", "--database", &desk.database];
     Opsadmin::new().args(rotate).run().await.succeeded();
     let unseen = desk.plan(false, &[]).await.succeeded();
@@ -89,7 +89,7 @@ async fn a_plan_that_saw_no_secret_says_so_and_tells_what_the_database_shows() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_made_is_said_as_apply_says_it() {
+async fn plan_and_apply_report_the_same_error_for_an_impossible_database() {
     let mut desk = Desk::with_quickstart();
     fs::write(desk.path("file"), "").expect("it can be written");
     for folder in ["nowhere", "file"] {
@@ -102,14 +102,14 @@ async fn a_database_that_cannot_be_made_is_said_as_apply_says_it() {
 }
 
 #[tokio::test]
-async fn what_is_printed_is_what_is_then_done() {
+async fn the_plan_equals_what_apply_does() {
     let desk = Desk::with_quickstart();
     desk.write("gone.yaml", &account("gone", "{}"));
     let (planned, applied) = desk.plan_and_apply(&["--unknown-affiliate", "register"]).await;
     assert_eq!(planned, applied);
     assert_eq!(planned["summary"]["create"], 5);
 
-    // A change, a rename that frees a name and another that takes it, a rotation, a new place, a refusal, spoilt Secrets.
+    // An update, a rotation, a refused name, an account with its own Secret name, and a deleted Secret.
     desk.edit("acme-portal.yaml", "203.0.113.0/24", "203.0.113.128/25");
     let asked = "name: nightly-reports\n  annotations: { ops-admin.com/rotate: x }";
     desk.edit("internal.yaml", "name: nightly-reports", asked);
@@ -136,9 +136,9 @@ async fn what_is_printed_is_what_is_then_done() {
     assert_eq!(planned["accounts"][0]["actions"], json!([{ "action": "update", "changes": [change] }]));
 }
 
-/// More accounts than are dealt with at a time, of which some get into each other's way.
+/// More accounts than the program processes in one batch. Some of them want each other's names.
 #[tokio::test]
-async fn what_is_printed_of_a_thousand_is_what_is_then_done() {
+async fn the_plan_of_a_thousand_accounts_equals_what_apply_does() {
     let desk = Desk::new();
     let write = |spec_of: &dyn Fn(usize) -> Option<&'static str>| {
         let accounts = (0..1_010).filter_map(|number| Some(account(&format!("a{number:04}"), spec_of(number)?)));
@@ -161,9 +161,9 @@ async fn what_is_printed_of_a_thousand_is_what_is_then_done() {
     assert_eq!(planned["summary"]["unchanged"], 1_004);
 }
 
-/// Its Secret went with it, which nobody need look at to know.
+/// Its Secret was deleted with it, which the plan knows without reading the Secrets.
 #[tokio::test]
-async fn an_account_that_comes_back_has_its_secret_written_also_in_a_plan_that_looks_at_none() {
+async fn a_plan_without_secrets_writes_the_secret_of_a_restored_account() {
     let desk = Desk::new();
     for name in ["a", "b"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));
@@ -180,9 +180,9 @@ async fn an_account_that_comes_back_has_its_secret_written_also_in_a_plan_that_l
     assert_eq!(planned["accounts"][1]["actions"][1], json!({ "action": "write-secret", "secret": "b-opsadmin" }));
 }
 
-/// A name that somebody gives up later in the same run, whether by a rename or by going.
+/// An account gives up its name in the same run, by a rename or by a deletion.
 #[tokio::test]
-async fn a_name_that_the_same_run_sets_free_is_had_in_it() {
+async fn a_name_that_is_freed_in_the_same_run_can_be_taken() {
     let desk = Desk::new();
     for (name, has) in
         [("a", "Alpha"), ("b", "Beta"), ("c", "Gamma"), ("old", "Moved"), ("left", "Left"), ("right", "Right")]
@@ -212,9 +212,9 @@ async fn a_name_that_the_same_run_sets_free_is_had_in_it() {
     assert_eq!(planned["summary"]["unchanged"], 5, "nothing was left for a second run: {planned}");
 }
 
-/// A retained account keeps its name until its resource is back, and wants another.
+/// A retained account keeps its name until its resource exists again with another name.
 #[tokio::test]
-async fn a_name_that_a_restored_account_gives_up_is_had_in_the_same_run() {
+async fn a_name_that_a_restored_account_frees_can_be_taken() {
     let desk = Desk::new();
     desk.write("kept.yaml", &account("kept", "{ name: Kept, deletionPolicy: Retain }"));
     desk.write("z.yaml", &account("z", "{}"));
@@ -231,9 +231,9 @@ async fn a_name_that_a_restored_account_gives_up_is_had_in_the_same_run() {
     assert_eq!(results(&planned), ["kept restore", "z unchanged", "a create"]);
 }
 
-/// It says that it is the account's, but a controller reference decides.
+/// The Secret's labels name the account, but its controller reference names another object, and that decides.
 #[tokio::test]
-async fn a_secret_that_somebody_elses_object_controls_is_never_told_to_go() {
+async fn a_secret_that_another_object_controls_is_never_removed() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("a", "{}"));
     desk.apply(&[]).await.succeeded();
@@ -251,7 +251,7 @@ async fn a_secret_that_somebody_elses_object_controls_is_never_told_to_go() {
 }
 
 #[tokio::test]
-async fn what_the_brake_holds_sets_no_name_free() {
+async fn a_deletion_that_the_brake_holds_frees_no_name() {
     let desk = Desk::new();
     for number in 0..6 {
         desk.write(&format!("a{number}.yaml"), &account(&format!("a{number}"), "{}"));
@@ -268,7 +268,7 @@ async fn what_the_brake_holds_sets_no_name_free() {
 }
 
 #[tokio::test]
-async fn the_detailed_exit_code_tells_nothing_changes_and_errors_apart() {
+async fn the_detailed_exit_code_distinguishes_no_change_changes_and_errors() {
     let desk = Desk::new();
     desk.write("a.yaml", &account("acme", "{}"));
     let code = async |extra: &[&str]| {
@@ -286,7 +286,7 @@ async fn the_detailed_exit_code_tells_nothing_changes_and_errors_apart() {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_database_can_plan_without_keyring_and_secrets() {
+async fn a_read_only_user_can_plan_without_keyring_and_secrets() {
     let database = postgres().await.database("plan").await;
     let mut desk = Desk::with_quickstart();
     desk.database = database.url().to_owned();
@@ -311,7 +311,7 @@ async fn a_reader_of_the_database_can_plan_without_keyring_and_secrets() {
 }
 
 #[tokio::test]
-async fn a_file_that_may_only_be_read_can_be_planned_over() {
+async fn a_read_only_database_file_can_be_planned() {
     let desk = Desk::with_quickstart();
     desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     let file = desk.path("opsadmin.db");

@@ -1,4 +1,4 @@
-//! The way to a cluster, as kubectl finds it: proxies, several kubeconfigs, login programs and names of servers.
+//! The program connects to a cluster as kubectl does: proxies, several kubeconfigs, login programs and server names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
 use crate::support::run::Finished;
 
-/// What the API server's certificate has beside its address, and what only a proxy finds.
+/// A name in the API server's certificate. Only the proxy of these tests can resolve it.
 const SERVICE: &str = "kubernetes.default.svc:6443";
 
-/// A proxy that speaks HTTP, and gets to the one API server whatever name it is asked for.
+/// An HTTP proxy that connects each request to the same API server.
 struct Proxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -36,19 +36,19 @@ impl Proxy {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
-                connections.spawn(pass(connection, upstream.clone(), Arc::clone(&seen)));
+                connections.spawn(forward(connection, upstream.clone(), Arc::clone(&seen)));
             }
         });
         Self { port, heads, _tasks: tasks }
     }
 
-    /// What it was asked for since the last time.
-    fn asked(&self) -> Vec<String> {
+    /// Returns the requests since the last call of this function.
+    fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.heads.lock().expect("nobody panics with it"))
     }
 }
 
-async fn pass(mut client: TcpStream, upstream: String, heads: Arc<Mutex<Vec<String>>>) {
+async fn forward(mut client: TcpStream, upstream: String, heads: Arc<Mutex<Vec<String>>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match client.read_u8().await {
@@ -63,11 +63,11 @@ async fn pass(mut client: TcpStream, upstream: String, heads: Arc<Mutex<Vec<Stri
     }
     let mut server = TcpStream::connect(upstream).await.expect("the API server is there");
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.expect("the client waits");
-    // Whoever ends it first ends it with an error here.
+    // Copying may end with an error when either side closes the connection.
     drop(copy_bidirectional(&mut client, &mut server).await);
 }
 
-/// A folder with kubeconfigs for the one cluster.
+/// A folder with several kubeconfigs for one cluster.
 struct Ways {
     folder: Arc<Folder>,
     original: Value,
@@ -79,13 +79,13 @@ impl Ways {
         Self { folder: Folder::new("ways"), original: serde_saphyr::from_str(&text).expect("it is YAML") }
     }
 
-    /// The API server's address and port.
+    /// Returns the API server's address and port.
     fn address(&self) -> String {
         let server = self.original["clusters"][0]["cluster"]["server"].as_str().expect("it has a server");
         server.strip_prefix("https://").expect("by TLS").to_owned()
     }
 
-    /// A kubeconfig that differs in its cluster.
+    /// Writes a kubeconfig in which these fields of the cluster differ.
     fn file(&self, name: &str, cluster: &Value) -> PathBuf {
         let mut kubeconfig = self.original.clone();
         let fields = kubeconfig["clusters"][0]["cluster"].as_object_mut().expect("it is an object");
@@ -115,9 +115,9 @@ async fn a_proxy_of_the_environment_is_used_as_kubectl_does() {
     for variable in ["HTTPS_PROXY", "https_proxy"] {
         for except in ["", "example.com,10.0.0.0/8,", "kubernetes.default.svc:443"] {
             release(&service, &[(variable, &url), ("NO_PROXY", except)]).await.succeeded();
-            let asked = proxy.asked();
-            assert!(!asked.is_empty(), "{variable} {except}");
-            for head in asked {
+            let requests = proxy.take_requests();
+            assert!(!requests.is_empty(), "{variable} {except}");
+            for head in requests {
                 assert!(head.starts_with(&format!("CONNECT {SERVICE} HTTP/1.1\r\n")), "{head}");
                 let login = format!("authorization: basic {}", STANDARD.encode("me:hush@"));
                 assert!(head.to_lowercase().contains(&login.to_lowercase()), "{head}");
@@ -127,11 +127,11 @@ async fn a_proxy_of_the_environment_is_used_as_kubectl_does() {
     let plan = Opsadmin::new().args(["plan", "--on-cluster", "--without-secrets", "-f", "-", "--kubeconfig"]);
     let plan = plan.args([&service]).env("HTTPS_PROXY", &url).stdin(account("way", "{}")).run().await.succeeded();
     assert!(plan.contains("default/way"), "{plan}");
-    assert!(!proxy.asked().is_empty());
+    assert!(!proxy.take_requests().is_empty());
 }
 
 #[tokio::test]
-async fn what_no_proxy_has_and_this_machine_are_reached_without_one() {
+async fn no_proxy_names_and_this_machine_are_reached_without_a_proxy() {
     let ways = Ways::new().await;
     let proxy = Proxy::before(ways.address()).await;
     let url = format!("http://127.0.0.1:{}", proxy.port);
@@ -139,32 +139,32 @@ async fn what_no_proxy_has_and_this_machine_are_reached_without_one() {
     for (variable, except) in [("NO_PROXY", ".svc"), ("no_proxy", "kubernetes.default.svc:6443"), ("NO_PROXY", "a, *")]
     {
         let refused = release(&service, &[("HTTPS_PROXY", &url), (variable, except)]).await;
-        // Nobody but the proxy finds that name.
+        // Only the proxy can resolve that name.
         assert_eq!(refused.status.code(), Some(1), "{except}: {refused:?}");
         assert!(!refused.stderr.contains("proxy"), "{except}: {refused:?}");
-        assert_eq!(proxy.asked(), Vec::<String>::new(), "{except}");
+        assert_eq!(proxy.take_requests(), Vec::<String>::new(), "{except}");
     }
     let own = ways.file("own", &json!({}));
     release(&own, &[("HTTPS_PROXY", &url)]).await.succeeded();
-    assert_eq!(proxy.asked(), Vec::<String>::new());
-    // A server that is reached with no proxy needs none that can be used.
+    assert_eq!(proxy.take_requests(), Vec::<String>::new());
+    // An unusable proxy is no error for a server that is reached without a proxy.
     release(&own, &[("HTTPS_PROXY", "ftp://x"), ("NO_PROXY", ",")]).await.succeeded();
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_kubeconfig_is_used_whatever_the_environment_says() {
+async fn the_proxy_of_the_kubeconfig_overrides_the_environment() {
     let ways = Ways::new().await;
     let (proxy, other) = (Proxy::before(ways.address()).await, Proxy::before(String::new()).await);
     let own = ways.file("own", &json!({ "proxy-url": format!("http://127.0.0.1:{}", proxy.port) }));
     let environment = [("HTTPS_PROXY", format!("http://127.0.0.1:{}", other.port)), ("NO_PROXY", "*".to_owned())];
     let environment = environment.each_ref().map(|(variable, value)| (*variable, value.as_str()));
     release(&own, &environment).await.succeeded();
-    assert!(proxy.asked().iter().all(|head| head.starts_with(&format!("CONNECT {} ", ways.address()))));
-    assert_eq!(other.asked(), Vec::<String>::new());
+    assert!(proxy.take_requests().iter().all(|head| head.starts_with(&format!("CONNECT {} ", ways.address()))));
+    assert_eq!(other.take_requests(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
+async fn a_refusing_proxy_is_reported_without_its_password() {
     let ways = Ways::new().await;
     let closed = Proxy::before(String::new()).await;
     let service = ways.file("service", &json!({ "server": format!("https://{SERVICE}") }));
@@ -181,7 +181,7 @@ async fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
 }
 
 #[tokio::test]
-async fn several_kubeconfigs_are_merged_and_those_that_are_missing_passed_over() {
+async fn several_kubeconfigs_are_merged_and_missing_ones_are_skipped() {
     let ways = Ways::new().await;
     let mut first = ways.original.clone();
     first["current-context"] = "".into();
@@ -199,7 +199,7 @@ async fn several_kubeconfigs_are_merged_and_those_that_are_missing_passed_over()
 }
 
 #[tokio::test]
-async fn a_login_program_is_found_beside_the_kubeconfig_and_one_that_is_missing_named() {
+async fn a_login_program_beside_the_kubeconfig_is_found_and_a_missing_one_reported() {
     use std::os::unix::fs::PermissionsExt as _;
     let ways = Ways::new().await;
     let mut kubeconfig = ways.original.clone();
@@ -214,7 +214,7 @@ async fn a_login_program_is_found_beside_the_kubeconfig_and_one_that_is_missing_
         "status": { "clientCertificateData": data("client-certificate"), "clientKeyData": data("client-key") },
     });
     ways.folder.write("credential.json", credential.to_string());
-    // Whatever is to be read on standard input is not the program's.
+    // The login program must not read the standard input of opsadmin.
     let script = "#!/bin/sh\nread -r line && exit 9\nexec cat \"$(dirname \"$0\")/credential.json\"\n";
     let program = ways.folder.write("login", script);
     fs::set_permissions(program, fs::Permissions::from_mode(0o700)).expect("the mode can be set");
@@ -241,7 +241,7 @@ async fn a_login_program_is_found_beside_the_kubeconfig_and_one_that_is_missing_
 }
 
 #[tokio::test]
-async fn the_server_is_checked_by_the_name_and_the_authority_that_the_kubeconfig_has() {
+async fn the_server_is_verified_with_the_name_and_authority_of_the_kubeconfig() {
     let ways = Ways::new().await;
     let cluster = &ways.original["clusters"][0]["cluster"];
     let authority = match cluster["certificate-authority-data"].as_str() {

@@ -1,4 +1,5 @@
-//! `opsadmin apply --prune`: what no manifest declares goes, but never many at once and never unasked.
+//! `opsadmin apply --prune` deletes the accounts that no manifest declares. It asks first, and the brake holds many
+//! deletions at once.
 
 use std::fs;
 
@@ -10,7 +11,7 @@ use crate::support::run::Finished;
 
 const REMOVED: &str = "default/a01: deleted the Secret a01-opsadmin, which is not needed any more\n";
 
-/// A desk with this many accounts, applied, in a file each.
+/// Creates a desk with this number of accounts, each in its own file, and applies them.
 async fn desk_with(accounts: usize) -> Desk {
     let desk = Desk::new();
     for number in 0..accounts {
@@ -21,11 +22,11 @@ async fn desk_with(accounts: usize) -> Desk {
 }
 
 impl Desk {
-    fn take_away(&self, number: usize) {
+    fn remove_manifest(&self, number: usize) {
         self.remove(&format!("{number:02}.yaml"));
     }
 
-    /// Has the account's end be as that of one that is let go.
+    /// Makes the database hold the account as retained.
     async fn retain(&self, name: &str) {
         let file = SqliteConnectOptions::new().filename(self.path("opsadmin.db"));
         let sql = SqlitePool::connect_with(file).await.expect("it is there");
@@ -47,11 +48,11 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn what_no_manifest_declares_is_deleted_with_its_secret_and_comes_back_with_its_keys() {
+async fn an_undeclared_account_is_deleted_with_its_secret_and_restored_with_its_keys() {
     let desk = desk_with(3).await;
     let keys = desk.secret("a01-opsadmin");
     let text = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
-    desk.take_away(1);
+    desk.remove_manifest(1);
     assert_eq!(desk.apply(&[]).await.succeeded(), "2 accounts: nothing to change\n", "not without --prune");
 
     let asked = desk.apply(&["--prune"]).await;
@@ -77,9 +78,9 @@ async fn what_no_manifest_declares_is_deleted_with_its_secret_and_comes_back_wit
 }
 
 #[tokio::test]
-async fn a_folder_that_lost_most_of_its_files_deletes_nothing() {
+async fn when_most_manifests_are_missing_nothing_is_deleted() {
     let desk = desk_with(12).await;
-    (0..6).for_each(|number| desk.take_away(number));
+    (0..6).for_each(|number| desk.remove_manifest(number));
     let held = desk.apply(&["--prune", "--yes"]).await;
     assert_eq!(held.status.code(), Some(1));
     assert!(held.stderr.contains("default/a00: DeletionHeld: not deleted: 6 accounts are declared by no manifest"));
@@ -97,16 +98,16 @@ async fn a_folder_that_lost_most_of_its_files_deletes_nothing() {
     assert_eq!(desk.enabled().await, ["a11"]);
 }
 
-/// As a run leaves it that ended between database and folder.
+/// A run that ends after the change of the database and before the change of the folder leaves such a Secret.
 #[tokio::test]
-async fn a_secret_that_outlived_its_account_goes_with_the_next_run_whatever_the_brake_holds() {
+async fn a_left_secret_of_a_deleted_account_is_removed_even_if_the_brake_holds() {
     let desk = desk_with(9).await;
     let files = [1, 2].map(|number| desk.path(&format!("secrets/default.a{number:02}-opsadmin.yaml")));
     let texts = files.each_ref().map(|file| fs::read_to_string(file).expect("it is there"));
     let put_back =
         || files.iter().zip(&texts).for_each(|(file, text)| fs::write(file, text).expect("it can be written"));
-    desk.take_away(1);
-    desk.take_away(2);
+    desk.remove_manifest(1);
+    desk.remove_manifest(2);
     desk.apply(&["--prune", "--yes"]).await.succeeded();
     put_back();
     desk.retain("a02").await;
@@ -121,7 +122,7 @@ async fn a_secret_that_outlived_its_account_goes_with_the_next_run_whatever_the_
     assert_eq!(desk.apply(&["--prune"]).await.succeeded(), "7 accounts: nothing to change\n");
 
     put_back();
-    (3..9).for_each(|number| desk.take_away(number));
+    (3..9).for_each(|number| desk.remove_manifest(number));
     let held = desk.apply(&["--prune"]).await;
     assert!(held.stderr.contains("default/a03: DeletionHeld: not deleted: 6 accounts are declared by no manifest"));
     let ends = format!("{REMOVED}8 accounts: 0 created, 1 changed, 1 unchanged, 6 refused\n");
@@ -134,7 +135,7 @@ async fn a_secret_that_outlived_its_account_goes_with_the_next_run_whatever_the_
 }
 
 #[tokio::test]
-async fn the_accounts_of_others_are_not_pruned() {
+async fn accounts_of_other_clusters_are_not_pruned() {
     let desk = desk_with(1).await;
     let mut other = Desk::new();
     other.database.clone_from(&desk.database);
@@ -147,12 +148,12 @@ async fn the_accounts_of_others_are_not_pruned() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_is_purged_after_its_time_unless_it_is_declared() {
+async fn deleted_accounts_are_purged_after_the_retention_unless_declared() {
     let desk = desk_with(3).await;
     let wanted = fs::read_to_string(desk.path("accounts/01.yaml")).expect("it is there");
-    desk.take_away(0);
-    desk.take_away(1);
-    // Time passes between the two runs, or nothing would have been deleted for so long.
+    desk.remove_manifest(0);
+    desk.remove_manifest(1);
+    // The deletions are dated back below, because the retention must have passed before the next run.
     let ever: &[&str] = &["--prune", "--yes", "--deleted-account-retention", "1s"];
     let first = desk.apply(ever).await;
     assert!(!first.stderr.contains("purged"), "not what this run has deleted: {first:?}");

@@ -1,4 +1,4 @@
-//! The YAML that the program writes, read by kubectl and by Python: any text is the same there.
+//! The YAML that the program writes: kubectl and Python read every text in it unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
 use crate::support::run::run;
 
-/// Prints every document of its files as JSON, one a line, as Python reads it.
+/// A Python program that prints each document of its files as JSON, one document per line.
 const PYTHON: &str = "import json, sys, yaml
 for file in sys.argv[1:]:
     for document in yaml.safe_load_all(open(file, 'rb')):
         print(json.dumps(document))";
 
-/// What some reader of YAML has been seen to change, to refuse, or to take for something else.
+/// Texts that some reader of YAML changes, refuses or takes for another type.
 const HOSTILE: [&str; 64] = [
     "\ta",
     "\ta\nb",
@@ -86,7 +86,7 @@ const HOSTILE: [&str; 64] = [
     "'a",
     "\"a\"",
 ];
-/// Pieces that texts are made of at random.
+/// The pieces of random texts.
 const PIECES: [&str; 24] = [
     "\t",
     "\n",
@@ -113,10 +113,10 @@ const PIECES: [&str; 24] = [
     "\u{1f600}",
     "\u{e9}",
 ];
-/// Beside these, what only an annotation takes.
+/// Control characters, which are allowed only in annotations.
 const CONTROL: [&str; 8] = ["\u{1}", "\u{1b}[31m", "a\u{7f}", "\u{85}", "a\u{85}b", "\u{9b}", "\u{fffe}", "\u{ffff}"];
 
-/// Texts, always the same ones.
+/// Returns the hostile texts and random texts. They are the same in each run.
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = HOSTILE.iter().map(|&text| text.to_owned()).collect();
     texts.push(format!("a {}", "word ".repeat(180)));
@@ -130,7 +130,7 @@ fn texts() -> Vec<String> {
     texts
 }
 
-/// What both readers find in files, each document in its order; the same for both.
+/// Reads files with Python and kubectl, checks that both agree, and returns the documents in order.
 async fn read(files: &[PathBuf]) -> Vec<Value> {
     let mut python = Command::new("python3");
     python.args(["-c", PYTHON]).args(files);
@@ -169,10 +169,10 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn the_secret_folder_says_to_others_what_it_says_to_us() {
+async fn other_readers_read_the_secrets_as_the_program_does() {
     let texts = texts().into_iter().chain(CONTROL.map(ToOwned::to_owned)).collect::<Vec<_>>();
     let office = Office::sqlite().await;
-    // Few accounts with many annotations each: every text is one.
+    // Every text is the value of an annotation. Many annotations per account keep the number of accounts low.
     let accounts = texts.chunks(30).enumerate().map(|(number, texts)| {
         let annotations = texts.iter().enumerate().map(|(number, text)| (format!("text-{number:03}"), json!(text)));
         let annotations: serde_json::Map<String, Value> = annotations.collect();
@@ -188,14 +188,14 @@ async fn the_secret_folder_says_to_others_what_it_says_to_us() {
             assert_eq!(&secret["metadata"]["annotations"][annotation], text);
         }
     }
-    // And nothing is written again for what was read otherwise.
+    // The program reads the same texts, so it plans no change.
     let plan =
         office.plan(&accounts.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect::<Vec<_>>(), &[]).await;
     assert_eq!(plan["summary"]["unchanged"], accounts.len(), "{plan}");
 }
 
 #[tokio::test]
-async fn an_exported_manifest_says_to_others_what_it_says_to_us() {
+async fn other_readers_read_an_exported_manifest_as_the_program_does() {
     let office = Office::sqlite().await;
     let texts = texts();
     let line = |(number, text): (usize, &String)| {
@@ -223,7 +223,7 @@ async fn an_exported_manifest_says_to_others_what_it_says_to_us() {
 }
 
 #[tokio::test]
-async fn a_rendered_deployment_says_to_others_what_it_says_to_us() {
+async fn other_readers_read_a_rendered_deployment_as_the_program_does() {
     let texts = texts().into_iter().chain(CONTROL.map(ToOwned::to_owned)).map(|text| format!("--log-format={text}x"));
     let texts: Vec<String> = texts.collect();
     let mut call = Opsadmin::new().args(["render", "--image", "example.com/o:1"]);

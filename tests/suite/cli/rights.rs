@@ -1,4 +1,4 @@
-//! Whoever only looks needs rights to read, and leaves nothing behind.
+//! The commands that only read work with the right to read, and leave no file behind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,11 +12,11 @@ use crate::support::names::unique;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::run;
 
-const LOOKS: [&[&str]; 5] =
+const READ_COMMANDS: [&[&str]; 5] =
     [&["get"], &["get", "acme"], &["check", "acme"], &["history", "acme"], &["affiliates", "list"]];
 
 #[tokio::test]
-async fn rights_to_read_are_enough_to_look_and_to_no_more() {
+async fn a_read_only_user_can_run_only_the_commands_that_read() {
     let office = Office::postgres("reader").await;
     office.apply(&[("acme", json!({}))]).await;
     let reader = unique("reader");
@@ -29,8 +29,8 @@ async fn rights_to_read_are_enough_to_look_and_to_no_more() {
     let (_, server) = office.database.url().rsplit_once('@').expect("somebody logs in");
     let url = format!("postgres://{reader}:reads@{server}");
     let call = async |arguments: &[&str]| Opsadmin::new().args(arguments).args(["--database", &url]).run().await;
-    for look in LOOKS {
-        call(look).await.succeeded();
+    for read_command in READ_COMMANDS {
+        call(read_command).await.succeeded();
     }
     refused(&call(&["affiliates", "add", "North"]).await, 1, "permission denied for table affiliates");
     office.by_hand(&format!(r#"DROP OWNED BY "{reader}""#)).await;
@@ -38,7 +38,7 @@ async fn rights_to_read_are_enough_to_look_and_to_no_more() {
 }
 
 #[tokio::test]
-async fn what_the_user_of_the_database_may_not_do_is_told_by_the_doctor_until_it_is_granted() {
+async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
     let office = Office::postgres("few rights").await;
     office.apply(&[("acme", json!({}))]).await;
     let user = unique("writer");
@@ -63,7 +63,7 @@ async fn what_the_user_of_the_database_may_not_do_is_told_by_the_doctor_until_it
 }
 
 #[tokio::test]
-async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
+async fn a_read_only_database_file_is_read_without_new_files() {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let file = office.database.file().expect("a file");
@@ -75,15 +75,15 @@ async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o555)).expect("it is ours");
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).expect("it is ours");
-    // Nothing is locked to root, so a reader is somebody else.
+    // File modes do not restrict root, so root runs the program as another user.
     let as_reader = |arguments: &[&str]| {
         let mut command = Command::new("sh");
         command.args(["-c", r#"if [ "$(id -u)" = 0 ]; then exec setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"; fi; exec "$@""#, "sh"]);
         command.arg(&program).args(arguments).args(["--database", office.database.url()]).current_dir(folder);
         run(command, "", Duration::from_mins(1))
     };
-    for look in LOOKS {
-        as_reader(look).await.succeeded();
+    for read_command in READ_COMMANDS {
+        as_reader(read_command).await.succeeded();
     }
     refused(&as_reader(&["affiliates", "add", "North"]).await, 1, "attempt to write a readonly database");
     assert!(fs::read(&file).expect("it can be read") == before);
@@ -92,7 +92,7 @@ async fn a_file_that_may_only_be_read_is_read_and_nothing_is_made_beside_it() {
 }
 
 #[tokio::test]
-async fn looking_makes_no_database_and_no_tables() {
+async fn the_commands_that_read_create_no_database_and_no_tables() {
     let office = Office::sqlite().await;
     let folder = office.keyring().parent().expect("a folder").to_owned();
     for (name, said) in [
@@ -104,8 +104,8 @@ async fn looking_makes_no_database_and_no_tables() {
         }
         let url = format!("sqlite://{}", folder.join(name).display());
         let before = fs::read_dir(&folder).expect("it can be listed").count();
-        for look in LOOKS {
-            refused(&Opsadmin::new().args(look).args(["--database", &url]).run().await, 1, said);
+        for read_command in READ_COMMANDS {
+            refused(&Opsadmin::new().args(read_command).args(["--database", &url]).run().await, 1, said);
         }
         assert_eq!(fs::read_dir(&folder).expect("it can be listed").count(), before);
     }

@@ -1,10 +1,10 @@
-//! What many accounts cost: counted, not timed.
+//! The number of database queries for many accounts. Queries are counted, because times depend on the machine.
 
 use super::desk::{Desk, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::statements::{asked, talkative};
 
-/// A desk with this many accounts, applied.
+/// Creates a desk with this number of accounts, and applies them.
 async fn desk_with(accounts: usize, database: &str) -> (Desk, String) {
     let mut desk = Desk::new();
     desk.database = database.to_owned();
@@ -20,7 +20,7 @@ async fn desk_with(accounts: usize, database: &str) -> (Desk, String) {
 }
 
 #[tokio::test]
-async fn what_is_unchanged_is_read_in_bulk_however_many_they_are() {
+async fn unchanged_accounts_are_read_in_bulk() {
     let mut statements = Vec::new();
     for accounts in [5, 100] {
         let (server, database) = talkative().await;
@@ -47,7 +47,7 @@ async fn what_is_unchanged_is_read_in_bulk_however_many_they_are() {
 }
 
 #[tokio::test]
-async fn what_changes_is_planned_without_a_read_of_its_own_and_what_is_new_with_two() {
+async fn a_changed_account_needs_no_own_query_and_a_new_account_two() {
     let mut selects = Vec::new();
     for accounts in [5, 100] {
         let (server, database) = talkative().await;
@@ -68,6 +68,6 @@ async fn what_changes_is_planned_without_a_read_of_its_own_and_what_is_new_with_
     }
     let [[few_changed, few_new], [many_changed, many_new]] = selects[..] else { panic!("{selects:?}") };
     assert_eq!(few_changed, many_changed);
-    // Whether somebody has the name, or the API key.
+    // Each new account takes two queries: for another account with its name, and for one with its API key.
     assert_eq!(many_new - few_new, 2 * (100 - 5));
 }

@@ -1,4 +1,5 @@
-//! The commands that step in: `suspend`, `resume`, `rotate`; and what holds for all commands as a plugin and in a shell.
+//! The commands that change an account by hand: `suspend`, `resume` and `rotate`. Also the program as a kubectl plugin,
+//! and shell completion.
 
 use std::fs::OpenOptions;
 use std::process::Command;
@@ -8,14 +9,14 @@ use serde_json::{Value, json};
 use super::office::{Office, refused};
 use crate::support::opsadmin::Opsadmin;
 
-async fn one() -> Office {
+async fn office_with_one_account() -> Office {
     let office = Office::sqlite().await;
     office.apply(&[("acme", json!({ "rotation": { "trigger": "one" } }))]).await;
     office
 }
 
-/// What the journal tells, but for when: who did what.
-async fn told(office: &Office) -> Vec<String> {
+/// Returns the actor and the action of each journal entry.
+async fn journal_entries(office: &Office) -> Vec<String> {
     office.database.column("SELECT actor || ' ' || action FROM account_journal ORDER BY id").await
 }
 
@@ -27,8 +28,8 @@ fn pairs(account: &Value) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn a_suspension_is_made_once_told_and_ended() {
-    let office = one().await;
+async fn a_suspension_is_recorded_once_and_can_be_ended() {
+    let office = office_with_one_account().await;
     let suspend = async |reason: &str| office.run(&["suspend", "ACME", "--reason", reason, "--actor", "maria"]).await;
     let said = suspend("unpaid").await.succeeded();
     assert!(said.starts_with("acme is suspended since ") && said.ends_with("Z: \"unpaid\"\n"), "{said}");
@@ -42,7 +43,7 @@ async fn a_suspension_is_made_once_told_and_ended() {
     assert_eq!((&resumed["changed"], &resumed["account"]["suspension"]), (&json!(true), &json!(null)));
     assert_eq!(office.run(&["resume", "acme"]).await.succeeded(), "acme is not suspended\n");
     assert_eq!(office.run(&["check", "acme"]).await.status.code(), Some(0));
-    let told = told(&office).await;
+    let told = journal_entries(&office).await;
     assert_eq!(told[1..4], ["cli:maria suspended", "cli:maria suspended", "apply updated"]);
     assert!(told[4].starts_with("cli:") && told[4].ends_with(" resumed"), "{told:?}");
     assert_eq!(told.len(), 5);
@@ -56,8 +57,8 @@ async fn a_suspension_is_made_once_told_and_ended() {
 }
 
 #[tokio::test]
-async fn of_many_who_suspend_and_resume_at_once_all_get_on() {
-    let office = one().await;
+async fn concurrent_suspensions_and_resumptions_succeed() {
+    let office = office_with_one_account().await;
     let calls = (0..6).map(|number| {
         let reason = format!("reason {number}");
         let call = match number % 2 {
@@ -70,13 +71,13 @@ async fn of_many_who_suspend_and_resume_at_once_all_get_on() {
         finished.expect("it ends").succeeded();
     }
     let account = office.json(&["get", "acme"]).await;
-    let made = told(&office).await.len();
+    let made = journal_entries(&office).await.len();
     assert_eq!(account["version"], json!(made), "each change was made to the one before: {account}");
 }
 
 #[tokio::test]
 async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
-    let office = one().await;
+    let office = office_with_one_account().await;
     let before = office.secret("acme-opsadmin");
     let first = office.json(&["get", "acme"]).await;
     let said = office.call_with_keyring(&["rotate", "acme"]).run().await.succeeded();
@@ -98,7 +99,7 @@ async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
     assert_eq!(pairs(&office.json(&["get", "acme"]).await), after, "the request is not answered again");
     assert_ne!(office.secret("acme-opsadmin"), before);
 
-    // At most three pairs authenticate, however often it is asked for.
+    // At most three key pairs are valid, also after more rotations.
     for _ in 0..3 {
         office.call_with_keyring(&["rotate", "acme", "--overlap", "1h"]).run().await.succeeded();
     }
@@ -106,8 +107,8 @@ async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
 }
 
 #[tokio::test]
-async fn a_leak_ends_every_older_pair_and_is_asked_about() {
-    let office = one().await;
+async fn a_rotation_without_overlap_asks_and_revokes_all_older_key_pairs() {
+    let office = office_with_one_account().await;
     office.call_with_keyring(&["rotate", "acme"]).run().await.succeeded();
     let before = office.json(&["get", "acme"]).await;
     let leak = || office.call_with_keyring(&["rotate", "acme", "--overlap", "0s"]);
@@ -127,10 +128,10 @@ async fn a_leak_ends_every_older_pair_and_is_asked_about() {
     assert_eq!(json["waiting"]["resource"], "acme");
 }
 
-/// Otherwise a script would rotate again, and end the pair before the one that it was not told of.
+/// Otherwise a script would rotate again, and revoke a key pair that a partner still uses.
 #[tokio::test]
-async fn a_rotation_that_cannot_be_told_says_that_it_was_made() {
-    let office = one().await;
+async fn a_rotation_whose_output_cannot_be_written_is_reported() {
+    let office = office_with_one_account().await;
     let mut rotate = Command::new(env!("CARGO_BIN_EXE_opsadmin"));
     rotate.env_clear().args(["rotate", "acme", "--database", office.database.url(), "--keyring"]).arg(office.keyring());
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
@@ -141,8 +142,8 @@ async fn a_rotation_that_cannot_be_told_says_that_it_was_made() {
 }
 
 #[tokio::test]
-async fn whoever_has_swapped_keys_is_shown_without_them_stopped_and_given_others() {
-    let office = one().await;
+async fn an_account_with_swapped_keys_is_shown_without_them_and_can_be_rotated() {
+    let office = office_with_one_account().await;
     office.by_hand("UPDATE account_keys SET api_key = 'opsa_sk_swapped00000000000000'").await;
     for format in ["text", "json"] {
         let shown = office.run(&["get", "acme", "-o", format]).await.succeeded();
@@ -157,8 +158,8 @@ async fn whoever_has_swapped_keys_is_shown_without_them_stopped_and_given_others
 }
 
 #[tokio::test]
-async fn what_cannot_be_rotated_says_the_way_out() {
-    let office = one().await;
+async fn a_refused_rotation_names_the_solution() {
+    let office = office_with_one_account().await;
     office.apply(&[("deleted", json!({})), ("keyless", json!({})), ("unowned", json!({}))]).await;
     office.by_hand("UPDATE accounts SET enabled = FALSE, deleted_at = 5 WHERE name = 'deleted'").await;
     office
@@ -175,7 +176,7 @@ async fn what_cannot_be_rotated_says_the_way_out() {
     assert!(said.contains("nobody writes its Secret: hand the keys over with `opsadmin get "), "{said}");
     assert_eq!(rotate(&["acme", "--overlap", "1d"]).run().await.status.code(), Some(2));
 
-    let journal = told(&office).await;
+    let journal = journal_entries(&office).await;
     let other = Opsadmin::new();
     let keyring = other.folder().join("other.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
@@ -183,11 +184,11 @@ async fn what_cannot_be_rotated_says_the_way_out() {
     refused(&wrong, 1, "the keyring lacks the key");
     let none = office.call(&["rotate", "acme"]).args(["--keyring"]).args([other.folder().join("none")]).run().await;
     refused(&none, 1, "there is no keyring");
-    assert_eq!(told(&office).await, journal, "nothing was done");
+    assert_eq!(journal_entries(&office).await, journal, "nothing was done");
 }
 
 #[tokio::test]
-async fn under_the_name_of_a_plugin_it_calls_itself_one() {
+async fn the_kubectl_plugin_uses_its_own_name_in_its_help() {
     let plugin = |arguments: &[&str]| Opsadmin::new().under_the_name("kubectl-opsadmin").args(arguments).run();
     let help = plugin(&["--help"]).await.succeeded();
     assert!(help.contains("Usage: kubectl opsadmin <COMMAND>"), "{help}");
@@ -205,7 +206,7 @@ async fn under_the_name_of_a_plugin_it_calls_itself_one() {
 }
 
 #[tokio::test]
-async fn shells_get_what_they_complete_with() {
+async fn completion_prints_a_script_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = Opsadmin::new().args(["completion", shell]).run().await.succeeded();
         for word in ["suspend", "affiliates", "show-secret"] {

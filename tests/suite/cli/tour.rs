@@ -1,4 +1,4 @@
-//! The tour of the documentation, walked: each file is written, each command run, and what it says compared.
+//! Follows docs/tour.md: writes each file, runs each command, and compares the output with the page.
 
 use std::fs;
 use std::iter::Peekable;
@@ -7,7 +7,7 @@ use crate::support::opsadmin::Opsadmin;
 
 const TOUR: &str = include_str!("../../../docs/tour.md");
 
-/// A fenced block of the page.
+/// A fenced code block of the page.
 struct Block {
     kind: String,
     lines: Vec<String>,
@@ -27,8 +27,8 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// What is another in each run, by what it is.
-fn alike(text: &str) -> String {
+/// Replaces the values that differ in each run (ids, sealing keys, times) with the name of their kind.
+fn normalized(text: &str) -> String {
     let is_hex = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let word = |word: &str| {
         let (core, end) = word.split_at(word.trim_end_matches([',', ':']).len());
@@ -43,9 +43,9 @@ fn alike(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// Compares line by line; a line of three dots stands for any others.
+/// Compares line by line. A line of three dots in the page matches any number of lines.
 fn compare(command: &str, expected: &[String], said: &str) {
-    let said: Vec<String> = said.lines().map(alike).collect();
+    let said: Vec<String> = said.lines().map(normalized).collect();
     let mut rest = said.iter().peekable();
     let mut expected = expected.iter().peekable();
     while let Some(line) = expected.next() {
@@ -63,7 +63,7 @@ fn skip_to<'a>(line: Option<&String>, rest: &mut Peekable<impl Iterator<Item = &
 }
 
 #[tokio::test]
-async fn what_the_tour_shows_is_what_happens() {
+async fn the_commands_of_the_tour_print_what_it_shows() {
     let desk = Opsadmin::new();
     let mut commands = 0;
     let mut before = String::new();
@@ -71,7 +71,7 @@ async fn what_the_tour_shows_is_what_happens() {
         if kind != "console" {
             let file = desk.folder().join(lines[0].strip_prefix("# ").expect("a block names its file"));
             fs::create_dir_all(file.parent().expect("a folder")).expect("it can be made");
-            // In YAML the name is a comment, and stays; a table has none.
+            // The first line is the file's name. It stays in YAML, where it is a comment, and is removed from CSV.
             let from = usize::from(kind == "csv");
             fs::write(file, lines[from..].join("\n") + "\n").expect("it can be written");
             continue;

@@ -1,4 +1,4 @@
-//! `opsadmin validate`: right or wrong, with the place, and an exit code for a pull request's check.
+//! `opsadmin validate`: each problem is reported with its place, and the exit code suits a check of a pull request.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ fn repository(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_interval_below_the_least_of_the_installation_is_refused() {
+async fn an_interval_below_the_minimum_of_the_installation_is_refused() {
     let manifest = "apiVersion: ops-admin.com/v1\nkind: ApiAccount\nmetadata: { name: acme }\n\
                     spec: { rotation: { interval: 9m59s, overlap: 0s } }\n";
     let validate = || Opsadmin::new().args(["validate", "-f", "-"]).stdin(manifest);
@@ -39,7 +39,7 @@ async fn every_problem_is_listed_with_its_place() {
 }
 
 #[tokio::test]
-async fn nothing_to_validate_is_no_success() {
+async fn validating_no_manifest_is_an_error() {
     let finished = Opsadmin::new().args(["validate", "-f", "-"]).run().await;
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     assert!(finished.stderr.contains("ApiAccount"), "{}", finished.stderr);
@@ -48,7 +48,7 @@ async fn nothing_to_validate_is_no_success() {
 const WRONG: &str = "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec:\n  roles: [Admin]\n---\n\
                      kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: c\n";
 
-/// Validates the wrong manifest, in a folder with a name that is hard to quote.
+/// Validates an invalid manifest in a folder with a name that is hard to quote. Returns the output in this format.
 async fn validate_as(format: &str) -> String {
     let call = Opsadmin::new();
     let file = "accounts, 100%/a b.yaml";
@@ -68,7 +68,7 @@ async fn a_pull_request_is_annotated_at_the_line() {
 }
 
 #[tokio::test]
-async fn code_scanning_gets_its_log() {
+async fn code_scanning_gets_a_sarif_log() {
     let log: serde_json::Value = serde_json::from_str(&validate_as("sarif").await).expect("it is JSON");
     let result = &log["runs"][0]["results"][0];
     assert_eq!(log["version"], "2.1.0");
@@ -82,7 +82,7 @@ async fn code_scanning_gets_its_log() {
 }
 
 #[tokio::test]
-async fn more_than_code_scanning_takes_is_left_out_and_told() {
+async fn problems_above_the_limit_of_code_scanning_are_left_out_and_counted() {
     let mistakes =
         (0..25_002).map(|_| "---\nkind: ApiAccount\napiVersion: ops-admin.com/v1\nspec: {}\n").collect::<String>();
     let finished = Opsadmin::new().args(["validate", "-f", "-", "-o", "sarif"]).stdin(mistakes).run().await;
@@ -95,7 +95,7 @@ async fn more_than_code_scanning_takes_is_left_out_and_told() {
 }
 
 #[tokio::test]
-async fn systems_that_show_tests_get_one_for_each_file() {
+async fn the_junit_report_has_a_test_for_each_file() {
     let text = validate_as("junit").await;
     let report = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let case = report.descendants().find(|node| node.has_tag_name("testcase")).expect("a test case");
@@ -115,7 +115,7 @@ async fn systems_that_show_tests_get_one_for_each_file() {
 }
 
 #[tokio::test]
-async fn what_others_wrote_stays_a_text_in_the_report() {
+async fn texts_of_manifests_stay_text_in_the_report() {
     let name = "\\u0001]]>\\u001b[31m\\uFFFF\\u202E<failure/>&amp;\\\"";
     let manifests = format!(
         "kind: ApiAccount\napiVersion: ops-admin.com/v1\nmetadata:\n  name: a\nspec:\n  \"{name}\": 1\n  roles: [\"{name}\"]\n"
@@ -133,7 +133,7 @@ async fn what_others_wrote_stays_a_text_in_the_report() {
 }
 
 #[tokio::test]
-async fn programs_get_every_problem_with_its_place() {
+async fn the_json_report_has_every_problem_with_its_place() {
     let found: serde_json::Value = serde_json::from_str(&validate_as("json").await).expect("it is JSON");
     assert_eq!(found["accounts"], 0);
     let problem = &found["problems"][0];
@@ -145,7 +145,7 @@ async fn programs_get_every_problem_with_its_place() {
 }
 
 #[tokio::test]
-async fn the_pre_commit_hook_runs_a_command_that_there_is() {
+async fn the_pre_commit_hook_runs_an_existing_command() {
     let hooks = std::fs::read_to_string(repository(".pre-commit-hooks.yaml")).expect("it is there");
     let hooks: serde_json::Value = serde_saphyr::from_str(&hooks).expect("it is YAML");
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();

@@ -1,4 +1,4 @@
-//! An account reads back as it was made.
+//! Accounts read back as they were created, by every way to find them.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, ClusterId, Description, Life, RotationRequests, StoredSettings, Version};
@@ -26,7 +26,7 @@ pub async fn every_field_reads_back(fresh: Fresh) {
     assert_eq!(expected.active_key(), Some(key));
 }
 
-pub async fn the_least_account_reads_back(fresh: Fresh) {
+pub async fn an_account_with_only_a_name_reads_back(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("least"), settings("least")).await;
     assert_eq!(made.settings, StoredSettings::from(&settings("least")));
@@ -34,7 +34,7 @@ pub async fn the_least_account_reads_back(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("least")).await.unwrap(), Some(made));
 }
 
-pub async fn hostile_text_is_only_text(fresh: Fresh) {
+pub async fn hostile_text_is_stored_as_text(fresh: Fresh) {
     let database = fresh.open().await;
     let hostile = r#"'; DROP TABLE accounts; -- " \ % _ $1 {} ?"#;
     let mut settings = settings(hostile);
@@ -57,14 +57,14 @@ pub async fn hostile_text_is_only_text(fresh: Fresh) {
     );
 }
 
-pub async fn an_account_is_found_by_its_name_whatever_the_case(fresh: Fresh) {
+pub async fn an_account_is_found_by_its_name_in_any_case(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("case"), settings("Énergie NORD")).await;
     assert_eq!(database.find_by_name(&name("éNERGIE nord")).await.unwrap(), Some(made));
     assert_eq!(database.find_by_name(&name("energie nord")).await.unwrap(), None);
 }
 
-pub async fn nothing_is_found_where_nothing_is(fresh: Fresh) {
+pub async fn unknown_owners_and_names_find_no_account(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("somebody"), settings("somebody")).await;
     assert_eq!(database.find_by_owner(&owner("nobody")).await.unwrap(), None);
@@ -73,7 +73,7 @@ pub async fn nothing_is_found_where_nothing_is(fresh: Fresh) {
     assert_eq!(database.list_by_cluster(&ClusterId::parse("two").unwrap()).await.unwrap(), []);
 }
 
-pub async fn a_list_has_what_each_owner_has_and_nothing_of_another_cluster(fresh: Fresh) {
+pub async fn a_cluster_list_has_only_the_accounts_of_that_cluster(fresh: Fresh) {
     let database = fresh.open().await;
     let mut made = Vec::new();
     for number in 0..12 {
@@ -114,7 +114,7 @@ pub async fn the_accounts_of_many_owners_are_found_in_one_read(fresh: Fresh) {
     assert_eq!(database.find_by_owners(&[]).await.unwrap(), []);
 }
 
-pub async fn who_holds_one_of_many_names_or_keys_is_found_in_one_read(fresh: Fresh) {
+pub async fn holders_of_many_names_or_keys_are_found_in_one_read(fresh: Fresh) {
     let database = fresh.open().await;
     let key = |account: &Account| account.keys[0].api_key.clone();
     let mut made = Vec::new();
@@ -125,7 +125,7 @@ pub async fn who_holds_one_of_many_names_or_keys_is_found_in_one_read(fresh: Fre
     made[7] = database.commit(&deletion(&made[7])).await.unwrap();
     let names: Vec<_> = made[..6].iter().map(|account| name(&account.settings.name.to_lowercase())).collect();
     let names = [&names[..], &[name("gone"), name("nobody")]].concat();
-    // One that is found by both, one by its key alone, and one that is nobody's.
+    // An account that is found by its name too, an account that is found only by its key, and a key of no account.
     let keys = [key(&made[0]), key(&made[6]), pair().api_key];
 
     let mut found = database.find_holders(&names, &keys).await.unwrap();
@@ -142,7 +142,7 @@ pub async fn who_holds_one_of_many_names_or_keys_is_found_in_one_read(fresh: Fre
     assert_eq!(database.find_holders(&[], &[]).await.unwrap(), []);
 }
 
-pub async fn what_others_wait_for_is_told_in_one_read(fresh: Fresh) {
+pub async fn holders_of_names_and_known_affiliates_are_found_in_one_read(fresh: Fresh) {
     let database = fresh.open().await;
     let live = create(&*database, owner("live"), full_settings("Énergie \"x\"")).await;
     let retained = create(&*database, owner("retained"), settings("retained")).await;
@@ -166,7 +166,7 @@ pub async fn what_others_wait_for_is_told_in_one_read(fresh: Fresh) {
     database.answers().await.unwrap();
 }
 
-pub async fn as_many_addresses_as_allowed_read_back(fresh: Fresh) {
+pub async fn the_maximum_number_of_addresses_reads_back(fresh: Fresh) {
     let database = fresh.open().await;
     let addresses: Vec<String> = (1..=256).map(|number| format!("2001:db8::{number:x}")).collect();
     let mut settings = settings("many");
@@ -179,7 +179,7 @@ pub async fn as_many_addresses_as_allowed_read_back(fresh: Fresh) {
     assert_eq!(changed.settings.allowed_ips, BTreeSet::from(["192.0.2.1/32".to_owned()]));
 }
 
-pub async fn the_sealing_keys_in_use_are_told(fresh: Fresh) {
+pub async fn the_sealing_keys_in_use_are_listed(fresh: Fresh) {
     let database = fresh.open().await;
     assert_eq!(database.sealing_keys_in_use().await.unwrap(), BTreeSet::new());
     let mut sealed_with = BTreeSet::new();

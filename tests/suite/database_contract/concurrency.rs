@@ -1,4 +1,4 @@
-//! Many at once: somebody wins, nobody's work is lost, and no reader sees half of anything.
+//! Concurrent changes: one writer wins a race, no change is lost, and no reader sees half of a change.
 
 use super::fixture::*;
 use futures::future::join_all;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 const MANY: usize = 12;
 
-/// Connections of several programs, each with a pool of its own.
+/// Opens the database three times, as three programs do, each with its own connection pool.
 async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountRegister>> {
     let mut programs = vec![fresh.open().await];
     for _ in 1..3 {
@@ -22,7 +22,7 @@ async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountRegister>> {
     programs
 }
 
-pub async fn of_many_who_want_one_name_one_gets_it(fresh: Fresh) {
+pub async fn of_many_creations_with_one_name_one_succeeds(fresh: Fresh) {
     let programs = programs(&fresh).await;
     let tries = (0..MANY).map(|number| {
         let database = Arc::clone(&programs[number % programs.len()]);
@@ -39,7 +39,7 @@ pub async fn of_many_who_want_one_name_one_gets_it(fresh: Fresh) {
     assert_eq!(fresh.count("account_journal").await, "1");
 }
 
-pub async fn of_many_who_change_one_version_one_does(fresh: Fresh) {
+pub async fn of_many_updates_of_one_version_one_succeeds(fresh: Fresh) {
     let programs = programs(&fresh).await;
     let observed = create(&*programs[0], owner("one"), settings("one")).await;
     let tries = (0..MANY).map(|number| {
@@ -56,7 +56,7 @@ pub async fn of_many_who_change_one_version_one_does(fresh: Fresh) {
     assert_eq!(fresh.count("account_journal").await, "2");
 }
 
-pub async fn many_register_one_affiliate(fresh: Fresh) {
+pub async fn concurrent_creations_register_an_affiliate_once(fresh: Fresh) {
     let programs = programs(&fresh).await;
     let tries = (0..MANY).map(|number| {
         let database = Arc::clone(&programs[number % programs.len()]);
@@ -69,7 +69,7 @@ pub async fn many_register_one_affiliate(fresh: Fresh) {
     assert_eq!(fresh.count("affiliates").await, "1");
 }
 
-/// Two states of one account that differ in the row, the roles and the addresses alike.
+/// One of two states of an account, which differ in the account's row, in its roles and in its addresses.
 fn either(first: bool) -> Settings {
     let mut settings = full_settings("torn");
     settings.affiliate = None;
@@ -81,8 +81,8 @@ fn either(first: bool) -> Settings {
     settings
 }
 
-pub async fn no_read_is_torn_between_two_versions(fresh: Fresh) {
-    /// Each reader looks at so many versions, however slow the machine.
+pub async fn no_read_mixes_two_versions(fresh: Fresh) {
+    /// How many versions each reader must see, however slow the machine is.
     const ENOUGH: usize = 10;
     let programs = programs(&fresh).await;
     let mut account = create(&*programs[0], owner("torn"), either(true)).await;
@@ -113,7 +113,7 @@ pub async fn no_read_is_torn_between_two_versions(fresh: Fresh) {
     }
 }
 
-pub async fn counting_up_loses_nothing(fresh: Fresh) {
+pub async fn concurrent_updates_lose_no_change(fresh: Fresh) {
     const EACH: usize = 5;
     let programs = programs(&fresh).await;
     create(&*programs[0], owner("counter"), settings("0")).await;
@@ -140,7 +140,7 @@ pub async fn counting_up_loses_nothing(fresh: Fresh) {
     assert_eq!(account.version.0, 1 + i64::try_from(programs.len() * EACH).unwrap());
 }
 
-pub async fn what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_again(fresh: Fresh) {
+pub async fn a_restore_during_a_purge_is_complete_or_a_conflict(fresh: Fresh) {
     let programs = programs(&fresh).await;
     let mut deleted = Vec::new();
     for number in 0..MANY * 4 {
@@ -172,14 +172,14 @@ pub async fn what_comes_back_while_it_is_purged_stays_whole_or_is_told_to_look_a
 }
 
 #[tokio::test]
-async fn to_wait_for_a_connection_is_no_outage() {
+async fn waiting_for_a_connection_is_no_outage() {
     let fresh = Fresh::postgres("queue").await;
     fresh.open().await;
     let database = opsadmin_operator::database::open(fresh.url()).unwrap();
     let mut by_hand = PgConnection::connect(fresh.url()).await.unwrap();
     let mut locked = by_hand.begin().await.unwrap();
     sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE").execute(&mut *locked).await.unwrap();
-    // Far more than there are connections, on a server that is only slow.
+    // Far more reads than the pool has connections, on a server that is slow and not down.
     let looks = (0..50).map(|_| {
         let database = Arc::clone(&database);
         tokio::spawn(async move { database.find_by_owner(&owner("x")).await })

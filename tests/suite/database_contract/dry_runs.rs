@@ -1,4 +1,4 @@
-//! A rehearsal over a database answers as the database then does, and leaves it as it was.
+//! A dry run answers each change as the database does, and changes nothing in the database.
 
 use super::fixture::{
     Fresh, affiliate, change, creation, deletion, full_settings, now, owner, owner_in, pair, random, settings, stored,
@@ -9,10 +9,10 @@ use opsadmin_operator::database::{AccountDatabase, Action, Change, DatabaseError
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// A change that is planned from what was answered so far.
+/// Returns the next change, from the accounts that the earlier changes returned.
 type Step = Box<dyn Fn(&[Account]) -> Change>;
 
-/// The changes of a life with its refusals.
+/// The changes that are tried in order. Some of them are refused.
 fn script() -> Vec<Step> {
     let refusing = |mut change: Change| {
         if let Action::Create { unknown_affiliate, .. } = &mut change.action {
@@ -68,14 +68,14 @@ fn script() -> Vec<Step> {
     ]
 }
 
-fn told(answer: &Result<Account, DatabaseError>) -> String {
+fn text_of(answer: &Result<Account, DatabaseError>) -> String {
     match answer {
         Ok(account) => format!("{account:?}"),
         Err(error) => error.to_string(),
     }
 }
 
-/// What a database answers to whoever asks for many accounts at once.
+/// What a database returns for the queries that read many accounts.
 async fn seen(database: &dyn AccountDatabase) -> Vec<impl PartialEq + Debug> {
     let mut seen = Vec::new();
     for cluster in ["one", "two"].map(|cluster| ClusterId::parse(cluster).unwrap()) {
@@ -100,7 +100,7 @@ async fn seen(database: &dyn AccountDatabase) -> Vec<impl PartialEq + Debug> {
     seen
 }
 
-pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
+pub async fn a_dry_run_answers_as_the_database_does(fresh: Fresh) {
     let database = fresh.open().await;
     let whole = DryRunDatabase::new(None);
     let (mut done, mut refused) = (Vec::new(), 0);
@@ -112,8 +112,8 @@ pub async fn what_is_rehearsed_is_what_is_answered(fresh: Fresh) {
         assert_eq!(fresh.column("SELECT version FROM accounts ORDER BY id").await, before);
         let from_nothing = whole.commit(&change).await;
         let answer = database.commit(&change).await;
-        assert_eq!(told(&rehearsed), told(&answer), "{change:?}");
-        assert_eq!(told(&from_nothing), told(&answer), "{change:?}");
+        assert_eq!(text_of(&rehearsed), text_of(&answer), "{change:?}");
+        assert_eq!(text_of(&from_nothing), text_of(&answer), "{change:?}");
         assert_eq!(seen(&dry_run).await, seen(database.as_ref()).await, "{change:?}");
         assert_eq!(seen(&whole).await, seen(database.as_ref()).await, "{change:?}");
         match answer {

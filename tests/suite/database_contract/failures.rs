@@ -1,4 +1,4 @@
-//! Databases that are not there, not ours, or not what the URL says. Each kind fails in its own way.
+//! Databases that cannot be reached, refuse access, or are not what the URL says: each failure has its own error.
 
 use super::fixture::*;
 use crate::support::ports::free_port;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_mins(1);
 
-/// The error's every word, which must not have the password.
-fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> String {
+/// Returns all text of the error, and checks that it does not contain the password.
+fn text_of(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> String {
     let said = format!("{error} {error:?} {database:?}");
     assert!(!said.contains("hush"), "{said}");
     said
@@ -27,7 +27,7 @@ fn said(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> S
 async fn unavailable(url: &str, reasons: &[&str]) {
     let database = open(url).unwrap();
     let error = database.find_by_owner(&owner("x")).await.unwrap_err();
-    let said = said(&error, Some(&database));
+    let said = text_of(&error, Some(&database));
     assert!(matches!(error, DatabaseError::Unavailable { .. }), "{said}");
     assert!(error.is_retryable());
     for reason in reasons {
@@ -36,21 +36,21 @@ async fn unavailable(url: &str, reasons: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_not_available() {
+async fn a_missing_server_is_unavailable() {
     let port = free_port();
     let reason = format!("127.0.0.1:{port}/accounts as ops");
     unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &[&reason, "Connection refused"]).await;
 }
 
 #[tokio::test]
-async fn a_server_that_takes_the_call_and_never_speaks_is_not_available() {
+async fn a_server_that_accepts_and_never_answers_is_unavailable() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     unavailable(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts"), &["no connection"]).await;
 }
 
 #[tokio::test]
-async fn a_port_that_is_no_postgresql_is_told_without_a_place_in_the_drivers_source() {
+async fn the_error_of_another_server_does_not_show_the_drivers_source() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -62,7 +62,7 @@ async fn a_port_that_is_no_postgresql_is_told_without_a_place_in_the_drivers_sou
     });
     let database = open(&format!("postgres://ops:hush@127.0.0.1:{port}/accounts")).unwrap();
     let error = database.find_by_owner(&owner("x")).await.unwrap_err();
-    let said = said(&error, None);
+    let said = text_of(&error, None);
     let reason =
         "accounts as ops: it does not answer as a PostgreSQL server does: unexpected response from SSLRequest: 0x00";
     assert!(said.contains(reason) && !said.contains("sqlx"), "{said}");
@@ -70,7 +70,7 @@ async fn a_port_that_is_no_postgresql_is_told_without_a_place_in_the_drivers_sou
 }
 
 #[tokio::test]
-async fn a_wrong_password_or_database_may_be_put_right_by_an_operator() {
+async fn a_wrong_password_or_database_is_unavailable_and_retried() {
     let url = postgres().await.url("missing");
     unavailable(&url, &[r#"database "missing" does not exist"#]).await;
     let (login, server) = url.rsplit_once('@').unwrap();
@@ -79,7 +79,7 @@ async fn a_wrong_password_or_database_may_be_put_right_by_an_operator() {
 }
 
 #[tokio::test]
-async fn what_the_user_may_not_do_is_refused() {
+async fn a_change_without_permission_is_refused() {
     let fresh = Fresh::postgres("permissions").await;
     let database = fresh.open().await;
     let role = format!("reader_{}", u64::from_be_bytes(random()));
@@ -96,16 +96,16 @@ async fn what_the_user_may_not_do_is_refused() {
     fresh.by_hand(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
     assert_eq!(found.unwrap(), None);
     let error = refused.unwrap_err();
-    assert!(said(&error, Some(&reader)).contains("permission denied for table accounts"), "{error}");
+    assert!(text_of(&error, Some(&reader)).contains("permission denied for table accounts"), "{error}");
     assert!(matches!(error, DatabaseError::Refused { .. }) && !error.is_retryable());
     assert_eq!(database.find_by_owner(&owner("x")).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn a_standby_is_not_available_for_writing() {
+async fn a_standby_is_unavailable_for_writes() {
     let fresh = Fresh::postgres("standby").await;
     let database = fresh.open().await;
-    // What a standby says, said by a server that is told to begin every transaction so.
+    // With this setting, a primary refuses writes with the same error as a standby.
     let name = fresh.url().rsplit_once('/').unwrap().1;
     let read_only = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = on"#);
     fresh.by_hand(&read_only).await.unwrap();
@@ -119,7 +119,7 @@ async fn unavailable_for_writing(database: &Arc<dyn AccountRegister>) {
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_is_used_again_by_the_same_pool() {
+async fn the_pool_uses_a_restarted_server_again() {
     let mut server = Postgres::new().await;
     let database = open(&server.url("postgres")).unwrap();
     database.migrate().await.unwrap();
@@ -149,7 +149,7 @@ async fn a_server_that_comes_back_is_used_again_by_the_same_pool() {
 }
 
 #[tokio::test]
-async fn connections_lost_while_idle_are_noticed_before_use() {
+async fn lost_idle_connections_are_replaced_before_use() {
     let fresh = Fresh::postgres("idle").await;
     let database = fresh.open().await;
     let others = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity \
@@ -159,7 +159,7 @@ async fn connections_lost_while_idle_are_noticed_before_use() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_encoding_is_refused_before_anything_is_made() {
+async fn a_database_with_another_encoding_is_refused_and_not_changed() {
     let server = Postgres::new().await;
     let mut admin = PgConnection::connect(&server.url("postgres")).await.unwrap();
     let create = "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
@@ -177,13 +177,13 @@ async fn no_url_error_shows_a_password() {
         ["postgres://ops:hush@host:port/d", "mysql://ops:hush@host/d", "ops:hush@host", "postgres://o:hu#hush@h/d"]
     {
         let error = open(url).unwrap_err();
-        assert!(matches!(error, DatabaseError::Url { .. }), "{}", said(&error, None));
-        said(&error, None);
+        assert!(matches!(error, DatabaseError::Url { .. }), "{}", text_of(&error, None));
+        text_of(&error, None);
     }
 }
 
 #[tokio::test]
-async fn a_new_file_and_those_beside_it_are_its_owners_alone() {
+async fn only_the_owner_may_access_new_database_files() {
     let fresh = Fresh::sqlite();
     let database = fresh.open().await;
     create(&*database, owner("private"), settings("private")).await;
@@ -204,7 +204,7 @@ async fn a_new_file_and_those_beside_it_are_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn reading_and_migrating_again_leave_every_byte() {
+async fn reading_and_migrating_again_change_no_byte() {
     let fresh = Fresh::sqlite();
     let database = fresh.open().await;
     let made = create(&*database, owner("still"), full_settings("still")).await;
@@ -223,7 +223,7 @@ async fn reading_and_migrating_again_leave_every_byte() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_a_database_says_why() {
+async fn a_file_that_is_no_database_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
     let refusal = |name: &str| {
@@ -236,7 +236,7 @@ async fn a_file_that_cannot_be_a_database_says_why() {
 
     fs::write(folder.path().join("locked.db"), "").unwrap();
     fs::set_permissions(folder.path().join("locked.db"), Permissions::from_mode(0o400)).unwrap();
-    // Nothing is locked to root.
+    // File modes do not restrict root.
     match File::options().write(true).open(folder.path().join("locked.db")) {
         Ok(_) => assert!(open(&at("locked.db")).is_ok()),
         Err(_) => assert!(refusal("locked.db").contains("must be able to read and write it")),
@@ -250,7 +250,7 @@ async fn a_file_that_cannot_be_a_database_says_why() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_only_looked_at_is_neither_made_nor_changed() {
+async fn opening_an_existing_database_neither_creates_nor_changes_it() {
     let folder = tempfile::tempdir().unwrap();
     let missing = format!("sqlite://{}", folder.path().join("none.db").display());
     let error = open_existing(&missing).await.unwrap_err();
@@ -275,7 +275,7 @@ async fn a_database_that_is_only_looked_at_is_neither_made_nor_changed() {
 }
 
 #[tokio::test]
-async fn a_file_that_another_program_holds_is_not_available() {
+async fn a_locked_file_is_unavailable() {
     let fresh = Fresh::sqlite();
     let database = fresh.open().await;
     let made = create(&*database, owner("held"), settings("held")).await;

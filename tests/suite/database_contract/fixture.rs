@@ -1,4 +1,4 @@
-//! A fresh database of either kind, and accounts to put into it.
+//! Fresh SQLite and PostgreSQL databases, and accounts and changes to store in them.
 
 use crate::support::postgres::{TestDatabase, postgres};
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-/// A database that nothing was done to yet, gone when this is dropped.
+/// An empty database without tables. It is deleted when this value is dropped.
 pub struct Fresh {
     url: String,
     keeper: Keeper,
@@ -31,7 +31,7 @@ enum Keeper {
     Server(TestDatabase),
 }
 
-/// A cell, as text.
+/// The value of one column of one row, as text; `None` for NULL.
 pub type Cell = Option<String>;
 
 impl Fresh {
@@ -52,7 +52,7 @@ impl Fresh {
         &self.url
     }
 
-    /// The file of an SQLite database.
+    /// The file of an SQLite database; `None` for PostgreSQL.
     pub fn file(&self) -> Option<PathBuf> {
         match &self.keeper {
             Keeper::Folder(folder) => Some(folder.path().join("accounts.db")),
@@ -63,14 +63,14 @@ impl Fresh {
         }
     }
 
-    /// The database with its tables.
+    /// Opens the database and creates its tables.
     pub async fn open(&self) -> Arc<dyn AccountRegister> {
         let database = open(&self.url).unwrap();
         database.migrate().await.unwrap();
         database
     }
 
-    /// Runs SQL by hand, foreign keys kept.
+    /// Runs SQL on a connection of its own, as a user does by hand. Foreign keys are enforced.
     pub async fn by_hand(&self, sql: &str) -> Result<Vec<Vec<Cell>>, sqlx::Error> {
         if self.file().is_some() {
             let mut connection = SqliteConnection::connect(&self.url).await?;
@@ -79,20 +79,20 @@ impl Fresh {
             Ok(rows?.iter().map(|row| (0..row.len()).map(|column| row.get_unchecked(column)).collect()).collect())
         } else {
             let mut connection = PgConnection::connect(&self.url).await?;
-            // The simple protocol answers everything as text.
+            // The simple protocol returns every value as text.
             let rows = raw_sql(AssertSqlSafe(sql)).fetch_all(&mut connection).await;
             connection.close().await?;
             Ok(rows?.iter().map(|row| (0..row.len()).map(|column| row.get_unchecked(column)).collect()).collect())
         }
     }
 
-    /// The first column of what a query finds.
+    /// Runs a query and returns the first column of each row.
     pub async fn column(&self, sql: &str) -> Vec<String> {
         let rows = self.by_hand(sql).await.unwrap();
         rows.into_iter().map(|mut row| row.swap_remove(0).unwrap_or_else(|| "NULL".to_owned())).collect()
     }
 
-    /// How many rows a table has.
+    /// Returns the number of rows of a table.
     pub async fn count(&self, table: &str) -> String {
         self.column(&format!("SELECT count(*) FROM {table}")).await.remove(0)
     }
@@ -132,7 +132,7 @@ pub fn ips(texts: &[&str]) -> AllowedIps {
     AllowedIps::from_networks(texts.iter().map(|text| AllowedIp::parse(text).unwrap()))
 }
 
-/// The least that an account can be.
+/// Settings with a default in every field but the name.
 pub fn settings(account_name: &str) -> Settings {
     Settings {
         name: name(account_name),
@@ -145,7 +145,7 @@ pub fn settings(account_name: &str) -> Settings {
     }
 }
 
-/// Something in every field.
+/// Settings with a value other than the default in every field.
 pub fn full_settings(account_name: &str) -> Settings {
     Settings {
         name: name(account_name),
@@ -177,7 +177,7 @@ pub fn change(account: AccountId, action: Action) -> Change {
     Change { account, action, at: now(), actor: "controller".to_owned(), generation: Some(3) }
 }
 
-/// A change that makes an account, and whatever affiliate it has.
+/// A change that creates an account, and registers its affiliate if that is unknown.
 pub fn creation(owner: Owner, settings: Settings) -> Change {
     let account = AccountId::from_random(random());
     let key = stored(account, &pair());
@@ -189,7 +189,7 @@ pub async fn create(database: &dyn AccountRegister, owner: Owner, settings: Sett
     database.commit(&creation(owner, settings)).await.unwrap()
 }
 
-/// A change of what was observed to what is wanted.
+/// A change of the observed account to the desired settings.
 pub fn update(observed: &Account, settings: &Settings) -> Change {
     let action = Action::Update {
         expected: observed.version,
@@ -204,7 +204,7 @@ pub fn deletion(observed: &Account) -> Change {
     change(observed.id, Action::Delete { expected: observed.version, confirmed: false })
 }
 
-/// What must be on the account after an update.
+/// The account that the database must return after an update.
 pub fn updated(observed: &Account, settings: &Settings) -> Account {
     Account { version: Version(observed.version.0 + 1), settings: StoredSettings::from(settings), ..observed.clone() }
 }
@@ -221,25 +221,25 @@ pub fn assert_name_taken<T: std::fmt::Debug>(answer: Result<T, DatabaseError>, t
     assert!(matches!(&answer, Err(DatabaseError::NameTaken { name }) if name.as_str() == taken), "{answer:?}");
 }
 
-/// An import of an account with these settings.
+/// A change that imports an account with these settings.
 pub fn import(settings: Settings) -> Change {
     let account = AccountId::from_random(random());
     let key = stored(account, &pair());
     change(account, Action::Import { settings, key, adopter: None, unknown_affiliate: UnknownAffiliate::Register })
 }
 
-/// The accounts of a list, all of which can be read.
+/// Returns the accounts of a list. Panics if one of them cannot be read.
 pub fn readable(listed: Result<Vec<Result<Account, DatabaseError>>, DatabaseError>) -> Vec<Account> {
     listed.unwrap().into_iter().map(Result::unwrap).collect()
 }
 
-/// Where the migrations of this kind of database are.
+/// The folder with the migrations for this kind of database.
 pub fn migrations_folder(fresh: &Fresh) -> PathBuf {
     let kind = if fresh.file().is_some() { "sqlite" } else { "postgres" };
     [env!("CARGO_MANIFEST_DIR"), "src/database", kind, "migrations"].iter().collect()
 }
 
-/// The names of this program's migrations, the oldest first.
+/// The names of this program's migrations, oldest first.
 pub fn migrations() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/database/sqlite/migrations");
     let names = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -248,7 +248,8 @@ pub fn migrations() -> Vec<String> {
     names
 }
 
-/// Migrates as a program does that has only this program's first migrations, and then these of its own.
+/// Migrates as another version of the program does: with the `first` oldest migrations of this program, then with the
+/// migrations in `own`, which are pairs of name and SQL.
 pub async fn migrate_as_another(fresh: &Fresh, first: usize, own: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     for name in migrations().iter().take(first) {

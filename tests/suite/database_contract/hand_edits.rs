@@ -1,11 +1,12 @@
-//! Rows that somebody edited by hand: what describes access is read as it is, what cannot be read is named.
+//! Rows that a user edited by hand: invalid settings are read as they are stored, and an unreadable value is reported
+//! with its table, column and row.
 
 use super::fixture::*;
 use opsadmin_operator::account::changes;
 use opsadmin_operator::database::DatabaseError;
 use std::collections::BTreeSet;
 
-pub async fn wrong_settings_read_as_they_are(fresh: Fresh) {
+pub async fn invalid_settings_are_read_as_stored(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("edited"), full_settings("edited")).await;
     let id = made.id;
@@ -26,7 +27,7 @@ pub async fn wrong_settings_read_as_they_are(fresh: Fresh) {
     assert_eq!(put_back.settings, made.settings);
 }
 
-pub async fn a_list_that_lost_its_rows_is_not_any_address(fresh: Fresh) {
+pub async fn an_empty_address_list_does_not_allow_any_address(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("lost"), full_settings("lost")).await;
     fresh.by_hand("DELETE FROM account_allowed_ips").await.unwrap();
@@ -36,7 +37,7 @@ pub async fn a_list_that_lost_its_rows_is_not_any_address(fresh: Fresh) {
     assert_eq!(changes(&read.settings, &full_settings("lost")).len(), 1);
 }
 
-pub async fn an_unreadable_value_is_named_by_its_place(fresh: Fresh) {
+pub async fn an_unreadable_value_is_reported_with_its_table_column_and_row(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("broken"), settings("broken")).await;
     let (account, key) = (made.id.to_string(), made.keys[0].id.to_string());
@@ -50,7 +51,7 @@ pub async fn an_unreadable_value_is_named_by_its_place(fresh: Fresh) {
         ("accounts", "retained_at", out_of_range.as_str(), &account, "are no time"),
     ] {
         let whole = fresh.by_hand(&format!("SELECT {column} FROM {table}")).await.unwrap().remove(0).remove(0);
-        // A deleted account is not enabled.
+        // A constraint allows `deleted_at` only for a disabled account.
         let disabled = if column == "deleted_at" { ", enabled = FALSE" } else { "" };
         fresh.by_hand(&format!("UPDATE {table} SET {column} = {value}{disabled}")).await.unwrap();
 
@@ -66,7 +67,7 @@ pub async fn an_unreadable_value_is_named_by_its_place(fresh: Fresh) {
     }
     for (table, row) in [("account_keys", "no-uuid"), ("accounts", &account.to_uppercase())] {
         fresh.by_hand("DELETE FROM account_roles").await.unwrap();
-        // A key belongs to an account; the account's own id changes last.
+        // The keys refer to the account's id, so they are deleted before that id changes.
         if table == "accounts" {
             fresh.by_hand("DELETE FROM account_keys").await.unwrap();
         }

@@ -1,5 +1,4 @@
-//! What the database counts, and what it is rid of: deletions of late, accounts that can and cannot be purged, old entries of
-//! the journal.
+//! The count of recent deletions, the purge of deleted accounts, and the removal of old journal entries.
 
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
@@ -17,7 +16,7 @@ async fn delete(database: &dyn AccountRegister, account: &Account, at: Timestamp
     database.commit(&deleted_at(account, at, confirmed)).await.unwrap()
 }
 
-pub async fn deletions_of_late_are_counted_unless_they_were_confirmed(fresh: Fresh) {
+pub async fn recent_unconfirmed_deletions_are_counted(fresh: Fresh) {
     let database = fresh.open().await;
     let (here, since) = (owner("any").cluster, now());
     let count = async |database: &dyn AccountRegister| database.deletions(&here, since).await.unwrap();
@@ -39,7 +38,7 @@ pub async fn deletions_of_late_are_counted_unless_they_were_confirmed(fresh: Fre
     assert_eq!(dry_run.deletions(&here, since).await.unwrap(), Deletions { live: 1, deleted: 2 });
     assert_eq!(count(&*database).await, Deletions { live: 2, deleted: 1 });
 
-    // Who is back counts as live alone, and that its deletion was confirmed once is over.
+    // A restored account counts only as live, and the confirmation of its deletion does not apply to a later deletion.
     database.commit(&update(&gone, &settings("at once"))).await.unwrap();
     assert_eq!(count(&*database).await, Deletions { live: 3, deleted: 0 });
     let back = database.commit(&update(&confirmed, &settings("confirmed"))).await.unwrap();
@@ -47,7 +46,7 @@ pub async fn deletions_of_late_are_counted_unless_they_were_confirmed(fresh: Fre
     assert_eq!(count(&*database).await, Deletions { live: 3, deleted: 1 });
 }
 
-pub async fn one_that_cannot_be_purged_keeps_no_other_from_going(fresh: Fresh) {
+pub async fn an_account_that_cannot_be_purged_does_not_stop_the_purge(fresh: Fresh) {
     let database = fresh.open().await;
     let cluster = owner("any").cluster;
     let theirs = "CREATE TABLE invoices (account_id TEXT NOT NULL REFERENCES accounts (id));";
@@ -78,7 +77,7 @@ pub async fn one_that_cannot_be_purged_keeps_no_other_from_going(fresh: Fresh) {
     assert_eq!((purged.accounts, purged.refused.len()), (4, 0));
 }
 
-pub async fn the_journal_is_shortened_and_keeps_how_each_account_began_and_what_changed_last(fresh: Fresh) {
+pub async fn trimming_the_journal_keeps_the_first_and_the_last_entries(fresh: Fresh) {
     let database = fresh.open().await;
     assert_eq!(database.trim_journal(now()).await.unwrap(), 0, "there is nothing yet");
     let step = async |account: &Account, minutes: i64| {
@@ -106,7 +105,7 @@ pub async fn the_journal_is_shortened_and_keeps_how_each_account_began_and_what_
     assert_eq!(database.trim_journal(now() + 1.hour()).await.unwrap(), 0);
 }
 
-/// Settings that differ each time.
+/// Settings that differ for each two successive numbers.
 fn full_settings_of(account: &Account, number: i64) -> opsadmin_operator::account::Settings {
     let mut settings = settings(&account.settings.name);
     settings.use_refresh_token = number % 2 == 1;

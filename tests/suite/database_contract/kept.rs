@@ -1,12 +1,12 @@
-//! Triggers of others that rewrite what is written: what the database answers is what it stored, and what would let in more than
-//! was asked for is not stored at all.
+//! Triggers that change what the program writes: the database returns the stored values, and it refuses a change if the
+//! stored account would have wider access than requested.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, StoredSettings, SuspensionReason};
 use opsadmin_operator::database::{Action, DatabaseError};
 
-/// A trigger that sets a column of each account that is written. PostgreSQL rewrites the row before it is stored, and SQLite,
-/// which cannot, in the same statement.
+/// Creates a trigger that sets a column of each account that is written. The PostgreSQL trigger changes the row before
+/// it is stored. An SQLite trigger cannot, so it updates the row within the same statement.
 async fn rewrite(fresh: &Fresh, column: &str, value: &str) {
     let trigger = if fresh.file().is_some() {
         let written = |event: &str| {
@@ -32,7 +32,7 @@ fn assert_not_kept(answer: Result<Account, DatabaseError>, told: &str) {
     assert!(error.to_string().contains(told), "{error}");
 }
 
-pub async fn what_a_trigger_widens_is_not_made(fresh: Fresh) {
+pub async fn a_change_that_a_trigger_widens_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("acme"), full_settings("acme")).await;
     rewrite(&fresh, "use_refresh_token", "FALSE").await;
@@ -56,7 +56,7 @@ pub async fn what_a_trigger_widens_is_not_made(fresh: Fresh) {
     assert_eq!(fresh.count("account_journal").await, journal);
 }
 
-pub async fn what_a_trigger_changes_otherwise_is_made_and_answered_as_it_is(fresh: Fresh) {
+pub async fn other_changes_of_a_trigger_are_returned_as_stored(fresh: Fresh) {
     let database = fresh.open().await;
     rewrite(&fresh, "description", "'theirs'").await;
     let settings = settings("acme");
@@ -71,7 +71,7 @@ pub async fn what_a_trigger_changes_otherwise_is_made_and_answered_as_it_is(fres
     assert!(database.commit(&change(made.id, suspend)).await.unwrap().suspension.is_some());
 }
 
-pub async fn a_change_of_which_nothing_is_kept_leaves_no_trace(fresh: Fresh) {
+pub async fn a_change_that_a_trigger_undoes_leaves_no_trace(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("acme"), settings("acme")).await;
     rewrite(&fresh, "enabled", "TRUE").await;

@@ -1,4 +1,4 @@
-//! The life of keys and ownership: rotated, revoked, adopted, suspended; and the end of what was deleted long ago.
+//! Rotation and revocation of keys, adoption and suspension of accounts, and the purge of accounts that were deleted.
 
 use super::fixture::*;
 use super::rules::rows;
@@ -8,7 +8,7 @@ use opsadmin_operator::account::{
 };
 use opsadmin_operator::database::{AccountRegister, Action, DatabaseError, UnknownAffiliate};
 
-fn asked(trigger: &str) -> RotationRequests {
+fn rotation_requests(trigger: &str) -> RotationRequests {
     RotationRequests { trigger: Some(trigger.to_owned()), annotation: None }
 }
 
@@ -28,19 +28,19 @@ async fn rotate(
         key: new_key(account, hours),
         old_expires: overlap.map(|hours| now() + hours.hours()),
         revoke,
-        answered: asked("one"),
+        answered: rotation_requests("one"),
     };
     database.commit(&change(account.id, action)).await.unwrap()
 }
 
-pub async fn a_rotation_lets_the_old_pair_expire(fresh: Fresh) {
+pub async fn a_rotation_with_overlap_retires_the_old_key_pair(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("rotated"), settings("rotated")).await;
 
     let rotated = rotate(&*database, &made, Some(24), vec![]).await;
 
     assert_eq!(rotated.version, Version(2));
-    assert_eq!(rotated.answered_requests, asked("one"));
+    assert_eq!(rotated.answered_requests, rotation_requests("one"));
     assert_eq!(rotated.keys.len(), 2);
     assert_eq!((rotated.keys[0].state, rotated.keys[1].id), (KeyState::Active, made.keys[0].id));
     assert_eq!(rotated.keys[1].state, KeyState::Retiring { expires: now() + 24.hours() });
@@ -51,7 +51,7 @@ pub async fn a_rotation_lets_the_old_pair_expire(fresh: Fresh) {
     assert_eq!(journal, [Some("rotated".to_owned()), Some(expected)]);
 }
 
-pub async fn a_rotation_without_overlap_leaves_one_pair(fresh: Fresh) {
+pub async fn a_rotation_without_overlap_leaves_one_key_pair(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("leaked"), settings("leaked")).await;
     let retiring = rotate(&*database, &made, Some(24), vec![]).await;
@@ -62,14 +62,14 @@ pub async fn a_rotation_without_overlap_leaves_one_pair(fresh: Fresh) {
     assert!(retiring.keys.iter().all(|key| key.id != rotated.keys[0].id));
 }
 
-pub async fn a_pair_that_was_revoked_or_purged_is_never_taken_back(fresh: Fresh) {
+pub async fn a_revoked_or_purged_key_pair_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("ended"), settings("ended")).await;
     let retiring = rotate(&*database, &made, Some(24), vec![]).await;
     let kept = retiring.keys.iter().map(|key| key.api_key.clone()).collect::<Vec<_>>();
     assert!(database.revoked(&kept).await.unwrap().is_empty(), "a pair on its way out works");
 
-    // Removed: one that was on its way out, the active one, one that has expired, and one with its account.
+    // Four keys are removed: a retiring one, an active one, an expired one, and one that is purged with its account.
     let leaked = rotate(&*database, &retiring, None, vec![made.keys[0].id]).await;
     let expiring = rotate(&*database, &leaked, Some(1), vec![]).await;
     let expired = expiring.keys.iter().filter(|key| key.state != KeyState::Active).map(|key| key.id).collect();
@@ -108,7 +108,7 @@ pub async fn a_pair_that_was_revoked_or_purged_is_never_taken_back(fresh: Fresh)
     assert_eq!(rows(&fresh).await, before, "nothing of it stays");
 }
 
-pub async fn expired_pairs_are_revoked_and_the_active_one_never(fresh: Fresh) {
+pub async fn a_revocation_never_removes_the_active_key_pair(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("revoked"), settings("revoked")).await;
     let rotated = rotate(&*database, &made, Some(1), vec![]).await;
@@ -120,7 +120,7 @@ pub async fn expired_pairs_are_revoked_and_the_active_one_never(fresh: Fresh) {
     assert_eq!(revoked.keys, rotated.keys[..1]);
 }
 
-pub async fn of_two_rotations_of_one_version_one_is_made(fresh: Fresh) {
+pub async fn a_second_rotation_of_the_same_version_is_a_conflict(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("twice"), settings("twice")).await;
     let rotation = || {
@@ -134,11 +134,11 @@ pub async fn of_two_rotations_of_one_version_one_is_made(fresh: Fresh) {
     assert_eq!(first.keys.len(), 1);
 }
 
-pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) {
+pub async fn only_unowned_and_retained_accounts_can_be_adopted(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("old"), settings("wanted")).await;
     let adopt = |account: &Account, by: &str| {
-        let (owner, answered) = (owner_in("two", by), asked("one"));
+        let (owner, answered) = (owner_in("two", by), rotation_requests("one"));
         change(account.id, Action::Adopt { expected: account.version, owner, answered })
     };
     assert_conflict(database.commit(&adopt(&made, "new")).await);
@@ -148,7 +148,7 @@ pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) 
     assert_eq!((adopted.owner.clone(), adopted.life), (Some(owner_in("two", "new")), Life::Live));
     assert_eq!(
         (&adopted.keys, &adopted.settings, adopted.answered_requests.clone()),
-        (&made.keys, &made.settings, asked("one"))
+        (&made.keys, &made.settings, rotation_requests("one"))
     );
     assert_eq!(database.find_by_owner(&owner("old")).await.unwrap(), None);
 
@@ -172,7 +172,7 @@ pub async fn what_nobody_declares_can_be_adopted_and_nothing_else(fresh: Fresh) 
     assert!(unreadable.to_string().contains("adopter"), "{unreadable}");
 }
 
-pub async fn a_suspension_is_read_with_its_reason_and_outlives_changes(fresh: Fresh) {
+pub async fn a_suspension_has_a_reason_and_survives_updates(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("suspended"), settings("suspended")).await;
     fresh.by_hand("UPDATE accounts SET suspended_at = 5, suspended_reason = 'unpaid'").await.unwrap();
@@ -187,7 +187,7 @@ pub async fn a_suspension_is_read_with_its_reason_and_outlives_changes(fresh: Fr
     assert_eq!(made.suspension, None);
 }
 
-pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fresh) {
+pub async fn accounts_deleted_long_ago_are_purged_and_keep_their_journal(fresh: Fresh) {
     let database = fresh.open().await;
     let gone = create(&*database, owner("gone"), full_settings("gone")).await;
     database.commit(&deletion(&gone)).await.unwrap();
@@ -216,8 +216,8 @@ pub async fn what_was_deleted_long_ago_is_purged_and_its_history_kept(fresh: Fre
     assert_ne!(create(&*database, owner("gone"), settings("gone")).await.id, AccountId::from_random([0; 16]));
 }
 
-/// Purging goes batch by batch, so that others need not wait for all of it.
-pub async fn all_that_is_due_is_purged_however_much_it_is(fresh: Fresh) {
+/// Accounts are purged in batches, so that other transactions do not wait for the whole purge.
+pub async fn a_purge_removes_more_accounts_than_one_batch(fresh: Fresh) {
     let database = fresh.open().await;
     for number in 0..101 {
         let name = format!("gone-{number}");

@@ -1,4 +1,4 @@
-//! What becomes of an account: changed, deleted, restored, retained; and what the journal tells of it.
+//! An account is updated, deleted, restored and retained, and the journal records each change.
 
 use super::fixture::*;
 use jiff::ToSpan;
@@ -59,7 +59,7 @@ pub async fn a_deleted_account_frees_its_name_and_keeps_its_keys(fresh: Fresh) {
     assert_eq!(database.find_by_name(&name("deleted")).await.unwrap(), Some(next));
 }
 
-pub async fn a_deleted_account_is_restored_as_it_was_made(fresh: Fresh) {
+pub async fn a_restored_account_is_as_before_its_deletion(fresh: Fresh) {
     let database = fresh.open().await;
     let mut settings = full_settings("restored");
     settings.enabled = true;
@@ -74,7 +74,7 @@ pub async fn a_deleted_account_is_restored_as_it_was_made(fresh: Fresh) {
     assert_eq!(database.find_by_name(&name("restored")).await.unwrap(), Some(restored));
 }
 
-pub async fn a_restore_into_a_taken_name_changes_nothing(fresh: Fresh) {
+pub async fn a_restore_with_a_taken_name_changes_nothing(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("first"), settings("wanted")).await;
     let deleted = database.commit(&deletion(&made)).await.unwrap();
@@ -91,7 +91,7 @@ fn full_settings_without_affiliate(account_name: &str) -> Settings {
     Settings { affiliate: None, ..full_settings(account_name) }
 }
 
-pub async fn a_retained_account_stays_as_it_is(fresh: Fresh) {
+pub async fn a_retained_account_stays_unchanged(fresh: Fresh) {
     let database = fresh.open().await;
     let settings = full_settings("retained");
     let made = create(&*database, owner("retained"), settings.clone()).await;
@@ -115,7 +115,7 @@ pub async fn a_retained_account_stays_as_it_is(fresh: Fresh) {
     assert_eq!(deleted.life, Life::Deleted { since: now() });
 }
 
-pub async fn a_retiring_key_says_when_it_expires(fresh: Fresh) {
+pub async fn a_retiring_key_has_an_expiry(fresh: Fresh) {
     let database = fresh.open().await;
     let mut creation = creation(owner("retiring"), settings("retiring"));
     let Action::Create { key, .. } = &mut creation.action else { panic!("it creates") };
@@ -125,7 +125,7 @@ pub async fn a_retiring_key_says_when_it_expires(fresh: Fresh) {
     assert_eq!(made.keys, [key]);
     assert_eq!(made.active_key(), None);
 
-    // A newer pair, put there by hand until a change does it.
+    // A newer key pair, inserted by SQL.
     let newer = stored(made.id, &pair());
     let sql = format!(
         "INSERT INTO account_keys SELECT '{}', account_id, '{}', secret_key_sealed, sealed_with, created_at + 1, NULL FROM account_keys",
@@ -138,7 +138,7 @@ pub async fn a_retiring_key_says_when_it_expires(fresh: Fresh) {
     assert_eq!(read.active_key().unwrap().id, newer.id);
 }
 
-pub async fn a_key_that_was_lost_is_given_back(fresh: Fresh) {
+pub async fn a_lost_key_is_restored(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("lost"), full_settings("lost")).await;
     fresh.by_hand("DELETE FROM account_keys").await.unwrap();
@@ -155,7 +155,7 @@ pub async fn a_key_that_was_lost_is_given_back(fresh: Fresh) {
     assert_eq!(told, [[Some("restored key".to_owned()), Some("[]".to_owned())]]);
 }
 
-pub async fn the_journal_tells_the_whole_life_and_no_key(fresh: Fresh) {
+pub async fn the_journal_records_each_change_and_no_key(fresh: Fresh) {
     let database = fresh.open().await;
     let settings = Settings { enabled: true, ..full_settings("journal") };
     let made = create(&*database, owner("journal"), settings.clone()).await;
@@ -186,7 +186,7 @@ pub async fn the_journal_tells_the_whole_life_and_no_key(fresh: Fresh) {
     assert!(!format!("{told:?}").contains("opsa_"), "{told:?}");
 }
 
-pub async fn a_change_to_an_account_that_is_not_there_is_a_conflict(fresh: Fresh) {
+pub async fn a_change_of_a_missing_account_is_a_conflict(fresh: Fresh) {
     let database = fresh.open().await;
     let mut account = create(&*database, owner("there"), settings("there")).await;
     let there = account.clone();

@@ -1,4 +1,4 @@
-//! A password that changes: read anew from its file, and said to a person if it is not the right one.
+//! Password files: the file is read again for each connection, and a wrong password is reported as a refused login.
 
 use super::fixture::*;
 use crate::support::postgres::Postgres;
@@ -7,8 +7,8 @@ use opsadmin_operator::database::{Address, DatabaseError, open};
 use std::fs;
 use std::path::Path;
 
-/// A server that asks for passwords, and the URL of a database in it without the password of its owner.
-async fn careful() -> (Postgres, String) {
+/// A server that requires passwords, and the URL of a database on it. The URL has no password.
+async fn server_with_passwords() -> (Postgres, String) {
     let server = Postgres::new().await;
     server.ask_for_scram().await;
     server.execute("postgres", "CREATE ROLE ops LOGIN PASSWORD 'first one'").await;
@@ -17,23 +17,23 @@ async fn careful() -> (Postgres, String) {
     (server, url)
 }
 
-fn with<'a>(url: &'a str, password_file: &'a Path) -> Address<'a> {
+fn with_password_file<'a>(url: &'a str, password_file: &'a Path) -> Address<'a> {
     Address { password_file: Some(password_file), ..Address::from(url) }
 }
 
 #[tokio::test]
-async fn a_password_file_is_read_anew_for_each_connection() {
-    let (server, url) = careful().await;
+async fn a_password_file_is_read_again_for_each_connection() {
+    let (server, url) = server_with_passwords().await;
     let folder = Folder::new("password");
     let file = folder.write("password", "first one\n");
-    let database = open(with(&url, &file)).unwrap();
+    let database = open(with_password_file(&url, &file)).unwrap();
     database.migrate().await.unwrap();
     create(&*database, owner("one"), settings("one")).await;
 
     server.execute("postgres", "ALTER ROLE ops PASSWORD 'the second'").await;
     let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'ops'";
     server.execute("postgres", kill).await;
-    // The file may come after the change: the first refusal is no reason to call anybody.
+    // The file may be written shortly after the password changes, so the first refusal counts as an outage.
     let first = database.list().await.unwrap_err();
     assert!(matches!(first, DatabaseError::Unavailable { .. }), "{first:?}");
     for _ in 0..2 {
@@ -47,7 +47,7 @@ async fn a_password_file_is_read_anew_for_each_connection() {
     fs::write(&file, "the second").unwrap();
     create(&*database, owner("two"), settings("two")).await;
 
-    // It was right in between: the count begins anew.
+    // A login succeeded in between, so the next refusal counts as the first one.
     fs::write(&file, "another\r\n").unwrap();
     server.execute("postgres", kill).await;
     let first = database.list().await.unwrap_err();
@@ -63,14 +63,14 @@ async fn a_password_file_is_read_anew_for_each_connection() {
 }
 
 #[tokio::test]
-async fn a_password_file_is_the_only_password() {
+async fn a_password_file_beside_another_password_or_for_sqlite_is_refused() {
     let folder = Folder::new("password");
     let file = folder.write("password", "hush");
     for (url, reason) in [
         ("postgres://ops:hush@127.0.0.1/accounts", "a password file is given too"),
         ("sqlite://accounts.db", "a password file is for PostgreSQL"),
     ] {
-        let refused = open(with(url, &file)).unwrap_err();
+        let refused = open(with_password_file(url, &file)).unwrap_err();
         assert!(refused.to_string().contains(reason) && !refused.to_string().contains("hush"), "{refused}");
     }
 }

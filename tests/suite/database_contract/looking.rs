@@ -1,4 +1,4 @@
-//! What there is and what happened, read by whoever looks after accounts.
+//! The queries of the commands that show accounts, the journal and affiliates.
 
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
@@ -6,7 +6,7 @@ use opsadmin_operator::account::{AccountId, Settings};
 use opsadmin_operator::database::{Action, DatabaseError, JournalEntry, JournalledChange, JournalledChanges};
 use std::collections::BTreeSet;
 
-pub async fn an_account_is_found_by_its_id_wherever_it_is_in_its_life(fresh: Fresh) {
+pub async fn an_account_is_found_by_its_id_until_it_is_purged(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("by id"), full_settings("by id")).await;
     create(&*database, owner("another"), settings("another")).await;
@@ -18,7 +18,7 @@ pub async fn an_account_is_found_by_its_id_wherever_it_is_in_its_life(fresh: Fre
     assert_eq!(database.find_by_id(made.id).await.unwrap(), None);
 }
 
-pub async fn a_list_of_all_has_every_account_of_every_cluster_and_of_nobody(fresh: Fresh) {
+pub async fn the_whole_list_has_every_cluster_and_the_unowned_accounts(fresh: Fresh) {
     let database = fresh.open().await;
     assert_eq!(readable(database.list().await), []);
     let mut made = Vec::new();
@@ -38,7 +38,7 @@ pub async fn a_list_of_all_has_every_account_of_every_cluster_and_of_nobody(fres
     assert_eq!(readable(database.list().await), made, "the oldest first");
 }
 
-pub async fn the_owners_are_those_of_every_cluster_whatever_became_of_their_accounts(fresh: Fresh) {
+pub async fn owners_of_all_clusters_and_all_states_are_listed(fresh: Fresh) {
     let database = fresh.open().await;
     assert_eq!(database.owners().await.unwrap(), []);
     let owners =
@@ -59,7 +59,7 @@ pub async fn the_owners_are_those_of_every_cluster_whatever_became_of_their_acco
     assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(owners));
 }
 
-pub async fn a_list_has_what_can_be_read_and_names_the_rest(fresh: Fresh) {
+pub async fn a_list_reports_the_accounts_that_cannot_be_read(fresh: Fresh) {
     let database = fresh.open().await;
     let mut made = Vec::new();
     for name in ["whole", "without time", "without key", "last"] {
@@ -116,7 +116,7 @@ pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {
     assert_eq!(database.journal(AccountId::from_random(random())).await.unwrap(), []);
 }
 
-pub async fn what_hands_wrote_into_the_journal_is_told_as_it_stands(fresh: Fresh) {
+pub async fn journal_entries_written_by_hand_are_read_as_text(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("hands"), settings("hands")).await;
     let by_hand = async |changes: &str, at: i64| {

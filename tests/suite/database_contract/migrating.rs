@@ -1,4 +1,4 @@
-//! Migrating a PostgreSQL database that others use meanwhile.
+//! Migrations of a PostgreSQL database while other programs use it.
 
 use super::fixture::*;
 use opsadmin_operator::database::{DatabaseError, open};
@@ -6,11 +6,12 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 use std::time::{Duration, Instant};
 
-/// How long a login may wait behind a migration: the lock timeout of that, and what a busy machine adds.
+/// The longest time a query may wait for a migration: the migration's lock timeout, and a margin for a slow machine.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A database that lacks migrations which need `accounts` for themselves, and a transaction that is idle after it wrote there.
-async fn held(name: &str) -> (Fresh, PgConnection) {
+/// A database with pending migrations that need an exclusive lock on `accounts`, and a connection with an idle
+/// transaction that wrote to `accounts`.
+async fn database_with_idle_writer(name: &str) -> (Fresh, PgConnection) {
     let fresh = Fresh::postgres(name).await;
     migrate_as_another(&fresh, 1, &[]).await;
     let mut idle = PgConnection::connect(fresh.url()).await.unwrap();
@@ -19,15 +20,15 @@ async fn held(name: &str) -> (Fresh, PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_behind_an_idle_transaction_lets_others_go_on() {
-    let (fresh, mut idle) = held("behind_idle").await;
+async fn a_waiting_migration_does_not_block_other_queries() {
+    let (fresh, mut idle) = database_with_idle_writer("behind_idle").await;
     let database = open(fresh.url()).unwrap();
     let migrating = tokio::spawn({
         let database = database.clone();
         async move { database.migrate().await }
     });
     let started = Instant::now();
-    // Long enough for several tries, of which each has somebody wait behind it.
+    // Long enough for several attempts to get the lock. Queries wait behind each attempt.
     while started.elapsed() < Duration::from_secs(8) {
         let asked = Instant::now();
         fresh.by_hand("UPDATE accounts SET enabled = FALSE; SELECT * FROM account_keys").await.unwrap();
@@ -40,8 +41,8 @@ async fn a_migration_behind_an_idle_transaction_lets_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_that_gets_no_lock_says_who_holds_it() {
-    let (fresh, mut idle) = held("who_holds").await;
+async fn a_migration_without_its_lock_reports_who_holds_it() {
+    let (fresh, mut idle) = database_with_idle_writer("who_holds").await;
     let database = open(fresh.url()).unwrap();
     let error = database.migrate().await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");

@@ -1,4 +1,5 @@
-//! docs/database.md is what OpsAdmin's API servers are written by: what it says is tried here.
+//! Checks docs/database.md, the reference for the authors of OpsAdmin's API servers: its tables are compared with the
+//! database, and its SQL is run.
 
 use super::fixture::*;
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 const PAGE: &str = include_str!("../../../docs/database.md");
 
-/// The SQL of the page, by the first sentence of the comment that it begins with.
+/// The SQL statements of the page. The key is the first sentence of the comment at the statement's beginning.
 fn statements() -> BTreeMap<&'static str, &'static str> {
     PAGE.split("```sql\n")
         .skip(1)
@@ -23,7 +24,7 @@ fn statements() -> BTreeMap<&'static str, &'static str> {
         .collect()
 }
 
-/// A statement with its parameters filled in: texts quoted, numbers plain.
+/// Returns a statement with its parameters replaced by values. Texts are quoted, and numbers are not.
 fn filled(statement: &str, values: &[&str]) -> String {
     let mut sql = statements()[statement].split_once('\n').unwrap().1.to_owned();
     for (number, value) in values.iter().enumerate() {
@@ -49,7 +50,7 @@ pub async fn the_page_has_every_table_and_column(fresh: Fresh) {
     }
     documented.sort();
     let query = if fresh.file().is_some() {
-        // Which of the integers are booleans, only the page knows.
+        // SQLite has no boolean type: it stores booleans as integers.
         for line in &mut documented {
             *line = line.replace("boolean", "bigint");
         }
@@ -71,11 +72,11 @@ pub async fn the_page_has_every_table_and_column(fresh: Fresh) {
 async fn log_in(fresh: &Fresh, account: &Account) -> Vec<Vec<Cell>> {
     let now = now().as_microsecond().to_string();
     let sql = filled("Who logs in with an API key", &[account.keys[0].api_key.as_str(), &now]);
-    // The sealed key is bytes, which the text protocol of the two shows in different ways.
+    // SQLite and PostgreSQL return bytes as different texts, so the length is compared instead.
     fresh.by_hand(&sql.replace("k.secret_key_sealed,", "length(k.secret_key_sealed),")).await.unwrap()
 }
 
-pub async fn the_statements_of_the_page_do_what_it_says(fresh: Fresh) {
+pub async fn the_statements_of_the_page_work(fresh: Fresh) {
     let database = fresh.open().await;
     let mut wide = full_settings("page");
     wide.enabled = true;
@@ -150,7 +151,7 @@ pub async fn the_statements_of_the_page_do_what_it_says(fresh: Fresh) {
     assert_eq!(statements().len(), 10, "each statement of the page is tried above");
 }
 
-pub async fn the_page_tells_how_a_secret_key_is_opened(fresh: Fresh) {
+pub async fn a_secret_key_can_be_opened_as_the_page_describes(fresh: Fresh) {
     let database = fresh.open().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("opsadmin.keyring");

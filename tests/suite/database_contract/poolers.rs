@@ -1,4 +1,4 @@
-//! A pooler between the program and the server: transactions of many clients take turns on few connections.
+//! `PgBouncer` between the program and the PostgreSQL server: many clients share few server connections.
 
 use super::fixture::*;
 use crate::support::pgbouncer::PgBouncer;
@@ -10,10 +10,11 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-/// What the pooler has to ignore of a client that sends it.
+/// The `PgBouncer` setting that makes it ignore these startup parameters instead of refusing the client.
 const IGNORES: &str = "ignore_startup_parameters = extra_float_digits,options";
 
-/// Two programs that work at the same time, on connections that a third client leaves prepared statements on.
+/// Runs two programs at the same time through a pooler. A third client has left prepared statements on the server
+/// connections.
 async fn works_through(pooling: &str, configured: &[&str]) {
     let fresh = Fresh::postgres("pooler").await;
     let pooler = PgBouncer::before(fresh.url(), pooling, configured).await;
@@ -21,7 +22,8 @@ async fn works_through(pooling: &str, configured: &[&str]) {
     let careless = PgConnectOptions::from_str(&url).unwrap().extra_float_digits(None);
     for _ in 0..2 {
         let mut connection = careless.connect().await.unwrap();
-        // The driver calls it `sqlx_s_1`; a transaction pooler keeps it for whoever comes next.
+        // The driver names the prepared statement `sqlx_s_1`. In transaction mode, it stays on the server connection,
+        // which the next client gets.
         let one: Result<i32, _> = sqlx::query_scalar("SELECT 1").fetch_one(&mut connection).await;
         drop(one);
         connection.close().await.unwrap();
@@ -47,7 +49,7 @@ async fn works_through(pooling: &str, configured: &[&str]) {
     }
     assert_eq!(readable(programs[0].list().await).len(), 40);
     assert_eq!(fresh.count("account_journal").await, "80");
-    // The limits hold, though the session cannot have them.
+    // The statement timeout applies, because it is set in each transaction and not for the session, which is shared.
     let mut locked = PgConnection::connect(fresh.url()).await.unwrap();
     let mut lock = locked.begin().await.unwrap();
     sqlx::query("LOCK TABLE affiliates IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
@@ -55,7 +57,7 @@ async fn works_through(pooling: &str, configured: &[&str]) {
     assert!(refused.to_string().contains("statement timeout"), "{refused}");
     assert!(refused.is_retryable());
     lock.rollback().await.unwrap();
-    // It says so, instead of listening to nothing for ever.
+    // The stream reports that it cannot listen through a pooler, instead of waiting for notifications that never come.
     let mut changes = programs[0].changes();
     match changes.next().await {
         Some(Changed::Silence { reason }) => assert!(reason.contains("a pooler"), "{reason}"),
@@ -68,16 +70,16 @@ async fn works_through(pooling: &str, configured: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_in_transaction_mode_serves_as_it_comes() {
+async fn a_pooler_in_transaction_mode_works() {
     works_through("transaction", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_ignores_what_a_session_asks_for_is_noticed() {
+async fn a_pooler_that_ignores_startup_parameters_works() {
     works_through("transaction", &[IGNORES]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_in_session_mode_serves_too() {
+async fn a_pooler_in_session_mode_works() {
     works_through("session", &[IGNORES]).await;
 }

@@ -1,4 +1,4 @@
-//! The database's own rules: what it refuses, it refuses whole.
+//! The database's constraints: a refused change leaves nothing behind.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, AccountId, Life, RotationRequests, StoredKey, Version};
@@ -14,7 +14,7 @@ pub(super) async fn rows(fresh: &Fresh) -> Vec<String> {
     counts
 }
 
-pub async fn a_taken_name_is_refused_and_leaves_nothing(fresh: Fresh) {
+pub async fn a_taken_name_is_refused_and_changes_nothing(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("holder"), settings("Taken")).await;
     let other = create(&*database, owner("other"), settings("other")).await;
@@ -27,7 +27,7 @@ pub async fn a_taken_name_is_refused_and_leaves_nothing(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("other")).await.unwrap(), Some(other));
 }
 
-pub async fn a_taken_owner_is_a_conflict_even_under_the_same_name(fresh: Fresh) {
+pub async fn a_second_account_of_an_owner_is_a_conflict(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("owner"), settings("owner")).await;
     let before = rows(&fresh).await;
@@ -76,7 +76,7 @@ fn assert_key_taken(answer: Result<Account, DatabaseError>) {
     assert!(matches!(answer, Err(DatabaseError::KeyTaken)), "{answer:?}");
 }
 
-pub async fn an_unknown_affiliate_is_refused_and_leaves_nothing(fresh: Fresh) {
+pub async fn an_unknown_affiliate_is_refused_and_changes_nothing(fresh: Fresh) {
     let database = fresh.open().await;
     let known = create(&*database, owner("known"), settings("known")).await;
     let before = rows(&fresh).await;
@@ -101,7 +101,7 @@ pub async fn an_unknown_affiliate_is_refused_and_leaves_nothing(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("known")).await.unwrap(), Some(known));
 }
 
-pub async fn an_affiliate_is_registered_with_its_account_or_not_at_all(fresh: Fresh) {
+pub async fn an_affiliate_is_registered_only_if_its_account_is_created(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("holder"), settings("taken")).await;
     assert_name_taken(database.commit(&creation(owner("wants"), full_settings("taken"))).await, "taken");
@@ -125,7 +125,7 @@ pub async fn an_affiliate_in_use_cannot_be_deleted_or_renamed(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("bound")).await.unwrap(), Some(made));
 }
 
-pub async fn what_would_widen_access_is_refused_to_hands_too(fresh: Fresh) {
+pub async fn edits_by_hand_that_would_widen_access_are_refused(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("guarded"), full_settings("guarded")).await;
     let deleted = database.commit(&deletion(&made)).await.unwrap();
@@ -143,7 +143,7 @@ pub async fn what_would_widen_access_is_refused_to_hands_too(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("guarded")).await.unwrap(), Some(deleted));
 }
 
-pub async fn many_changes_are_made_together_or_not_at_all(fresh: Fresh) {
+pub async fn several_changes_are_committed_together_or_not_at_all(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("a"), settings("taken")).await;
     let refused = database.commit_all(&[import(full_settings("new")), import(settings("TAKEN"))]).await;
@@ -167,7 +167,7 @@ pub async fn many_changes_are_made_together_or_not_at_all(fresh: Fresh) {
     assert_eq!(actions, ["created", "imported", "imported"]);
 }
 
-pub async fn what_no_resource_declares_is_what_was_imported_or_let_go(fresh: Fresh) {
+pub async fn the_undeclared_accounts_are_the_imported_and_the_retained(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("declared"), settings("declared")).await;
     let retained = create(&*database, owner("retained"), settings("retained")).await;

@@ -1,4 +1,4 @@
-//! Migrations: made once, by whoever comes first; told apart when they are not this program's.
+//! Migrations: each is applied once, also by concurrent programs, and an older, newer or altered schema is detected.
 
 use super::fixture::*;
 use futures::future::join_all;
@@ -22,7 +22,7 @@ pub async fn migrating_twice_changes_nothing(fresh: Fresh) {
     assert_eq!(database.find_by_owner(&owner("kept")).await.unwrap(), Some(made));
 }
 
-pub async fn a_database_keeps_the_identity_that_it_was_made_with(fresh: Fresh) {
+pub async fn a_database_keeps_its_identity(fresh: Fresh) {
     let database = fresh.open().await;
     let identity = database.identity().await.unwrap().expect("the migrations made one");
     assert_eq!(identity.len(), 36, "{identity}");
@@ -32,7 +32,7 @@ pub async fn a_database_keeps_the_identity_that_it_was_made_with(fresh: Fresh) {
     assert!(fresh.by_hand("INSERT INTO database_identity (id) VALUES ('second')").await.is_err());
 }
 
-pub async fn many_migrate_at_once(fresh: Fresh) {
+pub async fn concurrent_migrations_succeed(fresh: Fresh) {
     let migrating = (0..6).map(|_| {
         let database = open(fresh.url()).unwrap();
         tokio::spawn(async move { database.migrate().await })
@@ -44,8 +44,9 @@ pub async fn many_migrate_at_once(fresh: Fresh) {
     create(&*fresh.open().await, owner("works"), settings("works")).await;
 }
 
-/// What an older version took for two names is one: it stays with one of the accounts, and the other works on.
-pub async fn names_that_look_the_same_are_one_after_migrating(fresh: Fresh) {
+/// An older version of the program stored two accounts whose names are the same in the present comparison. One account
+/// keeps the name, and the other account can still be changed.
+pub async fn names_that_look_the_same_are_equal_after_a_migration(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("one"), settings("Caf\u{e9}")).await;
     create(&*database, owner("two"), settings("other")).await;
@@ -78,7 +79,7 @@ pub async fn names_that_look_the_same_are_one_after_migrating(fresh: Fresh) {
     assert!(matches!(taken, DatabaseError::NameTaken { .. }), "{taken:?}");
 }
 
-pub async fn an_older_schema_is_named(fresh: Fresh) {
+pub async fn an_older_schema_is_reported(fresh: Fresh) {
     let database = open(fresh.url()).unwrap();
     let errors = [
         database.find_by_owner(&owner("x")).await.unwrap_err(),
@@ -101,15 +102,15 @@ pub async fn an_older_schema_is_named(fresh: Fresh) {
     create(&*database, owner("x"), settings("x")).await;
 }
 
-/// What a newer program adds, and does without where an older one has written.
+/// A newer program's additions to the schema, which an older program need not know.
 const ADDS: &str = "ALTER TABLE accounts ADD COLUMN colour TEXT; CREATE TABLE account_colours (name TEXT NOT NULL);";
 
-pub async fn a_newer_schema_that_only_adds_is_worked_with(fresh: Fresh) {
+pub async fn a_newer_schema_that_only_adds_is_supported(fresh: Fresh) {
     let database = fresh.open().await;
     let before = create(&*database, owner("before"), settings("before")).await;
     migrate_as_another(&fresh, usize::MAX, &[("9000_colours", ADDS)]).await;
 
-    // Who was running goes on, and so does who starts.
+    // A running older program continues to work, and an older program can be started.
     let made = create(&*database, owner("made"), full_settings("made")).await;
     let older = open_existing(fresh.url()).await.unwrap();
     assert_eq!(older.pending_migrations().await.unwrap(), Vec::<String>::new());
@@ -125,7 +126,7 @@ pub async fn a_newer_schema_that_only_adds_is_worked_with(fresh: Fresh) {
     assert!(schema.least.unwrap() <= schema.known, "{:?} {}", schema.least, schema.known);
 }
 
-pub async fn a_newer_schema_that_needs_a_newer_program_is_left_alone(fresh: Fresh) {
+pub async fn a_newer_schema_that_needs_a_newer_program_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     let needs = format!("{ADDS} UPDATE schema_compatibility SET least_version = 9000;");
     migrate_as_another(&fresh, usize::MAX, &[("9000_colours", &needs)]).await;
@@ -154,14 +155,14 @@ pub async fn a_newer_schema_that_needs_a_newer_program_is_left_alone(fresh: Fres
     newer_is_needed(9000).await;
     fresh.by_hand("UPDATE schema_compatibility SET least_version = 8000").await.unwrap();
     newer_is_needed(8000).await;
-    // A database that says nothing about older programs is no place for one.
+    // Without a least version in the database, an older program refuses the newer schema.
     fresh.by_hand("DELETE FROM schema_compatibility").await.unwrap();
     newer_is_needed(9000).await;
     fresh.by_hand("DROP TABLE schema_compatibility").await.unwrap();
     newer_is_needed(9000).await;
 }
 
-pub async fn an_older_schema_is_brought_up_to_date(fresh: Fresh) {
+pub async fn an_older_schema_is_migrated(fresh: Fresh) {
     migrate_as_another(&fresh, 3, &[]).await;
     let database = open(fresh.url()).unwrap();
     let schema = database.schema().await.unwrap();
@@ -173,7 +174,7 @@ pub async fn an_older_schema_is_brought_up_to_date(fresh: Fresh) {
     create(&*database, owner("works"), settings("works")).await;
 }
 
-pub async fn an_altered_migration_is_noticed(fresh: Fresh) {
+pub async fn an_altered_migration_is_detected(fresh: Fresh) {
     let database = fresh.open().await;
     let other = if fresh.file().is_some() { "x'00'" } else { "'\\x00'" };
     fresh.by_hand(&format!("UPDATE _sqlx_migrations SET checksum = {other}")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Keys of the keyring that go: nothing is sealed any more with one that was retired.
+//! Retired keyring keys: the database refuses a secret key that is sealed with a retired key.
 
 use super::fixture::*;
 use crate::support::wait::eventually;
@@ -14,13 +14,13 @@ fn keys(ids: &[&str]) -> BTreeSet<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()
 }
 
-/// The key that whatever these tests make is sealed with.
+/// Returns the id of the keyring key that seals the secret keys of these tests.
 async fn sealing(database: &dyn AccountRegister) -> String {
     let in_use = database.sealing_keys_in_use().await.unwrap();
     in_use.into_iter().next().unwrap()
 }
 
-pub async fn what_is_sealed_with_a_retired_key_is_refused(fresh: Fresh) {
+pub async fn a_secret_key_sealed_with_a_retired_key_is_refused(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("before"), settings("before")).await;
     let old = sealing(&*database).await;
@@ -43,9 +43,9 @@ pub async fn what_is_sealed_with_a_retired_key_is_refused(fresh: Fresh) {
     fresh.by_hand("UPDATE account_keys SET sealed_with = 'newer'").await.unwrap();
 }
 
-/// On SQLite, whoever writes is alone.
+/// SQLite has one writer at a time, so this race exists only on PostgreSQL.
 #[tokio::test]
-async fn who_is_sealing_with_a_key_is_waited_for_before_it_is_retired() {
+async fn retiring_a_key_waits_for_transactions_that_seal_with_it() {
     let fresh = Fresh::postgres("retiring").await;
     let database = fresh.open().await;
     let account = create(&*database, owner("there"), settings("there")).await;

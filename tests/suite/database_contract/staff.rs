@@ -1,4 +1,4 @@
-//! What OpsAdmin's staff do to an account: they suspend it, end that, and give it new keys.
+//! The changes that OpsAdmin staff make to an account: suspend, resume and rotate.
 
 use super::fixture::*;
 use jiff::ToSpan;
@@ -18,7 +18,7 @@ fn resumption(account: &Account) -> Change {
     change(account.id, Action::Resume { expected: account.version })
 }
 
-pub async fn a_suspension_keeps_its_beginning_whatever_its_reason_becomes(fresh: Fresh) {
+pub async fn a_suspension_with_a_new_reason_keeps_its_beginning(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("stopped"), full_settings("stopped")).await;
     let suspended = database.commit(&suspension(&made, "unpaid; '\"{}")).await.unwrap();
@@ -55,7 +55,7 @@ pub async fn a_suspension_keeps_its_beginning_whatever_its_reason_becomes(fresh:
     assert_eq!(at, [now().as_microsecond().to_string()]);
 }
 
-pub async fn a_suspension_of_a_version_that_has_changed_is_refused(fresh: Fresh) {
+pub async fn a_suspension_of_an_old_version_is_a_conflict(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("raced"), settings("raced")).await;
     let suspended = database.commit(&suspension(&made, "first")).await.unwrap();
@@ -66,7 +66,7 @@ pub async fn a_suspension_of_a_version_that_has_changed_is_refused(fresh: Fresh)
     assert_eq!(fresh.count("account_journal").await, journal);
 }
 
-pub async fn a_suspension_outlives_a_deletion_and_what_follows(fresh: Fresh) {
+pub async fn a_suspension_survives_deletion_and_restoration(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("outlived"), settings("outlived")).await;
     let suspended = database.commit(&suspension(&made, "unpaid")).await.unwrap();
@@ -77,7 +77,7 @@ pub async fn a_suspension_outlives_a_deletion_and_what_follows(fresh: Fresh) {
     assert_eq!(database.commit(&resumption(&gone)).await.unwrap().suspension, None);
 }
 
-pub async fn a_rotation_tells_each_pair_that_it_ends(fresh: Fresh) {
+pub async fn a_rotation_records_each_key_pair_that_it_ends(fresh: Fresh) {
     let database = fresh.open().await;
     let made = create(&*database, owner("told"), settings("told")).await;
     let rotated = rotate(&*database, &made, Some(24), vec![]).await;

@@ -1,4 +1,4 @@
-//! A primary and its standby change roles: what is connected must follow to the server that takes writes.
+//! A primary and its standby change roles: connected programs must move to the server that takes writes.
 
 use super::fixture::*;
 use crate::support::forwarder::Forwarder;
@@ -9,11 +9,11 @@ use opsadmin_operator::account::{Account, Owner};
 use opsadmin_operator::database::{AccountRegister, Changed, DatabaseError, open, open_existing, open_to_look};
 use std::time::Duration;
 
-/// Within seconds, on a machine with a lot to do.
+/// The longest time to wait. It usually takes seconds, and longer on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A primary with one account, and its standby.
-async fn pair_of_servers() -> (Postgres, Postgres) {
+async fn primary_and_standby() -> (Postgres, Postgres) {
     let primary = Postgres::new().await;
     let database = open(&primary.url("postgres")).unwrap();
     database.migrate().await.unwrap();
@@ -24,7 +24,7 @@ async fn pair_of_servers() -> (Postgres, Postgres) {
     (primary, standby)
 }
 
-/// Both servers change roles; the one that was the primary is back as a standby.
+/// Promotes the standby, and restarts the old primary as its standby.
 async fn switched_over(primary: &mut Postgres, standby: &Postgres) {
     primary.stop().await;
     standby.promote().await;
@@ -43,13 +43,13 @@ fn of(name: &str) -> Owner {
 }
 
 #[tokio::test]
-async fn an_address_that_moves_is_followed_off_the_standby() {
-    let (mut primary, standby) = pair_of_servers().await;
+async fn connections_follow_an_address_to_the_new_primary() {
+    let (mut primary, standby) = primary_and_standby().await;
     let address = Forwarder::to(primary.port()).await;
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
     written(&*database, "on the first").await;
 
-    // The address still points to the old primary, which is a standby by now: nothing can be written.
+    // The address still points to the old primary, which is now a standby, so writes fail.
     switched_over(&mut primary, &standby).await;
     for number in 0..10 {
         let name = format!("lost {number}");
@@ -63,11 +63,11 @@ async fn an_address_that_moves_is_followed_off_the_standby() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_made_read_only_is_left_with_all_connections_to_it() {
-    let (primary, standby) = pair_of_servers().await;
+async fn all_connections_leave_a_server_that_became_read_only() {
+    let (primary, standby) = primary_and_standby().await;
     let address = Forwarder::to(primary.port()).await;
     let database = open(&address.url(&primary.url("postgres"))).unwrap();
-    // Several connections, all of which stay open over the move of the address.
+    // Opens several connections, which stay open when the address moves.
     let looks = (0..8).map(|_| database.list());
     for answer in futures::future::join_all(looks).await {
         answer.unwrap();
@@ -85,8 +85,8 @@ async fn a_server_that_is_made_read_only_is_left_with_all_connections_to_it() {
 }
 
 #[tokio::test]
-async fn the_one_of_several_hosts_that_takes_writes_is_used_and_found_again() {
-    let (mut primary, standby) = pair_of_servers().await;
+async fn of_several_hosts_the_one_that_takes_writes_is_used() {
+    let (mut primary, standby) = primary_and_standby().await;
     let url = primary.url("postgres");
     let (login, _) = url.rsplit_once('@').unwrap();
     let (first, second) = (primary.port(), standby.port());
@@ -113,8 +113,8 @@ async fn the_one_of_several_hosts_that_takes_writes_is_used_and_found_again() {
             match changes.next().await {
                 Some(heard) if heard == news => break,
                 Some(Changed::Anything) => {
-                    // Listening again; what was written before is for the sweep.
-                    let again = account_again(&*database, &account).await;
+                    // The stream listens again. It does not report changes from before that: the sweep finds them.
+                    let again = disable(&*database, &account).await;
                     assert!(again.version > account.version);
                     break;
                 }
@@ -125,15 +125,15 @@ async fn the_one_of_several_hosts_that_takes_writes_is_used_and_found_again() {
     tokio::time::timeout(SOON, heard).await.expect("the new primary is heard");
 }
 
-async fn account_again(database: &dyn AccountRegister, account: &Account) -> Account {
+async fn disable(database: &dyn AccountRegister, account: &Account) -> Account {
     let mut wanted = settings("on the second");
     wanted.enabled = false;
     database.commit(&update(account, &wanted)).await.unwrap()
 }
 
 #[tokio::test]
-async fn who_only_looks_may_read_a_standby_and_who_writes_is_told() {
-    let (_primary, standby) = pair_of_servers().await;
+async fn a_standby_can_be_read_and_refuses_writers() {
+    let (_primary, standby) = primary_and_standby().await;
     let url = standby.url("postgres");
     let looking = open_to_look(&url).await.unwrap();
     assert_eq!(readable(looking.list().await).len(), 1);

@@ -1,4 +1,4 @@
-//! Every change of an account gives it another version, also one that somebody made by hand.
+//! Every change of an account gives it a new version, also a change by hand.
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, ClusterId, Version};
@@ -9,7 +9,7 @@ async fn version(database: &dyn AccountRegister, name: &str) -> Version {
     versions.into_iter().find(|(found, _)| *found == owner(name)).expect("it is listed").1
 }
 
-/// Edits of each column and of each table that belongs to an account, as somebody would make them.
+/// SQL edits, as a user makes them by hand, of an account's columns and of each table with rows of the account.
 pub fn edits(account: &Account) -> Vec<String> {
     let id = account.id;
     let mut edits: Vec<String> = [
@@ -43,7 +43,7 @@ pub fn edits(account: &Account) -> Vec<String> {
     edits
 }
 
-pub async fn each_edit_by_hand_is_another_version(fresh: Fresh) {
+pub async fn each_edit_by_hand_gives_a_new_version(fresh: Fresh) {
     let database = fresh.open().await;
     let account = create(&*database, owner("edited"), full_settings("edited")).await;
     let other = create(&*database, owner("other"), settings("other")).await;
@@ -55,7 +55,7 @@ pub async fn each_edit_by_hand_is_another_version(fresh: Fresh) {
     assert_eq!(version(&*database, "other").await, other.version);
 }
 
-pub async fn every_column_counts(fresh: Fresh) {
+pub async fn an_edit_of_any_column_gives_a_new_version(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("columns"), settings("columns")).await;
     for table in ["accounts", "account_keys"] {
@@ -84,14 +84,14 @@ pub async fn a_change_planned_before_an_edit_by_hand_is_refused(fresh: Fresh) {
     }
 }
 
-pub async fn edits_in_one_transaction_are_a_new_version_together(fresh: Fresh) {
+pub async fn edits_in_one_transaction_give_a_new_version(fresh: Fresh) {
     let database = fresh.open().await;
     let account = create(&*database, owner("several"), full_settings("several")).await;
     let several: Vec<String> = edits(&account).into_iter().filter(|edit| !edit.contains("account_keys")).collect();
     fresh.by_hand(&format!("BEGIN; {}; COMMIT", several.join("; "))).await.unwrap();
     let after = version(&*database, "several").await;
+    // SQLite counts each edit. PostgreSQL counts edits of roles and addresses with the edit of the account's row.
     assert!(after > account.version);
-    // Each statement of its own transaction counts; PostgreSQL counts parts with the row that they belong to.
     fresh.by_hand(&format!("BEGIN; {}; ROLLBACK", several[several.len() - 1])).await.unwrap();
     assert_eq!(version(&*database, "several").await, after, "what was rolled back never was");
     let put_back = database.find_by_owner(&owner("several")).await.unwrap().unwrap();
@@ -99,7 +99,7 @@ pub async fn edits_in_one_transaction_are_a_new_version_together(fresh: Fresh) {
     assert_eq!(put_back.version.0, after.0 + 1, "a change of the program's is one version, however many rows");
 }
 
-pub async fn a_part_that_moves_to_another_account_counts_for_both(fresh: Fresh) {
+pub async fn a_row_moved_to_another_account_gives_both_a_new_version(fresh: Fresh) {
     let database = fresh.open().await;
     let from = create(&*database, owner("from"), full_settings("from")).await;
     let to = create(&*database, owner("to"), settings("to")).await;
@@ -112,7 +112,7 @@ pub async fn a_part_that_moves_to_another_account_counts_for_both(fresh: Fresh) 
     }
 }
 
-pub async fn a_version_that_is_given_is_taken(fresh: Fresh) {
+pub async fn an_edit_by_hand_may_set_the_version(fresh: Fresh) {
     let database = fresh.open().await;
     create(&*database, owner("given"), settings("given")).await;
     fresh.by_hand("UPDATE accounts SET enabled = FALSE, version = version + 1").await.unwrap();
@@ -121,7 +121,7 @@ pub async fn a_version_that_is_given_is_taken(fresh: Fresh) {
     assert_eq!(version(&*database, "given").await, Version(40));
 }
 
-pub async fn versions_are_those_of_the_cluster_whatever_cannot_be_read(fresh: Fresh) {
+pub async fn versions_of_one_cluster_are_listed_also_of_unreadable_accounts(fresh: Fresh) {
     let database = fresh.open().await;
     let mut made = Vec::new();
     for number in 0..4 {

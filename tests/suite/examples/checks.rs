@@ -1,5 +1,5 @@
-//! The pull-request checks of the example: each line of theirs is run, in a copy of the repository, with a database user who
-//! may only read. Only the commands that talk to the code host are stood in for.
+//! The pull-request checks of the example: each of their lines is run in a copy of the repository, with a database user
+//! that may only read. Only the commands that talk to the code host are replaced, by a script that keeps the comment.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ use crate::support::shell::Shell;
 const PASSWORD: &str = "hush-hush-reader";
 const TOKEN: &str = "hush-hush-token";
 
-/// Keeps the comment that it is told to write, whichever of the two it stands in for.
+/// A script that replaces the command that posts a comment, on GitHub and on GitLab. It writes the comment to a file.
 const STAND_IN: &str = "#!/bin/sh
 while [ $# -gt 0 ]; do
   case \"$1\" in
@@ -31,8 +31,8 @@ while [ $# -gt 0 ]; do
 done
 ";
 
-/// A copy of the repository on a machine that runs its checks, with production's cluster and database, and with the rights
-/// there that the guide gives to a pipeline.
+/// A machine that runs the checks in a copy of the repository. It has the rights on production's cluster and database
+/// that the guide gives to a pipeline.
 struct Runner {
     shell: Shell,
     scene: Scene,
@@ -41,8 +41,8 @@ struct Runner {
     role: String,
 }
 
-/// The statements of the guide that make the user, with another name and password.
-fn reader(role: &str) -> String {
+/// Returns the guide's SQL that creates the database user, with another name and password.
+fn reader_sql(role: &str) -> String {
     let page = page("docs/platform-team.md");
     let sql = page.split("```sql\n").nth(1).expect("the guide has them").split("```").next().expect("they end");
     let sql = sql.replace("opsadmin_reader", role).replace("PASSWORD '...'", &format!("PASSWORD '{PASSWORD}'"));
@@ -51,7 +51,7 @@ fn reader(role: &str) -> String {
 }
 
 impl Runner {
-    /// One whose production is as the repository declares it, in a namespace that only this test uses.
+    /// Creates a runner. Its production is as the repository declares it, in a namespace that only this test uses.
     async fn new(test: &str) -> Self {
         let mut scene = Scene::with_controller(test, &["--unknown-affiliate", "register"]).await;
         let planner = Planner::of(&scene, false).await;
@@ -73,7 +73,7 @@ impl Runner {
         let sql = PgPoolOptions::new().max_connections(1).connect(scene.database.url()).await;
         let sql = sql.expect("the database answers");
         let role = unique(test).replace('-', "_");
-        sqlx::raw_sql(AssertSqlSafe(reader(&role))).execute(&sql).await.expect("the guide's statements are taken");
+        sqlx::raw_sql(AssertSqlSafe(reader_sql(&role))).execute(&sql).await.expect("the guide's statements are taken");
         Self { shell, scene, planner, sql, role }
     }
 
@@ -83,7 +83,7 @@ impl Runner {
         fs::write(self.shell.path(name), text.replace(from, to)).expect("it can be written");
     }
 
-    /// What a setting of the code host has.
+    /// Returns the value of a setting of the code host.
     fn setting(&self, name: &str) -> String {
         let (_, server) = self.scene.database.url().rsplit_once('@').expect("a URL with a user");
         match name {
@@ -96,7 +96,7 @@ impl Runner {
         }
     }
 
-    /// Runs the lines of a step as the code host does, and checks that they say no secret.
+    /// Runs the lines of a step as the code host does, and checks that they print no secret.
     async fn run(&self, lines: &str, environment: &[(String, String)]) -> Finished {
         let finished = self.shell.run_with(lines, environment).await;
         for secret in [PASSWORD, TOKEN] {
@@ -109,8 +109,8 @@ impl Runner {
         fs::read_to_string(self.shell.path("comment")).expect("a comment was written")
     }
 
-    /// A job of the GitHub workflow: how each of its steps with lines of its own ended. Those after a failed one are run if
-    /// they ask for it.
+    /// Runs a job of the GitHub workflow, and returns the outcome of each step that has lines. Steps after a failed
+    /// step run only with `!cancelled()`.
     async fn github(&self, job: &str) -> Vec<Finished> {
         let workflow = documents(".github/workflows/api-accounts.yaml").remove(0);
         let mut ended: Vec<Finished> = Vec::new();
@@ -134,7 +134,7 @@ impl Runner {
         ended
     }
 
-    /// A job of GitLab's pipeline.
+    /// Runs a job of the GitLab pipeline.
     async fn gitlab(&self, job: &str) -> Finished {
         let pipeline = documents(".gitlab-ci.yml").remove(0);
         let lines: Vec<_> = pipeline[job]["script"].as_array().expect("a list").iter().map(text).collect();
@@ -153,7 +153,7 @@ impl Runner {
 }
 
 #[tokio::test]
-async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
+async fn github_comments_on_problems_and_changes_of_a_pull_request() {
     let runner = Runner::new("checks-github").await;
     let (validated, planned) = (runner.github("validate").await, runner.github("plan").await);
     assert!(validated.len() == 2 && planned.len() == 2, "{validated:?} {planned:?}");
@@ -162,7 +162,7 @@ async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
     }
     assert!(runner.comment().contains("nothing to change"), "{}", runner.comment());
 
-    // One good change, one removal, one mistake.
+    // A valid change and a removal, then an invalid role.
     runner.edit("overlays/production/accounts/kustomization.yaml", "203.0.113.9", "203.0.113.10");
     runner.edit("base/accounts/kustomization.yaml", "  - kestrel-billing.yaml\n", "");
     runner.edit("overlays/production/accounts/kustomization.yaml", "|kestrel-billing", "");
@@ -177,7 +177,7 @@ async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
     let place = "::error file=base/accounts/halden-app.yaml,line=10,col=11,";
     assert!(validated[0].stdout.starts_with(place) && !validated[0].status.success(), "{validated:?}");
 
-    // A refusal fails the plan, and is told all the same.
+    // A refused account fails the plan, and the comment is still written.
     runner.edit("base/accounts/halden-app.yaml", "roles: [Custommer]", "affiliate: Nobody");
     let planned = runner.github("plan").await;
     assert!(!planned[0].status.success() && planned[1].status.success(), "{planned:?}");
@@ -186,7 +186,7 @@ async fn github_tells_in_a_pull_request_what_is_wrong_and_what_would_change() {
 }
 
 #[tokio::test]
-async fn gitlab_tells_in_a_merge_request_what_is_wrong_and_what_would_change() {
+async fn gitlab_comments_on_problems_and_changes_of_a_merge_request() {
     let runner = Runner::new("checks-gitlab").await;
     runner.gitlab("validate").await.succeeded();
     runner.gitlab("plan").await.succeeded();
@@ -208,7 +208,7 @@ async fn gitlab_tells_in_a_merge_request_what_is_wrong_and_what_would_change() {
 }
 
 #[test]
-fn what_forks_could_read_is_kept_from_them() {
+fn forks_get_no_secrets() {
     let workflow = documents(".github/workflows/api-accounts.yaml").remove(0);
     assert!(
         workflow["on"]["pull_request"].is_object(),

@@ -1,4 +1,5 @@
-//! Each environment on a real API server: valid, planned, applied, Ready, and its Deployments find their keys.
+//! Each environment on a real API server: its accounts are validated, planned and applied, they become Ready, and its
+//! Deployments find their keys.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,7 @@ impl Environment {
         call.stdin(manifests).run().await
     }
 
-    /// Registers the affiliates that the accounts name, as OpsAdmin's staff do.
+    /// Registers the affiliates that the accounts name, as OpsAdmin staff do.
     async fn affiliates(&self, manifests: &str) {
         Opsadmin::new().args(["migrate", "--database", self.scene.database.url()]).run().await.succeeded();
         for line in manifests.lines() {
@@ -74,8 +75,8 @@ async fn becomes_ready_as_planned(name: &'static str, namespace: &'static str, n
     environment.deployments_find_their_keys(&secrets).await;
 }
 
-/// Each name of a Secret and of its data key that a pod would read keys from.
-fn asked_for(pod: &Value) -> Vec<(&str, &str)> {
+/// Returns the Secrets that a pod reads keys from, each with the name of the data key.
+fn keys_read_by(pod: &Value) -> Vec<(&str, &str)> {
     let mut asked = Vec::new();
     for volume in pod["volumes"].as_array().into_iter().flatten() {
         let items = volume["secret"]["items"].as_array().into_iter().flatten();
@@ -104,7 +105,7 @@ impl Environment {
         let clients = policy["spec"]["podSelector"]["matchLabels"].as_object().expect("labels");
         for deployment in of_kind("Deployment") {
             let template = &deployment["spec"]["template"];
-            let asked = asked_for(&template["spec"]);
+            let asked = keys_read_by(&template["spec"]);
             assert_eq!(asked.len(), 2, "both halves: {asked:?}");
             for (secret, key) in asked {
                 let data = secrets.get(secret).unwrap_or_else(|| panic!("no account writes the Secret {secret}"));

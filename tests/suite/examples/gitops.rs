@@ -1,5 +1,5 @@
-//! What the example tells Argo CD and Flux, held to their own definitions on a real API server, and the health script asked in
-//! the interpreter that Argo CD runs it in.
+//! The example's files for Argo CD and Flux are checked against the tools' own definitions on a real API server. The
+//! health script runs in the interpreter that Argo CD uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::support::wait::eventually;
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// The folder that `tests/gitops/build.sh` makes.
+/// Returns the folder that `tests/gitops/build.sh` builds.
 async fn folder() -> &'static Path {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
     let build = async || {
@@ -36,7 +36,8 @@ async fn folder() -> &'static Path {
     FOLDER.get_or_init(build).await
 }
 
-/// A cluster with the definitions of both. It is of its own: an existing cluster may have others, which are not ours to change.
+/// Returns a cluster with the definitions of Argo CD and Flux. It is a new cluster, because an existing cluster may
+/// have other versions of them, which the test must not change.
 async fn cluster() -> &'static Cluster {
     static CLUSTER: OnceCell<OwnCluster> = OnceCell::const_new();
     let start = async || {
@@ -52,7 +53,7 @@ async fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(start).await.0
 }
 
-/// The same object with a field that nobody knows in one of its mappings; once for each of them.
+/// Returns copies of a value. Each copy has an unknown field in one of the value's mappings.
 fn misspelt(value: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     match value {
@@ -82,7 +83,8 @@ fn misspelt(value: &Value) -> Vec<Value> {
     all
 }
 
-/// Every field of every object is one that the tool's own definition has; a field that it lacks would be refused.
+/// Checks that the tool's own definition has every field of every object in the file. Copies with an unknown field must
+/// be refused, which shows that the check works.
 async fn every_field_is_known(file: &str, kinds: &[&str]) {
     let cluster = cluster().await;
     let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
@@ -101,16 +103,16 @@ async fn every_field_is_known(file: &str, kinds: &[&str]) {
 }
 
 #[tokio::test]
-async fn argo_cd_s_own_definition_has_every_field_of_the_application() {
+async fn the_argo_cd_definition_has_every_field_of_the_application() {
     every_field_is_known("argocd/production.yaml", &["Application"]).await;
 }
 
 #[tokio::test]
-async fn flux_s_own_definitions_have_every_field_of_the_source_and_the_kustomizations() {
+async fn the_flux_definitions_have_every_field_of_the_example() {
     every_field_is_known("flux/production.yaml", &["GitRepository", "Kustomization", "Kustomization"]).await;
 }
 
-/// The health that Argo CD shows for a resource, and its message.
+/// Returns the health and the message that Argo CD shows for a resource.
 async fn health(resource: &Value) -> (String, String) {
     let config_map = documents("argocd/health.yaml").remove(0);
     let script = text(&config_map["data"]["resource.customizations.health.ops-admin.com_ApiAccount"]).to_owned();
@@ -124,7 +126,7 @@ async fn health(resource: &Value) -> (String, String) {
     (text(&answer["status"]).to_owned(), answer["message"].as_str().unwrap_or_default().to_owned())
 }
 
-/// What keeps an account from being as declared, of every reason that a condition may have.
+/// Returns an obstacle for every reason that a condition may have, except for a reconciled account.
 fn refusals() -> Vec<NotReady> {
     let name = || AccountName::parse("Acme").expect("a name");
     let at = || SecretRef { namespace: "partners".to_owned(), name: "acme-opsadmin".to_owned() };
@@ -156,16 +158,16 @@ fn refusals() -> Vec<NotReady> {
     ]
 }
 
-/// A resource that was looked at, with this outcome.
-fn looked_at(outcome: &Outcome) -> Value {
+/// Returns a resource that was reconciled with this outcome.
+fn reconciled(outcome: &Outcome) -> Value {
     let status = status(Some(2), "acme-opsadmin", outcome, None, Timestamp::UNIX_EPOCH);
     let metadata = json!({ "name": "acme", "generation": 2 });
     json!({ "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "status": status })
 }
 
 #[tokio::test]
-async fn argo_cd_shows_every_condition_as_it_is_meant() {
-    let well = health(&looked_at(&Outcome::default())).await;
+async fn argo_cd_shows_the_right_health_for_every_condition() {
+    let well = health(&reconciled(&Outcome::default())).await;
     assert_eq!(well, ("Healthy".to_owned(), "account and Secret are as declared".to_owned()));
     let mut seen = BTreeSet::from([Reason::Reconciled.as_str()]);
     for refusal in refusals() {
@@ -175,7 +177,7 @@ async fn argo_cd_shows_every_condition_as_it_is_meant() {
             _ if refusal.needs_a_person() => "Degraded",
             _ => "Progressing",
         };
-        let mut resource = looked_at(&Outcome::blocked(refusal));
+        let mut resource = reconciled(&Outcome::blocked(refusal));
         let conditions = resource["status"]["conditions"].as_array().expect("conditions").clone();
         assert_eq!(health(&resource).await, (expected.to_owned(), message.clone()), "{resource:#}");
         resource["status"]["conditions"] = conditions.into_iter().rev().collect();
@@ -184,8 +186,8 @@ async fn argo_cd_shows_every_condition_as_it_is_meant() {
     }
     assert_eq!(seen, Reason::ALL.map(Reason::as_str).into());
 
-    // What was said of an earlier generation says nothing of this one.
-    let mut edited = looked_at(&Outcome::default());
+    // A status of an earlier generation does not apply to this generation.
+    let mut edited = reconciled(&Outcome::default());
     edited["metadata"]["generation"] = json!(3);
     let mut new = edited.clone();
     new.as_object_mut().expect("an object").remove("status");
@@ -195,24 +197,24 @@ async fn argo_cd_shows_every_condition_as_it_is_meant() {
 }
 
 #[tokio::test]
-async fn argo_cd_s_health_follows_an_account_on_a_cluster() {
+async fn argo_cd_health_follows_an_account_on_a_cluster() {
     let mut scene = Scene::set("argo health").await;
     scene.create("acme", json!({})).await;
     scene.create("other", json!({ "affiliate": "Nobody" })).await;
-    assert_eq!(shown(&scene, "acme").await.0, "Progressing", "nobody has looked at it");
+    assert_eq!(health_of(&scene, "acme").await.0, "Progressing", "nobody has looked at it");
     scene.start(&[]);
     for (name, expected, told) in [("acme", "Healthy", "as declared"), ("other", "Degraded", "no affiliate \"Nobody\"")]
     {
         eventually(&format!("{name} to be {expected}"), SOON, async || {
-            let (health, message) = shown(&scene, name).await;
+            let (health, message) = health_of(&scene, name).await;
             if health == expected && message.contains(told) { Ok(()) } else { Err(format!("{health}: {message}")) }
         })
         .await;
     }
 }
 
-/// The health of an account of this scene.
-async fn shown(scene: &Scene, name: &str) -> (String, String) {
+/// Returns the health and the message of an account of this scene.
+async fn health_of(scene: &Scene, name: &str) -> (String, String) {
     let shown = scene.cluster.kubectl(scene.namespace.name(), &["get", "apiaccount", name, "-o", "json"]).await;
     health(&serde_json::from_str(&shown.succeeded()).expect("kubectl prints JSON")).await
 }

@@ -1,4 +1,5 @@
-//! The example as a repository: nothing in it that nobody looks at, and what Argo CD and Flux are told to apply is there.
+//! The layout of the example repository: every file is used or tested, and the folders that Argo CD and Flux apply
+//! exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::{documents, platform, text};
 use crate::support::cluster::cluster;
 
-/// What no environment is built from, and which test looks at it instead.
+/// The files that belong to no environment, each with the module that tests it.
 const BESIDE: [(&str, &str); 7] = [
     ("README.md", "guides::links"),
     (".pre-commit-config.yaml", "here"),
@@ -33,7 +34,7 @@ fn files(folder: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A path without `.` and `..`.
+/// Returns a path without `.` and `..`.
 fn plain(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -46,7 +47,7 @@ fn plain(path: &str) -> String {
     parts.join("/")
 }
 
-/// The files that `kubectl kustomize` reads for a folder.
+/// Adds the files that `kubectl kustomize` reads for a folder.
 fn read_for(folder: &str, found: &mut BTreeSet<String>) {
     let file = format!("{folder}/kustomization.yaml");
     let kustomization = documents(&file).remove(0);
@@ -62,7 +63,7 @@ fn read_for(folder: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_file_is_built_into_an_environment_or_looked_at_by_a_test() {
+fn every_file_is_part_of_an_environment_or_tested() {
     let mut used: BTreeSet<String> = BESIDE.iter().map(|(file, _)| (*file).to_owned()).collect();
     for environment in ["staging", "production"] {
         read_for(&format!("overlays/{environment}"), &mut used);
@@ -72,7 +73,7 @@ fn every_file_is_built_into_an_environment_or_looked_at_by_a_test() {
     assert_eq!(all, used);
 }
 
-/// The namespace that an overlay puts its objects into.
+/// Returns the namespace that an overlay sets for its objects.
 fn namespace(path: &str) -> String {
     let kustomization = documents(&format!("{path}/kustomization.yaml")).remove(0);
     match kustomization["namespace"].as_str() {
@@ -89,7 +90,7 @@ fn namespace_of_all(path: &str, kustomization: &Value) -> String {
 }
 
 #[test]
-fn argo_cd_is_told_of_a_folder_that_is_there() {
+fn argo_cd_applies_an_existing_folder() {
     let application = documents("argocd/production.yaml").remove(0);
     assert_eq!((text(&application["apiVersion"]), text(&application["kind"])), ("argoproj.io/v1alpha1", "Application"));
     let spec = &application["spec"];
@@ -98,7 +99,7 @@ fn argo_cd_is_told_of_a_folder_that_is_there() {
 }
 
 #[test]
-fn flux_is_told_of_folders_sources_and_dependencies_that_are_there() {
+fn flux_uses_existing_folders_sources_and_dependencies() {
     let objects = documents("flux/production.yaml");
     let has = |kind: &str, name: &Value| {
         objects.iter().any(|object| object["kind"] == kind && &object["metadata"]["name"] == name)
@@ -119,7 +120,7 @@ fn flux_is_told_of_folders_sources_and_dependencies_that_are_there() {
 }
 
 #[tokio::test]
-async fn argo_cd_s_health_is_a_config_map_that_adds_one_key() {
+async fn the_argo_cd_health_check_is_a_config_map_that_adds_one_key() {
     let health = documents("argocd/health.yaml").remove(0);
     let keys: Vec<_> = health["data"].as_object().expect("data").keys().collect();
     assert_eq!(keys, ["resource.customizations.health.ops-admin.com_ApiAccount"]);

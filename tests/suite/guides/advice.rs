@@ -1,12 +1,13 @@
-//! Every message that names a command of this program has a test that does what it says. One without could send people the
-//! wrong way.
+//! Every message that advises a command of this program has a test that follows the advice. Without a test, the advice
+//! could be wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::repository;
 
-/// What messages say, with the file and the name of the test that does it.
+/// The advice in messages, each with the file and the name of the test that follows it. A renamed test must be renamed
+/// here too.
 const DONE: [(&str, &str, &str); 24] = [
     (
         "confirm with `opsadmin release` that they are made anew",
@@ -118,12 +119,12 @@ const DONE: [(&str, &str, &str); 24] = [
     ),
 ];
 
-/// What names a command and sends nobody anywhere.
+/// Texts that name a command and give no advice.
 const NO_STEP: [&str; 2] =
     ["the JSON that `opsadmin keyring init` writes", "if `opsadmin keyring rotate` removed it for another database"];
 
 #[test]
-fn what_a_message_says_to_run_is_run_by_a_test() {
+fn every_advised_command_is_run_by_a_test() {
     for (said, file, test) in DONE {
         let text = fs::read_to_string(repository("tests/suite").join(file)).expect(file);
         assert!(text.contains(&format!("fn {test}(")), "{said}: {file} has no test {test}");
@@ -158,7 +159,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of a source file that are neither comments nor tests, with texts of several lines in one.
+/// Returns the lines of a source file without comments and tests. Texts that span several lines are joined.
 fn messages(source: &str) -> String {
     let program = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut text = String::new();

@@ -1,11 +1,11 @@
-//! The commands of the guides, run as they stand there.
+//! Runs the commands of the guides, exactly as the guides have them.
 
 use super::page;
 use crate::controller::scene::Scene;
 use crate::examples;
 use crate::support::shell::Shell;
 
-/// The blocks of commands of a page, in order.
+/// Returns the blocks of commands of a page, in order.
 fn commands(path: &str) -> Vec<String> {
     let text = page(path);
     let blocks: Vec<_> =
@@ -14,7 +14,7 @@ fn commands(path: &str) -> Vec<String> {
     blocks
 }
 
-/// Runs them all, and gives what they printed.
+/// Runs all commands of a page, and returns what they printed.
 async fn follow(path: &str, shell: &Shell) -> String {
     let mut printed = String::new();
     for block in commands(path) {
@@ -35,7 +35,7 @@ async fn kubectl() {
     let read = |name: &str| std::fs::read_to_string(shell.path(name)).expect("it was written");
     assert!(read("acme.key").starts_with("opsa_pk_") && read("acme.secret").starts_with("opsa_sk_"));
     assert!(!printed.contains("opsa_sk_"), "{printed}");
-    // Of what is waited for there: two requests in a row may be answered as one.
+    // Only the changes that the guide waits for are checked: two successive changes may be reconciled as one.
     for (reason, note) in [
         ("Updated", "allowedIPs"),
         ("Rotated", "the old one is revoked"),

@@ -1,4 +1,4 @@
-//! Every relative link of the pages leads to a file that is there, and to a heading in it.
+//! Every relative link of the pages leads to an existing file, and to an existing heading in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{page, repository};
 
-/// The Markdown files below these, without what is built.
+/// Below these paths, Markdown files are checked, beside the Markdown files of the root folder.
 const WHERE: [&str; 3] = ["docs", "examples", "tests/README.md"];
 
 fn markdown(at: &Path, found: &mut Vec<PathBuf>) {
@@ -33,7 +33,7 @@ fn pages() -> Vec<PathBuf> {
     found
 }
 
-/// The text without what stands in code, where brackets are no links.
+/// Returns the text without code, because brackets in code are no links.
 fn prose(text: &str) -> String {
     let mut code = false;
     let mut prose = String::new();
@@ -41,7 +41,7 @@ fn prose(text: &str) -> String {
         if line.trim_start().starts_with("```") {
             code = !code;
         } else if !code && !line.starts_with("    ") {
-            // Every second piece between backticks is code; a link's text may be one, and its target never is.
+            // Every second piece between backticks is code. The text of a link may be code, and its target never is.
             prose.extend(
                 line.split('`').enumerate().map(|(number, piece)| if number % 2 == 0 { piece } else { "code" }),
             );
@@ -59,8 +59,8 @@ fn targets(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The anchors of a page's headings, by GitHub's rule: lower case, spaces to hyphens, everything but letters, digits, hyphens
-/// and underscores gone, and a number after one that was there before.
+/// Returns the anchors of a page's headings, by GitHub's rules: lower case; spaces become hyphens; only letters,
+/// digits, hyphens and underscores stay; and a repeated anchor gets a number.
 fn anchors(text: &str) -> Vec<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut code = false;
@@ -82,7 +82,7 @@ fn anchors(text: &str) -> Vec<String> {
     anchors
 }
 
-/// What is wrong with a link of a page; none if it leads somewhere.
+/// Returns the problem of a link of a page, or `None` if the link works.
 fn broken(page: &Path, target: &str) -> Option<String> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;
@@ -99,7 +99,7 @@ fn broken(page: &Path, target: &str) -> Option<String> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_works() {
     let pages = pages();
     let mut links = 0;
     let mut wrong = Vec::new();
@@ -114,7 +114,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_found() {
+fn a_broken_link_is_found() {
     let readme = repository("README.md");
     assert_eq!(targets("[`a`](b.md#c) ```[no](x)` [d](e)\n```\n[no](y)\n```\n"), ["b.md#c", "e"]);
     for (target, wrong) in [("docs/none.md", true), ("#none", true), ("docs/database.md#none", true)] {

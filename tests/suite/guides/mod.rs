@@ -1,4 +1,4 @@
-//! The pages for users: what they link to is there, and what can be generated is as the code says.
+//! Tests of the pages for users: their links and commands work, and their generated parts agree with the code.
 
 mod advice;
 mod commands;
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A file of the repository.
+/// Returns the path of a file of the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(REPOSITORY).join(path)
 }
 
-/// The text of a file of the repository.
+/// Returns the text of a file of the repository.
 pub fn page(path: &str) -> String {
     std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -1,6 +1,7 @@
-//! `docs/pictures`: terminals as they look after real commands, made by this test and held to it.
+//! `docs/pictures`: pictures of a terminal after real commands. This test generates them, and fails when they are not
+//! current.
 //!
-//! What is another in each run (ids, keys, times) is shown as one that stays, of the same length.
+//! Values that differ in each run (ids, keys, times) are replaced by fixed values of the same length.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,10 +17,10 @@ const FOLDER: &str = "docs/pictures";
 const WRITE: &str = "OPSADMIN_TEST_WRITE";
 const REMAKE: &str = "OPSADMIN_TEST_WRITE=1 cargo test --test suite guides::pictures";
 
-/// How wide the terminal is.
+/// The width of the terminal, in characters.
 const COLUMNS: usize = 100;
 
-/// Accounts as they are, and as a pull request would have them.
+/// The manifests of the pictures: `before` is the present state, `accounts` is a pull request, and `wrong` is invalid.
 const MANIFESTS: [(&str, &str); 10] = [
     (
         "before/acme-portal",
@@ -42,14 +43,14 @@ const MANIFESTS: [(&str, &str); 10] = [
     ),
 ];
 
-/// What happened before.
+/// The commands that run before the pictures are made.
 const BEFORE: &str = "opsadmin apply -f before --secrets secrets --unknown-affiliate register
 opsadmin suspend reports --reason 'unusual traffic, ticket 4711' --actor on-call
 cp before/acme-portal.yaml wrong/other.yaml
 sed -i 's/name: acme-portal/name: acme-shop/; s/^spec:/spec:\\n  name: bright/' wrong/other.yaml
 cp before/bright.yaml wrong/bright.yaml";
 
-/// Each picture: its name, and what is typed.
+/// The name of each picture, and its commands.
 const PICTURES: [(&str, &[&str]); 6] = [
     ("plan", &["opsadmin plan -f accounts --secrets secrets --prune"]),
     ("validate", &["opsadmin validate -f wrong"]),
@@ -62,7 +63,7 @@ const PICTURES: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// A desk on which all of that has happened.
+/// Creates a working folder with the manifests, and runs the commands of `BEFORE` in it.
 async fn desk() -> Opsadmin {
     let desk = Opsadmin::new();
     for (path, spec) in MANIFESTS {
@@ -79,7 +80,7 @@ async fn desk() -> Opsadmin {
     desk
 }
 
-/// What a terminal of this width gets to show for a command.
+/// Returns a command and its output, as a terminal of this width shows it.
 async fn shown(desk: &Opsadmin, command: &str) -> String {
     let said = desk
         .shell(&format!(
@@ -87,7 +88,7 @@ async fn shown(desk: &Opsadmin, command: &str) -> String {
         ))
         .await;
     let prompt = format!("\u{1b}[90m$\u{1b}[0m \u{1b}[1m{command}\u{1b}[0m\n");
-    // A slow run has told how far it has come, in a line that it wrote over.
+    // A slow run prints its progress in a line, and overwrites that line.
     let last = |line: &str| line.rsplit("\r\u{1b}[K").next().unwrap_or_default().to_owned() + "\n";
     let said: String = said.replace("\r\n", "\n").lines().map(last).collect();
     let plain = anstream::adapter::strip_str(&said).to_string();
@@ -97,7 +98,7 @@ async fn shown(desk: &Opsadmin, command: &str) -> String {
     prompt + &said
 }
 
-/// Puts what stays in the place of what is another in each run; the same in the place of the same.
+/// Replaces values that differ in each run by fixed values. Equal values get the same replacement.
 struct Steady {
     seen: BTreeMap<String, String>,
 }
@@ -142,7 +143,8 @@ impl Steady {
     }
 }
 
-/// A dark terminal, a little lighter than a dark page: it reads well on that and on a light one.
+/// Draws a dark terminal as SVG. It is a little lighter than a dark page, so that it stands out on dark and light
+/// pages.
 fn drawn(text: &str) -> String {
     let (page, ink) = (RgbColor(0x1c, 0x21, 0x28), RgbColor(0xd1, 0xd7, 0xe0));
     let mut palette = VGA;
@@ -155,12 +157,12 @@ fn drawn(text: &str) -> String {
         palette.0[colour as usize] = shade;
     }
     let term = Term::new().palette(palette).fg_color(ink.into()).bg_color(page.into());
-    // Dimmer than this is hard to read.
+    // A lower opacity is hard to read.
     term.min_width_px(COLUMNS * 42 / 5).render_svg(text).replace("opacity: 0.4", "opacity: 0.7")
 }
 
 #[tokio::test]
-async fn the_pictures_show_what_the_commands_say() {
+async fn the_pictures_are_current() {
     let desk = desk().await;
     let mut steady = Steady { seen: BTreeMap::new() };
     let mut stale = Vec::new();
@@ -183,7 +185,7 @@ async fn the_pictures_show_what_the_commands_say() {
 }
 
 #[test]
-fn every_picture_is_made_here_and_shown_on_a_page() {
+fn every_picture_is_generated_here_and_shown_on_a_page() {
     let pages: String =
         ["README.md", "docs/tour.md", "docs/platform-team.md", "docs/commands-accounts.md", "docs/database.md"]
             .iter()

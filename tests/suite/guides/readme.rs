@@ -1,26 +1,26 @@
-//! The README's commands, typed one after the other in one folder, as a newcomer does.
+//! Runs the README's commands one after the other in one folder, as a new user does.
 
 use super::{page, repository};
 use crate::support::cluster::Cluster;
 use crate::support::opsadmin::{Opsadmin, RunningController};
 use std::os::unix::fs::symlink;
 
-/// The program that is built, and the one that is installed.
+/// How the README calls the built program, and how this test calls it.
 const BUILT: &str = "cargo run --release --";
 const INSTALLED: &str = "opsadmin";
 
-/// What stands after a heading, to the next one.
+/// Returns the text from a heading to the next heading.
 fn section<'a>(readme: &'a str, heading: &str) -> &'a str {
     let (_, rest) = readme.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
     rest.split("\n## ").next().unwrap_or(rest)
 }
 
-/// The indented lines: what is typed.
+/// Returns the commands of a section, which are its indented lines.
 fn typed(section: &str) -> impl Iterator<Item = String> {
     section.lines().filter_map(|line| line.strip_prefix("    ")).map(|line| line.replace(BUILT, INSTALLED))
 }
 
-/// A table of kubectl without its last column, the age.
+/// Returns a table of kubectl without its last column, the age.
 fn without_ages(table: &str) -> Vec<String> {
     table
         .lines()
@@ -30,7 +30,7 @@ fn without_ages(table: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_readme_has_typed_works_one_after_the_other() {
+async fn the_commands_of_the_readme_work() {
     let readme = page("README.md");
     let on_a_cluster = section(&readme, "On a cluster");
     let shown = on_a_cluster.split("```\n").nth(1).expect("it shows a table");
@@ -45,7 +45,7 @@ async fn what_the_readme_has_typed_works_one_after_the_other() {
 
     let mut running: Option<RunningController> = None;
     let commands = typed(section(&readme, "Two commands")).chain(typed(on_a_cluster));
-    // The suite is what runs this, and the database for production is not there.
+    // `tests/setup.sh` is skipped because the suite runs already, and the database for production does not exist here.
     for command in commands.filter(|line| !line.starts_with("tests/setup.sh") && !line.contains("postgres://")) {
         if is_controller(&command) {
             running = Some(desk.spawn());

@@ -1,4 +1,4 @@
-//! `docs/reference.md`, made from the code: a field, a reason or an event that it lacks fails here.
+//! `docs/reference.md` is generated from the code. The test fails if the page lacks a field, a reason or an event.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -28,7 +28,7 @@ do not edit it. Commands and what they print are in [commands.md](commands.md), 
 ";
 
 #[test]
-fn the_page_is_as_the_code_says() {
+fn the_page_is_current() {
     let text = reference();
     if env::var_os(WRITE).is_some() {
         fs::write(repository(PAGE), &text).expect("it can be written");
@@ -39,7 +39,7 @@ fn the_page_is_as_the_code_says() {
 }
 
 #[test]
-fn the_other_pages_have_every_reason_too() {
+fn the_readme_and_the_metrics_page_have_every_reason() {
     let (readme, metrics) = (page("README.md"), page("docs/metrics.md"));
     for reason in Reason::ALL {
         assert!(readme.contains(&format!("| `{reason}` |")), "README.md has no row for {reason}");
@@ -98,7 +98,7 @@ fn conditions() -> String {
     )
 }
 
-/// The Ready condition's status with a reason, what the reason means, and the way out.
+/// Returns the status of the Ready condition for a reason, the meaning of the reason, and how to solve it.
 #[expect(clippy::too_many_lines, reason = "a table with one row for each reason")]
 fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str) {
     match reason {
@@ -300,7 +300,7 @@ fn annotations() -> String {
     format!("## Annotations and labels\n\n{}", table("name | on | meaning", rows))
 }
 
-/// Each variable of the environment that stands for an option, with the commands that have it.
+/// Returns a table of the environment variables that set an option, each with the commands that have the option.
 fn variables() -> String {
     let mut found: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     for command in Cli::command().get_subcommands() {

@@ -1,20 +1,20 @@
-//! The fields of the resource as tables, from the definition that is installed on a cluster.
+//! Writes the fields of the resource as tables, from the CustomResourceDefinition.
 
 use std::fmt::Write as _;
 
 use opsadmin_operator::api::definition;
 use serde_json::Value;
 
-/// What is in a condition is the same for every kind of resource, and told by Kubernetes.
+/// The field whose inner fields are left out, because Kubernetes defines them for every kind of resource.
 const CONDITIONS: &str = "conditions";
 
-/// The schema of `spec` or `status`.
+/// Returns the schema of `spec` or `status`.
 pub fn schema(of: &str) -> Value {
     let definition = serde_json::to_value(definition()).expect("it is JSON");
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][of].clone()
 }
 
-/// A row for each field below `path`, each before those in it.
+/// Adds a row for each field below `path`. The row of a field comes before the rows of its inner fields.
 pub fn fields(path: &str, schema: &Value, table: &mut String) {
     let (inner, suffix) = if schema["type"] == "array" { (&schema["items"], "[]") } else { (schema, "") };
     for (name, property) in inner["properties"].as_object().into_iter().flatten() {
@@ -31,7 +31,7 @@ pub fn fields(path: &str, schema: &Value, table: &mut String) {
     }
 }
 
-/// What the API server refuses, in the words that it refuses it with, by field.
+/// Adds the validation rules of each field below `path`, with the messages of the API server.
 pub fn rules(path: &str, schema: &Value, list: &mut String) {
     let of = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
     for rule in of {
@@ -86,7 +86,7 @@ fn shown(value: &Value) -> String {
     if text.is_empty() { r#"`""`"#.to_owned() } else { format!("`{text}`") }
 }
 
-/// A text as it may stand in a table.
+/// Returns a text with the characters escaped that have a meaning in a Markdown table.
 pub fn cell(text: &str) -> String {
     text.replace('\n', " ").replace('|', r"\|").replace('<', r"\<").replace('*', r"\*")
 }
