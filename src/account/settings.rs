@@ -96,10 +96,17 @@ impl StoredSettings {
     /// Returns whether these settings grant no more access than `other`. The check is conservative: it compares each
     /// field on its own and addresses by their text, so that `false` may be returned for settings that grant no more.
     pub fn grants_no_more_than(&self, other: &Self) -> bool {
-        let addresses = other.any_ip || (!self.any_ip && self.allowed_ips.is_subset(&other.allowed_ips));
-        let affiliate = other.affiliate.is_none() || self.affiliate == other.affiliate;
-        let refresh = self.use_refresh_token || !other.use_refresh_token;
-        !self.enabled || (other.enabled && addresses && affiliate && refresh && self.roles.is_subset(&other.roles))
+        // Names every field, so that a new one is not forgotten here: it would fail open.
+        let Self { name: _, description: _, enabled, use_refresh_token, affiliate, roles, any_ip, allowed_ips } = self;
+        let grants_no_more_addresses = other.any_ip || (!any_ip && allowed_ips.is_subset(&other.allowed_ips));
+        let grants_no_more_plans = other.affiliate.is_none() || *affiliate == other.affiliate;
+        let asks_as_many_logins = *use_refresh_token || !other.use_refresh_token;
+        !enabled
+            || (other.enabled
+                && grants_no_more_addresses
+                && grants_no_more_plans
+                && asks_as_many_logins
+                && roles.is_subset(&other.roles))
     }
 }
 

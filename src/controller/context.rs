@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
 /// The longest pause before the next attempt after an error that may pass by itself.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+pub(super) const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// When to reconcile again, and the outcome if there was an attempt at all.
 pub(super) type ReconcileResult = Result<(Action, Option<Outcome>), kube::Error>;

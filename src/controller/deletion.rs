@@ -2,7 +2,7 @@
 
 use super::brake::{Cause, Counted, Decision};
 use super::connect::Ready;
-use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
+use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use crate::account::{Life, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::database::DatabaseError;
@@ -110,7 +110,7 @@ impl Context {
         };
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         tracing::warn!(namespace, name, "the deletion is held, and the Secret cannot be kept right: {problem}");
-        Ok((self.retry_later(resource, LONGEST_PAUSE), outcome))
+        Ok((self.retry_later(resource, LONGEST_BACKOFF), outcome))
     }
 
     /// Returns whether the brake knows every deletion that was held before a restart, since one held deletion holds the

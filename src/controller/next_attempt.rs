@@ -1,15 +1,15 @@
 //! When a resource is reconciled again after an outcome. Pure: the time comes in as an argument.
 
-use super::context::LONGEST_PAUSE as LONGEST_BACKOFF;
+use super::context::LONGEST_BACKOFF;
 use crate::reconcile::{NextAttempt, NotReady, Outcome};
 use jiff::Timestamp;
 use std::time::Duration;
 
 /// The longest pause for a resource that has something due later.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+const LONGEST_TIMER: Duration = Duration::from_hours(1);
 
 /// The shortest pause, for something that is already due: a clock may have been set back in between.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const SHORTEST_TIMER: Duration = Duration::from_millis(100);
 
 /// When to reconcile again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) enum Next {
         /// The longest pause.
         longest: Duration,
     },
-    /// When its obstacle is gone.
+    /// When its obstacle is gone, which the obstacle poller notices; now and then anyway.
     WithoutObstacle,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn next_attempt(outcome: &Outcome, changed_again: bool, now: Timestam
 /// noticed. Pauses are measured by another clock.
 fn until(then: Timestamp, now: Timestamp) -> Duration {
     let pause = Duration::try_from(then.duration_since(now)).unwrap_or_default();
-    pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    pause.clamp(SHORTEST_TIMER, LONGEST_TIMER)
 }
 
 /// Returns whether something is due and nothing was done. Another attempt at once would probably not do it either.

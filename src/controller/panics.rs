@@ -1,6 +1,6 @@
 //! A panic while one resource is reconciled: it ends that reconcile, and affects no other resource.
 
-use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
+use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use crate::api::ApiAccount;
 use crate::reconcile::{NotReady, Outcome, is_held};
 use futures::FutureExt;
@@ -30,12 +30,12 @@ impl Context {
         let previous = self.memory.status(resource);
         if is_held(previous.as_ref()) {
             // After a restart, only the status says that the deletion is held. So the status is not overwritten.
-            return Ok((self.retry_later(resource, LONGEST_PAUSE), None));
+            return Ok((self.retry_later(resource, LONGEST_BACKOFF), None));
         }
         let reporting = self.report(resource, "", Outcome::blocked(NotReady::Panicked), previous);
         match catch_panic(Box::pin(reporting)).await {
             Ok(reported) => reported,
-            Err(Panicked) => Ok((self.retry_later(resource, LONGEST_PAUSE), None)),
+            Err(Panicked) => Ok((self.retry_later(resource, LONGEST_BACKOFF), None)),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The reconcile function of the work queue: one resource, from the queue to its next attempt.
 //!
-//! A resource that is declared goes through `apply.rs`, one that is being deleted through `deletion.rs`. Both end in
-//! `report.rs`, which writes the status and emits events, and in `next_attempt.rs`, which is pure.
+//! A resource that is declared goes through `apply.rs`, one that is being deleted through `deletion.rs`. Both usually end in
+//! `report.rs`, which writes the status, emits events and asks `next_attempt.rs`. The exceptions are a panic (`panics.rs`), a start
+//! without a database (`outage.rs`), and a deletion that is finished or waits.
 
-use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
+use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::panics::{Panicked, catch_panic};
 use crate::api::{ApiAccount, FINALIZER};
 use crate::kube_error::reason;
@@ -38,7 +39,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
 pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     tracing::warn!(namespace, name, "the API server did not take a change: {}; trying again", reason(error));
-    context.retry_later(&resource, LONGEST_PAUSE)
+    context.retry_later(&resource, LONGEST_BACKOFF)
 }
 
 impl Context {

@@ -1,6 +1,8 @@
-//! The end of a reconcile: the status, then log lines and events, then the next attempt.
+//! The end of a reconcile: logs what was done, writes the status, emits events, and requeues the resource.
+//!
+//! An outage of the database is reported in `outage.rs`, and a finished deletion in `deletion.rs`.
 
-use super::context::{Context, LONGEST_PAUSE, ReconcileResult};
+use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::next_attempt::{Next, next_attempt};
 use super::outage::is_same_outage;
 use crate::api::{ApiAccount, ApiAccountStatus};
@@ -38,7 +40,7 @@ impl Context {
         tracing::debug!(namespace, name, "{why}; nothing more is done for now");
         self.log_done(&namespace, &name, &outcome.done);
         self.emit_events(resource, outcome, false);
-        self.retry_later(resource, LONGEST_PAUSE)
+        self.retry_later(resource, LONGEST_BACKOFF)
     }
 
     fn status_of(

@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 
 /// The pauses between two requeues of the resources that wait for the database. They grow, because a database that
 /// answers only some queries would otherwise requeue the same resources without end.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), LONGEST_PAUSE);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), LONGEST_WAKE_PAUSE);
+const LONGEST_WAKE_PAUSE: Duration = Duration::from_mins(1);
 
 type Resource = ObjectRef<ApiAccount>;
 
@@ -130,7 +130,7 @@ impl Waiting {
         }
         let times = match state.woken {
             Some((at, times)) if now.duration_since(at) < BACKOFF.pause(times) => return,
-            Some((at, times)) if now.duration_since(at) < LONGEST_PAUSE * 2 => times.saturating_add(1),
+            Some((at, times)) if now.duration_since(at) < LONGEST_WAKE_PAUSE * 2 => times.saturating_add(1),
             _ => 0,
         };
         state.woken = Some((now, times));

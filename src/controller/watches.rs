@@ -72,7 +72,7 @@ async fn reconcile_accounts(
     let (reader, writer) = reflector::store();
     context.stores.add(scope.clone(), reader.clone());
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
-    let (watch_context, known) = (Arc::clone(&context), Arc::clone(&context));
+    let (watch_context, applied_context) = (Arc::clone(&context), Arc::clone(&context));
     let mut watch_errors = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
@@ -83,7 +83,7 @@ async fn reconcile_accounts(
         .reflect(writer)
         .inspect(move |event| {
             if let Ok(Event::Apply(account) | Event::InitApply(account)) = event {
-                known.memory.watch_showed(account, Instant::now());
+                applied_context.memory.watch_showed(account, Instant::now());
             }
         })
         .inspect(move |event| match event {

@@ -220,10 +220,10 @@ pub enum NextAttempt {
 }
 
 /// The longest pause between two attempts at what may pass by itself.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// The longest pause between two attempts at what others keep undoing: each attempt writes.
-const LONGEST_PAUSE_IF_UNDONE: Duration = Duration::from_mins(5);
+const LONGEST_BACKOFF_IF_UNDONE: Duration = Duration::from_mins(5);
 
 const fn intended(reason: Reason) -> Handling {
     Handling { reason, needs_a_person: true, is_intended: true, next: NextAttempt::Scheduled }
@@ -234,7 +234,7 @@ const fn stalled(reason: Reason, next: NextAttempt) -> Handling {
 }
 
 const fn passing(reason: Reason) -> Handling {
-    Handling { reason, needs_a_person: false, is_intended: false, next: NextAttempt::Backoff(LONGEST_PAUSE) }
+    Handling { reason, needs_a_person: false, is_intended: false, next: NextAttempt::Backoff(LONGEST_BACKOFF) }
 }
 
 impl NotReady {
@@ -256,18 +256,20 @@ impl NotReady {
             Self::UnknownAffiliate { .. } => stalled(Reason::UnknownAffiliate, WithoutObstacle(Obstacle::Affiliate)),
             Self::KeyTaken { .. } => stalled(Reason::SecretConflict, WithoutObstacle(Obstacle::ApiKey)),
             Self::SecretConflict { .. } | Self::UnprovenKeys { .. } => {
-                stalled(Reason::SecretConflict, Backoff(LONGEST_PAUSE))
+                stalled(Reason::SecretConflict, Backoff(LONGEST_BACKOFF))
             }
-            Self::SecretRewritten { .. } => stalled(Reason::SecretRewritten, Backoff(LONGEST_PAUSE_IF_UNDONE)),
-            Self::Keyring(_) => stalled(Reason::KeyringMismatch, Backoff(LONGEST_PAUSE)),
-            Self::NoKeys { .. } => stalled(Reason::KeysMissing, Backoff(LONGEST_PAUSE)),
-            Self::Secret(error) if error.needs_a_person() => stalled(Reason::SecretUnavailable, Backoff(LONGEST_PAUSE)),
+            Self::SecretRewritten { .. } => stalled(Reason::SecretRewritten, Backoff(LONGEST_BACKOFF_IF_UNDONE)),
+            Self::Keyring(_) => stalled(Reason::KeyringMismatch, Backoff(LONGEST_BACKOFF)),
+            Self::NoKeys { .. } => stalled(Reason::KeysMissing, Backoff(LONGEST_BACKOFF)),
+            Self::Secret(error) if error.needs_a_person() => {
+                stalled(Reason::SecretUnavailable, Backoff(LONGEST_BACKOFF))
+            }
             Self::Secret(_) => passing(Reason::SecretUnavailable),
             Self::Database(DatabaseError::NotKept { .. }) => {
-                stalled(Reason::AccountRewritten, Backoff(LONGEST_PAUSE_IF_UNDONE))
+                stalled(Reason::AccountRewritten, Backoff(LONGEST_BACKOFF_IF_UNDONE))
             }
             Self::Database(error) if error.needs_a_person() => {
-                stalled(Reason::DatabaseUnavailable, Backoff(LONGEST_PAUSE))
+                stalled(Reason::DatabaseUnavailable, Backoff(LONGEST_BACKOFF))
             }
             Self::Database(_) => passing(Reason::DatabaseUnavailable),
             Self::NoRandomness(_) => passing(Reason::NoRandomness),

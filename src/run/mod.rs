@@ -5,16 +5,16 @@
 //! both create the same [`AccountReport`]s.
 
 mod cluster;
-mod driver;
+
 mod folder_guard;
 mod keyring_rotation;
 mod known;
 mod order;
 mod prune;
 mod report;
+mod turns;
 
 pub use cluster::{ClusterState, Depth, Query};
-pub use driver::{Run, Turn, Work};
 pub use folder_guard::FolderGuard;
 pub use keyring_rotation::{KeyringRotation, ResealProgress, RotationDone};
 pub use known::ExistingAccounts;
@@ -22,3 +22,4 @@ pub use known::ExistingAccounts;
 pub(crate) use order::{ApplyOrder, Batch};
 pub use prune::PruneSet;
 pub use report::{ACCOUNTS, AccountReport, AccountResult, Action, Change, SUMMARY, Summary};
+pub use turns::{Run, Turn, Work};

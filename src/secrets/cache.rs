@@ -127,12 +127,12 @@ impl SecretCache {
         }
     }
 
-    /// Checks that the first list is not refused. After a refusal, the empty cache does not mean that there are no
-    /// Secrets.
+    /// Fails if the API server refused the first list: the empty cache then does not mean that there are no Secrets. Succeeds
+    /// before any list, since the controller waits for the first answer before it reconciles anything.
     ///
     /// # Errors
     /// The reason of the refusal, as text for people.
-    pub fn check_listed(&self) -> Result<(), String> {
+    pub fn check_not_refused(&self) -> Result<(), String> {
         self.state().refused.clone().map_or(Ok(()), Err)
     }
 

@@ -29,7 +29,7 @@ impl Cluster {
         let Some(cache) = self.caches.of(namespace) else {
             return Err(SecretError::Unlisted { reason: format!("the namespace {namespace} is not watched") });
         };
-        cache.check_listed().map_err(|reason| SecretError::Unlisted { reason })?;
+        cache.check_not_refused().map_err(|reason| SecretError::Unlisted { reason })?;
         Ok(cache)
     }
 

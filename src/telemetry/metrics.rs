@@ -4,7 +4,7 @@
 //! labels are known in advance exists from the start with the value zero: `rate` and `increase` do not see the first
 //! event of a series that begins with it.
 
-use super::subject::ControllerHandle;
+use super::controller_stats::ControllerHandle;
 use crate::account::RotationReason;
 use crate::api::Reason;
 use crate::database::DatabaseError;
@@ -108,10 +108,10 @@ impl LostEvent {
 
 impl Metrics {
     /// Registers all metrics. Counters start at zero.
-    pub(super) fn new(subject: ControllerHandle) -> Self {
+    pub(super) fn new(controller_handle: ControllerHandle) -> Self {
         let mut registry = Registry::with_prefix("opsadmin");
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        registry.register_collector(Box::new(ScrapedStats(subject)));
+        registry.register_collector(Box::new(ScrapedStats(controller_handle)));
         let orphans = add(&mut registry, "orphans", "Accounts whose ApiAccount is gone without a deletion");
         let unpurgeable =
             add(&mut registry, "unpurgeable", "Accounts deleted long ago that the database does not let go");

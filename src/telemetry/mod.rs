@@ -3,23 +3,23 @@
 //! The metrics are not global: the program passes a [`Telemetry`] to the code that counts. Scrapes and probes are
 //! answered from memory, without a call to the API server or the database.
 
+mod controller_stats;
 mod listen;
 pub mod logs;
 mod measured;
 mod metrics;
 mod probes;
 mod server;
-mod subject;
 
+pub use controller_stats::ControllerStats;
 pub use listen::Listen;
 pub use measured::MeasuredDatabase;
 pub use metrics::{LostEvent, Metrics, SweepResult};
 pub use probes::{Liveness, Probes};
 pub use server::serve;
-pub use subject::ControllerStats;
 
+use controller_stats::ControllerHandle;
 use std::sync::{Arc, Weak};
-use subject::ControllerHandle;
 
 /// The metrics and probes of one controller.
 #[derive(Debug)]
@@ -28,19 +28,22 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     /// The liveness and readiness probes.
     pub probes: Probes,
-    subject: ControllerHandle,
+    controller_handle: ControllerHandle,
 }
 
 impl Telemetry {
     /// Creates the telemetry. The [`Liveness`] must run in the controller's task, so that the liveness probe succeeds.
     pub fn new() -> (Arc<Self>, Liveness) {
-        let subject = ControllerHandle::default();
-        let (probes, liveness) = Probes::new(subject.clone());
-        (Arc::new(Self { metrics: Arc::new(Metrics::new(subject.clone())), probes, subject }), liveness)
+        let controller_handle = ControllerHandle::default();
+        let (probes, liveness) = Probes::new(controller_handle.clone());
+        (
+            Arc::new(Self { metrics: Arc::new(Metrics::new(controller_handle.clone())), probes, controller_handle }),
+            liveness,
+        )
     }
 
     /// Sets the controller whose stats metrics and probes report until it is dropped.
     pub fn set_controller(&self, controller: Weak<dyn ControllerStats>) {
-        self.subject.set(controller);
+        self.controller_handle.set(controller);
     }
 }

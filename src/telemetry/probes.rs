@@ -6,7 +6,7 @@
 //! Readiness: the controller has had everything that it needs at least once. It then stays ready, also while the
 //! database is unavailable: the process serves no traffic that could go elsewhere, and it still writes conditions.
 
-use super::subject::ControllerHandle;
+use super::controller_stats::ControllerHandle;
 use futures::future::{Either, select};
 use std::convert::Infallible;
 use std::pin::pin;
@@ -23,7 +23,7 @@ const MAX_WAITING: usize = 16;
 /// Answers probes.
 #[derive(Debug)]
 pub struct Probes {
-    subject: ControllerHandle,
+    controller_handle: ControllerHandle,
     questions: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -32,9 +32,9 @@ pub struct Probes {
 pub struct Liveness(mpsc::Receiver<oneshot::Sender<()>>);
 
 impl Probes {
-    pub(super) fn new(subject: ControllerHandle) -> (Self, Liveness) {
+    pub(super) fn new(controller_handle: ControllerHandle) -> (Self, Liveness) {
         let (questions, asked) = mpsc::channel(MAX_WAITING);
-        (Self { subject, questions }, Liveness(asked))
+        (Self { controller_handle, questions }, Liveness(asked))
     }
 
     /// Returns whether the controller's task answers in time.
@@ -52,7 +52,7 @@ impl Probes {
 
     /// Returns what the controller still waits for before it is ready; empty if it is ready.
     pub fn missing_for_readiness(&self) -> Vec<&'static str> {
-        self.subject.get().map_or_else(|| vec!["the start"], |stats| stats.missing_for_readiness())
+        self.controller_handle.get().map_or_else(|| vec!["the start"], |stats| stats.missing_for_readiness())
     }
 }
 

@@ -217,7 +217,7 @@ impl<S: Session> Writer<'_, S> {
             answered.trigger.as_deref().into(),
             answered.annotation.as_deref().into(),
         ];
-        let adopted = self.session.rows(ADOPT, &values).await.map_err(conflict)?;
+        let adopted = self.session.rows(ADOPT, &values).await.map_err(conflict_if_unique_violation)?;
         exactly_one(&adopted)?;
         self.record("adopted", &[]).await
     }
@@ -337,7 +337,10 @@ impl<S: Session> Writer<'_, S> {
         let rows: Vec<String> = (2..texts.len() + 2).map(|text| format!("($1, ${text})")).collect();
         let mut values = vec![Value::Text(&self.id)];
         values.extend(texts.iter().map(|text| Value::Text(text)));
-        self.session.run_built(format!("{insert}{}", rows.join(", ")), &values).await.map_err(conflict)
+        self.session
+            .run_built(format!("{insert}{}", rows.join(", ")), &values)
+            .await
+            .map_err(conflict_if_unique_violation)
     }
 
     async fn add_key(&mut self, key: &StoredKey) -> Result<(), Fault> {
@@ -428,7 +431,7 @@ fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
         (ErrorKind::ForeignKeyViolation, Some(affiliate)) => {
             DatabaseError::UnknownAffiliate { affiliate: affiliate.clone() }.into()
         }
-        _ => conflict(error),
+        _ => conflict_if_unique_violation(error),
     }
 }
 
@@ -439,11 +442,11 @@ fn key_refusal(error: sqlx::Error) -> Fault {
             && (server.constraint() == Some("account_keys_api_key_key")
                 || server.message().ends_with("account_keys.api_key"))
     });
-    if is_taken { DatabaseError::KeyTaken.into() } else { conflict(error) }
+    if is_taken { DatabaseError::KeyTaken.into() } else { conflict_if_unique_violation(error) }
 }
 
 /// Returns a conflict for a violated unique constraint: another program added the same row first.
-fn conflict(error: sqlx::Error) -> Fault {
+fn conflict_if_unique_violation(error: sqlx::Error) -> Fault {
     match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
         Some(ErrorKind::UniqueViolation) => DatabaseError::Conflict.into(),
         _ => error.into(),

@@ -40,6 +40,6 @@ impl ControllerHandle {
 
 impl fmt::Debug for ControllerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject").field("is_there", &self.get().is_some()).finish()
+        f.debug_struct("ControllerHandle").field("is_there", &self.get().is_some()).finish()
     }
 }

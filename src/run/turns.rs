@@ -1,5 +1,5 @@
-//! The loop over all accounts of a run: first the declared accounts in batches, then the accounts to prune, then again
-//! the accounts that wait for a name.
+//! Hands out the accounts of a run one at a time: first the declared accounts in batches, then the accounts to prune, then
+//! again the accounts that wait for a name. `apply` and `plan` loop over them, each with its own [`Work`].
 
 use super::order::{ApplyOrder, Batch};
 use super::{AccountReport, ExistingAccounts, PruneSet};
