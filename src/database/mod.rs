@@ -31,7 +31,7 @@ pub use in_the_way::{InTheWay, NameHolder};
 pub use journal::{JournalEntry, Journalled, JournalledChange};
 pub use kept::NotKept;
 pub use keyring::{Keyring, KeyringError};
-pub use register::{AccountRegister, Resealed, SealedPair};
+pub use register::{AccountRegister, Named, Resealed, SealedPair};
 pub use rehearsal::Rehearsal;
 pub use schema::Schema;
 
