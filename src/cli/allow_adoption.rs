@@ -1,9 +1,9 @@
 //! `opsadmin allow-adoption`: who may take over accounts that no resource declares.
 
-use super::account::by_name_or_id;
 use super::actor::ActorArgs;
 use super::cluster::ClusterArgs;
 use super::database::DatabaseArgs;
+use super::lookup;
 use super::manifests::{count, namespace};
 use super::output::{Format, FormatArgs, Output};
 use super::step_in::step_in;
@@ -28,7 +28,7 @@ use std::process::ExitCode;
     after_help = "Examples:\n  opsadmin allow-adoption acme --to partners\n  opsadmin allow-adoption acme --to partners/acme-portal \\\n    --cluster-id production\n  opsadmin allow-adoption --retained-by old-cluster \\\n    --cluster-id new-cluster"
 )]
 pub struct AllowAdoption {
-    /// The accounts, by their names in OpsAdmin or their ids.
+    /// The accounts, by their names in OpsAdmin, their ids, their API keys, or their ApiAccounts as NAME or NAMESPACE/NAME.
     #[arg(value_name = "ACCOUNT", required_unless_present = "retained_by")]
     accounts: Vec<String>,
 
@@ -135,7 +135,7 @@ impl AllowAdoption {
         let mut chosen = Vec::new();
         let Some(cluster) = &self.retained_by else {
             for name in &self.accounts {
-                chosen.push(by_name_or_id(database, name).await?);
+                chosen.push(lookup::by_text(database, name, None, lookup::BY_PATH).await?);
             }
             return Ok(chosen);
         };

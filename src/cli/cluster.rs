@@ -106,14 +106,14 @@ impl KubeArgs {
     }
 }
 
+/// There is neither a kubeconfig nor the service account of a pod.
+#[derive(Debug, Error)]
+#[error("no cluster to connect to: give --kubeconfig FILE, or run inside a cluster: {0}")]
+struct NoCluster(String);
+
 /// What a pod has, where there is no kubeconfig for this reason.
-fn in_pod(kubeconfig: &str, reason: &str) -> Result<Config> {
-    Config::incluster().map_err(|no_pod| {
-        anyhow!(
-            "no cluster to connect to: give --kubeconfig FILE, or run inside a cluster: {kubeconfig}: {reason}; {}",
-            with_causes(&no_pod)
-        )
-    })
+fn in_pod(kubeconfig: &str, reason: &str) -> Result<Config, NoCluster> {
+    Config::incluster().map_err(|no_pod| NoCluster(format!("{kubeconfig}: {reason}; {}", with_causes(&no_pod))))
 }
 
 /// Why a connection cannot be made from what a kubeconfig says.
@@ -151,6 +151,17 @@ impl ClusterArgs {
         self.kube.client()
     }
 
+    /// Returns a client for the cluster, or `None` if no kubeconfig and no pod names a cluster.
+    ///
+    /// # Errors
+    /// As [`Self::client`] for a cluster that is named and cannot be used.
+    pub fn client_if_any(&self) -> Result<Option<Client>> {
+        match self.client() {
+            Err(error) if error.is::<NoCluster>() => Ok(None),
+            client => client.map(Some),
+        }
+    }
+
     /// The id that was given, if one was.
     pub fn given(&self) -> Option<&ClusterId> {
         self.cluster_id.as_ref()
@@ -169,6 +180,20 @@ impl ClusterArgs {
         match self.given() {
             Some(id) => Ok(id.clone()),
             None => own_id(&self.client()?, WITHOUT_CLUSTER).await,
+        }
+    }
+
+    /// Returns the same, or `None` if no id was given and no kubeconfig and no pod names a cluster.
+    ///
+    /// # Errors
+    /// The cluster that is named cannot be used or does not answer.
+    pub async fn id_if_any(&self) -> Result<Option<ClusterId>> {
+        if let Some(id) = self.given() {
+            return Ok(Some(id.clone()));
+        }
+        match self.client_if_any()? {
+            Some(client) => own_id(&client, WITHOUT_CLUSTER).await.map(Some),
+            None => Ok(None),
         }
     }
 }

@@ -26,7 +26,8 @@ use zeroize::Zeroizing;
     after_help = "Examples:\n  opsadmin get acme\n  opsadmin get --unowned\n  opsadmin get -n partners acme-portal -o yaml\n  opsadmin get acme --show-secret"
 )]
 pub struct Get {
-    /// The account's name in OpsAdmin, or its id; with --namespace, the name of its ApiAccount. Default: a list.
+    /// The account's name in OpsAdmin, its id, its API key, or its ApiAccount as NAME or NAMESPACE/NAME; with --namespace, the
+    /// name of its ApiAccount. Default: a list.
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
@@ -126,7 +127,7 @@ impl Get {
 
     async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<ExitCode> {
         let cluster = match (&self.by.namespace, self.narrowed.unowned) {
-            (Some(_), _) => Some(self.by.cluster.id_alone().await?),
+            (Some(_), _) => self.by.cluster.id_if_any().await?,
             (None, false) => self.by.cluster.given().cloned(),
             (None, true) => None,
         };

@@ -27,6 +27,7 @@ mod import;
 mod keyring;
 mod known;
 mod listing;
+mod lookup;
 mod manifests;
 mod migrate;
 mod on_cluster;

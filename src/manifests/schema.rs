@@ -100,7 +100,7 @@ impl Object {
 }
 
 /// The candidate that differs in case or in a few letters only.
-pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     if text.len() > MAX_COMPARED {
         return None;
     }
