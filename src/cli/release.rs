@@ -6,6 +6,7 @@ use super::manifests::{count, namespace};
 use super::output::{Format, FormatArgs, Output};
 use super::text::plain;
 use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Shown, condition};
+use crate::manifests::nearest;
 use crate::reconcile;
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -30,7 +31,7 @@ const FIELD_MANAGER: &str = "opsadmin-release";
     after_help = "Examples:\n  opsadmin release -n partners\n  opsadmin release -n partners acme-portal bright\n  opsadmin release -A --all --only deletions --yes"
 )]
 pub struct Release {
-    /// The ApiAccounts to let go.
+    /// The ApiAccounts to let go, as NAME or NAMESPACE/NAME.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
@@ -130,9 +131,9 @@ impl Release {
         if self.all {
             return Ok((0..held.len()).collect());
         }
-        let place = |name: &String| match held.iter().position(|held| held.name == *name) {
+        let place = |name: &String| match held.iter().position(|held| held.is_called(name)) {
             Some(place) => Ok(place),
-            None => bail!("{} is not held; nothing was released", plain(name)),
+            None => bail!("{} is not held{}; nothing was released", plain(name), near(name, held)),
         };
         let mut places = self.names.iter().map(place).collect::<Result<Vec<usize>>>()?;
         places.sort_unstable();
@@ -200,6 +201,15 @@ fn consequences(kinds: impl Iterator<Item = Kind>) -> String {
     [deletions, creations].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
+/// What may have been meant by a name that is not held, as the end of a sentence.
+fn near(name: &str, held: &[Held]) -> String {
+    let names: Vec<String> = match name.split_once('/') {
+        Some(_) => held.iter().map(Held::path).collect(),
+        None => held.iter().map(|held| held.name.clone()).collect(),
+    };
+    nearest(name, &names).map(|near| format!(", and {} is", plain(near))).unwrap_or_default()
+}
+
 impl Held {
     /// `None`: it is not held.
     fn of(account: &ApiAccount) -> Option<Self> {
@@ -226,8 +236,17 @@ impl Held {
         })
     }
 
+    /// Whether this is its name, or its namespace and its name.
+    fn is_called(&self, text: &str) -> bool {
+        self.name == text || self.path() == text
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
     fn in_words(&self) -> String {
-        plain(&format!("{}/{}", self.namespace, self.name))
+        plain(&self.path())
     }
 }
 

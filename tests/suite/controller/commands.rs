@@ -144,7 +144,12 @@ async fn deletions_that_are_held_go_on_once_they_are_released() {
     assert!(wrong.stderr.contains("nobody is not held; nothing was released"), "{wrong:?}");
     assert_eq!(held(&scene, 3).await, names, "all of it is still held");
 
-    let one = release(&[&names[1], "--yes"]).await.succeeded();
+    let mistyped = release(&[&format!("{}x", names[1]), "--yes"]).await;
+    assert!(mistyped.stderr.contains("x is not held; nothing was released"), "{mistyped:?}");
+    let path = format!("{}/{}", scene.namespace.name(), names[1]);
+    let mistyped = release(&[&format!("{path}x"), "--yes"]).await;
+    assert!(mistyped.stderr.contains(&format!("{path}x is not held, and {}", scene.namespace.name())), "{mistyped:?}");
+    let one = release(&[&path, "--yes"]).await.succeeded();
     assert!(one.ends_with(&format!("released {}/{}\n", scene.namespace.name(), names[1])), "{one}");
     assert_eq!(held(&scene, 2).await, [names[0].clone(), names[2].clone()]);
     let rest = release(&["--all", "--yes", "-o", "json"]).await.succeeded();
