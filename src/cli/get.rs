@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 /// the options below narrow it. Nothing is changed, and rights to read are enough.
 #[derive(Debug, Args)]
 #[command(
+    visible_aliases = ["list", "ls"],
     after_help = "Examples:\n  opsadmin get acme\n  opsadmin get --unowned\n  opsadmin get -n partners acme-portal -o yaml\n  opsadmin get acme --show-secret"
 )]
 pub struct Get {

@@ -239,6 +239,17 @@ async fn a_mistyped_name_is_answered_with_the_nearest_one() {
 }
 
 #[tokio::test]
+async fn list_and_ls_are_get() {
+    let office = full().await;
+    let listed = office.run(&["get", "--cluster-id", "local"]).await.succeeded();
+    for alias in ["list", "ls"] {
+        assert_eq!(office.run(&[alias, "--cluster-id", "local"]).await.succeeded(), listed);
+    }
+    let help = Opsadmin::new().args(["--help"]).run().await.succeeded();
+    assert!(help.contains("[aliases: list, ls]"), "{help}");
+}
+
+#[tokio::test]
 async fn an_affiliate_that_is_called_every_is_told_from_all_of_them() {
     let office = Office::sqlite().await;
     office.apply(&[("free", json!({})), ("tied", json!({ "affiliate": "every" }))]).await;
