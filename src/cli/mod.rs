@@ -5,6 +5,7 @@
 
 mod account;
 mod actor;
+mod advice;
 mod affiliates;
 mod allow_adoption;
 mod applied;
@@ -51,7 +52,6 @@ mod view;
 
 use crate::database::KeyringError;
 use anyhow::Result;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use given::Given;
 use output::Output;
@@ -129,7 +129,9 @@ pub fn try_parse(
 ) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = command_as(arguments.first());
-    let Given { matches, variables } = given::read(&command, arguments, variable).map_err(advised)?;
+    let called = advice::called(&command, &arguments);
+    let read = given::read(&command, arguments, variable);
+    let Given { matches, variables } = read.map_err(|error| advice::with_advice(error, called.as_ref()))?;
     Ok(Cli { variables, ..Cli::from_arg_matches(&matches)? })
 }
 
@@ -141,24 +143,6 @@ fn command_as(program: Option<&OsString>) -> clap::Command {
     } else {
         command.bin_name("opsadmin")
     }
-}
-
-/// What people call the end of an account, which is no command.
-const DELETIONS: [&str; 5] = ["delete", "remove", "rm", "destroy", "prune"];
-
-/// The error with what to do instead of deleting: a command whose name is alike, `release`, would let deletions go.
-fn advised(mut error: clap::Error) -> clap::Error {
-    let is_deletion = matches!(
-        error.get(ContextKind::InvalidSubcommand),
-        Some(ContextValue::String(word)) if DELETIONS.contains(&word.as_str())
-    );
-    if error.kind() == ErrorKind::InvalidSubcommand && is_deletion {
-        let advice = "an account is deleted with what declares it: `kubectl delete apiaccount NAME`, or remove its manifest and \
-                      run `opsadmin apply --prune`; `opsadmin suspend NAME` stops it at once";
-        error.remove(ContextKind::SuggestedSubcommand);
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
-    }
-    error
 }
 
 /// Examples begin their lines with the program, or pipe into it.
