@@ -23,6 +23,7 @@ mod export;
 mod findings;
 mod get;
 mod given;
+mod groups;
 mod history;
 mod import;
 mod keyring;
@@ -137,7 +138,7 @@ pub fn try_parse(
 
 /// The command line for a program that was started by this name.
 fn command_as(program: Option<&OsString>) -> clap::Command {
-    let command = Cli::command();
+    let command = groups::grouped(Cli::command());
     if program.and_then(|program| Path::new(program).file_stem()).is_some_and(|name| name == PLUGIN) {
         with_plugin_examples(command.bin_name("kubectl opsadmin"))
     } else {
