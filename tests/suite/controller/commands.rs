@@ -9,6 +9,7 @@ use super::drift::NEVER;
 use super::scene::{SOON, Scene, texts};
 use crate::cli::documented::{documented, fields};
 use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::postgres;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
 
@@ -117,6 +118,23 @@ async fn new_keys_that_nobody_writes_are_told_of_before_the_old_ones_are_revoked
 async fn revoke(scene: &Scene, more: &[&str]) -> Finished {
     let call = call(scene, "rotate", &["acme", "--overlap", "0s", "--keyring"]).args([&scene.keyring]);
     call.args(more).env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await
+}
+
+#[tokio::test]
+async fn an_account_of_another_cluster_is_not_taken_for_one_of_the_kubeconfigs() {
+    let mut scene = Scene::with_controller("elsewhere", &NEVER).await;
+    scene.create("acme", json!({ "name": "Acme portal" })).await;
+    scene.ready("acme").await;
+    scene.stop().await;
+    let moved = "UPDATE accounts SET owner_cluster = 'elsewhere'";
+    postgres().await.execute(scene.database.name(), moved).await;
+    let path = format!("{}/acme", scene.namespace.name());
+    let refused = run(&scene, "suspend", &["acme", "--reason", "unpaid"]).await;
+    let said = "; add --cluster-id ID for an account of another cluster: Acme portal of the ApiAccount elsewhere/";
+    assert!(refused.stderr.contains(said) && !refused.status.success(), "{refused:?}");
+    assert!(refused.stderr.contains(&format!("no account of the ApiAccount {path} of the cluster ")), "{refused:?}");
+    // What it says is done.
+    run(&scene, "suspend", &["acme", "--reason", "unpaid", "--cluster-id", "elsewhere"]).await.succeeded();
 }
 
 #[tokio::test]
