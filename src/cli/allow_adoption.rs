@@ -1,11 +1,11 @@
 //! `opsadmin allow-adoption`: decides which resources may adopt accounts that no resource declares.
 
-use super::account::by_name_or_id;
 use super::actor::ActorArgs;
 use super::change_account::change_account;
 use super::cluster::ClusterArgs;
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
+use super::lookup;
 use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use super::text::display_name;
@@ -30,7 +30,7 @@ use std::process::ExitCode;
     after_help = "Examples:\n  opsadmin allow-adoption acme --to partners\n  opsadmin allow-adoption acme --to partners/acme-portal \\\n    --cluster-id production\n  opsadmin allow-adoption --retained-by old-cluster \\\n    --cluster-id new-cluster"
 )]
 pub struct AllowAdoption {
-    /// The names of the accounts in OpsAdmin, or their ids.
+    /// The accounts, by their names in OpsAdmin, their ids, their API keys, or their ApiAccounts as NAME or NAMESPACE/NAME.
     #[arg(value_name = "ACCOUNT", required_unless_present = "retained_by")]
     accounts: Vec<String>,
 
@@ -138,7 +138,7 @@ impl AllowAdoption {
         let mut chosen = Vec::new();
         let Some(cluster) = &self.retained_by else {
             for name in &self.accounts {
-                chosen.push(by_name_or_id(database, name).await?);
+                chosen.push(lookup::by_text(database, name, None, lookup::BY_PATH).await?);
             }
             return Ok(chosen);
         };

@@ -107,14 +107,14 @@ impl KubeArgs {
     }
 }
 
-/// Returns the connection of the pod's service account. `reason` says why there is no kubeconfig.
-fn in_pod(kubeconfig: &str, reason: &str) -> Result<Config> {
-    Config::incluster().map_err(|no_pod| {
-        anyhow!(
-            "no cluster to connect to: give --kubeconfig FILE, or run inside a cluster: {kubeconfig}: {reason}; {}",
-            with_causes(&no_pod)
-        )
-    })
+/// There is neither a kubeconfig nor the service account of a pod.
+#[derive(Debug, Error)]
+#[error("no cluster to connect to: give --kubeconfig FILE, or run inside a cluster: {0}")]
+struct NoCluster(String);
+
+/// What a pod has, where there is no kubeconfig for this reason.
+fn in_pod(kubeconfig: &str, reason: &str) -> Result<Config, NoCluster> {
+    Config::incluster().map_err(|no_pod| NoCluster(format!("{kubeconfig}: {reason}; {}", with_causes(&no_pod))))
 }
 
 /// Describes why the client cannot be created from a kubeconfig.
@@ -152,7 +152,18 @@ impl ClusterArgs {
         self.kube.client()
     }
 
-    /// Returns the value of `--cluster-id`.
+    /// Returns a client for the cluster, or `None` if no kubeconfig and no pod names a cluster.
+    ///
+    /// # Errors
+    /// As [`Self::client`] for a cluster that is named and cannot be used.
+    pub fn client_if_any(&self) -> Result<Option<Client>> {
+        match self.client() {
+            Err(error) if error.is::<NoCluster>() => Ok(None),
+            client => client.map(Some),
+        }
+    }
+
+    /// The id that was given, if one was.
     pub fn given_id(&self) -> Option<&ClusterId> {
         self.cluster_id.as_ref()
     }
@@ -170,6 +181,20 @@ impl ClusterArgs {
         match self.given_id() {
             Some(id) => Ok(id.clone()),
             None => own_id(&self.client()?, WITHOUT_CLUSTER).await,
+        }
+    }
+
+    /// Returns the same, or `None` if no id was given and no kubeconfig and no pod names a cluster.
+    ///
+    /// # Errors
+    /// The cluster that is named cannot be used or does not answer.
+    pub async fn id_if_any(&self) -> Result<Option<ClusterId>> {
+        if let Some(id) = self.given_id() {
+            return Ok(Some(id.clone()));
+        }
+        match self.client_if_any()? {
+            Some(client) => own_id(&client, WITHOUT_CLUSTER).await.map(Some),
+            None => Ok(None),
         }
     }
 }

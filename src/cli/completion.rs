@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 use std::process::ExitCode;
 
-/// Print a script that has a shell complete commands and options.
+/// Print a script with which bash, elvish, fish, powershell or zsh completes commands and options.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  opsadmin completion bash > /etc/bash_completion.d/opsadmin\n  opsadmin completion zsh > \"${fpath[1]}/_opsadmin\"\n  opsadmin completion fish > ~/.config/fish/completions/opsadmin.fish"

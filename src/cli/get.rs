@@ -23,10 +23,12 @@ use zeroize::Zeroizing;
 /// the options below narrow it. Nothing is changed, and rights to read are enough.
 #[derive(Debug, Args)]
 #[command(
+    visible_aliases = ["list", "ls"],
     after_help = "Examples:\n  opsadmin get acme\n  opsadmin get --unowned\n  opsadmin get -n partners acme-portal -o yaml\n  opsadmin get acme --show-secret"
 )]
 pub struct Get {
-    /// The account's name in OpsAdmin, or its id; with --namespace, the name of its ApiAccount. Default: a list.
+    /// The account's name in OpsAdmin, its id, its API key, or its ApiAccount as NAME or NAMESPACE/NAME; with --namespace, the
+    /// name of its ApiAccount. Default: a list.
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
@@ -126,7 +128,7 @@ impl Get {
 
     async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<ExitCode> {
         let cluster = match (&self.by.namespace, self.narrowed.unowned) {
-            (Some(_), _) => Some(self.by.cluster.id_without_client().await?),
+            (Some(_), _) => self.by.cluster.id_if_any().await?,
             (None, false) => self.by.cluster.given_id().cloned(),
             (None, true) => None,
         };

@@ -5,6 +5,7 @@
 
 mod account;
 mod actor;
+mod advice;
 mod affiliates;
 mod allow_adoption;
 mod applied;
@@ -23,10 +24,12 @@ mod environment;
 mod export;
 mod get;
 mod given;
+mod groups;
 mod history;
 mod import;
 mod keyring;
 mod listing;
+mod lookup;
 mod manifests;
 mod migrate;
 mod output;
@@ -46,7 +49,6 @@ mod view;
 
 use crate::database::KeyringError;
 use anyhow::Result;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use given::ParsedArguments;
 use output::Output;
@@ -124,36 +126,20 @@ pub fn try_parse(
 ) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = command_as(arguments.first());
-    let ParsedArguments { matches, variables } = given::read(&command, arguments, variable).map_err(advised)?;
+    let called = advice::called(&command, &arguments);
+    let read = given::read(&command, arguments, variable);
+    let ParsedArguments { matches, variables } = read.map_err(|error| advice::with_advice(error, called.as_ref()))?;
     Ok(Cli { variables, ..Cli::from_arg_matches(&matches)? })
 }
 
 /// The command line for a program that was started by this name.
 fn command_as(program: Option<&OsString>) -> clap::Command {
-    let command = Cli::command();
+    let command = groups::grouped(Cli::command());
     if program.and_then(|program| Path::new(program).file_stem()).is_some_and(|name| name == PLUGIN) {
         with_plugin_examples(command.bin_name("kubectl opsadmin"))
     } else {
         command.bin_name("opsadmin")
     }
-}
-
-/// What people call the end of an account, which is no command.
-const DELETIONS: [&str; 5] = ["delete", "remove", "rm", "destroy", "prune"];
-
-/// The error with what to do instead of deleting: a command whose name is alike, `release`, would let deletions go.
-fn advised(mut error: clap::Error) -> clap::Error {
-    let is_deletion = matches!(
-        error.get(ContextKind::InvalidSubcommand),
-        Some(ContextValue::String(word)) if DELETIONS.contains(&word.as_str())
-    );
-    if error.kind() == ErrorKind::InvalidSubcommand && is_deletion {
-        let advice = "an account is deleted with what declares it: `kubectl delete apiaccount NAME`, or remove its manifest and \
-                      run `opsadmin apply --prune`; `opsadmin suspend NAME` stops it at once";
-        error.remove(ContextKind::SuggestedSubcommand);
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
-    }
-    error
 }
 
 /// Examples begin their lines with the program, or pipe into it.

@@ -7,6 +7,7 @@ use super::output::{Format, FormatArgs, Output};
 use super::text::display_name;
 use crate::api::{ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient};
 use crate::kube_error::with_advice;
+use crate::manifests::nearest;
 use crate::reconcile;
 use crate::reconcile::parse_namespace;
 use anyhow::{Result, anyhow, bail};
@@ -32,7 +33,7 @@ const FIELD_MANAGER: &str = "opsadmin-release";
     after_help = "Examples:\n  opsadmin release -n partners\n  opsadmin release -n partners acme-portal bright\n  opsadmin release -A --all --only deletions --yes"
 )]
 pub struct Release {
-    /// The ApiAccounts to confirm.
+    /// The ApiAccounts to confirm, as NAME or NAMESPACE/NAME.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
@@ -133,9 +134,9 @@ impl Release {
         if self.all {
             return Ok((0..held.len()).collect());
         }
-        let place = |name: &String| match held.iter().position(|held| held.name == *name) {
+        let place = |name: &String| match held.iter().position(|held| held.is_called(name)) {
             Some(place) => Ok(place),
-            None => bail!("{} is not held; nothing was released", display_name(name)),
+            None => bail!("{} is not held{}; nothing was released", display_name(name), near(name, held)),
         };
         let mut places = self.names.iter().map(place).collect::<Result<Vec<usize>>>()?;
         places.sort_unstable();
@@ -203,6 +204,15 @@ fn consequences(kinds: impl Iterator<Item = Kind>) -> String {
     [deletions, creations].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
+/// What may have been meant by a name that is not held, as the end of a sentence.
+fn near(name: &str, held: &[Held]) -> String {
+    let names: Vec<String> = match name.split_once('/') {
+        Some(_) => held.iter().map(Held::path).collect(),
+        None => held.iter().map(|held| held.name.clone()).collect(),
+    };
+    nearest(name, &names).map(|near| format!(", and {} is", display_name(near))).unwrap_or_default()
+}
+
 impl Held {
     /// Returns what is held for the ApiAccount. `None`: nothing is held.
     fn of(account: &ApiAccount) -> Option<Self> {
@@ -229,8 +239,17 @@ impl Held {
         })
     }
 
+    /// Whether this is its name, or its namespace and its name.
+    fn is_called(&self, text: &str) -> bool {
+        self.name == text || self.path() == text
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
     fn in_words(&self) -> String {
-        display_name(&format!("{}/{}", self.namespace, self.name))
+        display_name(&self.path())
     }
 }
 

@@ -32,7 +32,7 @@ pub use keyring::{Keyring, KeyringError};
 pub use locked_keyring::LockedKeyring;
 pub use not_kept::NotKept;
 pub use obstacles::{NameHolder, Obstacles};
-pub use register::{AccountRegister, Resealed, SealedPair};
+pub use register::{AccountRegister, Named, Resealed, SealedPair};
 pub use schema::Schema;
 
 use crate::account::{

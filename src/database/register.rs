@@ -1,7 +1,7 @@
 //! The calls of the account database that only the command line needs, beyond those that a reconcile needs.
 
 use super::{AccountDatabase, Change, DatabaseError, JournalEntry, Schema};
-use crate::account::{Account, AccountId, AffiliateName, KeyId, Owner, SealedSecret, StoredKey};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, KeyId, Owner, SealedSecret, StoredKey};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,22 @@ pub trait AccountRegister: AccountDatabase {
     /// Returns the accounts that no resource declares, in the form of [`Self::list`]: those that were created by hand
     /// or imported, and the retained ones.
     async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError>;
+
+    /// Returns the accounts that a resource of this name declares or declared, in this namespace or in any, of every cluster
+    /// and wherever they are in their lives, the oldest first.
+    ///
+    /// # Errors
+    /// As [`AccountDatabase::list_by_cluster`].
+    async fn find_by_resource(&self, namespace: Option<&str>, name: &str) -> Result<Vec<Account>, DatabaseError>;
+
+    /// Returns the deleted accounts that had this name (compared as names are), the oldest first.
+    ///
+    /// # Errors
+    /// As [`AccountDatabase::list_by_cluster`].
+    async fn find_deleted_by_name(&self, name: &AccountName) -> Result<Vec<Account>, DatabaseError>;
+
+    /// Returns the names of accounts that are not deleted, in order, and at most `limit` of them.
+    async fn names(&self, limit: u16) -> Result<Vec<Named>, DatabaseError>;
 
     /// Returns every resource that declares or declared an account. The account may be live, retained or deleted, and
     /// may be unreadable.
@@ -66,6 +82,15 @@ pub trait AccountRegister: AccountDatabase {
 
     /// Returns which migrations the database has, whether or not this program can work with it.
     async fn schema(&self) -> Result<Schema, DatabaseError>;
+}
+
+/// What an account is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The account's name, as it stands in the database.
+    pub name: String,
+    /// The resource that declares or declared the account.
+    pub owner: Option<Owner>,
 }
 
 /// A key pair and its account.

@@ -22,6 +22,7 @@ mod tree;
 mod yaml;
 
 pub use problem::{Invalid, Place, Position, Problem, Skipped};
+pub(crate) use schema::nearest;
 pub use source::Source;
 
 use crate::account::{ClusterId, Period};

@@ -102,7 +102,7 @@ impl Object {
 }
 
 /// Returns the most similar candidate if it differs from the text only in case or in a few letters.
-pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     if text.len() > MAX_COMPARED {
         return None;
     }

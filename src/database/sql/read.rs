@@ -58,6 +58,12 @@ pub(super) const BY_ID: Which = which!("id = $1");
 /// `$1`, `$2`, `$3`: cluster, namespace and name of the owner.
 pub(super) const BY_OWNER: Which = which!("owner_cluster = $1 AND owner_namespace = $2 AND owner_name = $3");
 
+/// `$1`: the namespace of the owner, or null for any; `$2`: the owner's name.
+pub(super) const BY_RESOURCE: Which = which!("(owner_namespace = $1 OR $1 IS NULL) AND owner_name = $2");
+
+/// `$1`: the comparable name.
+pub(super) const DELETED_BY_NAME: Which = which!("name_key = $1 AND deleted_at IS NOT NULL");
+
 /// `$1`: the comparable name.
 pub(super) const BY_NAME: Which = which!("name_key = $1 AND deleted_at IS NULL");
 

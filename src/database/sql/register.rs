@@ -1,11 +1,19 @@
 //! The command line's view of the account database, [`AccountRegister`], over SQL.
 
 use super::{ANSWER_WITHIN, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
-use crate::account::{Account, AccountId, AffiliateName, ClusterId, Owner};
-use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Resealed, Schema, SealedPair};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, Owner};
+use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Named, Resealed, Schema, SealedPair};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// An account's name, and cluster, namespace and name of its owner.
+type NameRow = (String, Option<String>, Option<String>, Option<String>);
+
+fn named((name, cluster, namespace, resource): NameRow) -> Named {
+    let owner = || Some(Owner { cluster: ClusterId::parse(&cluster?).ok()?, namespace: namespace?, name: resource? });
+    Named { name, owner: owner() }
+}
 
 #[async_trait]
 impl<D: Dialect> AccountRegister for SqlAccounts<D> {
@@ -37,6 +45,26 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
 
     async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
         self.answer(ANSWER_WITHIN, self.each(&read::UNDECLARED, &[])).await
+    }
+
+    async fn find_by_resource(&self, namespace: Option<&str>, name: &str) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::BY_RESOURCE, &[namespace.into(), name.into()])).await
+    }
+
+    async fn find_deleted_by_name(&self, name: &AccountName) -> Result<Vec<Account>, DatabaseError> {
+        self.answer(ANSWER_WITHIN, self.all(&read::DELETED_BY_NAME, &[name.comparable().as_str().into()])).await
+    }
+
+    async fn names(&self, limit: u16) -> Result<Vec<Named>, DatabaseError> {
+        const NAMES: &str = "SELECT name, owner_cluster, owner_namespace, owner_name FROM accounts \
+             WHERE deleted_at IS NULL ORDER BY name, id LIMIT $1";
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let rows: Vec<NameRow> = session.rows(NAMES, &[i64::from(limit).into()]).await?;
+            session.finish().await?;
+            Ok(rows.into_iter().map(named).collect())
+        };
+        self.answer(ANSWER_WITHIN, work).await
     }
 
     async fn owners(&self) -> Result<Vec<Owner>, DatabaseError> {

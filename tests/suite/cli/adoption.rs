@@ -51,7 +51,7 @@ async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_n
     let history = Opsadmin::new().args(["history", "Acme", "--database", &desk.database]).run().await.succeeded();
     assert!(history.contains("adoption allowed") && history.contains("cli:maria"), "{history}");
 
-    let declared = desk.call(&["allow-adoption", "Acme", "--to", "other", "--cluster-id", "local"]).await;
+    let declared = desk.call(&["allow-adoption", "tenant/acme", "--to", "other", "--cluster-id", "x"]).await;
     assert!(declared.stderr.contains("the ApiAccount local/tenant/acme declares the account Acme"), "{declared:?}");
 }
 

@@ -35,6 +35,43 @@ async fn whoever_wants_to_delete_an_account_is_not_sent_to_release_deletions() {
 }
 
 #[tokio::test]
+async fn a_path_without_its_option_is_answered_with_the_option() {
+    let desk = Desk::new();
+    desk.write("acme.yaml", &account("acme", "{}"));
+    let folder = desk.path("accounts").display().to_string();
+    let secrets = desk.path("secrets").display().to_string();
+    for command in [&["validate"][..], &["plan", "--database", &desk.database], &["apply", "--secrets", &secrets]] {
+        let refused = Opsadmin::new().args(command).args([&folder]).run().await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        for said in [
+            format!("error: unexpected argument '{folder}' found\n"),
+            format!("tip: to read manifests from it, use `-f {folder}`\n"),
+            format!("Usage: opsadmin {}", command[0]),
+        ] {
+            assert!(refused.stderr.contains(&said), "{said}: {refused:?}");
+        }
+    }
+    // What it says is done.
+    Opsadmin::new().args(["validate", "-f", &folder]).run().await.succeeded();
+
+    for other in [&["validate", "--folder"][..], &["get", "a", "b"], &["crd", "a"]] {
+        let refused = Opsadmin::new().args(other).run().await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(!refused.stderr.contains("to read manifests"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn completion_names_its_shells() {
+    let shells = "bash, elvish, fish, powershell or zsh";
+    let missing = Opsadmin::new().args(["completion"]).run().await;
+    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+    assert!(missing.stderr.contains(&format!("tip: <SHELL> is {shells}\n")), "{missing:?}");
+    let help = Opsadmin::new().args(["--help"]).run().await.succeeded();
+    assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(shells), "{help}");
+}
+
+#[tokio::test]
 async fn a_sealed_database_without_its_keyring_is_told_to_restore_the_backup() {
     let desk = Desk::new();
     desk.write("acme.yaml", &account("acme", "{}"));

@@ -1,5 +1,7 @@
 //! The `--help` text of every command: its usage, and examples that can be copied and run.
 
+use std::collections::BTreeSet;
+
 use clap::{Command, CommandFactory as _};
 use opsadmin_operator::cli::Cli;
 
@@ -61,6 +63,35 @@ async fn every_example_is_printed_in_lines_that_can_be_copied() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_commands_stand_in_groups_however_the_help_is_asked_for() {
+    let call = |arguments: &[&str]| Opsadmin::new().args(arguments);
+    let help = call(&["help"]).run().await.succeeded();
+    let headings = ["Accounts:", "Manifest files:", "OpsAdmin staff:", "Running it:", "Setting up:", "Options:"];
+    let found: Vec<&str> = help.lines().filter(|line| headings.contains(line)).collect();
+    assert_eq!(found, headings, "{help}");
+    assert!(!help.contains('\u{1b}'), "{help}");
+    let entry = |name: &str| {
+        let is_entry = |line: &&str| line.strip_prefix("  ").is_some_and(|line| line.starts_with(&format!("{name} ")));
+        let lines: Vec<&str> = help.lines().filter(is_entry).collect();
+        let [line] = lines[..] else { panic!("{name} has the lines {lines:?}: {help}") };
+        line.len() - line[2 + name.len()..].trim_start().len()
+    };
+    let commands = commands();
+    let columns = commands.iter().filter(|(words, _)| words.len() == 1).map(|(words, _)| entry(&words[0]));
+    let columns: BTreeSet<usize> = columns.collect();
+    assert_eq!(columns.len(), 1, "they are aligned: {help}");
+
+    let nothing = call(&[]).run().await;
+    assert_eq!((nothing.status.code(), nothing.stdout.as_str()), (Some(2), ""));
+    for same in [nothing.stderr, call(&["-h"]).run().await.succeeded()] {
+        assert!(headings.iter().all(|heading| same.lines().any(|line| line == *heading)), "{same}");
+    }
+    let colourful = call(&["--help"]).env("TERM", "xterm").run_on_terminal().await.succeeded();
+    assert!(colourful.contains("\u{1b}[1m\u{1b}[4mAccounts:\u{1b}[0m"), "{colourful:?}");
+    assert!(colourful.contains("\u{1b}[1mget\u{1b}[0m"), "{colourful:?}");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use super::desk::Desk;
 use super::office::{Office, refused};
+use crate::support::opsadmin::Opsadmin;
 
 /// Creates an office with one account of each kind.
 async fn office_with_each_kind() -> Office {
@@ -109,9 +111,142 @@ async fn get_finds_an_account_by_name_id_or_resource_and_shows_all_of_it() {
 
     refused(&office.run(&["get", "nobody"]).await, 1, r#"there is no account "nobody""#);
     refused(&office.run(&["get", "gone"]).await, 1, &format!("a deleted one had the name, and its id is {gone}"));
-    refused(&office.run(&["get", "portal"]).await, 1, "the ApiAccount partners/portal declares Acme portal");
     let elsewhere = office.run(&["get", "-n", "other", "bright", "--cluster-id", "local"]).await;
     refused(&elsewhere, 1, "no account of the ApiAccount other/bright of the cluster local");
+}
+
+/// An ApiAccount of the namespace `partners` of a cluster, with its account's name.
+async fn declare(office: &Office, cluster: &str, resource: &str, name: &str) {
+    let metadata = json!({ "name": resource, "namespace": "partners" });
+    let manifest = json!({
+        "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "spec": { "name": name }
+    });
+    let call = office.call_with_keyring(&["apply", "-f", "-", "--cluster-id", cluster]);
+    call.args(["--secrets"])
+        .args([office.secrets().with_file_name(cluster)])
+        .stdin(manifest.to_string())
+        .run()
+        .await
+        .succeeded();
+}
+
+#[tokio::test]
+async fn after_the_quick_start_an_account_is_found_as_apply_prints_it() {
+    let desk = Desk::with_quickstart();
+    let applied = desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
+    assert!(applied.contains("default/acme-portal"), "{applied}");
+    let call =
+        async |arguments: &[&str]| Opsadmin::new().args(arguments).args(["--database", &desk.database]).run().await;
+    let whole = call(&["get", "Acme customer portal"]).await.succeeded();
+    assert!(whole.contains("local/default/acme-portal"), "{whole}");
+    let api_key = whole.split_whitespace().find(|word| word.starts_with("opsa_pk_")).expect("it is shown");
+    let ways: [&[&str]; 5] = [
+        &[api_key],
+        &["acme-portal"],
+        &["default/acme-portal"],
+        &["local/default/acme-portal"],
+        &["acme-portal", "-n", "default"],
+    ];
+    for way in ways {
+        assert_eq!(call(&[&["get"], way].concat()).await.succeeded(), whole, "{way:?}");
+    }
+    for way in ways {
+        for command in [&["check"][..], &["history"], &["suspend", "--reason", "unpaid"], &["resume"]] {
+            call(&[command, way].concat()).await.succeeded();
+        }
+        let rotated = call(&[&["rotate"], way].concat()).await.succeeded();
+        assert!(rotated.starts_with("Acme customer portal has a new pair of keys"), "{rotated}");
+    }
+    let listed = call(&["get", "-n", "default"]).await.succeeded();
+    assert!(listed.contains("Acme customer portal"), "{listed}");
+}
+
+#[tokio::test]
+async fn an_account_of_several_is_never_guessed() {
+    let office = Office::sqlite().await;
+    declare(&office, "east", "portal", "Eastern").await;
+    declare(&office, "west", "portal", "Western").await;
+    let (east, west) = (id_of(&office, "Eastern").await, id_of(&office, "Western").await);
+    for way in [&["portal"][..], &["partners/portal"], &["portal", "-n", "partners"]] {
+        let several = office.run(&[&["get"], way].concat()).await;
+        refused(&several, 1, "names 2 accounts, and none was chosen: add --cluster-id ID, or give the id");
+        for said in [&east, &west, "east/partners/portal", "west/partners/portal"] {
+            assert!(several.stderr.contains(said), "{said}: {several:?}");
+        }
+        // What it says is done.
+        for (cluster, name) in [("east", "Eastern"), ("west", "Western")] {
+            let one = office.json(&[&["get", "--cluster-id", cluster], way].concat()).await;
+            assert_eq!(one["name"], name, "{way:?}");
+        }
+        let nowhere = office.run(&[&["suspend", "--reason", "x", "--cluster-id", "north"], way].concat()).await;
+        assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
+        assert!(nowhere.stderr.contains("east/partners/portal"), "{nowhere:?}");
+    }
+    assert_eq!(office.json(&["get", "west/partners/portal"]).await["name"], "Western");
+    // Of an account that is deleted, the name is free.
+    office.by_hand(&format!("UPDATE accounts SET enabled = FALSE, deleted_at = 5 WHERE id = '{west}'")).await;
+    assert_eq!(office.json(&["get", "partners/portal"]).await["name"], "Eastern");
+    assert_eq!(office.json(&["get", "partners/portal", "--cluster-id", "west"]).await["life"], "deleted");
+    let deleted = office.run(&["get", "portal", "--cluster-id", "west"]).await;
+    refused(&deleted, 1, &format!("Western (deleted) of the ApiAccount west/partners/portal with the id {west}"));
+}
+
+#[tokio::test]
+async fn an_account_that_is_called_like_the_resource_of_another_is_not_taken_for_it() {
+    let office = office_with_each_kind().await;
+    let portal = id_of(&office, "Acme portal").await;
+    // Without a slash, a name is the account's own first.
+    declare(&office, "local", "impostor", "portal").await;
+    let impostor = id_of(&office, "portal").await;
+    assert_eq!(office.json(&["get", "portal"]).await["id"], json!(impostor));
+    assert_eq!(office.json(&["get", "partners/portal"]).await["id"], json!(portal));
+    // With one, it is not known which one is meant.
+    declare(&office, "local", "impostor", "partners/portal").await;
+    let either = office.run(&["suspend", "partners/portal", "--reason", "leaked"]).await;
+    refused(&either, 1, "partners/portal names 2 accounts, and none was chosen: give the id");
+    assert!(either.stderr.contains(&portal) && either.stderr.contains(&impostor), "{either:?}");
+    assert_eq!(office.json(&["get", &portal]).await["suspension"], Value::Null);
+    // An API key is public, and may be somebody's name.
+    let api_key = office.json(&["get", &portal]).await["keys"][0]["apiKey"].as_str().expect("a key").to_owned();
+    declare(&office, "local", "impostor", &api_key).await;
+    refused(&office.run(&["get", &api_key]).await, 1, "names 2 accounts, and none was chosen: give the id");
+}
+
+#[tokio::test]
+async fn a_mistyped_name_is_answered_with_the_nearest_one() {
+    let office = office_with_each_kind().await;
+    for (mistyped, said) in [
+        (&["acme protal"][..], r#"there is no account "acme protal"; the nearest name is Acme portal; "#),
+        (&["partners/protal"], "the nearest name is partners/portal; "),
+        (
+            &["protal", "-n", "partners"],
+            "no account of the ApiAccount partners/protal; the nearest is partners/portal; ",
+        ),
+        (
+            &["protal", "-n", "partners", "--cluster-id", "local"],
+            "no account of the ApiAccount partners/protal of the cluster local; the nearest is partners/portal; ",
+        ),
+    ] {
+        for command in [&["get"][..], &["check"], &["history"], &["suspend", "--reason", "x"], &["rotate"]] {
+            refused(&office.run(&[command, mistyped].concat()).await, 1, said);
+        }
+    }
+    let none = office.run(&["get", "nothing of the kind"]).await;
+    refused(&none, 1, r#"there is no account "nothing of the kind"; `opsadmin get` lists them"#);
+    let pasted = office.run(&["get", "opsa_sk_0123456789"]).await;
+    refused(&pasted, 1, r#"there is no account "(hidden)""#);
+    assert!(!pasted.stderr.contains("opsa_sk_"), "{pasted:?}");
+}
+
+#[tokio::test]
+async fn list_and_ls_are_get() {
+    let office = office_with_each_kind().await;
+    let listed = office.run(&["get", "--cluster-id", "local"]).await.succeeded();
+    for alias in ["list", "ls"] {
+        assert_eq!(office.run(&[alias, "--cluster-id", "local"]).await.succeeded(), listed);
+    }
+    let help = Opsadmin::new().args(["--help"]).run().await.succeeded();
+    assert!(help.contains("[aliases: list, ls]"), "{help}");
 }
 
 #[tokio::test]

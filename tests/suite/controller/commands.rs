@@ -9,6 +9,7 @@ use super::drift::NEVER;
 use super::scene::{SOON, Scene, texts};
 use crate::cli::documented::{documented, fields};
 use crate::support::opsadmin::Opsadmin;
+use crate::support::postgres::postgres;
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
 
@@ -120,6 +121,23 @@ async fn revoke(scene: &Scene, more: &[&str]) -> Finished {
 }
 
 #[tokio::test]
+async fn an_account_of_another_cluster_is_not_taken_for_one_of_the_kubeconfigs() {
+    let mut scene = Scene::with_controller("elsewhere", &NEVER).await;
+    scene.create("acme", json!({ "name": "Acme portal" })).await;
+    scene.ready("acme").await;
+    scene.stop().await;
+    let moved = "UPDATE accounts SET owner_cluster = 'elsewhere'";
+    postgres().await.execute(scene.database.name(), moved).await;
+    let path = format!("{}/acme", scene.namespace.name());
+    let refused = run(&scene, "suspend", &["acme", "--reason", "unpaid"]).await;
+    let said = "; add --cluster-id ID for an account of another cluster: Acme portal of the ApiAccount elsewhere/";
+    assert!(refused.stderr.contains(said) && !refused.status.success(), "{refused:?}");
+    assert!(refused.stderr.contains(&format!("no account of the ApiAccount {path} of the cluster ")), "{refused:?}");
+    // What it says is done.
+    run(&scene, "suspend", &["acme", "--reason", "unpaid", "--cluster-id", "elsewhere"]).await.succeeded();
+}
+
+#[tokio::test]
 async fn held_deletions_continue_after_they_are_released() {
     let scene = Scene::with_controller("release", &[]).await;
     for number in 0..8 {
@@ -144,7 +162,12 @@ async fn held_deletions_continue_after_they_are_released() {
     assert!(wrong.stderr.contains("nobody is not held; nothing was released"), "{wrong:?}");
     assert_eq!(held(&scene, 3).await, names, "all of it is still held");
 
-    let one = release(&[&names[1], "--yes"]).await.succeeded();
+    let mistyped = release(&[&format!("{}x", names[1]), "--yes"]).await;
+    assert!(mistyped.stderr.contains("x is not held; nothing was released"), "{mistyped:?}");
+    let path = format!("{}/{}", scene.namespace.name(), names[1]);
+    let mistyped = release(&[&format!("{path}x"), "--yes"]).await;
+    assert!(mistyped.stderr.contains(&format!("{path}x is not held, and {}", scene.namespace.name())), "{mistyped:?}");
+    let one = release(&[&path, "--yes"]).await.succeeded();
     assert!(one.ends_with(&format!("released {}/{}\n", scene.namespace.name(), names[1])), "{one}");
     assert_eq!(held(&scene, 2).await, [names[0].clone(), names[2].clone()]);
     let rest = release(&["--all", "--yes", "-o", "json"]).await.succeeded();

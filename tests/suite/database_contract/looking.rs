@@ -2,8 +2,8 @@
 
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
-use opsadmin_operator::account::{AccountId, Settings};
-use opsadmin_operator::database::{Action, DatabaseError, JournalEntry, JournalledChange, JournalledChanges};
+use opsadmin_operator::account::{AccountId, Owner, Settings};
+use opsadmin_operator::database::{Action, DatabaseError, JournalEntry, JournalledChange, JournalledChanges, Named};
 use std::collections::BTreeSet;
 
 pub async fn an_account_is_found_by_its_id_until_it_is_purged(fresh: Fresh) {
@@ -83,6 +83,58 @@ pub async fn a_list_reports_the_accounts_that_cannot_be_read(fresh: Fresh) {
         assert!(unreadable[1].contains(&format!("accounts.retained_at of {time}: ")), "{unreadable:?}");
         assert_eq!(unreadable.len(), 2);
     }
+}
+
+pub async fn accounts_are_found_by_the_name_of_their_resource_in_every_cluster(fresh: Fresh) {
+    let database = fresh.open().await;
+    let mut made = Vec::new();
+    for (number, (cluster, namespace, name)) in
+        [("a", "partners", "portal"), ("b", "partners", "portal"), ("a", "other", "portal"), ("a", "partners", "else")]
+            .into_iter()
+            .enumerate()
+    {
+        let owner = Owner { namespace: namespace.to_owned(), ..owner_in(cluster, name) };
+        let mut creation = creation(owner, settings(&number.to_string()));
+        creation.at = now() + i64::try_from(number).unwrap().seconds();
+        made.push(database.commit(&creation).await.unwrap());
+    }
+    // The account's own name is another thing.
+    database.commit(&import(settings("portal"))).await.unwrap();
+    made[1] = database.commit(&deletion(&made[1])).await.unwrap();
+    let found = async |namespace, name| database.find_by_resource(namespace, name).await.unwrap();
+    assert_eq!(found(None, "portal").await, made[..3]);
+    assert_eq!(found(Some("partners"), "portal").await, made[..2]);
+    assert_eq!(found(Some("partners"), "else").await, made[3..]);
+    assert_eq!(found(Some("nowhere"), "portal").await, []);
+    assert_eq!(found(None, "Portal").await, []);
+}
+
+pub async fn deleted_accounts_are_found_by_the_name_that_they_had(fresh: Fresh) {
+    let database = fresh.open().await;
+    let mut deleted = Vec::new();
+    for number in 0..2_i32 {
+        let mut creation = creation(owner(&format!("number {number}")), settings("Acme"));
+        creation.at = now() + i64::from(number).seconds();
+        let made = database.commit(&creation).await.unwrap();
+        deleted.push(database.commit(&deletion(&made)).await.unwrap());
+    }
+    create(&*database, owner("live"), settings("ACME")).await;
+    assert_eq!(database.find_deleted_by_name(&name("acme")).await.unwrap(), deleted);
+    assert_eq!(database.find_deleted_by_name(&name("other")).await.unwrap(), []);
+}
+
+pub async fn names_are_read_in_order_up_to_a_limit(fresh: Fresh) {
+    let database = fresh.open().await;
+    let gone = create(&*database, owner("gone"), settings("an old one")).await;
+    database.commit(&deletion(&gone)).await.unwrap();
+    for name in ["c", "a"] {
+        create(&*database, owner(name), settings(name)).await;
+    }
+    database.commit(&import(settings("b"))).await.unwrap();
+    let named = |name: &str, owner| Named { name: name.to_owned(), owner };
+    let all = [named("a", Some(owner("a"))), named("b", None), named("c", Some(owner("c")))];
+    assert_eq!(database.names(9).await.unwrap(), all);
+    assert_eq!(database.names(2).await.unwrap(), all[..2]);
 }
 
 pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {
