@@ -1,4 +1,4 @@
-//! One account, as the command line names it.
+//! The arguments that name one account.
 
 use super::cluster::ClusterArgs;
 use super::lookup::{self, Resource};
@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use kube::Api;
 
-/// What names are to be taken for: names of accounts, or of resources in a namespace.
+/// How names are read: as names of accounts, or as names of resources in a namespace.
 #[derive(Debug, Args)]
 pub struct NamedBy {
     /// The namespace of an ApiAccount: NAME is then the resource's, on the cluster of the kubeconfig or --cluster-id, or on the
@@ -25,7 +25,7 @@ pub struct NamedBy {
     pub cluster: ClusterArgs,
 }
 
-/// One account.
+/// The name of one account.
 #[derive(Debug, Args)]
 pub struct AccountArgs {
     /// The account's name in OpsAdmin, its id, its API key, or its ApiAccount as NAME or NAMESPACE/NAME; with --namespace, the
@@ -37,33 +37,33 @@ pub struct AccountArgs {
     by: NamedBy,
 }
 
-/// What a cluster has of an account.
+/// The resource of an account on a cluster.
 #[derive(Debug)]
 pub enum OnCluster {
-    /// There is no cluster to ask.
+    /// The account was not named by its resource on a cluster.
     NotAsked,
-    /// No such resource.
+    /// The cluster has no such resource.
     Absent,
     /// The account's resource.
     Found(Box<ApiAccount>),
 }
 
 impl AccountArgs {
-    /// The account.
+    /// Finds the account.
     pub async fn find(&self, database: &dyn AccountRegister) -> Result<Account> {
         self.by.find(database, &self.name).await
     }
 
-    /// The account's id, also of one that is gone, if it was named by that.
+    /// Finds the account's id. An id is returned as it is, also for an account that was purged.
     pub async fn find_id(&self, database: &dyn AccountRegister) -> Result<AccountId> {
-        // Of an account that is gone, or has a value that cannot be read, the journal still tells.
+        // The journal has entries of accounts that were purged or cannot be read.
         match (self.by.id(&self.name), self.find(database).await) {
             (Some(id), Err(_)) => Ok(id),
             (_, found) => Ok(found?.id),
         }
     }
 
-    /// What its cluster has under the resource's name, if that is how the account was named.
+    /// Reads the account's resource from the cluster, if the account was named by it.
     pub async fn resource(&self) -> Result<OnCluster> {
         match (&self.by.namespace, self.by.cluster.given_id()) {
             (Some(namespace), None) => {
@@ -86,7 +86,7 @@ impl AccountArgs {
 }
 
 impl NamedBy {
-    /// The account of this name.
+    /// Finds the account of this name.
     pub async fn find(&self, database: &dyn AccountRegister, name: &str) -> Result<Account> {
         let Some(namespace) = &self.namespace else {
             return lookup::by_text(database, name, self.cluster.given_id(), lookup::BY_OPTION).await;
@@ -101,8 +101,7 @@ impl NamedBy {
     }
 }
 
-/// The accounts of a list that can be read, and whether that is all of them. What is wrong with another is printed, and keeps
-/// nobody from seeing these.
+/// Returns the accounts of a list that can be read, and whether that is all of them. Prints why another one cannot be read.
 pub fn readable(listed: Vec<Result<Account, DatabaseError>>, output: &Output) -> (Vec<Account>, bool) {
     let (mut accounts, mut is_whole) = (Vec::new(), true);
     for account in listed {

@@ -1,14 +1,14 @@
-//! What an error in the arguments says to do instead, beyond what clap says.
+//! Tips for errors in the arguments, in addition to those of clap.
 
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 use std::ffi::OsString;
 
-/// What people call the end of an account, which is no command.
+/// Words for a deletion that users try as commands. There is no such command.
 const DELETIONS: [&str; 5] = ["delete", "remove", "rm", "destroy", "prune"];
 
-/// The option for manifests, of every command that reads them.
+/// The id of the option `-f` of every command that reads manifests.
 const MANIFESTS: &str = "filename";
 
 /// Returns the command that the arguments call, if the first of them names one.
@@ -25,14 +25,14 @@ pub fn with_advice(mut error: Error, called: Option<&Command>) -> Error {
         _ => None,
     };
     if let Some(tip) = tip {
-        // The command whose name is alike, `release`, lets deletions go.
+        // clap would suggest the similar command `release`, which confirms deletions.
         error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
 }
 
-/// How an account is deleted.
+/// The tip how to delete an account.
 fn instead_of_deletion(error: &Error) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     DELETIONS.contains(&word.as_str()).then(|| {
@@ -42,14 +42,14 @@ fn instead_of_deletion(error: &Error) -> Option<String> {
     })
 }
 
-/// How a file or a folder of manifests is given to a command that takes them by an option.
+/// The tip how to give a file or a folder of manifests.
 fn instead_of_path(error: &Error, called: &Command) -> Option<String> {
     let Some(ContextValue::String(path)) = error.get(ContextKind::InvalidArg) else { return None };
     let takes_manifests = called.get_arguments().any(|argument| argument.get_long() == Some(MANIFESTS));
     (takes_manifests && !path.starts_with('-')).then(|| format!("to read manifests from it, use `-f {path}`"))
 }
 
-/// The values of an argument that is missing, if it takes one of a few.
+/// The tip with the possible values of a missing argument.
 fn values_of_missing(error: &Error, called: &Command) -> Option<String> {
     let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else { return None };
     let is_missing = |argument: &&Arg| missing.contains(&argument.to_string());

@@ -1,4 +1,4 @@
-//! `opsadmin completion`: what a shell needs to complete the command line.
+//! `opsadmin completion`: the script with which a shell completes commands and options.
 
 use super::Cli;
 use super::output::Output;
@@ -19,7 +19,7 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// Prints it.
+    /// Prints the script.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let mut script = Vec::new();
         generate(self.shell, &mut Cli::command(), "opsadmin", &mut script);

@@ -1,4 +1,4 @@
-//! `opsadmin get`: what is there.
+//! `opsadmin get`: shows one account, or lists accounts.
 
 use super::account::{NamedBy, readable};
 use super::database::{DatabaseArgs, KeyringArgs};
@@ -16,11 +16,11 @@ use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
 
-/// Show one account, or list those there are.
+/// Show one account, or list accounts.
 ///
-/// An account is shown with its owner, its state and its keys by id; never with a secret key, unless --show-secret asks for
-/// it on a terminal. A list has the accounts that are not deleted, of all clusters and of none; --namespace, --cluster-id and
-/// the options below narrow it. Nothing is changed, and rights to read are enough.
+/// An account is shown with its owner, its state and the ids of its keys. A secret key is shown only with --show-secret, on a
+/// terminal. A list has the accounts of all clusters, and unowned accounts, that are not deleted. --namespace, --cluster-id and
+/// the options below narrow it. Nothing is changed, and the right to read is enough.
 #[derive(Debug, Args)]
 #[command(
     visible_aliases = ["list", "ls"],
@@ -38,7 +38,7 @@ pub struct Get {
     #[command(flatten)]
     narrowed: Narrowed,
 
-    /// Show the secret keys of this account. Only on a terminal, and with the keyring.
+    /// Show the secret keys of this account. It needs a terminal and the keyring.
     #[arg(long, requires = "name")]
     show_secret: bool,
 
@@ -55,7 +55,7 @@ pub struct Get {
 /// Which accounts to list.
 #[derive(Debug, Args)]
 struct Narrowed {
-    /// List accounts that no resource declares, on whichever cluster.
+    /// List unowned accounts: no resource of any cluster declares them.
     #[arg(long, conflicts_with_all = ["name", "namespace"])]
     unowned: bool,
 
@@ -77,7 +77,7 @@ impl Narrowed {
 }
 
 impl Get {
-    /// Reads, and prints.
+    /// Reads the account or the list, and prints it.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
         if self.show_secret && !stdout().is_terminal() {
             bail!(
@@ -163,7 +163,7 @@ impl Get {
         if self.narrowed.deleted || output.has_room_for(&rows) {
             return output.painted_table(&rows, style);
         }
-        // Whoever has a name is found without an id.
+        // A name finds the account without the id.
         let rows: Vec<_> = rows.into_iter().map(|[cells @ .., _]| cells).collect::<Vec<[String; 6]>>();
         output.painted_table(&rows, style)
     }

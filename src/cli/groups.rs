@@ -1,9 +1,9 @@
-//! The commands in groups, as `opsadmin --help` lists them: clap has no groups of its own for commands.
+//! The groups in which `opsadmin --help` lists the commands. clap has no groups for commands.
 
 use clap::Command;
 use std::collections::HashMap;
 
-/// Every command, by the heading that it stands under.
+/// Every command, by the heading of its group.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Accounts", &["get", "check", "history"]),
     ("Manifest files", &["validate", "plan", "apply", "export", "import"]),
@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Setting up", &["crd", "render", "completion", "help"]),
 ];
 
-/// Between the left edge and the name of a command.
+/// What clap prints before the name of a command.
 const MARGIN: &str = "  ";
 
 /// Returns the command with its subcommands in groups in its help.
@@ -37,7 +37,7 @@ fn entries(command: &Command) -> HashMap<String, String> {
     let mut name = String::new();
     for line in listed.lines() {
         let plain = anstream::adapter::strip_str(line).to_string();
-        // What follows the first line of a command is indented further.
+        // Continuation lines of a command are indented further.
         if let Some(begun) = plain.strip_prefix(MARGIN).filter(|begun| !begun.starts_with(' ')) {
             begun.split(' ').next().unwrap_or_default().clone_into(&mut name);
         }

@@ -1,7 +1,7 @@
-//! The command line: one file for each command; each builds the adapters, calls the rooms inside, and prints.
+//! The command line: one file for each command. Each builds the adapters, calls the other modules, and prints.
 //!
-//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 an error or a refusal, 2 the
-//! command was not understood, 3 an account is not let in (`check`), 130 interrupted.
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 an error or a refusal, 2 wrong
+//! arguments, 3 an account is not let in (`check`), 130 interrupted.
 
 mod account;
 mod actor;
@@ -56,14 +56,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// In whose name accounts are owned that no cluster declares.
+/// The cluster id of accounts that `apply` creates without a cluster.
 const LOCAL_CLUSTER: &str = "local";
 
-/// API accounts for the OpsAdmin API, declared in YAML and kept true.
+/// API accounts for the OpsAdmin API, declared in YAML and kept in sync.
 ///
-/// An account is declared as an ApiAccount resource. OpsAdmin's account database is made to say the same, and the
-/// account's generated keys are written to a Secret. On a cluster, `opsadmin controller` does that; without one, `opsadmin
-/// apply`.
+/// An ApiAccount resource declares an account. The program creates and updates the account in OpsAdmin's account database, and
+/// writes its generated keys to a Secret. On a cluster, `opsadmin controller` does that. Without a cluster, `opsadmin apply`
+/// does.
 #[derive(Debug, Parser)]
 #[command(
     name = "opsadmin",
@@ -76,7 +76,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// The variables that stand for options that were not given.
+    /// The environment variables that gave values to options.
     #[arg(skip)]
     variables: Vec<String>,
 }
@@ -109,14 +109,14 @@ enum Command {
 /// The name under which kubectl finds a plugin `opsadmin`.
 const PLUGIN: &str = "kubectl-opsadmin";
 
-/// Reads the arguments; says what is wrong with them, or the help they ask for, and ends.
+/// Reads the arguments. Prints what is wrong with them, or the help that they ask for, and exits.
 ///
-/// Installed under the name `kubectl-opsadmin`, this is a plugin of kubectl, and calls itself `kubectl opsadmin`.
+/// Under the name `kubectl-opsadmin`, the program is a plugin of kubectl, and its help calls it `kubectl opsadmin`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
     try_parse(arguments, &|name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
 }
 
-/// The same, with the variables of an environment.
+/// Reads the arguments and the environment variables.
 ///
 /// # Errors
 /// What is wrong with the arguments or with a variable, or the help that the arguments ask for.
@@ -132,7 +132,7 @@ pub fn try_parse(
     Ok(Cli { variables, ..Cli::from_arg_matches(&matches)? })
 }
 
-/// The command line for a program that was started by this name.
+/// Returns the command line of a program that was started under this name.
 fn command_as(program: Option<&OsString>) -> clap::Command {
     let command = groups::grouped(Cli::command());
     if program.and_then(|program| Path::new(program).file_stem()).is_some_and(|name| name == PLUGIN) {
@@ -142,7 +142,7 @@ fn command_as(program: Option<&OsString>) -> clap::Command {
     }
 }
 
-/// Examples begin their lines with the program, or pipe into it.
+/// Writes the examples in the help for a plugin of kubectl. Each line of an example begins with the program, or pipes into it.
 fn with_plugin_examples(command: clap::Command) -> clap::Command {
     let command = match command.get_after_help().map(ToString::to_string) {
         Some(examples) => command.after_help(
@@ -153,7 +153,7 @@ fn with_plugin_examples(command: clap::Command) -> clap::Command {
     command.mut_subcommands(with_plugin_examples)
 }
 
-/// Runs the command, prints its error if it fails, and answers with the exit code.
+/// Runs the command, prints its error if it fails, and returns the exit code.
 pub async fn run(cli: Cli) -> ExitCode {
     let mut output = Output::default();
     let result: Result<ExitCode> = match cli.command {
@@ -180,13 +180,13 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Completion(command) => command.run(&mut output),
     };
     result.unwrap_or_else(|error| {
-        // `{:#}` adds the causes: each says something the one before does not.
+        // `{:#}` adds the causes.
         output.note(format!("opsadmin: {error:#}{}", whence(&error, &cli.variables)));
         ExitCode::FAILURE
     })
 }
 
-/// Where the value comes from that an error is about, if that is a variable.
+/// Names the environment variable from which the value comes that an error is about.
 fn whence(error: &anyhow::Error, variables: &[String]) -> String {
     let is_database = error.chain().any(|cause| {
         use crate::database::DatabaseError as E;
