@@ -1,6 +1,7 @@
 //! The node: kubelet, containerd and runc, with a scheduler, and with kube-proxy for the addresses of Services.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ impl Node {
         let mut node = Self { folder: Folder::new("node"), programs, processes: Vec::new() };
         let plane = cluster.control_plane().expect("the tests have started it");
         node.start_containerd(registry);
+        // A kubelet that finds no containerd ends at once.
+        eventually("containerd to listen", READY_WITHIN, async || UnixStream::connect(CONTAINERD)).await;
         node.start_kubelet(plane);
         for name in ["kube-scheduler", "kube-proxy"] {
             let kubeconfig = plane.kubeconfig_for(&format!("system:{name}"), None);
