@@ -3,13 +3,12 @@
 use super::environment::SystemEnvironment;
 use super::output::Output;
 use crate::database::{self, AccountDatabase, AccountRegister, Address, Keyring, KeyringError, UnknownAffiliate};
-use crate::reconcile::Environment;
+use crate::reconcile::random_secret;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 /// The options for the account database.
 #[derive(Debug, Args)]
@@ -234,14 +233,7 @@ fn warn_if_others_have_access(path: &Path) {
 
 /// Creates a keyring with one random key, in memory.
 pub fn new_keyring() -> Result<Keyring> {
-    Ok(Keyring::from_random(new_key()?))
-}
-
-/// Creates a random key for a keyring.
-pub fn new_key() -> Result<Zeroizing<[u8; 32]>> {
-    let mut key = Zeroizing::new([0; 32]);
-    SystemEnvironment.fill(key.as_mut_slice())?;
-    Ok(key)
+    Ok(Keyring::from_random(random_secret(&SystemEnvironment)?))
 }
 
 /// Returns [`KeyringError::Lost`] for a missing keyring if the database has sealed secret keys, because a new keyring

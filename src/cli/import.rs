@@ -9,8 +9,9 @@ use super::progress::Progress;
 use crate::account::{AccountId, Adopter, ClusterId, KeyId, KeyPair, KeyState, StoredKey};
 use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, DryRunDatabase, Keyring};
 use crate::import::{self, ExistingNamesAndKeys, FileFormat, Line, Record};
+use crate::reconcile::Environment;
 use crate::reconcile::parse_namespace;
-use crate::reconcile::{Environment, RandomnessError};
+use crate::reconcile::random;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Serialize;
@@ -218,9 +219,9 @@ impl Import {
         let namespace = namespace.or_else(|| self.namespace.clone());
         let adopter = namespace.zip(cluster.cloned());
         let adopter = adopter.map(|(namespace, cluster)| Adopter { cluster, namespace, name: None });
-        let (account, at) = (AccountId::from_random(random()?), SystemEnvironment.now());
-        let pair = KeyPair { id: KeyId::from_random(random()?), api_key, secret_key };
-        let sealed = keyring.seal(account, pair.id, &pair.secret_key, random()?);
+        let (account, at) = (AccountId::from_random(random(&SystemEnvironment)?), SystemEnvironment.now());
+        let pair = KeyPair { id: KeyId::from_random(random(&SystemEnvironment)?), api_key, secret_key };
+        let sealed = keyring.seal(account, pair.id, &pair.secret_key, random(&SystemEnvironment)?);
         let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created: at };
         let action = Action::Import { settings, key, adopter, unknown_affiliate: self.unknown_affiliate.into() };
         Ok(Change { account, action, at, actor: "import".to_owned(), generation: None })
@@ -289,10 +290,4 @@ fn explain(error: DatabaseError) -> Result<String> {
         }
         other => Err(other.into()),
     }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], RandomnessError> {
-    let mut bytes = [0; N];
-    SystemEnvironment.fill(&mut bytes)?;
-    Ok(bytes)
 }

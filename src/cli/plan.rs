@@ -4,7 +4,7 @@ use super::LOCAL_CLUSTER;
 use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::creation::CreationArgs;
-use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate, new_key};
+use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
 use super::manifests::{DEFAULT_NAMESPACE, ManifestArgs};
 use super::output::Output;
@@ -15,7 +15,9 @@ use crate::account::{Account, ClusterId, KeyPair, Mark, Owner};
 use crate::database::{AccountDatabase, DryRunDatabase, Keyring};
 use crate::manifests::Manifest;
 use crate::reconcile::Environment as _;
-use crate::reconcile::{AlwaysCurrent, CreationGuard, Desired, Outcome, Reconciler, Unguarded, deletions_count_since};
+use crate::reconcile::{
+    AlwaysCurrent, CreationGuard, Desired, Outcome, Reconciler, Unguarded, deletions_count_since, random_secret,
+};
 use crate::run::{ClusterState, Depth, ExistingAccounts, FolderGuard, PruneSet, Query, Run, Summary, Turn, Work};
 use crate::secrets::{DryRunSecrets, IssuedKeys, SecretManifest, SecretStore, directory::Directory};
 use anyhow::Result;
@@ -255,7 +257,7 @@ impl Plan {
         let keyring =
             if reads_contents { self.keyring.load_read_only(&self.database, database.as_deref()).await? } else { None };
         let Some(keyring) = keyring else {
-            let keyring = Keyring::placeholder(new_key()?);
+            let keyring = Keyring::placeholder(random_secret(&SystemEnvironment)?);
             return Ok((DryRunDatabase::without_keys(database, keyring.clone()), keyring));
         };
         let database = DryRunDatabase::new(database);

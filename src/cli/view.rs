@@ -1,5 +1,5 @@
 //! Shows an account: as JSON and YAML fields for programs, and as text for people. The fields are public:
-//! docs/commands.md documents them, and they must not change.
+//! docs/commands-accounts.md documents them, and they must not change.
 
 use super::text::{display_name, named};
 use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};

@@ -5,6 +5,7 @@
 use super::connect::Ready;
 use super::context::Context;
 use super::orphans::Orphans;
+use super::resources::resource;
 use crate::account::Owner;
 use crate::api::ApiAccount;
 use crate::backoff::Backoff;
@@ -155,10 +156,6 @@ impl PurgeFailures {
         }
         new
     }
-}
-
-fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {
-    ObjectRef::new(&owner.name).within(&owner.namespace)
 }
 
 #[cfg(test)]

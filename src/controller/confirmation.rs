@@ -3,6 +3,7 @@
 
 use super::declaration::Declaration;
 use super::memory::Memory;
+use super::resources::resource;
 use crate::account::Owner;
 use crate::api::ApiAccount;
 use crate::kube_error::reason;
@@ -10,7 +11,6 @@ use crate::reconcile::{Declarations, Desired, Unconfirmed};
 use crate::secrets::ResourceIdentity;
 use async_trait::async_trait;
 use kube::api::ListParams;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,7 +41,7 @@ impl ClusterDeclarations {
     }
 
     fn is_fresh(&self, owner: &Owner, is: impl Fn(&Declaration) -> bool) -> bool {
-        self.memory.is_fresh(&reference(owner), is, Instant::now())
+        self.memory.is_fresh(&resource(owner), is, Instant::now())
     }
 }
 
@@ -69,10 +69,6 @@ impl Declarations for ClusterDeclarations {
     }
 
     fn overtaken(&self, owner: &Owner) {
-        self.memory.distrust_watch(&reference(owner));
+        self.memory.distrust_watch(&resource(owner));
     }
-}
-
-fn reference(owner: &Owner) -> ObjectRef<ApiAccount> {
-    ObjectRef::new(&owner.name).within(&owner.namespace)
 }

@@ -5,11 +5,10 @@
 use super::brake::{Cause, Decision};
 use super::connect::Ready;
 use super::context::Context;
-use super::resources::Resources;
+use super::resources::{Resources, resource};
 use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
-use crate::reconcile::{Deletion, DeletionPolicy, Outcome};
-use crate::secrets::ResourceIdentity;
+use crate::reconcile::Outcome;
 use crate::secrets::cache::SecretCaches;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
@@ -150,8 +149,7 @@ impl Orphan {
 /// Disables the account of an owner that has no resource, and deletes its Secrets.
 async fn disable(owner: &Owner, context: &Context, ready: &Ready) -> Outcome {
     let (namespace, name) = (&owner.namespace, &owner.name);
-    let identity = ResourceIdentity { owner: owner.clone(), uid: None };
-    let outcome = ready.reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await;
+    let outcome = ready.reconciler.delete_undeclared(owner).await;
     context.waiting.release_names(&outcome);
     context.log_done(namespace, name, &outcome.done);
     if outcome.not_ready.is_none() {
@@ -161,8 +159,4 @@ async fn disable(owner: &Owner, context: &Context, ready: &Ready) -> Outcome {
         tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be ended yet: {not_ready}");
     }
     outcome
-}
-
-fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {
-    ObjectRef::new(&owner.name).within(&owner.namespace)
 }

@@ -1,6 +1,7 @@
 //! The existing resources, as the watches of all scopes together know them.
 
 use super::scope::Scope;
+use crate::account::Owner;
 use crate::api::ApiAccount;
 use futures::FutureExt;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -12,6 +13,11 @@ pub(super) struct Stores(Mutex<Vec<(Scope, Store<ApiAccount>)>>);
 
 /// The resources of all scopes, after every scope has been listed.
 pub(super) struct Resources(Vec<(Scope, Store<ApiAccount>)>);
+
+/// Returns the reference to the resource that an owner names.
+pub(super) fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {
+    ObjectRef::new(&owner.name).within(&owner.namespace)
+}
 
 impl Stores {
     /// Adds the store of the watch of this scope.

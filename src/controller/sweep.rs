@@ -8,12 +8,11 @@ use super::cleanup::Cleanup;
 use super::connect::{Connection, Ready};
 use super::context::Context;
 use super::queues::Queues;
+use super::resources::resource;
 use crate::account::{Owner, Version};
-use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed};
 use crate::telemetry::SweepResult;
 use futures::StreamExt;
-use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,8 +161,4 @@ impl Sweeper {
         }
         if is_empty { SweepResult::Empty } else { SweepResult::Done }
     }
-}
-
-fn resource(owner: &Owner) -> ObjectRef<ApiAccount> {
-    ObjectRef::new(&owner.name).within(&owner.namespace)
 }

@@ -84,6 +84,12 @@ impl Reconciler {
         outcome
     }
 
+    /// Deletes the account of an owner that no resource or manifest declares, and its Secrets.
+    pub async fn delete_undeclared(&self, owner: &Owner) -> Outcome {
+        let identity = ResourceIdentity { owner: owner.clone(), uid: None };
+        self.delete(Deletion::of(&identity), DeletionPolicy::Delete).await
+    }
+
     /// Keeps the Secret of a resource whose deletion is held: its account still works, and its partner needs the keys.
     /// Nothing else is changed. If the outcome is not Ready, its reason is about the Secret alone.
     pub async fn keep_secret_of_held(&self, deletion: Deletion<'_>, verified: Option<&Verified>) -> Outcome {

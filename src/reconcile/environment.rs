@@ -3,6 +3,7 @@
 use super::NotReady;
 use jiff::Timestamp;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// Time and randomness.
 pub trait Environment: Send + Sync {
@@ -23,6 +24,26 @@ pub trait Environment: Send + Sync {
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct RandomnessError(pub String);
+
+/// Returns random bytes that are fit for keys and nonces.
+///
+/// # Errors
+/// [`RandomnessError`] if the system has none.
+pub fn random<const N: usize>(environment: &dyn Environment) -> Result<[u8; N], RandomnessError> {
+    let mut bytes = [0; N];
+    environment.fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Returns random bytes that are a secret: they are erased from memory after use.
+///
+/// # Errors
+/// [`RandomnessError`] if the system has none.
+pub fn random_secret(environment: &dyn Environment) -> Result<Zeroizing<[u8; 32]>, RandomnessError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    environment.fill(secret.as_mut_slice())?;
+    Ok(secret)
+}
 
 impl From<RandomnessError> for NotReady {
     fn from(error: RandomnessError) -> Self {

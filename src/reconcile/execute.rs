@@ -5,8 +5,7 @@
 
 use super::step::{Interruption, Step};
 use super::{
-    AccountPlan, Desired, Done, KeysPlan, NotReady, Observed, ObservedSecret, Outcome, Plan, Reconciler, SecretPlan,
-    Verified,
+    AccountPlan, Desired, Done, NotReady, Observed, ObservedSecret, Outcome, Plan, Reconciler, SecretPlan, Verified,
 };
 use crate::account::{Account, AccountId, Life, changes};
 use crate::api::MANAGED_BY_LABEL;
@@ -29,8 +28,8 @@ impl Reconciler {
             ControlFlow::Break(step) => return Ok(step),
         };
         outcome.account = Some(account.clone());
-        if plan.keys != KeysPlan::Keep {
-            return self.execute_keys(&plan.keys, &account, desired, outcome).await;
+        if let Some(step) = self.execute_keys(&plan.keys, &account, desired, outcome).await? {
+            return Ok(step);
         }
         match &plan.secret {
             SecretPlan::Refuse { holder } => {

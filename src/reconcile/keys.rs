@@ -1,24 +1,27 @@
 //! Key pairs while a plan is executed: generated, sealed, issued, rotated, restored and revoked.
 
 use super::step::{Interruption, Step};
-use super::{Desired, Done, Environment, KeysPlan, NotReady, Outcome, RandomnessError, Reconciler, RecoveredKeys};
+use super::{
+    Desired, Done, Environment, KeysPlan, NotReady, Outcome, RandomnessError, Reconciler, RecoveredKeys, random,
+    random_secret,
+};
 use crate::account::{Account, AccountId, KeyEntropy, KeyId, KeyPair, KeyState, Owner, StoredKey};
 use crate::database::{Action, DatabaseError, Keyring};
 use crate::secrets::IssuedKeys;
-use zeroize::Zeroizing;
 
 impl Reconciler {
-    /// Executes a plan for the account's keys. The Secret is compared with the new keys in the next attempt.
+    /// Executes a plan for the account's keys. Returns the step that ends the attempt if there was anything to do: the
+    /// Secret is compared with the new keys in the next attempt.
     pub(super) async fn execute_keys(
         &self,
         plan: &KeysPlan,
         account: &Account,
         desired: &Desired,
         outcome: &mut Outcome,
-    ) -> Result<Step, Interruption> {
+    ) -> Result<Option<Step>, Interruption> {
         let expected = account.version;
         let (action, done) = match plan {
-            KeysPlan::Keep => return Ok(Step::Again),
+            KeysPlan::Keep => return Ok(None),
             KeysPlan::Restore(recovered) => {
                 let key = self.seal(account.id, self.recovered_pair(recovered)?)?;
                 (Action::RestoreKey { expected, key }, Done::KeyRestored(desired.secret.at.clone()))
@@ -37,13 +40,13 @@ impl Reconciler {
         self.declarations.confirm(desired).await?;
         match self.commit(account.id, action, desired.generation).await {
             Ok(account) => outcome.account = Some(account),
-            Err(DatabaseError::KeyTaken) => return Ok(Step::key_taken(desired)),
+            Err(DatabaseError::KeyTaken) => return Ok(Some(Step::key_taken(desired))),
             // Revoked since it was observed.
-            Err(DatabaseError::KeyRevoked) => return Ok(Step::Again),
+            Err(DatabaseError::KeyRevoked) => return Ok(Some(Step::Again)),
             Err(error) => return Err(error.into()),
         }
         outcome.done.push(done);
-        Ok(Step::Again)
+        Ok(Some(Step::Again))
     }
 
     /// Returns the change that creates the declared account. If only the account's row was lost, the account is given
@@ -101,8 +104,7 @@ pub fn new_key(
 }
 
 fn new_pair(id: KeyId, environment: &dyn Environment) -> Result<KeyPair, RandomnessError> {
-    let mut secret_key = Zeroizing::new([0; 32]);
-    environment.fill(secret_key.as_mut_slice())?;
+    let secret_key = random_secret(environment)?;
     Ok(KeyPair::from_entropy(id, &KeyEntropy { api_key: random(environment)?, secret_key }))
 }
 
@@ -115,10 +117,4 @@ fn seal(
     let sealed = keyring.seal(account, pair.id, &pair.secret_key, random(environment)?);
     let created = environment.now();
     Ok(StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created })
-}
-
-fn random<const N: usize>(environment: &dyn Environment) -> Result<[u8; N], RandomnessError> {
-    let mut bytes = [0; N];
-    environment.fill(&mut bytes)?;
-    Ok(bytes)
 }

@@ -43,7 +43,7 @@ pub use declarations::{AlwaysCurrent, Declarations, Unconfirmed};
 pub use deletion::{Deletion, deletion_policy, secret_places};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use done::Done;
-pub use environment::{Environment, RandomnessError};
+pub use environment::{Environment, RandomnessError, random, random_secret};
 pub use keys::new_key;
 pub use not_ready::{AdoptionPath, NextAttempt, NotReady};
 pub use nulls::nulls_applied;

@@ -5,11 +5,10 @@
 //! removed only after the database has retired it, so that no program seals with it any more.
 
 use crate::database::{AccountRegister, DatabaseError, Keyring, KeyringError, LockedKeyring, Resealed, SealedPair};
-use crate::reconcile::{Environment, RandomnessError};
+use crate::reconcile::{Environment, RandomnessError, random, random_secret};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 /// How many key pairs are sealed again in one transaction, for which other writers wait.
 const BATCH: u16 = 100;
@@ -110,8 +109,7 @@ impl<'a> KeyringRotation<'a> {
     /// # Errors
     /// There is no randomness, or the file cannot be written.
     pub fn add(&mut self) -> Result<(), RotationError> {
-        let mut key = Zeroizing::new([0; 32]);
-        self.environment.fill(key.as_mut_slice())?;
+        let key = random_secret(self.environment)?;
         self.file.replace(self.keyring().clone().with_another(key))?;
         self.done.added = self.keyring().ids().last().map(str::to_owned);
         Ok(())
@@ -158,8 +156,7 @@ impl<'a> KeyringRotation<'a> {
             for pair in &pairs {
                 match self.keyring().open(pair.account, pair.key.id, &pair.key.sealed) {
                     Ok(secret_key) => {
-                        let mut nonce = [0; 12];
-                        self.environment.fill(&mut nonce)?;
+                        let nonce = random(self.environment)?;
                         let sealed = self.keyring().seal(pair.account, pair.key.id, &secret_key, nonce);
                         let before = pair.key.sealed.sealed_with.clone();
                         resealed.push(Resealed { account: pair.account, key: pair.key.id, before, sealed });

@@ -1,11 +1,10 @@
 //! Many accounts in one run, as for `opsadmin apply` and `opsadmin plan`: the order, reads of many accounts at once,
 //! pruning, and the report on each account.
 //!
-//! [`Run`] is the loop over the accounts. `apply` uses it with the real database and Secrets, `plan` with dry runs, and
-//! both create the same [`AccountReport`]s.
+//! [`Run`] hands out the accounts. `apply` works on them with the real database and Secrets, `plan` with dry runs, and both
+//! get the same [`AccountReport`]s. [`KeyringRotation`] is a run over all sealed keys.
 
 mod cluster;
-
 mod folder_guard;
 mod keyring_rotation;
 mod known;

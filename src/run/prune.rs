@@ -4,8 +4,8 @@
 use crate::account::{Account, ClusterId, Life, Owner};
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::manifests::Manifest;
-use crate::reconcile::{Deletion, DeletionPolicy, NotReady, Outcome, Reconciler, deletion_limit};
-use crate::secrets::{ResourceIdentity, directory::Directory};
+use crate::reconcile::{NotReady, Outcome, Reconciler, deletion_limit};
+use crate::secrets::directory::Directory;
 use std::collections::{BTreeSet, HashSet};
 
 /// The accounts to delete.
@@ -79,10 +79,7 @@ impl PruneSet {
             Some(limit) if !self.deleted.contains(owner) => {
                 Outcome::blocked(NotReady::PruningHeld { accounts: self.live.len(), limit })
             }
-            _ => {
-                let identity = ResourceIdentity { owner: owner.clone(), uid: None };
-                reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await
-            }
+            _ => reconciler.delete_undeclared(owner).await,
         }
     }
 }

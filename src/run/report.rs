@@ -1,5 +1,5 @@
 //! What `plan` and `apply` report for each account. Both commands use the same types, so that a plan can be compared
-//! with what `apply` did. The field names are public: docs/commands.md documents them.
+//! with what `apply` did. The field names are public: docs/commands-files.md documents them.
 
 use crate::account::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, Owner, Role, Settings, StoredSettings, changes};
 use crate::manifests::Manifest;

@@ -27,29 +27,12 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
-/// Panics when it is asked for the time.
-struct Broken;
+/// A clock that answers with this function.
+struct Clock(fn() -> Timestamp);
 
-impl Environment for Broken {
+impl Environment for Clock {
     fn now(&self) -> Timestamp {
-        panic!("a bug")
-    }
-
-    fn fill(&self, _: &mut [u8]) -> Result<(), RandomnessError> {
-        Ok(())
-    }
-
-    fn jitter(&self) -> f64 {
-        0.5
-    }
-}
-
-/// A clock that works.
-struct Working;
-
-impl Environment for Working {
-    fn now(&self) -> Timestamp {
-        Timestamp::UNIX_EPOCH
+        self.0()
     }
 
     fn fill(&self, _: &mut [u8]) -> Result<(), RandomnessError> {
@@ -108,7 +91,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         keyring: Keyring::from_random(Zeroizing::new([7; 32])),
         unknown_affiliate: UnknownAffiliate::Refuse,
         actor: "controller".to_owned(),
-        environment: Arc::new(Broken),
+        environment: Arc::new(Clock(|| panic!("a bug"))),
         declarations: Arc::new(AlwaysCurrent),
     };
     let ready = Connection::Ready(Arc::new(Ready { reconciler, startup_accounts: StartupAccounts::default() }));
@@ -131,7 +114,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         stores,
         scopes: 1,
         slots: Semaphore::new(1),
-        environment: Arc::new(Working),
+        environment: Arc::new(Clock(|| Timestamp::UNIX_EPOCH)),
         metrics: Arc::clone(&telemetry.metrics),
     });
     for times in 1..3 {

@@ -212,6 +212,22 @@ fn a_retained_account_is_left_as_it_is() {
 }
 
 #[test]
+fn an_outcome_names_what_a_rename_a_deletion_and_a_retention_set_free() {
+    for policy in [DeletionPolicy::Delete, DeletionPolicy::Retain] {
+        let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+        let reconciler = reconciler(&accounts, &secrets);
+        let mut desired = desired();
+        let before = desired.settings.name.as_str().to_owned();
+        assert_eq!(run(reconciler.reconcile(&desired, None, None)).released_names, [""; 0]);
+        desired.settings.name = AccountName::parse("renamed").unwrap();
+        assert_eq!(run(reconciler.reconcile(&desired, None, None)).released_names, [before]);
+        assert_eq!(run(reconciler.reconcile(&desired, None, None)).released_names, [""; 0]);
+        let deleted = run(reconciler.delete(Deletion::of(&identity()), policy));
+        assert_eq!(deleted.released_names, ["renamed"], "{policy:?}");
+    }
+}
+
+#[test]
 fn an_invalid_spec_names_every_wrong_field() {
     let mut resource = ApiAccount::new("acme", ApiAccountSpec::default());
     resource.spec.name = Some(" ".to_owned());

@@ -13,11 +13,10 @@ use crate::database::{AccountDatabase, DatabaseError, Deletions};
 use crate::kube_error::with_advice;
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    Deletion, DeletionPolicy, Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation, exceeds_limit,
-    is_made_if_missing,
+    Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation, exceeds_limit, is_made_if_missing,
 };
 use crate::secrets;
-use crate::secrets::{AssumedKeys, ResourceIdentity, SecretRef, SecretSnapshot};
+use crate::secrets::{AssumedKeys, SecretRef, SecretSnapshot};
 use anyhow::{Result, anyhow};
 use creation_guard::StatusGuard;
 use k8s_openapi::api::core::v1::Secret;
@@ -149,10 +148,7 @@ impl ClusterState {
         match self.resources.get(owner) {
             Some(resource) => self.delete(resource, reconciler).await,
             None if self.brake_holds => self.held(),
-            None => {
-                let identity = ResourceIdentity { owner: owner.clone(), uid: None };
-                reconciler.delete(Deletion::of(&identity), DeletionPolicy::Delete).await
-            }
+            None => reconciler.delete_undeclared(owner).await,
         }
     }
 
