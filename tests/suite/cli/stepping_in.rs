@@ -95,7 +95,7 @@ async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
     assert_eq!(office.secret("acme-opsadmin"), before, "it waits");
 
     let applied = office.apply(&[("acme", json!({ "rotation": { "trigger": "one" } }))]).await;
-    assert!(applied.contains("put the Secret acme-opsadmin right") && !applied.contains("rotated"), "{applied}");
+    assert!(applied.contains("corrected the Secret acme-opsadmin") && !applied.contains("rotated"), "{applied}");
     assert_eq!(pairs(&office.json(&["get", "acme"]).await), after, "the request is not answered again");
     assert_ne!(office.secret("acme-opsadmin"), before);
 

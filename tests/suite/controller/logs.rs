@@ -31,7 +31,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
     let lines = parsed(&log);
     let namespace = scene.namespace.name();
     let refusal = format!(
-        "the ApiAccount {namespace}/acme has the account name \"Acme\"; choose another spec.name, or rename or delete the holder; two that swap their names need a name in between"
+        "the ApiAccount {namespace}/acme has the account name \"Acme\"; choose another spec.name, or rename or delete the holder; to swap two names, give one account a third name first"
     );
     let expected = [
         ("-", "serving metrics and probes"),

@@ -10,7 +10,7 @@ use super::repository;
 /// here too.
 const DONE: [(&str, &str, &str); 24] = [
     (
-        "confirm with `opsadmin release` that they are made anew",
+        "confirm with `opsadmin release` that they are created again",
         "controller/creation.rs",
         "another_database_is_refused_for_all_until_somebody_confirms_it",
     ),
@@ -93,12 +93,12 @@ const DONE: [(&str, &str, &str); 24] = [
     ),
     ("`opsadmin export` writes {manifests}", "cli/fleet.rs", "a_fleet_moves_in_and_every_partner_keeps_its_keys"),
     (
-        "One of `opsadmin apply` is let go of by nothing that --prune does",
+        "`opsadmin apply --prune` disables an account instead of retaining it",
         "controller/ownership.rs",
         "accounts_of_apply_move_to_a_controller_and_back_with_their_keys",
     ),
     (
-        "bring them in with `opsadmin import` and set spec.adoptionPolicy",
+        "import them with `opsadmin import` and set spec.adoptionPolicy",
         "cli/advice.rs",
         "keys_that_nothing_proves_are_brought_in_or_left_as_the_message_says",
     ),
@@ -113,7 +113,7 @@ const DONE: [(&str, &str, &str); 24] = [
         "a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another",
     ),
     (
-        "OpsAdmin's staff name who else may take it over, with `{command}`",
+        "To let another resource take it over, OpsAdmin's staff run `{command}`",
         "cli/adoption.rs",
         "a_retained_account_is_given_to_another_namespace_only_once_staff_have_named_it",
     ),
