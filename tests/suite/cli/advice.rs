@@ -146,7 +146,8 @@ async fn what_the_doctor_says_of_keys_puts_them_right() {
     ])
     .await;
     let found = desk.doctor(&[]).await;
-    for said in ["or rotate the account's keys with `opsadmin rotate`", "gives it the pair back that its Secret holds"]
+    for said in
+        ["or rotate the account's keys with `opsadmin rotate`", "restores the key pair if its Secret still holds it"]
     {
         assert!(found.stdout.contains(said), "{said}: {found:?}");
     }

@@ -171,7 +171,7 @@ async fn a_refused_rotation_names_the_solution() {
     let rotate = |arguments: &[&str]| office.call_with_keyring(&[&["rotate"], arguments].concat());
     let by_resource = ["-n", "partners", "deleted", "--cluster-id", "local"];
     refused(&rotate(&by_resource).run().await, 1, "apply its resource again to have it back, and rotate then");
-    refused(&rotate(&["keyless"]).run().await, 1, "has no active pair of keys; if its Secret still holds one");
+    refused(&rotate(&["keyless"]).run().await, 1, "has no active key pair; if its Secret still holds one");
     let said = rotate(&["unowned"]).run().await.succeeded();
     assert!(said.contains("nobody writes its Secret: hand the keys over with `opsadmin get "), "{said}");
     assert_eq!(rotate(&["acme", "--overlap", "1d"]).run().await.status.code(), Some(2));

@@ -15,7 +15,7 @@ const DONE: [(&str, &str, &str); 24] = [
         "another_database_is_refused_for_all_until_somebody_confirms_it",
     ),
     (
-        "`opsadmin release --only creations` has it made anew",
+        "`opsadmin release --only creations` confirms that it is created again",
         "controller/creation.rs",
         "another_database_is_refused_for_all_until_somebody_confirms_it",
     ),
@@ -66,11 +66,7 @@ const DONE: [(&str, &str, &str); 24] = [
         "controller/plan_reads.rs",
         "what_it_may_not_list_is_said_with_the_way_out",
     ),
-    (
-        "its controller or `opsadmin apply` gives it back",
-        "cli/advice.rs",
-        "what_the_doctor_says_of_keys_puts_them_right",
-    ),
+    ("its controller or `opsadmin apply` restores it", "cli/advice.rs", "what_the_doctor_says_of_keys_puts_them_right"),
     (
         "is written by the next `opsadmin apply`",
         "cli/stepping_in.rs",
