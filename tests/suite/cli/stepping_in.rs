@@ -53,7 +53,7 @@ async fn a_suspension_is_recorded_once_and_can_be_ended() {
     }
     refused(&office.run(&["suspend", "nobody", "--reason", "x"]).await, 1, "there is no account");
     let nameless = office.call(&["resume", "acme"]).env("OPSADMIN_ACTOR", "a\u{1b}b").run().await;
-    refused(&nameless, 2, "names nobody");
+    refused(&nameless, 2, "is not a valid name");
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ async fn a_database_exchanged_under_a_running_controller_is_detected() {
     swap(&server.url("postgres"), scene.database.name(), other.name()).await;
     let message = all_are_held(&scene).await;
     assert!(message.contains("this is a different database"), "{message}");
-    assert!(scene.log().contains("this is another account database than before"), "{}", scene.log());
+    assert!(scene.log().contains("the account database is not the same as before"), "{}", scene.log());
     assert_eq!(rows(&scene.database).await, 0);
 
     swap(&server.url("postgres"), scene.database.name(), other.name()).await;

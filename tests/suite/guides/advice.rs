@@ -42,12 +42,12 @@ const DONE: [(&str, &str, &str); 24] = [
         "an_account_that_cannot_be_read_hides_no_other",
     ),
     (
-        "not known: look with `opsadmin get --unowned`",
+        "not known whether they were imported: check with `opsadmin get --unowned`",
         "faults/imports.rs",
         "what_cannot_be_looked_for_is_said_not_to_be_known",
     ),
     (
-        "look with `opsadmin history {}`",
+        "check with `opsadmin history {}`",
         "faults/imports.rs",
         "a_suspension_that_cannot_be_looked_for_is_in_the_history_that_is_named",
     ),
@@ -99,7 +99,7 @@ const DONE: [(&str, &str, &str); 24] = [
         "keys_that_nothing_proves_are_brought_in_or_left_as_the_message_says",
     ),
     (
-        "`keyring rotate --only reseal` seals them anew",
+        "`keyring rotate --only reseal` seals them with the new key",
         "cli/keyring.rs",
         "a_key_that_is_still_needed_stays_and_the_rest_is_done",
     ),
