@@ -260,7 +260,7 @@ async fn a_secret_key_in_a_visible_field_is_not_stored() {
     for field in ["name", "description", "affiliate"] {
         let text = line("Acme", 1, &json!({ field: format!("{LEGACY}-1") }));
         let refused = desk.import("fleet.jsonl", &text, &["--unknown-affiliate", "register"]).await;
-        assert!(refused.stderr.contains(&format!(":1: {field}: has a secret key in it")), "{refused:?}");
+        assert!(refused.stderr.contains(&format!(":1: {field}: contains a secret key")), "{refused:?}");
         assert!(!format!("{refused:?}").contains(LEGACY), "{refused:?}");
     }
 }
