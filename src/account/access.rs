@@ -211,10 +211,11 @@ fn plans(settings: &StoredSettings, roles: &[Role]) -> VisiblePlans {
 
 fn judge_life(life: Life) -> RuleResult {
     let (verdict, why) = match life {
-        Life::Live => (Verdict::Pass, "the account is there".to_owned()),
-        Life::Retained { since } => {
-            (Verdict::Pass, format!("no resource declares the account since {since:.0}; it was left as it is"))
-        }
+        Life::Live => (Verdict::Pass, "the account is live".to_owned()),
+        Life::Retained { since } => (
+            Verdict::Pass,
+            format!("no resource has declared the account since {since:.0}; the account is retained as it was"),
+        ),
         Life::Deleted { since } => (Verdict::Fail, format!("the account is deleted since {since:.0}")),
     };
     RuleResult { rule: Rule::Life, verdict, why }
@@ -240,10 +241,10 @@ fn judge_keys(account: &Account, now: Timestamp) -> RuleResult {
     };
     let (working, expired): (Vec<_>, Vec<_>) = account.keys.iter().partition(|key| works(key.state));
     let why = match (working.len(), expired.len()) {
-        (0, 0) => "the account has no pair of keys".to_owned(),
-        (0, _) => "every pair of keys has expired".to_owned(),
-        (1, _) => "the account has a pair of keys to authenticate with".to_owned(),
-        (working, _) => format!("the account has {working} pairs of keys to authenticate with"),
+        (0, 0) => "the account has no key pair".to_owned(),
+        (0, _) => "every key pair has expired".to_owned(),
+        (1, _) => "the account has a key pair to authenticate with".to_owned(),
+        (working, _) => format!("the account has {working} key pairs to authenticate with"),
     };
     RuleResult { rule: Rule::Keys, verdict: Verdict::of(!working.is_empty()), why }
 }
@@ -260,7 +261,10 @@ fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> RuleResult {
         unread => format!("; {} cannot be read and matches nothing", listed(unread)),
     };
     if networks.is_empty() {
-        return judged(Verdict::Fail, format!("no address at all is listed, so it may be used from none{aside}"));
+        return judged(
+            Verdict::Fail,
+            format!("no valid address is listed, so the account may not be used from any address{aside}"),
+        );
     }
     let Some(ip) = ip else {
         return judged(Verdict::NotAsked, format!("only from {}{aside}", networks_in_words(&networks)));
@@ -269,9 +273,9 @@ fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> RuleResult {
     let ip = ip.to_canonical();
     let holds = |text: &&&String| AllowedIp::from_cidr(text).is_some_and(|network| network.contains(ip));
     match networks.iter().find(holds) {
-        Some(network) => judged(Verdict::Pass, format!("{ip} lies in {network}")),
+        Some(network) => judged(Verdict::Pass, format!("{ip} is in {network}")),
         None => {
-            judged(Verdict::Fail, format!("{ip} lies in none of the networks {}{aside}", networks_in_words(&networks)))
+            judged(Verdict::Fail, format!("{ip} is in none of the networks {}{aside}", networks_in_words(&networks)))
         }
     }
 }
@@ -290,7 +294,7 @@ fn judge_endpoints(settings: &StoredSettings, roles: &[Role], reach: Option<Reac
     let unknown: Vec<_> = settings.roles.iter().filter(|text| Role::parse(text).is_err()).collect();
     let aside = match unknown.as_slice() {
         [] => String::new(),
-        unknown => format!("; {} is no role and opens nothing", listed(unknown)),
+        unknown => format!("; {} is not a role and grants no access", listed(unknown)),
     };
     let held = match roles {
         [] => "the account has no role".to_owned(),
@@ -320,17 +324,19 @@ fn judge_endpoints(settings: &StoredSettings, roles: &[Role], reach: Option<Reac
 fn judge_plans(plans: &VisiblePlans, affiliate: Option<&str>) -> RuleResult {
     let judged = |verdict, why| RuleResult { rule: Rule::Plans, verdict, why };
     match (plans, affiliate) {
-        (VisiblePlans::All, None) => judged(Verdict::NotAsked, "it sees every affiliate's plans".to_owned()),
-        (VisiblePlans::Of(own), None) => judged(Verdict::NotAsked, format!("it sees the plans of {own:?} alone")),
+        (VisiblePlans::All, None) => judged(Verdict::NotAsked, "the account sees every affiliate's plans".to_owned()),
+        (VisiblePlans::Of(own), None) => {
+            judged(Verdict::NotAsked, format!("the account sees only the plans of {own:?}"))
+        }
         (VisiblePlans::All, Some(asked)) => {
-            judged(Verdict::Pass, format!("it sees every affiliate's plans, those of {asked:?} too"))
+            judged(Verdict::Pass, format!("the account sees every affiliate's plans, those of {asked:?} too"))
         }
         // The comparison is exact, so that a similar name cannot widen access.
         (VisiblePlans::Of(own), Some(asked)) if own == asked => {
-            judged(Verdict::Pass, format!("it sees the plans of {own:?}"))
+            judged(Verdict::Pass, format!("the account sees the plans of {own:?}"))
         }
         (VisiblePlans::Of(own), Some(asked)) => {
-            judged(Verdict::Fail, format!("it sees the plans of {own:?} alone, and not those of {asked:?}"))
+            judged(Verdict::Fail, format!("the account sees only the plans of {own:?}, and not those of {asked:?}"))
         }
     }
 }

@@ -21,7 +21,7 @@ impl ActorArgs {
             None => match whoami::username() {
                 Ok(user) => user,
                 Err(error) => {
-                    bail!("cannot tell who you are ({error}), and the journal must say it: give --actor NAME")
+                    bail!("cannot find your user name ({error}), and the journal must record it: give --actor NAME")
                 }
             },
         };
@@ -35,7 +35,9 @@ impl ActorArgs {
 fn name(text: &str) -> Result<String, String> {
     let name = text.trim();
     if name.is_empty() || name.chars().any(char::is_control) || name.chars().count() > MAX_CHARS {
-        return Err(format!("names nobody: an actor has 1 to {MAX_CHARS} characters, and no control characters"));
+        return Err(format!(
+            "is not a valid name: an actor has 1 to {MAX_CHARS} characters, and no control characters"
+        ));
     }
     Ok(name.to_owned())
 }

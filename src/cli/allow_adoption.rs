@@ -97,7 +97,7 @@ impl AllowAdoption {
             let name = display_name(&account.settings.name);
             output.line(&match &account.adopter {
                 Some(adopter) => format!("{name} may be taken over by {}", display_name(&adopter.to_string())),
-                None => format!("{name} may be taken over by nobody but the namespace that it had"),
+                None => format!("{name} may be taken over only by the namespace that it had"),
             })?;
         }
         if allowed.is_empty() {
@@ -117,11 +117,14 @@ impl AllowAdoption {
             let adopter = cluster.and_then(|cluster| self.adopter(&account, cluster));
             let decide = |account: &Account| {
                 if matches!(account.life, Life::Deleted { .. }) {
-                    bail!("the account {} is deleted; nobody takes it over", display_name(&account.settings.name));
+                    bail!(
+                        "the account {} is deleted; no resource can take it over",
+                        display_name(&account.settings.name)
+                    );
                 }
                 if let (Some(owner), Life::Live) = (&account.owner, account.life) {
                     bail!(
-                        "the ApiAccount {owner} declares the account {}; it is taken over only once that has let go of it, with deletionPolicy: Retain",
+                        "the ApiAccount {owner} declares the account {}; it can be taken over only after this ApiAccount is deleted with deletionPolicy: Retain",
                         display_name(&account.settings.name)
                     );
                 }
@@ -175,7 +178,7 @@ impl AllowAdoption {
 fn place(text: &str) -> Result<(String, Option<String>), String> {
     match text.split_once('/') {
         None => Ok((parse_namespace(text)?, None)),
-        Some((_, name)) if !is_dns_subdomain(name) => Err(format!("{name:?} is no name of a resource")),
+        Some((_, name)) if !is_dns_subdomain(name) => Err(format!("{name:?} is not a valid resource name")),
         Some((place, name)) => Ok((parse_namespace(place)?, Some(name.to_owned()))),
     }
 }

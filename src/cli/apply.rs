@@ -188,7 +188,9 @@ impl Apply {
                 output
                     .note(format!("removed {entries} entries of the journal that were older than --journal-retention"));
             }
-            Err(error) => output.note(format!("the journal could not be shortened: {error}; the next run does it")),
+            Err(error) => {
+                output.note(format!("old journal entries could not be removed: {error}; the next run removes them"))
+            }
         }
     }
 

@@ -41,7 +41,10 @@ pub async fn change_account(
             Err(DatabaseError::Conflict) => account = read_again(database, &account).await?,
             Err(error @ DatabaseError::Unavailable { .. }) => {
                 let unknown = || {
-                    format!("{error}; whether it was done is not known: look with `opsadmin history {}`", account.id)
+                    format!(
+                        "{error}; it is not known whether the change was made: check with `opsadmin history {}`",
+                        account.id
+                    )
                 };
                 let after = read_again(database, &account).await.with_context(unknown)?;
                 if is_done(&change.action, &after) {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub struct DatabaseArgs {
     /// The URL of the database.
     #[arg(
-        help = "The account database: sqlite://FILE or postgres://USER@HOST/DATABASE. Give one with a password by the variable: arguments are seen by every user of a machine. `controller`, `apply`, `import` and `migrate` make a missing FILE, and no other command does",
+        help = "The account database: sqlite://FILE or postgres://USER@HOST/DATABASE. Set a URL with a password in the variable, because every user of the machine can see arguments. `controller`, `apply`, `import` and `migrate` create a missing FILE; other commands do not",
         long,
         value_name = "URL",
         env = "OPSADMIN_DATABASE_URL",

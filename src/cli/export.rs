@@ -119,7 +119,7 @@ impl Export {
             }
         }
         if accounts.is_empty() && are_readable {
-            output.note("there is no account that no resource declares: nothing to export");
+            output.note("there is no unowned account: nothing to export");
         }
         let is_whole = are_readable && manifests.len() == accounts.len();
         match &self.folder {
@@ -141,7 +141,7 @@ impl Export {
 
     /// Writes a file for each manifest into the folder.
     fn write(&self, folder: &Path, manifests: &[Manifest], output: &mut Output) -> Result<()> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let mut unchanged = 0;
         for manifest in manifests {
             let (ending, text) = match self.output {
@@ -157,7 +157,7 @@ impl Export {
             }
         }
         if unchanged > 0 {
-            output.note(format!("{unchanged} of {} were there already, with the same text", manifests.len()));
+            output.note(format!("{unchanged} of {} existed already with the same text", manifests.len()));
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Export {
 fn is_written_already(file: &Path, text: &str) -> Result<bool> {
     match std::fs::read_to_string(file) {
         Ok(found) if found == text => Ok(true),
-        Ok(_) => bail!("{} exists and says something else; move it away, or export to another folder", file.display()),
+        Ok(_) => bail!("{} exists with other contents; move the file, or export to another folder", file.display()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
     }
@@ -200,12 +200,17 @@ fn spec(account: &Account) -> Result<Spec, String> {
         Role::parse(role).map_err(|error| error.to_string())?;
     }
     for address in &settings.allowed_ips {
-        AllowedIp::from_cidr(address)
-            .ok_or_else(|| format!("{address:?} is no network as the database has them, such as 203.0.113.7/32"))?;
+        AllowedIp::from_cidr(address).ok_or_else(|| {
+            format!("{address:?} is not a network in the form that the database uses, such as 203.0.113.7/32")
+        })?;
     }
     match (settings.any_ip, settings.allowed_ips.is_empty()) {
-        (false, true) => return Err("it may be used from no address at all, and an empty list means any".to_owned()),
-        (true, false) => return Err("it may be used from any address and has a list of them too".to_owned()),
+        (false, true) => {
+            return Err(
+                "it may not be used from any address, but an empty list in a manifest allows every address".to_owned()
+            );
+        }
+        (true, false) => return Err("it may be used from any address, and it also has a list of addresses".to_owned()),
         _ => {}
     }
     Ok(Spec {

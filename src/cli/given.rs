@@ -110,9 +110,9 @@ fn refuse_empty(command: &Command, matches: &ArgMatches) -> Result<(), Error> {
     for (command, matches) in levels(command, matches) {
         for (argument, values) in valued(command, matches) {
             let fault = if values.iter().any(|value| value.is_empty()) {
-                "must not be empty; leave it out where nothing is meant"
+                "must not be empty; leave out the option to give no value"
             } else if values.iter().any(|value| value.to_str().is_some_and(|text| text.trim() != text)) {
-                "has white space around its value; write it without"
+                "has white space around its value; remove the white space"
             } else {
                 continue;
             };
@@ -150,7 +150,7 @@ fn name_variable(command: &Command, variable: &str, error: &Error) -> Error {
     let text = error.render().to_string();
     let fault = text.lines().next().unwrap_or_default();
     let fault = fault.strip_prefix("error: ").unwrap_or(fault);
-    command.clone().error(error.kind(), format!("{fault}\n\n  the value is that of the variable {variable}"))
+    command.clone().error(error.kind(), format!("{fault}\n\n  the value comes from the variable {variable}"))
 }
 
 #[cfg(test)]
@@ -282,13 +282,13 @@ mod tests {
         let call = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let set = [("OPSADMIN_CLUSTER_ID", "a/b"), ("OPSADMIN_DATABASE_URL", "sqlite://a.db")];
         let said = understood(&call(&["opsadmin", "get"]), &[], &set).unwrap_err();
-        for part in ["'--cluster-id <ID>'", "must not contain a slash", "that of the variable OPSADMIN_CLUSTER_ID"] {
+        for part in ["'--cluster-id <ID>'", "must not contain a slash", "comes from the variable OPSADMIN_CLUSTER_ID"] {
             assert!(said.contains(part), "{said}");
         }
         assert!(!said.contains("DATABASE"), "{said}");
         let suspend = call(&["opsadmin", "suspend", "acme", "--reason", "unpaid"]);
         let said = understood(&suspend, &[], &[("OPSADMIN_ACTOR", "a\u{1b}b")]).unwrap_err();
-        assert!(said.contains("names nobody") && said.contains("OPSADMIN_ACTOR"), "{said}");
+        assert!(said.contains("is not a valid name") && said.contains("OPSADMIN_ACTOR"), "{said}");
         // An error in an argument does not name a variable.
         let said = understood(&call(&["opsadmin", "get", "--cluster-id", "c/d"]), &[], &set).unwrap_err();
         assert!(said.contains("slash") && !said.contains("OPSADMIN_"), "{said}");

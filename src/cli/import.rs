@@ -261,7 +261,7 @@ async fn commit(changes: &[Change], database: &dyn AccountRegister) -> Result<()
     let committed = database.commit_all(changes).await;
     if let (Err(error @ DatabaseError::Unavailable { .. }), Some(first)) = (&committed, changes.first()) {
         let unknown =
-            || format!("{error}; whether they were imported is not known: look with `opsadmin get --unowned`");
+            || format!("{error}; it is not known whether they were imported: check with `opsadmin get --unowned`");
         if database.find_by_id(first.account).await.with_context(unknown)?.is_some() {
             return Ok(());
         }
@@ -276,12 +276,12 @@ async fn commit(changes: &[Change], database: &dyn AccountRegister) -> Result<()
 fn explain(error: DatabaseError) -> Result<String> {
     match error {
         DatabaseError::NameTaken { .. } => {
-            Ok("name: another account has this name, and nothing that exists is overwritten".to_owned())
+            Ok("name: another account has this name, and the import overwrites no existing account".to_owned())
         }
         DatabaseError::KeyTaken => Ok("apiKey: another account has this API key".to_owned()),
         DatabaseError::KeyRevoked => {
-            Ok("apiKey: this pair was revoked, or purged with its account, and is not used again; give \
-             the account another pair, or see `Accounts that exist already` in docs/lifecycle.md"
+            Ok("apiKey: this key pair was revoked, or purged with its account, and is not used again; give \
+             the account another key pair, or see `Accounts that exist already` in docs/lifecycle.md"
                 .to_owned())
         }
         DatabaseError::UnknownAffiliate { .. } => {

@@ -198,7 +198,7 @@ fn whence(error: &anyhow::Error, variables: &[String]) -> String {
     let known =
         about.into_iter().filter(|(is_about, _, variable)| *is_about && variables.iter().any(|v| v == variable));
     known.fold(String::new(), |said, (_, what, variable)| {
-        said + &format!("; the {what} is that of the variable {variable}")
+        said + &format!("; the {what} comes from the variable {variable}")
     })
 }
 

@@ -50,11 +50,10 @@ fn rotation_warning(account: &Account) -> Option<String> {
     ))
 }
 
-const NAMESPACE_HELP: &str =
-    "The namespace of resources that name none. Default: default; with --on-cluster, that of the kubeconfig's context";
-const CLUSTER_ID_HELP: &str = "In whose name accounts are owned in the database: what `apply` or the controller runs with. Default: local, as for `apply`; with --on-cluster the UID of its namespace kube-system, as for a controller that runs there";
-const KEYRING_HELP: &str = "The keyring that seals secret keys in the database. With --secrets, to compare contents; default: beside an SQLite file, with the ending .keyring. With --on-cluster only if it is given: Secrets are then read, and otherwise only looked at, and taken to hold what they were written with";
-const PRUNE_HELP: &str = "Also show the end of accounts of this --cluster-id that no manifest declares. Name all the manifests then: what is not among them goes. With --on-cluster: what the controller does when their resources are deleted there, as each deletionPolicy says";
+const NAMESPACE_HELP: &str = "The namespace of resources that name no namespace. Default: default; with --on-cluster, the namespace of the kubeconfig's context";
+const CLUSTER_ID_HELP: &str = "The cluster id that owns the accounts in the database: the id that `apply` or the controller runs with. Default: local, as for `apply`; with --on-cluster, the UID of the cluster's namespace kube-system, as for a controller that runs there";
+const KEYRING_HELP: &str = "The keyring that seals secret keys in the database. With --secrets, the plan needs it to compare contents; default: the file beside the SQLite file, with the ending .keyring. With --on-cluster, the plan uses it only if it is given, and then reads the contents of Secrets. Without it, the plan reads only their metadata, and assumes that their contents are as they were written";
+const PRUNE_HELP: &str = "Also show what happens to accounts of this --cluster-id that no manifest declares. Then name all manifests: an account without a manifest is pruned. With --on-cluster, show what the controller does when the resources of these accounts are deleted there, by their deletionPolicy";
 
 /// Show what `apply` or the controller would do, and change nothing.
 ///

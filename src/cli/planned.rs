@@ -109,7 +109,7 @@ impl Planned {
 fn lines(account: &AccountReport) -> Option<(String, Vec<String>)> {
     let mut lines: Vec<String> = account.actions.iter().flat_map(describe).collect();
     lines.extend(account.warnings.iter().map(|warning| format!("WARNING: {warning}")));
-    let stays = |drift: &Change| format!("stays {}: {}, declared {}", drift.field, drift.old, drift.new);
+    let stays = |drift: &Change| format!("not corrected: {} is {}, declared {}", drift.field, drift.old, drift.new);
     lines.extend(account.drift.iter().map(stays));
     lines.extend(account.condition.iter().map(|condition| format!("{}: {}", condition.reason, condition.message)));
     if lines.is_empty() {
@@ -141,19 +141,19 @@ fn describe(action: &Action) -> Vec<String> {
             ("restore the account with its keys".to_owned(), changes.iter().map(ToString::to_string).collect())
         }
         Action::Update { changes } => return changes.iter().map(ToString::to_string).collect(),
-        Action::Adopt => ("adopt the account, which nobody declares, with its keys".to_owned(), Vec::new()),
+        Action::Adopt => ("adopt the unowned account with its keys".to_owned(), Vec::new()),
         Action::Rotate { reason, overlap: true } => {
-            (format!("rotate the keys: {reason}; the old pair goes on for spec.rotation.overlap"), Vec::new())
+            (format!("rotate the keys: {reason}; the old key pair works for spec.rotation.overlap"), Vec::new())
         }
         Action::Rotate { reason, overlap: false } => {
-            (format!("rotate the keys: {reason}; the old pair is revoked at once"), Vec::new())
+            (format!("rotate the keys: {reason}; the old key pair is revoked at once"), Vec::new())
         }
-        Action::Revoke { keys } => (format!("revoke what has expired: the pair {}", keys.join(", ")), Vec::new()),
-        Action::RestoreKey => ("give the account the keys back that its Secret still holds".to_owned(), Vec::new()),
+        Action::Revoke { keys } => (format!("revoke the expired key pair {}", keys.join(", ")), Vec::new()),
+        Action::RestoreKey => ("restore the keys of the account from its Secret".to_owned(), Vec::new()),
         Action::Delete => ("delete the account: it stops authenticating at once".to_owned(), Vec::new()),
-        Action::Retain => ("let go of the account as it is".to_owned(), Vec::new()),
+        Action::Retain => ("retain the account as it is".to_owned(), Vec::new()),
         Action::WriteSecret { secret } => (format!("write the Secret {secret}"), Vec::new()),
-        Action::PutSecretRight { secret, parts } => (format!("put the Secret {secret} right"), parts.clone()),
+        Action::PutSecretRight { secret, parts } => (format!("correct the Secret {secret}"), parts.clone()),
         Action::RemoveSecret { secret } => (format!("remove the Secret {secret}"), Vec::new()),
         Action::ReleaseSecret { secret } => (format!("leave the Secret {secret} as it is"), Vec::new()),
     };

@@ -117,7 +117,7 @@ impl Rotate {
             let name = display_name(&account.settings.name);
             let held = held(resource).map(|held| format!("; its Secret is NOT written with it, since {held}"));
             self.confirm.ask(&format!(
-                "every pair of keys that {name} has now stops working at once, before its user has the new one{}",
+                "every key pair that {name} has now stops working at once, before its user has the new one{}",
                 held.unwrap_or_default()
             ))?;
         }
@@ -154,7 +154,7 @@ fn check_can_rotate(account: &Account) -> Result<()> {
     }
     if account.active_key().is_none() {
         bail!(
-            "{name} has no active pair of keys; if its Secret still holds one, its controller or `opsadmin apply` gives it back, and otherwise its row in account_keys is to be restored from a backup"
+            "{name} has no active key pair; if its Secret still holds one, its controller or `opsadmin apply` restores it; otherwise restore its row in account_keys from a backup"
         );
     }
     Ok(())
@@ -223,7 +223,7 @@ fn held(resource: &OnCluster) -> Option<String> {
 
 fn print(account: &Account, rotated: &Rotated, waiting: Option<&Waiting>, output: &mut Output) -> Result<()> {
     let name = display_name(&account.settings.name);
-    output.line(&format!("{name} has a new pair of keys, {}", rotated.pair))?;
+    output.line(&format!("{name} has a new key pair, {}", rotated.pair))?;
     match rotated.old_expires {
         Some(expires) => output.line(&format!("The old one works until {expires:.0}."))?,
         None => output.line("No older pair works any more.")?,

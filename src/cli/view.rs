@@ -147,7 +147,7 @@ impl AccountView {
             state = format!("{}, {}: {:?}", since("suspended", suspension.since), state, suspension.reason);
         }
         let owner = match (self.life, self.life_since) {
-            ("retained", Some(at)) => format!("{}; {}", self.owner_in_words(), since("let go", at)),
+            ("retained", Some(at)) => format!("{}; {}", self.owner_in_words(), since("retained", at)),
             _ => self.owner_in_words(),
         };
         [
@@ -183,8 +183,8 @@ impl AccountView {
     pub fn key_lines(&self) -> Vec<[String; 2]> {
         let lines = self.key_rows().into_iter().skip(1).flat_map(|[id, api_key, state, created, expires]| {
             let state = match expires.as_str() {
-                "-" => format!("{state}, made {created}"),
-                expires => format!("{state}, made {created}, expires {expires}"),
+                "-" => format!("{state}, created {created}"),
+                expires => format!("{state}, created {created}, expires {expires}"),
             };
             [("Pair:", id), ("  API key:", api_key), ("  State:", state)].map(|(what, text)| [what.to_owned(), text])
         });
@@ -226,9 +226,9 @@ impl AccountView {
 
     fn owner_in_words(&self) -> String {
         match &self.owner {
-            Some(owner) if self.life == "retained" => format!("nobody (was {})", owner.in_words()),
+            Some(owner) if self.life == "retained" => format!("none (was {})", owner.in_words()),
             Some(owner) => owner.in_words(),
-            None => "nobody".to_owned(),
+            None => "none".to_owned(),
         }
     }
 }

@@ -87,10 +87,10 @@ impl Cleanup {
             Ok(0) => self.trimmed = Some(started),
             Ok(entries) => {
                 self.trimmed = Some(started);
-                tracing::info!(entries, "removed from the journal what is older than it is kept");
+                tracing::info!(entries, "removed journal entries that are older than the journal retention");
             }
             Err(error) => {
-                tracing::warn!(%error, "the journal could not be shortened; trying again after the next sweep");
+                tracing::warn!(%error, "old journal entries could not be removed; trying again after the next sweep");
             }
         }
     }
@@ -113,12 +113,12 @@ impl Cleanup {
         let purged = match self.database.purge(&self.context.cluster, &is_kept, before, now).await {
             Ok(purged) => purged,
             Err(error) => {
-                tracing::warn!(%error, "what was deleted long ago could not be purged; trying again after the next sweep");
+                tracing::warn!(%error, "deleted accounts could not be purged; trying again after the next sweep");
                 return;
             }
         };
         if purged.accounts > 0 {
-            tracing::info!(accounts = purged.accounts, "purged what was deleted longer ago than it is kept");
+            tracing::info!(accounts = purged.accounts, "purged deleted accounts whose retention has ended");
         }
         for Unpurged { account, owner, reason } in self.unpurgeable.record(purged.refused, started) {
             tracing::warn!(

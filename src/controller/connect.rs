@@ -159,7 +159,7 @@ async fn prepare(
     let (accounts, unreadable): (Vec<_>, Vec<_>) =
         database.list_readable(cluster).await?.into_iter().partition(Result::is_ok);
     for error in unreadable.iter().filter_map(|account| account.as_ref().err()).take(SHOWN) {
-        tracing::warn!("{error}; its resource says so, and the others are not concerned");
+        tracing::warn!("{error}; its resource reports this, and other accounts are not affected");
     }
     if unreadable.len() > SHOWN {
         tracing::warn!(accounts = unreadable.len(), "there are more accounts that cannot be read");

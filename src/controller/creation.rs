@@ -96,7 +96,7 @@ impl Creations {
             tracing::error!(
                 before = before.as_deref().unwrap_or("none"),
                 now = identity.as_deref().unwrap_or("none"),
-                "this is another account database than before; accounts that it lacks are not made anew unless somebody confirms it"
+                "the account database is not the same as before; missing accounts are not created until a user confirms it"
             );
         }
         Ok(is_other)

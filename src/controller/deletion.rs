@@ -109,7 +109,7 @@ impl Context {
             return Ok((action, outcome));
         };
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-        tracing::warn!(namespace, name, "the deletion is held, and the Secret cannot be kept right: {problem}");
+        tracing::warn!(namespace, name, "the deletion is held, and the Secret cannot be kept in sync: {problem}");
         Ok((self.retry_later(resource, LONGEST_BACKOFF), outcome))
     }
 

@@ -77,7 +77,7 @@ impl Events {
     fn queue(&self, resource: &ApiAccount, type_: &str, reason: &str, note: &str) {
         if self.queue.try_send(event(resource, type_, reason, note)).is_err() {
             let (namespace, name) = (resource.namespace(), resource.name_any());
-            tracing::warn!(namespace, name, "the event {reason} is lost: too many wait for the API server");
+            tracing::warn!(namespace, name, "the event {reason} is lost: too many events wait for the API server");
             self.metrics.lost_events(LostEvent::Full, 1);
         }
     }
@@ -110,7 +110,7 @@ impl Publisher {
         };
         if timeout(DRAIN_WITHIN, drain).await.is_err() {
             let lost = sending.len() + self.queue.len();
-            tracing::warn!(events = lost, "the API server did not take all events before the end");
+            tracing::warn!(events = lost, "the API server did not accept all events before the controller stopped");
             self.metrics.lost_events(LostEvent::Ending, lost);
         }
     }
@@ -126,11 +126,15 @@ impl Publisher {
                 Ok(Ok(_)) => return,
                 Ok(Err(error)) => {
                     let why = explained(&error);
-                    tracing::warn!(namespace, name, "the API server did not take the event {reason}: {why}");
+                    tracing::warn!(namespace, name, "the API server did not accept the event {reason}: {why}");
                     LostEvent::Refused
                 }
                 Err(_) => {
-                    tracing::warn!(namespace, name, "the API server did not answer whether it took the event {reason}");
+                    tracing::warn!(
+                        namespace,
+                        name,
+                        "the API server did not answer whether it accepted the event {reason}"
+                    );
                     LostEvent::Unanswered
                 }
             };

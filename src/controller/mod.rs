@@ -194,7 +194,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
                 Ok(())
             }
         };
-        tracing::info!("stopping: finishing what is in flight");
+        tracing::info!("stopping: waiting for running reconciles");
         // Reconciles that have not begun are left to the next start.
         stopping_context.slots.close();
         stop_sender.send_replace(true);

@@ -68,7 +68,7 @@ impl ObstaclePoller {
     async fn query(&self, names: &[AccountName], affiliates: &[AffiliateName]) {
         match self.database.find_obstacles(names, affiliates).await {
             Ok(found) => self.context.waiting.obstacles_found(names, affiliates, &found),
-            Err(error) => tracing::debug!(%error, "what resources wait for could not be looked up"),
+            Err(error) => tracing::debug!(%error, "the obstacles of waiting resources could not be looked up"),
         }
     }
 }

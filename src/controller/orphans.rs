@@ -50,7 +50,7 @@ impl Orphans {
             if !self.empty_reported {
                 tracing::warn!(
                     accounts = missing.len(),
-                    "there are accounts and not a single ApiAccount; nothing is done about that"
+                    "there are accounts but not a single ApiAccount; the controller disables no account"
                 );
             }
             self.empty_reported = true;
@@ -71,7 +71,7 @@ impl Orphans {
                     namespace = owner.namespace,
                     name = owner.name,
                     ?grace,
-                    "the account has lost its ApiAccount; it will be disabled unless that comes back"
+                    "the ApiAccount of the account no longer exists; the account will be disabled unless the ApiAccount is applied again"
                 );
                 Orphan { since: now, held_reported: false }
             });
@@ -99,7 +99,7 @@ impl Orphans {
         let accounts = match ready.reconciler.database.find_by_owners(&unknown).await {
             Ok(accounts) => accounts,
             Err(error) => {
-                tracing::debug!(%error, "the accounts of Secrets that are left over could not be read");
+                tracing::debug!(%error, "the accounts of leftover Secrets could not be read");
                 return;
             }
         };
@@ -123,7 +123,7 @@ impl Orphan {
             Decision::NeedsCount => match context.count_deletions(ready).await {
                 Ok(counted) => context.brake.decide(&resource(owner), Cause::Orphan, Some(counted), Instant::now()),
                 Err(error) => {
-                    tracing::debug!(%error, namespace, name, "the deletions of late could not be counted");
+                    tracing::debug!(%error, namespace, name, "the recent deletions could not be counted");
                     Decision::NeedsCount
                 }
             },
@@ -135,8 +135,8 @@ impl Orphan {
                     namespace,
                     name,
                     percent = context.brake.percent,
-                    "the account has lost its ApiAccount and is held: too many would lose their access at once; apply its \
-                     ApiAccount again, and delete it if that is meant"
+                    "the ApiAccount of the account no longer exists, and the account is held: too many accounts would lose their access at once; apply its \
+                     ApiAccount again, and then delete it if the account is to end"
                 );
             }
             self.held_reported |= decision == Decision::Held;
@@ -156,7 +156,7 @@ async fn disable(owner: &Owner, context: &Context, ready: &Ready) -> Outcome {
         context.brake.deleted(&resource(owner), Instant::now());
     }
     if let Some(not_ready) = &outcome.not_ready {
-        tracing::warn!(namespace, name, "the account that lost its ApiAccount cannot be ended yet: {not_ready}");
+        tracing::warn!(namespace, name, "the account without an ApiAccount cannot be disabled yet: {not_ready}");
     }
     outcome
 }

@@ -24,8 +24,8 @@ impl Context {
         tracing::error!(
             namespace,
             name,
-            "the work on this resource panicked, which is a bug in opsadmin: please report it with the line that says where; \
-             other resources are not concerned, and this one is tried again"
+            "the reconcile of this resource panicked, which is a bug in opsadmin: please report it with the log line of the panic; \
+             other resources are not affected, and this one is retried"
         );
         let previous = self.memory.status(resource);
         if is_held(previous.as_ref()) {

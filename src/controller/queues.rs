@@ -37,7 +37,7 @@ impl Queues {
         let namespace = resource.namespace.as_deref().unwrap_or_default();
         for (_, sender) in self.0.iter().filter(|(scope, _)| scope.has(namespace)) {
             if sender.send(resource.clone()).is_err() {
-                tracing::debug!(%resource, "nobody looks at it any more: stopping");
+                tracing::debug!(%resource, "no queue accepts the resource any more: stopping");
             }
         }
     }

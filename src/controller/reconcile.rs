@@ -38,7 +38,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
 #[expect(clippy::needless_pass_by_value, reason = "the signature of kube's error policies")]
 pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    tracing::warn!(namespace, name, "the API server did not take a change: {}; trying again", reason(error));
+    tracing::warn!(namespace, name, "the API server did not accept a write: {}; trying again", reason(error));
     context.retry_later(&resource, LONGEST_BACKOFF)
 }
 

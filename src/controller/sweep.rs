@@ -68,7 +68,7 @@ impl Sweeper {
                     Changed::Silence { reason } => tracing::warn!(
                         %reason,
                         interval = ?self.interval,
-                        "the account database tells nobody of changes; those by others are found by the sweep alone",
+                        "the account database does not report changes; only the sweep finds changes by others",
                     ),
                 },
                 () = self.context.waiting.database_wait_began() => {
@@ -121,7 +121,7 @@ impl Sweeper {
         let resource = resource(owner);
         let was_held = version.is_some() && self.context.creations.holds(&resource);
         if self.context.versions.account_changed(&resource, version) || was_held {
-            tracing::debug!(%resource, "somebody else changed the account");
+            tracing::debug!(%resource, "another writer changed the account");
             self.queues.send(&resource);
             self.context.waiting.account_changed();
         }
@@ -142,7 +142,7 @@ impl Sweeper {
             }
         };
         if let Err(error) = self.context.creations.identify().await {
-            tracing::debug!(%error, "a sweep could not tell which account database this is");
+            tracing::debug!(%error, "a sweep could not identify the account database");
             return SweepResult::Failed;
         }
         self.context.waiting.database_answered(asked);

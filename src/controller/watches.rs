@@ -125,7 +125,7 @@ async fn reconcile_accounts(
         .run(reconcile, on_error, context)
         .for_each(|result| {
             if let Err(error) = result {
-                tracing::debug!(%error, "a reconcile did not end well");
+                tracing::debug!(%error, "a reconcile failed");
             }
             std::future::ready(())
         });

@@ -12,7 +12,7 @@ pub(super) fn check(accounts: &[Result<Account, String>], keyring: &Keyring) -> 
             Err(reason) => findings.push(Check::Rows.found(
                 "an account that cannot be read",
                 reason.clone(),
-                "correct the value by hand; until then nobody can be let in or changed by it",
+                "correct the value by hand; until then the account can neither authenticate nor be changed",
             )),
             Ok(account) => {
                 findings.extend(sealed_keys(account, keyring));
@@ -28,7 +28,7 @@ fn sealed_keys(account: &Account, keyring: &Keyring) -> Vec<Finding> {
     let failed = account.keys.iter().filter_map(|key| {
         let error = keyring.open(account.id, key.id, &key.sealed).err()?;
         Some(Check::SealedKeys.found(
-            format!("{}, pair {}", named(account), key.id),
+            format!("{}, key pair {}", named(account), key.id),
             error.to_string(),
             "restore the keyring and the database of the same backup; or rotate the account's keys with `opsadmin rotate`",
         ))
@@ -58,32 +58,33 @@ fn settings(account: &Account) -> Vec<Finding> {
     if settings.any_ip && !settings.allowed_ips.is_empty() {
         found(
             "it may be used from any address although it has a list of addresses".to_owned(),
-            "set any_ip to false, or remove the list; a controller puts it back as its resource declares",
+            "set any_ip to false, or remove the list; a controller restores what its resource declares",
         );
     }
     if !settings.any_ip && settings.allowed_ips.is_empty() {
         found(
-            "it may be used from a list of addresses alone, and the list is empty: nobody is let in".to_owned(),
-            "add the addresses, or set any_ip to true; a controller puts it back as its resource declares",
+            "it may be used only from the addresses in its list, and the list is empty: every use is refused"
+                .to_owned(),
+            "add the addresses, or set any_ip to true; a controller restores what its resource declares",
         );
     }
     for role in settings.roles.iter().filter(|role| Role::parse(role).is_err()) {
-        found(format!("{role:?} is no role, and gives no access"), "correct or remove it");
+        found(format!("{role:?} is not a role and grants no access"), "correct or remove it");
     }
     for address in settings.allowed_ips.iter().filter(|address| AllowedIp::from_cidr(address).is_none()) {
-        found(format!("{address:?} is no network, and matches no address"), "correct or remove it");
+        found(format!("{address:?} is not a network and matches no address"), "correct or remove it");
     }
     if !matches!(account.life, Life::Deleted { .. }) && account.active_key().is_none() {
         found(
-            "it has no active pair of keys".to_owned(),
-            "a controller or `apply` gives it the pair back that its Secret holds; otherwise restore its row in account_keys from a backup",
+            "it has no active key pair".to_owned(),
+            "a controller or `apply` restores the key pair if its Secret still holds it; otherwise restore its row in account_keys from a backup",
         );
     }
     let declared = account.owner.is_some() && account.life == Life::Live;
     if declared && account.adopter.is_some() {
         found(
-            "it says who may take it over, and a resource declares it".to_owned(),
-            "empty the column adopter, which counts only for what nobody declares",
+            "its column adopter says who may take it over, but a resource declares it".to_owned(),
+            "empty the column adopter, which applies only to unowned accounts",
         );
     }
     findings

@@ -53,7 +53,7 @@ pub(super) fn check(installation: &Installation<'_>) -> Vec<Finding> {
 fn secret_of(secret: &CheckedSecret, account: Option<&Account>, installation: &Installation<'_>) -> Option<Finding> {
     let found =
         |problem: String, advice: &str| Some(Check::Secrets.found(format!("Secret {}", secret.at), problem, advice));
-    let rewrite_advice = "the controller or the next `apply` writes it anew from the database";
+    let rewrite_advice = "the controller or the next `apply` writes it again from the database";
     let Some(account) = account else {
         return found(
             format!("the database has no account of {}", secret.owner),
@@ -64,17 +64,23 @@ fn secret_of(secret: &CheckedSecret, account: Option<&Account>, installation: &I
         return found(format!("the {} is deleted", named(account)), "delete the Secret: its keys are refused");
     }
     let Some((api_key, secret_key)) = &secret.keys else {
-        return found("it does not hold one whole pair of keys".to_owned(), rewrite_advice);
+        return found("it does not hold exactly one complete key pair".to_owned(), rewrite_advice);
     };
     let key = account.active_key()?;
     if key.api_key != *api_key {
-        return found(format!("its API key is not that of the active pair of the {}", named(account)), rewrite_advice);
+        return found(
+            format!("its API key is not that of the active key pair of the {}", named(account)),
+            rewrite_advice,
+        );
     }
     // A secret key that the keyring cannot open is a finding of the check `sealed-keys`.
     let opened = installation.keyring.open(account.id, key.id, &key.sealed).ok()?;
     (opened.expose() != secret_key.expose())
         .then(|| {
-            found(format!("its secret key is not that of the active pair of the {}", named(account)), rewrite_advice)
+            found(
+                format!("its secret key is not that of the active key pair of the {}", named(account)),
+                rewrite_advice,
+            )
         })
         .flatten()
 }
@@ -98,7 +104,7 @@ fn without_secret(
                 resource.secret.as_ref().filter(|at| is_live && !with_secret.contains(&(&resource.owner, at)))
             {
                 let subject = format!("ApiAccount {}/{}", resource.owner.namespace, resource.owner.name);
-                findings.push(Check::Secrets.found(subject, format!("its Secret {at} is not there"), rewrite_advice));
+                findings.push(Check::Secrets.found(subject, format!("its Secret {at} does not exist"), rewrite_advice));
             }
         }
         return findings;
@@ -125,8 +131,8 @@ fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[CheckedResource]) -
     let orphans = orphans.into_iter().map(|account| {
         Check::Owners.found(
             named(account),
-            "it has lost its ApiAccount, and goes on working",
-            "apply its ApiAccount again, and delete it if that is meant; the controller disables it after --orphan-grace",
+            "its ApiAccount no longer exists, and the account still authenticates",
+            "apply its ApiAccount again, and then delete it if the account is to end; without an ApiAccount, the controller disables the account after --orphan-grace",
         )
     });
     let lost = resources.iter().filter(|resource| resource.is_managed && !accounts.contains_key(&resource.owner));
@@ -135,7 +141,7 @@ fn owners(accounts: &HashMap<&Owner, &Account>, resources: &[CheckedResource]) -
         Some(Check::Owners.found(
             format!("ApiAccount {}/{}", resource.owner.namespace, resource.owner.name),
             format!("the database lacks the account {account} that its status names"),
-            "check that this is the right database and a recent backup; `opsadmin release --only creations` has it made anew",
+            "check that this is the right database and a recent backup; `opsadmin release --only creations` confirms that it is created again",
         ))
     });
     orphans.chain(lost).collect()

@@ -134,7 +134,7 @@ fn a_secret_without_a_complete_key_pair_or_of_a_deleted_account_is_found() {
     assert_eq!(found.len(), 1, "{found:?}");
     let empty = CheckedSecret { keys: None, ..secret("acme", 1) };
     let found = diagnose(vec![Ok(account("acme", 1))], vec![empty], vec![resource("acme")]);
-    assert_eq!(found[0].problem, "it does not hold one whole pair of keys");
+    assert_eq!(found[0].problem, "it does not hold exactly one complete key pair");
 }
 
 #[test]

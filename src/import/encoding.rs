@@ -13,7 +13,7 @@ const SAVE: &str = "save it as `CSV UTF-8 (Comma delimited)`, as Excel calls it"
 pub fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
     let text = match bytes {
         [b'P', b'K', 3, 4, ..] | [0xd0, 0xcf, 0x11, 0xe0, ..] => {
-            return Err(format!("it is a workbook, not its text; {SAVE}"));
+            return Err(format!("it is a workbook, not a text file; {SAVE}"));
         }
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Err(format!("it is in UTF-32; {SAVE}")),
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
@@ -21,7 +21,7 @@ pub fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
         [0xef, 0xbb, 0xbf, rest @ ..] | rest => utf8(rest)?,
     };
     if text.contains('\0') {
-        return Err(format!("it has bytes of zero, as UTF-16 without its mark has; {SAVE}"));
+        return Err(format!("it has zero bytes, as UTF-16 without a byte order mark has; {SAVE}"));
     }
     Ok(text)
 }
@@ -31,7 +31,7 @@ fn utf8(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
         let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
         // The file does not say which 8-bit encoding it has.
         format!(
-            "line {line} has letters that are not in UTF-8, but perhaps in Windows-1252, as in what Excel calls \
+            "line {line} has characters that are not in UTF-8, but perhaps in Windows-1252, which Excel calls \
              `CSV (Comma delimited)`; {SAVE}"
         )
     })?;
@@ -83,12 +83,12 @@ mod tests {
         for (bytes, said) in [
             (
                 &b"name;apiKey\r\nB\xfccher;x\r\n"[..],
-                "line 2 has letters that are not in UTF-8, but perhaps in Windows-1252",
+                "line 2 has characters that are not in UTF-8, but perhaps in Windows-1252",
             ),
             (b"PK\x03\x04...", "it is a workbook"),
             (b"\xd0\xcf\x11\xe0...", "it is a workbook"),
             (b"\xff\xfe\x00\x00a\x00\x00\x00", "it is in UTF-32"),
-            (&unmarked, "UTF-16 without its mark"),
+            (&unmarked, "UTF-16 without a byte order mark"),
             (&cut, "it is in UTF-16, and damaged"),
             (&lone, "it is in UTF-16, and damaged"),
         ] {

@@ -32,7 +32,7 @@ fn read_json_lines(text: &str) -> Vec<Line> {
     let parse = |line: &str| match serde_json::from_str(line) {
         Ok(Json { value: Value::Object(fields), repeated_fields: twice }) if twice.is_empty() => Record::parse(&fields),
         Ok(Json { value: Value::Object(_), repeated_fields: twice }) => {
-            let message = |name: &String| format!("{} is here twice: keep one of the two", secrecy::field(name));
+            let message = |name: &String| format!("{} occurs twice: keep one of the two", secrecy::field(name));
             Err(twice.iter().map(message).collect())
         }
         Ok(_) => Err(vec!["must be a JSON object".to_owned()]),
@@ -71,7 +71,7 @@ mod tests {
                 (4, Err(vec!["must be a JSON object".to_owned()]))
             ]
         );
-        let short = "has 2 cells and the heading 5; quote cells that have commas".to_owned();
+        let short = "has 2 cells, and the heading has 5; quote cells that have commas".to_owned();
         assert_eq!(names(csv, FileFormat::Csv), [(2, acme), (3, Err(vec![short]))]);
     }
 
@@ -96,11 +96,10 @@ mod tests {
     #[test]
     fn a_repeated_field_is_refused_with_its_line() {
         let csv = "name,apiKey,apiKey,secretKey\nAcme,legacy-1,legacy-2,0123456789abcdef\n";
-        let message =
-            "column \"apiKey\" is here twice, the second time as number 3 of the heading: keep one of the two";
+        let message = "column \"apiKey\" occurs twice, the second time as number 3 of the heading: keep one of the two";
         assert_eq!(names(csv, FileFormat::Csv), [(1, Err(vec![message.to_owned()]))]);
         let json = "\n{\"name\": \"a\", \"name\": \"b\", \"opsa_sk_x\": {\"y\": 1, \"y\": 2}, \"opsa_sk_x\": 1}\n";
-        let twice = |field: &str| format!("field {field} is here twice: keep one of the two");
+        let twice = |field: &str| format!("field {field} occurs twice: keep one of the two");
         assert_eq!(
             names(json, FileFormat::Jsonl),
             [(2, Err(vec![twice("\"name\""), twice("\"y\""), twice("of 9 characters")]))]
@@ -127,12 +126,12 @@ mod tests {
     fn a_row_that_would_include_the_next_row_is_refused_without_its_cells() {
         let acme = "Acme,ak12345678,sk1234567890123456,\"Acme portal\nBright,ak87654321,sk6543210987654321,Bright\n";
         let told = names(&format!("name,apiKey,secretKey,description\n{acme}"), FileFormat::Csv);
-        let unclosed = "cell 4 begins with a quote and has none that closes it".to_owned();
+        let unclosed = "cell 4 begins with a quote and has no closing quote".to_owned();
         assert_eq!(told, [(2, Err(vec![unclosed]))]);
         let acme = "Acme,\"portal,ak12345678,sk1234567890123456\nBright,\"desc,ak87654321,sk6543210987654321\n";
         let told = names(&format!("name,description,apiKey,secretKey\n{acme}Cedar,x,ak,sk\n"), FileFormat::Csv);
         let [(2, Err(wrong))] = &told[..] else { panic!("{told:?}") };
-        assert!(wrong[0].starts_with("cell 2 goes on after its closing quote on line 3; "), "{wrong:?}");
+        assert!(wrong[0].starts_with("cell 2 continues after its closing quote on line 3; "), "{wrong:?}");
         assert!(!wrong.concat().contains("desc"), "{wrong:?}");
     }
 

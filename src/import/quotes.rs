@@ -2,7 +2,7 @@
 //! quote that is not closed, it would read the following rows, with their keys, as part of one cell.
 
 /// The advice for a quote that is part of a cell.
-const DOUBLE: &str = "write each quote that is part of it twice";
+const DOUBLE: &str = "write each quote inside it twice";
 
 /// A cell with wrong quotes. The file cannot be read after it.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,14 +50,16 @@ pub fn check(text: &str, separator: char) -> Result<(), Misquoted> {
                 return Err(wrong(
                     cell,
                     begins,
-                    &format!("goes on after its closing quote{there}; close it where it ends, and {DOUBLE}"),
+                    &format!(
+                        "continues after its closing quote{there}; move the closing quote to its end, and {DOUBLE}"
+                    ),
                 ));
             }
             (Position::Plain, '"') => {
                 return Err(wrong(
                     cell,
                     begins,
-                    &format!("has a quote and is not in quotes; put it in quotes, and {DOUBLE}"),
+                    &format!("contains a quote and is not in quotes; put it in quotes, and {DOUBLE}"),
                 ));
             }
             (Position::Start | Position::Plain, _) => Position::Plain,
@@ -69,7 +71,7 @@ pub fn check(text: &str, separator: char) -> Result<(), Misquoted> {
         before = Some(letter);
     }
     match position {
-        Position::Quoted => Err(wrong(cell, begins, "begins with a quote and has none that closes it")),
+        Position::Quoted => Err(wrong(cell, begins, "begins with a quote and has no closing quote")),
         _ => Ok(()),
     }
 }
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn a_quote_that_is_never_closed_is_reported_with_the_first_line_of_its_cell() {
         for end in ["\n", "\r\n", "\r"] {
-            let found = |text: &str| found(&text.replace('\n', end), "none that closes it");
+            let found = |text: &str| found(&text.replace('\n', end), "no closing quote");
             assert_eq!(found("a,b\n\"two\nlines\",\"x\ny\nz\n"), Some((3, "2".to_owned())), "{end:?}");
             assert_eq!(found("a,b\n\n\"x\n"), Some((3, "1".to_owned())), "{end:?}");
             assert_eq!(found("\""), Some((1, "1".to_owned())), "{end:?}");

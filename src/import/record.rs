@@ -24,7 +24,7 @@ pub const FIELDS: [&str; 10] = [
 ];
 
 /// The message for a field that contains a secret key.
-const NOT_HERE: &str = "has a secret key in it, which everybody sees here; it belongs into secretKey alone";
+const NOT_HERE: &str = "contains a secret key, which everybody can read in this field; write it only in secretKey";
 
 /// An account to import, with its keys.
 #[derive(Clone)]
@@ -224,7 +224,7 @@ mod tests {
         let expected = [
             "roles: entry 2 is the same as one before it",
             "allowedIPs: entry 3 is the same as one before it",
-            "apiKey: has a secret key in it, which everybody sees here; it belongs into secretKey alone",
+            "apiKey: contains a secret key, which everybody can read in this field; write it only in secretKey",
         ];
         assert_eq!(wrong.err().unwrap(), expected);
     }

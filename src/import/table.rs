@@ -32,7 +32,7 @@ pub fn read(text: &str) -> Vec<Line> {
     let mut counter = LineCounter { text, at: 0, number: first };
     let Ok(headings) = reader.headers().cloned() else {
         let number = counter.line_after(None);
-        return vec![Line { number, record: Err(vec!["is no heading in CSV".to_owned()]) }];
+        return vec![Line { number, record: Err(vec!["is not a heading in CSV".to_owned()]) }];
     };
     let number = counter.line_after(headings.position());
     let wrong = wrong_with_heading(&headings);
@@ -53,7 +53,7 @@ pub fn read(text: &str) -> Vec<Line> {
                 let number = counter.line_after(error.position());
                 let message = match error.kind() {
                     csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!(
-                        "has {len} cells and the heading {expected_len}; quote cells that have {}",
+                        "has {len} cells, and the heading has {expected_len}; quote cells that have {}",
                         in_words(separator)
                     ),
                     _ => "is not valid CSV in UTF-8".to_owned(),
@@ -97,14 +97,16 @@ fn in_words(separator: char) -> &'static str {
 }
 
 fn record(headings: &csv::StringRecord, row: &csv::StringRecord) -> Result<Record, Vec<String>> {
-    let fault = |heading: &str, cell: &str| match cell {
-        _ if heading.is_empty() => Some("has no heading, and something in it".to_owned()),
+    let fault = |heading: &str, cell: &str| {
+        match cell {
+        _ if heading.is_empty() => Some("has a value but no heading".to_owned()),
         _ if is_error_text(cell) => Some("shows an error of a spreadsheet program instead of a value".to_owned()),
         _ if matches!(heading, "name" | "apiKey" | "secretKey") && is_shortened(cell) => Some(
-            "is a number that a spreadsheet program has shortened; make its column one of text, and fill it anew"
+            "is a number that a spreadsheet program has shortened; format its column as text, and enter the value again"
                 .to_owned(),
         ),
         _ => None,
+    }
     };
     let wrong = (1..).zip(headings.iter().zip(row.iter())).filter(|(_, (_, cell))| !cell.is_empty());
     let wrong = wrong.filter_map(|(number, (heading, cell))| {
@@ -181,7 +183,7 @@ fn wrong_with_heading(headings: &csv::StringRecord) -> Vec<String> {
     let twice = columns().filter(|(_, heading)| FIELDS.contains(heading) && !seen.insert(*heading));
     wrong.extend(twice.map(|(number, heading)| {
         format!(
-            "column {heading:?} is here twice, the second time as number {number} of the heading: keep one of the two"
+            "column {heading:?} occurs twice, the second time as number {number} of the heading: keep one of the two"
         )
     }));
     wrong
@@ -242,9 +244,9 @@ mod tests {
         refused("sep=\nname\n", 1, "must be a comma, a semicolon or a tab");
         // Only the separator of the heading ends a cell; a comma is part of the text here.
         let short = "name;apiKey;secretKey\nAcme;legacy-1,0123456789abcdef\n";
-        refused(short, 2, "has 2 cells and the heading 3; quote cells that have semicolons");
+        refused(short, 2, "has 2 cells, and the heading has 3; quote cells that have semicolons");
         let misquoted = "sep=;\nname;apiKey;secretKey\n\"Acme;legacy-1;0123456789abcdef\n";
-        refused(misquoted, 3, "cell 1 begins with a quote and has none that closes it");
+        refused(misquoted, 3, "cell 1 begins with a quote and has no closing quote");
     }
 
     #[test]
@@ -252,7 +254,7 @@ mod tests {
         let text = "name;apiKey;secretKey;;\n;;;;\nAcme, Inc.;legacy-1;0123456789abcdef;;\n;;;;\n;;;;\n";
         assert_eq!(names(text), acme(3));
         let told = names("name;apiKey;secretKey;;\nAcme;legacy-1;0123456789abcdef;;x\n");
-        assert_eq!(told, [(2, Err(vec!["column 5: has no heading, and something in it".to_owned()]))]);
+        assert_eq!(told, [(2, Err(vec!["column 5: has a value but no heading".to_owned()]))]);
         let told = names("name;apiKey;secretKey\n;legacy-1;0123456789abcdef\n");
         assert_eq!(told, [(2, Err(vec!["name: is missing".to_owned()]))]);
     }

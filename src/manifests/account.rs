@@ -95,7 +95,7 @@ fn metadata(resource: &ApiAccount, root: &Node) -> Vec<(String, String)> {
     match metadata.name.as_deref().unwrap_or_default() {
         "" if generate_name => add(
             "metadata.name",
-            "is missing; metadata.generateName would make another resource each time, and so another account".to_owned(),
+            "is missing; metadata.generateName would create another resource each time, and so another account".to_owned(),
         ),
         "" => add("metadata.name", "is missing; each resource needs a name".to_owned()),
         name if !is_dns_subdomain(name) => add(

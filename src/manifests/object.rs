@@ -36,7 +36,7 @@ pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Documen
     let (kind, version) = match (text("kind"), text("apiVersion")) {
         (Some(kind), Some(version)) => (kind, version),
         (kind, _) if is_kustomization(file) && kind.is_none_or(|(_, kind)| kind == "Kustomization") => {
-            return take(other("it is kustomize's own"));
+            return take(other("it is a file for kustomize"));
         }
         (kind, _) => {
             let field = if kind.is_none() { "kind" } else { "apiVersion" };
@@ -62,7 +62,7 @@ pub(super) fn objects(root: &Rc<Node>, file: &str, take: &mut impl FnMut(Documen
             ));
         }
         (Some((group, _)), KIND) if nearest(group, [&GROUP.to_owned()]).is_none() => {
-            take(other(&format!("its group is {group:?}, and only those of {GROUP} are read")));
+            take(other(&format!("its group is {group:?}, and only resources of {GROUP} are read")));
         }
         (_, KIND) => {
             let message = format!("{:?} has no kind {KIND}: write {GROUP}/{VERSION}", version.1);

@@ -172,7 +172,7 @@ impl Shaper {
             return None;
         };
         if !seen.insert(text) {
-            self.add(entry.key.at, Path::Field(&path, text), "is here twice: keep one of the two");
+            self.add(entry.key.at, Path::Field(&path, text), "occurs twice: keep one of the two");
             return None;
         }
         Some(text)
@@ -234,7 +234,7 @@ pub(super) fn describe(node: &Node) -> String {
         Value::Scalar(Scalar { text, kind }) => match kind {
             Kind::Text => format!("the text {}", quoted(text)),
             Kind::Contested(meaning) => format!("the plain word {text}, which kubectl reads as {meaning}"),
-            Kind::Merge => format!("the plain word {text}, which takes in a mapping"),
+            Kind::Merge => format!("the plain word {text}, which merges another mapping"),
             Kind::Null => "nothing".to_owned(),
             Kind::Bool(value) => value.to_string(),
             Kind::Integer | Kind::Float => format!("the number {text}"),

@@ -92,7 +92,7 @@ impl<R: Read> Inputs<R> {
                 // Pipes and devices could block for ever. They are an error, since the accounts of a file that is
                 // skipped would count as undeclared.
                 Ok(_) if is_manifest => {
-                    let error = io::Error::other("it is no file; name it with -f itself if it is to be read");
+                    let error = io::Error::other("it is not a regular file; to read it, name the file itself with -f");
                     take(Err(unreadable(shown(&path), &error)));
                     any = true;
                 }
@@ -165,7 +165,7 @@ fn text(name: Arc<str>, bytes: io::Result<Vec<u8>>) -> Input {
 fn unreachable(name: Arc<str>, error: &io::Error) -> Problem {
     match error.kind() {
         ErrorKind::NotFound => {
-            let message = "is a link that leads nowhere: mend it, or remove it if nothing is declared there";
+            let message = "is a broken link: repair it, or remove it if its target declares nothing";
             problem(Place { file: name, position: None }, message.to_owned())
         }
         _ => unreadable(name, error),
@@ -268,7 +268,7 @@ mod tests {
         let read = read(&folder, &[""]);
         let [a, link, loops, b] = &read[..] else { panic!("{read:#?}") };
         assert_eq!((a.as_str(), b.as_str()), ("a.yaml", "sub/b.yaml"));
-        assert_eq!(link, "link.yaml: is a link that leads nowhere: mend it, or remove it if nothing is declared there");
+        assert_eq!(link, "link.yaml: is a broken link: repair it, or remove it if its target declares nothing");
         assert!(loops.starts_with("self.yaml: cannot be read: "), "{loops}");
     }
 
@@ -277,7 +277,7 @@ mod tests {
     fn a_link_to_a_missing_folder_is_an_error() {
         let folder = folder(&["a.yaml"]);
         symlink("../gone", folder.path().join("team")).unwrap();
-        let said = "team: is a link that leads nowhere: mend it, or remove it if nothing is declared there";
+        let said = "team: is a broken link: repair it, or remove it if its target declares nothing";
         assert_eq!(read(&folder, &[""]), ["a.yaml", said]);
     }
 
@@ -310,7 +310,7 @@ mod tests {
     fn an_entry_that_is_not_a_file_is_an_error_and_does_not_block() {
         let folder = folder(&["a.yaml"]);
         let _socket = UnixListener::bind(folder.path().join("b.yaml")).unwrap();
-        let said = "b.yaml: cannot be read: it is no file; name it with -f itself if it is to be read";
+        let said = "b.yaml: cannot be read: it is not a regular file; to read it, name the file itself with -f";
         assert_eq!(read(&folder, &[""]), ["a.yaml", said]);
     }
 

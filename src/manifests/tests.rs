@@ -131,7 +131,7 @@ fn other_kinds_are_skipped_with_a_note() {
         notes,
         [
             "<stdin>:1:1: skipped ConfigMap other: only kind ApiAccount is read",
-            "<stdin>:6:1: skipped ApiAccount theirs: its group is \"example.com\", and only those of ops-admin.com are read",
+            "<stdin>:6:1: skipped ApiAccount theirs: its group is \"example.com\", and only resources of ops-admin.com are read",
             "<stdin>:10:1: skipped Deployment: only kind ApiAccount is read",
         ]
     );

@@ -135,7 +135,7 @@ impl Tree {
     /// Ends the list or mapping that was begun last.
     pub(super) fn close(&mut self, at: Position) -> Result<(), ParseError> {
         let Some(open) = self.open.pop() else {
-            return Err(broken(at, "a list or mapping ends here that never began"));
+            return Err(broken(at, "a list or mapping ends here without a beginning"));
         };
         let value = match open.parts {
             Parts::List(items) => Value::List(items),
@@ -147,11 +147,11 @@ impl Tree {
     /// Adds the value that an alias names.
     pub(super) fn alias(&mut self, anchor: usize, at: Position) -> Result<(), ParseError> {
         let Some((node, extent)) = self.anchors.get(&anchor).cloned() else {
-            return Err(broken(at, "this alias stands inside of what it is an alias for"));
+            return Err(broken(at, "this alias is inside the value that it refers to"));
         };
         self.aliased = self.aliased.saturating_add(extent.bytes);
         if self.aliased > MAX_ALIASED {
-            let message = format!("the aliases up to here stand for more than {MAX_ALIASED} bytes");
+            let message = format!("the aliases up to here expand to more than {MAX_ALIASED} bytes");
             return Err(broken(at, message));
         }
         self.complete(node, 0, extent, at)

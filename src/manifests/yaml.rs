@@ -13,7 +13,7 @@ use std::rc::Rc;
 const START: Position = Position { line: 1, column: 1 };
 
 /// The message for a document that is separated from the one before it only by `...`.
-const UNMARKED: &str = "a document begins here without a --- above it, and kubectl leaves it out: put one there";
+const UNMARKED: &str = "a document begins here without a --- above it, and kubectl ignores it: add a --- line";
 
 /// Returns the documents of a text, without empty ones.
 pub(super) fn documents(text: &str) -> Documents<'_> {
@@ -249,7 +249,7 @@ mod tests {
             [r#"{"a"@1:1: ["x"@1:13]@1:12 "b"@2:1: ["x"@1:13]@1:12}@1:1"#]
         );
         assert!(read("a: *nowhere\n---\nb: 1")[0].contains("unknown anchor"));
-        assert!(read("&a [*a]")[0].starts_with("1:5 this alias stands inside of what it is an alias for"));
+        assert!(read("&a [*a]")[0].starts_with("1:5 this alias is inside the value that it refers to"));
         assert!(read("a: &x 1\n---\nb: *x")[1].contains("unknown anchor"));
     }
 
@@ -298,7 +298,7 @@ mod tests {
             format!("a{level}: &a{level} [{}]\n", if level == 0 { "x" } else { &aliases })
         };
         let laughs: String = (0..30).map(|level| line(level, 10)).collect();
-        assert!(read(&laughs)[0].contains("the aliases up to here stand for more than 67108864 bytes"));
+        assert!(read(&laughs)[0].contains("the aliases up to here expand to more than 67108864 bytes"));
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a, ".repeat(100));
         assert!(read(&long)[0].contains("the aliases up to here"));
         let deep: String = (0..1000).map(|level| line(level, 1)).collect();

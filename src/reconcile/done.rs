@@ -144,7 +144,9 @@ impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Created { recovered: false } => f.write_str("created the account and its keys"),
-            Self::Created { recovered: true } => f.write_str("made the account anew, with the keys from its Secret"),
+            Self::Created { recovered: true } => {
+                f.write_str("created the account again, with the keys from its Secret")
+            }
             Self::Restored { changes } if changes.is_empty() => f.write_str("restored the account with its keys"),
             Self::Restored { changes } => write!(f, "restored the account with its keys; {}", join(changes)),
             Self::Updated { changes } | Self::DriftCorrected { changes } => f.write_str(&join(changes)),
@@ -152,27 +154,31 @@ impl fmt::Display for Done {
             Self::Rotated { reason, new, old_expires: Some(expires), .. } => {
                 write!(
                     f,
-                    "rotated the keys: {}; the new pair is {new}, the old one works until {expires:.0}",
+                    "rotated the keys: {}; the new key pair is {new}, and the old key pair works until {expires:.0}",
                     reason.as_str()
                 )
             }
             Self::Rotated { reason, new, old_expires: None, .. } => {
-                write!(f, "rotated the keys: {}; the new pair is {new}, the old one is revoked", reason.as_str())
+                write!(
+                    f,
+                    "rotated the keys: {}; the new key pair is {new}, and the old key pair is revoked",
+                    reason.as_str()
+                )
             }
             Self::Revoked(keys) => {
                 let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
-                write!(f, "revoked what had expired: the pair {}", keys.join(", "))
+                write!(f, "revoked the expired key pair {}", keys.join(", "))
             }
             Self::KeyRestored(at) => {
-                write!(f, "gave the account the keys back that the Secret {} still holds", at.name)
+                write!(f, "restored the account's keys from the Secret {}", at.name)
             }
             Self::Disabled => f.write_str("disabled the account: its resource is gone"),
-            Self::Retained => {
-                f.write_str("left the account as it is: its resource is gone, and asked for that or only observed it")
-            }
+            Self::Retained => f.write_str(
+                "retained the account as it is: its resource is gone, and asked for this or only observed the account",
+            ),
             Self::SecretWritten(at) => write!(f, "wrote the keys to the Secret {}", at.name),
-            Self::SecretUpdated { at, parts } => write!(f, "put the Secret {} right: {}", at.name, parts.join(", ")),
-            Self::SecretPutBack { at, parts } => write!(f, "put the Secret {} back: {}", at.name, parts.join(", ")),
+            Self::SecretUpdated { at, parts } => write!(f, "corrected the Secret {}: {}", at.name, parts.join(", ")),
+            Self::SecretPutBack { at, parts } => write!(f, "restored the Secret {}: {}", at.name, parts.join(", ")),
             Self::SecretRemoved(at) => write!(f, "deleted the Secret {}, which is not needed any more", at.name),
             Self::SecretReleased(at) => write!(f, "left the Secret {} as it is", at.name),
         }

@@ -21,7 +21,7 @@ pub enum NotReady {
     InvalidSpec(#[from] InvalidSpec),
     /// Another account has the name.
     #[error(
-        "{holder} has the account name {:?}; choose another spec.name, or rename or delete the holder; two that swap their names need a name in between",
+        "{holder} has the account name {:?}; choose another spec.name, or rename or delete the holder; to swap two names, give one account a third name first",
         name.as_str()
     )]
     NameTaken {
@@ -44,7 +44,7 @@ pub enum NotReady {
         way: AdoptionPath,
     },
     /// An account of the name is declared elsewhere.
-    #[error("{holder} has the account {:?}, and only what nobody declares can be taken over; let go of it there first: delete its ApiAccount there with deletionPolicy: Retain. One of `opsadmin apply` is let go of by nothing that --prune does, which disables it: run the controller with the --cluster-id that `apply` had", name.as_str())]
+    #[error("{holder} has the account {:?}, and only an unowned account can be taken over; first delete its ApiAccount there with deletionPolicy: Retain. `opsadmin apply --prune` disables an account instead of retaining it: to take over an account of `apply`, run the controller with the --cluster-id that `apply` had", name.as_str())]
     OwnedElsewhere {
         /// The name asked for.
         name: AccountName,
@@ -53,7 +53,7 @@ pub enum NotReady {
     },
     /// Too many accounts would lose their access at once.
     #[error(
-        "not deleted, and its account stays as it is: more than {percent}% of all accounts, and more than {FLOOR}, were to lose their access within ten minutes, and while one of them is held so is every further one. If that is meant, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
+        "not deleted, and its account stays as it is: more than {percent}% of all accounts, and more than {FLOOR}, would lose their access within ten minutes, and while one deletion is held, every further one is held too. If the deletion is intended, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
     )]
     DeletionHeld {
         /// The configured percentage of accounts that may lose access at once. It does not depend on the present number
@@ -62,7 +62,7 @@ pub enum NotReady {
     },
     /// Too many accounts would be pruned in one run.
     #[error(
-        "not deleted: {accounts} accounts are declared by no manifest, and more than {limit} at once are held. If that is meant, run with --deletion-brake 100"
+        "not deleted: {accounts} accounts are declared by no manifest, and more than {limit} deletions at once are held. If the deletions are intended, run with --deletion-brake 100"
     )]
     PruningHeld {
         /// How many accounts would be pruned.
@@ -89,7 +89,7 @@ pub enum NotReady {
         reason: String,
     },
     /// The annotation pauses the resource.
-    #[error("the annotation {PAUSED_ANNOTATION} leaves everything as it is but a deletion; remove it to go on")]
+    #[error("the annotation {PAUSED_ANNOTATION} pauses everything except a deletion; remove it to continue")]
     Paused,
     /// The resource only observes, and the account or the Secret differs.
     #[error("only observed (managementPolicy: Observe), and not as declared: {}", fields.join(", "))]
@@ -99,7 +99,7 @@ pub enum NotReady {
     },
     /// Something keeps changing parts that the controller corrects.
     #[error(
-        "something else keeps changing {}: each time that it is put back, it is changed again. It is put back ever less often, at last every 5 minutes; what would let in more than is declared, every 10 seconds. Find out what writes there, in the account database or the Secret, and end that",
+        "something else changes {} again after each correction. The pause before the next correction grows up to 5 minutes; a change that would give more access than declared is corrected every 10 seconds. Find out what writes to the account database or the Secret, and stop it",
         parts.join(", ")
     )]
     RepeatedDrift {
@@ -108,7 +108,7 @@ pub enum NotReady {
     },
     /// The account has a list of addresses and the resource names none.
     #[error(
-        "the account may be used from {} only, and spec.allowedIPs is left out: the account keeps its list. Write spec.allowedIPs with the list, or [] if any address is meant; everything else is as declared",
+        "the account may be used from {} only, and spec.allowedIPs is missing: the account keeps its list. Write spec.allowedIPs with the list, or [] to allow any address; everything else is as declared",
         some_of(kept)
     )]
     AllowedIpsMissing {
@@ -125,7 +125,7 @@ pub enum NotReady {
         affiliate: AffiliateName,
     },
     /// A Secret of the name exists and is not this account's.
-    #[error("the Secret {} exists and is left alone: {holder}; delete or rename it, or choose another spec.secret.name", at.name)]
+    #[error("the Secret {} exists and is not changed: {holder}; delete or rename it, or choose another spec.secret.name", at.name)]
     SecretConflict {
         /// The Secret.
         at: SecretRef,
@@ -134,7 +134,7 @@ pub enum NotReady {
     },
     /// The stored Secret is not the Secret that was written.
     #[error(
-        "the Secret {} does not stay as it is written: something changes {} on the way, such as a mutating admission policy or webhook; exempt Secrets with the label {ACCOUNT_LABEL} from it",
+        "the Secret {} is not stored as it was written: something changes {} before it is stored, such as a mutating admission policy or webhook; exempt Secrets with the label {ACCOUNT_LABEL} from it",
         at.name, parts.join(", ")
     )]
     SecretRewritten {
@@ -145,7 +145,7 @@ pub enum NotReady {
     },
     /// The account is not in the database, and nothing proves that the keys in its Secret are its own.
     #[error(
-        "the account is not in the database, and the Secret {} holds keys that nothing proves to be its own: it has no mark that fits them. Delete the Secret, and the account is made with new keys; to keep these, restore the database from a backup, or bring them in with `opsadmin import` and set spec.adoptionPolicy: IfUnowned",
+        "the account is not in the database, and the Secret {} holds keys but no mark that matches them, so nothing proves that they are this account's keys. Delete the Secret, and the account is created with new keys; to keep these keys, restore the database from a backup, or import them with `opsadmin import` and set spec.adoptionPolicy: IfUnowned",
         at.name
     )]
     UnprovenKeys {
@@ -154,7 +154,7 @@ pub enum NotReady {
     },
     /// The account has no keys in the database, and the keys in its Secret belong to another account.
     #[error(
-        "the API key in the Secret {} is that of another account and is not used; put the account's own keys there, or restore its row in account_keys from a backup",
+        "the API key in the Secret {} belongs to another account and is not used; write the account's own keys to this Secret, or restore its row in account_keys from a backup",
         at.name
     )]
     KeyTaken {
@@ -179,15 +179,15 @@ pub enum NotReady {
         account: String,
     },
     /// The system has no randomness to generate keys from.
-    #[error("the system gave no randomness to make keys from: {0}")]
+    #[error("the system returned no random bytes to generate keys from: {0}")]
     NoRandomness(String),
     /// The reconcile of the resource panicked.
     #[error(
-        "the controller failed over this resource, which is a bug in opsadmin; account and Secret may be half as declared, and it is tried again. Please report it with the controller's log"
+        "the controller failed while it reconciled this resource, which is a bug in opsadmin. The account and the Secret may be only partly as declared, and the controller tries again. Please report the bug with the controller's log"
     )]
     Panicked,
     /// Others kept changing the same account.
-    #[error("others keep changing this account or its Secret; trying again")]
+    #[error("other writers keep changing this account or its Secret; trying again")]
     Contended,
     /// The resource may no longer be as it was read.
     #[error("{0}; trying again")]
@@ -331,17 +331,17 @@ pub(super) fn holder(account: &Account, cluster: &ClusterId) -> String {
 /// missing, because each change would be a status update.
 fn creation_held(account: &str, doubt: &Doubt) -> String {
     let confirm = format!(
-        "if the accounts are lost or this database is meant, confirm with `opsadmin release` that they are made anew (annotation {CONFIRM_CREATION_ANNOTATION}={account})"
+        "if the accounts are lost or this is the right database, confirm with `opsadmin release` that they are created again (annotation {CONFIRM_CREATION_ANNOTATION}={account})"
     );
     match doubt {
         Doubt::Many => format!(
-            "the database lacks the account {account} that this ApiAccount had, and too many others with it, so nothing is made anew; correct --database or --cluster-id, or finish restoring the database, and this ends by itself; {confirm}"
+            "the database lacks the account {account} that this ApiAccount had, and too many other accounts, so none is created again; correct --database or --cluster-id, or finish restoring the database, and the hold ends automatically; {confirm}"
         ),
         Doubt::OtherDatabase { had_it, this } => format!(
-            "the account {account} of this ApiAccount is in the database {had_it}, and this is another one ({}), so nothing is made in it; correct --database, or restore the right one, and this ends by itself; {confirm}",
+            "the account {account} of this ApiAccount is in the database {had_it}, and this is a different database ({}), so the account is not created in it; correct --database, or restore the right database, and the hold ends automatically; {confirm}",
             this.as_deref().unwrap_or("without an id")
         ),
-        Doubt::Secrets => "the database lacks this account though its Secret is there, and too many others with it, so nothing is made anew; correct --database or --cluster-id, or restore the database; if the accounts are lost or this database is meant, run with --confirm-creation".to_owned(),
+        Doubt::Secrets => "the database lacks this account although its Secret exists, and too many other accounts, so none is created again; correct --database or --cluster-id, or restore the database; if the accounts are lost or this is the right database, run with --confirm-creation".to_owned(),
     }
 }
 
@@ -382,7 +382,7 @@ impl fmt::Display for AdoptionPath {
             Self::Policy => f.write_str("to take it over with its keys, set spec.adoptionPolicy: IfUnowned"),
             Self::Staff { whom, command } => write!(
                 f,
-                "{whom}. OpsAdmin's staff name who else may take it over, with `{command}`; then set spec.adoptionPolicy: IfUnowned"
+                "{whom}. To let another resource take it over, OpsAdmin's staff run `{command}`; then set spec.adoptionPolicy: IfUnowned"
             ),
         }
     }

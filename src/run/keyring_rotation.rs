@@ -67,7 +67,7 @@ pub enum RotationError {
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
     /// Some secret keys cannot be opened, and so cannot be sealed again.
-    #[error("secret keys that cannot be opened: {0}; they were left as they are, and so was the key that they need")]
+    #[error("secret keys that cannot be opened: {0}; they and the key that they need were not changed")]
     Unreadable(u64),
 }
 

@@ -112,25 +112,28 @@ impl Metrics {
         let mut registry = Registry::with_prefix("opsadmin");
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(ScrapedStats(controller_handle)));
-        let orphans = add(&mut registry, "orphans", "Accounts whose ApiAccount is gone without a deletion");
-        let unpurgeable =
-            add(&mut registry, "unpurgeable", "Accounts deleted long ago that the database does not let go");
-        let reconciles = add(&mut registry, "reconciles", "Looks at an ApiAccount, by what came of it");
+        let orphans = add(&mut registry, "orphans", "Accounts whose ApiAccount vanished without a deletion");
+        let unpurgeable = add(
+            &mut registry,
+            "unpurgeable",
+            "Deleted accounts that are due to be purged and that the database refuses to purge",
+        );
+        let reconciles = add(&mut registry, "reconciles", "Reconciles of an ApiAccount, by result and reason");
         let reconcile_duration = Histogram::new(BUCKETS);
-        let (help, duration) = ("How long a look at an ApiAccount took", reconcile_duration.clone());
+        let (help, duration) = ("Duration of a reconcile of an ApiAccount", reconcile_duration.clone());
         registry.register_with_unit("reconcile_duration", help, Unit::Seconds, duration);
-        let changes = add(&mut registry, "changes", "Things done to accounts, keys and Secrets");
-        let rotations = add(&mut registry, "rotations", "Accounts that were given new keys, by cause");
+        let changes = add(&mut registry, "changes", "Changes to accounts, keys and Secrets");
+        let rotations = add(&mut registry, "rotations", "Rotations of the keys of accounts, by cause");
         let keys_revoked =
             add(&mut registry, "keys_revoked", "Key pairs that were revoked, by request or for their age");
         let database_up = add(&mut registry, "database_up", "Whether the account database answered its last call");
-        let database_errors = add(&mut registry, "database_errors", "Calls that the account database did not do");
-        let sweeps = add(&mut registry, "sweeps", "Sweeps for changes by others");
+        let database_errors = add(&mut registry, "database_errors", "Failed calls to the account database, by kind");
+        let sweeps = add(&mut registry, "sweeps", "Sweeps for changes that others made in the database, by result");
         let last_sweep = Family::default();
-        let (help, last) = ("When a sweep last looked over every account", last_sweep.clone());
+        let (help, last) = ("Time of the last sweep that compared every account", last_sweep.clone());
         registry.register_with_unit("last_sweep_timestamp", help, Unit::Seconds, last);
-        let watch_errors = add(&mut registry, "watch_errors", "Failures of watches, each of which is tried again");
-        let events_lost = add(&mut registry, "events_lost", "Events about ApiAccounts that were not told");
+        let watch_errors = add(&mut registry, "watch_errors", "Failures of watches, which are retried");
+        let events_lost = add(&mut registry, "events_lost", "Events about ApiAccounts that were not written");
         let metrics = Self {
             registry,
             reconciles,
@@ -318,7 +321,7 @@ impl Collector for ScrapedStats {
                 count.encode(family.encode_family(&[("reason", reason.map_or(PENDING, Reason::as_str))])?)?;
             }
         }
-        let help = "Accounts that would lose their access and that the brake holds until somebody confirms it.";
+        let help = "Deletions that the brake holds until a user confirms them.";
         let count = ConstGauge::new(number(stats.held_deletions()));
         count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)
     }

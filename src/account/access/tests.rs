@@ -178,10 +178,10 @@ fn each_refusing_rule_has_a_reason() {
             "life: the account is deleted since 1970-01-01T00:00:00Z",
             "enabled: the account is disabled",
             r#"suspension: the account is suspended since 1970-01-01T00:00:00Z: "un\u{1b}[31mpaid\nlife: pass""#,
-            "keys: the account has no pair of keys",
-            "address: 192.0.2.1 lies in none of the networks 10.0.0.0/8, 192.0.2.7/32; \"10.0.0.0/99\" cannot be read and matches nothing",
-            r#"endpoints: the account is Customer, which does not open Plans; "root" is no role and opens nothing"#,
-            r#"plans: it sees the plans of "A" alone, and not those of "B""#,
+            "keys: the account has no key pair",
+            "address: 192.0.2.1 is in none of the networks 10.0.0.0/8, 192.0.2.7/32; \"10.0.0.0/99\" cannot be read and matches nothing",
+            r#"endpoints: the account is Customer, which does not open Plans; "root" is not a role and grants no access"#,
+            r#"plans: the account sees only the plans of "A", and not those of "B""#,
         ]
     );
 }
@@ -197,10 +197,10 @@ fn a_rule_that_is_not_asked_reports_what_the_account_may_do() {
     assert_eq!(
         said[3..],
         [
-            (Verdict::Pass, "the account has a pair of keys to authenticate with"),
+            (Verdict::Pass, "the account has a key pair to authenticate with"),
             (Verdict::NotAsked, "only from 10.0.0.0/8"),
             (Verdict::NotAsked, "the account is Customer and reaches MyAccount"),
-            (Verdict::NotAsked, "it sees every affiliate's plans"),
+            (Verdict::NotAsked, "the account sees every affiliate's plans"),
         ]
     );
     assert!(access.is_allowed());

@@ -49,7 +49,7 @@ fn swapped_keys_are_refused_by_their_prefix() {
         let error = ApiKey::imported(text).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "this is no API key: it begins with opsa_sk_, as a secret key does; are the two keys swapped?"
+            "this is not a valid API key: it begins with opsa_sk_, as a secret key does; are the two keys swapped?"
         );
     }
     for text in [ours.api_key.as_str(), "opsa_pk_swapped000000000000"] {
@@ -74,11 +74,11 @@ fn swapped_keys_in_use_are_read_and_hidden() {
 fn a_cut_key_is_found_by_its_length_and_a_mistyped_one_by_its_checksum() {
     let ours = pair([7; 16], [7; 32]);
     let cut = SecretKey::imported("opsa_sk_secret010123456789").unwrap_err().to_string();
-    assert!(cut.contains("26 characters long") && cut.ends_with("such a one is 57 long"), "{cut}");
+    assert!(cut.contains("it has 26 characters") && cut.ends_with("it has 57 characters"), "{cut}");
     let mistyped = ours.api_key.as_str().replacen("opsa_pk_", "opsa_pk_x", 1);
     assert_eq!(ApiKey::imported(&mistyped[..36]), Err(InvalidKey::Checksum { kind: "API key" }));
     let error = ApiKey::imported("short").unwrap_err().to_string();
-    assert_eq!(error, "API keys that were made elsewhere have 8 to 128 letters, digits and signs, and no spaces");
+    assert_eq!(error, "API keys from other programs have 8 to 128 letters, digits and signs, and no spaces");
 }
 
 proptest! {

@@ -129,7 +129,11 @@ impl Doctor {
         match database.missing_privileges().await {
             Ok(missing) => report.findings.extend(missing.into_iter().map(|missing| {
                 let problem = format!("the database's user may not {missing}");
-                Check::Rights.found("the database", problem, "grant it to whom the controller or `apply` connects as")
+                Check::Rights.found(
+                    "the database",
+                    problem,
+                    "grant it to the database user of the controller or of `apply`",
+                )
             })),
             Err(error) => report.unchecked(Check::Rights, &error),
         }
@@ -177,7 +181,7 @@ impl Doctor {
         read.extend(of(report.secrets, "Secret", "Secrets"));
         let found = match report.findings.len() {
             0 if report.unchecked.is_empty() => "all is well".to_owned(),
-            0 => "nothing wrong in what could be checked".to_owned(),
+            0 => "no problem found by the checks that could run".to_owned(),
             1 => "1 finding".to_owned(),
             some => format!("{some} findings"),
         };
@@ -203,7 +207,7 @@ async fn in_folder(folder: &Directory, cluster: &ClusterId) -> Result<Vec<Checke
 fn readable_by_others(keyring: &Path) -> Option<Finding> {
     let mode = keyring.metadata().ok()?.mode();
     (mode & OTHERS != 0).then(|| {
-        let problem = format!("others may read or write it (mode {:o})", mode & 0o777);
+        let problem = format!("other users may read or write it (mode {:o})", mode & 0o777);
         Check::Keyring.found(format!("the keyring {}", keyring.display()), problem, "chmod 600")
     })
 }

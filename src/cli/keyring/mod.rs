@@ -57,7 +57,7 @@ impl Init {
         let file = self.keyring.display().to_string();
         match self.format.format {
             Format::Text => output.line(&format!(
-                "made the keyring {file}; back it up: without it, no secret key in the database can be read again"
+                "created the keyring {file}; back it up: without it, no secret key in the database can be read again"
             ))?,
             format => output.value(format, &json!({ "keyring": file, "seals": keyring.ids().next() }))?,
         }

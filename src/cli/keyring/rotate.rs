@@ -104,10 +104,10 @@ impl Rotate {
         let does = |step: Step| self.only.is_none_or(|only| only == step);
         match self.only {
             Some(Step::Add) if rotation.is_under_way() => bail!(
-                "{} has more than one key already: a rotation is under way; go on with --only use, reseal or remove",
+                "{} has more than one key already: a rotation is in progress; continue with --only use, reseal or remove",
                 path.display()
             ),
-            None if rotation.is_under_way() => output.note("going on with the rotation that is under way"),
+            None if rotation.is_under_way() => output.note("continuing the rotation that is in progress"),
             None => {
                 rotation.supersede().await?;
                 self.add(rotation, path, output)?;
@@ -137,7 +137,9 @@ impl Rotate {
     async fn reseal(&self, rotation: &mut KeyringRotation<'_>, output: &mut Output) -> Result<()> {
         let mut progress = |progress| match progress {
             ResealProgress::Unreadable(error) => output.note(error),
-            ResealProgress::Sealed { done, all } => output.note(format!("{done} of {all} secret keys sealed anew")),
+            ResealProgress::Sealed { done, all } => {
+                output.note(format!("{done} of {all} secret keys sealed with the new key"))
+            }
         };
         match rotation.reseal(&mut progress).await? {
             0 => {
@@ -154,7 +156,10 @@ impl Rotate {
     async fn remove(&self, rotation: &mut KeyringRotation<'_>, output: &mut Output) -> Result<()> {
         let had_others = rotation.remove().await?;
         for key in &rotation.done.removed {
-            self.print_text(output, &format!("removed the key {key}, which nothing in this database is sealed with"))?;
+            self.print_text(
+                output,
+                &format!("removed the key {key}: no secret key in this database is sealed with it"),
+            )?;
         }
         if let Some(file) = &rotation.done.removed_to {
             self.print_text(
@@ -166,7 +171,7 @@ impl Rotate {
             output.note("there is no other key to remove");
         }
         for key in rotation.other_keys() {
-            output.note(format!("kept the key {key}: secret keys are still sealed with it, and `keyring rotate --only reseal` seals them anew"));
+            output.note(format!("kept the key {key}: secret keys are still sealed with it, and `keyring rotate --only reseal` seals them with the new key"));
         }
         Ok(())
     }

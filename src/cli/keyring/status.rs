@@ -58,7 +58,7 @@ impl Status {
         output.value(self.format.format, &keys)?;
         let is_missing = keys.iter().any(|key| key.state == "missing");
         if is_missing {
-            output.note("secret keys that a missing key has sealed cannot be read: this is not the database's keyring");
+            output.note("secret keys that are sealed with a missing key cannot be read: this is not the keyring of the database");
         }
         Ok(if is_missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

@@ -34,8 +34,8 @@ async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_n
 
     desk.write_adopting_account("tenant", "acme");
     let refused = desk.apply(&[]).await;
-    let said = "it is kept for the namespace partners of the cluster local, which had it. OpsAdmin's staff name who else may take \
-                it over, with `opsadmin allow-adoption ";
+    let said = "it is kept for the namespace partners of the cluster local, which had it. To let another resource take it \
+                over, OpsAdmin's staff run `opsadmin allow-adoption ";
     assert!(refused.stderr.contains(said), "{refused:?}");
     let taken = desk.path("secrets/tenant.acme-opsadmin.yaml");
     assert!(!taken.exists(), "its keys stay where they are");

@@ -146,7 +146,8 @@ async fn what_the_doctor_says_of_keys_puts_them_right() {
     ])
     .await;
     let found = desk.doctor(&[]).await;
-    for said in ["or rotate the account's keys with `opsadmin rotate`", "gives it the pair back that its Secret holds"]
+    for said in
+        ["or rotate the account's keys with `opsadmin rotate`", "restores the key pair if its Secret still holds it"]
     {
         assert!(found.stdout.contains(said), "{said}: {found:?}");
     }
@@ -174,7 +175,7 @@ async fn keys_that_nothing_proves_are_brought_in_or_left_as_the_message_says() {
     }
     desk.break_by_hand(&["DELETE FROM account_keys", "DELETE FROM accounts"]).await;
     let refused = desk.apply(&["--confirm-creation"]).await;
-    assert_eq!(refused.stderr.matches("holds keys that nothing proves to be its own").count(), 2, "{refused:?}");
+    assert_eq!(refused.stderr.matches("holds keys but no mark that matches them").count(), 2, "{refused:?}");
 
     let record = json!({
         "name": "kept", "apiKey": keys[0]["OPSADMIN_API_KEY"], "secretKey": keys[0]["OPSADMIN_SECRET_KEY"],

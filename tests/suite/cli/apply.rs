@@ -113,7 +113,7 @@ async fn a_secret_follows_its_layout_and_is_restored() {
     let text = fs::read_to_string(&file).expect("it can be read");
     fs::write(&file, text.replace("OPSADMIN_API_KEY", "EDITED")).expect("it can be written");
     let out = desk.apply(&[]).await.succeeded();
-    assert!(out.contains("put the Secret acme-opsadmin right: data.EDITED, data.OPSADMIN_API_KEY"), "{out}");
+    assert!(out.contains("corrected the Secret acme-opsadmin: data.EDITED, data.OPSADMIN_API_KEY"), "{out}");
     assert_eq!(desk.secret("acme-opsadmin"), keys);
 
     desk.write("a.yaml", &account("acme", "{ secret: { name: moved, keys: { apiKey: id } } }"));
@@ -173,7 +173,7 @@ async fn a_lost_account_is_created_again_with_the_keys_of_its_secret() {
     let keys = desk.secret("acme-opsadmin");
     fs::remove_file(desk.path("opsadmin.db")).expect("it can be removed");
     let out = desk.apply(&[]).await.succeeded();
-    assert!(out.contains("made the account anew, with the keys from its Secret"), "{out}");
+    assert!(out.contains("created the account again, with the keys from its Secret"), "{out}");
     assert_eq!(desk.secret("acme-opsadmin"), keys);
     let (api_key,): (String,) =
         sqlx::query_as("SELECT api_key FROM account_keys").fetch_one(&desk.sql().await).await.expect("one pair");

@@ -182,7 +182,7 @@ async fn with_one_invalid_line_nothing_is_imported() {
         for expected in [
             ":1: roles: ",
             ":1: allowedIPs: ",
-            ":2: name: another account has this name, and nothing that exists is overwritten",
+            ":2: name: another account has this name, and the import overwrites no existing account",
             ":3: apiKey: another account has this API key",
             ":5: name: another account has this name",
             ":6: affiliate: OpsAdmin knows no affiliate of this name; register it",
@@ -229,8 +229,8 @@ async fn swapped_keys_are_not_stored() {
     let swapped = r#"{"name":"o","apiKey":"opsa_sk_swapped00000000000000","secretKey":"opsa_pk_swapped000000000000"}"#;
     let refused = desk.import("fleet.jsonl", swapped, &[]).await;
     for expected in [
-        ":1: apiKey: this is no API key: it begins with opsa_sk_, as a secret key does; are the two keys swapped?\n",
-        ":1: secretKey: this is no secret key: it begins with opsa_pk_, as an API key does; are the two keys swapped?\n",
+        ":1: apiKey: this is not a valid API key: it begins with opsa_sk_, as a secret key does; are the two keys swapped?\n",
+        ":1: secretKey: this is not a valid secret key: it begins with opsa_pk_, as an API key does; are the two keys swapped?\n",
     ] {
         assert!(refused.stderr.contains(expected), "{refused:?}");
     }
@@ -260,7 +260,7 @@ async fn a_secret_key_in_a_visible_field_is_not_stored() {
     for field in ["name", "description", "affiliate"] {
         let text = line("Acme", 1, &json!({ field: format!("{LEGACY}-1") }));
         let refused = desk.import("fleet.jsonl", &text, &["--unknown-affiliate", "register"]).await;
-        assert!(refused.stderr.contains(&format!(":1: {field}: has a secret key in it")), "{refused:?}");
+        assert!(refused.stderr.contains(&format!(":1: {field}: contains a secret key")), "{refused:?}");
         assert!(!format!("{refused:?}").contains(LEGACY), "{refused:?}");
     }
 }
@@ -293,7 +293,7 @@ async fn with_an_unclosed_quote_nothing_is_imported() {
     for extra in [&[][..], &["--dry-run"]] {
         let refused = desk.import("fleet.csv", &csv, extra).await;
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        let said = "fleet.csv:3: cell 4 begins with a quote and has none that closes it\nnothing was imported\n";
+        let said = "fleet.csv:3: cell 4 begins with a quote and has no closing quote\nnothing was imported\n";
         assert!(refused.stderr.ends_with(said) && !refused.stderr.contains("portal"), "{refused:?}");
         assert!(!desk.path("opsadmin.db").exists());
     }
@@ -310,7 +310,12 @@ async fn an_account_that_cannot_be_declared_is_reported_and_not_exported() {
     let exported = desk.export().await;
     assert_eq!(exported.status.code(), Some(1));
     assert!(exported.stderr.contains("left out the account \"Nobody\" ("), "{exported:?}");
-    assert!(exported.stderr.contains("from no address at all, and an empty list means any"), "{exported:?}");
+    assert!(
+        exported
+            .stderr
+            .contains("it may not be used from any address, but an empty list in a manifest allows every address"),
+        "{exported:?}"
+    );
     assert!(desk.path("accounts/good.yaml").exists() && !desk.path("accounts/nobody.yaml").exists());
 
     let nowhere = Opsadmin::new().args(["export", "-n", "Bad_NS", "--database", &desk.database]).run().await;
@@ -319,5 +324,5 @@ async fn an_account_that_cannot_be_declared_is_reported_and_not_exported() {
 
     fs::write(desk.path("accounts/good.yaml"), "somebody's work").expect("it can be written");
     let again = desk.export().await;
-    assert!(again.stderr.contains("exists and says something else"), "{again:?}");
+    assert!(again.stderr.contains("exists with other contents"), "{again:?}");
 }

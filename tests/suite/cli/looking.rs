@@ -55,7 +55,7 @@ async fn accounts_are_listed_and_filtered() {
         ["Acme portal", "enabled", "Customer", "every", "203.0.113.0/24", "local/partners/portal"]
     );
     assert_eq!(rows[2][..6], ["bright", "enabled", "PlansAndRates", "Bright", "any", "local/partners/bright"]);
-    assert_eq!(rows[3][..6], ["left", "enabled", "none", "every", "any", "nobody"]);
+    assert_eq!(rows[3][..6], ["left", "enabled", "none", "every", "any", "none"]);
     assert_eq!(rows[4][..2], ["old", "disabled"]);
     assert_eq!(rows[5][..2], ["stopped", "suspended"]);
     assert_eq!(rows.len(), 6);
@@ -155,7 +155,7 @@ async fn after_the_quick_start_an_account_is_found_as_apply_prints_it() {
             call(&[command, way].concat()).await.succeeded();
         }
         let rotated = call(&[&["rotate"], way].concat()).await.succeeded();
-        assert!(rotated.starts_with("Acme customer portal has a new pair of keys"), "{rotated}");
+        assert!(rotated.starts_with("Acme customer portal has a new key pair"), "{rotated}");
     }
     let listed = call(&["get", "-n", "default"]).await.succeeded();
     assert!(listed.contains("Acme customer portal"), "{listed}");
@@ -330,16 +330,16 @@ async fn check_prints_each_rule_and_has_an_exit_code_for_scripts() {
     let text = office.run(&inside).await.succeeded();
     assert!(text.ends_with("Acme portal is let in\n"), "{text}");
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines[5], "address      pass      203.0.113.9 lies in 203.0.113.0/24");
+    assert_eq!(lines[5], "address      pass      203.0.113.9 is in 203.0.113.0/24");
     let json = office.json(&inside).await;
     assert_eq!((&json["letIn"], &json["plans"]["all"]), (&json!(true), &json!(true)));
     assert_eq!(json["asked"]["ip"], "::ffff:203.0.113.9");
 
     for (arguments, why) in [
-        (&["acme portal", "--ip", "192.0.2.1"][..], "192.0.2.1 lies in none of the networks 203.0.113.0/24"),
+        (&["acme portal", "--ip", "192.0.2.1"][..], "192.0.2.1 is in none of the networks 203.0.113.0/24"),
         (&["acme portal", "--endpoint", "plans"], "the account is Customer, which does not open Plans"),
         (&["bright", "--role", "Customer"], "does not open all that Customer opens"),
-        (&["bright", "--affiliate", "bright"], r#"it sees the plans of "Bright" alone"#),
+        (&["bright", "--affiliate", "bright"], r#"the account sees only the plans of "Bright""#),
         (&["old"], "the account is disabled"),
         (&["stopped"], r#"suspended since 1970-01-01T00:00:05Z: "unpaid""#),
     ] {

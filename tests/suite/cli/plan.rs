@@ -85,7 +85,7 @@ async fn a_plan_without_secrets_says_that_they_were_not_compared() {
     Opsadmin::new().args(rotate).run().await.succeeded();
     let unseen = desk.plan(false, &[]).await.succeeded();
     assert!(unseen.contains("WARNING: its keys were rotated at ") && unseen.contains("was not looked at"), "{unseen}");
-    assert!(desk.plan(true, &[]).await.succeeded().contains("put the Secret acme-opsadmin right"));
+    assert!(desk.plan(true, &[]).await.succeeded().contains("correct the Secret acme-opsadmin"));
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_name_that_is_freed_in_the_same_run_can_be_taken() {
         ["c change", "old delete", "new create", "b change", "a change", "d create", "left refuse", "right refuse"];
     assert_eq!(results(&planned), decided);
     let told = planned["accounts"][6]["condition"]["message"].as_str().expect("it is refused");
-    assert!(told.ends_with("two that swap their names need a name in between"), "{told}");
+    assert!(told.ends_with("to swap two names, give one account a third name first"), "{told}");
 
     let (planned, applied) = desk.plan_and_apply(&["--prune"]).await;
     assert_eq!(planned, applied);

@@ -53,7 +53,7 @@ async fn a_suspension_is_recorded_once_and_can_be_ended() {
     }
     refused(&office.run(&["suspend", "nobody", "--reason", "x"]).await, 1, "there is no account");
     let nameless = office.call(&["resume", "acme"]).env("OPSADMIN_ACTOR", "a\u{1b}b").run().await;
-    refused(&nameless, 2, "names nobody");
+    refused(&nameless, 2, "is not a valid name");
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_rotation_makes_one_pair_that_the_next_apply_hands_out() {
     assert_eq!(office.secret("acme-opsadmin"), before, "it waits");
 
     let applied = office.apply(&[("acme", json!({ "rotation": { "trigger": "one" } }))]).await;
-    assert!(applied.contains("put the Secret acme-opsadmin right") && !applied.contains("rotated"), "{applied}");
+    assert!(applied.contains("corrected the Secret acme-opsadmin") && !applied.contains("rotated"), "{applied}");
     assert_eq!(pairs(&office.json(&["get", "acme"]).await), after, "the request is not answered again");
     assert_ne!(office.secret("acme-opsadmin"), before);
 
@@ -171,7 +171,7 @@ async fn a_refused_rotation_names_the_solution() {
     let rotate = |arguments: &[&str]| office.call_with_keyring(&[&["rotate"], arguments].concat());
     let by_resource = ["-n", "partners", "deleted", "--cluster-id", "local"];
     refused(&rotate(&by_resource).run().await, 1, "apply its resource again to have it back, and rotate then");
-    refused(&rotate(&["keyless"]).run().await, 1, "has no active pair of keys; if its Secret still holds one");
+    refused(&rotate(&["keyless"]).run().await, 1, "has no active key pair; if its Secret still holds one");
     let said = rotate(&["unowned"]).run().await.succeeded();
     assert!(said.contains("nobody writes its Secret: hand the keys over with `opsadmin get "), "{said}");
     assert_eq!(rotate(&["acme", "--overlap", "1d"]).run().await.status.code(), Some(2));

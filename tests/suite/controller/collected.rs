@@ -209,6 +209,6 @@ async fn a_deleted_namespace_waits_only_for_held_deletions() {
     })
     .await;
     let log = scene.stop().await;
-    assert!(!log.contains("cannot be kept right"), "{log}");
+    assert!(!log.contains("cannot be kept in sync"), "{log}");
     drop(own);
 }

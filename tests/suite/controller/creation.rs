@@ -69,7 +69,7 @@ async fn another_database_is_refused_for_all_until_somebody_confirms_it() {
     let other = postgres().await.database("another database, empty").await;
     scene.start_on(other.url(), &["--creation-brake", "100"]);
     let message = all_are_held(&scene).await;
-    assert!(message.contains("this is another one") && message.contains("opsadmin release"), "{message}");
+    assert!(message.contains("this is a different database") && message.contains("opsadmin release"), "{message}");
     scene.create("fresh", json!({})).await;
     scene.ready("fresh").await;
     assert_eq!(rows(&other).await, 1, "what never had an account gets one");
@@ -120,7 +120,7 @@ async fn creations_in_an_emptied_database_are_held_until_it_is_restored() {
     let lose = ["account_keys", "account_allowed_ips", "account_roles", "accounts"];
     by_hand(&scene.database, &lose.map(|table| format!("DELETE FROM {table}")).join("; ")).await;
     let message = all_are_held(&scene).await;
-    assert!(message.contains("too many others with it"), "{message}");
+    assert!(message.contains("too many other accounts"), "{message}");
     assert_eq!(rows(&scene.database).await, 0);
 
     // A restart does not create the accounts either.
@@ -164,8 +164,8 @@ async fn a_database_exchanged_under_a_running_controller_is_detected() {
     Opsadmin::new().args(["migrate", "--database", other.url()]).run().await.succeeded();
     swap(&server.url("postgres"), scene.database.name(), other.name()).await;
     let message = all_are_held(&scene).await;
-    assert!(message.contains("this is another one"), "{message}");
-    assert!(scene.log().contains("this is another account database than before"), "{}", scene.log());
+    assert!(message.contains("this is a different database"), "{message}");
+    assert!(scene.log().contains("the account database is not the same as before"), "{}", scene.log());
     assert_eq!(rows(&scene.database).await, 0);
 
     swap(&server.url("postgres"), scene.database.name(), other.name()).await;

@@ -146,7 +146,11 @@ async fn a_held_deletion_stays_held_after_its_finalizer_is_removed() {
     }
     eventually("those that are held to be told of", SOON, async || {
         let log = scene.log();
-        if log.matches("the account has lost its ApiAccount and is held").count() == 2 { Ok(()) } else { Err(log) }
+        if log.matches("the ApiAccount of the account no longer exists, and the account is held").count() == 2 {
+            Ok(())
+        } else {
+            Err(log)
+        }
     })
     .await;
     assert_eq!(enabled(&sql).await, 3, "and the one that has its resource");
@@ -216,7 +220,7 @@ async fn an_orphan_is_reported_and_disabled_after_the_grace_period() {
     scene.start(&arguments);
     eventually("the orphans to be told of", SOON, async || {
         let log = scene.log();
-        let told = log.matches("the account has lost its ApiAccount; it will be disabled").count();
+        let told = log.matches("the ApiAccount of the account no longer exists; the account will be disabled").count();
         if told == 2 { Ok(()) } else { Err(log) }
     })
     .await;
@@ -255,7 +259,11 @@ async fn too_many_orphans_are_held() {
     scene.start(&arguments);
     eventually("those that are held to be told of", SOON, async || {
         let log = scene.log();
-        if log.matches("the account has lost its ApiAccount and is held").count() == 3 { Ok(()) } else { Err(log) }
+        if log.matches("the ApiAccount of the account no longer exists, and the account is held").count() == 3 {
+            Ok(())
+        } else {
+            Err(log)
+        }
     })
     .await;
     assert_eq!(enabled(&sql).await, 4, "five may always go, and one has its resource");
@@ -282,7 +290,7 @@ async fn accounts_stay_enabled_if_no_resource_exists_at_all() {
     scene.start(&["--sweep-interval", "1s", "--orphan-grace", "1s"]);
     eventually("the controller to say that it does nothing", SOON, async || {
         let log = scene.log();
-        if log.contains("not a single ApiAccount; nothing is done about that") { Ok(()) } else { Err(log) }
+        if log.contains("not a single ApiAccount; the controller disables no account") { Ok(()) } else { Err(log) }
     })
     .await;
     // The new account proves that at least two more sweeps are done.

@@ -39,8 +39,8 @@ async fn doctor_reports_what_a_partly_restored_cluster_lacks() {
     let problems = report["findings"].to_string();
     for expected in [
         "its Secret",
-        "no-secret-opsadmin is not there",
-        "it has lost its ApiAccount",
+        "no-secret-opsadmin does not exist",
+        "its ApiAccount no longer exists",
         "lacks the account",
         "has no account of",
     ] {

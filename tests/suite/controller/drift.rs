@@ -191,7 +191,7 @@ async fn a_row_deleted_by_hand_is_restored_with_its_keys(stage: Stage) {
 
     stage.wait_until_restored("acme", &before, "its deletion").await;
     assert_eq!(stage.rows(key).await, api_key);
-    stage.event("acme", "Recovered", "made the account anew, with the keys from its Secret").await;
+    stage.event("acme", "Recovered", "created the account again, with the keys from its Secret").await;
     let after = stage.scene.secrets().get("acme-opsadmin").await.expect("the Secret is there");
     assert_eq!(after.metadata.resource_version, secret.metadata.resource_version, "it was right all along");
 }
@@ -211,7 +211,7 @@ async fn a_key_row_deleted_by_hand_is_restored_from_the_secret(mut stage: Stage)
         if now == before { Ok(()) } else { Err(format!("{now:?}\n{}", stage.scene.log())) }
     })
     .await;
-    let note = "gave the account the keys back that the Secret acme-opsadmin still holds";
+    let note = "restored the account's keys from the Secret acme-opsadmin";
     stage.event("acme", "KeyRestored", note).await;
     stage.scene.ready("acme").await;
     let journal = "SELECT action FROM account_journal ORDER BY id DESC LIMIT 1";

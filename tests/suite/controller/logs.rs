@@ -31,7 +31,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
     let lines = parsed(&log);
     let namespace = scene.namespace.name();
     let refusal = format!(
-        "the ApiAccount {namespace}/acme has the account name \"Acme\"; choose another spec.name, or rename or delete the holder; two that swap their names need a name in between"
+        "the ApiAccount {namespace}/acme has the account name \"Acme\"; choose another spec.name, or rename or delete the holder; to swap two names, give one account a third name first"
     );
     let expected = [
         ("-", "serving metrics and probes"),
@@ -41,7 +41,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
         ("acme", "wrote the keys to the Secret acme-opsadmin"),
         ("other", refusal.as_str()),
         ("acme", r#"description: "" → "a \"portal\"\n"; roles: [] → [Customer]"#),
-        ("-", "stopping: finishing what is in flight"),
+        ("-", "stopping: waiting for running reconciles"),
         ("-", "stopped"),
     ];
     assert_eq!(told(&lines), expected);
@@ -61,7 +61,7 @@ async fn there_is_a_line_for_each_change_and_none_after_a_restart() {
         ("-", "the account database is ready"),
         ("last", "created the account and its keys"),
         ("last", "wrote the keys to the Secret last-opsadmin"),
-        ("-", "stopping: finishing what is in flight"),
+        ("-", "stopping: waiting for running reconciles"),
         ("-", "stopped"),
     ];
     assert_eq!(told(&parsed(&log)), expected);

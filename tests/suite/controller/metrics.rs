@@ -300,7 +300,7 @@ async fn the_controller_answers_until_it_ends() {
     let mut controller = scene.controller.take().expect("a controller is running");
     let address = controller.address().await;
     controller.ask_to_end();
-    let stopping = |log: &str| log.contains("stopping: finishing what is in flight");
+    let stopping = |log: &str| log.contains("stopping: waiting for running reconciles");
     eventually("it to be asked", SOON, async || {
         let log = controller.log();
         if stopping(&log) { Ok(()) } else { Err(log) }

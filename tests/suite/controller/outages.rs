@@ -236,7 +236,7 @@ async fn with_a_pooler_in_transaction_mode_everything_works_and_the_sweep_finds_
     for name in ["one", "two", "three", "four"] {
         scene.ready(name).await;
     }
-    scene.logged("the account database tells nobody of changes").await;
+    scene.logged("the account database does not report changes").await;
     let sql = scene.sql().await;
     sqlx::query("UPDATE accounts SET enabled = FALSE WHERE name = 'one'").execute(&sql).await.expect("it is taken");
     scene.event("one", "DriftCorrected").await;

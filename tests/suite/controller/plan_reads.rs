@@ -84,7 +84,7 @@ async fn with_the_keyring_a_plan_sees_wrong_keys_in_a_secret() {
     let keyring = scene.keyring.display().to_string();
     let read = planner.plan(&scene, &plain(2), &["--detailed-exitcode", "--keyring", &keyring]).await;
     assert_eq!(read.status.code(), Some(2), "{read:?}");
-    let right = "    put the Secret a0-opsadmin right\n      data.OPSADMIN_SECRET_KEY\n      data.more\n2 accounts: 1 to change, 1 unchanged\n";
+    let right = "    correct the Secret a0-opsadmin\n      data.OPSADMIN_SECRET_KEY\n      data.more\n2 accounts: 1 to change, 1 unchanged\n";
     assert!(read.stdout.ends_with(right) && !format!("{read:?}").contains("hush"), "{read:?}");
     planner.leave(&scene).await;
 }

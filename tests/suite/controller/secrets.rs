@@ -123,7 +123,7 @@ async fn an_immutable_secret_is_restored_too() {
     assert_eq!((labels["team"].as_str(), labels["theirs"].as_str()), ("partners", "1"));
     assert_eq!(remade.metadata.annotations.expect("it has annotations")["example.com/theirs"], "1");
     scene.ready("acme").await;
-    let told = "put the Secret acme-opsadmin back: data.OPSADMIN_SECRET_KEY";
+    let told = "restored the Secret acme-opsadmin: data.OPSADMIN_SECRET_KEY";
     scene.logged(told).await;
     assert_eq!(scene.log().matches(told).count(), 1);
 }

@@ -222,7 +222,7 @@ async fn a_sweep_that_finds_no_account_at_all_creates_none() {
     assert_eq!(looks(&asked(&server, mark), "acme"), 0, "who is held waits for a sweep that finds something");
     let account = scene.accounts().get("acme").await.expect("it is there").status.and_then(|status| status.account_id);
     scene.annotate("acme", json!({ "ops-admin.com/confirm-creation": account })).await;
-    is_told(&scene, "acme", "Recovered", "made the account anew, with the keys from its Secret").await;
+    is_told(&scene, "acme", "Recovered", "created the account again, with the keys from its Secret").await;
     let log = scene.stop().await;
     assert_eq!(log.matches("found no account at all").count(), 1, "{log}");
 }

@@ -67,7 +67,7 @@ async fn a_lost_list_of_addresses_is_kept_and_an_empty_list_means_any_address() 
     scene.change("acme", json!({ "allowedIPs": null, "description": "changed", "enabled": false })).await;
     let account = scene.condition("acme", "False", "AllowedIPsMissing").await;
     let message = &account.status.expect("it has a status").conditions[0].message;
-    assert!(message.contains("203.0.113.7/32 only") && message.contains("[] if any address is meant"), "{message}");
+    assert!(message.contains("203.0.113.7/32 only") && message.contains("[] to allow any address"), "{message}");
     scene.event("acme", "AllowedIPsMissing").await;
     let (enabled, _, _, any, list) = settings(&scene).await;
     assert_eq!((enabled, any, list), (false, false, vec!["203.0.113.7/32".to_owned()]), "all the rest is done");

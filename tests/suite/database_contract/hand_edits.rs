@@ -44,7 +44,7 @@ pub async fn an_unreadable_value_is_reported_with_its_table_column_and_row(fresh
     let api_key = made.keys[0].api_key.as_str();
     let out_of_range = i64::MAX.to_string();
     for (table, column, value, row, reason) in [
-        ("account_keys", "api_key", "'opsa_pk_hush'", &key, "this is no API key"),
+        ("account_keys", "api_key", "'opsa_pk_hush'", &key, "this is not a valid API key"),
         ("account_keys", "created_at", out_of_range.as_str(), &key, "are no time"),
         ("account_keys", "expires_at", out_of_range.as_str(), &key, "are no time"),
         ("accounts", "deleted_at", out_of_range.as_str(), &account, "are no time"),

@@ -56,7 +56,7 @@ async fn what_cannot_be_looked_for_is_said_not_to_be_known() {
             proxy.trace.meet(is_look, [Fault::Disconnect]);
         })
         .await;
-        refused(&finished, 1, "whether they were imported is not known: look with `opsadmin get --unowned`");
+        refused(&finished, 1, "it is not known whether they were imported: check with `opsadmin get --unowned`");
         assert!(!finished.stderr.contains("nothing was imported"), "{finished:?}");
         assert_eq!((finished.stdout.as_str(), there.is_empty()), ("", !is_done));
     }
@@ -75,7 +75,7 @@ async fn a_suspension_that_cannot_be_looked_for_is_in_the_history_that_is_named(
     let suspend = ["suspend", "acme", "--reason", "ticket 4711", "--actor", "maria"];
     let finished = Opsadmin::new().args(suspend).args(["--database", proxy.database_url()]).run().await;
     assert!(!proxy.trace.is_waiting(), "each fault was met\n{}", listed(&proxy.trace.calls()));
-    let said = finished.stderr.split("look with `opsadmin ").nth(1).and_then(|rest| rest.split('`').next());
+    let said = finished.stderr.split("check with `opsadmin ").nth(1).and_then(|rest| rest.split('`').next());
     let command: Vec<&str> = said.unwrap_or_else(|| panic!("{finished:?}")).split(' ').collect();
     let history = office.run(&command).await.succeeded();
     assert!(history.contains("suspended") && history.contains("ticket 4711"), "{history}");

@@ -91,7 +91,7 @@ async fn a_policy_that_removes_our_label_causes_a_condition_and_the_secret_is_st
     stage.proxy.trace.quiet(Duration::from_secs(1)).await;
     assert!(writes(&stage) <= FEW, "{}", stage.calls());
     let log = stage.scene.log();
-    assert_eq!(log.matches("does not stay as it is written").count(), 1, "{log}");
+    assert_eq!(log.matches("is not stored as it was written").count(), 1, "{log}");
     assert!(!log.contains("right: label") && !log.contains("back: label"), "nothing was: {log}");
 
     stage.proxy.policy.lift();

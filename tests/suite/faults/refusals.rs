@@ -95,7 +95,7 @@ async fn events_that_hang_delay_neither_other_work_nor_the_end() {
     // This is much less than the timeout of a call that is never answered.
     assert!(started.elapsed() < Duration::from_secs(18), "{}", stage.calls());
     let log = stage.scene.stop().await;
-    assert!(log.contains("did not take all events before the end"), "{log}");
+    assert!(log.contains("did not accept all events before the controller stopped"), "{log}");
 }
 
 /// Runs the operation once for each kind of its calls and each kind of fault.

@@ -10,12 +10,12 @@ use super::repository;
 /// here too.
 const DONE: [(&str, &str, &str); 24] = [
     (
-        "confirm with `opsadmin release` that they are made anew",
+        "confirm with `opsadmin release` that they are created again",
         "controller/creation.rs",
         "another_database_is_refused_for_all_until_somebody_confirms_it",
     ),
     (
-        "`opsadmin release --only creations` has it made anew",
+        "`opsadmin release --only creations` confirms that it is created again",
         "controller/creation.rs",
         "another_database_is_refused_for_all_until_somebody_confirms_it",
     ),
@@ -42,12 +42,12 @@ const DONE: [(&str, &str, &str); 24] = [
         "an_account_that_cannot_be_read_hides_no_other",
     ),
     (
-        "not known: look with `opsadmin get --unowned`",
+        "not known whether they were imported: check with `opsadmin get --unowned`",
         "faults/imports.rs",
         "what_cannot_be_looked_for_is_said_not_to_be_known",
     ),
     (
-        "look with `opsadmin history {}`",
+        "check with `opsadmin history {}`",
         "faults/imports.rs",
         "a_suspension_that_cannot_be_looked_for_is_in_the_history_that_is_named",
     ),
@@ -66,11 +66,7 @@ const DONE: [(&str, &str, &str); 24] = [
         "controller/plan_reads.rs",
         "what_it_may_not_list_is_said_with_the_way_out",
     ),
-    (
-        "its controller or `opsadmin apply` gives it back",
-        "cli/advice.rs",
-        "what_the_doctor_says_of_keys_puts_them_right",
-    ),
+    ("its controller or `opsadmin apply` restores it", "cli/advice.rs", "what_the_doctor_says_of_keys_puts_them_right"),
     (
         "is written by the next `opsadmin apply`",
         "cli/stepping_in.rs",
@@ -93,17 +89,17 @@ const DONE: [(&str, &str, &str); 24] = [
     ),
     ("`opsadmin export` writes {manifests}", "cli/fleet.rs", "a_fleet_moves_in_and_every_partner_keeps_its_keys"),
     (
-        "One of `opsadmin apply` is let go of by nothing that --prune does",
+        "`opsadmin apply --prune` disables an account instead of retaining it",
         "controller/ownership.rs",
         "accounts_of_apply_move_to_a_controller_and_back_with_their_keys",
     ),
     (
-        "bring them in with `opsadmin import` and set spec.adoptionPolicy",
+        "import them with `opsadmin import` and set spec.adoptionPolicy",
         "cli/advice.rs",
         "keys_that_nothing_proves_are_brought_in_or_left_as_the_message_says",
     ),
     (
-        "`keyring rotate --only reseal` seals them anew",
+        "`keyring rotate --only reseal` seals them with the new key",
         "cli/keyring.rs",
         "a_key_that_is_still_needed_stays_and_the_rest_is_done",
     ),
@@ -113,7 +109,7 @@ const DONE: [(&str, &str, &str); 24] = [
         "a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another",
     ),
     (
-        "OpsAdmin's staff name who else may take it over, with `{command}`",
+        "To let another resource take it over, OpsAdmin's staff run `{command}`",
         "cli/adoption.rs",
         "a_retained_account_is_given_to_another_namespace_only_once_staff_have_named_it",
     ),

@@ -38,7 +38,7 @@ async fn kubectl() {
     // Only the changes that the guide waits for are checked: two successive changes may be reconciled as one.
     for (reason, note) in [
         ("Updated", "allowedIPs"),
-        ("Rotated", "the old one is revoked"),
+        ("Rotated", "the old key pair is revoked"),
         ("Updated", "enabled: true → false"),
         ("Disabled", ""),
     ] {
