@@ -189,7 +189,7 @@ impl Apply {
                     .note(format!("removed {entries} entries of the journal that were older than --journal-retention"));
             }
             Err(error) => {
-                output.note(format!("old journal entries could not be removed: {error}; the next run removes them"))
+                output.note(format!("old journal entries could not be removed: {error}; the next run removes them"));
             }
         }
     }

@@ -138,7 +138,7 @@ impl Rotate {
         let mut progress = |progress| match progress {
             ResealProgress::Unreadable(error) => output.note(error),
             ResealProgress::Sealed { done, all } => {
-                output.note(format!("{done} of {all} secret keys sealed with the new key"))
+                output.note(format!("{done} of {all} secret keys sealed with the new key"));
             }
         };
         match rotation.reseal(&mut progress).await? {
