@@ -53,8 +53,8 @@ pub(crate) fn with_login_advice(error: &kube::Error) -> String {
 pub(crate) fn kubeconfig_problem(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => match error.location() {
-            Some(place) => format!("it is no valid kubeconfig at line {}, column {}", place.line(), place.column()),
-            None => "it is no valid kubeconfig".to_owned(),
+            Some(place) => format!("it is not a valid kubeconfig at line {}, column {}", place.line(), place.column()),
+            None => "it is not a valid kubeconfig".to_owned(),
         },
         other => with_causes(other),
     }

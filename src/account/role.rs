@@ -23,7 +23,7 @@ pub struct UnknownRole {
 
 impl UnknownRole {
     /// The message without the text.
-    pub const FAULT: &'static str = "is no role; the roles are Customer, PlansAndRates and Administrator";
+    pub const FAULT: &'static str = "is not a role; the roles are Customer, PlansAndRates and Administrator";
 }
 
 impl Role {

@@ -221,7 +221,7 @@ impl Default for SecretKeysSpec {
 /// When the account's keys are rotated.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.interval) || !self.interval.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || size(self.interval) == 0 || size(self.overlap) == 0 || duration(self.overlap) < duration(self.interval)").message("overlap must be shorter than interval, or old pairs would pile up"))]
+#[x_kube(validation = Rule::new("!has(self.interval) || !self.interval.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') || size(self.interval) == 0 || size(self.overlap) == 0 || duration(self.overlap) < duration(self.interval)").message("overlap must be shorter than interval, or old key pairs would accumulate"))]
 pub struct RotationSpec {
     /// The age at which the keys are rotated: hours, minutes and seconds, like 720h. Each key pair is rotated early by
     /// up to a tenth of the interval, so that accounts created together are not all rotated together.

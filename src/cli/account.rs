@@ -71,7 +71,7 @@ impl AccountArgs {
                 let accounts: Api<ApiAccount> = Api::namespaced(client, namespace);
                 let found = accounts.get_opt(&self.name).await.map_err(|error| {
                     let said =
-                        with_advice(&error, "it takes the right to get it, or --cluster-id instead of the cluster");
+                        with_advice(&error, "this needs the right to get it, or --cluster-id instead of the cluster");
                     anyhow!(
                         "cannot read the ApiAccount {}/{}: {said}",
                         display_name(namespace),

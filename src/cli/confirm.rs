@@ -23,7 +23,9 @@ impl ConfirmArgs {
             return Ok(());
         }
         if !stdin().is_terminal() || !stderr().is_terminal() {
-            bail!("{what}: there is no terminal to ask on, so nothing was done; if that is meant, say so with --yes");
+            bail!(
+                "{what}: there is no terminal to ask on, so nothing was done; to go on without the question, give --yes"
+            );
         }
         let question = folded(&format!("{what}. Go on? [y/N]"), width(stderr())).join("\n");
         write!(stderr(), "{question} ").context("cannot ask")?;

@@ -1,5 +1,5 @@
 //! Prints a plan: as text for a terminal, as Markdown for a pull request, and as JSON or YAML for programs.
-//! Change the wording and the layout of plans here; `report.rs` decides what a plan contains.
+//! Change the layout of plans here; `run/action.rs` has the words, and `run/report.rs` decides what a plan contains.
 
 use super::listing::Listing;
 use super::manifests::count_accounts;
@@ -107,7 +107,7 @@ impl Planned {
 /// Returns the heading and the lines of one account. `None`: the account does not change and there is nothing to
 /// report.
 fn lines(account: &AccountReport) -> Option<(String, Vec<String>)> {
-    let mut lines: Vec<String> = account.actions.iter().flat_map(describe).collect();
+    let mut lines: Vec<String> = account.actions.iter().flat_map(Action::in_words).collect();
     lines.extend(account.warnings.iter().map(|warning| format!("WARNING: {warning}")));
     let stays = |drift: &Change| format!("not corrected: {} is {}, declared {}", drift.field, drift.old, drift.new);
     lines.extend(account.drift.iter().map(stays));
@@ -128,36 +128,6 @@ fn sign(verdict: AccountResult) -> char {
         AccountResult::Refuse => '!',
         AccountResult::Unchanged => '=',
     }
-}
-
-fn describe(action: &Action) -> Vec<String> {
-    let (line, below): (String, Vec<String>) = match action {
-        Action::Create { recover_keys, settings } => {
-            let keys = if *recover_keys { "the keys that its Secret still holds" } else { "new keys" };
-            let settings = settings.iter().map(|setting| format!("{}: {}", setting.field, setting.new));
-            (format!("create the account with {keys}"), settings.collect())
-        }
-        Action::Restore { changes } => {
-            ("restore the account with its keys".to_owned(), changes.iter().map(ToString::to_string).collect())
-        }
-        Action::Update { changes } => return changes.iter().map(ToString::to_string).collect(),
-        Action::Adopt => ("adopt the unowned account with its keys".to_owned(), Vec::new()),
-        Action::Rotate { reason, overlap: true } => {
-            (format!("rotate the keys: {reason}; the old key pair works for spec.rotation.overlap"), Vec::new())
-        }
-        Action::Rotate { reason, overlap: false } => {
-            (format!("rotate the keys: {reason}; the old key pair is revoked at once"), Vec::new())
-        }
-        Action::Revoke { keys } => (format!("revoke the expired key pair {}", keys.join(", ")), Vec::new()),
-        Action::RestoreKey => ("restore the keys of the account from its Secret".to_owned(), Vec::new()),
-        Action::Delete => ("delete the account: it stops authenticating at once".to_owned(), Vec::new()),
-        Action::Retain => ("retain the account as it is".to_owned(), Vec::new()),
-        Action::WriteSecret { secret } => (format!("write the Secret {secret}"), Vec::new()),
-        Action::PutSecretRight { secret, parts } => (format!("correct the Secret {secret}"), parts.clone()),
-        Action::RemoveSecret { secret } => (format!("remove the Secret {secret}"), Vec::new()),
-        Action::ReleaseSecret { secret } => (format!("leave the Secret {secret} as it is"), Vec::new()),
-    };
-    [line].into_iter().chain(below.iter().map(|line| format!("  {line}"))).collect()
 }
 
 /// Returns the plan of one account as lines of text, with colours for a terminal.
@@ -312,9 +282,9 @@ mod tests {
             (settings(&["10.0.0.0/8"], &[], Some("North")), settings(&[], &[Role::Administrator], None));
         let said = warnings(&narrow, &wide);
         for expected in [
-            "WARNING: from now on it may be used from any address, and not only from [10.0.0.0/8]",
-            "WARNING: from now on it sees every affiliate's plans, and not only those of \"North\"",
-            "WARNING: from now on it is an Administrator and may use the whole API",
+            "WARNING: the account may now be used from any address, and not only from [10.0.0.0/8]",
+            "WARNING: the account now sees every affiliate's plans, and not only those of \"North\"",
+            "WARNING: the account is now an Administrator and may use the whole API",
         ] {
             assert!(said.contains(expected), "{said}");
         }

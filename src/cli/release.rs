@@ -119,7 +119,7 @@ impl Release {
             None => Api::default_namespaced(client.clone()),
         };
         let listed = accounts.list(&ListParams::default()).await;
-        let rights = "it takes the right to list them";
+        let rights = "this needs the right to list them";
         let accounts =
             listed.map_err(|error| anyhow!("cannot list the ApiAccounts: {}", with_advice(&error, rights)))?;
         let is_asked_for = |held: &Held| self.only.is_none_or(|only| only == held.kind);
@@ -198,8 +198,8 @@ fn consequences(kinds: impl Iterator<Item = Kind>) -> String {
     };
     let creations = match creations.len() {
         0 => None,
-        1 => Some("1 account is made anew in the database that the controller has now".to_owned()),
-        some => Some(format!("{some} accounts are made anew in the database that the controller has now")),
+        1 => Some("1 account is created again in the database that the controller uses now".to_owned()),
+        some => Some(format!("{some} accounts are created again in the database that the controller uses now")),
     };
     [deletions, creations].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
@@ -262,7 +262,7 @@ async fn confirm(client: &Client, held: &Held) -> Result<()> {
     let patch = json!({ "metadata": { "uid": held.uid, "annotations": annotations } });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patched = accounts.patch_metadata(&held.name, &params, &Patch::Merge(patch)).await;
-    let rights = "it takes the right to patch it";
+    let rights = "this needs the right to patch it";
     patched
         .map(|_| ())
         .map_err(|error| anyhow!("cannot annotate the ApiAccount {}: {}", held.in_words(), with_advice(&error, rights)))

@@ -99,8 +99,9 @@ impl Rotate {
                 output.value(format, &json!({ "account": account, "rotated": rotated, "waiting": waiting }))
             }
         };
-        printed
-            .context("the keys WERE rotated, and what came of it could not be told: do not run this again for that")?;
+        printed.context(
+            "the keys WERE rotated, but the result could not be printed: do not run this command again for that",
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -225,8 +226,8 @@ fn print(account: &Account, rotated: &Rotated, waiting: Option<&Waiting>, output
     let name = display_name(&account.settings.name);
     output.line(&format!("{name} has a new key pair, {}", rotated.pair))?;
     match rotated.old_expires {
-        Some(expires) => output.line(&format!("The old one works until {expires:.0}."))?,
-        None => output.line("No older pair works any more.")?,
+        Some(expires) => output.line(&format!("The old key pair works until {expires:.0}."))?,
+        None => output.line("No older key pair works any more.")?,
     }
     match waiting {
         Some(waiting) => output.line(&waiting.in_words()),

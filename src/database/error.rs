@@ -47,7 +47,7 @@ pub enum DatabaseError {
     },
     /// The server refused the login more than once. Later calls try again, but a person has to act.
     #[error(
-        "the account database refuses the login: {reason}; put the login right, there or here. It is tried again, with the password that --database-password-file then holds"
+        "the account database refuses the login: {reason}; correct the login in the database or the password here. The login is tried again, with the password that --database-password-file then holds"
     )]
     LoginRefused {
         /// The database, and the server's error.

@@ -35,7 +35,7 @@ impl Change {
         match &self.action {
             Action::Create { owner, settings, key, .. } => {
                 found.settings(changes(&stored.settings, settings));
-                found.compare("owner", stored.owner.as_ref() == Some(owner), owner, &or_nobody(stored));
+                found.compare("owner", stored.owner.as_ref() == Some(owner), owner, &or_none(stored));
                 found.live(stored);
                 found.pair(stored, key);
             }
@@ -49,12 +49,11 @@ impl Change {
                 found.live(stored);
             }
             Action::Adopt { owner, .. } => {
-                found.compare("owner", stored.owner.as_ref() == Some(owner), owner, &or_nobody(stored));
+                found.compare("owner", stored.owner.as_ref() == Some(owner), owner, &or_none(stored));
                 found.live(stored);
             }
             Action::AllowAdoption { adopter, .. } => {
-                let shown =
-                    |adopter: &Option<Adopter>| adopter.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+                let shown = |adopter: &Option<Adopter>| adopter.as_ref().map_or("none".to_owned(), ToString::to_string);
                 found.compare("adopter", stored.adopter == *adopter, &shown(adopter), &shown(&stored.adopter));
             }
             Action::Rotate { key, revoke, .. } => {
@@ -143,8 +142,8 @@ impl From<FieldChange> for NotKept {
     }
 }
 
-fn or_nobody(account: &Account) -> String {
-    account.owner.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string)
+fn or_none(account: &Account) -> String {
+    account.owner.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
 }
 
 fn life(account: &Account) -> &'static str {

@@ -76,7 +76,7 @@ impl Wanted {
                 Some("it takes no writes: default_transaction_read_only is on there")
             }
             Self::ReadOnly if !state.is_standby && !state.is_read_only => Some("it takes writes"),
-            Self::Standby if !state.is_standby => Some("it is no standby"),
+            Self::Standby if !state.is_standby => Some("it is not a standby"),
             _ => None,
         }
     }

@@ -241,7 +241,7 @@ mod tests {
         // The columns are shifted, or the key is no text.
         for secret_key in [json!("0123456789abcdef"), json!([SECRET]), json!(null), json!("short")] {
             let shifted = wrong(json!({ "secretKey": secret_key, "allowedIPs": ["::", SECRET], "roles": [SECRET] }));
-            assert!(shifted[0].starts_with("roles: entry 1 is no role; the roles are Customer"), "{shifted:?}");
+            assert!(shifted[0].starts_with("roles: entry 1 is not a role; the roles are Customer"), "{shifted:?}");
             assert!(shifted[1].starts_with("allowedIPs: entry 2 is no IP address or CIDR; write it"), "{shifted:?}");
             assert!(!shifted.concat().contains(SECRET), "{shifted:?}");
         }

@@ -261,7 +261,7 @@ fn parse_rotation(
             "must be more than 0s; leave it out for keys that are not rotated by themselves",
         );
     } else if interval.is_some_and(|interval| overlap >= interval) {
-        found.add("spec.rotation", "overlap must be shorter than interval, or old pairs would pile up");
+        found.add("spec.rotation", "overlap must be shorter than interval, or old key pairs would accumulate");
     }
     let requests = RotationRequests { trigger, annotation: annotation.cloned() };
     Some(RotationPolicy { interval, overlap, requests })

@@ -9,13 +9,13 @@ pub(super) fn drift(plan: &Plan, desired: &Desired, named: Option<&Account>) -> 
     let mut drift = match (&plan.account, named) {
         (AccountPlan::Keep, _) => Vec::new(),
         (AccountPlan::Update { changes, restore }, _) => {
-            let gone = restore.then(|| drift_of("account", "declared", "deleted or let go"));
+            let gone = restore.then(|| drift_of("account", "declared", "deleted or retained"));
             gone.into_iter().chain(changes.iter().cloned().map(Drift::from)).collect()
         }
         (AccountPlan::Create { .. } | AccountPlan::Unproven, None) => vec![drift_of("account", "present", "absent")],
         (AccountPlan::Create { .. } | AccountPlan::Unproven, Some(account)) => {
             let owner = account.owner.as_ref().filter(|_| account.life == Life::Live);
-            let owner = owner.map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            let owner = owner.map_or_else(|| "none".to_owned(), ToString::to_string);
             let mut drift = vec![drift_of("owner", &desired.owner.to_string(), &owner)];
             drift.extend(changes(&account.settings, &desired.settings).into_iter().map(Drift::from));
             drift

@@ -4,6 +4,7 @@
 //! [`Run`] hands out the accounts. `apply` works on them with the real database and Secrets, `plan` with dry runs, and both
 //! get the same [`AccountReport`]s. [`KeyringRotation`] is a run over all sealed keys.
 
+mod action;
 mod cluster;
 mod folder_guard;
 mod keyring_rotation;
@@ -13,6 +14,7 @@ mod prune;
 mod report;
 mod turns;
 
+pub use action::{Action, Change};
 pub use cluster::{ClusterState, Depth, Query};
 pub use folder_guard::FolderGuard;
 pub use keyring_rotation::{KeyringRotation, ResealProgress, RotationDone};
@@ -20,5 +22,5 @@ pub use known::ExistingAccounts;
 #[cfg(test)]
 pub(crate) use order::{ApplyOrder, Batch};
 pub use prune::PruneSet;
-pub use report::{ACCOUNTS, AccountReport, AccountResult, Action, Change, SUMMARY, Summary};
+pub use report::{ACCOUNTS, AccountReport, AccountResult, SUMMARY, Summary};
 pub use turns::{Run, Turn, Work};

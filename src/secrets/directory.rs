@@ -174,7 +174,7 @@ fn place_of(file: &Path) -> Option<SecretRef> {
 fn parse(file: &Path, text: &str) -> Result<Secret, SecretError> {
     serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map(|location| format!(" (line {})", location.line())).unwrap_or_default();
-        SecretError::File { path: file.to_owned(), reason: format!("it is no Secret manifest{line}; move it away") }
+        SecretError::File { path: file.to_owned(), reason: format!("it is not a Secret manifest{line}; move it away") }
     })
 }
 

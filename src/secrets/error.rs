@@ -14,7 +14,7 @@ pub enum SecretError {
     #[error("the Secret {0} was changed by somebody else in the meantime")]
     Changed(SecretRef),
     /// The API server did not answer, or a later attempt may succeed.
-    #[error("the API server did not take the Secret {at}: {reason}")]
+    #[error("the API server refused the Secret {at}: {reason}")]
     Unavailable {
         /// The Secret.
         at: SecretRef,

@@ -230,7 +230,7 @@ mod tests {
         let a = one("a", "a", "");
         let (_folder, files) = folder(&[("a", &a), ("b", "users: hush")]);
         let said = server(&files, None);
-        assert!(said.starts_with(&format!("{}: it is no valid kubeconfig at line 1", files[1].display())), "{said}");
+        assert!(said.starts_with(&format!("{}: it is not a valid kubeconfig at line 1", files[1].display())), "{said}");
     }
 
     #[test]

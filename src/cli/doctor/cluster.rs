@@ -89,7 +89,7 @@ impl Cluster<'_> {
             match resources.list(&ListParams::default()).await {
                 Ok(listed) => seen.extend(listed.items.iter().map(|Lenient(resource)| self.seen(resource))),
                 Err(error) => {
-                    report.unchecked(Check::Owners, &with_advice(&error, "it takes the right to list ApiAccounts"));
+                    report.unchecked(Check::Owners, &with_advice(&error, "this needs the right to list ApiAccounts"));
                     return None;
                 }
             }
@@ -120,7 +120,7 @@ impl Cluster<'_> {
             match secrets.list(&ours).await {
                 Ok(listed) => seen.extend(listed.items.into_iter().filter_map(seen_secret)),
                 Err(error) => {
-                    report.unchecked(Check::Secrets, &with_advice(&error, "it takes the right to list Secrets"));
+                    report.unchecked(Check::Secrets, &with_advice(&error, "this needs the right to list Secrets"));
                     return None;
                 }
             }

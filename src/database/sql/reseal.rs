@@ -44,7 +44,7 @@ fn pair(row: KeyRow) -> Result<SealedPair, DatabaseError> {
         table: "account_keys",
         column: "account_id",
         row: row.account_id.clone(),
-        reason: "it is no UUID".to_owned(),
+        reason: "it is not a UUID".to_owned(),
     })?;
     Ok(SealedPair { account, key: row.decode()? })
 }

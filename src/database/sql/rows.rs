@@ -203,7 +203,7 @@ impl Cell<'_> {
     /// row with another one.
     fn id<Id: ToString>(&self, id: Option<Id>) -> Result<Id, DatabaseError> {
         id.filter(|id| id.to_string() == self.row)
-            .ok_or_else(|| self.unreadable("it is no UUID in lower case with hyphens".to_owned()))
+            .ok_or_else(|| self.unreadable("it is not a UUID in lower case with hyphens".to_owned()))
     }
 
     fn time(&self, microseconds: i64) -> Result<Timestamp, DatabaseError> {

@@ -66,7 +66,7 @@ fn a_missing_observed_account_is_polled() {
     assert_eq!(stage.reported(), (vec!["account: absent".to_owned(), "secret: absent".to_owned()], Some(60)));
     legacy.owner = None;
     lock(&stage.accounts.rows).push(legacy);
-    assert_eq!(stage.reported(), (vec!["owner: nobody".to_owned(), "secret: absent".to_owned()], Some(60)));
+    assert_eq!(stage.reported(), (vec!["owner: none".to_owned(), "secret: absent".to_owned()], Some(60)));
 }
 
 #[test]

@@ -142,8 +142,8 @@ async fn no_possible_token_of_a_kubeconfig_or_login_program_is_shown() {
     };
     let of_the_login = "the kubeconfig's login program failed with exit status: 1: log in first";
     for (user, reason) in [
-        ("\n    token: hush\n   as: x", "it is no valid kubeconfig at line 10, column 4"),
-        ("hush", "it is no valid kubeconfig at line 8, column 9"),
+        ("\n    token: hush\n   as: x", "it is not a valid kubeconfig at line 10, column 4"),
+        ("hush", "it is not a valid kubeconfig at line 8, column 9"),
         ("{client-certificate-data: 'hush!'}", "failed to load client certificate: failed to decode base64 data"),
         (&login("echo hush; echo log in first >&2; exit 1"), of_the_login),
         (&login("echo hush: ["), "the answer of the kubeconfig's login program cannot be read"),

@@ -77,7 +77,7 @@ async fn a_plan_without_secrets_says_that_they_were_not_compared() {
     let unseen = desk.plan(false, &["-o", "json"]).await;
     let seen = desk.plan(true, &["-o", "json"]).await;
     assert_eq!(value(&unseen)["accounts"], value(&seen)["accounts"]);
-    assert!(seen.stdout.contains("put-secret-right"), "{seen:?}");
+    assert!(seen.stdout.contains("correct-secret"), "{seen:?}");
     desk.apply(&[]).await.succeeded();
 
     // After `opsadmin rotate`, the Secret may still hold the old keys.

@@ -58,7 +58,7 @@ async fn an_undeclared_account_is_deleted_with_its_secret_and_restored_with_its_
     let asked = desk.apply(&["--prune"]).await;
     assert_eq!(asked.status.code(), Some(1));
     assert!(asked.stderr.contains("1 account declared by no manifest, to be deleted:\n  default/a01\n"), "{asked:?}");
-    assert!(asked.stderr.contains("nothing was done; if that is meant, say so with --yes"), "{asked:?}");
+    assert!(asked.stderr.contains("nothing was done; to go on without the question, give --yes"), "{asked:?}");
     assert_eq!(desk.enabled().await, ["a00", "a01", "a02"]);
 
     let planned = Opsadmin::new().args(["plan", "--prune", "--database", &desk.database, "-f"]);

@@ -112,13 +112,13 @@ async fn a_rotation_without_overlap_asks_and_revokes_all_older_key_pairs() {
     office.call_with_keyring(&["rotate", "acme"]).run().await.succeeded();
     let before = office.json(&["get", "acme"]).await;
     let leak = || office.call_with_keyring(&["rotate", "acme", "--overlap", "0s"]);
-    refused(&leak().run().await, 1, "if that is meant, say so with --yes");
+    refused(&leak().run().await, 1, "to go on without the question, give --yes");
     let declined = leak().stdin("n\n").run_on_terminal().await;
     assert!(declined.stdout.contains("Go on? [y/N]") && declined.stdout.contains("nothing was done"), "{declined:?}");
     assert_eq!((declined.status.code(), office.json(&["get", "acme"]).await), (Some(1), before.clone()));
 
     let agreed = leak().stdin("y\n").run_on_terminal().await.succeeded();
-    assert!(agreed.contains("No older pair works any more."), "{agreed}");
+    assert!(agreed.contains("No older key pair works any more."), "{agreed}");
     let after = office.json(&["get", "acme"]).await;
     assert_eq!(pairs(&after).len(), 1);
     assert!(pairs(&before).iter().all(|(id, _)| *id != pairs(&after)[0].0));

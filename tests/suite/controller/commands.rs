@@ -157,7 +157,10 @@ async fn held_deletions_continue_after_they_are_released() {
     let listed = release(&[]).await.succeeded();
     assert!(names.iter().all(|name| listed.contains(&format!("   {name}   "))), "{listed}");
     let unasked = release(&["--all"]).await;
-    assert!(unasked.stderr.contains("if that is meant, say so with --yes") && !unasked.status.success(), "{unasked:?}");
+    assert!(
+        unasked.stderr.contains("to go on without the question, give --yes") && !unasked.status.success(),
+        "{unasked:?}"
+    );
     let wrong = release(&["nobody", &names[0], "--yes"]).await;
     assert!(wrong.stderr.contains("nobody is not held; nothing was released"), "{wrong:?}");
     assert_eq!(held(&scene, 3).await, names, "all of it is still held");

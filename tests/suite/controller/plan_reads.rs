@@ -114,7 +114,7 @@ async fn what_it_may_not_list_is_said_with_the_way_out() {
     let refused = release.run().await;
     let words = refused.stderr.strip_prefix("opsadmin: cannot list the ApiAccounts: ").expect("it says what failed");
     assert_eq!(words.matches("is forbidden").count(), 1, "once, and as the API server said it: {words}");
-    assert!(words.ends_with("; it takes the right to list them\n") && !words.contains("Status {"), "{words}");
+    assert!(words.ends_with("; this needs the right to list them\n") && !words.contains("Status {"), "{words}");
     planner.leave(&scene).await;
 }
 

@@ -87,7 +87,7 @@ fn event_of(action: &Value) -> &'static str {
         "delete" => "Disabled",
         "retain" => "Retained",
         "write-secret" => "SecretWritten",
-        "put-secret-right" => "SecretUpdated",
+        "correct-secret" => "SecretUpdated",
         "release-secret" => "SecretReleased",
         "remove-secret" => "SecretRemoved",
         other => panic!("no account here is to have {other}"),
@@ -266,7 +266,7 @@ async fn is_as_planned(scene: &Scene, account: &Value, seen: &BTreeSet<String>) 
     for action in actions {
         let secret = || action["secret"].as_str().expect("a name");
         match action["action"].as_str() {
-            Some("write-secret" | "put-secret-right" | "release-secret") => {
+            Some("write-secret" | "correct-secret" | "release-secret") => {
                 scene.secret_where(secret(), "to be there", |_| true).await;
             }
             Some("remove-secret") => scene.no_secret(secret()).await,

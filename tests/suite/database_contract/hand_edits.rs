@@ -73,6 +73,6 @@ pub async fn an_unreadable_value_is_reported_with_its_table_column_and_row(fresh
         }
         fresh.by_hand(&format!("UPDATE {table} SET id = '{row}'")).await.unwrap();
         let said = database.find_by_owner(&owner("broken")).await.unwrap_err().to_string();
-        assert!(said.contains(&format!("{table}.id of {row}: it is no UUID in lower case")), "{said}");
+        assert!(said.contains(&format!("{table}.id of {row}: it is not a UUID in lower case")), "{said}");
     }
 }

@@ -79,7 +79,10 @@ fn status() -> String {
 
 fn conditions() -> String {
     let types = [
-        (condition::READY, "whether account and Secret are as declared; always there. Unknown: nobody could look"),
+        (
+            condition::READY,
+            "whether account and Secret are as declared; always present. Unknown: they could not be read",
+        ),
         (condition::RECONCILING, "true while work goes on by itself, and else not there"),
         (
             condition::STALLED,
@@ -123,7 +126,7 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         Reason::OwnedElsewhere => (
             "False",
             "another cluster declares the account, or another resource of this one does and it was to be adopted",
-            "let go of it there first: [moving](lifecycle.md#moving-an-account-to-another-cluster)",
+            "retain the account there first: [moving](lifecycle.md#moving-an-account-to-another-cluster)",
         ),
         Reason::AllowedIPsMissing => (
             "False",
@@ -137,13 +140,13 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         ),
         Reason::SecretConflict => (
             "False",
-            "a Secret of the name is somebody else's and is left alone, or holds the API key of another account",
+            "a foreign Secret has the name and is not changed, or the Secret holds the API key of another account",
             "delete or rename that Secret, or choose another `spec.secret.name`",
         ),
         Reason::SecretUnavailable => (
             "False",
-            "the API server refuses the Secret: permissions, a quota, an admission policy, a namespace that is going",
-            "do what the message says; it is tried again by itself",
+            "the API server refuses the Secret: permissions, a quota, an admission policy, a namespace that is being deleted",
+            "do what the message says; the controller tries again by itself",
         ),
         Reason::SecretRewritten => (
             "False",
@@ -154,7 +157,7 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         Reason::DatabaseUnavailable => (
             "Unknown",
             "the account database does not answer or refuses",
-            "see to the database; if `Stalled` is true too, to what the message names",
+            "check the database; if `Stalled` is also true, check what the message names",
         ),
         Reason::AccountRewritten => (
             "False",
@@ -164,14 +167,14 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         ),
         Reason::RepeatedDrift => (
             "False",
-            "something else keeps changing the account in the database, or its Secret; it is put back ever less often: \
+            "something else changes the account in the database, or its Secret, again and again; the controller corrects it less and less often: \
              [drift](reliability.md#drift-that-comes-again-and-again)",
-            "find out what writes there, and end that; goes by itself ten minutes after the last change",
+            "find what writes there, and stop it; the condition ends by itself ten minutes after the last change",
         ),
         Reason::KeyringMismatch => (
             "False",
             "the keyring lacks the key that the account's secret key is sealed with, or the sealed key was altered",
-            "start the controller with the right keyring, or restore the row, as the message says",
+            "start the controller with the correct keyring, or restore the row, as the message says",
         ),
         Reason::KeysMissing => (
             "False",
@@ -180,44 +183,46 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
         ),
         Reason::NoRandomness => (
             "False",
-            "the machine of the controller gives no randomness to make keys from",
-            "see to that machine; it is tried again by itself",
+            "the controller's machine returns no random bytes, which new keys need",
+            "check that machine; the controller tries again by itself",
         ),
         Reason::Contended => (
             "Unknown",
-            "others change the same account, Secret or resource each time that it is tried",
-            "nothing, unless it stays: then find out who writes there",
+            "other programs changed the same account, Secret or resource during each attempt",
+            "nothing, unless it stays: then find what writes there",
         ),
         Reason::DeletionHeld => (
             "False",
-            "too many accounts would lose their access at once, or others wait for that to be confirmed; this one stays as it is",
-            "find out who asked; confirm it (of `apply --prune`: `--deletion-brake 100`) or bring the resources back: \
+            "too many accounts would lose access at once, or other deletions already wait for a confirmation; this account stays as it is",
+            "find out who deleted the resources; confirm the deletion (of `apply --prune`: `--deletion-brake 100`) or bring the resources back: \
              [mass deletions](reliability.md#mass-deletions)",
         ),
         Reason::CreationHeld => (
             "False",
-            "the database lacks the account that the resource had, and is another database than before or lacks many others too; \
-             nothing is made anew",
+            "the database lacks the account that the resource had, and it is not the same database as before, or it lacks many other \
+             accounts too; no account is created",
             "correct `--database` or restore the database, and it ends by itself; if a new account is meant, confirm it: \
              [the wrong database](reliability.md#the-wrong-database)",
         ),
         Reason::Suspended => (
             "False",
-            "OpsAdmin's staff stopped the account, whatever its resource says; the message has their reason",
-            "only they can end it",
+            "OpsAdmin staff suspended the account, whatever its resource says; the message has their reason",
+            "only OpsAdmin staff can resume it",
         ),
-        Reason::Paused => {
-            ("Unknown", "an annotation leaves everything as it is, but for a deletion", "remove the annotation")
-        }
+        Reason::Paused => (
+            "Unknown",
+            "an annotation pauses the resource: the controller changes nothing, except that it still handles a deletion",
+            "remove the annotation",
+        ),
         Reason::Drifted => (
             "False",
             "`managementPolicy: Observe`, and something differs: `status.drift` says what",
-            "make the spec as the account is, or set `managementPolicy: Enforce` to make the account as the spec is",
+            "change the spec to what the account is, or set `managementPolicy: Enforce` to change the account to what the spec says",
         ),
         Reason::InternalError => (
             "Unknown",
-            "the controller itself failed over this resource, and over no other",
-            "report the bug with the controller's log; it is tried again by itself",
+            "a bug: the controller failed while it reconciled this resource; other resources are not affected",
+            "report the bug with the controller's log; the controller tries again by itself",
         ),
     }
 }
@@ -225,35 +230,33 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
 fn events() -> String {
     let rows = Done::REASONS.map(|reason| format!("`{reason}` | {}", done_in_words(reason)));
     format!(
-        "## Events\n\nEach change is told once, as a Normal event with one of these reasons and a note that says which fields, old \
-         to new; never a key. A refusal is told once when it is new, as a Warning with the reason of the condition.\n\n{}",
+        "## Events\n\nEach change is reported once, as a Normal event with one of these reasons and a note that lists the fields, \
+         old to new; never a key. A new refusal is reported once, as a Warning with the reason of the condition.\n\n{}",
         table("reason | what was done", rows)
     )
 }
 
 fn done_in_words(reason: &str) -> &'static str {
     match reason {
-        "Created" => "the account and its keys were made",
-        "Recovered" => "somebody had deleted the account's row; it was made anew with the keys from its Secret",
-        "Restored" => "the account was declared again after a deletion, and has its keys back",
+        "Created" => "the account and its keys were created",
+        "Recovered" => "somebody had deleted the account's row; it was created again with the keys from its Secret",
+        "Restored" => "the account was declared again after a deletion; it works again with its old keys",
         "Updated" => "fields of the account were changed as declared",
-        "Adopted" => "an account that nobody declared was taken over with its keys",
+        "Adopted" => "an account that no resource declared was adopted with its keys",
         "Rotated" => {
-            "the controller gave the account new keys; the note says why, and until when the old pair works. After `opsadmin rotate` \
+            "the controller gave the account new keys; the note says why, and until when the old key pair works. After `opsadmin rotate` \
              there is `SecretUpdated` alone"
         }
-        "Revoked" => "pairs whose time was over were removed",
-        "DriftCorrected" => "somebody had changed the account in the database; it was put back",
-        "KeyRestored" => "somebody had deleted the account's keys in the database; those in its Secret were put back",
+        "Revoked" => "key pairs whose overlap had ended were removed",
+        "DriftCorrected" => "somebody had changed the account in the database; the change was corrected",
+        "KeyRestored" => "somebody had deleted the account's keys in the database; they were restored from its Secret",
         "Disabled" => "the resource was deleted, and the account stopped authenticating",
         "Retained" => {
             "the resource was deleted with `deletionPolicy: Retain` or `managementPolicy: Observe`; the account stays as it is"
         }
-        "SecretWritten" => "the Secret was made",
-        "SecretUpdated" => {
-            "the Secret was made to hold what it now should: after a rotation, or a change of `spec.secret`"
-        }
-        "SecretPutBack" => "somebody had changed the Secret; it was put back",
+        "SecretWritten" => "the Secret was created",
+        "SecretUpdated" => "the Secret was updated after a rotation, or after a change of `spec.secret`",
+        "SecretPutBack" => "somebody had changed the Secret; the change was corrected",
         "SecretRemoved" => "the Secret was deleted: the keys moved to another one, or the account was deleted",
         "SecretReleased" => "the resource was deleted, and the Secret stays",
         other => panic!("say here what {other} means"),
