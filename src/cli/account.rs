@@ -6,7 +6,7 @@ use super::output::Output;
 use super::text::display_name;
 use crate::account::{Account, AccountId, ClusterId};
 use crate::api::ApiAccount;
-use crate::database::{AccountRegister, DatabaseError};
+use crate::database::{AccountAdmin, DatabaseError};
 use crate::kube_error::with_advice;
 use crate::reconcile::parse_namespace;
 use anyhow::{Result, anyhow};
@@ -50,12 +50,12 @@ pub enum OnCluster {
 
 impl AccountArgs {
     /// Finds the account.
-    pub async fn find(&self, database: &dyn AccountRegister) -> Result<Account> {
+    pub async fn find(&self, database: &dyn AccountAdmin) -> Result<Account> {
         self.by.find(database, &self.name).await
     }
 
     /// Finds the account's id. An id is returned as it is, also for an account that was purged.
-    pub async fn find_id(&self, database: &dyn AccountRegister) -> Result<AccountId> {
+    pub async fn find_id(&self, database: &dyn AccountAdmin) -> Result<AccountId> {
         // The journal has entries of accounts that were purged or cannot be read.
         match (self.by.id(&self.name), self.find(database).await) {
             (Some(id), Err(_)) => Ok(id),
@@ -87,7 +87,7 @@ impl AccountArgs {
 
 impl NamedBy {
     /// Finds the account of this name.
-    pub async fn find(&self, database: &dyn AccountRegister, name: &str) -> Result<Account> {
+    pub async fn find(&self, database: &dyn AccountAdmin, name: &str) -> Result<Account> {
         let Some(namespace) = &self.namespace else {
             return lookup::by_text(database, name, self.cluster.given_id(), lookup::BY_OPTION).await;
         };

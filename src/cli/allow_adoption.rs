@@ -11,7 +11,7 @@ use super::output::{Format, FormatArgs, Output};
 use super::text::display_name;
 use super::view::AccountView;
 use crate::account::{Account, Adopter, ClusterId, Life, UnassignedPolicy};
-use crate::database::{AccountRegister, Action};
+use crate::database::{AccountAdmin, Action};
 use crate::reconcile::parse_namespace;
 use crate::reconcile::{Environment, is_dns_subdomain};
 use anyhow::{Result, bail};
@@ -108,7 +108,7 @@ impl AllowAdoption {
 
     async fn allow(
         &self,
-        database: &dyn AccountRegister,
+        database: &dyn AccountAdmin,
         cluster: Option<&ClusterId>,
         actor: &str,
     ) -> Result<Vec<Account>> {
@@ -137,7 +137,7 @@ impl AllowAdoption {
     }
 
     /// Returns the accounts that the arguments name.
-    async fn chosen(&self, database: &dyn AccountRegister) -> Result<Vec<Account>> {
+    async fn chosen(&self, database: &dyn AccountAdmin) -> Result<Vec<Account>> {
         let mut chosen = Vec::new();
         let Some(cluster) = &self.retained_by else {
             for name in &self.accounts {

@@ -12,7 +12,7 @@ use super::output::{Format, Output};
 use super::prune::{PruneArgs, confirm};
 use super::retention::RetentionArgs;
 use crate::account::{Account, ClusterId, Owner};
-use crate::database::{AccountDatabase, AccountRegister, IsDeclared, Purged, Unpurged};
+use crate::database::{AccountAdmin, AccountDatabase, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
 use crate::reconcile::{AlwaysCurrent, Environment, NotReady, Outcome, Reconciler};
 use crate::run::{FolderGuard, PruneSet, Run, Work};
@@ -102,7 +102,7 @@ impl Apply {
     async fn apply(
         &self,
         manifests: &[Manifest],
-        database: &Arc<dyn AccountRegister>,
+        database: &Arc<dyn AccountAdmin>,
         cluster: &ClusterId,
         output: &mut Output,
     ) -> Result<ExitCode> {
@@ -197,7 +197,7 @@ impl Apply {
     async fn reconciler(
         &self,
         manifests: &[Manifest],
-        database: Arc<dyn AccountRegister>,
+        database: Arc<dyn AccountAdmin>,
     ) -> Result<(Reconciler, Arc<Directory>)> {
         // Keyring and folder are opened first, so that an error in them leaves the database without tables.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
@@ -238,5 +238,5 @@ impl Work for Enforce<'_> {
 }
 
 fn is_away(outcome: &Outcome) -> bool {
-    matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_away())
+    matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_unavailable())
 }

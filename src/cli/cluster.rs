@@ -26,7 +26,7 @@ use tower::util::MapErrLayer;
 ///
 /// Without a timeout, a request waits for ever when the connection is lost without notice. The timeout is shorter than
 /// the 30 seconds that Kubernetes gives a pod to end, so that a running request ends in time.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The advice for a command that needs nothing from a cluster but its id.
 const WITHOUT_CLUSTER: &str =
@@ -69,7 +69,7 @@ impl KubeArgs {
         config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
         let login = config.auth_info.exec.clone();
         let client = ClientBuilder::try_from(config).map_err(|error| refused(client_error(&error, login.as_ref())))?;
-        let client = client.with_layer(&TimeoutLayer::new(ANSWER_WITHIN));
+        let client = client.with_layer(&TimeoutLayer::new(CALL_TIMEOUT));
         Ok(match proxy {
             Some(proxy) => {
                 tracing::info!("the way to the API server is {proxy}");

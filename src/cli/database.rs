@@ -2,7 +2,7 @@
 
 use super::environment::SystemEnvironment;
 use super::output::Output;
-use crate::database::{self, AccountDatabase, AccountRegister, Address, Keyring, KeyringError, UnknownAffiliate};
+use crate::database::{self, AccountAdmin, AccountDatabase, Address, Keyring, KeyringError, UnknownAffiliate};
 use crate::reconcile::random_secret;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -74,34 +74,34 @@ impl From<OnUnknownAffiliate> for UnknownAffiliate {
 
 impl DatabaseArgs {
     /// Opens the database. A missing SQLite file is created. A connection to a server is made at the first use.
-    pub fn open(&self) -> Result<Arc<dyn AccountRegister>> {
+    pub fn open(&self) -> Result<Arc<dyn AccountAdmin>> {
         Ok(database::open(self.address())?)
     }
 
     /// As [`Self::open`], with this maximum number of connections to a server.
-    pub fn open_with(&self, connections: u32) -> Result<Arc<dyn AccountRegister>> {
+    pub fn open_with(&self, connections: u32) -> Result<Arc<dyn AccountAdmin>> {
         Ok(database::open(Address { connections, ..self.address() })?)
     }
 
     /// Opens an existing database with the tables of this program. It creates neither a file nor tables, so that a
     /// command that only reads leaves nothing behind.
-    pub async fn open_existing(&self) -> Result<Arc<dyn AccountRegister>> {
+    pub async fn open_existing(&self) -> Result<Arc<dyn AccountAdmin>> {
         Ok(database::open_existing(self.address()).await?)
     }
 
     /// As [`Self::open_existing`], for a command that changes nothing. A standby server is enough.
-    pub async fn open_read_only(&self) -> Result<Arc<dyn AccountRegister>> {
-        Ok(database::open_to_look(self.address()).await?)
+    pub async fn open_read_only(&self) -> Result<Arc<dyn AccountAdmin>> {
+        Ok(database::open_to_query(self.address()).await?)
     }
 
     /// Opens an existing database with any schema.
-    pub fn open_as_found(&self) -> Result<Arc<dyn AccountRegister>> {
-        Ok(database::open_as_found(self.address())?)
+    pub fn open_unchecked(&self) -> Result<Arc<dyn AccountAdmin>> {
+        Ok(database::open_unchecked(self.address())?)
     }
 
-    /// As [`Self::open_to_look`], for a command that shows what would be done. `None`: the database file does not exist
+    /// As [`Self::open_to_query`], for a command that shows what would be done. `None`: the database file does not exist
     /// yet.
-    pub async fn open_read_only_if_exists(&self) -> Result<Option<Arc<dyn AccountRegister>>> {
+    pub async fn open_read_only_if_exists(&self) -> Result<Option<Arc<dyn AccountAdmin>>> {
         Ok(database::open_to_read(self.address()).await?)
     }
 

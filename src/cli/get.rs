@@ -6,7 +6,7 @@ use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
 use super::view::AccountView;
 use crate::account::{Account, Life};
-use crate::database::AccountRegister;
+use crate::database::AccountAdmin;
 use crate::reconcile::Environment;
 use anstyle::Style;
 use anyhow::{Result, bail};
@@ -93,7 +93,7 @@ impl Get {
         result
     }
 
-    async fn one(&self, name: &str, database: &dyn AccountRegister, output: &mut Output) -> Result<()> {
+    async fn one(&self, name: &str, database: &dyn AccountAdmin, output: &mut Output) -> Result<()> {
         let account = self.by.find(database, name).await?;
         let mut view = AccountView::of(&account, SystemEnvironment.now());
         if self.show_secret {
@@ -118,7 +118,7 @@ impl Get {
         secret_keys.try_for_each(|(pair, secret_key)| output.line(&Zeroizing::new(format!("{pair}   {secret_key}"))))
     }
 
-    async fn secret_keys(&self, account: &Account, database: &dyn AccountRegister) -> Result<Vec<Zeroizing<String>>> {
+    async fn secret_keys(&self, account: &Account, database: &dyn AccountAdmin) -> Result<Vec<Zeroizing<String>>> {
         let keyring = self.keyring.load_existing(&self.database, database).await?;
         let open = |key: &crate::account::StoredKey| -> Result<_> {
             Ok(Zeroizing::new(keyring.open(account.id, key.id, &key.sealed)?.expose().to_owned()))
@@ -126,7 +126,7 @@ impl Get {
         account.keys.iter().map(open).collect()
     }
 
-    async fn list(&self, database: &dyn AccountRegister, output: &mut Output) -> Result<ExitCode> {
+    async fn list(&self, database: &dyn AccountAdmin, output: &mut Output) -> Result<ExitCode> {
         let cluster = match (&self.by.namespace, self.narrowed.unowned) {
             (Some(_), _) => self.by.cluster.id_if_any().await?,
             (None, false) => self.by.cluster.given_id().cloned(),

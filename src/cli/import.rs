@@ -7,7 +7,7 @@ use super::manifests::count_accounts;
 use super::output::{Format, Output};
 use super::progress::Progress;
 use crate::account::{AccountId, Adopter, ClusterId, KeyId, KeyPair, KeyState, StoredKey};
-use crate::database::{AccountDatabase, AccountRegister, Action, Change, DatabaseError, DryRunDatabase, Keyring};
+use crate::database::{AccountAdmin, AccountDatabase, Action, Change, DatabaseError, DryRunDatabase, Keyring};
 use crate::import::{self, ExistingNamesAndKeys, FileFormat, Line, Record};
 use crate::reconcile::Environment;
 use crate::reconcile::parse_namespace;
@@ -133,7 +133,7 @@ impl Import {
         &self,
         lines: &[Line],
         cluster: Option<&ClusterId>,
-        database: &Arc<dyn AccountRegister>,
+        database: &Arc<dyn AccountAdmin>,
     ) -> Result<Summary> {
         // The keyring is loaded first, so that an error in it leaves the database without tables.
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
@@ -257,7 +257,7 @@ impl Summary {
 
 /// Commits all changes in one transaction. If the answer of the database is lost, reads the first account: all accounts
 /// exist or none of them.
-async fn commit(changes: &[Change], database: &dyn AccountRegister) -> Result<()> {
+async fn commit(changes: &[Change], database: &dyn AccountAdmin) -> Result<()> {
     let committed = database.commit_all(changes).await;
     if let (Err(error @ DatabaseError::Unavailable { .. }), Some(first)) = (&committed, changes.first()) {
         let unknown =

@@ -4,7 +4,7 @@ use super::text::display_name;
 use crate::account::{
     Account, AccountId, AccountName, ApiKey, ClusterId, HIDDEN_KEY, Life, Owner, SecretKey, comparable_name,
 };
-use crate::database::{AccountRegister, DatabaseError, Named};
+use crate::database::{AccountAdmin, DatabaseError, Named};
 use crate::manifests::nearest;
 use crate::reconcile::{is_dns_label, is_dns_subdomain};
 use anyhow::{Error, Result, anyhow};
@@ -55,7 +55,7 @@ impl<'a> Resource<'a> {
     /// A deleted account is among them only if no other one is, and if the namespace is named: a deleted account has no name.
     async fn accounts(
         &self,
-        database: &dyn AccountRegister,
+        database: &dyn AccountAdmin,
         cluster: Option<&ClusterId>,
     ) -> Result<Vec<Account>, DatabaseError> {
         let mut found = database.find_by_resource(self.namespace, self.name).await?;
@@ -80,7 +80,7 @@ impl<'a> Resource<'a> {
 /// # Errors
 /// No account is named, or more than one.
 pub async fn by_text(
-    database: &dyn AccountRegister,
+    database: &dyn AccountAdmin,
     text: &str,
     cluster: Option<&ClusterId>,
     apart: &str,
@@ -118,7 +118,7 @@ pub async fn by_text(
 ///
 /// # Errors
 /// No cluster has such an account, or more than one.
-pub async fn by_resource(database: &dyn AccountRegister, resource: &Resource<'_>) -> Result<Account> {
+pub async fn by_resource(database: &dyn AccountAdmin, resource: &Resource<'_>) -> Result<Account> {
     let found = resource.accounts(database, None).await?;
     if found.is_empty() {
         return Err(undeclared(database, resource).await);
@@ -172,7 +172,7 @@ fn in_words(account: &Account) -> String {
 }
 
 /// The error for a text that names no account, with what may have been meant.
-async fn absent(database: &dyn AccountRegister, text: &str) -> Error {
+async fn absent(database: &dyn AccountAdmin, text: &str) -> Error {
     let near = near(database, text).await;
     // The wrong half of a pair of keys is not repeated.
     let text = if text.contains(SecretKey::PREFIX) { HIDDEN_KEY } else { text };
@@ -180,7 +180,7 @@ async fn absent(database: &dyn AccountRegister, text: &str) -> Error {
 }
 
 /// What may have been meant by a text that names no account, as the end of a sentence. What cannot be read for it is left out.
-async fn near(database: &dyn AccountRegister, text: &str) -> String {
+async fn near(database: &dyn AccountAdmin, text: &str) -> String {
     let mut said = Vec::new();
     if let Ok(name) = AccountName::parse(text) {
         let deleted = database.find_deleted_by_name(&name).await.unwrap_or_default();
@@ -200,7 +200,7 @@ async fn near(database: &dyn AccountRegister, text: &str) -> String {
 }
 
 /// The error for an `ApiAccount` that has no account, with what may have been meant.
-async fn undeclared(database: &dyn AccountRegister, resource: &Resource<'_>) -> Error {
+async fn undeclared(database: &dyn AccountAdmin, resource: &Resource<'_>) -> Error {
     let path = resource.path();
     let elsewhere = database.find_by_resource(resource.namespace, resource.name).await.unwrap_or_default();
     let near = if elsewhere.is_empty() {

@@ -78,7 +78,7 @@ impl Migrate {
 
     /// Returns the missing migrations of an existing database. Changes nothing.
     async fn status_of_schema(&self) -> Result<Migrated> {
-        let database = self.database.open_as_found()?;
+        let database = self.database.open_unchecked()?;
         // Fails if the schema is too new for this program.
         let missing = database.pending_migrations().await?;
         let schema = database.schema().await?;

@@ -16,7 +16,8 @@ use crate::database::{AccountDatabase, DryRunDatabase, Keyring};
 use crate::manifests::Manifest;
 use crate::reconcile::Environment as _;
 use crate::reconcile::{
-    AlwaysCurrent, CreationGuard, Desired, Outcome, Reconciler, Unguarded, deletions_count_since, random_secret,
+    AllowEveryCreation, AlwaysCurrent, CreationGuard, Desired, Outcome, Reconciler, deletions_count_since,
+    random_secret,
 };
 use crate::run::{ClusterState, Depth, ExistingAccounts, FolderGuard, PruneSet, Query, Run, Summary, Turn, Work};
 use crate::secrets::{DryRunSecrets, IssuedKeys, SecretManifest, SecretStore, directory::Directory};
@@ -171,7 +172,7 @@ impl Plan {
             (None, Some(folder)) => {
                 Arc::new(FolderGuard::new(manifests, folder, accounts, self.creation.confirm_creation))
             }
-            (None, None) => Arc::new(Unguarded),
+            (None, None) => Arc::new(AllowEveryCreation),
         };
         let secrets = Arc::new(match (&on_cluster, folder) {
             (Some(on_cluster), _) => on_cluster.secrets(),

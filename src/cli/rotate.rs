@@ -12,7 +12,7 @@ use super::text::display_name;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, RotationEffect, rotation_effect};
 use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, default_secret_name};
-use crate::database::{AccountRegister, Action, Keyring};
+use crate::database::{AccountAdmin, Action, Keyring};
 use crate::reconcile::{Environment, is_paused, new_key};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -107,7 +107,7 @@ impl Rotate {
 
     async fn rotate(
         &self,
-        database: &dyn AccountRegister,
+        database: &dyn AccountAdmin,
         actor: &str,
         resource: &OnCluster,
     ) -> Result<(Account, Rotated)> {

@@ -69,7 +69,7 @@ impl Context {
         if let (None, Some((parts, over))) = (&outcome.not_ready, corrections.repeated(now)) {
             let over = SignedDuration::try_from(over).ok();
             let calm = over.and_then(|over| self.environment.now().checked_add(over).ok());
-            outcome.next_look = outcome.next_look.into_iter().chain(calm).min();
+            outcome.next_reconcile = outcome.next_reconcile.into_iter().chain(calm).min();
             outcome.not_ready = Some(NotReady::RepeatedDrift { parts });
         }
         outcome

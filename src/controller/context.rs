@@ -2,7 +2,7 @@
 
 use super::brake::Brake;
 use super::connect::{Connection, Ready};
-use super::creation::Creations;
+use super::creation::ClusterCreationGuard;
 use super::events::Events;
 use super::memory::Memory;
 use super::resources::{Resources, Stores};
@@ -38,7 +38,7 @@ pub(super) struct Context {
     pub versions: Versions,
     pub brake: Brake,
     pub waiting: Waiting,
-    pub creations: Arc<Creations>,
+    pub creations: Arc<ClusterCreationGuard>,
     pub stores: Arc<Stores>,
     /// How many scopes are watched.
     pub scopes: usize,

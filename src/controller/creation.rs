@@ -10,7 +10,7 @@ use crate::account::{Account, ClusterId, Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::reconcile::{
-    CreationGuard, Desired, Doubt, KnownAccount, Missing, NotReady, Unconfirmed, is_made_if_missing,
+    CreationGuard, Desired, Doubt, KnownAccount, Missing, NotReady, Unconfirmed, is_created_if_missing,
 };
 use async_trait::async_trait;
 use kube::runtime::reflector::ObjectRef;
@@ -27,7 +27,7 @@ const VALID: Duration = Duration::from_secs(1);
 type Resource = ObjectRef<ApiAccount>;
 
 /// A creation guard that knows from statuses which accounts existed.
-pub(super) struct Creations {
+pub(super) struct ClusterCreationGuard {
     /// The percentage of accounts that may be missing and are still created again.
     pub percent: u8,
     pub cluster: ClusterId,
@@ -57,7 +57,7 @@ struct State {
     identity: Option<String>,
 }
 
-impl Creations {
+impl ClusterCreationGuard {
     /// Creates a guard that has not checked anything yet.
     pub fn new(
         percent: u8,
@@ -108,12 +108,12 @@ impl Creations {
     }
 
     /// Returns whether any creation is held.
-    pub fn is_holding(&self) -> bool {
+    pub fn holds_any(&self) -> bool {
         !self.state().held.is_empty()
     }
 
     /// Returns whether this may be the wrong database, or one that lost most of its accounts.
-    pub fn is_doubtful(&self) -> bool {
+    pub fn may_be_wrong_database(&self) -> bool {
         let state = self.state();
         state.held.len() > 1 || state.held.values().any(|doubt| *doubt == Doubt::Many)
     }
@@ -125,7 +125,7 @@ impl Creations {
 
     /// Returns the held resources to reconcile again after a sweep. `versions` are the accounts that the sweep found.
     pub async fn resources_to_retry(&self, versions: &HashMap<Owner, Version>) -> Vec<Resource> {
-        if !self.is_holding() {
+        if !self.holds_any() {
             return Vec::new();
         }
         let are_few = match self.missing(|owner| versions.contains_key(owner)) {
@@ -151,7 +151,7 @@ impl Creations {
     /// until all resources have been listed.
     fn missing(&self, is_there: impl Fn(&Owner) -> bool) -> Option<Missing> {
         let resources = self.stores.complete(self.scopes)?;
-        let known = resources.all().filter(|resource| is_made_if_missing(resource) && has_account(resource));
+        let known = resources.all().filter(|resource| is_created_if_missing(resource) && has_account(resource));
         let known = known.map(|resource| Owner::of(&resource, &self.cluster));
         Some(Missing::of(known.map(|owner| {
             let is_there = is_there(&owner);
@@ -214,7 +214,7 @@ impl Assessment {
 }
 
 #[async_trait]
-impl CreationGuard for Creations {
+impl CreationGuard for ClusterCreationGuard {
     async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
         let resource = ObjectRef::new(&desired.owner.name).within(&desired.owner.namespace);
         let known = self.stores.get(&resource).and_then(|shown| {

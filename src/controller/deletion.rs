@@ -8,7 +8,7 @@ use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::database::DatabaseError;
 use crate::reconcile::{
     Deletion, Desired, NotReady, Outcome, Verified, deletion_policy, deletions_count_since, is_confirmed, is_held,
-    may_be_held, secret_places,
+    may_be_held, possible_secrets,
 };
 use crate::secrets::{ResourceIdentity, SecretError};
 use kube::ResourceExt;
@@ -45,7 +45,7 @@ impl Context {
         };
         let identity =
             ResourceIdentity { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
-        let places = secret_places(&identity.owner, &resource.spec, status.as_ref());
+        let places = possible_secrets(&identity.owner, &resource.spec, status.as_ref());
         // A deletion does not wait for a valid spec.
         let desired = Desired::parse(resource, &self.cluster).ok();
         let deletion = Deletion {

@@ -48,7 +48,7 @@ use brake::Brake;
 use cleanup::{Cleanup, PurgeFailures};
 use confirmation::ClusterDeclarations;
 use context::Context;
-use creation::Creations;
+use creation::ClusterCreationGuard;
 use events::Events;
 use futures::future::{join_all, select};
 use kube::Client;
@@ -125,7 +125,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
     let (limit, cluster) = (settings.creation_brake, &settings.cluster);
-    let creations = Creations::new(limit, cluster, &database, &memory, &stores, queues.len());
+    let creations = ClusterCreationGuard::new(limit, cluster, &database, &memory, &stores, queues.len());
     let context = Arc::new(Context {
         client: client.clone(),
         cluster: settings.cluster.clone(),

@@ -31,13 +31,15 @@ pub(super) enum Next {
 /// another program or a user changed the account during the reconcile.
 pub(super) fn next_attempt(outcome: &Outcome, changed_again: bool, now: Timestamp) -> (Next, bool) {
     let at_once = Next::After(Duration::ZERO);
-    let scheduled = outcome.next_look.map(|at| Next::After(until(at, now)));
+    let scheduled = outcome.next_reconcile.map(|at| Next::After(until(at, now)));
     match outcome.not_ready.as_ref().map(NotReady::next_attempt) {
         Some(NextAttempt::WithoutObstacle(_)) => (Next::WithoutObstacle, false),
         Some(NextAttempt::Backoff(longest)) => (Next::Backoff { longest }, false),
-        Some(NextAttempt::OnChange | NextAttempt::Paced) if changed_again => (at_once, false),
+        Some(NextAttempt::OnChange | NextAttempt::AfterPostponedCorrection) if changed_again => (at_once, false),
         Some(NextAttempt::OnChange) => (Next::OnChange, false),
-        Some(NextAttempt::Paced) => (scheduled.unwrap_or(Next::Backoff { longest: LONGEST_BACKOFF }), false),
+        Some(NextAttempt::AfterPostponedCorrection) => {
+            (scheduled.unwrap_or(Next::Backoff { longest: LONGEST_BACKOFF }), false)
+        }
         Some(NextAttempt::Scheduled) | None if changed_again => (at_once, true),
         Some(NextAttempt::Scheduled) | None if is_left_undone(outcome, now) => {
             (Next::Backoff { longest: LONGEST_BACKOFF }, false)
@@ -55,7 +57,7 @@ fn until(then: Timestamp, now: Timestamp) -> Duration {
 
 /// Returns whether something is due and nothing was done. Another attempt at once would probably not do it either.
 fn is_left_undone(outcome: &Outcome, now: Timestamp) -> bool {
-    outcome.done.is_empty() && outcome.next_look.is_some_and(|at| at <= now)
+    outcome.done.is_empty() && outcome.next_reconcile.is_some_and(|at| at <= now)
 }
 
 #[cfg(test)]
@@ -68,7 +70,7 @@ mod tests {
     }
 
     fn due(seconds: i64) -> Outcome {
-        Outcome { next_look: Some(at(seconds)), ..Outcome::default() }
+        Outcome { next_reconcile: Some(at(seconds)), ..Outcome::default() }
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn grace_left(previous: Option<&ApiAccountStatus>, generation: Option<i64>, sinc
 /// Returns whether the previous status already reports that the database is not available. The messages of one outage
 /// vary: one connection is reset, the next gets no answer.
 pub(super) fn is_same_outage(outcome: &Outcome, previous: Option<&ApiAccountStatus>, told: &ApiAccountStatus) -> bool {
-    let is_away = matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_away());
+    let is_away = matches!(&outcome.not_ready, Some(NotReady::Database(error)) if error.is_unavailable());
     is_away && outcome.done.is_empty() && already_reports_outage(previous, told)
 }
 

@@ -92,7 +92,7 @@ impl Sweeper {
                     last = self.sweep(&ready, last).await;
                     self.context.metrics.swept(last, self.context.environment.now());
                     // Nothing is disabled or purged in a database that may be the wrong one.
-                    if last == SweepResult::Done && !self.context.creations.is_doubtful() {
+                    if last == SweepResult::Done && !self.context.creations.may_be_wrong_database() {
                         swept_well.notify_one();
                     }
                     swept = Due::now();
@@ -103,7 +103,7 @@ impl Sweeper {
     }
 
     fn pause(&self, last: SweepResult) -> Duration {
-        let is_urgent = last == SweepResult::Failed || self.context.creations.is_holding();
+        let is_urgent = last == SweepResult::Failed || self.context.creations.holds_any();
         self.spread(if is_urgent { self.interval.min(AFTER_FAILURE) } else { self.interval })
     }
 

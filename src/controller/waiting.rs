@@ -82,7 +82,7 @@ impl Waiting {
     pub fn update(&self, resource: &Resource, outcome: &Outcome, now: Instant) {
         self.forget(resource);
         match &outcome.not_ready {
-            Some(NotReady::Database(error)) if error.is_away() => {
+            Some(NotReady::Database(error)) if error.is_unavailable() => {
                 let mut state = self.state();
                 state.database.insert(resource.clone());
                 state.waits.insert(resource.clone(), Wait::Database);

@@ -11,7 +11,7 @@ use crate::api::{
     ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient, PAUSED_ANNOTATION,
     ROTATE_ANNOTATION,
 };
-use crate::reconcile::{awaits_confirmation, nulls_applied};
+use crate::reconcile::{awaits_confirmation, fields_applied_as_null};
 use crate::secrets::cache::CacheChange;
 use futures::StreamExt;
 use futures::future::Either;
@@ -151,7 +151,7 @@ fn requests(account: &ApiAccount) -> Option<u64> {
     [ROTATE_ANNOTATION, PAUSED_ANNOTATION, CONFIRM_DELETION_ANNOTATION, CONFIRM_CREATION_ANNOTATION]
         .map(|name| annotations.get(name))
         .hash(&mut hasher);
-    nulls_applied(account).hash(&mut hasher);
+    fields_applied_as_null(account).hash(&mut hasher);
     Some(hasher.finish())
 }
 

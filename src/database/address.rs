@@ -5,7 +5,7 @@ use super::server_url::{ServerUrls, Wanted};
 use super::sql::{Dialect, SqlAccounts};
 use super::sqlite::Sqlite;
 use super::url::{Place, without_password};
-use super::{AccountRegister, DatabaseError};
+use super::{AccountAdmin, DatabaseError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl<'a> From<&'a String> for Address<'a> {
 ///
 /// # Errors
 /// [`DatabaseError::Url`] if the URL is no database URL, [`DatabaseError::File`] if the file cannot be used.
-pub fn open<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
+pub fn open<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountAdmin>, DatabaseError> {
     let address = address.into();
     match address.place()? {
         Place::File(path) => Ok(shared(Sqlite::open(path)?)),
@@ -58,7 +58,7 @@ pub fn open<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegist
 /// # Errors
 /// As [`open`]; also [`DatabaseError::File`] if the file does not exist, and [`DatabaseError::OlderSchema`] if the
 /// database lacks migrations.
-pub async fn open_existing<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
+pub async fn open_existing<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountAdmin>, DatabaseError> {
     let address = address.into();
     up_to_date(match address.place()? {
         Place::File(path) => shared(Sqlite::open_existing(path)?),
@@ -71,8 +71,8 @@ pub async fn open_existing<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dy
 ///
 /// # Errors
 /// As [`open_existing`].
-pub async fn open_to_look<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
-    up_to_date(open_as_found(address)?).await
+pub async fn open_to_query<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountAdmin>, DatabaseError> {
+    up_to_date(open_unchecked(address)?).await
 }
 
 /// Opens an existing account database without checking its schema, for commands that inspect the schema. A standby is
@@ -80,7 +80,7 @@ pub async fn open_to_look<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn
 ///
 /// # Errors
 /// As [`open`]; also [`DatabaseError::File`] if the file does not exist.
-pub fn open_as_found<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
+pub fn open_unchecked<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn AccountAdmin>, DatabaseError> {
     let address = address.into();
     Ok(match address.place()? {
         Place::File(path) => shared(Sqlite::open_existing(path)?),
@@ -94,9 +94,7 @@ pub fn open_as_found<'a>(address: impl Into<Address<'a>>) -> Result<Arc<dyn Acco
 /// # Errors
 /// As [`open`]; also [`DatabaseError::File`] if neither the file nor its folder exists, and
 /// [`DatabaseError::OlderSchema`] if the database lacks migrations, because a reader does not apply them.
-pub async fn open_to_read<'a>(
-    address: impl Into<Address<'a>>,
-) -> Result<Option<Arc<dyn AccountRegister>>, DatabaseError> {
+pub async fn open_to_read<'a>(address: impl Into<Address<'a>>) -> Result<Option<Arc<dyn AccountAdmin>>, DatabaseError> {
     let address = address.into();
     let database = match address.place()? {
         Place::File(path) if !path.exists() => return Sqlite::check_missing(&path).map(|()| None),
@@ -133,11 +131,11 @@ impl Address<'_> {
     }
 }
 
-fn shared<D: Dialect>(dialect: D) -> Arc<dyn AccountRegister> {
+fn shared<D: Dialect>(dialect: D) -> Arc<dyn AccountAdmin> {
     Arc::new(SqlAccounts::new(dialect))
 }
 
-async fn up_to_date(database: Arc<dyn AccountRegister>) -> Result<Arc<dyn AccountRegister>, DatabaseError> {
+async fn up_to_date(database: Arc<dyn AccountAdmin>) -> Result<Arc<dyn AccountAdmin>, DatabaseError> {
     match database.pending_migrations().await? {
         pending if pending.is_empty() => Ok(database),
         pending => Err(DatabaseError::OlderSchema { pending }),

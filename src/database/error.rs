@@ -1,6 +1,6 @@
 //! The errors of the account database. Each message is for the person who has to act on it.
 
-use super::not_kept::{self, NotKept};
+use super::not_stored::{self, NotStored};
 use crate::account::{AccountName, AffiliateName};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -26,11 +26,11 @@ pub enum DatabaseError {
     /// Something in the database, such as a trigger, stored other values than those written. Nothing was changed.
     #[error(
         "the account database does not keep what is written to it: {}; something there rewrites it, such as a trigger: change that, or declare what it stores",
-        not_kept::listed(parts)
+        not_stored::listed(parts)
     )]
-    NotKept {
+    NotStored {
         /// The parts of the account that were stored otherwise.
-        parts: Vec<NotKept>,
+        parts: Vec<NotStored>,
     },
     /// The key pair with this API key was revoked, or its account was purged.
     #[error("the pair with this API key was revoked, or purged with its account, and is never used again")]
@@ -110,7 +110,7 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// Returns whether the same call may succeed later without any correction by a person.
     pub fn is_retryable(&self) -> bool {
-        self.is_away() || matches!(self, Self::Conflict)
+        self.is_unavailable() || matches!(self, Self::Conflict)
     }
 
     /// Returns whether a person has to act before the same call can succeed.
@@ -120,7 +120,7 @@ impl DatabaseError {
 
     /// Returns whether the whole database was not usable. A resource that failed with such an error is reconciled again
     /// once the database answers.
-    pub fn is_away(&self) -> bool {
+    pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::LoginRefused { .. })
     }
 }

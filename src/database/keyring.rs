@@ -156,7 +156,7 @@ impl Keyring {
     }
 
     /// Returns whether one of the keyring's keys made this mark for this owner and this key pair.
-    pub fn has_marked(&self, mark: &str, owner: &Owner, api_key: &ApiKey, secret_key: &SecretKey) -> bool {
+    pub fn verifies_mark(&self, mark: &str, owner: &Owner, api_key: &ApiKey, secret_key: &SecretKey) -> bool {
         let (id, code) = Mark::parts(mark);
         let made = |key: &KeyringKey| key.id == id && marks::holds(code, &key.key, owner, api_key, secret_key);
         self.is_placeholder || self.keys.iter().any(made)
@@ -253,7 +253,7 @@ impl Keyring {
 
     /// Makes the key that was added last the one that seals.
     #[must_use]
-    pub fn sealing_with_the_last(mut self) -> Self {
+    pub fn sealing_with_last_key(mut self) -> Self {
         self.keys.rotate_right(1);
         self
     }
@@ -396,7 +396,7 @@ mod tests {
         let (acme, pair) = (owner("acme"), pair());
         let mark = ring(1).mark(&acme, &pair);
         let holds = |ring: &Keyring, mark: &str, owner: &Owner, pair: &KeyPair| {
-            ring.has_marked(mark, owner, &pair.api_key, &pair.secret_key)
+            ring.verifies_mark(mark, owner, &pair.api_key, &pair.secret_key)
         };
         assert!(holds(&ring(1), mark.as_str(), &acme, &pair));
         let older = ring(2).with_those_of(ring(1));

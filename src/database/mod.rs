@@ -13,7 +13,7 @@ mod journal;
 mod keyring;
 mod locked_keyring;
 mod marks;
-mod not_kept;
+mod not_stored;
 mod obstacles;
 mod postgres;
 mod register;
@@ -23,16 +23,16 @@ mod sql;
 mod sqlite;
 mod url;
 
-pub use address::{Address, open, open_as_found, open_existing, open_to_look, open_to_read};
+pub use address::{Address, open, open_existing, open_to_query, open_to_read, open_unchecked};
 pub use changes::Changed;
 pub use dry_run::DryRunDatabase;
 pub use error::DatabaseError;
 pub use journal::{JournalEntry, JournalledChange, JournalledChanges};
 pub use keyring::{Keyring, KeyringError};
 pub use locked_keyring::LockedKeyring;
-pub use not_kept::NotKept;
+pub use not_stored::NotStored;
 pub use obstacles::{NameHolder, Obstacles};
-pub use register::{AccountRegister, Named, Resealed, SealedPair};
+pub use register::{AccountAdmin, Named, Resealed, SealedPair};
 pub use schema::Schema;
 
 use crate::account::{
@@ -128,7 +128,7 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`DatabaseError::NameTaken`], [`DatabaseError::UnknownAffiliate`], [`DatabaseError::KeyTaken`],
-    /// [`DatabaseError::KeyRevoked`], [`DatabaseError::NotKept`] and [`DatabaseError::Conflict`] mean that the database
+    /// [`DatabaseError::KeyRevoked`], [`DatabaseError::NotStored`] and [`DatabaseError::Conflict`] mean that the database
     /// refused the change and that nothing was changed.
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError>;
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The whole account database, for commands that inspect or change it. The same rules hold as for [`AccountDatabase`].
 #[async_trait]
-pub trait AccountRegister: AccountDatabase {
+pub trait AccountAdmin: AccountDatabase {
     /// Returns every account (live, retained or deleted) with or without an owner, oldest first, in one read. In place
     /// of an account that cannot be read, the list has [`DatabaseError::Inconsistent`].
     async fn list(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError>;
@@ -58,7 +58,7 @@ pub trait AccountRegister: AccountDatabase {
 
     /// Returns up to `limit` key pairs that are sealed with another key than `than_with`, in a fixed order, starting
     /// after the key pair `after`.
-    async fn sealed_otherwise(
+    async fn sealed_with_other_keys(
         &self,
         than_with: &str,
         after: Option<&SealedPair>,

@@ -30,6 +30,6 @@ impl Desired {
     }
 
     fn keeps_addresses_of(&self, account: &Account) -> bool {
-        !self.names_addresses && self.management == ManagementPolicy::Enforce && !account.settings.any_ip
+        !self.declares_addresses && self.management == ManagementPolicy::Enforce && !account.settings.any_ip
     }
 }

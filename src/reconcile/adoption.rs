@@ -72,13 +72,13 @@ impl Reconciler {
         };
         outcome.drift = drift(plan, desired, unowned.as_ref());
         // Another program rotates and revokes these keys, so only an expiry changes what there is to report.
-        outcome.next_look = outcome.account.as_ref().and_then(|account| next_expiry(account, now));
+        outcome.next_reconcile = outcome.account.as_ref().and_then(|account| next_expiry(account, now));
         if outcome.drift.is_empty() {
             return Ok(outcome.account.as_ref().and_then(suspended).map_or(Step::Done, Step::Blocked));
         }
         if needs_polling(plan) {
             let soon = now.checked_add(DRIFT_POLL).ok();
-            outcome.next_look = outcome.next_look.into_iter().chain(soon).min();
+            outcome.next_reconcile = outcome.next_reconcile.into_iter().chain(soon).min();
         }
         let fields = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
         Ok(Step::Blocked(NotReady::Drifted { fields }))

@@ -33,10 +33,10 @@ pub trait CreationGuard: Send + Sync {
 
 /// A guard that knows no earlier accounts: every missing account may be created.
 #[derive(Debug, Clone, Copy)]
-pub struct Unguarded;
+pub struct AllowEveryCreation;
 
 #[async_trait]
-impl CreationGuard for Unguarded {
+impl CreationGuard for AllowEveryCreation {
     async fn check(&self, _: &Desired, _: Option<&Account>) -> Result<(), NotReady> {
         Ok(())
     }
@@ -99,7 +99,7 @@ impl KnownAccount {
 }
 
 /// Returns whether a missing account of this resource would be created.
-pub fn is_made_if_missing(resource: &ApiAccount) -> bool {
+pub fn is_created_if_missing(resource: &ApiAccount) -> bool {
     resource.spec.management_policy == Choice::Known(ManagementPolicy::Enforce)
         && !is_paused(&resource.metadata)
         && resource.metadata.deletion_timestamp.is_none()

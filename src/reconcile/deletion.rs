@@ -32,7 +32,7 @@ pub fn deletion_policy(spec: &ApiAccountSpec) -> Result<DeletionPolicy, InvalidS
 }
 
 /// Returns the names under which a resource may have a Secret: the one in its status, and the one in its spec.
-pub fn secret_places(owner: &Owner, spec: &ApiAccountSpec, status: Option<&ApiAccountStatus>) -> Vec<SecretRef> {
+pub fn possible_secrets(owner: &Owner, spec: &ApiAccountSpec, status: Option<&ApiAccountStatus>) -> Vec<SecretRef> {
     let declared = spec.secret.name.clone().unwrap_or_else(|| default_secret_name(&owner.name));
     let reported = status.and_then(|status| status.secret_name.clone());
     // A status, and the spec of a refused resource, may hold any text.

@@ -4,7 +4,7 @@
 //! without a cluster. A test checks the same invalid manifests with both.
 
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
-use super::nulls::{NO_VALUE, nulls_applied};
+use super::nulls::{NO_VALUE, fields_applied_as_null};
 use crate::account::{
     AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, Owner, Period, Role, RotationPolicy,
     RotationRequests, Settings, check_trigger,
@@ -36,7 +36,7 @@ pub struct Desired {
     pub settings: Settings,
     /// Whether the resource declares the addresses from which the account may be used. If it does not, `settings`
     /// allows any address, and an account that has a list of addresses keeps its list.
-    pub names_addresses: bool,
+    pub declares_addresses: bool,
     /// The Secret that has to hold the account's keys.
     pub secret: SecretLayout,
     /// When the account's keys have to be rotated.
@@ -104,7 +104,7 @@ impl Desired {
     pub fn parse_for(resource: &ApiAccount, cluster: &ClusterId, least_interval: Period) -> Result<Self, InvalidSpec> {
         let owner = Owner::of(resource, cluster);
         let mut found = Errors::default();
-        for field in nulls_applied(resource) {
+        for field in fields_applied_as_null(resource) {
             found.add(format!("spec.{field}"), NO_VALUE);
         }
         let settings = parse_settings(&resource.spec, &owner, &mut found);
@@ -125,7 +125,7 @@ impl Desired {
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
                 settings,
-                names_addresses: resource.spec.named_addresses().is_some(),
+                declares_addresses: resource.spec.named_addresses().is_some(),
                 secret,
                 owner,
             }),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::account::{Account, AccountId, Life, changes};
 use crate::api::MANAGED_BY_LABEL;
-use crate::database::{Action, Change, DatabaseError, NotKept};
+use crate::database::{Action, Change, DatabaseError, NotStored};
 use crate::secrets::{FoundSecret, SecretManifest, Stored};
 use std::ops::ControlFlow;
 
@@ -23,7 +23,7 @@ impl Reconciler {
         verified: Option<&Verified>,
         outcome: &mut Outcome,
     ) -> Result<Step, Interruption> {
-        let (account, not_kept) = match self.execute_account(&plan.account, desired, observed, outcome).await? {
+        let (account, not_stored) = match self.execute_account(&plan.account, desired, observed, outcome).await? {
             ControlFlow::Continue(executed) => executed,
             ControlFlow::Break(step) => return Ok(step),
         };
@@ -37,7 +37,7 @@ impl Reconciler {
                 return Ok(Step::Blocked(NotReady::SecretConflict { at, holder }));
             }
             SecretPlan::Keep => {
-                outcome.relabelled = matches!(observed.secret, ObservedSecret::Own { .. }).then_some(false);
+                outcome.label_corrected = matches!(observed.secret, ObservedSecret::Own { .. }).then_some(false);
                 outcome.secret_version = observed.secret.version(verified);
             }
             SecretPlan::Postpone => outcome.secret_version = None,
@@ -56,7 +56,7 @@ impl Reconciler {
                 outcome.done.push(Done::SecretRemoved(stale.clone()));
             }
         }
-        Ok(not_kept.map_or(Step::Done, Step::Blocked))
+        Ok(not_stored.map_or(Step::Done, Step::Blocked))
     }
 
     /// Executes the plan for the account. Returns the account as it is afterwards, and the reason if not all of it is
@@ -106,7 +106,7 @@ impl Reconciler {
             Err(DatabaseError::KeyTaken) => return Ok(ControlFlow::Break(Step::key_taken(desired))),
             // Revoked since it was observed.
             Err(DatabaseError::KeyRevoked) => return Ok(ControlFlow::Break(Step::Again)),
-            Err(error @ DatabaseError::NotKept { .. }) => match &observed.account {
+            Err(error @ DatabaseError::NotStored { .. }) => match &observed.account {
                 Some(before) if before.life == Life::Live => {
                     return Ok(ControlFlow::Continue((before.clone(), Some(error.into()))));
                 }
@@ -121,9 +121,9 @@ impl Reconciler {
             outcome.released_names.push(before.settings.name.clone());
         }
         outcome.done.push(done.without(&left));
-        let parts: Vec<NotKept> = left.into_iter().map(NotKept::from).collect();
-        let not_kept = (!parts.is_empty()).then(|| DatabaseError::NotKept { parts }.into());
-        Ok(ControlFlow::Continue((account, not_kept)))
+        let parts: Vec<NotStored> = left.into_iter().map(NotStored::from).collect();
+        let not_stored = (!parts.is_empty()).then(|| DatabaseError::NotStored { parts }.into());
+        Ok(ControlFlow::Continue((account, not_stored)))
     }
 
     pub(super) async fn commit(
@@ -155,7 +155,7 @@ impl Reconciler {
             stored
         };
         let common_label = format!("label {MANAGED_BY_LABEL}");
-        outcome.relabelled = Some(stored.rewritten.contains(&common_label));
+        outcome.label_corrected = Some(stored.rewritten.contains(&common_label));
         // Nothing depends on the common label, and platforms have reasons to set it, so a change of it is only
         // reported.
         if stored.rewritten.iter().any(|part| *part != common_label) {

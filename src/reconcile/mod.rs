@@ -38,15 +38,17 @@ pub use brake::{
     DELETION_WINDOW, awaits_confirmation, deletion_limit, deletions_count_since, exceeds_limit, is_confirmed, is_held,
     may_be_held,
 };
-pub use creation::{CreationGuard, Doubt, KnownAccount, Missing, Unguarded, is_creation_held, is_made_if_missing};
+pub use creation::{
+    AllowEveryCreation, CreationGuard, Doubt, KnownAccount, Missing, is_created_if_missing, is_creation_held,
+};
 pub use declarations::{AlwaysCurrent, Declarations, Unconfirmed};
-pub use deletion::{Deletion, deletion_policy, secret_places};
+pub use deletion::{Deletion, deletion_policy, possible_secrets};
 pub use desired::{DeletionPolicy, Desired, FieldError, InvalidSpec, is_paused};
 pub use done::Done;
 pub use environment::{Environment, RandomnessError, random, random_secret};
 pub use keys::new_key;
 pub use not_ready::{AdoptionPath, NextAttempt, NotReady};
-pub use nulls::nulls_applied;
+pub use nulls::fields_applied_as_null;
 pub use observed::{Evidence, Observed, ObservedSecret, RecoveredKeys, Verified};
 pub use obstacle::Obstacle;
 pub use outcome::{Drift, Outcome};

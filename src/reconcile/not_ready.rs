@@ -2,7 +2,7 @@
 //!
 //! A new reason is a variant here, a row in [`NotReady::handling`], and a word in [`Reason`].
 
-use super::brake::FLOOR;
+use super::brake::MIN_DELETION_LIMIT;
 use super::{Doubt, InvalidSpec, Obstacle, Unconfirmed};
 use crate::account::{Account, AccountName, AffiliateName, ClusterId, Life, Owner};
 use crate::api::{ACCOUNT_LABEL, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, PAUSED_ANNOTATION, Reason};
@@ -53,7 +53,7 @@ pub enum NotReady {
     },
     /// Too many accounts would lose their access at once.
     #[error(
-        "not deleted, and its account stays as it is: more than {percent}% of all accounts, and more than {FLOOR}, would lose their access within ten minutes, and while one deletion is held, every further one is held too. If the deletion is intended, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
+        "not deleted, and its account stays as it is: more than {percent}% of all accounts, and more than {MIN_DELETION_LIMIT}, would lose their access within ten minutes, and while one deletion is held, every further one is held too. If the deletion is intended, confirm it with the annotation {CONFIRM_DELETION_ANNOTATION}=true"
     )]
     DeletionHeld {
         /// The configured percentage of accounts that may lose access at once. It does not depend on the present number
@@ -214,7 +214,7 @@ pub enum NextAttempt {
     /// After a pause that grows with each failure in a row, up to this one.
     Backoff(Duration),
     /// At the time that the outcome names, as the history of corrections allows.
-    Paced,
+    AfterPostponedCorrection,
     /// As if the resource were Ready: at the time that the outcome names, if it names one.
     Scheduled,
 }
@@ -240,13 +240,13 @@ const fn passing(reason: Reason) -> Handling {
 impl NotReady {
     /// Returns what follows from each variant.
     fn handling(&self) -> Handling {
-        use NextAttempt::{Backoff, OnChange, Paced, Scheduled, WithoutObstacle};
+        use NextAttempt::{AfterPostponedCorrection, Backoff, OnChange, Scheduled, WithoutObstacle};
         match self {
             Self::Paused => intended(Reason::Paused),
             Self::Suspended { .. } => intended(Reason::Suspended),
             Self::Drifted { .. } => intended(Reason::Drifted),
             Self::AllowedIpsMissing { .. } => stalled(Reason::AllowedIPsMissing, Scheduled),
-            Self::RepeatedDrift { .. } => stalled(Reason::RepeatedDrift, Paced),
+            Self::RepeatedDrift { .. } => stalled(Reason::RepeatedDrift, AfterPostponedCorrection),
             Self::InvalidSpec(_) => stalled(Reason::InvalidSpec, OnChange),
             Self::DeletionHeld { .. } | Self::PruningHeld { .. } => stalled(Reason::DeletionHeld, OnChange),
             Self::CreationHeld { .. } => stalled(Reason::CreationHeld, OnChange),
@@ -265,7 +265,7 @@ impl NotReady {
                 stalled(Reason::SecretUnavailable, Backoff(LONGEST_BACKOFF))
             }
             Self::Secret(_) => passing(Reason::SecretUnavailable),
-            Self::Database(DatabaseError::NotKept { .. }) => {
+            Self::Database(DatabaseError::NotStored { .. }) => {
                 stalled(Reason::AccountRewritten, Backoff(LONGEST_BACKOFF_IF_UNDONE))
             }
             Self::Database(error) if error.needs_a_person() => {

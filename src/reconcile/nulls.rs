@@ -16,7 +16,7 @@ pub(super) const NO_VALUE: &str = "has no value in the manifest that kubectl app
                                    that is removed: give it one, or leave the field out, and apply the manifest again";
 
 /// Returns the fields of `spec` that are null in the applied manifest, except those that have been given a value since.
-pub fn nulls_applied(resource: &ApiAccount) -> Vec<String> {
+pub fn fields_applied_as_null(resource: &ApiAccount) -> Vec<String> {
     let annotations = resource.metadata.annotations.as_ref();
     let applied = annotations.and_then(|annotations| annotations.get(LAST_APPLIED));
     // Most resources have no such field. Parsing is skipped for them, because this function runs for every event.
@@ -60,23 +60,26 @@ mod tests {
     #[test]
     fn a_field_that_was_applied_as_null_is_found() {
         for field in ["allowedIPs", "affiliate", "enabled", "useRefreshToken", "roles", "rotation", "deletionPolicy"] {
-            assert_eq!(nulls_applied(&applied(&json!({ field: null }), &json!({}))), [field], "{field}");
+            assert_eq!(fields_applied_as_null(&applied(&json!({ field: null }), &json!({}))), [field], "{field}");
         }
         for (field, default) in [("allowedIPs", json!(EVERY_ADDRESS)), ("affiliate", json!(EVERY_AFFILIATE))] {
             assert_eq!(
-                nulls_applied(&applied(&json!({ field: null }), &json!({ field: default }))),
+                fields_applied_as_null(&applied(&json!({ field: null }), &json!({ field: default }))),
                 [field],
                 "{field}"
             );
         }
-        assert_eq!(nulls_applied(&applied(&json!({ "description": "null" }), &json!({}))), Vec::<String>::new());
+        assert_eq!(
+            fields_applied_as_null(&applied(&json!({ "description": "null" }), &json!({}))),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn a_field_that_was_given_a_value_later_is_not_found() {
         for (field, value) in [("allowedIPs", json!([])), ("enabled", json!(false)), ("affiliate", json!("North"))] {
             let resource = applied(&json!({ field: null }), &json!({ field: value }));
-            assert_eq!(nulls_applied(&resource), Vec::<String>::new(), "{field}");
+            assert_eq!(fields_applied_as_null(&resource), Vec::<String>::new(), "{field}");
         }
     }
 }

@@ -43,7 +43,7 @@ impl Reconciler {
         account: Option<&Account>,
     ) -> Result<ObservedSecret, Interruption> {
         let belongs = desired.identity().check(found.metadata());
-        let may_be_own = belongs.is_ok() || found.may_have_lost_its_owner();
+        let may_be_own = belongs.is_ok() || found.has_label_but_no_owner();
         let active = match account.filter(|account| may_be_own && account.active_key().is_some()) {
             Some(account) => Some(self.issue_keys(account, &desired.owner)?),
             None => None,
@@ -66,7 +66,7 @@ impl Reconciler {
         let Some((api_key, secret_key)) = found.keys() else {
             return Ok(Evidence::Nothing);
         };
-        if !self.keyring.has_marked(found.mark(), owner, &api_key, &secret_key) {
+        if !self.keyring.verifies_mark(found.mark(), owner, &api_key, &secret_key) {
             return Ok(Evidence::Unmarked);
         }
         let is_revoked = !self.database.revoked(std::slice::from_ref(&api_key)).await?.is_empty();

@@ -18,7 +18,7 @@ pub struct Outcome {
     pub secret_version: Option<String>,
     /// Whether something else changes the Secret's `app.kubernetes.io/managed-by` label at each write; `None` if this
     /// was not observed.
-    pub relabelled: Option<bool>,
+    pub label_corrected: Option<bool>,
     /// The changes that were made, in order.
     pub done: Vec<Done>,
     /// The differences that are only reported, not corrected.
@@ -27,7 +27,7 @@ pub struct Outcome {
     pub next_rotation: Option<Timestamp>,
     /// When to reconcile again without a notification: for a rotation, for an expiry, or because others can make
     /// changes that no notification reports.
-    pub next_look: Option<Timestamp>,
+    pub next_reconcile: Option<Timestamp>,
     /// The names of accounts that were renamed, deleted or retained. Other resources can use these names now.
     pub released_names: Vec<String>,
     /// The account that has the declared name, if the name is why the resource is not Ready. The state is that at the

@@ -77,7 +77,7 @@ impl Reconciler {
         outcome: &mut Outcome,
     ) -> Result<Step, Interruption> {
         // An earlier attempt may have verified keys that were rotated since.
-        (outcome.secret_version, outcome.relabelled) = (None, None);
+        (outcome.secret_version, outcome.label_corrected) = (None, None);
         let account = match known {
             Some(account) => Some(account),
             None => self.database.find_by_owner(&desired.owner).await?,
@@ -178,7 +178,7 @@ fn conclude(desired: &Desired, postponed: Option<Postponed>, now: Timestamp, out
     let scheduled = schedule(desired, outcome);
     let Some(Postponed { parts, wait }) = postponed else { return scheduled };
     let next_correction = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
-    outcome.next_look = outcome.next_look.into_iter().chain(next_correction).min();
+    outcome.next_reconcile = outcome.next_reconcile.into_iter().chain(next_correction).min();
     Step::Blocked(NotReady::RepeatedDrift { parts })
 }
 
@@ -188,7 +188,7 @@ fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
         return Step::Done;
     };
     outcome.next_rotation = next_rotation(&desired.rotation, account);
-    outcome.next_look = next_key_event(&desired.rotation, account);
+    outcome.next_reconcile = next_key_event(&desired.rotation, account);
     match desired.addresses_kept_of(account).or_else(|| suspended(account)) {
         Some(not_ready) => Step::Blocked(not_ready),
         None => Step::Done,

@@ -138,7 +138,7 @@ fn ready_message(outcome: &Outcome, before: &[Condition]) -> String {
     if is_disabled {
         message += "; the account is disabled";
     }
-    if outcome.relabelled.unwrap_or_else(was_relabelled) {
+    if outcome.label_corrected.unwrap_or_else(was_relabelled) {
         message += RELABELLED;
     }
     message

@@ -4,7 +4,7 @@
 //! far it came. The order matters to other programs that hold a copy of the keyring: a key opens before it seals, and it is
 //! removed only after the database has retired it, so that no program seals with it any more.
 
-use crate::database::{AccountRegister, DatabaseError, Keyring, KeyringError, LockedKeyring, Resealed, SealedPair};
+use crate::database::{AccountAdmin, DatabaseError, Keyring, KeyringError, LockedKeyring, Resealed, SealedPair};
 use crate::reconcile::{Environment, RandomnessError, random, random_secret};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ const BATCH: u16 = 100;
 /// A rotation of one keyring file, and what was done so far.
 pub struct KeyringRotation<'a> {
     file: LockedKeyring,
-    database: &'a dyn AccountRegister,
+    database: &'a dyn AccountAdmin,
     environment: &'a dyn Environment,
     /// What was done so far.
     pub done: RotationDone,
@@ -78,7 +78,7 @@ impl<'a> KeyringRotation<'a> {
     /// The keyring lacks a key that the database needs.
     pub async fn of(
         file: LockedKeyring,
-        database: &'a dyn AccountRegister,
+        database: &'a dyn AccountAdmin,
         environment: &'a dyn Environment,
     ) -> Result<Self, RotationError> {
         file.keyring().check(&database.sealing_keys_in_use().await?)?;
@@ -134,7 +134,7 @@ impl<'a> KeyringRotation<'a> {
         let is_new = |key: &str| !in_use.contains(key) && !outgoing.contains(key);
         if self.is_under_way() && self.keyring().ids().last().is_some_and(is_new) {
             self.supersede().await?;
-            self.file.replace(self.keyring().clone().sealing_with_the_last())?;
+            self.file.replace(self.keyring().clone().sealing_with_last_key())?;
             self.done.switched = true;
         }
         Ok(())
@@ -150,7 +150,7 @@ impl<'a> KeyringRotation<'a> {
         let all = self.sealed_with_others(&sealing).await?;
         let mut last: Option<SealedPair> = None;
         loop {
-            let pairs = self.database.sealed_otherwise(&sealing, last.as_ref(), BATCH).await?;
+            let pairs = self.database.sealed_with_other_keys(&sealing, last.as_ref(), BATCH).await?;
             let Some(end) = pairs.last() else { break };
             let mut resealed = Vec::new();
             for pair in &pairs {

@@ -207,7 +207,7 @@ impl FoundSecret {
 
     /// Returns whether the Secret has this program's label, but neither a controller reference nor an owner annotation:
     /// a user may have removed the annotation. Then the keys in the Secret show the owner.
-    pub fn may_have_lost_its_owner(&self) -> bool {
+    pub fn has_label_but_no_owner(&self) -> bool {
         let metadata = self.metadata();
         is_watched(metadata) && controller(metadata).is_none() && owner_annotation(metadata).is_none()
     }
@@ -248,7 +248,7 @@ impl FoundSecret {
             let found = found.clone().unwrap_or_default();
             let is_right = |name: &String, value: &String| match found.get(name) {
                 Some(found) if found == value => true,
-                found => kind == "annotation" && manifest.takes_annotation(name, found),
+                found => kind == "annotation" && manifest.accepts_annotation(name, found),
             };
             let wrong = wanted.iter().filter(|(name, value)| !is_right(name, value)).map(|(name, _)| name.clone());
             parts.extend(wrong.chain(stale).map(|name| format!("{kind} {name}")));

@@ -138,7 +138,7 @@ impl SecretManifest {
 
     /// Returns whether the found value of an annotation is accepted. If the desired mark is unknown, every mark is
     /// accepted.
-    pub(super) fn takes_annotation(&self, name: &str, found: Option<&String>) -> bool {
+    pub(super) fn accepts_annotation(&self, name: &str, found: Option<&String>) -> bool {
         let wanted = self.annotations.get(name);
         found == wanted
             || name == MARK_ANNOTATION

@@ -201,7 +201,7 @@ impl Metrics {
             DatabaseError::NameTaken { .. }
             | DatabaseError::UnknownAffiliate { .. }
             | DatabaseError::KeyTaken
-            | DatabaseError::NotKept { .. }
+            | DatabaseError::NotStored { .. }
             | DatabaseError::KeyRevoked
             | DatabaseError::Conflict => None,
             DatabaseError::Unavailable { .. } | DatabaseError::LoginRefused { .. } => Some("unavailable"),

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// How long the controller's task may take to answer. The kubelet's default timeout is shorter.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many liveness probes can wait for an answer at a time.
 const MAX_WAITING: usize = 16;
@@ -39,7 +39,7 @@ impl Probes {
 
     /// Returns whether the controller's task answers in time.
     pub async fn is_alive(&self) -> bool {
-        self.answers_within(ANSWER_WITHIN).await
+        self.answers_within(CALL_TIMEOUT).await
     }
 
     async fn answers_within(&self, time: Duration) -> bool {

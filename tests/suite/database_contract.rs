@@ -10,20 +10,20 @@ mod dry_runs;
 mod failures;
 pub mod fixture;
 mod hand_edits;
-mod keeping;
-mod kept;
 mod keys;
-mod life;
+mod lifecycle;
 mod logins;
-mod looking;
 mod migrating;
 mod page;
 mod poolers;
+mod queries;
+mod retention;
 mod rules;
 mod schema;
 mod sealing;
 mod staff;
 mod switchover;
+mod triggers;
 mod versions;
 
 macro_rules! for_each_adapter {
@@ -61,7 +61,7 @@ for_each_adapter!(
         the_maximum_number_of_addresses_reads_back,
         the_sealing_keys_in_use_are_listed,
     },
-    life::{
+    lifecycle::{
         each_field_is_updated_and_journalled,
         a_deleted_account_frees_its_name_and_keeps_its_keys,
         a_restored_account_is_as_before_its_deletion,
@@ -110,7 +110,7 @@ for_each_adapter!(
         an_empty_address_list_does_not_allow_any_address,
         an_unreadable_value_is_reported_with_its_table_column_and_row,
     },
-    kept::{
+    triggers::{
         a_change_that_a_trigger_widens_is_refused,
         other_changes_of_a_trigger_are_returned_as_stored,
         a_change_that_a_trigger_undoes_leaves_no_trace,
@@ -124,7 +124,7 @@ for_each_adapter!(
         an_edit_by_hand_may_set_the_version,
         versions_of_one_cluster_are_listed_also_of_unreadable_accounts,
     },
-    looking::{
+    queries::{
         an_account_is_found_by_its_id_until_it_is_purged,
         the_whole_list_has_every_cluster_and_the_unowned_accounts,
         owners_of_all_clusters_and_all_states_are_listed,
@@ -142,7 +142,7 @@ for_each_adapter!(
         a_suspension_survives_deletion_and_restoration,
         a_rotation_records_each_key_pair_that_it_ends,
     },
-    keeping::{
+    retention::{
         recent_unconfirmed_deletions_are_counted,
         an_account_that_cannot_be_purged_does_not_stop_the_purge,
         trimming_the_journal_keeps_the_first_and_the_last_entries,

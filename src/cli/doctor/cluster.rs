@@ -7,7 +7,7 @@ use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, Lenient, OWNER_ANNOTATION, de
 use crate::doctor::{Check, CheckedResource, CheckedSecret, missing_fields};
 use crate::kube_error::reason;
 use crate::kube_error::with_advice;
-use crate::reconcile::{Desired, is_made_if_missing};
+use crate::reconcile::{Desired, is_created_if_missing};
 use crate::secrets::{FoundSecret, SecretRef};
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
@@ -103,7 +103,7 @@ impl Cluster<'_> {
         CheckedResource {
             owner: Owner::of(resource, &self.id),
             account: resource.status.as_ref().and_then(|status| status.account_id.clone()),
-            is_managed: is_made_if_missing(resource),
+            is_managed: is_created_if_missing(resource),
             secret: desired.map(|desired| desired.secret.at),
         }
     }

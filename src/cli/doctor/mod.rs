@@ -8,7 +8,7 @@ use super::database::{DatabaseArgs, KeyringArgs};
 use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use crate::account::{ClusterId, Owner};
-use crate::database::{AccountRegister, DatabaseError, Keyring};
+use crate::database::{AccountAdmin, DatabaseError, Keyring};
 use crate::doctor::{Check, CheckedSecret, Finding, Installation};
 use crate::reconcile::parse_namespace;
 use crate::secrets::directory::Directory;
@@ -122,7 +122,7 @@ impl Doctor {
         })
     }
 
-    async fn check(&self, database: &dyn AccountRegister, report: &mut Report) -> Result<()> {
+    async fn check(&self, database: &dyn AccountAdmin, report: &mut Report) -> Result<()> {
         let path = self.keyring.path(&self.database)?;
         let keyring = Keyring::load(&path)?;
         report.findings.extend(readable_by_others(&path));

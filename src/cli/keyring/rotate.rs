@@ -4,7 +4,7 @@
 use crate::cli::database::{DatabaseArgs, KeyringArgs};
 use crate::cli::environment::SystemEnvironment;
 use crate::cli::output::{Format, FormatArgs, Output};
-use crate::database::{AccountRegister, LockedKeyring};
+use crate::database::{AccountAdmin, LockedKeyring};
 use crate::run::{KeyringRotation, ResealProgress, RotationDone};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -85,7 +85,7 @@ impl Rotate {
         &self,
         file: LockedKeyring,
         path: &Path,
-        database: &dyn AccountRegister,
+        database: &dyn AccountAdmin,
         output: &mut Output,
     ) -> Result<ExitCode> {
         let mut rotation = KeyringRotation::of(file, database, &SystemEnvironment).await?;

@@ -5,7 +5,7 @@ use crate::account::{ClusterId, UnassignedPolicy};
 use crate::api::{ApiAccountSpec, FINALIZER};
 use crate::controller::brake::Brake;
 use crate::controller::connect::{Connection, Ready, StartupAccounts};
-use crate::controller::creation::Creations;
+use crate::controller::creation::ClusterCreationGuard;
 use crate::controller::events::Events;
 use crate::controller::queues::{Queue, Queues};
 use crate::controller::reconcile::reconcile;
@@ -82,7 +82,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
     let client = client(&calls);
     let (memory, stores, cluster) = (Arc::default(), Arc::default(), ClusterId::parse("here").unwrap());
     let accounts = Arc::clone(&database) as Arc<dyn AccountDatabase>;
-    let creations = Creations::new(20, &cluster, &accounts, &memory, &stores, 1);
+    let creations = ClusterCreationGuard::new(20, &cluster, &accounts, &memory, &stores, 1);
     let reconciler = Reconciler {
         database,
         creations: Arc::clone(&creations) as _,

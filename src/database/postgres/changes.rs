@@ -25,7 +25,7 @@ const CHANNEL: &str = "opsadmin_accounts";
 const QUIET_FOR: Duration = Duration::from_secs(15);
 
 /// How long a connection may take to open, to close or to answer the test.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pauses before a lost connection is made again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
@@ -99,7 +99,7 @@ async fn listen(pool: &Pool) -> Result<PgListener, ListenError> {
     // The driver's listener takes one server, and cannot tell whether a pooler is in between. So an ordinary connection
     // finds the suitable server first.
     let found = pool.servers().connect().await?;
-    let closed = timeout(ANSWER_WITHIN, found.connection.close()).await;
+    let closed = timeout(CALL_TIMEOUT, found.connection.close()).await;
     closed.map_err(|_| ListenError::Temporary)??;
     if !found.is_direct {
         let reason = "it is reached through a pooler, which may keep what the server tells to itself".to_owned();
@@ -109,7 +109,7 @@ async fn listen(pool: &Pool) -> Result<PgListener, ListenError> {
     if !is_usable(&mut listener, pool).await {
         return Err(ListenError::Temporary);
     }
-    timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| ListenError::Temporary)??;
+    timeout(CALL_TIMEOUT, listener.listen(CHANNEL)).await.map_err(|_| ListenError::Temporary)??;
     Ok(listener)
 }
 
@@ -120,7 +120,7 @@ async fn listener(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> 
         .max_connections(1)
         .max_lifetime(None)
         .idle_timeout(None)
-        .acquire_timeout(ANSWER_WITHIN)
+        .acquire_timeout(CALL_TIMEOUT)
         .connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&one).await?;
     listener.eager_reconnect(false);
@@ -129,7 +129,7 @@ async fn listener(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> 
 
 /// Returns whether the connection works and its server is still suitable.
 async fn is_usable(listener: &mut PgListener, pool: &Pool) -> bool {
-    match timeout(ANSWER_WITHIN, sqlx::raw_sql(STATE).fetch_one(listener)).await {
+    match timeout(CALL_TIMEOUT, sqlx::raw_sql(STATE).fetch_one(listener)).await {
         Ok(Ok(row)) => state_of(&row).is_ok_and(|state| pool.servers().refuses(state).is_none()),
         Ok(Err(_)) | Err(_) => false,
     }

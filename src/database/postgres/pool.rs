@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 /// How long a direct connection may take to begin a transaction, and any connection to roll one back or to close.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a pooler may take to begin a transaction. The pooler may have to wait for a connection to the server.
 const POOLER_WITHIN: Duration = Duration::from_secs(20);
@@ -125,9 +125,9 @@ impl Pool {
         Ok(PgSession::new(pooled, permit, Arc::clone(&self.0)))
     }
 
-    /// Waits up to [`ANSWER_WITHIN`] for open transactions, and closes every connection cleanly.
+    /// Waits up to [`CALL_TIMEOUT`] for open transactions, and closes every connection cleanly.
     pub async fn close(&self) {
-        if timeout(ANSWER_WITHIN, self.0.permits.acquire_many(self.0.size)).await.is_err() {
+        if timeout(CALL_TIMEOUT, self.0.permits.acquire_many(self.0.size)).await.is_err() {
             tracing::debug!("closing the connections to the account database while some are in use");
         }
         self.0.permits.close();
@@ -170,7 +170,7 @@ impl Shared {
     }
 
     async fn begin_on(&self, mut pooled: PooledConnection, how: &'static str) -> Result<PooledConnection, Fault> {
-        let within = if pooled.is_direct { ANSWER_WITHIN } else { POOLER_WITHIN };
+        let within = if pooled.is_direct { CALL_TIMEOUT } else { POOLER_WITHIN };
         let begun = timeout(within, sqlx::raw_sql(how).fetch_all(&mut pooled.connection)).await;
         let rows = begun.map_err(|_| sqlx::Error::PoolTimedOut)??;
         let state = state_of(rows.last().ok_or(sqlx::Error::BeginFailed)?)?;
@@ -195,7 +195,7 @@ impl PooledConnection {
     }
 
     async fn close(self) {
-        match timeout(ANSWER_WITHIN, self.connection.close()).await {
+        match timeout(CALL_TIMEOUT, self.connection.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "a connection to the account database did not end in good order"),
             Err(_) => tracing::debug!("a connection to the account database did not end in time"),
@@ -299,7 +299,7 @@ impl Drop for PgSession {
         let (Some(mut pooled), Ok(runtime)) = (self.pooled.take(), Handle::try_current()) else { return };
         let (permit, shared) = (self.permit.take(), Arc::clone(&self.shared));
         runtime.spawn(async move {
-            match timeout(ANSWER_WITHIN, sqlx::raw_sql("ROLLBACK").execute(&mut pooled.connection)).await {
+            match timeout(CALL_TIMEOUT, sqlx::raw_sql("ROLLBACK").execute(&mut pooled.connection)).await {
                 Ok(Ok(_)) => shared.put_back(pooled),
                 // The connection is dropped here, so the server rolls back.
                 Ok(Err(error)) => tracing::debug!(%error, "a transaction was not rolled back in good order"),

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// How long a call may take before it fails. Without this limit a call on a half-open connection would never end.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a transaction of many changes may take.
 const MANY_WITHIN: Duration = Duration::from_mins(10);
@@ -102,32 +102,32 @@ impl<D: Dialect> SqlAccounts<D> {
 impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
         let values = [owner.cluster.as_str().into(), owner.namespace.as_str().into(), owner.name.as_str().into()];
-        self.answer(ANSWER_WITHIN, self.first(&read::BY_OWNER, &values)).await
+        self.answer(CALL_TIMEOUT, self.first(&read::BY_OWNER, &values)).await
     }
 
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
         let parts = owners.iter().map(|owner| [owner.cluster.as_str(), &owner.namespace, &owner.name]);
         let listed = parts.map(Vec::from).collect::<serde_json::Value>().to_string();
-        self.answer(ANSWER_WITHIN, self.all(&D::BY_OWNERS, &[listed.as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.all(&D::BY_OWNERS, &[listed.as_str().into()])).await
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
     }
 
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.first(&read::BY_ID, &[id.to_string().as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.first(&read::BY_ID, &[id.to_string().as_str().into()])).await
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
         let names = names.iter().map(AccountName::comparable).collect::<serde_json::Value>().to_string();
         let api_keys = api_keys.iter().map(ApiKey::as_str).collect::<serde_json::Value>().to_string();
         let values = [names.as_str().into(), api_keys.as_str().into()];
-        self.answer(ANSWER_WITHIN, self.all(&D::HOLDERS, &values)).await
+        self.answer(CALL_TIMEOUT, self.all(&D::HOLDERS, &values)).await
     }
 
     async fn find_obstacles(
@@ -151,7 +151,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             Ok(found)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn answers(&self) -> Result<(), DatabaseError> {
@@ -161,15 +161,15 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             Ok(())
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
     }
 
     async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.each(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.each(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -179,7 +179,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             Ok(rows.into_iter().map(|row| row.of(cluster)).collect())
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     fn changes(&self) -> BoxStream<'static, Changed> {
@@ -194,14 +194,14 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
             // A trigger or a rule in the database removed the row within the transaction that wrote it.
             let account = account.ok_or(DatabaseError::Conflict)?;
-            let parts = change.not_kept(&account);
+            let parts = change.not_stored(&account);
             if !parts.is_empty() && !change.may_stay(&account, &parts) {
-                return Err(Fault::Explained(DatabaseError::NotKept { parts }));
+                return Err(Fault::Explained(DatabaseError::NotStored { parts }));
             }
             session.finish().await?;
             Ok(account)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
@@ -214,7 +214,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             let owner = |(namespace, name)| Owner { cluster: cluster.clone(), namespace, name };
             Ok(names.into_iter().map(owner).collect())
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
@@ -229,7 +229,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             let count = |count: i64| usize::try_from(count).unwrap_or_default();
             Ok(Deletions { live: count(live), deleted: count(deleted) })
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn purge(
@@ -245,7 +245,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             Ok(due)
         };
-        let due = self.answer(ANSWER_WITHIN, due).await?;
+        let due = self.answer(CALL_TIMEOUT, due).await?;
         let mut purged = Purged::default();
         let mut batches: VecDeque<&[purge::Due]> = due.chunks(purge::BATCH).collect();
         while let Some(batch) = batches.pop_front() {
@@ -255,7 +255,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
                 session.finish().await?;
                 Ok(purged)
             };
-            match (self.answer(ANSWER_WITHIN, work).await, batch) {
+            match (self.answer(CALL_TIMEOUT, work).await, batch) {
                 (Ok(accounts), _) => purged.accounts += accounts,
                 (Err(DatabaseError::Refused { reason }), [alone]) => purged.refused.push(alone.refused(reason)),
                 // The database refuses one account of the batch. Smaller batches separate it from the others.
@@ -271,7 +271,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.texts("SELECT name FROM affiliates")).await
+        self.answer(CALL_TIMEOUT, self.texts("SELECT name FROM affiliates")).await
     }
 
     async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError> {
@@ -282,20 +282,20 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             Ok(ends)
         };
         let mut removed = 0;
-        for after in journal::steps(self.answer(ANSWER_WITHIN, ends).await?) {
+        for after in journal::steps(self.answer(CALL_TIMEOUT, ends).await?) {
             let work = async {
                 let mut session = self.dialect.write().await?;
                 let removed = journal::trim(&mut session, after, before).await?;
                 session.finish().await?;
                 Ok(removed)
             };
-            removed += self.answer(ANSWER_WITHIN, work).await?;
+            removed += self.answer(CALL_TIMEOUT, work).await?;
         }
         Ok(removed)
     }
 
     async fn identity(&self) -> Result<Option<String>, DatabaseError> {
-        Ok(self.answer(ANSWER_WITHIN, self.texts("SELECT id FROM database_identity")).await?.pop_first())
+        Ok(self.answer(CALL_TIMEOUT, self.texts("SELECT id FROM database_identity")).await?.pop_first())
     }
 
     async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
@@ -307,16 +307,16 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             Ok(found)
         };
-        let found = self.answer(ANSWER_WITHIN, work).await?;
+        let found = self.answer(CALL_TIMEOUT, work).await?;
         Ok(found.iter().filter_map(|(hash,)| by_hash.get(hash)).map(|key| (*key).clone()).collect())
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
+        self.answer(CALL_TIMEOUT, self.texts("SELECT DISTINCT sealed_with FROM account_keys")).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.pending()).await
+        self.answer(CALL_TIMEOUT, self.pending()).await
     }
 
     async fn migrate(&self) -> Result<(), DatabaseError> {

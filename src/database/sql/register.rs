@@ -1,8 +1,8 @@
-//! The command line's view of the account database, [`AccountRegister`], over SQL.
+//! The command line's view of the account database, [`AccountAdmin`], over SQL.
 
-use super::{ANSWER_WITHIN, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
+use super::{CALL_TIMEOUT, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, Owner};
-use crate::database::{AccountRegister, Change, DatabaseError, JournalEntry, Named, Resealed, Schema, SealedPair};
+use crate::database::{AccountAdmin, Change, DatabaseError, JournalEntry, Named, Resealed, Schema, SealedPair};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,9 @@ fn named((name, cluster, namespace, resource): NameRow) -> Named {
 }
 
 #[async_trait]
-impl<D: Dialect> AccountRegister for SqlAccounts<D> {
+impl<D: Dialect> AccountAdmin for SqlAccounts<D> {
     async fn list(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.each(&read::EVERY, &[])).await
+        self.answer(CALL_TIMEOUT, self.each(&read::EVERY, &[])).await
     }
 
     async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError> {
@@ -28,7 +28,7 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             session.finish().await?;
             Ok(entries)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn commit_all(&self, changes: &[Change]) -> Result<(), DatabaseError> {
@@ -44,15 +44,15 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
     }
 
     async fn list_undeclared(&self) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.each(&read::UNDECLARED, &[])).await
+        self.answer(CALL_TIMEOUT, self.each(&read::UNDECLARED, &[])).await
     }
 
     async fn find_by_resource(&self, namespace: Option<&str>, name: &str) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::BY_RESOURCE, &[namespace.into(), name.into()])).await
+        self.answer(CALL_TIMEOUT, self.all(&read::BY_RESOURCE, &[namespace.into(), name.into()])).await
     }
 
     async fn find_deleted_by_name(&self, name: &AccountName) -> Result<Vec<Account>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.all(&read::DELETED_BY_NAME, &[name.comparable().as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.all(&read::DELETED_BY_NAME, &[name.comparable().as_str().into()])).await
     }
 
     async fn names(&self, limit: u16) -> Result<Vec<Named>, DatabaseError> {
@@ -64,7 +64,7 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             session.finish().await?;
             Ok(rows.into_iter().map(named).collect())
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn owners(&self) -> Result<Vec<Owner>, DatabaseError> {
@@ -80,12 +80,12 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             };
             Ok(rows.into_iter().filter_map(owner).collect())
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn missing_privileges(&self) -> Result<Vec<String>, DatabaseError> {
         match D::MISSING_PRIVILEGES {
-            Some(statement) => Ok(self.answer(ANSWER_WITHIN, self.texts(statement)).await?.into_iter().collect()),
+            Some(statement) => Ok(self.answer(CALL_TIMEOUT, self.texts(statement)).await?.into_iter().collect()),
             None => Ok(Vec::new()),
         }
     }
@@ -97,7 +97,7 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             session.finish().await?;
             Ok(new)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn sealed_pairs(&self) -> Result<BTreeMap<String, u64>, DatabaseError> {
@@ -107,10 +107,10 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             session.finish().await?;
             Ok(counts.into_iter().map(|(key, pairs)| (key, u64::try_from(pairs).unwrap_or(0))).collect())
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
-    async fn sealed_otherwise(
+    async fn sealed_with_other_keys(
         &self,
         than_with: &str,
         after: Option<&SealedPair>,
@@ -118,11 +118,11 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
     ) -> Result<Vec<SealedPair>, DatabaseError> {
         let work = async {
             let mut session = self.dialect.read().await?;
-            let pairs = reseal::sealed_otherwise(&mut session, than_with, after, limit.into()).await?;
+            let pairs = reseal::sealed_with_other_keys(&mut session, than_with, after, limit.into()).await?;
             session.finish().await?;
             Ok(pairs)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn reseal(&self, pairs: &[Resealed], at: Timestamp) -> Result<u64, DatabaseError> {
@@ -132,7 +132,7 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             session.finish().await?;
             Ok(stored)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn supersede(&self, key: &str, at: Timestamp) -> Result<(), DatabaseError> {
@@ -142,11 +142,11 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             session.finish().await?;
             Ok(())
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn outgoing_keys(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.texts("SELECT id FROM outgoing_sealing_keys")).await
+        self.answer(CALL_TIMEOUT, self.texts("SELECT id FROM outgoing_sealing_keys")).await
     }
 
     async fn retire(&self, keys: &BTreeSet<String>, at: Timestamp) -> Result<BTreeSet<String>, DatabaseError> {
@@ -159,10 +159,10 @@ impl<D: Dialect> AccountRegister for SqlAccounts<D> {
             session.finish().await?;
             Ok(retired)
         };
-        self.answer(ANSWER_WITHIN, work).await
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn schema(&self) -> Result<Schema, DatabaseError> {
-        self.answer(ANSWER_WITHIN, self.found_schema()).await
+        self.answer(CALL_TIMEOUT, self.found_schema()).await
     }
 }

@@ -27,7 +27,7 @@ const RETIRE: &str = "INSERT INTO outgoing_sealing_keys (id, outgoing_since, ret
 
 /// Returns up to `limit` key pairs that another key than `than_with` sealed, after the last key pair of the previous
 /// batch.
-pub(super) async fn sealed_otherwise<S: Session>(
+pub(super) async fn sealed_with_other_keys<S: Session>(
     session: &mut S,
     than_with: &str,
     after: Option<&SealedPair>,

@@ -146,7 +146,7 @@ fn the_mark_of_an_earlier_version_or_keyring_is_corrected_once() {
 
     let rotated = Keyring::from_random(Zeroizing::new([9; 32]));
     stage.reconciler.keyring =
-        stage.reconciler.keyring.clone().with_another(Zeroizing::new([9; 32])).sealing_with_the_last();
+        stage.reconciler.keyring.clone().with_another(Zeroizing::new([9; 32])).sealing_with_last_key();
     let known = verified(&stage.reconcile());
     assert_ne!(stage.mark(), mark);
     assert_eq!(Mark::parts(&stage.mark().unwrap()).0, rotated.ids().next().unwrap());

@@ -50,9 +50,9 @@ impl Accounts {
         let mut account = change.effect(rows.iter().find(|row| row.id == change.account))?;
         if let Some(trigger) = *lock(&self.trigger) {
             trigger(&mut account);
-            let parts = change.not_kept(&account);
+            let parts = change.not_stored(&account);
             if !parts.is_empty() && !change.may_stay(&account, &parts) {
-                return Err(DatabaseError::NotKept { parts });
+                return Err(DatabaseError::NotStored { parts });
             }
         }
         let has_owner = |owner: &Owner| rows.iter().any(|row| row.owner.as_ref() == Some(owner));

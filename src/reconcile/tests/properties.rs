@@ -9,8 +9,8 @@ use crate::account::{
 use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy};
 use crate::database::{Keyring, UnknownAffiliate};
 use crate::reconcile::{
-    AlwaysCurrent, Desired, Done, NotReady, Observed, ObservedSecret, Outcome, Reconciler, SecretPlan, Unguarded,
-    Verified, plan, status,
+    AllowEveryCreation, AlwaysCurrent, Desired, Done, NotReady, Observed, ObservedSecret, Outcome, Reconciler,
+    SecretPlan, Verified, plan, status,
 };
 use crate::secrets::{FoundSecret, IssuedKeys, ResourceIdentity, SecretLayout, SecretManifest, SecretRef};
 use jiff::Timestamp;
@@ -110,7 +110,7 @@ prop_compose! {
         let adoption = if adopt { AdoptionPolicy::IfUnowned } else { AdoptionPolicy::Never };
         let (uid, generation, management) = (Some(UID.to_owned()), Some(3), ManagementPolicy::Enforce);
         Desired {
-            owner: owner("acme"), uid, generation, settings, names_addresses: true, secret, rotation, adoption, management,
+            owner: owner("acme"), uid, generation, settings, declares_addresses: true, secret, rotation, adoption, management,
             paused: false,
         }
     }
@@ -280,7 +280,7 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
         environment: Arc::new(Counting::default()),
         declarations: Arc::new(AlwaysCurrent),
         unassigned: crate::account::UnassignedPolicy::Adopt,
-        creations: Arc::new(Unguarded),
+        creations: Arc::new(AllowEveryCreation),
     }
 }
 
@@ -379,7 +379,7 @@ proptest! {
             .map(|secret| FoundSecret::new(desired.secret.at.clone(), secret))
             .and_then(|found| {
                 let (api_key, secret_key) = found.keys()?;
-                let is_proven = keyring().has_marked(found.mark(), &owner("acme"), &api_key, &secret_key);
+                let is_proven = keyring().verifies_mark(found.mark(), &owner("acme"), &api_key, &secret_key);
                 Some((api_key, secret_key, is_proven))
             });
         let outcome = run(reconciler_at(&accounts, &secrets, hours).reconcile(&desired, None, None));
@@ -496,7 +496,7 @@ proptest! {
     /// done, and the status reports that the list was kept.
     #[test]
     fn an_address_list_that_the_spec_leaves_out_is_kept(desired in desired(), (accounts, secrets) in world()) {
-        let mut silent = Desired { names_addresses: false, ..desired };
+        let mut silent = Desired { declares_addresses: false, ..desired };
         silent.settings.allowed_ips = AllowedIps::any();
         let before = lock(&accounts.rows).clone();
         let outcome = run(reconciler(&accounts, &secrets).reconcile(&silent, None, None));

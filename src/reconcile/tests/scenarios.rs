@@ -28,7 +28,7 @@ pub fn desired() -> Desired {
             roles: BTreeSet::new(),
             allowed_ips: AllowedIps::any(),
         },
-        names_addresses: true,
+        declares_addresses: true,
         secret: SecretLayout {
             at: SecretRef { namespace: "ns".to_owned(), name: "s".to_owned() },
             api_key_field: "a".to_owned(),

@@ -181,7 +181,7 @@ fn a_resource_that_only_observes_waits_for_an_expiry_but_not_for_an_overdue_rota
             let outcome = run(stage.reconciler.reconcile(&stage.desired, None, None));
             assert_eq!(outcome.not_ready.is_some(), is_drifted || is_suspended);
             assert_eq!((outcome.done.len(), outcome.next_rotation), (0, None));
-            assert_eq!(outcome.next_look.map(|next| next.as_second() / 3600), next, "at {now}");
+            assert_eq!(outcome.next_reconcile.map(|next| next.as_second() / 3600), next, "at {now}");
             assert!(outcome.secret_version.is_some(), "the Secret is as declared");
             let told = status(Some(1), "s", &outcome, None, now);
             assert_eq!(told.keys.len(), keys, "those that authenticate at {now}");

@@ -115,7 +115,7 @@ fn drift_that_returns_each_second_is_corrected_less_often_and_reported() {
     edit(&stage);
     let held = stage.reconcile();
     assert_eq!(reason(&held), Some(Reason::RepeatedDrift));
-    assert!(held.next_look.is_some() && held.done.is_empty());
+    assert!(held.next_reconcile.is_some() && held.done.is_empty());
 
     // A change of the spec is executed at once.
     stage.desired.settings.description = Description::parse("new").unwrap();

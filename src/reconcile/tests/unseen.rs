@@ -6,7 +6,7 @@ use super::scenarios::desired;
 use crate::account::{Life, Owner, Version};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy};
 use crate::reconcile::{
-    Declarations, Deletion, DeletionPolicy, Desired, Done, Outcome, Reconciler, Unconfirmed, secret_places,
+    Declarations, Deletion, DeletionPolicy, Desired, Done, Outcome, Reconciler, Unconfirmed, possible_secrets,
 };
 use crate::secrets::{ResourceIdentity, SecretRef};
 use async_trait::async_trait;
@@ -48,7 +48,7 @@ impl Stage {
         let outcome = self.reconcile();
         let now = *lock(&self.clock.now);
         let drift = outcome.drift.iter().map(|drift| format!("{}: {}", drift.field, drift.actual)).collect();
-        (drift, outcome.next_look.map(|next| next.as_second() - now.as_second()))
+        (drift, outcome.next_reconcile.map(|next| next.as_second() - now.as_second()))
     }
 
     /// Puts a foreign Secret, which the watch does not show, under the declared name.
@@ -130,7 +130,7 @@ fn a_secret_is_searched_under_the_valid_names_of_status_and_spec() {
         let mut spec = ApiAccountSpec::default();
         spec.secret.name = declared.map(str::to_owned);
         let status = ApiAccountStatus { secret_name: told.map(str::to_owned), ..ApiAccountStatus::default() };
-        secret_places(&owner, &spec, Some(&status)).into_iter().map(|at| at.name).collect()
+        possible_secrets(&owner, &spec, Some(&status)).into_iter().map(|at| at.name).collect()
     };
     assert_eq!(names(None, None), ["acme-opsadmin"]);
     assert_eq!(names(Some("new"), Some("old")), ["new", "old"]);

@@ -13,7 +13,7 @@ use crate::database::{AccountDatabase, DatabaseError, Deletions};
 use crate::kube_error::with_advice;
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation, exceeds_limit, is_made_if_missing,
+    Desired, KnownAccount, NotReady, Outcome, Reconciler, awaits_confirmation, exceeds_limit, is_created_if_missing,
 };
 use crate::secrets;
 use crate::secrets::{AssumedKeys, SecretRef, SecretSnapshot};
@@ -197,7 +197,7 @@ impl ClusterState {
 /// Returns the account that the status of the resource names, if the controller would create the account when it is
 /// missing.
 fn known_account(resource: &ApiAccount) -> Option<KnownAccount> {
-    KnownAccount::of(resource, resource.status.as_ref()).filter(|_| is_made_if_missing(resource))
+    KnownAccount::of(resource, resource.status.as_ref()).filter(|_| is_created_if_missing(resource))
 }
 
 /// Lists the metadata of the Secrets with this program's label in these namespaces, and of the Secrets at these places.

@@ -5,7 +5,7 @@ use crate::account::{ApiKey, ClusterId, HIDDEN_KEY, KeyId, KeyPair, Mark, Owner}
 use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, PAUSED_ANNOTATION, ROTATE_ANNOTATION};
 use crate::manifests::Manifest;
 use crate::reconcile::{
-    Deletion, DeletionPolicy, Desired, InvalidSpec, Verified, deletion_policy, is_paused, may_be_held, secret_places,
+    Deletion, DeletionPolicy, Desired, InvalidSpec, Verified, deletion_policy, is_paused, may_be_held, possible_secrets,
 };
 use crate::secrets::{AssumedKeys, IssuedKeys, ResourceIdentity, SecretManifest, SecretRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -49,7 +49,7 @@ impl Resource {
         let being_deleted = metadata.deletion_timestamp.is_some();
         let owner = Owner::of(resource, cluster);
         let deletion = (being_deleted || manifest.is_none()).then(|| {
-            let places = secret_places(&owner, &resource.spec, status);
+            let places = possible_secrets(&owner, &resource.spec, status);
             Box::new(DeletionParts { desired: Desired::parse(resource, cluster).ok(), places })
         });
         let is_as_declared = manifest.is_some_and(|manifest| has_spec_of(resource, &manifest.desired));

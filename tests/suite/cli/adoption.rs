@@ -5,11 +5,11 @@ use std::fs;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 
-impl Desk {
+impl WorkingFolder {
     async fn call(&self, arguments: &[&str]) -> Finished {
         let call = Opsadmin::new().args(arguments).args(["--database", &self.database, "--actor", "maria"]);
         call.run().await
@@ -24,7 +24,7 @@ impl Desk {
 
 #[tokio::test]
 async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_named_it() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write_adopting_account("partners", "acme");
     desk.apply(&[]).await.succeeded();
     let file = SqliteConnectOptions::new().filename(desk.path("opsadmin.db"));
@@ -57,7 +57,7 @@ async fn a_retained_account_is_given_to_another_namespace_only_once_staff_have_n
 
 #[tokio::test]
 async fn only_the_intended_namespace_can_adopt_an_imported_account() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let line = r#"{"name": "Acme", "roles": ["Administrator"], "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
     fs::write(desk.path("fleet.jsonl"), format!("{line}\n")).expect("it can be written");
     let import = Opsadmin::new().args(["import", "--for", "partners", "--cluster-id", "local"]);
@@ -75,7 +75,7 @@ async fn only_the_intended_namespace_can_adopt_an_imported_account() {
 
 #[tokio::test]
 async fn a_permission_to_adopt_can_be_withdrawn_and_a_controller_requires_it() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let line = r#"{"name": "Acme", "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
     fs::write(desk.path("fleet.jsonl"), format!("{line}\n")).expect("it can be written");
     let import = Opsadmin::new().args(["import", "--database", &desk.database]).args([desk.path("fleet.jsonl")]);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn whoever_wants_to_delete_an_account_is_not_sent_to_release_deletions() {
     assert!(mistyped.stderr.contains("'release'"), "{mistyped:?}");
 
     // The advice is followed.
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme.yaml", &account("acme", "{}"));
     desk.write("other.yaml", &account("other", "{}"));
     desk.apply(&[]).await.succeeded();
@@ -36,7 +36,7 @@ async fn whoever_wants_to_delete_an_account_is_not_sent_to_release_deletions() {
 
 #[tokio::test]
 async fn a_path_without_its_option_is_answered_with_the_option() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme.yaml", &account("acme", "{}"));
     let folder = desk.path("accounts").display().to_string();
     let secrets = desk.path("secrets").display().to_string();
@@ -73,7 +73,7 @@ async fn completion_names_its_shells() {
 
 #[tokio::test]
 async fn a_sealed_database_without_its_keyring_is_told_to_restore_the_backup() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
     let (keyring, backup) = (desk.path("opsadmin.keyring"), desk.path("backup"));
@@ -94,7 +94,7 @@ async fn a_sealed_database_without_its_keyring_is_told_to_restore_the_backup() {
     assert_eq!(desk.apply(&[]).await.succeeded(), "1 account: nothing to change\n");
 
     // For a database without secret keys, the advice is to create a keyring.
-    let fresh = Desk::new();
+    let fresh = WorkingFolder::new();
     fresh.write("acme.yaml", &account("acme", "{}"));
     let refused = fresh.apply(&named).await;
     assert!(refused.stderr.contains("make one with `opsadmin keyring init --keyring FILE`"), "{refused:?}");
@@ -104,7 +104,7 @@ async fn a_sealed_database_without_its_keyring_is_told_to_restore_the_backup() {
 
 #[tokio::test]
 async fn an_older_schema_is_migrated_with_the_command_that_is_named() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
     desk.break_by_hand(&["DELETE FROM _sqlx_migrations WHERE version = 8", "ALTER TABLE accounts DROP COLUMN adopter"])
@@ -121,7 +121,7 @@ async fn an_older_schema_is_migrated_with_the_command_that_is_named() {
 
 #[tokio::test]
 async fn an_account_that_is_not_found_is_in_the_list_that_is_named() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme.yaml", &account("acme", "{}"));
     let get = |arguments: &[&str]| Opsadmin::new().args(["get", "--database", &desk.database]).args(arguments).run();
     let none = get(&[]).await;
@@ -134,7 +134,7 @@ async fn an_account_that_is_not_found_is_in_the_list_that_is_named() {
 
 #[tokio::test]
 async fn what_the_doctor_says_of_keys_puts_them_right() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for name in ["sealed", "lost"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));
     }
@@ -161,7 +161,7 @@ async fn what_the_doctor_says_of_keys_puts_them_right() {
 
 #[tokio::test]
 async fn keys_that_nothing_proves_are_brought_in_or_left_as_the_message_says() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for name in ["kept", "left"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{ adoptionPolicy: IfUnowned }"));
     }

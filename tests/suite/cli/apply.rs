@@ -7,13 +7,13 @@ use opsadmin_operator::account::{ApiKey, SecretKey};
 use serde_json::json;
 use sqlx::postgres::PgPool;
 
-use super::desk::{Desk, account, mode};
+use super::working_folder::{WorkingFolder, account, mode};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 
 #[tokio::test]
 async fn the_quick_start_creates_accounts_and_a_second_run_changes_nothing() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     let out = desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     assert!(out.contains("default/acme-portal: created the account and its keys\n"), "{out}");
     assert!(out.contains("default/bright-comparison: wrote the keys to the Secret bright-api\n"), "{out}");
@@ -35,7 +35,7 @@ async fn the_quick_start_creates_accounts_and_a_second_run_changes_nothing() {
 
 #[tokio::test]
 async fn only_a_changed_field_is_printed_and_applied() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     let keys = desk.secret("old-import-opsadmin");
     let secrets: Vec<_> =
@@ -56,7 +56,7 @@ async fn only_a_changed_field_is_printed_and_applied() {
 
 #[tokio::test]
 async fn with_one_invalid_manifest_nothing_is_applied() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     desk.write("bad.yaml", &account("bad", "{ allowedIPs: [192.168.0.1/16], roles: [Admin] }"));
     desk.write("worse.yaml", &account("worse", "{ enabeld: false }"));
     let finished = desk.apply(&["--unknown-affiliate", "register"]).await;
@@ -75,7 +75,7 @@ async fn with_one_invalid_manifest_nothing_is_applied() {
 
 #[tokio::test]
 async fn a_refused_account_is_reported_and_the_others_are_applied() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("first", "{ name: Acme }"));
     desk.apply(&[]).await.succeeded();
     desk.write("a.yaml", &account("fifth", "{}"));
@@ -100,7 +100,7 @@ async fn a_refused_account_is_reported_and_the_others_are_applied() {
 
 #[tokio::test]
 async fn a_secret_follows_its_layout_and_is_restored() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
     let keys = desk.secret("acme-opsadmin");
@@ -125,7 +125,7 @@ async fn a_secret_follows_its_layout_and_is_restored() {
 
 #[tokio::test]
 async fn a_foreign_file_is_not_changed() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("acme", "{}"));
     fs::create_dir(desk.path("secrets")).expect("a new folder");
     let file = desk.path("secrets/default.acme-opsadmin.yaml");
@@ -141,7 +141,7 @@ async fn a_foreign_file_is_not_changed() {
 
 #[tokio::test]
 async fn a_file_that_is_no_secret_stops_only_the_account_that_needs_it() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("acme", "{}"));
     desk.write("b.yaml", &account("bright", "{}"));
     let folder = desk.path("secrets");
@@ -167,7 +167,7 @@ async fn a_file_that_is_no_secret_stops_only_the_account_that_needs_it() {
 
 #[tokio::test]
 async fn a_lost_account_is_created_again_with_the_keys_of_its_secret() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
     let keys = desk.secret("acme-opsadmin");
@@ -182,7 +182,7 @@ async fn a_lost_account_is_created_again_with_the_keys_of_its_secret() {
 
 #[tokio::test]
 async fn a_lost_keyring_is_not_replaced() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
     fs::remove_file(desk.path("opsadmin.keyring")).expect("it can be removed");
@@ -195,7 +195,7 @@ async fn a_lost_keyring_is_not_replaced() {
 #[tokio::test]
 async fn apply_does_the_same_on_postgresql() {
     let database = postgres().await.database("apply").await;
-    let mut desk = Desk::with_quickstart();
+    let mut desk = WorkingFolder::with_quickstart();
     desk.database = database.url().to_owned();
     let without = desk.apply(&[]).await;
     assert_eq!(without.status.code(), Some(1));
@@ -247,7 +247,7 @@ async fn apply_does_the_same_on_postgresql() {
 #[tokio::test]
 async fn the_run_ends_after_a_few_accounts_when_the_database_stops_answering() {
     let database = postgres().await.database("away").await;
-    let mut desk = Desk::new();
+    let mut desk = WorkingFolder::new();
     desk.database = database.url().to_owned();
     let keyring = desk.path("opsadmin.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
@@ -276,7 +276,7 @@ async fn the_run_ends_after_a_few_accounts_when_the_database_stops_answering() {
 
 #[tokio::test]
 async fn an_unavailable_database_is_reported_without_its_password() {
-    let mut desk = Desk::with_quickstart();
+    let mut desk = WorkingFolder::with_quickstart();
     desk.database = format!("postgres://u:hunter2@127.0.0.1:{}/none", crate::support::ports::free_port());
     let keyring = desk.path("opsadmin.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
@@ -288,7 +288,7 @@ async fn an_unavailable_database_is_reported_without_its_password() {
 
 #[tokio::test]
 async fn standard_input_lists_and_json_are_read() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let list = r#"{"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": {"name": "a", "namespace": "n"}, "spec": {}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}]}"#;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::desk::{Desk, account};
 use super::help::commands;
+use super::working_folder::{WorkingFolder, account};
 use crate::database_contract::fixture::{Fresh, migrate_as_another};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::ports::free_port;
@@ -170,7 +170,7 @@ async fn an_unreachable_cluster_is_reported_with_the_option_for_its_id() {
         free_port()
     );
     fs::write(&kubeconfig, text).expect("it can be written");
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme.yaml", &account("acme", "{}"));
     desk.apply(&[]).await.succeeded();
     for command in [&["get", "-n", "default"][..], &["suspend", "-n", "default", "acme", "--reason", "unpaid"]] {

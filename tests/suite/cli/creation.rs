@@ -1,12 +1,12 @@
 //! A wrong or lost database: `apply` does not create the accounts again when Secrets with their keys exist.
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use std::fs;
 
 #[tokio::test]
 async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for name in ["a", "b", "c"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));
     }
@@ -45,7 +45,7 @@ async fn a_mistyped_database_makes_nothing_anew_beside_the_secrets_of_another() 
 
 #[tokio::test]
 async fn one_lost_account_is_created_again_without_confirmation() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for name in ["a", "b", "c"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));
     }

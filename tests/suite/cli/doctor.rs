@@ -7,12 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use super::desk::{Desk, account};
 use super::documented::{documented, fields};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 
-impl Desk {
+impl WorkingFolder {
     pub async fn doctor(&self, extra: &[&str]) -> Finished {
         let call = Opsadmin::new().args(["doctor", "--database", &self.database, "--secrets"]);
         call.args([self.path("secrets")]).args(extra).run().await
@@ -28,8 +28,8 @@ impl Desk {
     }
 }
 
-async fn healthy() -> Desk {
-    let desk = Desk::new();
+async fn healthy() -> WorkingFolder {
+    let desk = WorkingFolder::new();
     for name in ["altered", "lost", "missing", "settings", "swapped", "twin", "unreadable"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));
     }

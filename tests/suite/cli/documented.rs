@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::office::Office;
+use super::staff_database::StaffDatabase;
 use crate::support::opsadmin::Opsadmin;
 
 /// The pages that have a section for each command.
@@ -62,7 +62,7 @@ fn is_optional(path: &str) -> bool {
 
 #[tokio::test]
 async fn the_pages_have_every_field_of_the_commands_that_show_accounts() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({ "roles": ["Customer"], "affiliate": "Bright" })), ("other", json!({}))]).await;
     office.by_hand("UPDATE accounts SET suspended_at = 5, suspended_reason = 'unpaid' WHERE name = 'acme'").await;
     let secret = office.call_with_keyring(&["get", "acme", "--show-secret", "-o", "json"]).run_on_terminal().await;
@@ -77,7 +77,7 @@ async fn the_pages_have_every_field_of_the_commands_that_show_accounts() {
 
 #[tokio::test]
 async fn the_pages_have_every_field_of_suspend_resume_and_rotate() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let suspended = office.json(&["suspend", "acme", "--reason", "unpaid"]).await;
     assert_eq!(fields(&suspended, &["account"]), documented("suspend"));
@@ -91,7 +91,7 @@ async fn the_pages_have_every_field_of_suspend_resume_and_rotate() {
 
 #[tokio::test]
 async fn the_pages_have_every_field_of_plan_validate_keyring_and_import() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({})), ("gone", json!({})), ("observed", json!({})), ("stray", json!({}))]).await;
     office
         .by_hand(

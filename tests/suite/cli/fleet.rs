@@ -4,14 +4,14 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 use crate::support::run::Finished;
 
 const LEGACY: &str = "0f8b6c1e-legacy-secret";
 
-impl Desk {
+impl WorkingFolder {
     async fn import(&self, file: &str, text: &str, extra: &[&str]) -> Finished {
         fs::write(self.path(file), text).expect("it can be written");
         let call = Opsadmin::new().args(["import", "--database", &self.database]).args([self.path(file)]);
@@ -67,7 +67,7 @@ fn fleet() -> String {
 
 #[tokio::test]
 async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let fleet = fleet();
     let dry = desk.import("fleet.jsonl", &fleet, &["--dry-run", "--unknown-affiliate", "register"]).await.succeeded();
     assert_eq!(dry, "10 accounts can be imported\n");
@@ -110,7 +110,7 @@ async fn a_fleet_moves_in_and_every_partner_keeps_its_keys() {
 
 #[tokio::test]
 async fn an_exported_manifest_never_takes_the_name_of_another_resource() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("last.yaml", &account("last", "{}"));
     desk.import("first.jsonl", &line("Acme Portal", 1, &json!({})), &[]).await.succeeded();
     desk.export().await.succeeded();
@@ -141,7 +141,7 @@ async fn an_exported_manifest_never_takes_the_name_of_another_resource() {
 
 #[tokio::test]
 async fn a_retained_account_is_exported_with_the_name_of_its_resource() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme-portal.yaml", &account("acme-portal", "{ name: Acme_Portal }"));
     desk.apply(&[]).await.succeeded();
     let sql = sqlx::sqlite::SqlitePool::connect(&desk.database).await.expect("it is there");
@@ -159,7 +159,7 @@ async fn a_retained_account_is_exported_with_the_name_of_its_resource() {
 #[tokio::test]
 async fn with_one_invalid_line_nothing_is_imported() {
     let database = postgres().await.database("import").await;
-    let mut desk = Desk::new();
+    let mut desk = WorkingFolder::new();
     desk.database = database.url().to_owned();
     let keyring = desk.path("opsadmin.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
@@ -200,7 +200,7 @@ async fn with_one_invalid_line_nothing_is_imported() {
 #[tokio::test]
 async fn an_import_without_a_keyring_creates_no_tables() {
     let database = postgres().await.database("import-keyless").await;
-    let mut desk = Desk::new();
+    let mut desk = WorkingFolder::new();
     desk.database = database.url().to_owned();
     let refused = desk.import("fleet.jsonl", &line("Acme", 1, &json!({})), &[]).await;
     assert!(refused.stderr.contains("a PostgreSQL database needs --keyring FILE"), "{refused:?}");
@@ -210,7 +210,7 @@ async fn an_import_without_a_keyring_creates_no_tables() {
 
 #[tokio::test]
 async fn invalid_lines_create_no_database_and_are_reported_once() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let lines = [line("Acme", 1, &json!({})), line("acme", 2, &json!({}))].concat();
     let refused = desk.import("fleet.jsonl", &lines, &[]).await;
     assert!(refused.stderr.contains(":2: name: another account has this name"), "{refused:?}");
@@ -225,7 +225,7 @@ async fn invalid_lines_create_no_database_and_are_reported_once() {
 
 #[tokio::test]
 async fn swapped_keys_are_not_stored() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let swapped = r#"{"name":"o","apiKey":"opsa_sk_swapped00000000000000","secretKey":"opsa_pk_swapped000000000000"}"#;
     let refused = desk.import("fleet.jsonl", swapped, &[]).await;
     for expected in [
@@ -239,7 +239,7 @@ async fn swapped_keys_are_not_stored() {
 
 #[tokio::test]
 async fn a_refusal_of_the_database_shows_no_keys() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.import("first.jsonl", &line("Acme", 1, &json!({})), &[]).await.succeeded();
     // The cells of this line are one column too far right, so the program cannot know which cell is the secret key.
     let shifted = format!("apiKey,secretKey,affiliate,name\nAcme-Inc,legacy-api-key-0001,{LEGACY},Birch\n");
@@ -256,7 +256,7 @@ async fn a_refusal_of_the_database_shows_no_keys() {
 
 #[tokio::test]
 async fn a_secret_key_in_a_visible_field_is_not_stored() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for field in ["name", "description", "affiliate"] {
         let text = line("Acme", 1, &json!({ field: format!("{LEGACY}-1") }));
         let refused = desk.import("fleet.jsonl", &text, &["--unknown-affiliate", "register"]).await;
@@ -267,7 +267,7 @@ async fn a_secret_key_in_a_visible_field_is_not_stored() {
 
 #[tokio::test]
 async fn a_csv_file_can_be_imported() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let csv = format!(
         "name,roles,allowedIPs,enabled,apiKey,secretKey\n\"Acme, Inc.\",Customer PlansAndRates,10.0.0.0/8 192.0.2.1,,legacy-1,{LEGACY}\n"
     );
@@ -286,7 +286,7 @@ async fn a_csv_file_can_be_imported() {
 
 #[tokio::test]
 async fn with_an_unclosed_quote_nothing_is_imported() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let csv = format!(
         "name,apiKey,secretKey,description\nCedar,legacy-0,{LEGACY}-0,\nAcme,legacy-1,{LEGACY}-1,\"Acme portal\nBright,legacy-2,{LEGACY}-2,\n"
     );
@@ -301,7 +301,7 @@ async fn with_an_unclosed_quote_nothing_is_imported() {
 
 #[tokio::test]
 async fn an_account_that_cannot_be_declared_is_reported_and_not_exported() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let lines = [line("Good", 1, &json!({})), line("Nobody", 2, &json!({ "allowedIPs": ["10.0.0.0/8"] }))];
     desk.import("fleet.jsonl", &lines.concat(), &[]).await.succeeded();
     let sql = sqlx::sqlite::SqlitePool::connect(&desk.database).await.expect("it is there");

@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use super::desk::{Desk, account, mode};
-use super::office::Office;
+use super::staff_database::StaffDatabase;
+use super::working_folder::{WorkingFolder, account, mode};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 use crate::support::run::Finished;
 
-impl Desk {
+impl WorkingFolder {
     async fn keyring(&self, arguments: &[&str]) -> Finished {
         let call = Opsadmin::new().args(["keyring"]).args(arguments).args(["--database", &self.database, "--keyring"]);
         call.args([self.path("opsadmin.keyring")]).run().await
@@ -42,8 +42,8 @@ impl Desk {
 }
 
 /// Creates a desk with this number of accounts, and applies them.
-async fn desk_with(accounts: usize) -> Desk {
-    let desk = Desk::new();
+async fn desk_with(accounts: usize) -> WorkingFolder {
+    let desk = WorkingFolder::new();
     let manifests: Vec<String> = (0..accounts).map(|number| account(&format!("a{number}"), "{}")).collect();
     desk.write("all.yaml", &manifests.join("---\n"));
     desk.apply(&[]).await.succeeded();
@@ -135,7 +135,7 @@ async fn only_one_program_changes_the_keyring_at_a_time() {
 #[tokio::test]
 async fn a_removed_key_can_be_restored_for_another_database() {
     let desk = desk_with(1).await;
-    let mut other = Desk::new();
+    let mut other = WorkingFolder::new();
     other.database = format!("sqlite://{}", desk.path("opsadmin.sqlite").display());
     other.write("all.yaml", &account("other", "{}"));
     other.apply(&[]).await.succeeded();
@@ -236,7 +236,7 @@ async fn the_json_of_a_rotation_reports_its_steps_and_the_final_keyring() {
 #[tokio::test]
 async fn a_key_that_is_still_needed_stays_and_the_rest_is_done() {
     let database = postgres().await.database("keyring").await;
-    let mut desk = Desk::new();
+    let mut desk = WorkingFolder::new();
     desk.database = database.url().to_owned();
     let keyring = desk.path("opsadmin.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
@@ -284,7 +284,7 @@ async fn the_system_error_for_a_keyring_is_reported_once() {
 
 #[tokio::test]
 async fn a_keyring_that_other_users_can_access_is_used_with_a_warning() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let keyring = office.keyring();
     for (bits, said) in [

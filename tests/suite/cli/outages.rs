@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 use crate::support::proxy::{Call, DatabaseProxy, Fault};
@@ -12,9 +12,9 @@ use crate::support::run::Finished;
 const MANY: usize = 501;
 
 /// Creates a desk with this number of accounts. Returns the proxy before its database, and the path of its keyring.
-async fn desk(name: &str, accounts: usize) -> (Desk, DatabaseProxy, String) {
+async fn desk(name: &str, accounts: usize) -> (WorkingFolder, DatabaseProxy, String) {
     let proxy = DatabaseProxy::new(postgres().await.database(name).await).await;
-    let mut desk = Desk::new();
+    let mut desk = WorkingFolder::new();
     desk.database = proxy.url().to_owned();
     let keyring = desk.path("opsadmin.keyring");
     Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]).run().await.succeeded();
@@ -22,7 +22,7 @@ async fn desk(name: &str, accounts: usize) -> (Desk, DatabaseProxy, String) {
     (desk, proxy, keyring.display().to_string())
 }
 
-fn declare(desk: &Desk, accounts: usize) {
+fn declare(desk: &WorkingFolder, accounts: usize) {
     let all: Vec<_> = (0..accounts).map(|number| account(&format!("a{number:03}"), "{}")).collect();
     desk.write("all.yaml", &all.join("---\n"));
 }

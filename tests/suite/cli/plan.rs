@@ -5,12 +5,12 @@ use std::fs;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;
 use crate::support::run::Finished;
 
-impl Desk {
+impl WorkingFolder {
     /// Plans the accounts, with or without comparing their Secrets.
     async fn plan(&self, secrets: bool, extra: &[&str]) -> Finished {
         let mut call = Opsadmin::new().args(["plan", "--database", &self.database, "-f"]).args([self.path("accounts")]);
@@ -42,7 +42,7 @@ fn results(report: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_plan_for_a_new_database_creates_nothing() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     let out = desk.plan(false, &["--unknown-affiliate", "register"]).await.succeeded();
     for expected in [
         "+ default/acme-portal  ",
@@ -62,7 +62,7 @@ async fn a_plan_for_a_new_database_creates_nothing() {
 
 #[tokio::test]
 async fn a_plan_without_secrets_says_that_they_were_not_compared() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("acme.yaml", &account("acme", "{ rotation: { overlap: 24h, trigger: one } }"));
     desk.apply(&[]).await.succeeded();
     let unseen = desk.plan(false, &[]).await.succeeded();
@@ -90,7 +90,7 @@ async fn a_plan_without_secrets_says_that_they_were_not_compared() {
 
 #[tokio::test]
 async fn plan_and_apply_report_the_same_error_for_an_impossible_database() {
-    let mut desk = Desk::with_quickstart();
+    let mut desk = WorkingFolder::with_quickstart();
     fs::write(desk.path("file"), "").expect("it can be written");
     for folder in ["nowhere", "file"] {
         desk.database = format!("sqlite://{}", desk.path(folder).join("opsadmin.db").display());
@@ -103,7 +103,7 @@ async fn plan_and_apply_report_the_same_error_for_an_impossible_database() {
 
 #[tokio::test]
 async fn the_plan_equals_what_apply_does() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     desk.write("gone.yaml", &account("gone", "{}"));
     let (planned, applied) = desk.plan_and_apply(&["--unknown-affiliate", "register"]).await;
     assert_eq!(planned, applied);
@@ -139,7 +139,7 @@ async fn the_plan_equals_what_apply_does() {
 /// More accounts than the program processes in one batch. Some of them want each other's names.
 #[tokio::test]
 async fn the_plan_of_a_thousand_accounts_equals_what_apply_does() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     let write = |spec_of: &dyn Fn(usize) -> Option<&'static str>| {
         let accounts = (0..1_010).filter_map(|number| Some(account(&format!("a{number:04}"), spec_of(number)?)));
         desk.write("all.yaml", &accounts.collect::<Vec<_>>().join("---\n"));
@@ -164,7 +164,7 @@ async fn the_plan_of_a_thousand_accounts_equals_what_apply_does() {
 /// Its Secret was deleted with it, which the plan knows without reading the Secrets.
 #[tokio::test]
 async fn a_plan_without_secrets_writes_the_secret_of_a_restored_account() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for name in ["a", "b"] {
         desk.write(&format!("{name}.yaml"), &account(name, "{}"));
     }
@@ -183,7 +183,7 @@ async fn a_plan_without_secrets_writes_the_secret_of_a_restored_account() {
 /// An account gives up its name in the same run, by a rename or by a deletion.
 #[tokio::test]
 async fn a_name_that_is_freed_in_the_same_run_can_be_taken() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for (name, has) in
         [("a", "Alpha"), ("b", "Beta"), ("c", "Gamma"), ("old", "Moved"), ("left", "Left"), ("right", "Right")]
     {
@@ -215,7 +215,7 @@ async fn a_name_that_is_freed_in_the_same_run_can_be_taken() {
 /// A retained account keeps its name until its resource exists again with another name.
 #[tokio::test]
 async fn a_name_that_a_restored_account_frees_can_be_taken() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("kept.yaml", &account("kept", "{ name: Kept, deletionPolicy: Retain }"));
     desk.write("z.yaml", &account("z", "{}"));
     desk.apply(&[]).await.succeeded();
@@ -234,7 +234,7 @@ async fn a_name_that_a_restored_account_frees_can_be_taken() {
 /// The Secret's labels name the account, but its controller reference names another object, and that decides.
 #[tokio::test]
 async fn a_secret_that_another_object_controls_is_never_removed() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("a", "{}"));
     desk.apply(&[]).await.succeeded();
     let text = fs::read_to_string(desk.path("secrets/default.a-opsadmin.yaml")).expect("it is there");
@@ -252,7 +252,7 @@ async fn a_secret_that_another_object_controls_is_never_removed() {
 
 #[tokio::test]
 async fn a_deletion_that_the_brake_holds_frees_no_name() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     for number in 0..6 {
         desk.write(&format!("a{number}.yaml"), &account(&format!("a{number}"), "{}"));
     }
@@ -269,7 +269,7 @@ async fn a_deletion_that_the_brake_holds_frees_no_name() {
 
 #[tokio::test]
 async fn the_detailed_exit_code_distinguishes_no_change_changes_and_errors() {
-    let desk = Desk::new();
+    let desk = WorkingFolder::new();
     desk.write("a.yaml", &account("acme", "{}"));
     let code = async |extra: &[&str]| {
         let finished = desk.plan(false, extra).await;
@@ -288,7 +288,7 @@ async fn the_detailed_exit_code_distinguishes_no_change_changes_and_errors() {
 #[tokio::test]
 async fn a_read_only_user_can_plan_without_keyring_and_secrets() {
     let database = postgres().await.database("plan").await;
-    let mut desk = Desk::with_quickstart();
+    let mut desk = WorkingFolder::with_quickstart();
     desk.database = database.url().to_owned();
     let before = desk.plan(false, &[]).await;
     assert!(before.stderr.contains("run `opsadmin migrate`"), "{}", before.stderr);
@@ -312,7 +312,7 @@ async fn a_read_only_user_can_plan_without_keyring_and_secrets() {
 
 #[tokio::test]
 async fn a_read_only_database_file_can_be_planned() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     let file = desk.path("opsadmin.db");
     let mut permissions = fs::metadata(&file).expect("it is there").permissions();
@@ -323,7 +323,7 @@ async fn a_read_only_database_file_can_be_planned() {
 
 #[tokio::test]
 async fn a_comment_for_a_pull_request_shows_one_good_and_one_bad_change() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     desk.write("gone.yaml", &account("gone", "{}"));
     desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     desk.edit("internal.yaml", "enabled: false", "enabled: true");

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::desk::account;
+use super::working_folder::account;
 use crate::support::cluster::cluster;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;

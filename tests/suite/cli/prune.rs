@@ -5,15 +5,15 @@ use std::fs;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::Finished;
 
 const REMOVED: &str = "default/a01: deleted the Secret a01-opsadmin, which is not needed any more\n";
 
 /// Creates a desk with this number of accounts, each in its own file, and applies them.
-async fn desk_with(accounts: usize) -> Desk {
-    let desk = Desk::new();
+async fn desk_with(accounts: usize) -> WorkingFolder {
+    let desk = WorkingFolder::new();
     for number in 0..accounts {
         desk.write(&format!("{number:02}.yaml"), &account(&format!("a{number:02}"), "{}"));
     }
@@ -21,7 +21,7 @@ async fn desk_with(accounts: usize) -> Desk {
     desk
 }
 
-impl Desk {
+impl WorkingFolder {
     fn remove_manifest(&self, number: usize) {
         self.remove(&format!("{number:02}.yaml"));
     }
@@ -137,7 +137,7 @@ async fn a_left_secret_of_a_deleted_account_is_removed_even_if_the_brake_holds()
 #[tokio::test]
 async fn accounts_of_other_clusters_are_not_pruned() {
     let desk = desk_with(1).await;
-    let mut other = Desk::new();
+    let mut other = WorkingFolder::new();
     other.database.clone_from(&desk.database);
     other.write("b.yaml", &account("b", "{}"));
     let keyring = desk.path("opsadmin.keyring");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::office::Office;
+use super::staff_database::StaffDatabase;
 use crate::support::cluster::cluster;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
@@ -171,7 +171,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn other_readers_read_the_secrets_as_the_program_does() {
     let texts = texts().into_iter().chain(CONTROL.map(ToOwned::to_owned)).collect::<Vec<_>>();
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     // Every text is the value of an annotation. Many annotations per account keep the number of accounts low.
     let accounts = texts.chunks(30).enumerate().map(|(number, texts)| {
         let annotations = texts.iter().enumerate().map(|(number, text)| (format!("text-{number:03}"), json!(text)));
@@ -196,7 +196,7 @@ async fn other_readers_read_the_secrets_as_the_program_does() {
 
 #[tokio::test]
 async fn other_readers_read_an_exported_manifest_as_the_program_does() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     let texts = texts();
     let line = |(number, text): (usize, &String)| {
         let (key, secret) = (format!("legacy-{number:04}"), format!("0123456789abcdef-{number}"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::office::{Office, refused};
+use super::staff_database::{StaffDatabase, refused};
 use crate::support::names::unique;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::run;
@@ -17,7 +17,7 @@ const READ_COMMANDS: [&[&str]; 5] =
 
 #[tokio::test]
 async fn a_read_only_user_can_run_only_the_commands_that_read() {
-    let office = Office::postgres("reader").await;
+    let office = StaffDatabase::postgres("reader").await;
     office.apply(&[("acme", json!({}))]).await;
     let reader = unique("reader");
     for sql in [
@@ -39,7 +39,7 @@ async fn a_read_only_user_can_run_only_the_commands_that_read() {
 
 #[tokio::test]
 async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
-    let office = Office::postgres("few rights").await;
+    let office = StaffDatabase::postgres("few rights").await;
     office.apply(&[("acme", json!({}))]).await;
     let user = unique("writer");
     office.by_hand(&format!(r#"CREATE ROLE "{user}" LOGIN PASSWORD 'writes'"#)).await;
@@ -64,7 +64,7 @@ async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
 
 #[tokio::test]
 async fn a_read_only_database_file_is_read_without_new_files() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let file = office.database.file().expect("a file");
     let folder = file.parent().expect("a folder");
@@ -93,7 +93,7 @@ async fn a_read_only_database_file_is_read_without_new_files() {
 
 #[tokio::test]
 async fn the_commands_that_read_create_no_database_and_no_tables() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     let folder = office.keyring().parent().expect("a folder").to_owned();
     for (name, said) in [
         ("none.db", "there is no such file, and this command makes none"),

@@ -1,12 +1,12 @@
 //! The number of database queries for many accounts. Queries are counted, because times depend on the machine.
 
-use super::desk::{Desk, account};
+use super::working_folder::{WorkingFolder, account};
 use crate::support::opsadmin::Opsadmin;
 use crate::support::statements::{asked, talkative};
 
 /// Creates a desk with this number of accounts, and applies them.
-async fn desk_with(accounts: usize, database: &str) -> (Desk, String) {
-    let mut desk = Desk::new();
+async fn desk_with(accounts: usize, database: &str) -> (WorkingFolder, String) {
+    let mut desk = WorkingFolder::new();
     desk.database = database.to_owned();
     let manifests: Vec<String> = (0..accounts).map(|number| account(&format!("a{number}"), "{}")).collect();
     desk.write("all.yaml", &manifests.join("---\n"));

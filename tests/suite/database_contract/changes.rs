@@ -3,11 +3,11 @@
 use super::fixture::*;
 use super::versions::edits;
 use crate::support::postgres::Postgres;
-use crate::support::spoiler::Spoiler;
+use crate::support::tampering_proxy::TamperingProxy;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use opsadmin_operator::account::{Owner, Version};
-use opsadmin_operator::database::{AccountRegister, Changed, open};
+use opsadmin_operator::database::{AccountAdmin, Changed, open};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ struct Listener(BoxStream<'static, Changed>);
 
 impl Listener {
     /// Starts to listen. No change after this call is missed.
-    async fn to(database: &Arc<dyn AccountRegister>) -> Self {
+    async fn to(database: &Arc<dyn AccountAdmin>) -> Self {
         let mut listener = Self(database.changes());
         assert_eq!(listener.next_change().await, Changed::Anything);
         listener
@@ -174,7 +174,7 @@ async fn changes_are_reported_again_after_a_server_restart() {
 }
 
 /// Opens the database through a proxy.
-async fn through(proxy: &Spoiler, fresh: &Fresh) -> Arc<dyn AccountRegister> {
+async fn through(proxy: &TamperingProxy, fresh: &Fresh) -> Arc<dyn AccountAdmin> {
     fresh.open().await;
     let (login, server) = fresh.url().rsplit_once('@').unwrap();
     let (_, name) = server.split_once('/').unwrap();
@@ -188,7 +188,7 @@ fn port_of(fresh: &Fresh) -> u16 {
 #[tokio::test]
 async fn a_silently_broken_connection_is_replaced() {
     let fresh = Fresh::postgres("ear frozen").await;
-    let proxy = Spoiler::to(port_of(&fresh), "", "").await;
+    let proxy = TamperingProxy::to(port_of(&fresh), "", "").await;
     let database = through(&proxy, &fresh).await;
     let mut listener = Listener::to(&database).await;
     // One connection finds the server, and the other listens.
@@ -201,7 +201,7 @@ async fn a_silently_broken_connection_is_replaced() {
 #[tokio::test]
 async fn a_refused_listen_is_reported_once() {
     let fresh = Fresh::postgres("listen refused").await;
-    let proxy = Spoiler::to(port_of(&fresh), "LISTEN ", "LISTNE ").await;
+    let proxy = TamperingProxy::to(port_of(&fresh), "LISTEN ", "LISTNE ").await;
     let database = through(&proxy, &fresh).await;
     let mut changes = database.changes();
     let said = tokio::time::timeout(SOON, changes.next()).await.unwrap();

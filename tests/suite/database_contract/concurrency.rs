@@ -4,7 +4,7 @@ use super::fixture::*;
 use futures::future::join_all;
 use jiff::ToSpan as _;
 use opsadmin_operator::account::{Description, Settings};
-use opsadmin_operator::database::{AccountRegister, DatabaseError};
+use opsadmin_operator::database::{AccountAdmin, DatabaseError};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 const MANY: usize = 12;
 
 /// Opens the database three times, as three programs do, each with its own connection pool.
-async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountRegister>> {
+async fn programs(fresh: &Fresh) -> Vec<Arc<dyn AccountAdmin>> {
     let mut programs = vec![fresh.open().await];
     for _ in 1..3 {
         programs.push(opsadmin_operator::database::open(fresh.url()).unwrap());

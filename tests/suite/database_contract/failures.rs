@@ -4,7 +4,7 @@ use super::fixture::*;
 use crate::support::ports::free_port;
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::wait::eventually;
-use opsadmin_operator::database::{AccountRegister, DatabaseError, open, open_existing};
+use opsadmin_operator::database::{AccountAdmin, DatabaseError, open, open_existing};
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
@@ -18,7 +18,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_mins(1);
 
 /// Returns all text of the error, and checks that it does not contain the password.
-fn text_of(error: &DatabaseError, database: Option<&Arc<dyn AccountRegister>>) -> String {
+fn text_of(error: &DatabaseError, database: Option<&Arc<dyn AccountAdmin>>) -> String {
     let said = format!("{error} {error:?} {database:?}");
     assert!(!said.contains("hush"), "{said}");
     said
@@ -113,7 +113,7 @@ async fn a_standby_is_unavailable_for_writes() {
     unavailable_for_writing(&open(fresh.url()).unwrap()).await;
 }
 
-async fn unavailable_for_writing(database: &Arc<dyn AccountRegister>) {
+async fn unavailable_for_writing(database: &Arc<dyn AccountAdmin>) {
     let error = database.commit(&creation(owner("x"), settings("x"))).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unavailable { .. }), "{error:?}");
 }

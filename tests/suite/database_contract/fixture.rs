@@ -6,7 +6,7 @@ use opsadmin_operator::account::{
     Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyId,
     KeyPair, KeyState, Owner, Role, RotationRequests, Settings, StoredKey, StoredSettings, Version, changes,
 };
-use opsadmin_operator::database::{AccountRegister, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
+use opsadmin_operator::database::{AccountAdmin, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sqlx::migrate::Migrator;
@@ -64,7 +64,7 @@ impl Fresh {
     }
 
     /// Opens the database and creates its tables.
-    pub async fn open(&self) -> Arc<dyn AccountRegister> {
+    pub async fn open(&self) -> Arc<dyn AccountAdmin> {
         let database = open(&self.url).unwrap();
         database.migrate().await.unwrap();
         database
@@ -185,7 +185,7 @@ pub fn creation(owner: Owner, settings: Settings) -> Change {
     change(account, Action::Create { owner, settings, key, answered: RotationRequests::default(), unknown_affiliate })
 }
 
-pub async fn create(database: &dyn AccountRegister, owner: Owner, settings: Settings) -> Account {
+pub async fn create(database: &dyn AccountAdmin, owner: Owner, settings: Settings) -> Account {
     database.commit(&creation(owner, settings)).await.unwrap()
 }
 

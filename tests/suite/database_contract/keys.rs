@@ -6,7 +6,7 @@ use jiff::ToSpan;
 use opsadmin_operator::account::{
     Account, AccountId, Adopter, KeyId, KeyState, Life, Owner, RotationRequests, StoredKey, Suspension, Version,
 };
-use opsadmin_operator::database::{AccountRegister, Action, DatabaseError, UnknownAffiliate};
+use opsadmin_operator::database::{AccountAdmin, Action, DatabaseError, UnknownAffiliate};
 
 fn rotation_requests(trigger: &str) -> RotationRequests {
     RotationRequests { trigger: Some(trigger.to_owned()), annotation: None }
@@ -16,12 +16,7 @@ fn new_key(account: &Account, hours: i64) -> StoredKey {
     StoredKey { created: now() + hours.hours(), ..stored(account.id, &pair()) }
 }
 
-async fn rotate(
-    database: &dyn AccountRegister,
-    account: &Account,
-    overlap: Option<i64>,
-    revoke: Vec<KeyId>,
-) -> Account {
+async fn rotate(database: &dyn AccountAdmin, account: &Account, overlap: Option<i64>, revoke: Vec<KeyId>) -> Account {
     let hours = i64::try_from(account.keys.len()).unwrap();
     let action = Action::Rotate {
         expected: account.version,

@@ -39,7 +39,7 @@ async fn a_password_file_is_read_again_for_each_connection() {
     for _ in 0..2 {
         let again = database.list().await.unwrap_err();
         assert!(matches!(again, DatabaseError::LoginRefused { .. }), "{again:?}");
-        assert!(again.is_retryable() && again.is_away());
+        assert!(again.is_retryable() && again.is_unavailable());
         let said = format!("{again} {again:?} {database:?}");
         assert!(said.contains("refuses the login") && said.contains("password authentication failed"), "{said}");
         assert!(said.contains("--database-password-file") && !said.contains("first one"), "{said}");

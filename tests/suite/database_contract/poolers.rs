@@ -4,7 +4,7 @@ use super::fixture::*;
 use crate::support::pgbouncer::PgBouncer;
 use futures::StreamExt as _;
 use futures::future::join_all;
-use opsadmin_operator::database::{AccountRegister, Address, Changed, open};
+use opsadmin_operator::database::{AccountAdmin, Address, Changed, open};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::str::FromStr as _;
@@ -28,7 +28,7 @@ async fn works_through(pooling: &str, configured: &[&str]) {
         drop(one);
         connection.close().await.unwrap();
     }
-    let programs: Vec<Arc<dyn AccountRegister>> =
+    let programs: Vec<Arc<dyn AccountAdmin>> =
         (0..2).map(|_| open(Address { connections: 4, ..Address::from(&url) }).unwrap()).collect();
     for migrated in join_all(programs.iter().map(|program| program.migrate())).await {
         migrated.unwrap();

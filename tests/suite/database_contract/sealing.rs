@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use crate::support::wait::eventually;
-use opsadmin_operator::database::{AccountRegister, DatabaseError};
+use opsadmin_operator::database::{AccountAdmin, DatabaseError};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ fn keys(ids: &[&str]) -> BTreeSet<String> {
 }
 
 /// Returns the id of the keyring key that seals the secret keys of these tests.
-async fn sealing(database: &dyn AccountRegister) -> String {
+async fn sealing(database: &dyn AccountAdmin) -> String {
     let in_use = database.sealing_keys_in_use().await.unwrap();
     in_use.into_iter().next().unwrap()
 }

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use jiff::ToSpan;
 use opsadmin_operator::account::{Account, Suspension, SuspensionReason, Version};
-use opsadmin_operator::database::{AccountRegister, Action, Change};
+use opsadmin_operator::database::{AccountAdmin, Action, Change};
 
 fn reason(text: &str) -> SuspensionReason {
     SuspensionReason::parse(text).unwrap()
@@ -92,7 +92,7 @@ pub async fn a_rotation_records_each_key_pair_that_it_ends(fresh: Fresh) {
 }
 
 async fn rotate(
-    database: &dyn AccountRegister,
+    database: &dyn AccountAdmin,
     account: &Account,
     overlap: Option<i64>,
     revoke: Vec<opsadmin_operator::account::KeyId>,

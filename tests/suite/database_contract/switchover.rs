@@ -6,7 +6,7 @@ use crate::support::postgres::Postgres;
 use crate::support::wait::eventually;
 use futures::StreamExt as _;
 use opsadmin_operator::account::{Account, Owner};
-use opsadmin_operator::database::{AccountRegister, Changed, DatabaseError, open, open_existing, open_to_look};
+use opsadmin_operator::database::{AccountAdmin, Changed, DatabaseError, open, open_existing, open_to_query};
 use std::time::Duration;
 
 /// The longest time to wait. It usually takes seconds, and longer on a busy machine.
@@ -31,7 +31,7 @@ async fn switched_over(primary: &mut Postgres, standby: &Postgres) {
     primary.start_behind(standby).await;
 }
 
-async fn written(database: &dyn AccountRegister, name: &str) -> Account {
+async fn written(database: &dyn AccountAdmin, name: &str) -> Account {
     eventually(&format!("{name} to be written"), SOON, async || {
         database.commit(&creation(owner(name), settings(name))).await
     })
@@ -125,7 +125,7 @@ async fn of_several_hosts_the_one_that_takes_writes_is_used() {
     tokio::time::timeout(SOON, heard).await.expect("the new primary is heard");
 }
 
-async fn disable(database: &dyn AccountRegister, account: &Account) -> Account {
+async fn disable(database: &dyn AccountAdmin, account: &Account) -> Account {
     let mut wanted = settings("on the second");
     wanted.enabled = false;
     database.commit(&update(account, &wanted)).await.unwrap()
@@ -135,13 +135,13 @@ async fn disable(database: &dyn AccountRegister, account: &Account) -> Account {
 async fn a_standby_can_be_read_and_refuses_writers() {
     let (_primary, standby) = primary_and_standby().await;
     let url = standby.url("postgres");
-    let looking = open_to_look(&url).await.unwrap();
+    let looking = open_to_query(&url).await.unwrap();
     assert_eq!(readable(looking.list().await).len(), 1);
     for refused in [open_existing(&url).await.unwrap_err(), open(&url).unwrap().list().await.unwrap_err()] {
         assert!(refused.to_string().contains("it takes no writes: it is a standby"), "{refused}");
         assert!(refused.is_retryable());
     }
-    let refused = open_to_look(&format!("{url}?target_session_attrs=primary")).await.unwrap_err();
+    let refused = open_to_query(&format!("{url}?target_session_attrs=primary")).await.unwrap_err();
     assert!(refused.to_string().contains("it is a standby"), "{refused}");
     let refused = open(&format!("{url}?target_session_attrs=standby")).unwrap_err();
     assert!(matches!(refused, DatabaseError::Url { .. }), "{refused:?}");

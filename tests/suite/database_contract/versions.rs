@@ -2,9 +2,9 @@
 
 use super::fixture::*;
 use opsadmin_operator::account::{Account, ClusterId, Version};
-use opsadmin_operator::database::AccountRegister;
+use opsadmin_operator::database::AccountAdmin;
 
-async fn version(database: &dyn AccountRegister, name: &str) -> Version {
+async fn version(database: &dyn AccountAdmin, name: &str) -> Version {
     let versions = database.versions(&owner(name).cluster).await.unwrap();
     versions.into_iter().find(|(found, _)| *found == owner(name)).expect("it is listed").1
 }

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::{documents, text};
 use crate::controller::scene::{SOON, Scene};
-use crate::support::cluster::{Cluster, OwnCluster};
+use crate::support::cluster::{Cluster, SeparateCluster};
 use crate::support::process::Folder;
 use crate::support::programs::built;
 use crate::support::run::run;
@@ -39,7 +39,7 @@ async fn folder() -> &'static Path {
 /// Returns a cluster with the definitions of Argo CD and Flux. It is a new cluster, because an existing cluster may
 /// have other versions of them, which the test must not change.
 async fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceCell<OwnCluster> = OnceCell::const_new();
+    static CLUSTER: OnceCell<SeparateCluster> = OnceCell::const_new();
     let start = async || {
         let (cluster, folder) = (Cluster::of_its_own().await, folder().await);
         let definitions = folder.join("crds").display().to_string();
@@ -143,7 +143,7 @@ fn refusals() -> Vec<NotReady> {
         SecretError::Unavailable { at: at(), reason: words() }.into(),
         SecretError::Refused { at: at(), reason: words() }.into(),
         DatabaseError::Unavailable { reason: words() }.into(),
-        DatabaseError::NotKept { parts: Vec::new() }.into(),
+        DatabaseError::NotStored { parts: Vec::new() }.into(),
         NotReady::RepeatedDrift { parts: vec!["roles".to_owned()] },
         KeyringError::LacksKey { missing: vec![words()] }.into(),
         NotReady::NoKeys { account: words() },

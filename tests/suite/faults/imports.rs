@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::cli::office::{Office, refused};
+use crate::cli::staff_database::{StaffDatabase, refused};
 use crate::support::cluster::cluster;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::proxy::{Call, Fault, Proxy, To, listed};
@@ -24,7 +24,7 @@ fn is_look(call: &Call) -> bool {
 /// Imports two accounts with these faults of the database. Returns the output, and the names of the accounts that exist
 /// afterwards.
 async fn import(test_name: &str, faults: impl FnOnce(&Proxy)) -> (Finished, Vec<String>) {
-    let office = Office::postgres(test_name).await;
+    let office = StaffDatabase::postgres(test_name).await;
     let proxy = Proxy::new(cluster().await.kubeconfig(), office.database.url()).await;
     faults(&proxy);
     let call = Opsadmin::new().args(["import", "-", "--database", proxy.database_url(), "--keyring"]);
@@ -64,7 +64,7 @@ async fn what_cannot_be_looked_for_is_said_not_to_be_known() {
 
 #[tokio::test]
 async fn a_suspension_that_cannot_be_looked_for_is_in_the_history_that_is_named() {
-    let office = Office::postgres("suspend unknown").await;
+    let office = StaffDatabase::postgres("suspend unknown").await;
     office.apply(&[("acme", json!({}))]).await;
     let proxy = Proxy::new(cluster().await.kubeconfig(), office.database.url()).await;
     proxy.trace.meet(is_commit, [Fault::LoseAnswer]);

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::ListParams;
 use opsadmin_operator::account::{Account, ClusterId, KeyState, Life};
 use opsadmin_operator::api::{ApiAccount, OWNER_ANNOTATION, condition};
-use opsadmin_operator::database::{AccountRegister, Keyring, open};
+use opsadmin_operator::database::{AccountAdmin, Keyring, open};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
@@ -59,7 +59,7 @@ pub type Keys = BTreeMap<String, (String, Vec<(String, String, String)>)>;
 pub struct Observer {
     accounts: Api<ApiAccount>,
     secrets: Api<Secret>,
-    database: Arc<dyn AccountRegister>,
+    database: Arc<dyn AccountAdmin>,
     database_url: String,
     keyring: Keyring,
 }

@@ -38,7 +38,7 @@ const DONE: [(&str, &str, &str); 24] = [
     ("`opsadmin get` lists them", "cli/advice.rs", "an_account_that_is_not_found_is_in_the_list_that_is_named"),
     (
         "`opsadmin get --unowned` names them; nothing was allowed",
-        "cli/looking.rs",
+        "cli/queries.rs",
         "an_account_that_cannot_be_read_hides_no_other",
     ),
     (
@@ -69,12 +69,12 @@ const DONE: [(&str, &str, &str); 24] = [
     ("its controller or `opsadmin apply` restores it", "cli/advice.rs", "what_the_doctor_says_of_keys_puts_them_right"),
     (
         "is written by the next `opsadmin apply`",
-        "cli/stepping_in.rs",
+        "cli/staff_commands.rs",
         "a_rotation_makes_one_pair_that_the_next_apply_hands_out",
     ),
     (
         "hand the keys over with `opsadmin get {} --show-secret`",
-        "cli/looking.rs",
+        "cli/queries.rs",
         "a_secret_key_is_shown_on_a_terminal_and_nowhere_else",
     ),
     (

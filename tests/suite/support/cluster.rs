@@ -48,9 +48,9 @@ pub struct Cluster {
 
 /// A cluster that only one test uses. Its programs end when this value is dropped, because even an idle cluster uses
 /// CPU time.
-pub struct OwnCluster(pub &'static Cluster);
+pub struct SeparateCluster(pub &'static Cluster);
 
-impl Deref for OwnCluster {
+impl Deref for SeparateCluster {
     type Target = Cluster;
 
     fn deref(&self) -> &Cluster {
@@ -58,7 +58,7 @@ impl Deref for OwnCluster {
     }
 }
 
-impl Drop for OwnCluster {
+impl Drop for SeparateCluster {
     fn drop(&mut self) {
         if let Some(own) = &self.0.own {
             own.end();
@@ -81,11 +81,11 @@ pub async fn cluster() -> &'static Cluster {
 impl Cluster {
     /// Starts a cluster that only this test uses, without the project's definitions. It is for tests that concern all
     /// namespaces and for tests that need the definitions to be missing.
-    pub async fn of_its_own() -> OwnCluster {
+    pub async fn of_its_own() -> SeparateCluster {
         match Self::start_bare(Programs::find, Site::Loopback).await {
             Ok(mut cluster) => {
                 cluster.start_controllers();
-                OwnCluster(Box::leak(Box::new(cluster)))
+                SeparateCluster(Box::leak(Box::new(cluster)))
             }
             Err(problem) => panic!("no cluster of its own: {problem}"),
         }

@@ -20,6 +20,6 @@ pub mod programs;
 pub mod proxy;
 pub mod run;
 pub mod shell;
-pub mod spoiler;
 pub mod statements;
+pub mod tampering_proxy;
 pub mod wait;

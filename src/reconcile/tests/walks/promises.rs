@@ -78,7 +78,7 @@ impl Witness {
             Lookup::Unchanged => Shown::Unchanged,
             Lookup::Found(found) if owns(found) => match (found.keys(), &self.acting) {
                 (Some((api_key, secret_key)), Some(acting))
-                    if !keyring().has_marked(found.mark(), &acting.declared.owner, &api_key, &secret_key) =>
+                    if !keyring().verifies_mark(found.mark(), &acting.declared.owner, &api_key, &secret_key) =>
                 {
                     Shown::Unproven
                 }

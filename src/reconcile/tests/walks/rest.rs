@@ -168,7 +168,7 @@ impl Found {
         let secret = self.secret.clone().filter(|secret| declared.owns(&secret.metadata))?;
         let found = FoundSecret::new(declared.place(), secret);
         let (api_key, secret_key) = found.keys()?;
-        let is_proven = keyring().has_marked(found.mark(), &declared.owner, &api_key, &secret_key);
+        let is_proven = keyring().verifies_mark(found.mark(), &declared.owner, &api_key, &secret_key);
         Some((api_key, is_proven))
     }
 

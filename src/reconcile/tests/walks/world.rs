@@ -17,7 +17,8 @@ use crate::api::{
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
 use crate::reconcile::{
-    AlwaysCurrent, Deletion, Desired, NotReady, Outcome, Reconciler, Unguarded, Verified, secret_places, status,
+    AllowEveryCreation, AlwaysCurrent, Deletion, Desired, NotReady, Outcome, Reconciler, Verified, possible_secrets,
+    status,
 };
 use crate::secrets::ResourceIdentity;
 use jiff::{SignedDuration, Timestamp};
@@ -63,7 +64,7 @@ impl World {
             environment: Arc::clone(&clock) as _,
             declarations: Arc::new(AlwaysCurrent),
             unassigned: crate::account::UnassignedPolicy::Adopt,
-            creations: Arc::new(Unguarded),
+            creations: Arc::new(AllowEveryCreation),
         };
         let declared = NAMES.map(|name| {
             let spec = ApiAccountSpec { enabled: true, allowed_ips: Some(Vec::new()), ..ApiAccountSpec::default() };
@@ -203,7 +204,7 @@ impl World {
         let generation = object.metadata.generation;
         if resource.going {
             let identity = ResourceIdentity { owner: owner(NAMES[slot]), uid: object.metadata.uid.clone() };
-            let places = secret_places(&identity.owner, &object.spec, object.status.as_ref());
+            let places = possible_secrets(&identity.owner, &object.spec, object.status.as_ref());
             let desired = Desired::parse(object, &here()).ok();
             let going = Deletion {
                 resource: &identity,

@@ -28,7 +28,7 @@ async fn rewrite(fresh: &Fresh, column: &str, value: &str) {
 #[track_caller]
 fn assert_not_kept(answer: Result<Account, DatabaseError>, told: &str) {
     let error = answer.unwrap_err();
-    assert!(matches!(error, DatabaseError::NotKept { .. }) && !error.is_retryable(), "{error:?}");
+    assert!(matches!(error, DatabaseError::NotStored { .. }) && !error.is_retryable(), "{error:?}");
     assert!(error.to_string().contains(told), "{error}");
 }
 

@@ -4,13 +4,13 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::desk::Desk;
-use super::office::{Office, refused};
+use super::staff_database::{StaffDatabase, refused};
+use super::working_folder::WorkingFolder;
 use crate::support::opsadmin::Opsadmin;
 
 /// Creates an office with one account of each kind.
-async fn office_with_each_kind() -> Office {
-    let office = Office::sqlite().await;
+async fn office_with_each_kind() -> StaffDatabase {
+    let office = StaffDatabase::sqlite().await;
     let accounts = [
         ("portal", json!({ "name": "Acme portal", "roles": ["Customer"], "allowedIPs": ["203.0.113.0/24"] })),
         ("bright", json!({ "roles": ["PlansAndRates"], "affiliate": "Bright", "description": "two\nlines" })),
@@ -39,7 +39,7 @@ fn names(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-async fn id_of(office: &Office, name: &str) -> String {
+async fn id_of(office: &StaffDatabase, name: &str) -> String {
     office.database.column(&format!("SELECT id FROM accounts WHERE name = '{name}'")).await.remove(0)
 }
 
@@ -116,7 +116,7 @@ async fn get_finds_an_account_by_name_id_or_resource_and_shows_all_of_it() {
 }
 
 /// An ApiAccount of the namespace `partners` of a cluster, with its account's name.
-async fn declare(office: &Office, cluster: &str, resource: &str, name: &str) {
+async fn declare(office: &StaffDatabase, cluster: &str, resource: &str, name: &str) {
     let metadata = json!({ "name": resource, "namespace": "partners" });
     let manifest = json!({
         "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": metadata, "spec": { "name": name }
@@ -132,7 +132,7 @@ async fn declare(office: &Office, cluster: &str, resource: &str, name: &str) {
 
 #[tokio::test]
 async fn after_the_quick_start_an_account_is_found_as_apply_prints_it() {
-    let desk = Desk::with_quickstart();
+    let desk = WorkingFolder::with_quickstart();
     let applied = desk.apply(&["--unknown-affiliate", "register"]).await.succeeded();
     assert!(applied.contains("default/acme-portal"), "{applied}");
     let call =
@@ -163,7 +163,7 @@ async fn after_the_quick_start_an_account_is_found_as_apply_prints_it() {
 
 #[tokio::test]
 async fn an_account_of_several_is_never_guessed() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     declare(&office, "east", "portal", "Eastern").await;
     declare(&office, "west", "portal", "Western").await;
     let (east, west) = (id_of(&office, "Eastern").await, id_of(&office, "Western").await);
@@ -251,7 +251,7 @@ async fn list_and_ls_are_get() {
 
 #[tokio::test]
 async fn an_affiliate_named_every_is_not_shown_as_all_affiliates() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("free", json!({})), ("tied", json!({ "affiliate": "every" }))]).await;
     let listed = office.run(&["get"]).await.succeeded();
     let shown = |account: &str| listed.lines().find(|line| line.starts_with(account)).expect("it is listed").to_owned();
@@ -390,7 +390,7 @@ async fn affiliates_are_listed_and_added_once() {
 
 #[tokio::test]
 async fn texts_from_the_database_cannot_print_lines_or_colours() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({}))]).await;
     let id = id_of(&office, "acme").await;
     let evil = "evil\u{1b}[31mred\nnobody   enabled\u{9b}2J\u{202e}\r";
@@ -430,7 +430,7 @@ async fn texts_from_the_database_cannot_print_lines_or_colours() {
 
 #[tokio::test]
 async fn an_account_that_cannot_be_read_hides_no_other() {
-    let office = Office::sqlite().await;
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({})), ("bent", json!({}))]).await;
     let key = office.json(&["get", "bent"]).await["keys"][0]["id"].as_str().unwrap().to_owned();
     office.by_hand(&format!("UPDATE account_keys SET api_key = 'hush' WHERE id = '{key}'")).await;

@@ -11,12 +11,12 @@ use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
 use crate::support::run::Finished;
 
-pub struct Office {
+pub struct StaffDatabase {
     pub database: Fresh,
     folder: Arc<Folder>,
 }
 
-impl Office {
+impl StaffDatabase {
     /// Creates an office with an SQLite database without accounts.
     pub async fn sqlite() -> Self {
         Self::on(Fresh::sqlite()).await

@@ -6,17 +6,17 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::office::{Office, refused};
+use super::staff_database::{StaffDatabase, refused};
 use crate::support::opsadmin::Opsadmin;
 
-async fn office_with_one_account() -> Office {
-    let office = Office::sqlite().await;
+async fn office_with_one_account() -> StaffDatabase {
+    let office = StaffDatabase::sqlite().await;
     office.apply(&[("acme", json!({ "rotation": { "trigger": "one" } }))]).await;
     office
 }
 
 /// Returns the actor and the action of each journal entry.
-async fn journal_entries(office: &Office) -> Vec<String> {
+async fn journal_entries(office: &StaffDatabase) -> Vec<String> {
     office.database.column("SELECT actor || ' ' || action FROM account_journal ORDER BY id").await
 }
 

@@ -3,7 +3,7 @@
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
 use opsadmin_operator::account::Account;
-use opsadmin_operator::database::{AccountDatabase as _, AccountRegister, Action, Change, Deletions, DryRunDatabase};
+use opsadmin_operator::database::{AccountAdmin, AccountDatabase as _, Action, Change, Deletions, DryRunDatabase};
 use std::sync::Arc;
 
 fn deleted_at(account: &Account, at: Timestamp, confirmed: bool) -> Change {
@@ -12,14 +12,14 @@ fn deleted_at(account: &Account, at: Timestamp, confirmed: bool) -> Change {
     deletion
 }
 
-async fn delete(database: &dyn AccountRegister, account: &Account, at: Timestamp, confirmed: bool) -> Account {
+async fn delete(database: &dyn AccountAdmin, account: &Account, at: Timestamp, confirmed: bool) -> Account {
     database.commit(&deleted_at(account, at, confirmed)).await.unwrap()
 }
 
 pub async fn recent_unconfirmed_deletions_are_counted(fresh: Fresh) {
     let database = fresh.open().await;
     let (here, since) = (owner("any").cluster, now());
-    let count = async |database: &dyn AccountRegister| database.deletions(&here, since).await.unwrap();
+    let count = async |database: &dyn AccountAdmin| database.deletions(&here, since).await.unwrap();
     assert_eq!(count(&*database).await, Deletions::default());
     let mut made = Vec::new();
     for name in ["live", "at once", "before", "confirmed", "retained", "also live"] {

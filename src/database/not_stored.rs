@@ -7,7 +7,7 @@ use std::fmt;
 
 /// A part of an account that was stored otherwise than written. Never contains a secret key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotKept {
+pub struct NotStored {
     /// The field of the spec, or the part of the account.
     pub field: String,
     /// What was written, as text.
@@ -16,21 +16,21 @@ pub struct NotKept {
     pub stored: String,
 }
 
-impl fmt::Display for NotKept {
+impl fmt::Display for NotStored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: wanted {}, stored {}", self.field, self.wanted, self.stored)
     }
 }
 
 /// Returns the parts as one line, for a message.
-pub(crate) fn listed(parts: &[NotKept]) -> String {
+pub(crate) fn listed(parts: &[NotStored]) -> String {
     parts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Change {
     /// Returns the parts of this change that were not stored. `stored` is the account as read back in the same
     /// transaction.
-    pub(crate) fn not_kept(&self, stored: &Account) -> Vec<NotKept> {
+    pub(crate) fn not_stored(&self, stored: &Account) -> Vec<NotStored> {
         let mut found = Found(Vec::new());
         match &self.action {
             Action::Create { owner, settings, key, .. } => {
@@ -82,10 +82,10 @@ impl Change {
     /// Returns whether the transaction may be committed although these parts were not stored. Only settings may differ,
     /// the stored settings must not give more access than the requested ones, and of an update at least one change must
     /// be stored. Otherwise the whole change is rolled back.
-    pub(crate) fn may_stay(&self, stored: &Account, not_kept: &[NotKept]) -> bool {
-        let lacks = |field: &str| not_kept.iter().any(|part| part.field == field);
+    pub(crate) fn may_stay(&self, stored: &Account, not_stored: &[NotStored]) -> bool {
+        let lacks = |field: &str| not_stored.iter().any(|part| part.field == field);
         let only_settings_differ =
-            not_kept.iter().all(|part| !["owner", "life", "keys"].contains(&part.field.as_str()));
+            not_stored.iter().all(|part| !["owner", "life", "keys"].contains(&part.field.as_str()));
         match &self.action {
             Action::Create { settings, .. } | Action::Import { settings, .. } => {
                 only_settings_differ && stored.settings.grants_no_more_than(&settings.into())
@@ -100,17 +100,17 @@ impl Change {
     }
 }
 
-struct Found(Vec<NotKept>);
+struct Found(Vec<NotStored>);
 
 impl Found {
     fn compare(&mut self, field: &str, is_kept: bool, wanted: &dyn fmt::Display, stored: &dyn fmt::Display) {
         if !is_kept {
-            self.0.push(NotKept { field: field.to_owned(), wanted: wanted.to_string(), stored: stored.to_string() });
+            self.0.push(NotStored { field: field.to_owned(), wanted: wanted.to_string(), stored: stored.to_string() });
         }
     }
 
     fn settings(&mut self, changes: Vec<FieldChange>) {
-        self.0.extend(changes.into_iter().map(NotKept::from));
+        self.0.extend(changes.into_iter().map(NotStored::from));
     }
 
     fn live(&mut self, stored: &Account) {
@@ -136,7 +136,7 @@ impl Found {
     }
 }
 
-impl From<FieldChange> for NotKept {
+impl From<FieldChange> for NotStored {
     fn from(change: FieldChange) -> Self {
         Self { field: change.field.to_string(), wanted: change.new, stored: change.old }
     }

@@ -16,12 +16,12 @@ use crate::support::run::Finished;
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart");
 
 /// A working folder with manifests, Secrets and an SQLite database in it.
-pub struct Desk {
+pub struct WorkingFolder {
     folder: Arc<Folder>,
     pub database: String,
 }
 
-impl Desk {
+impl WorkingFolder {
     /// Creates a working folder without manifests.
     pub fn new() -> Self {
         let folder = Folder::new("desk");

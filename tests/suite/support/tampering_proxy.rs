@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Forwards connections to a server on this machine, until it is dropped.
-pub struct Spoiler {
+pub struct TamperingProxy {
     port: u16,
     /// The number of connections so far, and how many of the oldest connections are frozen.
     state: watch::Sender<State>,
@@ -20,7 +20,7 @@ struct State {
     frozen: usize,
 }
 
-impl Spoiler {
+impl TamperingProxy {
     /// Starts a proxy for the server on `port`. It replaces `said` from a client with `heard`, which has the same
     /// length.
     pub async fn to(port: u16, said: &'static str, heard: &'static str) -> Self {
@@ -62,7 +62,7 @@ impl Spoiler {
     }
 }
 
-impl Drop for Spoiler {
+impl Drop for TamperingProxy {
     fn drop(&mut self) {
         self.state.send_replace(State { made: usize::MAX, frozen: 0 });
     }
