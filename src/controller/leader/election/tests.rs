@@ -275,7 +275,11 @@ fn simulate(seed: u64) -> usize {
             }
         }
         let leading: Vec<_> = candidates.iter().filter(|candidate| candidate.leads(now)).collect();
-        assert!(leading.len() <= 1, "seed {seed}: at {now} ms these lead: {:?}", leading.iter().map(|c| &c.identity));
+        assert!(
+            leading.len() <= 1,
+            "seed {seed}: at {now} ms these lead: {:?}",
+            leading.iter().map(|c| &c.identity).collect::<Vec<_>>()
+        );
         if let Some(leader) = leading.first()
             && leaders.last() != Some(&leader.identity)
         {
