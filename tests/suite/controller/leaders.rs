@@ -2,11 +2,15 @@
 //! any more. Writes are counted from the API server's audit log and from the database's journal.
 
 use std::collections::HashMap;
+use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
@@ -16,12 +20,15 @@ use url::Url;
 use super::scene::{SOON, Scene};
 use crate::support::audit::AuditEvent;
 use crate::support::http::get;
-use crate::support::opsadmin::{RunningController, spawn_controller};
+use crate::support::opsadmin::{Opsadmin, RunningController, spawn_controller};
 use crate::support::proxy::{Fault, Proxy, To};
 use crate::support::wait::eventually;
 
-/// How often the leader is stopped under load.
-const HANDOVERS: usize = 20;
+/// Returns how often the leader is stopped under load: 20 times, or the number that a longer run requests.
+fn takeovers() -> usize {
+    let more = env::var("OPSADMIN_TEST_TAKEOVERS").ok();
+    more.map_or(20, |number| number.parse().expect("OPSADMIN_TEST_TAKEOVERS is a number"))
+}
 
 const LEADS: &str = "this controller is the leader now";
 const FOLLOWS: &str = "this one is ready to take over";
@@ -34,7 +41,7 @@ struct Replica {
 
 /// Prepares the journal, so that it records who wrote each entry and when.
 async fn sign_journal(scene: &Scene) {
-    let migrate = crate::support::opsadmin::Opsadmin::new().args(["migrate", "--database", scene.database.url()]);
+    let migrate = Opsadmin::new().args(["migrate", "--database", scene.database.url()]);
     migrate.run().await.succeeded();
     let columns = "ALTER TABLE account_journal ADD COLUMN written_by text DEFAULT current_setting('application_name'), \
         ADD COLUMN written_at timestamptz DEFAULT clock_timestamp()";
@@ -96,9 +103,9 @@ fn load(scene: &Scene) -> (Arc<AtomicBool>, JoinHandle<usize>) {
         let mut changes = 0;
         while !stopped.load(Ordering::Relaxed) {
             let patch = json!({ "spec": { "description": format!("change {changes}") } });
-            let patch = kube::api::Patch::Merge(patch);
+            let patch = Patch::Merge(patch);
             let name = format!("a{}", changes % 5);
-            accounts.patch(&name, &kube::api::PatchParams::default(), &patch).await.expect("it is changed");
+            accounts.patch(&name, &PatchParams::default(), &patch).await.expect("it is changed");
             changes += 1;
             sleep(Duration::from_millis(20)).await;
         }
@@ -170,9 +177,15 @@ async fn a_follower_is_ready_and_writes_nothing_and_takes_over_when_the_leader_s
     assert!(leading.contains("\nopsadmin_leader 1\n") && leading.contains("opsadmin_accounts{"), "{leading}");
     assert!(following.contains("\nopsadmin_leader 0\n") && !following.contains("opsadmin_accounts{"), "{following}");
 
+    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), scene.namespace.name());
+    let marked = json!({ "metadata": { "annotations": { "example.com/kept": "yes" } } });
+    let marked = leases.patch("opsadmin-operator", &PatchParams::default(), &Patch::Merge(marked)).await;
+    let before = marked.expect("it is patched").spec.expect("it has a spec").lease_transitions;
+
     let (stop, changing) = load(&scene);
+    let (takeovers, began) = (takeovers(), Instant::now());
     let mut slowest = Duration::ZERO;
-    for number in 2..HANDOVERS + 2 {
+    for number in 2..takeovers + 2 {
         follower.is_ready().await;
         let (code, log) = leader.process.terminate(SOON).await;
         let ended = Instant::now();
@@ -185,13 +198,19 @@ async fn a_follower_is_ready_and_writes_nothing_and_takes_over_when_the_leader_s
         follower.logged(FOLLOWS).await;
     }
     stop.store(true, Ordering::Relaxed);
-    let changes = changing.await.expect("it ends");
+    let (changes, took) = (changing.await.expect("it ends"), began.elapsed());
     for number in 0..5 {
         scene.ready(&format!("a{number}")).await;
     }
     let checked = check_writes(&scene).await;
-    eprintln!("{HANDOVERS} takeovers, the slowest {slowest:?} after the end; {changes} changes, {checked} writes");
-    assert!(checked > HANDOVERS, "{checked}");
+    eprintln!(
+        "{takeovers} takeovers in {took:?}, the slowest {slowest:?} after the end; {changes} changes, {checked} writes"
+    );
+    assert!(checked > takeovers, "{checked}");
+    let lease = leases.get("opsadmin-operator").await.expect("the Lease is there");
+    let transitions = lease.spec.expect("it has a spec").lease_transitions.unwrap_or_default();
+    assert_eq!(transitions - before.unwrap_or_default(), i32::try_from(takeovers).expect("it is small"));
+    assert_eq!(lease.metadata.annotations.unwrap_or_default()["example.com/kept"], "yes");
     // Without a release, a takeover lasts longer than this.
     assert!(slowest < Duration::from_secs(9), "{slowest:?}");
 
@@ -296,4 +315,39 @@ async fn a_leader_cut_off_from_the_api_server_ends_before_another_one_leads() {
     scene.ready("a0").await;
     assert!(check_writes(&scene).await > 5);
     assert_eq!(second.process.terminate(SOON).await.0, 0);
+}
+
+#[tokio::test]
+async fn an_election_that_cannot_work_is_refused_at_the_start() {
+    let scene = Scene::set("no election").await;
+    let folder = crate::support::process::Folder::new("sqlite");
+    let sqlite = format!("sqlite://{}", folder.path().join("accounts.db").display());
+    let on = ["--leader-election", "on", "--cluster-id", "here"];
+    for (database, advice) in [(sqlite.as_str(), "one replica"), (scene.database.url(), "--lease-namespace")] {
+        let here = scene.namespace.name();
+        let controller = spawn_controller(scene.cluster.kubeconfig(), &[here], database, &scene.keyring, &on);
+        let (code, log) = controller.wait(SOON).await;
+        assert!(code == 1 && log.contains(advice), "{code}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn controllers_with_different_leases_lead_side_by_side() {
+    let scene = Scene::set("side by side").await;
+    let (here, other) = (scene.namespace.name(), scene.cluster.namespace("side by side too").await);
+    let other_database = crate::support::postgres::postgres().await.database("side by side too").await;
+    let start = |watched: &str, database: &str, lease: &str| {
+        let arguments = ["--leader-election", "on", "--lease-namespace", here, "--lease-name", lease];
+        let process = spawn_controller(scene.cluster.kubeconfig(), &[watched], database, &scene.keyring, &arguments);
+        Replica { name: lease.to_owned(), process }
+    };
+    let staging = start(here, scene.database.url(), "staging");
+    let production = start(other.name(), other_database.url(), "production");
+    staging.logged(LEADS).await;
+    production.logged(LEADS).await;
+    create(&scene, 1).await;
+    scene.ready("a0").await;
+    for replica in [staging, production] {
+        assert_eq!(replica.process.terminate(SOON).await.0, 0);
+    }
 }
