@@ -1,14 +1,17 @@
 //! Connects to the account database. Until the database answers, the controller runs, and reports the reason on each
 //! resource.
 
+use super::context::Context;
 use super::error::ControllerError;
 use crate::account::{Account, ClusterId, Owner, UnassignedPolicy, Version};
 use crate::backoff::Backoff;
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
 use crate::secrets::SecretStore;
+use futures::future::{Either, select};
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,12 +103,34 @@ pub struct ReconcilerParts {
     pub creations: Arc<dyn CreationGuard>,
 }
 
+/// Stands by until this process leads, and then connects.
+///
+/// # Errors
+/// [`ControllerError`] for an error that waiting does not solve.
+pub(super) async fn once_leading(
+    context: &Context,
+    database: &Arc<dyn AccountDatabase>,
+    keyring: Keyring,
+    interval: Duration,
+    parts: ReconcilerParts,
+    connection: watch::Sender<Connection>,
+) -> Result<(), ControllerError> {
+    {
+        let standing_by = stand_by(database.as_ref(), &keyring, interval, &context.reached);
+        if let Either::Right((Err(error), _)) = select(pin!(context.leadership.acquired()), pin!(standing_by)).await {
+            return Err(error);
+        }
+    }
+    context.begin_leading();
+    connect(Arc::clone(database), keyring, context.cluster.clone(), parts, connection, &context.reached).await
+}
+
 /// Checks, for as long as it is polled, that a follower could use the database: it answers, and the keyring opens its
 /// secret keys. Writes nothing. Sets `reached` at the first success.
 ///
 /// # Errors
 /// [`ControllerError`] for an error that waiting does not solve.
-pub async fn stand_by(
+async fn stand_by(
     database: &dyn AccountDatabase,
     keyring: &Keyring,
     interval: Duration,
@@ -145,7 +170,7 @@ async fn check(database: &dyn AccountDatabase, keyring: &Keyring) -> Result<(), 
 ///
 /// # Errors
 /// [`ControllerError`] for an error that waiting does not solve.
-pub async fn connect(
+async fn connect(
     database: Arc<dyn AccountDatabase>,
     keyring: Keyring,
     cluster: ClusterId,

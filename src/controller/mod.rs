@@ -37,7 +37,7 @@ mod watch_errors;
 mod watches;
 mod writes;
 
-pub use connect::{Connection, connect};
+pub use connect::Connection;
 pub use error::ControllerError;
 pub use leader::{LeaseSettings, Loss};
 
@@ -211,20 +211,8 @@ async fn work(
         declarations: Arc::new(ClusterDeclarations { client, memory }),
         creations,
     };
-    let connecting = async {
-        let context = connecting_context;
-        {
-            let standing_by =
-                connect::stand_by(database.as_ref(), &settings.keyring, settings.sweep_interval, &context.reached);
-            let (leading, standing_by) = (std::pin::pin!(context.leadership.acquired()), std::pin::pin!(standing_by));
-            if let Either::Right((Err(error), _)) = select(leading, standing_by).await {
-                return Err(error);
-            }
-        }
-        context.begin_leading();
-        let database = Arc::clone(&database);
-        connect(database, settings.keyring, settings.cluster, parts, connection_sender, &context.reached).await
-    };
+    let (keyring, interval) = (settings.keyring, settings.sweep_interval);
+    let connecting = connect::once_leading(&connecting_context, &database, keyring, interval, parts, connection_sender);
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));

@@ -52,11 +52,11 @@ impl Drive {
         }
     }
 
-    /// Takes part in the election until `stop`, and then releases the Lease.
+    /// Takes part in the election until `stopped`, and then releases the Lease.
     ///
     /// # Errors
     /// [`Loss`] if this process led and lost the Lease.
-    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), Loss> {
+    pub async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Result<(), Loss> {
         loop {
             let step = self.election.next(clock::now());
             self.leadership.set(self.election.knows_lease(), self.election.leads_until());
@@ -68,12 +68,12 @@ impl Drive {
                 Step::Create | Step::Replace => self.claim(&step).await,
                 Step::Read => tokio::select! {
                     biased;
-                    _ = &mut stop => break,
+                    _ = &mut stopped => break,
                     () = self.read() => {}
                 },
                 Step::Wait(until) => tokio::select! {
                     biased;
-                    _ = &mut stop => break,
+                    _ = &mut stopped => break,
                     () = self.wait(until) => {}
                 },
             }

@@ -53,7 +53,7 @@ impl LeaseClient {
     /// # Errors
     /// The reason as text, with what to do.
     pub async fn get(&mut self) -> Result<Option<Record>, String> {
-        self.last = self.api.get_opt(&self.settings.name).await.map_err(|error| self.explain(&error))?;
+        self.last = self.api.get_opt(&self.settings.name).await.map_err(|error| explain(&error))?;
         Ok(self.last.as_ref().map(record))
     }
 
@@ -116,7 +116,7 @@ impl LeaseClient {
                 self.last = None;
                 Ok(Claimed::Overtaken)
             }
-            Err(error) => Err(self.explain(&error)),
+            Err(error) => Err(explain(&error)),
         }
     }
 
@@ -166,17 +166,18 @@ impl LeaseClient {
         self.last = lease;
         self.last.as_ref().map(record)
     }
+}
 
-    fn explain(&self, error: &kube::Error) -> String {
-        let advice = match error {
-            kube::Error::Api(status) if status.code == 403 => {
-                "; give the controller the Role for Leases in deploy/rbac.yaml, or choose --leader-election off"
-            }
-            kube::Error::Api(status) if status.code == 404 => "; does --lease-namespace exist?",
-            _ => "",
-        };
-        format!("{}{advice}", reason(error))
-    }
+/// Returns the reason of a failed call, with what to do.
+fn explain(error: &kube::Error) -> String {
+    let advice = match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            "; give the controller the Role for Leases in deploy/rbac.yaml, or choose --leader-election off"
+        }
+        kube::Error::Api(status) if status.code == 404 => "; does --lease-namespace exist?",
+        _ => "",
+    };
+    format!("{}{advice}", reason(error))
 }
 
 fn record(lease: &DynamicObject) -> Record {

@@ -88,7 +88,7 @@ impl Replica {
     async fn is_ready(&self) {
         let address = self.process.address().await;
         eventually(&format!("{} to be Ready", self.name), SOON, async || {
-            let answer = get(&address, "/readyz").await.map_err(|error| error.to_string())?;
+            let answer = get(&address, "/readyz").await?;
             if answer.status == 200 { Ok(()) } else { Err(answer.body) }
         })
         .await;
