@@ -9,11 +9,14 @@ use std::sync::{Arc, OnceLock, Weak};
 /// The stats of a controller. The methods answer from memory.
 pub trait ControllerStats: Send + Sync {
     /// Returns the number of resources for each reason of their Ready condition, with the key `None` for resources
-    /// without a Ready condition. Returns `None` until the controller knows all resources.
+    /// without a Ready condition. Returns `None` until the controller knows all resources, and while it does not lead.
     fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>>;
 
-    /// Returns the number of accounts that the brake holds.
-    fn held_deletions(&self) -> usize;
+    /// Returns the number of accounts that the brake holds; `None` while the controller does not lead.
+    fn held_deletions(&self) -> Option<usize>;
+
+    /// Returns whether the controller leads. Without a leader election it always does.
+    fn is_leader(&self) -> bool;
 
     /// Returns what the controller still waits for before it is ready, as texts for the readiness probe.
     fn missing_for_readiness(&self) -> Vec<&'static str>;

@@ -22,8 +22,12 @@ impl ControllerStats for FakeController {
         self.accounts.lock().unwrap().clone()
     }
 
-    fn held_deletions(&self) -> usize {
-        self.held
+    fn held_deletions(&self) -> Option<usize> {
+        Some(self.held)
+    }
+
+    fn is_leader(&self) -> bool {
+        true
     }
 
     fn missing_for_readiness(&self) -> Vec<&'static str> {

@@ -12,6 +12,7 @@ mod fights;
 mod keys;
 mod kstatus;
 mod kubectl;
+mod leaders;
 mod lifecycle;
 mod logs;
 mod metrics;
