@@ -84,8 +84,7 @@ list of the root, a dict, and the indentation. */}}
 
 {{/* "true" if the replicas elect a leader, else empty. */}}
 {{- define "opsadmin-operator.elects" -}}
-{{- $mode := .Values.leaderElection.mode }}
-{{- if or (eq $mode "on") (and (eq $mode "auto") (include "opsadmin-operator.isPostgresql" .)) }}true{{ end }}
+{{- if and (include "opsadmin-operator.isPostgresql" .) (ne .Values.leaderElection.mode "off") }}true{{ end }}
 {{- end }}
 
 {{- define "opsadmin-operator.leaseName" -}}
@@ -213,6 +212,9 @@ list of the root, a dict, and the indentation. */}}
 {{- else }}
 {{- if gt (int (include "opsadmin-operator.replicas" .)) 1 }}
 {{- fail (printf "replicas: %s replicas cannot share an SQLite file: set replicas to 1, or set database.type to postgresql" (include "opsadmin-operator.replicas" .)) }}
+{{- end }}
+{{- if eq .Values.leaderElection.mode "on" }}
+{{- fail "leaderElection.mode: SQLite has one replica and no election: set it to auto, or set database.type to postgresql" }}
 {{- end }}
 {{- if and .Values.keyring.create (not .Values.keyring.existingSecret) }}
 {{- fail "keyring.create: it is for PostgreSQL. With SQLite, the controller itself creates the keyring beside the database on the volume: set keyring.create to false" }}
