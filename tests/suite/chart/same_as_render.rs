@@ -101,6 +101,7 @@ fn comparable(objects: &[Value]) -> Value {
     spec["template"]["metadata"]["labels"].take();
     if let Some(spec) = spec.as_object_mut() {
         spec.remove("revisionHistoryLimit");
+        spec["strategy"].as_object_mut().expect("a strategy").remove("rollingUpdate");
     }
     let pod = spec["template"]["spec"].as_object_mut().expect("a pod");
     pod.remove("topologySpreadConstraints");
