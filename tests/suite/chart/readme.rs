@@ -93,18 +93,18 @@ fn the_readme_and_the_schema_have_every_value() {
     checked.remove("global");
     assert_eq!(checked, there, "values.schema.json has other values than values.yaml");
 
-    let mut table = String::from("| value | default | meaning |\n|---|---|---|\n");
-    for Documented { path, meaning } in &documented {
-        table += &format!("| `{path}` | `{}` | {meaning} |\n", at(&values, path));
-    }
+    let row = |Documented { path, meaning }: &Documented| format!("| `{path}` | `{}` | {meaning} |", at(&values, path));
+    let heading = ["| value | default | meaning |", "|---|---|---|"].map(str::to_owned);
+    let table = heading.into_iter().chain(documented.iter().map(row)).collect::<Vec<_>>().join("\n");
     let readme = page(README);
     let (before, written) = readme.split_once(START).expect("the README has a place for the table");
     let (written, after) = written.split_once("\n\n").unwrap_or((written, ""));
     if std::env::var_os("OPSADMIN_TEST_WRITE").is_some() {
-        fs::write(repository(README), format!("{before}{START}{table}\n{after}")).expect("it can be written");
+        let text = format!("{before}{START}{table}\n\n{after}");
+        fs::write(repository(README), text.trim_end().to_owned() + "\n").expect("it can be written");
     } else {
         let advice = "write it: OPSADMIN_TEST_WRITE=1 cargo test --test suite chart::readme";
-        assert_eq!(written.trim_end(), table.trim_end(), "{README} has another table; {advice}");
+        assert_eq!(written.trim_end(), table, "{README} has another table; {advice}");
     }
 }
 

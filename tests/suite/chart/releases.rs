@@ -13,7 +13,7 @@ async fn upgrade(helm: &Helm, release: &str, namespace: &str, name: &str, extra:
 }
 
 async fn names(cluster: &Cluster, namespace: &str, what: &str) -> String {
-    let what: Vec<&str> = what.split(" ").collect();
+    let what: Vec<&str> = what.split(' ').collect();
     cluster
         .kubectl(namespace, &[&["get"][..], &what, &["-o", "jsonpath={.items[*].metadata.name}"]].concat())
         .await
@@ -28,8 +28,8 @@ async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     // The notes lead to a first account, which the API server accepts.
     let (_, manifest) = notes.split_once("<<'END'\n").expect("the notes have a manifest");
     let (manifest, _) = manifest.split_once("     END\n").expect("it ends");
-    let manifest: String =
-        manifest.lines().map(|line| format!("{}\n", line.strip_prefix("     ").unwrap_or(line))).collect();
+    let lines = manifest.lines().map(|line| line.strip_prefix("     ").unwrap_or(line));
+    let manifest = lines.collect::<Vec<_>>().join("\n");
     cluster.kubectl_with("default", &["apply", "-f", "-"], &manifest).await.succeeded();
     let replicas = ["get", "deployment", "ops-opsadmin-operator", "-o", "jsonpath={.spec.replicas}"];
     assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "1");
