@@ -1,5 +1,5 @@
-//! The optional cluster-wide objects of `opsadmin render`: who may grant what, rights for the cluster's own roles, and the
-//! finalizer at creation.
+//! The optional cluster-wide objects of `opsadmin render`: who may grant what, rights for the cluster's own roles, and
+//! the finalizer at creation.
 
 use super::without_heading;
 use crate::yaml::quoted;
