@@ -20,13 +20,12 @@ const FILES: [(&str, &str); 3] = [
 fn common(text: &str) -> Vec<&str> {
     let start = text.find("apiVersion:").expect("an object");
     let text = text[start..].split("  {{- if eq .Values.grants.mode").next().expect("there is a first");
-    let depends = ["{{", "  name: opsadmin-", "  policyName:", "  labels:", "  validationActions:"];
-    text.lines()
-        .filter(|line| {
-            !depends.iter().any(|start| line.trim_start().starts_with(start.trim_start()))
-                && !(line.contains("{{") && line.contains("name"))
-        })
-        .collect()
+    let depends = ["name: opsadmin-", "policyName:", "labels:", "validationActions:"];
+    let is_common = |line: &&str| {
+        let is_release = line.contains("{{") || depends.iter().any(|start| line.trim_start().starts_with(start));
+        !is_release
+    };
+    text.lines().filter(is_common).collect()
 }
 
 #[test]

@@ -87,9 +87,9 @@ async fn a_creation_needs_each_right_and_the_message_gives_them() {
 /// The rights of alice: the role Customer and the affiliates Bright and Other.
 fn rights_of_alice(namespace: &str) -> String {
     let metadata = json!({ "name": "alice", "namespace": namespace });
-    let rule = |resource: &str, names: &[&str]| json!({ "apiGroups": ["ops-admin.com"], "resources": [resource], "resourceNames": names, "verbs": ["grant"] });
+    let grant = |resource: &str, names: &[&str]| json!({ "apiGroups": ["ops-admin.com"], "resources": [resource], "resourceNames": names, "verbs": ["grant"] });
     let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
-        "rules": [rule("apiroles", &["Customer"]), rule("affiliates", &["Bright", "Other"])] });
+        "rules": [grant("apiroles", &["Customer"]), grant("affiliates", &["Bright", "Other"])] });
     let binding = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "alice" },
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice" }] });
