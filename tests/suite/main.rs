@@ -7,6 +7,7 @@ mod controller;
 mod database_contract;
 mod examples;
 mod faults;
+mod grants;
 mod guides;
 mod harness;
 mod nulls;

@@ -104,7 +104,7 @@ async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
 }
 
 /// Returns the namespaced roles, for these namespaces and for an account of this name.
-fn roles(name: &str, system: &str, namespaces: &[&str]) -> Vec<Value> {
+pub fn roles(name: &str, system: &str, namespaces: &[&str]) -> Vec<Value> {
     let parse = |text: &str| serde_saphyr::from_multiple::<Value>(text).expect("it is YAML");
     let here = |text: &str| {
         text.replace("name: opsadmin-operator", &format!("name: {name}")).replace("opsadmin-system", system)
@@ -124,12 +124,12 @@ fn roles(name: &str, system: &str, namespaces: &[&str]) -> Vec<Value> {
     documents
 }
 
-fn list(documents: &[Value]) -> String {
+pub fn list(documents: &[Value]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": documents }).to_string()
 }
 
 /// Creates a user without rights on the shared cluster. Returns `None` on an existing cluster.
-fn user_without_rights(scene: &Scene) -> Option<(String, String, PathBuf)> {
+pub fn user_without_rights(scene: &Scene) -> Option<(String, String, PathBuf)> {
     let name = unique("rights");
     let user = service_account(scene.namespace.name(), &name);
     let kubeconfig = scene.cluster.kubeconfig_for(&user, None)?;
