@@ -49,7 +49,11 @@ async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     assert_eq!(cluster.kubectl("ops", &version).await.succeeded(), before);
     upgrade(&helm, "ops", "ops", "postgresql", &[]).await;
     assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "2");
-    helm.run(&["rollback", "ops", "1", "--namespace", "ops", "--no-hooks"]).await.succeeded();
+    upgrade(&helm, "ops", "ops", "postgresql", &["--set=replicas=3"]).await;
+    assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "3");
+    helm.run(&["rollback", "ops", "--namespace", "ops", "--no-hooks"]).await.succeeded();
+    assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "2");
+    upgrade(&helm, "ops", "ops", "default", &[]).await;
     assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "1");
 
     // The Secret that the hook creates, and what else must outlive the release.
