@@ -3,7 +3,7 @@
 #   docker build .                                  builds the program inside, with the public image of Rust
 #   release/image.sh                                builds it outside, for tests and releases, and needs no other image
 #
-# The same commit gives the same digest: docs/image.md says how to check that.
+# Nothing in the build depends on its time or its folder, so that a commit can be built again and compared: docs/image.md.
 
 ARG RUST_VERSION=1.95.0
 ARG CARGO_AUDITABLE_VERSION=0.7.7

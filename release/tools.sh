@@ -8,6 +8,7 @@ unset RUSTFLAGS
 
 has() { command -v "$1" >/dev/null 2>&1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@"; }
 
 case ${1:-} in
 build)
@@ -15,10 +16,10 @@ build)
     has musl-gcc || packages="$packages musl-tools"
     has buildah || packages="$packages buildah"
     if [ -n "$packages" ]; then
-        as_root apt-get -q -y update
+        apt update
         # No quotes: each word is a package.
         # shellcheck disable=SC2086
-        as_root apt-get -q -y install --no-install-recommends $packages
+        apt install --no-install-recommends $packages
     fi
     [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup target add "$target"
     has cargo-auditable || cargo install --locked "cargo-auditable@$auditable"
