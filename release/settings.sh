@@ -27,6 +27,11 @@ export SOURCE_DATE_EPOCH
 # The paths of this machine must not be in the program: with them, another folder would give other bytes.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 export RUSTFLAGS="--remap-path-prefix=$PWD=/src --remap-path-prefix=$cargo_home=/cargo"
+# With the component rust-src, the compiler names the standard library by its path on this machine, without it by its
+# commit.
+standard_library=$(rustc --print sysroot 2>/dev/null || true)/lib/rustlib/src/rust
+rust_commit=$(rustc -vV 2>/dev/null | sed -n 's/^commit-hash: //p')
+RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$standard_library=/rustc/$rust_commit"
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}
 [ "$target_dir" = "$PWD/target" ] || RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$target_dir=/src/target"
 # The C compiler of the musl target, for SQLite and ring.
