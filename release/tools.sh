@@ -22,7 +22,7 @@ build)
         apt install --no-install-recommends $packages
     fi
     [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup target add "$target"
-    has cargo-auditable || cargo install --locked "cargo-auditable@$auditable"
+    has cargo-auditable || cargo install --debug --locked "cargo-auditable@$auditable"
     ;;
 publish)
     has cargo-cyclonedx || cargo install --locked cargo-cyclonedx@0.5.9

@@ -11,7 +11,8 @@ use crate::support::wait::eventually;
 async fn upgrade(helm: &Helm, release: &str, namespace: &str, name: &str, extra: &[&str]) -> String {
     let (chart, file) = (chart(), values(name).display().to_string());
     let arguments = ["upgrade", "--install", release, &chart, "--namespace", namespace, "--create-namespace"];
-    let arguments = [&arguments[..], &["--no-hooks", "--values", &file], extra].concat();
+    // Without --reset-values, an empty file of values leaves those of the last release.
+    let arguments = [&arguments[..], &["--no-hooks", "--reset-values", "--values", &file], extra].concat();
     helm.run(&arguments).await.succeeded()
 }
 
