@@ -5,6 +5,7 @@ use super::connect::{Connection, Ready};
 use super::creation::ClusterCreationGuard;
 use super::events::Events;
 use super::memory::Memory;
+use super::pickup::Pickups;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
@@ -35,6 +36,7 @@ pub(super) struct Context {
     pub started: Instant,
     pub events: Events,
     pub memory: Arc<Memory>,
+    pub pickups: Pickups,
     pub versions: Versions,
     pub brake: Brake,
     pub waiting: Waiting,

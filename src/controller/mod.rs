@@ -17,12 +17,14 @@ mod declaration;
 mod deletion;
 mod error;
 mod events;
+mod measured;
 mod memory;
 mod next_attempt;
 mod obstacle_poller;
 mod orphans;
 mod outage;
 mod panics;
+mod pickup;
 mod queues;
 mod reconcile;
 mod report;
@@ -55,6 +57,7 @@ use kube::Client;
 use memory::Memory;
 use obstacle_poller::ObstaclePoller;
 use orphans::Orphans;
+use pickup::Pickups;
 use queues::{Queue, Queues};
 use resources::Stores;
 use scope::Scope;
@@ -120,7 +123,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let database: Arc<dyn AccountDatabase> =
         Arc::new(MeasuredDatabase { database: settings.database, metrics: Arc::clone(&metrics) });
-    let client = body_timeout::with_body_timeout(settings.client);
+    let client = body_timeout::with_body_timeout(measured::measured(settings.client, Arc::clone(&metrics)));
     let memory = Arc::new(Memory::default());
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
@@ -133,6 +136,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         started: Instant::now(),
         events,
         memory: Arc::clone(&memory),
+        pickups: Pickups::default(),
         versions: Versions::default(),
         brake: Brake::new(settings.deletion_brake),
         waiting: Waiting::new(Queues::of(&queues)),

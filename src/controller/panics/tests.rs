@@ -7,6 +7,7 @@ use crate::controller::brake::Brake;
 use crate::controller::connect::{Connection, Ready, StartupAccounts};
 use crate::controller::creation::ClusterCreationGuard;
 use crate::controller::events::Events;
+use crate::controller::pickup::Pickups;
 use crate::controller::queues::{Queue, Queues};
 use crate::controller::reconcile::reconcile;
 use crate::controller::scope::Scope;
@@ -107,6 +108,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         started: Instant::now(),
         events,
         memory,
+        pickups: Pickups::default(),
         creations,
         versions: Versions::default(),
         brake: Brake::new(20),
