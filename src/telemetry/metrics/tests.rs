@@ -9,6 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 const PAGE: &str = include_str!("../../../docs/metrics.md");
+const RUNBOOKS: &str = include_str!("../../../docs/runbooks.md");
+const ALERTS: &str = include_str!("../../../charts/opsadmin-operator/files/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../../charts/opsadmin-operator/files/dashboard.json");
+
+/// The metric of the leader election.
+const LEADER: &str = "opsadmin_leader";
 
 /// A fake controller with these stats.
 #[derive(Default)]
@@ -231,7 +237,8 @@ fn exposed() -> (Described, BTreeSet<String>) {
     let mut values = BTreeSet::new();
     for sample in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, labels)) = sample.split_once('{') else { continue };
-        let name = name.trim_end_matches("_bucket");
+        let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
+        let name = histogram.filter(|histogram| metrics.contains_key(*histogram)).unwrap_or(name);
         for label in labels.split_once('}').unwrap().0.split(',') {
             let (label, value) = label.split_once('=').unwrap();
             if label != "le" {
@@ -262,28 +269,50 @@ fn the_page_describes_exactly_the_existing_metrics() {
 }
 
 #[test]
-fn the_alerts_on_the_page_use_existing_metrics_and_labels() {
+fn alerts_dashboard_and_pages_use_existing_metrics_and_labels() {
     let (exposed, values) = exposed();
     let known = |name: &str| {
         let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
-        exposed.contains_key(name) || histogram.is_some_and(|name| exposed.contains_key(name))
+        exposed.contains_key(name) || histogram.is_some_and(|name| exposed.contains_key(name)) || name == LEADER
     };
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    for name in PAGE.split(|character| !is_name(character)).filter(|word| word.starts_with("opsadmin_")) {
-        assert!(known(name), "docs/metrics.md speaks of {name}, which there is not");
-    }
-    let (_, rules) = PAGE.split_once("```yaml\ngroups:").unwrap();
-    let rules = format!("groups:{}", rules.split_once("```").unwrap().0);
-    let rules: serde_json::Value = serde_saphyr::from_str(&rules).unwrap();
-    let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
-    assert!(rules.len() >= 6);
-    for rule in rules {
-        for field in ["alert", "expr"] {
-            assert!(rule[field].is_string(), "{rule}");
-        }
-        assert!(rule["annotations"]["summary"].is_string() && rule["labels"]["severity"].is_string(), "{rule}");
-        for quoted in rule["expr"].as_str().unwrap().split('"').skip(1).step_by(2).flat_map(|text| text.split('|')) {
-            assert!(values.contains(quoted), "no label has the value {quoted}: {rule}");
+    for (file, text) in [("metrics.md", PAGE), ("runbooks.md", RUNBOOKS), ("alerts.yaml", ALERTS), ("dashboard.json", DASHBOARD)]
+    {
+        for name in text.split(|character| !is_name(character)).filter(|word| word.starts_with("opsadmin_")) {
+            assert!(known(name), "{file} uses {name}, which does not exist");
         }
     }
+    for rule in rules() {
+        let quoted = rule["expr"].as_str().unwrap().split('"').skip(1).step_by(2);
+        for value in quoted.flat_map(|text| text.split('|')) {
+            assert!(values.contains(value), "no label has the value {value}: {rule}");
+        }
+    }
+}
+
+fn rules() -> Vec<serde_json::Value> {
+    let rules: serde_json::Value = serde_saphyr::from_str(ALERTS).unwrap();
+    rules["groups"][0]["rules"].as_array().unwrap().clone()
+}
+
+#[test]
+fn each_alert_has_a_runbook_and_a_row_on_the_page() {
+    let mut sections: BTreeSet<_> = RUNBOOKS.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    for rule in rules() {
+        let name = rule["alert"].as_str().unwrap();
+        assert!(sections.remove(name), "docs/runbooks.md has no section {name}");
+        let (_, section) = RUNBOOKS.split_once(&format!("## {name}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        for part in ["Meaning", "Impact", "Look at", "Do", "Ends"] {
+            assert!(section.contains(&format!("- **{part}.** ")), "{name} has no {part}");
+        }
+        let anchor = name.to_lowercase();
+        let annotations = &rule["annotations"];
+        assert_eq!(annotations["runbook_url"], format!("docs/runbooks.md#{anchor}").as_str());
+        assert!(annotations["summary"].is_string() && annotations["description"].is_string(), "{rule}");
+        let (severity, after) = (rule["labels"]["severity"].as_str().unwrap(), rule["for"].as_str().unwrap_or("at once"));
+        let row = format!("| [`{name}`](runbooks.md#{anchor}) | {severity} | {after} |");
+        assert!(PAGE.contains(&row), "docs/metrics.md has no {row}");
+    }
+    assert!(sections.is_empty(), "these sections have no alert: {sections:?}");
 }
