@@ -276,7 +276,8 @@ fn alerts_dashboard_and_pages_use_existing_metrics_and_labels() {
         exposed.contains_key(name) || histogram.is_some_and(|name| exposed.contains_key(name)) || name == LEADER
     };
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    for (file, text) in [("metrics.md", PAGE), ("runbooks.md", RUNBOOKS), ("alerts.yaml", ALERTS), ("dashboard.json", DASHBOARD)]
+    for (file, text) in
+        [("metrics.md", PAGE), ("runbooks.md", RUNBOOKS), ("alerts.yaml", ALERTS), ("dashboard.json", DASHBOARD)]
     {
         for name in text.split(|character| !is_name(character)).filter(|word| word.starts_with("opsadmin_")) {
             assert!(known(name), "{file} uses {name}, which does not exist");
@@ -310,7 +311,8 @@ fn each_alert_has_a_runbook_and_a_row_on_the_page() {
         let annotations = &rule["annotations"];
         assert_eq!(annotations["runbook_url"], format!("docs/runbooks.md#{anchor}").as_str());
         assert!(annotations["summary"].is_string() && annotations["description"].is_string(), "{rule}");
-        let (severity, after) = (rule["labels"]["severity"].as_str().unwrap(), rule["for"].as_str().unwrap_or("at once"));
+        let (severity, after) =
+            (rule["labels"]["severity"].as_str().unwrap(), rule["for"].as_str().unwrap_or("at once"));
         let row = format!("| [`{name}`](runbooks.md#{anchor}) | {severity} | {after} |");
         assert!(PAGE.contains(&row), "docs/metrics.md has no {row}");
     }

@@ -1,13 +1,15 @@
 // Decodes a Grafana dashboard from standard input with the types of Grafana's own SDK. An unknown field, a missing
-// field or a wrong type is an error. Prints each query of the panels and variables on a line of its own, as JSON.
+// field or a wrong type is an error. Prints each query of the panels on a line of its own, as JSON.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
@@ -29,6 +31,15 @@ func main() {
 	}
 }
 
+// Returns whether the SDK found a problem. It returns an empty list of problems as an error that is not nil.
+func isProblem(err error) bool {
+	var problems cog.BuildErrors
+	if errors.As(err, &problems) {
+		return len(problems) > 0
+	}
+	return err != nil
+}
+
 func run() error {
 	plugins.RegisterDefaultPlugins()
 	text, err := io.ReadAll(os.Stdin)
@@ -36,17 +47,28 @@ func run() error {
 		return err
 	}
 	var decoded dashboard.Dashboard
-	if err := decoded.UnmarshalJSONStrict(text); err != nil {
+	if err := decoded.UnmarshalJSONStrict(text); isProblem(err) {
 		return fmt.Errorf("the dashboard is not valid: %w", err)
 	}
-	if err := decoded.Validate(); err != nil {
+	// The strict decoder checks the panels and does not keep them, because its empty lists of problems count as errors.
+	decoded = dashboard.Dashboard{}
+	if err := json.Unmarshal(text, &decoded); err != nil {
+		return fmt.Errorf("the dashboard is not valid: %w", err)
+	}
+	if err := decoded.Validate(); isProblem(err) {
 		return fmt.Errorf("the dashboard breaks a rule: %w", err)
+	}
+	if len(decoded.Panels) == 0 {
+		return errors.New("the dashboard has no panels")
 	}
 	out := json.NewEncoder(os.Stdout)
 	out.SetEscapeHTML(false)
 	for _, entry := range decoded.Panels {
 		panel := entry.Panel
-		if panel == nil || panel.Type == "row" {
+		if panel == nil && entry.RowPanel == nil {
+			return errors.New("the dashboard has a panel without a type")
+		}
+		if panel == nil {
 			continue
 		}
 		if len(panel.Targets) == 0 {
