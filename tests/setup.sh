@@ -12,6 +12,8 @@ has() { command -v "$1" >/dev/null 2>&1; }
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
 postgres_version() {
+    # The names of these folders are numbers.
+    # shellcheck disable=SC2012
     for folder in "${OPSADMIN_TEST_POSTGRES_BIN:-}" $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV) \
         $(command -v postgres | sed 's|/postgres$||'); do
         if [ -x "$folder/postgres" ] && [ -x "$folder/initdb" ]; then

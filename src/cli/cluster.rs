@@ -32,6 +32,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const WITHOUT_CLUSTER: &str =
     "; --cluster-id ID spares asking the cluster, and so does the account's own name without --namespace";
 
+/// The source of a connection that no kubeconfig names.
+const POD: &str = "the pod's service account";
+
 /// The options for the connection to a cluster.
 #[derive(Debug, Args)]
 pub struct KubeArgs {
@@ -99,9 +102,7 @@ impl KubeArgs {
         };
         match kubeconfig::read(&files).and_then(|found| kubeconfig::connection(found, self.context.as_deref())) {
             Ok((config, proxy)) => Ok((used, config, proxy)),
-            Err(InvalidKubeconfig::Absent(reason)) if !is_named => {
-                Ok(("the pod's service account".to_owned(), in_pod(&used, &reason)?, None))
-            }
+            Err(InvalidKubeconfig::Absent(reason)) if !is_named => Ok((POD.to_owned(), in_pod(&used, &reason)?, None)),
             Err(error) => Err(anyhow!("cannot use {used}: {}", error.reason())),
         }
     }
@@ -161,6 +162,12 @@ impl ClusterArgs {
             Err(error) if error.is::<NoCluster>() => Ok(None),
             client => client.map(Some),
         }
+    }
+
+    /// Returns whether the program runs in a pod and uses the pod's service account.
+    pub fn is_own_pod(&self) -> bool {
+        let variable = |name: &str| std::env::var(name).ok();
+        self.kube.connection(&variable).is_ok_and(|(used, ..)| used == POD)
     }
 
     /// The id that was given, if one was.

@@ -4,6 +4,7 @@ use super::allow_adoption::OnUnassigned;
 use super::cluster::ClusterArgs;
 use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
+use super::leader_election::LeaderElectionArgs;
 use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
 use crate::controller::{Settings, run};
 use crate::reconcile::parse_namespace;
@@ -68,6 +69,9 @@ pub struct Controller {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_second)]
     orphan_grace: Duration,
 
+    #[command(flatten)]
+    election: LeaderElectionArgs,
+
     /// The percentage of all accounts that may lose their access within ten minutes; 5 accounts are always allowed.
     /// Further deletions are held until a user confirms them. 100: no limit.
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
@@ -126,6 +130,7 @@ impl Controller {
     /// Reads what the controller needs from the cluster and the database before it starts.
     async fn settings(self, telemetry: Arc<Telemetry>) -> Result<Settings> {
         let client = self.cluster.client()?;
+        let lease = self.election.lease(&self.cluster, &client, &self.database)?;
         let cluster = self.cluster.id(&client).await?;
         let database = self.database.open_with(connections(self.concurrency))?;
         let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
@@ -137,6 +142,7 @@ impl Controller {
         );
         Ok(Settings {
             client,
+            lease,
             cluster,
             namespaces: self.namespaces,
             database,

@@ -114,6 +114,11 @@ impl DatabaseArgs {
         self.sqlite_file().is_some_and(|file| !file.exists())
     }
 
+    /// Returns whether the database is an SQLite file.
+    pub fn is_sqlite(&self) -> bool {
+        self.sqlite_file().is_some()
+    }
+
     fn sqlite_file(&self) -> Option<&Path> {
         let file = self.database.strip_prefix("sqlite:")?;
         let file = file.strip_prefix("//").unwrap_or(file);

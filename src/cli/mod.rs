@@ -28,6 +28,7 @@ mod groups;
 mod history;
 mod import;
 mod keyring;
+mod leader_election;
 mod listing;
 mod lookup;
 mod manifests;

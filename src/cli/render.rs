@@ -1,6 +1,9 @@
 //! `opsadmin render`: prints the manifests that a cluster needs to run the controller without Helm, or the rights for
 //! `plan --on-cluster`. It replaces placeholders in the files of `deploy/`.
 
+mod policies;
+
+use self::policies::Policies;
 use super::output::Output;
 use crate::api::definition;
 use crate::reconcile::parse_namespace;
@@ -30,7 +33,7 @@ const ARGUMENTS: &str = "        - --log-format=json\n";
 /// --plan-rights, print only the rights for a pipeline that plans.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
+    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --image registry.example.com/opsadmin-operator:1.2.3 --grants deny\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
 )]
 pub struct Render {
     /// The container image of the controller.
@@ -64,13 +67,21 @@ pub struct Render {
     /// With --plan-rights: grant no right to Secrets, for `plan --without-secrets`.
     #[arg(long, requires = "planned")]
     without_secrets: bool,
+
+    #[command(flatten)]
+    policies: Policies,
 }
 
 impl Render {
     /// Prints the manifests.
     pub fn run(&self, output: &mut Output) -> Result<ExitCode> {
         let texts = match &self.image {
-            Some(image) => vec![serde_saphyr::to_string(&definition())?, self.permissions(), self.controller(image)],
+            Some(image) => {
+                let mut texts =
+                    vec![serde_saphyr::to_string(&definition())?, self.permissions(), self.controller(image)];
+                texts.extend(self.policies());
+                texts
+            }
             None => vec![self.rights_to_plan()],
         };
         let texts: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
@@ -81,6 +92,12 @@ impl Render {
     fn permissions(&self) -> String {
         let text = if self.watched.is_empty() { EVERYWHERE } else { IN_SOME_NAMESPACES };
         self.in_each(&self.watched, without_heading(text).split(BETWEEN_OBJECTS))
+    }
+
+    /// Returns the optional objects. Their names contain the controller's namespace, so that two controllers for different
+    /// namespaces do not share a policy.
+    fn policies(&self) -> Vec<String> {
+        self.policies.texts(&self.watched, |text| self.placed(text))
     }
 
     fn rights_to_plan(&self) -> String {

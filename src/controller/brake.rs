@@ -129,6 +129,11 @@ impl Brake {
         self.state().held.insert(resource.clone());
     }
 
+    /// Discards everything that is remembered, and records these deletions as held.
+    pub fn restart(&self, held: impl Iterator<Item = Resource>) {
+        *self.state() = State { held: held.collect(), ..State::default() };
+    }
+
     /// Records that a user has confirmed the deletion, or that there is nothing left to hold.
     pub fn release(&self, resource: &Resource) {
         self.state().held.remove(resource);

@@ -1,13 +1,18 @@
 //! Connects to the account database. Until the database answers, the controller runs, and reports the reason on each
 //! resource.
 
+use super::context::Context;
 use super::error::ControllerError;
 use crate::account::{Account, ClusterId, Owner, UnassignedPolicy, Version};
 use crate::backoff::Backoff;
 use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
 use crate::secrets::SecretStore;
+use futures::future::{Either, select};
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -98,17 +103,80 @@ pub struct ReconcilerParts {
     pub creations: Arc<dyn CreationGuard>,
 }
 
+/// Stands by until this process leads, and then connects.
+///
+/// # Errors
+/// [`ControllerError`] for an error that waiting does not solve.
+pub(super) async fn once_leading(
+    context: &Context,
+    database: &Arc<dyn AccountDatabase>,
+    keyring: Keyring,
+    interval: Duration,
+    parts: ReconcilerParts,
+    connection: watch::Sender<Connection>,
+) -> Result<(), ControllerError> {
+    {
+        let standing_by = stand_by(database.as_ref(), &keyring, interval, &context.reached);
+        if let Either::Right((Err(error), _)) = select(pin!(context.leadership.acquired()), pin!(standing_by)).await {
+            return Err(error);
+        }
+    }
+    context.begin_leading();
+    connect(Arc::clone(database), keyring, context.cluster.clone(), parts, connection, &context.reached).await
+}
+
+/// Checks, for as long as it is polled, that a follower could use the database: it answers, and the keyring opens its
+/// secret keys. Writes nothing. Sets `reached` at the first success.
+///
+/// # Errors
+/// [`ControllerError`] for an error that waiting does not solve.
+async fn stand_by(
+    database: &dyn AccountDatabase,
+    keyring: &Keyring,
+    interval: Duration,
+    reached: &AtomicBool,
+) -> Result<Infallible, ControllerError> {
+    let mut failures = 0;
+    loop {
+        match check(database, keyring).await {
+            Ok(()) => {
+                failures = 0;
+                reached.store(true, Ordering::Relaxed);
+                tokio::time::sleep(interval).await;
+                continue;
+            }
+            Err(ControllerError::Database(error)) if error.is_retryable() => {
+                if failures == 0 {
+                    tracing::warn!("this follower cannot use the account database: {error}; trying again");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(BACKOFF.pause(failures)).await;
+        failures += 1;
+    }
+}
+
+/// Reads whether the database can be used. The tables may be missing or older: the leader migrates them.
+async fn check(database: &dyn AccountDatabase, keyring: &Keyring) -> Result<(), ControllerError> {
+    if database.pending_migrations().await?.is_empty() {
+        keyring.check(&database.sealing_keys_in_use().await?)?;
+    }
+    Ok(())
+}
+
 /// Repeats until the database is reachable, migrated and verified against the keyring, and reports each state through
 /// `connection`.
 ///
 /// # Errors
 /// [`ControllerError`] for an error that waiting does not solve.
-pub async fn connect(
+async fn connect(
     database: Arc<dyn AccountDatabase>,
     keyring: Keyring,
     cluster: ClusterId,
     parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
+    reached: &AtomicBool,
 ) -> Result<(), ControllerError> {
     let mut failures = 0;
     let accounts = loop {
@@ -128,6 +196,7 @@ pub async fn connect(
         tokio::time::sleep(BACKOFF.pause(failures)).await;
         failures += 1;
     };
+    reached.store(true, Ordering::Relaxed);
     tracing::info!(accounts = accounts.len(), %cluster, "the account database is ready");
     let startup_accounts = StartupAccounts::new(accounts);
     let reconciler = Reconciler {

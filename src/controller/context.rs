@@ -4,6 +4,7 @@ use super::brake::Brake;
 use super::connect::{Connection, Ready};
 use super::creation::ClusterCreationGuard;
 use super::events::Events;
+use super::leader::Leadership;
 use super::memory::Memory;
 use super::pickup::Pickups;
 use super::resources::{Resources, Stores};
@@ -13,11 +14,13 @@ use crate::account::{ClusterId, Period};
 use crate::api::ApiAccount;
 use crate::backoff::spread;
 use crate::database::DatabaseError;
-use crate::reconcile::{Done, Environment, NotReady, Outcome};
+use crate::reconcile::{Done, Environment, NotReady, Outcome, awaits_confirmation};
 use crate::telemetry::Metrics;
 use kube::Client;
 use kube::runtime::controller::Action;
-use std::sync::Arc;
+use kube::runtime::reflector::ObjectRef;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
@@ -32,8 +35,12 @@ pub(super) struct Context {
     pub client: Client,
     pub cluster: ClusterId,
     pub connection: watch::Receiver<Connection>,
-    /// When the controller began.
-    pub started: Instant,
+    /// Whether the account database has been reached once.
+    pub reached: Arc<AtomicBool>,
+    /// Whether this process leads.
+    pub leadership: Leadership,
+    /// When this process began to lead; unset before that.
+    pub leads_since: OnceLock<Instant>,
     pub events: Events,
     pub memory: Arc<Memory>,
     pub pickups: Pickups,
@@ -57,6 +64,19 @@ impl Context {
     /// Returns the existing resources, once all of them have been listed.
     pub fn resources(&self) -> Option<Resources> {
         self.stores.complete(self.scopes)
+    }
+
+    /// Prepares to reconcile every resource as the leader. Another controller may have led until now, so what this one
+    /// remembers from its time as a follower is checked again: declarations are confirmed before a change, and the
+    /// deletions that are held are those of the present statuses.
+    pub fn begin_leading(&self) {
+        if self.leadership.is_elected() {
+            self.memory.distrust_watches();
+            let seen = self.stores.seen();
+            let held = seen.iter().filter(|resource| awaits_confirmation(resource));
+            self.brake.restart(held.map(|resource| ObjectRef::from_obj(&**resource)));
+        }
+        self.leads_since.get_or_init(Instant::now);
     }
 
     /// Waits until the first attempt to connect has ended, so that a start does not look like an outage. Returns `None`

@@ -123,6 +123,13 @@ impl Memory {
         }
     }
 
+    /// Discards the declarations that the watch has shown so far, because another controller led meanwhile.
+    pub fn distrust_watches(&self) {
+        for entry in self.entries().values_mut() {
+            entry.watched = None;
+        }
+    }
+
     /// Returns the recent corrections of the resource's account and Secret.
     pub fn corrections(&self, resource: &ApiAccount) -> Corrections {
         self.entries().get(&ObjectRef::from_obj(resource)).map(|entry| entry.corrections.clone()).unwrap_or_default()

@@ -17,6 +17,7 @@ mod declaration;
 mod deletion;
 mod error;
 mod events;
+mod leader;
 mod measured;
 mod memory;
 mod next_attempt;
@@ -38,8 +39,9 @@ mod watch_errors;
 mod watches;
 mod writes;
 
-pub use connect::{Connection, connect};
+pub use connect::Connection;
 pub use error::ControllerError;
+pub use leader::{LeaseSettings, Loss};
 
 use crate::account::{ClusterId, Period, UnassignedPolicy};
 use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
@@ -52,8 +54,9 @@ use confirmation::ClusterDeclarations;
 use context::Context;
 use creation::ClusterCreationGuard;
 use events::Events;
-use futures::future::{join_all, select};
+use futures::future::{Either, join_all, select};
 use kube::Client;
+use leader::{FencedDatabase, Leadership, RunningElection, fenced};
 use memory::Memory;
 use obstacle_poller::ObstaclePoller;
 use orphans::Orphans;
@@ -61,8 +64,9 @@ use pickup::Pickups;
 use queues::{Queue, Queues};
 use resources::Stores;
 use scope::Scope;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 use sweep::Sweeper;
 use tokio::sync::{Semaphore, oneshot, watch};
 use versions::Versions;
@@ -76,6 +80,8 @@ pub struct Settings {
     pub cluster: ClusterId,
     /// The namespaces to watch. If empty, all namespaces are watched.
     pub namespaces: Vec<String>,
+    /// The Lease of the leader election; `None`: no election, this controller always leads.
+    pub lease: Option<LeaseSettings>,
     /// The account database.
     pub database: Arc<dyn AccountDatabase>,
     /// The keyring that seals secret keys.
@@ -112,8 +118,41 @@ pub struct Settings {
 ///
 /// # Errors
 /// [`ControllerError`] if the database can never be used: it was sealed with another keyring, its schema is newer, or
-/// it refuses.
-pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
+/// it refuses. Also if this controller led and lost its Lease.
+pub async fn run(mut settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
+    let lease = settings.lease.take();
+    let leadership = if lease.is_some() { Leadership::candidate() } else { Leadership::unelected() };
+    let metrics = Arc::clone(&settings.telemetry.metrics);
+    settings.client = body_timeout::with_body_timeout(measured::measured(settings.client, Arc::clone(&metrics)));
+    // The election itself is not behind the fence that it moves.
+    let environment = Arc::clone(&settings.environment);
+    let mut election = RunningElection::start(settings.client.clone(), lease, &leadership, environment);
+    settings.client = fenced(settings.client, &leadership);
+    let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone() };
+    let database: Arc<dyn AccountDatabase> = Arc::new(MeasuredDatabase { database: Arc::new(fenced), metrics });
+    settings.database = Arc::clone(&database);
+    let ended = {
+        let working = std::pin::pin!(work(settings, leadership, stop));
+        let lost = std::pin::pin!(election.lost());
+        match select(lost, working).await {
+            // Everything that still runs is dropped, and writes nothing any more.
+            Either::Left((lost, _)) => Err(lost),
+            Either::Right((worked, _)) => worked,
+        }
+    };
+    if ended.is_ok() {
+        election.release().await;
+    }
+    database.close().await;
+    ended
+}
+
+/// Reconciles as long as this process leads, until `stop`, and then finishes the reconciles that are running.
+async fn work(
+    settings: Settings,
+    leadership: Leadership,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), ControllerError> {
     let (stop_sender, stopped) = watch::channel(false);
     let (connection_sender, connection) = watch::channel(Connection::default());
     let scopes = Scope::each(&settings.namespaces);
@@ -121,9 +160,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let orphans = Orphans::new(settings.orphan_grace, Scope::secret_caches(&scopes));
     let queues = Queue::each(scopes);
     let metrics = Arc::clone(&settings.telemetry.metrics);
-    let database: Arc<dyn AccountDatabase> =
-        Arc::new(MeasuredDatabase { database: settings.database, metrics: Arc::clone(&metrics) });
-    let client = body_timeout::with_body_timeout(measured::measured(settings.client, Arc::clone(&metrics)));
+    let (database, client) = (settings.database, settings.client);
     let memory = Arc::new(Memory::default());
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
@@ -133,7 +170,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         client: client.clone(),
         cluster: settings.cluster.clone(),
         connection,
-        started: Instant::now(),
+        reached: Arc::new(AtomicBool::new(false)),
+        leadership,
+        leads_since: OnceLock::new(),
         events,
         memory: Arc::clone(&memory),
         pickups: Pickups::default(),
@@ -167,20 +206,17 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         trimmed: None,
     };
     let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
-    let connecting = connect(
-        Arc::clone(&database),
-        settings.keyring,
-        settings.cluster,
-        connect::ReconcilerParts {
-            secrets: Arc::new(Cluster::new(client.clone(), secret_caches)),
-            unknown_affiliate: settings.unknown_affiliate,
-            unassigned: settings.unassigned,
-            environment: settings.environment,
-            declarations: Arc::new(ClusterDeclarations { client, memory }),
-            creations,
-        },
-        connection_sender,
-    );
+    let connecting_context = Arc::clone(&context);
+    let parts = connect::ReconcilerParts {
+        secrets: Arc::new(Cluster::new(client.clone(), secret_caches)),
+        unknown_affiliate: settings.unknown_affiliate,
+        unassigned: settings.unassigned,
+        environment: settings.environment,
+        declarations: Arc::new(ClusterDeclarations { client, memory }),
+        creations,
+    };
+    let (keyring, interval) = (settings.keyring, settings.sweep_interval);
+    let connecting = connect::once_leading(&connecting_context, &database, keyring, interval, parts, connection_sender);
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
@@ -191,9 +227,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
         let stop = std::pin::pin!(stop);
         let connecting = std::pin::pin!(connecting);
         let connected = match select(stop, connecting).await {
-            futures::future::Either::Left(((), _)) => Ok(()),
-            futures::future::Either::Right((Err(error), _)) => Err(error),
-            futures::future::Either::Right((Ok(()), stop)) => {
+            Either::Left(((), _)) => Ok(()),
+            Either::Right((Err(error), _)) => Err(error),
+            Either::Right((Ok(()), stop)) => {
                 stop.await;
                 Ok(())
             }
@@ -213,6 +249,5 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     // When the sender is dropped, no more events are emitted.
     let publishing = publisher.run(async { drop(finished.await) });
     let (connected, ()) = futures::future::join(working, publishing).await;
-    database.close().await;
     connected
 }

@@ -9,7 +9,7 @@ use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
 use crate::reconcile::{NotReady, Outcome, status};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long after the start a resource keeps a status that is about its present spec.
 const GRACE: Duration = Duration::from_secs(30);
@@ -25,7 +25,11 @@ impl Context {
         previous: Option<ApiAccountStatus>,
     ) -> ReconcileResult {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-        if let Some(left) = grace_left(previous.as_ref(), resource.metadata.generation, self.started.elapsed()) {
+        if let Some(left) = grace_left(
+            previous.as_ref(),
+            resource.metadata.generation,
+            self.leads_since.get().map_or(Duration::ZERO, Instant::elapsed),
+        ) {
             tracing::debug!(namespace, name, "the resource waits for the account database");
             return Ok((Action::requeue(left + GRACE.mul_f64(self.environment.jitter())), None));
         }

@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// The API server did not accept a finalizer or a status.
 pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    // All resources are reconciled when this controller becomes the leader.
+    if !context.leadership.is_leader() {
+        return Ok(Action::await_change());
+    }
     // The work queue of each namespace has a limit of its own; this one is for all of them together.
     let Ok(_slot) = context.slots.acquire().await else { return Ok(Action::await_change()) };
     let reference = ObjectRef::from_obj(&*resource);

@@ -37,6 +37,12 @@ impl Stores {
         stores.iter().find_map(|(_, store)| store.get(resource))
     }
 
+    /// Returns the resources that the watches have shown so far.
+    pub fn seen(&self) -> Vec<Arc<ApiAccount>> {
+        let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.iter().flat_map(|(_, store)| store.state()).collect()
+    }
+
     /// Returns the existing resources; `None` until every scope has been listed completely.
     pub fn complete(&self, scopes: usize) -> Option<Resources> {
         let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

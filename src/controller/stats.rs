@@ -1,13 +1,16 @@
 //! The numbers that metrics and probes ask the controller for, computed from the caches and from what the controller
 //! remembers.
 
-use super::connect::Connection;
 use super::context::Context;
 use crate::api::{ApiAccountStatus, Reason};
 use crate::telemetry::{ControllerStats, Fleet};
+use std::sync::atomic::Ordering;
 
 impl ControllerStats for Context {
     fn fleet(&self) -> Option<Fleet> {
+        if !self.is_leader() {
+            return None;
+        }
         let mut fleet = Fleet::default();
         for resource in self.resources()?.all() {
             self.memory.with_status(&resource, |status| add(&mut fleet, status));
@@ -15,16 +18,20 @@ impl ControllerStats for Context {
         Some(fleet)
     }
 
-    fn held_deletions(&self) -> usize {
-        self.brake.held()
+    fn held_deletions(&self) -> Option<usize> {
+        self.is_leader().then(|| self.brake.held())
+    }
+
+    fn is_leader(&self) -> bool {
+        self.leadership.is_leader()
     }
 
     fn missing_for_readiness(&self) -> Vec<&'static str> {
-        let is_connected = matches!(*self.connection.borrow(), Connection::Ready(_));
         [
             (self.stores.secrets_are_listed(self.scopes), "the first list of the Secrets"),
             (self.resources().is_some(), "the first list of the ApiAccounts"),
-            (is_connected, "the account database"),
+            (self.reached.load(Ordering::Relaxed), "the account database"),
+            (self.leadership.is_known(), "the Lease of the leader election"),
         ]
         .into_iter()
         .filter_map(|(is_there, what)| (!is_there).then_some(what))

@@ -114,8 +114,15 @@ async fn reconcile_accounts(
             predicates::generation.combine(predicates::finalizers).combine(requests),
             PredicateConfig::default(),
         );
+    // A follower drops what its watch shows, so everything is reconciled when it leads and its database answers, and
+    // also when the database does not answer then.
+    let (is_elected, mut was_waiting) = (context.leadership.is_elected(), false);
     let became_ready = WatchStream::from_changes(context.connection.clone())
-        .filter(|connection| std::future::ready(matches!(connection, Connection::Ready(_))))
+        .filter(move |connection| {
+            let is_waiting = matches!(connection, Connection::Waiting { .. });
+            let is_first_outage = is_elected && is_waiting && !std::mem::replace(&mut was_waiting, is_waiting);
+            std::future::ready(matches!(connection, Connection::Ready(_)) || is_first_outage)
+        })
         .map(|_| ());
     let became_listed = WatchStream::from_changes(secrets_listed.clone())
         .filter(|listing| std::future::ready(*listing == Listing::Done))

@@ -95,6 +95,12 @@ pub enum KeyringError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Contents that are not in a file are no keyring.
+    #[error("this is no keyring: {reason}")]
+    Contents {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A secret key is sealed with a key that this keyring lacks.
     #[error(
         "the keyring lacks the key {} that secret keys in this database are sealed with; if the keyring was rotated since this program read it, start it again with the keyring as it is now, and otherwise use the one they were written with, or put the missing key back: from a backup, or from FILE.removed beside the keyring FILE if `opsadmin keyring rotate` removed it for another database",
@@ -173,6 +179,15 @@ impl Keyring {
         })?;
         let text = Zeroizing::new(text);
         Self::parse(&text).map_err(|reason| KeyringError::Form { path: path.to_owned(), reason })
+    }
+
+    /// Reads a keyring from the contents of a keyring file.
+    ///
+    /// # Errors
+    /// [`KeyringError::Contents`] if it is no keyring.
+    pub fn from_json(contents: &[u8]) -> Result<Self, KeyringError> {
+        let text = std::str::from_utf8(contents).map_err(|_| "it is not text".to_owned());
+        text.and_then(Self::parse).map_err(|reason| KeyringError::Contents { reason })
     }
 
     /// Writes the keyring to a new file with mode 0600. Returns once the file is on the disk: if the file is lost,
@@ -297,7 +312,11 @@ impl Keyring {
         Ok(Self { keys, is_placeholder: false })
     }
 
-    pub(super) fn to_json(&self) -> Zeroizing<String> {
+    /// Returns the contents of a keyring file with this keyring.
+    ///
+    /// # Panics
+    /// Never: strings always serialize.
+    pub fn to_json(&self) -> Zeroizing<String> {
         let keys = self.keys.iter().map(KeyringKey::to_file).collect();
         #[expect(clippy::expect_used, reason = "strings always serialize")]
         let json = serde_json::to_string_pretty(&KeyringFile { keys }).expect("strings serialize");

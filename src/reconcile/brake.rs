@@ -13,8 +13,8 @@ pub const DELETION_WINDOW: Duration = Duration::from_mins(10);
 /// How many accounts may always lose access at once, however few accounts there are.
 pub(super) const MIN_DELETION_LIMIT: usize = 5;
 
-/// Returns how many of the accounts may lose access at once: this percentage, but at least `MIN_DELETION_LIMIT`. Returns `None` if
-/// there is no limit, at 100 percent.
+/// Returns how many of the accounts may lose access at once: this percentage, but at least `MIN_DELETION_LIMIT`. Returns
+/// `None` if there is no limit, at 100 percent.
 pub fn deletion_limit(accounts: usize, percent: u8) -> Option<usize> {
     (percent < 100).then(|| MIN_DELETION_LIMIT.max(accounts * usize::from(percent) / 100))
 }

@@ -21,11 +21,14 @@ pub struct Fleet {
 
 /// The stats of a controller. The methods answer from memory.
 pub trait ControllerStats: Send + Sync {
-    /// Returns the sums over all resources; `None` until the controller knows all of them.
+    /// Returns the sums over all resources; `None` until the controller knows all of them, and while it does not lead.
     fn fleet(&self) -> Option<Fleet>;
 
-    /// Returns the number of accounts that the brake holds.
-    fn held_deletions(&self) -> usize;
+    /// Returns the number of accounts that the brake holds; `None` while the controller does not lead.
+    fn held_deletions(&self) -> Option<usize>;
+
+    /// Returns whether the controller leads. Without a leader election it always does.
+    fn is_leader(&self) -> bool;
 
     /// Returns what the controller still waits for before it is ready, as texts for the readiness probe.
     fn missing_for_readiness(&self) -> Vec<&'static str>;

@@ -385,9 +385,14 @@ impl Collector for ScrapedStats {
             let help = "Time of the next scheduled rotation of an account that is Ready.";
             encode_time(&mut encoder, "next_rotation_timestamp", help, fleet.next_rotation)?;
         }
-        let help = "Deletions that the brake holds until a user confirms them.";
-        let count = ConstGauge::new(number(stats.held_deletions()));
-        count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)
+        if let Some(held) = stats.held_deletions() {
+            let help = "Deletions that the brake holds until a user confirms them.";
+            let count = ConstGauge::new(number(held));
+            count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)?;
+        }
+        let help = "Whether this controller is the leader.";
+        let leader = ConstGauge::new(i64::from(stats.is_leader()));
+        leader.encode(encoder.encode_descriptor("leader", help, None, MetricType::Gauge)?)
     }
 }
 

@@ -119,8 +119,12 @@ mod tests {
             None
         }
 
-        fn held_deletions(&self) -> usize {
-            0
+        fn held_deletions(&self) -> Option<usize> {
+            None
+        }
+
+        fn is_leader(&self) -> bool {
+            false
         }
 
         fn missing_for_readiness(&self) -> Vec<&'static str> {

@@ -19,6 +19,9 @@ pub const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 /// The script that creates the namespaces.
 pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pods/apart.sh");
 
+/// The variable with the folder of the operator's image, an OCI layout.
+pub const IMAGE: &str = "OPSADMIN_PODS_IMAGE";
+
 const CGROUP: &str = "OPSADMIN_PODS_CGROUP";
 const SETUP: &str = "tests/pods/setup.sh installs it on Debian and Ubuntu";
 
@@ -30,7 +33,7 @@ pub fn cgroup() -> Option<String> {
 /// Runs this program again with the same arguments, in namespaces that end with it.
 pub fn run_again() -> Result<ExitCode, String> {
     require_root()?;
-    for program in ["unshare", "ip", "iptables", "tar"] {
+    for program in ["unshare", "ip", "iptables", "tar", "buildah", "musl-gcc"] {
         which(program)?;
     }
     runc()?;
@@ -41,12 +44,14 @@ pub fn run_again() -> Result<ExitCode, String> {
     // The first build of these programs needs the network, which is not available inside the namespaces.
     Programs::of_release("newest")?;
     built("cluster/build-node.sh", &[])?;
+    let image = built("../release/image.sh", &[])?;
 
     let because = |error: io::Error| format!("tests/pods/apart.sh: {error}");
     let mut apart = Command::new("sh")
         .arg(SCRIPT)
         .arg(env::current_exe().map_err(because)?)
         .args(env::args_os().skip(1))
+        .env(IMAGE, image)
         .env("OPSADMIN_PODS_NODE", format!("{NODE_ADDRESS}/24"))
         // With a separate process group, Ctrl-C in a terminal reaches only this program. The rest ends in order.
         .process_group(0)

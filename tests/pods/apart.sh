@@ -5,6 +5,7 @@
 # This script removes those below the cgroup in OPSADMIN_PODS_CGROUP.
 #
 # Standard input is a pipe from the parent process. When the parent closes it or dies, this script kills the program.
+# shellcheck shell=sh
 set -eu
 
 # Prints the mount points of cgroups: one for version 2, or one for each kind for version 1.

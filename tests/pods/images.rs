@@ -1,5 +1,5 @@
-//! Creates container images in the form of a registry or an OCI layout: blobs named by their digest, one layer per
-//! image.
+//! Container images in the form of a registry, as blobs named by their digest: the operator's own image, and images of
+//! one layer that are created here.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::apart::busybox;
+use crate::apart::{IMAGE, busybox};
 use crate::support::process::Folder;
 use crate::support::run::run;
 
@@ -36,15 +36,18 @@ impl Blobs {
         self.folder.path().join(digest)
     }
 
-    /// Creates an image that contains only the debug build of the operator and the C library that it needs. Returns the
-    /// digest of its manifest.
-    pub async fn operator(&self) -> String {
-        let root = self.root("operator", "usr/local/bin");
-        let (built, program) = (env!("CARGO_BIN_EXE_opsadmin"), root.join("usr/local/bin/opsadmin"));
-        // Debug information is three quarters of the program, and no test reads it in a pod.
-        said("strip", [OsStr::new("--strip-debug"), built.as_ref(), "-o".as_ref(), program.as_ref()]).await;
-        copy_libraries(built.as_ref(), &root).await;
-        self.image(&root, &json!({ "Entrypoint": ["/usr/local/bin/opsadmin"], "Env": ["PATH=/usr/local/bin"] })).await
+    /// Adds the operator's image from the OCI layout that `release/image.sh` has written. Returns the digest of its
+    /// manifest.
+    pub fn operator(&self) -> String {
+        let layout = PathBuf::from(std::env::var_os(IMAGE).expect("apart.rs has set it"));
+        let index = fs::read(layout.join("index.json")).expect("an OCI layout");
+        let index: Value = serde_json::from_slice(&index).expect("an index");
+        for blob in fs::read_dir(layout.join("blobs/sha256")).expect("the layout has blobs") {
+            let blob = blob.expect("an entry");
+            let digest = format!("sha256:{}", blob.file_name().to_str().expect("a digest"));
+            fs::copy(blob.path(), self.file(&digest)).expect("it can be copied");
+        }
+        index["manifests"][0]["digest"].as_str().expect("a text").to_owned()
     }
 
     /// Creates an image with a shell, whose program does nothing until it is stopped. Returns the digest of its

@@ -30,19 +30,24 @@ pub async fn runs_as_its_manifests_say_and_is_replaced_without_a_key_changing() 
     let lax = operator.kubectl(&["run", "lax", "--image=registry.example.com/lax", "--dry-run=server"]).await;
     assert!(lax.stderr.contains("violates PodSecurity"), "the namespace is strict: {lax:?}");
     let pods = operator.pods("opsadmin-operator").await;
-    assert_eq!(pods.len(), 1, "{pods:?}");
-    let old = identity(&pods[0]);
-    assert_eq!(old.2, 0, "it was never restarted");
-    let metrics = format!("/api/v1/namespaces/{OPERATOR}/pods/{}:8080/proxy/metrics", name(&pods[0]));
-    let metrics = operator.kubectl(&["get", "--raw", &metrics]).await.succeeded();
-    assert!(metrics.contains("opsadmin_"), "{metrics}");
-    let log = operator.kubectl(&["logs", name(&pods[0])]).await.succeeded();
-    assert!(log.contains("the account database is ready") && !log.contains(&pair.secret_key), "{log}");
+    assert_eq!(pods.len(), 2, "{pods:?}");
+    let (mut leaders, mut old) = (0, Vec::new());
+    for pod in &pods {
+        old.push(identity(pod).0);
+        assert_eq!(identity(pod).2, 0, "it was never restarted");
+        let metrics = format!("/api/v1/namespaces/{OPERATOR}/pods/{}:8080/proxy/metrics", name(pod));
+        let metrics = operator.kubectl(&["get", "--raw", &metrics]).await.succeeded();
+        let leads = metrics.contains("opsadmin_leader 1");
+        leaders += usize::from(leads);
+        let log = operator.kubectl(&["logs", name(pod)]).await.succeeded();
+        assert!(log.contains("the account database is ready") == leads && !log.contains(&pair.secret_key), "{log}");
+    }
+    assert_eq!(leaders, 1);
 
     operator.kubectl(&["delete", "pod", "-l", "app.kubernetes.io/name=opsadmin-operator"]).await.succeeded();
     scene.world.rolled_out(OPERATOR, "opsadmin-operator").await;
     let pods = operator.pods("opsadmin-operator").await;
-    assert_ne!(identity(&pods[0]).0, old.0, "another pod");
+    assert!(pods.iter().all(|pod| !old.contains(&identity(pod).0)), "other pods");
 
     scene.apply(&account("After.")).await;
     scene.ready("steady").await;

@@ -29,7 +29,7 @@ impl Registry {
     /// Deployments.
     pub async fn filled() -> Self {
         let blobs = Blobs::new();
-        let (operator, idle) = (blobs.operator().await, blobs.idle().await);
+        let (operator, idle) = (blobs.operator(), blobs.idle().await);
         let mut manifests = HashMap::from([("library/opsadmin-operator".to_owned(), operator)]);
         for name in ["halden/app", "kestrel/billing", "pause"] {
             manifests.insert(name.to_owned(), idle.clone());

@@ -22,7 +22,6 @@ has_cni || packages="$packages containernetworking-plugins"
 has iptables || packages="$packages iptables"
 has ip || packages="$packages iproute2"
 has busybox || packages="$packages busybox-static"
-has strip || packages="$packages binutils"
 has script || packages="$packages bsdutils"
 has unshare || packages="$packages util-linux"
 
@@ -40,10 +39,11 @@ problem() {
     echo "Missing: $*" >&2
 }
 
-for program in runc iptables ip busybox strip script unshare; do
+for program in runc iptables ip busybox script unshare; do
     has "$program" || problem "$program"
 done
 has_cni || problem "the CNI plugins bridge, host-local and loopback, in /usr/lib/cni or /opt/cni/bin"
+release/tools.sh build || problem "what builds the image: the message above says what failed"
 go_wanted=$(sed -n 's/^go //p' tests/cluster/containerd/go.mod)
 (cd tests/cluster/containerd && GOWORK=off go env GOVERSION >/dev/null 2>&1) ||
     problem "Go $go_wanted or newer, which builds the node: go.dev/dl, or let a Go of 1.21 or newer fetch it: GOTOOLCHAIN=auto"

@@ -117,8 +117,8 @@ impl Rotate {
         }
         if does(Step::Use) {
             rotation.switch().await?;
-            let since = if rotation.done.switched { "from now on" } else { "already" };
-            self.print_text(output, &format!("the key {} seals {since}", rotation.sealing_key()))?;
+            let since = if rotation.done.switched { "now" } else { "already" };
+            self.print_text(output, &format!("the key {} {since} seals new secret keys", rotation.sealing_key()))?;
         }
         if does(Step::Reseal) {
             self.reseal(rotation, output).await?;

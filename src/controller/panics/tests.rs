@@ -7,6 +7,7 @@ use crate::controller::brake::Brake;
 use crate::controller::connect::{Connection, Ready, StartupAccounts};
 use crate::controller::creation::ClusterCreationGuard;
 use crate::controller::events::Events;
+use crate::controller::leader::Leadership;
 use crate::controller::pickup::Pickups;
 use crate::controller::queues::{Queue, Queues};
 use crate::controller::reconcile::reconcile;
@@ -23,7 +24,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
@@ -105,7 +106,9 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         client,
         cluster,
         connection,
-        started: Instant::now(),
+        reached: Arc::default(),
+        leadership: Leadership::unelected(),
+        leads_since: OnceLock::from(Instant::now()),
         events,
         memory,
         pickups: Pickups::default(),

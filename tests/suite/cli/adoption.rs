@@ -68,7 +68,10 @@ async fn only_the_intended_namespace_can_adopt_an_imported_account() {
 
     desk.write_adopting_account("tenant", "acme");
     let refused = desk.apply(&[]).await;
-    assert!(refused.stderr.contains("it is for local/partners. OpsAdmin's staff"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("it is for local/partners. To let another resource take it over, OpsAdmin's staff run"),
+        "{refused:?}"
+    );
     desk.write_adopting_account("partners", "any-name");
     desk.apply(&[]).await.succeeded();
 }
@@ -85,6 +88,11 @@ async fn a_permission_to_adopt_can_be_withdrawn_and_a_controller_requires_it() {
     assert_eq!(desk.apply(&[]).await.status.code(), Some(1));
     desk.call(&["allow-adoption", "Acme", "--nobody"]).await.succeeded();
     let refused = desk.apply(&["--unassigned-accounts", "refuse"]).await;
-    assert!(refused.stderr.contains("it was imported for no namespace. OpsAdmin's staff"), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("it was imported for no namespace. To let another resource take it over, OpsAdmin's staff run"),
+        "{refused:?}"
+    );
     desk.apply(&[]).await.succeeded();
 }

@@ -137,7 +137,7 @@ async fn a_rotation_whose_output_cannot_be_written_is_reported() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     let finished = rotate.stdout(full).output().expect("it starts");
     let said = String::from_utf8_lossy(&finished.stderr);
-    assert!(said.contains("the keys WERE rotated, and what came of it could not be told"), "{said}");
+    assert!(said.contains("the keys WERE rotated, but the result could not be printed"), "{said}");
     assert_eq!(pairs(&office.json(&["get", "acme"]).await).len(), 2);
 }
 

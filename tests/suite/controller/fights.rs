@@ -64,7 +64,11 @@ async fn drift_each_second_is_reported_and_corrected_less_often() {
     })
     .await;
     let account = scene.condition("acme", "False", "RepeatedDrift").await;
-    assert!(account.status.expect("it has a status").conditions[0].message.contains("changing description:"));
+    assert!(
+        account.status.expect("it has a status").conditions[0]
+            .message
+            .contains("something else changes description again")
+    );
 
     // Another change by another client does not wait for the backoff, and neither does a change of the spec.
     sqlx::query("UPDATE accounts SET enabled = FALSE").execute(&pool).await.expect("it is updated");

@@ -83,7 +83,8 @@ async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
     let user = service_account("opsadmin-system", "opsadmin-operator");
     let kubeconfig = cluster.kubeconfig_for(&user, None).expect("it has an authority");
     apply(&cluster, EVERYWHERE).await;
-    scene.start_as(&kubeconfig, &[], &[]);
+    let elected = ["--leader-election", "on", "--lease-namespace", "opsadmin-system"];
+    scene.start_as(&kubeconfig, &[], &elected);
     scene.logged("opsadmin crd | kubectl apply --server-side -f -").await;
     let lists = || {
         let calls = cluster.audit("").unwrap_or_default();
@@ -95,14 +96,15 @@ async fn from_an_empty_cluster_its_role_is_all_that_it_needs() {
 
     cluster.install_definitions().await;
     do_everything_once(&scene).await;
-    let refused = refused(&cluster, &user, &[scene.namespace.name(), "kube-system"]);
+    let refused = refused(&cluster, &user, &[scene.namespace.name(), "kube-system", "opsadmin-system"]);
     assert!(refused.is_empty(), "{refused:?}");
     let log = scene.stop().await;
+    assert!(log.contains("released the Lease"), "{log}");
     assert!(log.contains("watching ApiAccounts again") && !log.contains("forbidden"), "{log}");
 }
 
 /// Returns the namespaced roles, for these namespaces and for an account of this name.
-fn roles(name: &str, system: &str, namespaces: &[&str]) -> Vec<Value> {
+pub fn roles(name: &str, system: &str, namespaces: &[&str]) -> Vec<Value> {
     let parse = |text: &str| serde_saphyr::from_multiple::<Value>(text).expect("it is YAML");
     let here = |text: &str| {
         text.replace("name: opsadmin-operator", &format!("name: {name}")).replace("opsadmin-system", system)
@@ -122,12 +124,12 @@ fn roles(name: &str, system: &str, namespaces: &[&str]) -> Vec<Value> {
     documents
 }
 
-fn list(documents: &[Value]) -> String {
+pub fn list(documents: &[Value]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": documents }).to_string()
 }
 
 /// Creates a user without rights on the shared cluster. Returns `None` on an existing cluster.
-fn user_without_rights(scene: &Scene) -> Option<(String, String, PathBuf)> {
+pub fn user_without_rights(scene: &Scene) -> Option<(String, String, PathBuf)> {
     let name = unique("rights");
     let user = service_account(scene.namespace.name(), &name);
     let kubeconfig = scene.cluster.kubeconfig_for(&user, None)?;
@@ -143,7 +145,8 @@ async fn for_some_namespaces_their_roles_are_sufficient() {
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
     let granted = list(&roles(&name, scene.namespace.name(), &namespaces));
     apply(scene.cluster, &granted).await;
-    scene.start_as(&kubeconfig, &namespaces, &[]);
+    let elected = ["--leader-election", "on", "--lease-namespace", namespaces[0]];
+    scene.start_as(&kubeconfig, &namespaces, &elected);
     do_everything_once(&scene).await;
 
     let refused = refused(scene.cluster, &user, &[namespaces[0], namespaces[1], "kube-system"]);

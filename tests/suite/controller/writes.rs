@@ -12,7 +12,7 @@ use super::scene::Scene;
 use crate::support::audit::AuditEvent;
 
 /// Returns the controller's requests about this test's namespace, without events.
-fn calls(scene: &Scene) -> Option<Vec<AuditEvent>> {
+pub fn calls(scene: &Scene) -> Option<Vec<AuditEvent>> {
     let calls = scene.cluster.audit(scene.namespace.name())?;
     Some(
         calls
@@ -22,7 +22,7 @@ fn calls(scene: &Scene) -> Option<Vec<AuditEvent>> {
     )
 }
 
-fn writes(calls: &[AuditEvent]) -> Vec<String> {
+pub fn writes(calls: &[AuditEvent]) -> Vec<String> {
     let shown = |call: &AuditEvent| format!("{} {}/{} {}", call.verb, call.resource, call.subresource, call.name);
     calls.iter().filter(|call| call.is_write()).map(shown).collect()
 }

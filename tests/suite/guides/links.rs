@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{page, repository};
 
 /// Below these paths, Markdown files are checked, beside the Markdown files of the root folder.
-const WHERE: [&str; 3] = ["docs", "examples", "tests/README.md"];
+const WHERE: [&str; 4] = ["charts", "docs", "examples", "tests/README.md"];
 
 fn markdown(at: &Path, found: &mut Vec<PathBuf>) {
     if at.is_dir() {

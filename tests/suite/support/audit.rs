@@ -26,6 +26,8 @@ pub struct AuditEvent {
     pub code: u16,
     /// The path and the query of the request.
     pub uri: String,
+    /// The time of the answer, as RFC 3339 with microseconds.
+    pub at: String,
 }
 
 impl AuditEvent {
@@ -68,6 +70,7 @@ struct Event {
     user: User,
     #[serde(default)]
     user_agent: String,
+    stage_timestamp: String,
     #[serde(default)]
     object_ref: ObjectRef,
     #[serde(default)]
@@ -107,6 +110,7 @@ impl From<Event> for AuditEvent {
             username: event.user.username,
             code: event.response_status.code,
             uri: event.request_uri,
+            at: event.stage_timestamp,
         }
     }
 }

@@ -238,6 +238,16 @@ impl RunningController {
         self.process.signal("TERM");
     }
 
+    /// Sends SIGSTOP: the process stands still, and its connections stay open.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Sends SIGCONT: the process goes on.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
     /// Returns the exit code if the controller has ended.
     pub fn ended(&mut self) -> Option<i32> {
         self.process.ended()

@@ -3,6 +3,7 @@
 # Standard input is a pipe from the parent. Each line is a signal that this script sends to the program. When the parent
 # closes the pipe or dies, the program gets LAST-SIGNAL, and SIGKILL if it still runs after five seconds. The script
 # keeps standard output open until the program has ended, and writes nothing to it.
+# shellcheck shell=sh
 log=$1 last=$2
 shift 2
 exec 3<&0 </dev/null

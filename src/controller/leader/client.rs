@@ -1,0 +1,56 @@
+//! A client for the cluster that sends a request that writes only while this process leads.
+
+use super::fence::Leadership;
+use http::Request;
+use kube::Client;
+use kube::client::Body;
+use tower::BoxError;
+
+/// Returns the same client behind the fence. Requests that read pass in any case.
+pub(in crate::controller) fn fenced(client: Client, leadership: &Leadership) -> Client {
+    let (namespace, leadership) = (client.default_namespace().to_owned(), leadership.clone());
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, leadership) = (client.clone(), leadership.clone());
+        async move {
+            if request.method().is_safe() {
+                return client.send(request).await.map_err(BoxError::from);
+            }
+            leadership.guard(client.send(request)).await?.map_err(BoxError::from)
+        }
+    });
+    Client::new(service, namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::leader::clock;
+    use crate::kube_error::reason;
+    use http::Response;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Api;
+    use kube::api::PostParams;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_follower_reads_and_does_not_write() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let server = tower::service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata":{"name":"a"}}"#.to_vec()))) }
+        });
+        let leadership = Leadership::candidate();
+        let maps: Api<ConfigMap> = Api::namespaced(fenced(Client::new(server, "ns"), &leadership), "ns");
+        maps.get("a").await.unwrap();
+        let error = maps.create(&PostParams::default(), &ConfigMap::default()).await.unwrap_err();
+        assert!(reason(&error).contains("not the leader"), "{}", reason(&error));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        leadership.set(true, Some(clock::now().after(Duration::from_mins(1))));
+        maps.create(&PostParams::default(), &ConfigMap::default()).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,8 @@
+//! The Helm chart: what it renders, that the API server accepts it, and that it grants what `deploy/` grants.
+
+mod helm;
+mod keyring;
+mod readme;
+mod releases;
+mod rendering;
+mod same_as_render;

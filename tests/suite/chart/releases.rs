@@ -1,0 +1,85 @@
+//! Releases of the chart on a real API server: install, upgrade, uninstall, and install again; and two releases beside
+//! each other. The clusters of this suite have no nodes, so hooks are left out and no pod runs.
+
+use super::helm::{Helm, chart, values};
+use crate::support::cluster::Cluster;
+
+/// Installs or upgrades a release.
+async fn upgrade(helm: &Helm, release: &str, namespace: &str, name: &str, extra: &[&str]) -> String {
+    let (chart, file) = (chart(), values(name).display().to_string());
+    let arguments = ["upgrade", "--install", release, &chart, "--namespace", namespace, "--create-namespace"];
+    let arguments = [&arguments[..], &["--no-hooks", "--values", &file], extra].concat();
+    helm.run(&arguments).await.succeeded()
+}
+
+async fn names(cluster: &Cluster, namespace: &str, what: &str) -> String {
+    let what: Vec<&str> = what.split(' ').collect();
+    cluster
+        .kubectl(namespace, &[&["get"][..], &what, &["-o", "jsonpath={.items[*].metadata.name}"]].concat())
+        .await
+        .succeeded()
+}
+
+#[tokio::test]
+async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
+    let cluster = Cluster::of_its_own().await;
+    let helm = Helm::of(&cluster).await;
+    let notes = upgrade(&helm, "ops", "ops", "default", &[]).await;
+    // The notes lead to a first account, which the API server accepts.
+    let (_, manifest) = notes.split_once("<<'END'\n").expect("the notes have a manifest");
+    let (manifest, _) = manifest.split_once("     END\n").expect("it ends");
+    let lines = manifest.lines().map(|line| line.strip_prefix("     ").unwrap_or(line));
+    let manifest = lines.collect::<Vec<_>>().join("\n");
+    cluster.kubectl_with("default", &["apply", "-f", "-"], &manifest).await.succeeded();
+    let replicas = ["get", "deployment", "ops-opsadmin-operator", "-o", "jsonpath={.spec.replicas}"];
+    assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "1");
+    assert_eq!(names(&cluster, "ops", "pvc").await, "ops-opsadmin-operator-database");
+
+    // The same values change nothing.
+    let version = [
+        "get",
+        "deployment,clusterrole,crd,pvc",
+        "-l",
+        "app.kubernetes.io/instance=ops",
+        "-o",
+        "jsonpath={.items[*].metadata.generation}",
+    ];
+    let before = cluster.kubectl("ops", &version).await.succeeded();
+    upgrade(&helm, "ops", "ops", "default", &[]).await;
+    assert_eq!(cluster.kubectl("ops", &version).await.succeeded(), before);
+    upgrade(&helm, "ops", "ops", "postgresql", &[]).await;
+    assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "2");
+    upgrade(&helm, "ops", "ops", "postgresql", &["--set=replicas=3"]).await;
+    assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "3");
+    helm.run(&["rollback", "ops", "--namespace", "ops", "--no-hooks"]).await.succeeded();
+    assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "2");
+    upgrade(&helm, "ops", "ops", "default", &[]).await;
+    assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "1");
+
+    // The Secret that the hook creates, and what else must outlive the release.
+    cluster.kubectl("ops", &["create", "secret", "generic", "ops-opsadmin-operator-keyring"]).await.succeeded();
+    helm.run(&["uninstall", "ops", "--namespace", "ops"]).await.succeeded();
+    assert_eq!(names(&cluster, "ops", "deployment,role,rolebinding").await, "");
+    assert_eq!(names(&cluster, "", "clusterrole,clusterrolebinding -l app.kubernetes.io/instance=ops").await, "");
+    assert_eq!(names(&cluster, "ops", "pvc").await, "ops-opsadmin-operator-database");
+    assert_eq!(names(&cluster, "ops", "secret").await, "ops-opsadmin-operator-keyring");
+    assert_eq!(names(&cluster, "default", "apiaccount").await, "first-account", "the definition is kept");
+
+    upgrade(&helm, "ops", "ops", "default", &[]).await;
+    assert_eq!(names(&cluster, "ops", "deployment").await, "ops-opsadmin-operator");
+
+    // A second release for other namespaces, with another name and in another namespace, beside the first.
+    for namespace in ["partners", "staging"] {
+        cluster.kubectl("", &["create", "namespace", namespace]).await.succeeded();
+    }
+    upgrade(&helm, "ops", "test", "namespaces", &[]).await;
+    upgrade(&helm, "other", "test", "namespaces", &[]).await;
+    assert_eq!(
+        names(&cluster, "partners", "role").await,
+        "test-ops-opsadmin-operator test-other-opsadmin-operator",
+        "a Role for each release"
+    );
+    helm.run(&["uninstall", "other", "--namespace", "test"]).await.succeeded();
+    assert_eq!(names(&cluster, "partners", "role").await, "test-ops-opsadmin-operator");
+    assert_eq!(names(&cluster, "ops", "deployment").await, "ops-opsadmin-operator", "the first release is as it was");
+}
