@@ -1,0 +1,3 @@
+//! The alerts of the chart, checked by Prometheus' own program.
+
+mod alerts;
