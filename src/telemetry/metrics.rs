@@ -4,22 +4,28 @@
 //! labels are known in advance exists from the start with the value zero: `rate` and `increase` do not see the first
 //! event of a series that begins with it.
 
+mod labels;
+mod scraped;
+
+pub use labels::{LostEvent, SweepResult};
+
 use super::calls::{DatabaseCall, KubernetesResult, Verb};
 use super::controller_stats::ControllerHandle;
-use crate::account::RotationReason;
 use crate::api::Reason;
 use crate::database::DatabaseError;
 use crate::reconcile::{Done, Outcome};
 use jiff::Timestamp;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text};
-use prometheus_client::metrics::MetricType;
+use labels::{
+    CAUSES, DATABASE_ERRORS, Labels, NOT_TAKEN, WATCHED, cause, kubernetes_labels, number, reconcile_labels, results,
+};
+use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
+use scraped::ScrapedStats;
 use std::fmt;
 use std::time::Duration;
 
@@ -32,17 +38,6 @@ const PICKUP_BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30
 /// The buckets of the duration of one call in seconds, to the API server or to the database.
 const CALL_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 20.0];
 
-/// The value of the label `reason` for a resource that was not reconciled yet.
-const PENDING: &str = "Pending";
-
-/// The value of the label `reason` for a reconcile whose finalizer or status the API server did not accept.
-const NOT_TAKEN: &str = "NotTaken";
-
-const DATABASE_ERRORS: [&str; 4] = ["unavailable", "refused", "inconsistent", "schema"];
-const CAUSES: [RotationReason; 3] = [RotationReason::Trigger, RotationReason::Annotation, RotationReason::Due];
-const WATCHED: [&str; 2] = ["ApiAccount", "Secret"];
-
-type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
@@ -67,55 +62,6 @@ pub struct Metrics {
     unpurgeable: Gauge,
     watch_errors: Counters<1>,
     events_lost: Counters<1>,
-}
-
-/// The result of a sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SweepResult {
-    /// The sweep compared every account.
-    Done,
-    /// The database returned no accounts although there are resources with accounts.
-    Empty,
-    /// The database did not answer.
-    Failed,
-}
-
-impl SweepResult {
-    const ALL: [Self; 3] = [Self::Done, Self::Empty, Self::Failed];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Empty => "empty",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Why a Kubernetes event was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostEvent {
-    /// The queue of events was full.
-    Full,
-    /// The API server refused the event.
-    Refused,
-    /// The API server did not answer.
-    Unanswered,
-    /// The controller stopped before it sent the event.
-    Ending,
-}
-
-impl LostEvent {
-    const ALL: [Self; 4] = [Self::Full, Self::Refused, Self::Unanswered, Self::Ending];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Refused => "refused",
-            Self::Unanswered => "unanswered",
-            Self::Ending => "ending",
-        }
-    }
 }
 
 impl Metrics {
@@ -330,86 +276,6 @@ fn create_series<const N: usize>(counters: &Counters<1>, label: &'static str, va
     for value in values {
         counters.get_or_create_owned(&[(label, value)]);
     }
-}
-
-/// Returns the results and reasons of reconciles whose series exist from the start. The other pairs are rare.
-fn results() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let reconciled = Reason::Reconciled.as_str();
-    let passing = [Reason::DatabaseUnavailable, Reason::SecretUnavailable, Reason::InternalError];
-    let passing = passing.into_iter().map(Reason::as_str).chain([NOT_TAKEN]);
-    let refusals = Reason::ALL.into_iter().map(Reason::as_str).filter(move |reason| *reason != reconciled);
-    [("unchanged", reconciled), ("changed", reconciled)]
-        .into_iter()
-        .chain(refusals.map(|reason| ("refused", reason)))
-        .chain(passing.map(|reason| ("failed", reason)))
-}
-
-fn reconcile_labels(result: &'static str, reason: &'static str) -> Labels<2> {
-    [("result", result), ("reason", reason)]
-}
-
-fn kubernetes_labels(verb: Verb, result: KubernetesResult) -> Labels<2> {
-    [("verb", verb.as_str()), ("result", result.as_str())]
-}
-
-fn cause(reason: RotationReason) -> &'static str {
-    match reason {
-        RotationReason::Trigger => "trigger",
-        RotationReason::Annotation => "annotation",
-        RotationReason::Due => "interval",
-    }
-}
-
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// The metrics whose values are read from the controller at each scrape.
-#[derive(Debug)]
-struct ScrapedStats(ControllerHandle);
-
-impl Collector for ScrapedStats {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Some(stats) = self.0.get() else {
-            return Ok(());
-        };
-        if let Some(fleet) = stats.fleet() {
-            let help = "ApiAccounts, by the reason of their Ready condition.";
-            let mut family = encoder.encode_descriptor("accounts", help, None, MetricType::Gauge)?;
-            for reason in [None].into_iter().chain(Reason::ALL.map(Some)) {
-                let count = ConstGauge::new(number(fleet.accounts.get(&reason).copied().unwrap_or_default()));
-                count.encode(family.encode_family(&[("reason", reason.map_or(PENDING, Reason::as_str))])?)?;
-            }
-            let help = "Time at which the oldest active key pair was created.";
-            encode_time(&mut encoder, "oldest_active_key_timestamp", help, fleet.oldest_active_key)?;
-            let help = "Time of the next scheduled rotation of an account that is Ready.";
-            encode_time(&mut encoder, "next_rotation_timestamp", help, fleet.next_rotation)?;
-        }
-        if let Some(held) = stats.held_deletions() {
-            let help = "Deletions that the brake holds until a user confirms them.";
-            let count = ConstGauge::new(number(held));
-            count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)?;
-        }
-        let help = "Whether this controller is the leader.";
-        let leader = ConstGauge::new(i64::from(stats.is_leader()));
-        leader.encode(encoder.encode_descriptor("leader", help, None, MetricType::Gauge)?)
-    }
-}
-
-/// Encodes a time as a gauge in seconds; nothing if there is no such time.
-fn encode_time(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    time: Option<Timestamp>,
-) -> Result<(), fmt::Error> {
-    let Some(time) = time else { return Ok(()) };
-    ConstGauge::new(time.as_second()).encode(encoder.encode_descriptor(
-        name,
-        help,
-        Some(&Unit::Seconds),
-        MetricType::Gauge,
-    )?)
 }
 
 #[cfg(test)]

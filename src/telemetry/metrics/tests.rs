@@ -1,7 +1,7 @@
 //! Tests of the metrics, and of `docs/metrics.md`, which must describe exactly the metrics that exist.
 
 use super::*;
-use crate::account::KeyId;
+use crate::account::{KeyId, RotationReason};
 use crate::reconcile::NotReady;
 use crate::secrets::SecretRef;
 use crate::telemetry::{ControllerStats, Fleet, Telemetry};
