@@ -43,11 +43,10 @@ fn verb(method: &Method, uri: &Uri) -> Verb {
 fn is_of_one_object(path: &str) -> bool {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     // A named group has a version after its name. The core group has only a version.
-    let version_at = if parts.next() == Some("apis") { 1 } else { 0 };
-    let rest: Vec<_> = parts.skip(version_at + 1).collect();
+    let before_kind = if parts.next() == Some("apis") { 2 } else { 1 };
+    let rest: Vec<_> = parts.skip(before_kind).collect();
     match rest.as_slice() {
-        ["namespaces", _, _, rest @ ..] => !rest.is_empty(),
-        [_, rest @ ..] => !rest.is_empty(),
+        ["namespaces", _, _, below_kind @ ..] | [_, below_kind @ ..] => !below_kind.is_empty(),
         [] => false,
     }
 }
