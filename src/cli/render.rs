@@ -29,11 +29,10 @@ const ARGUMENTS: &str = "        - --log-format=json\n";
 /// Print the manifests of the controller: CustomResourceDefinition, namespace, permissions and Deployment.
 ///
 /// You must create two Secrets: `opsadmin-database` with the key `url`, and `opsadmin-keyring` with the key `keyring`.
-/// With
-/// --plan-rights, print only the rights for a pipeline that plans.
+/// With --plan-rights, print only the rights for a pipeline that plans.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --image registry.example.com/opsadmin-operator:1.2.3 --grants deny\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
+    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --grants deny \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
 )]
 pub struct Render {
     /// The container image of the controller.

@@ -149,16 +149,26 @@ impl Drive {
             return;
         }
         let lease = format!("{}/{}", self.settings.namespace, self.settings.name);
-        let failure = match timeout(self.timing.call, self.lease.release(self.environment.now())).await {
+        let mut releasing = timeout(self.timing.call, self.lease.release(self.environment.now())).await;
+        if matches!(releasing, Ok(Ok(Claimed::Overtaken))) {
+            // Others may have changed an annotation, so that this process still holds it.
+            releasing = timeout(self.timing.call, self.read_and_release()).await;
+        }
+        let failure = match releasing {
             Ok(Ok(Claimed::Stored(_))) => {
                 tracing::info!(lease, "released the Lease");
                 return;
             }
-            Ok(Ok(Claimed::Overtaken)) => "it has changed".to_owned(),
+            Ok(Ok(Claimed::Overtaken)) => "another program has changed it".to_owned(),
             Ok(Err(failure)) => failure,
             Err(_) => self.no_answer(),
         };
         tracing::warn!(lease, "the Lease was not released, so another controller waits until it expires: {failure}");
+    }
+
+    async fn read_and_release(&mut self) -> Result<Claimed, String> {
+        self.lease.get().await?;
+        self.lease.release(self.environment.now()).await
     }
 
     fn failed(&mut self, failure: String, sent: Moment) {

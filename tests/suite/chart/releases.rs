@@ -1,8 +1,11 @@
 //! Releases of the chart on a real API server: install, upgrade, uninstall, and install again; and two releases beside
 //! each other. The clusters of this suite have no nodes, so hooks are left out and no pod runs.
 
+use std::time::Duration;
+
 use super::helm::{Helm, chart, values};
 use crate::support::cluster::Cluster;
+use crate::support::wait::eventually;
 
 /// Installs or upgrades a release.
 async fn upgrade(helm: &Helm, release: &str, namespace: &str, name: &str, extra: &[&str]) -> String {
@@ -30,7 +33,12 @@ async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     let (manifest, _) = manifest.split_once("     END\n").expect("it ends");
     let lines = manifest.lines().map(|line| line.strip_prefix("     ").unwrap_or(line));
     let manifest = lines.collect::<Vec<_>>().join("\n");
-    cluster.kubectl_with("default", &["apply", "-f", "-"], &manifest).await.succeeded();
+    // Without --wait, Helm returns before the API server has the new kind everywhere.
+    eventually("the first account to be accepted", Duration::from_secs(30), async || {
+        let applied = cluster.kubectl_with("default", &["apply", "-f", "-"], &manifest).await;
+        if applied.status.success() { Ok(()) } else { Err(applied.stderr) }
+    })
+    .await;
     let replicas = ["get", "deployment", "ops-opsadmin-operator", "-o", "jsonpath={.spec.replicas}"];
     assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "1");
     assert_eq!(names(&cluster, "ops", "pvc").await, "ops-opsadmin-operator-database");

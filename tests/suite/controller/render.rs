@@ -32,8 +32,16 @@ async fn the_api_server_accepts_the_output_and_a_restricted_namespace_its_pod() 
     let cluster = cluster().await;
     let namespace = TestNamespace::create(cluster.kubeconfig(), "render").await;
     let objects = dry_run(cluster, &render(&namespace, &[]).await).await;
-    let expected =
-        ["CustomResourceDefinition", "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Deployment"];
+    let expected = [
+        "CustomResourceDefinition",
+        "Namespace",
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+        "Deployment",
+    ];
     assert_eq!(kinds(&objects), expected);
 
     let strict = "pod-security.kubernetes.io/enforce=restricted";
