@@ -93,8 +93,8 @@ pub struct Controller {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// A file with a filter for log lines, as in RUST_LOG. Changes apply within seconds, without a restart. While the
-    /// file is missing or empty, RUST_LOG applies.
+    /// A file with a filter for log lines, as in `RUST_LOG`. Changes apply within seconds, without a restart. While the
+    /// file is missing or empty, `RUST_LOG` applies.
     #[arg(long, value_name = "FILE")]
     log_filter_file: Option<PathBuf>,
 }

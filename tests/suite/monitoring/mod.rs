@@ -2,3 +2,6 @@
 
 mod alerts;
 mod dashboard;
+mod outage;
+mod picture;
+mod prometheus;
