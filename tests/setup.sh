@@ -25,6 +25,7 @@ postgres_version() {
 }
 has_pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v pgbouncer >/dev/null 2>&1; }
 has_postgres() { [ "$(postgres_version)" -ge "$oldest_postgres" ]; }
+has_prometheus() { has promtool && has prometheus; }
 has_pyyaml() { python3 -c 'import yaml' 2>/dev/null; }
 
 # The packages to install.
@@ -34,6 +35,7 @@ has setpriv && has flock || packages="$packages util-linux"
 has_postgres || packages="$packages postgresql"
 has_pgbouncer || packages="$packages pgbouncer"
 has_pyyaml || packages="$packages python3-yaml"
+has_prometheus || packages="$packages prometheus"
 
 if [ -n "$packages" ] && has apt-get; then
     as_root=
@@ -60,6 +62,13 @@ if [ -n "$packages" ] && has apt-get; then
             echo "Could not keep the package's own pgbouncer from starting." >&2
         ;;
     esac
+    case "$packages" in
+    *prometheus*)
+        # So does the package of Prometheus.
+        ! has systemctl || $as_root systemctl disable --now prometheus >/dev/null 2>&1 ||
+            echo "Could not keep the package's own prometheus from starting." >&2
+        ;;
+    esac
 fi
 
 problems=0
@@ -77,6 +86,7 @@ has_postgres ||
         "Install the server package of your system, or of postgresql.org where that is older, or set" \
         "OPSADMIN_TEST_POSTGRES_BIN to the folder that holds them."
 has_pgbouncer || problem "PgBouncer (pgbouncer): the package of that name."
+has_prometheus || problem "Prometheus (prometheus and promtool) 2.42 or newer: the package of that name, or prometheus.io/download."
 has_pyyaml || problem "python3 with PyYAML, which reads what the program writes: pip install pyyaml, or your system's package."
 
 if ! has cargo; then

@@ -71,6 +71,7 @@ impl Cleanup {
             let resource = resource(owner);
             is_there(&resource) && !self.context.memory.was_attempted(&resource)
         });
+        self.context.pickups.retain(is_there);
         self.context.memory.retain(is_there);
     }
 

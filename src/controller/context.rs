@@ -6,6 +6,7 @@ use super::creation::ClusterCreationGuard;
 use super::events::Events;
 use super::leader::Leadership;
 use super::memory::Memory;
+use super::pickup::Pickups;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
@@ -42,6 +43,7 @@ pub(super) struct Context {
     pub leads_since: OnceLock<Instant>,
     pub events: Events,
     pub memory: Arc<Memory>,
+    pub pickups: Pickups,
     pub versions: Versions,
     pub brake: Brake,
     pub waiting: Waiting,

@@ -79,6 +79,7 @@ impl Context {
         self.brake.release(&reference);
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
+        self.pickups.forget(&ObjectRef::from_obj(resource));
         self.versions.forget(&reference);
         Ok(())
     }

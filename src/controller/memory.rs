@@ -45,14 +45,23 @@ impl Memory {
     /// Returns the present status of the resource. If the watch has not yet shown the status that was last written, the
     /// written status is returned.
     pub fn status(&self, resource: &ApiAccount) -> Option<ApiAccountStatus> {
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method itself is not general enough to compile"
+        )]
+        self.with_status(resource, |status| status.cloned())
+    }
+
+    /// Calls `read` with the status that [`Self::status`] returns, without a copy.
+    pub fn with_status<T>(&self, resource: &ApiAccount, read: impl FnOnce(Option<&ApiAccountStatus>) -> T) -> T {
         let entries = self.entries();
         let written = entries.get(&ObjectRef::from_obj(resource)).and_then(|entry| entry.written.as_ref());
         let shown = resource.metadata.resource_version.as_deref().unwrap_or_default();
         match written {
             Some(written) if written.uid == resource.metadata.uid && is_later_version(&written.version, shown) => {
-                Some(written.status.clone())
+                read(Some(&written.status))
             }
-            _ => resource.status.clone(),
+            _ => read(resource.status.as_ref()),
         }
     }
 

@@ -18,12 +18,14 @@ mod deletion;
 mod error;
 mod events;
 mod leader;
+mod measured;
 mod memory;
 mod next_attempt;
 mod obstacle_poller;
 mod orphans;
 mod outage;
 mod panics;
+mod pickup;
 mod queues;
 mod reconcile;
 mod report;
@@ -58,6 +60,7 @@ use leader::{FencedDatabase, Leadership, RunningElection, fenced};
 use memory::Memory;
 use obstacle_poller::ObstaclePoller;
 use orphans::Orphans;
+use pickup::Pickups;
 use queues::{Queue, Queues};
 use resources::Stores;
 use scope::Scope;
@@ -119,13 +122,13 @@ pub struct Settings {
 pub async fn run(mut settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
     let lease = settings.lease.take();
     let leadership = if lease.is_some() { Leadership::candidate() } else { Leadership::unelected() };
-    settings.client = body_timeout::with_body_timeout(settings.client);
+    let metrics = Arc::clone(&settings.telemetry.metrics);
+    settings.client = body_timeout::with_body_timeout(measured::measured(settings.client, Arc::clone(&metrics)));
     // The election itself is not behind the fence that it moves.
     let environment = Arc::clone(&settings.environment);
     let mut election = RunningElection::start(settings.client.clone(), lease, &leadership, environment);
     settings.client = fenced(settings.client, &leadership);
     let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone() };
-    let metrics = Arc::clone(&settings.telemetry.metrics);
     let database: Arc<dyn AccountDatabase> = Arc::new(MeasuredDatabase { database: Arc::new(fenced), metrics });
     settings.database = Arc::clone(&database);
     let ended = {
@@ -172,6 +175,7 @@ async fn work(
         leads_since: OnceLock::new(),
         events,
         memory: Arc::clone(&memory),
+        pickups: Pickups::default(),
         versions: Versions::default(),
         brake: Brake::new(settings.deletion_brake),
         waiting: Waiting::new(Queues::of(&queues)),

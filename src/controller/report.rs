@@ -29,6 +29,10 @@ impl Context {
         }
         let status = self.status_of(resource, secret_name, &outcome, previous.as_ref());
         self.publish(resource, &outcome, previous.as_ref(), &status).await?;
+        let (now, wall_clock) = (Instant::now(), self.environment.now());
+        if let Some(took) = self.pickups.reported(resource, &outcome, now, wall_clock) {
+            self.metrics.picked_up(took);
+        }
         let action = self.requeue(resource, &outcome);
         Ok((action, Some(outcome)))
     }

@@ -3,23 +3,19 @@
 
 use super::context::Context;
 use crate::api::{ApiAccountStatus, Reason};
-use crate::telemetry::ControllerStats;
-use std::collections::HashMap;
+use crate::telemetry::{ControllerStats, Fleet};
 use std::sync::atomic::Ordering;
 
 impl ControllerStats for Context {
-    fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
+    fn fleet(&self) -> Option<Fleet> {
         if !self.is_leader() {
             return None;
         }
-        let mut counts = HashMap::new();
+        let mut fleet = Fleet::default();
         for resource in self.resources()?.all() {
-            let status = self.memory.status(&resource);
-            let ready = status.as_ref().and_then(ApiAccountStatus::ready);
-            let reason = ready.and_then(|ready| Reason::parse(&ready.reason));
-            *counts.entry(reason).or_default() += 1;
+            self.memory.with_status(&resource, |status| add(&mut fleet, status));
         }
-        Some(counts)
+        Some(fleet)
     }
 
     fn held_deletions(&self) -> Option<usize> {
@@ -40,5 +36,54 @@ impl ControllerStats for Context {
         .into_iter()
         .filter_map(|(is_there, what)| (!is_there).then_some(what))
         .collect()
+    }
+}
+
+/// Adds a resource with this status.
+fn add(fleet: &mut Fleet, status: Option<&ApiAccountStatus>) {
+    let ready = status.and_then(ApiAccountStatus::ready);
+    *fleet.accounts.entry(ready.and_then(|ready| Reason::parse(&ready.reason))).or_default() += 1;
+    let Some(status) = status else { return };
+    let created = status.active_key().map(|key| key.created.0);
+    fleet.oldest_active_key = fleet.oldest_active_key.into_iter().chain(created).min();
+    // The rotation of a resource that is paused or suspended, for example, is late for a known reason.
+    if status.has_reason(Reason::Reconciled) {
+        let next = status.next_rotation.as_ref().map(|next| next.0);
+        fleet.next_rotation = fleet.next_rotation.into_iter().chain(next).min();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use serde_json::json;
+    use std::collections::HashMap;
+
+    fn status(reason: &str, created: &str, next: &str) -> ApiAccountStatus {
+        let key =
+            |state: &str, created: &str| json!({ "id": state, "apiKey": "k", "state": state, "created": created });
+        serde_json::from_value(json!({
+            "conditions": [{ "type": "Ready", "status": "True", "reason": reason, "message": "",
+                             "lastTransitionTime": "2026-01-01T00:00:00Z" }],
+            "nextRotation": next,
+            "keys": [key("Active", created), key("Retiring", "2020-01-01T00:00:00Z")],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_oldest_active_key_and_the_next_rotation_of_ready_resources_are_found() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let mut fleet = Fleet::default();
+        add(&mut fleet, None);
+        assert_eq!((fleet.oldest_active_key, fleet.next_rotation), (None, None));
+        add(&mut fleet, Some(&status("Reconciled", "2026-03-01T00:00:00Z", "2026-08-01T00:00:00Z")));
+        add(&mut fleet, Some(&status("Reconciled", "2026-02-01T00:00:00Z", "2026-09-01T00:00:00Z")));
+        add(&mut fleet, Some(&status("Suspended", "2026-01-01T00:00:00Z", "2026-07-01T00:00:00Z")));
+        assert_eq!(fleet.oldest_active_key, at("2026-01-01T00:00:00Z"));
+        assert_eq!(fleet.next_rotation, at("2026-08-01T00:00:00Z"));
+        let counts = HashMap::from([(None, 1), (Some(Reason::Reconciled), 2), (Some(Reason::Suspended), 1)]);
+        assert_eq!(fleet.accounts, counts);
     }
 }

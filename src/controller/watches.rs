@@ -72,14 +72,20 @@ async fn reconcile_accounts(
     let (reader, writer) = reflector::store();
     context.stores.add(scope.clone(), reader.clone());
     let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
-    let (watch_context, applied_context) = (Arc::clone(&context), Arc::clone(&context));
+    let (watch_context, applied_context, shown_context) =
+        (Arc::clone(&context), Arc::clone(&context), Arc::clone(&context));
     let mut watch_errors = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
         .default_backoff()
-        .modify(|account| account.managed_fields_mut().clear())
+        .modify(move |account| {
+            shown_context.memory.with_status(account, |status| {
+                shown_context.pickups.shown(account, status, Instant::now());
+            });
+            account.managed_fields_mut().clear();
+        })
         .reflect(writer)
         .inspect(move |event| {
             if let Ok(Event::Apply(account) | Event::InitApply(account)) = event {
@@ -95,6 +101,7 @@ async fn reconcile_accounts(
             Ok(Event::InitDone) if watch_context.resources().is_some() => watch_context.waiting.lists_complete(),
             Ok(Event::Delete(account)) => {
                 watch_context.memory.forget(account);
+                watch_context.pickups.forget(&ObjectRef::from_obj(account));
                 watch_context.versions.forget(&ObjectRef::from_obj(account));
                 watch_context.waiting.forget(&ObjectRef::from_obj(account));
                 watch_context.creations.forget(&ObjectRef::from_obj(account));

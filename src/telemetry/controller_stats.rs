@@ -2,15 +2,27 @@
 //! at each change, so that no count can drift.
 
 use crate::api::Reason;
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
+/// What the metrics say about all resources together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// The number of resources for each reason of their Ready condition, with the key `None` for resources without a
+    /// Ready condition.
+    pub accounts: HashMap<Option<Reason>, usize>,
+    /// When the oldest active key pair was created; `None` without key pairs.
+    pub oldest_active_key: Option<Timestamp>,
+    /// The time of the next scheduled rotation among the resources that are Ready; `None` if no rotation is scheduled.
+    pub next_rotation: Option<Timestamp>,
+}
+
 /// The stats of a controller. The methods answer from memory.
 pub trait ControllerStats: Send + Sync {
-    /// Returns the number of resources for each reason of their Ready condition, with the key `None` for resources
-    /// without a Ready condition. Returns `None` until the controller knows all resources, and while it does not lead.
-    fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>>;
+    /// Returns the sums over all resources; `None` until the controller knows all of them, and while it does not lead.
+    fn fleet(&self) -> Option<Fleet>;
 
     /// Returns the number of accounts that the brake holds; `None` while the controller does not lead.
     fn held_deletions(&self) -> Option<usize>;

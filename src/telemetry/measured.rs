@@ -1,6 +1,7 @@
-//! Wraps an account database and counts each call and its errors in the metrics.
+//! Wraps an account database and counts each call, its duration and its errors in the metrics.
 
 use super::Metrics;
+use super::calls::DatabaseCall;
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// An account database whose calls are counted.
 #[derive(Debug)]
@@ -19,8 +21,14 @@ pub struct MeasuredDatabase {
 }
 
 impl MeasuredDatabase {
-    fn count<T>(&self, answer: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
-        self.metrics.database(answer.as_ref().err());
+    async fn count<T>(
+        &self,
+        call: DatabaseCall,
+        answer: impl Future<Output = Result<T, DatabaseError>> + Send,
+    ) -> Result<T, DatabaseError> {
+        let started = Instant::now();
+        let answer = answer.await;
+        self.metrics.database(call, answer.as_ref().err(), started.elapsed());
         answer
     }
 }
@@ -28,27 +36,27 @@ impl MeasuredDatabase {
 #[async_trait]
 impl AccountDatabase for MeasuredDatabase {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
-        self.count(self.database.find_by_owner(owner).await)
+        self.count(DatabaseCall::Read, self.database.find_by_owner(owner)).await
     }
 
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
-        self.count(self.database.find_by_owners(owners).await)
+        self.count(DatabaseCall::Read, self.database.find_by_owners(owners)).await
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        self.count(self.database.find_by_name(name).await)
+        self.count(DatabaseCall::Read, self.database.find_by_name(name)).await
     }
 
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
-        self.count(self.database.find_by_id(id).await)
+        self.count(DatabaseCall::Read, self.database.find_by_id(id)).await
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
-        self.count(self.database.find_by_api_key(api_key).await)
+        self.count(DatabaseCall::Read, self.database.find_by_api_key(api_key)).await
     }
 
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
-        self.count(self.database.find_holders(names, api_keys).await)
+        self.count(DatabaseCall::Read, self.database.find_holders(names, api_keys)).await
     }
 
     async fn find_obstacles(
@@ -56,23 +64,23 @@ impl AccountDatabase for MeasuredDatabase {
         names: &[AccountName],
         affiliates: &[AffiliateName],
     ) -> Result<Obstacles, DatabaseError> {
-        self.count(self.database.find_obstacles(names, affiliates).await)
+        self.count(DatabaseCall::Read, self.database.find_obstacles(names, affiliates)).await
     }
 
     async fn answers(&self) -> Result<(), DatabaseError> {
-        self.count(self.database.answers().await)
+        self.count(DatabaseCall::Maintain, self.database.answers()).await
     }
 
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError> {
-        self.count(self.database.list_by_cluster(cluster).await)
+        self.count(DatabaseCall::List, self.database.list_by_cluster(cluster)).await
     }
 
     async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.count(self.database.list_readable(cluster).await)
+        self.count(DatabaseCall::List, self.database.list_readable(cluster)).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
-        self.count(self.database.versions(cluster).await)
+        self.count(DatabaseCall::List, self.database.versions(cluster)).await
     }
 
     fn changes(&self) -> BoxStream<'static, Changed> {
@@ -80,19 +88,19 @@ impl AccountDatabase for MeasuredDatabase {
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
-        self.count(self.database.commit(change).await)
+        self.count(DatabaseCall::Commit, self.database.commit(change)).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
-        self.count(self.database.live(cluster).await)
+        self.count(DatabaseCall::List, self.database.live(cluster)).await
     }
 
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {
-        self.count(self.database.deletions(cluster, since).await)
+        self.count(DatabaseCall::List, self.database.deletions(cluster, since)).await
     }
 
     async fn affiliates(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        self.count(self.database.affiliates().await)
+        self.count(DatabaseCall::Read, self.database.affiliates()).await
     }
 
     async fn purge(
@@ -102,31 +110,31 @@ impl AccountDatabase for MeasuredDatabase {
         deleted_before: Timestamp,
         at: Timestamp,
     ) -> Result<Purged, DatabaseError> {
-        self.count(self.database.purge(cluster, is_declared, deleted_before, at).await)
+        self.count(DatabaseCall::Maintain, self.database.purge(cluster, is_declared, deleted_before, at)).await
     }
 
     async fn trim_journal(&self, before: Timestamp) -> Result<usize, DatabaseError> {
-        self.count(self.database.trim_journal(before).await)
+        self.count(DatabaseCall::Maintain, self.database.trim_journal(before)).await
     }
 
     async fn identity(&self) -> Result<Option<String>, DatabaseError> {
-        self.count(self.database.identity().await)
+        self.count(DatabaseCall::Maintain, self.database.identity()).await
     }
 
     async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
-        self.count(self.database.revoked(api_keys).await)
+        self.count(DatabaseCall::Read, self.database.revoked(api_keys)).await
     }
 
     async fn sealing_keys_in_use(&self) -> Result<BTreeSet<String>, DatabaseError> {
-        self.count(self.database.sealing_keys_in_use().await)
+        self.count(DatabaseCall::Maintain, self.database.sealing_keys_in_use()).await
     }
 
     async fn pending_migrations(&self) -> Result<Vec<String>, DatabaseError> {
-        self.count(self.database.pending_migrations().await)
+        self.count(DatabaseCall::Maintain, self.database.pending_migrations()).await
     }
 
     async fn migrate(&self) -> Result<(), DatabaseError> {
-        self.count(self.database.migrate().await)
+        self.count(DatabaseCall::Maintain, self.database.migrate()).await
     }
 
     async fn close(&self) {

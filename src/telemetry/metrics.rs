@@ -4,39 +4,42 @@
 //! labels are known in advance exists from the start with the value zero: `rate` and `increase` do not see the first
 //! event of a series that begins with it.
 
+mod labels;
+mod scraped;
+
+pub use labels::{LostEvent, SweepResult};
+
+use super::calls::{DatabaseCall, KubernetesResult, Verb};
 use super::controller_stats::ControllerHandle;
-use crate::account::RotationReason;
 use crate::api::Reason;
 use crate::database::DatabaseError;
 use crate::reconcile::{Done, Outcome};
 use jiff::Timestamp;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text};
-use prometheus_client::metrics::MetricType;
+use labels::{
+    CAUSES, DATABASE_ERRORS, Labels, NOT_TAKEN, WATCHED, cause, kubernetes_labels, number, reconcile_labels, results,
+};
+use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
+use scraped::ScrapedStats;
 use std::fmt;
 use std::time::Duration;
 
 /// The buckets of the reconcile duration in seconds: from an unchanged account to one that waits for a slow API server.
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The value of the label `reason` for a resource that was not reconciled yet.
-const PENDING: &str = "Pending";
+/// The buckets of the time from a written generation to Ready in seconds.
+const PICKUP_BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0];
 
-/// The value of the label `reason` for a reconcile whose finalizer or status the API server did not accept.
-const NOT_TAKEN: &str = "NotTaken";
+/// The buckets of the duration of one call in seconds, to the API server or to the database.
+const CALL_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 20.0];
 
-const DATABASE_ERRORS: [&str; 4] = ["unavailable", "refused", "inconsistent", "schema"];
-const CAUSES: [RotationReason; 3] = [RotationReason::Trigger, RotationReason::Annotation, RotationReason::Due];
-const WATCHED: [&str; 2] = ["ApiAccount", "Secret"];
-
-type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
 /// The metrics with their registry.
 #[derive(Debug)]
@@ -44,66 +47,21 @@ pub struct Metrics {
     registry: Registry,
     reconciles: Counters<2>,
     reconcile_duration: Histogram,
+    pickup_duration: Histogram,
     changes: Counters<1>,
     rotations: Counters<1>,
     keys_revoked: Counter,
     database_up: Gauge,
     database_errors: Counters<1>,
+    database_call_duration: Histograms,
+    kubernetes_requests: Counters<2>,
+    kubernetes_request_duration: Histograms,
     sweeps: Counters<1>,
     last_sweep: Family<Labels<0>, Gauge>,
     orphans: Family<Labels<0>, Gauge>,
     unpurgeable: Gauge,
     watch_errors: Counters<1>,
     events_lost: Counters<1>,
-}
-
-/// The result of a sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SweepResult {
-    /// The sweep compared every account.
-    Done,
-    /// The database returned no accounts although there are resources with accounts.
-    Empty,
-    /// The database did not answer.
-    Failed,
-}
-
-impl SweepResult {
-    const ALL: [Self; 3] = [Self::Done, Self::Empty, Self::Failed];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Empty => "empty",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Why a Kubernetes event was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostEvent {
-    /// The queue of events was full.
-    Full,
-    /// The API server refused the event.
-    Refused,
-    /// The API server did not answer.
-    Unanswered,
-    /// The controller stopped before it sent the event.
-    Ending,
-}
-
-impl LostEvent {
-    const ALL: [Self; 4] = [Self::Full, Self::Refused, Self::Unanswered, Self::Ending];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Refused => "refused",
-            Self::Unanswered => "unanswered",
-            Self::Ending => "ending",
-        }
-    }
 }
 
 impl Metrics {
@@ -122,12 +80,21 @@ impl Metrics {
         let reconcile_duration = Histogram::new(BUCKETS);
         let (help, duration) = ("Duration of a reconcile of an ApiAccount", reconcile_duration.clone());
         registry.register_with_unit("reconcile_duration", help, Unit::Seconds, duration);
+        let pickup_duration = Histogram::new(PICKUP_BUCKETS);
+        let (help, duration) = ("Time from a written generation of an ApiAccount to Ready", pickup_duration.clone());
+        registry.register_with_unit("pickup_duration", help, Unit::Seconds, duration);
         let changes = add(&mut registry, "changes", "Changes to accounts, keys and Secrets");
         let rotations = add(&mut registry, "rotations", "Rotations of the keys of accounts, by cause");
         let keys_revoked =
             add(&mut registry, "keys_revoked", "Key pairs that were revoked, by request or for their age");
         let database_up = add(&mut registry, "database_up", "Whether the account database answered its last call");
         let database_errors = add(&mut registry, "database_errors", "Failed calls to the account database, by kind");
+        let help = "Duration of a call to the account database";
+        let database_call_duration = call_durations(&mut registry, "database_call_duration", help);
+        let kubernetes_requests =
+            add(&mut registry, "kubernetes_requests", "Requests to the API server of Kubernetes, by verb and result");
+        let help = "Time until the API server of Kubernetes begins its answer";
+        let kubernetes_request_duration = call_durations(&mut registry, "kubernetes_request_duration", help);
         let sweeps = add(&mut registry, "sweeps", "Sweeps for changes that others made in the database, by result");
         let last_sweep = Family::default();
         let (help, last) = ("Time of the last sweep that compared every account", last_sweep.clone());
@@ -138,11 +105,15 @@ impl Metrics {
             registry,
             reconciles,
             reconcile_duration,
+            pickup_duration,
             changes,
             rotations,
             keys_revoked,
             database_up,
             database_errors,
+            database_call_duration,
+            kubernetes_requests,
+            kubernetes_request_duration,
             sweeps,
             last_sweep,
             orphans,
@@ -162,6 +133,17 @@ impl Metrics {
         create_series(&self.changes, "change", Done::REASONS);
         create_series(&self.rotations, "cause", CAUSES.map(cause));
         create_series(&self.database_errors, "kind", DATABASE_ERRORS);
+        for call in DatabaseCall::ALL {
+            self.database_call_duration.get_or_create_owned(&[("call", call.as_str())]);
+        }
+        for verb in Verb::ALL {
+            for result in KubernetesResult::ALL {
+                self.kubernetes_requests.get_or_create_owned(&kubernetes_labels(verb, result));
+            }
+            if verb != Verb::Watch {
+                self.kubernetes_request_duration.get_or_create_owned(&[("verb", verb.as_str())]);
+            }
+        }
         create_series(&self.sweeps, "result", SweepResult::ALL.map(SweepResult::as_str));
         create_series(&self.watch_errors, "kind", WATCHED);
         create_series(&self.events_lost, "cause", LostEvent::ALL.map(LostEvent::as_str));
@@ -194,8 +176,22 @@ impl Metrics {
         self.keys_revoked.inc_by(u64::try_from(done.revoked().len()).unwrap_or(u64::MAX));
     }
 
+    /// Counts a generation of a resource that became Ready this long after it was written.
+    pub fn picked_up(&self, took: Duration) {
+        self.pickup_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request to the API server. A watch has no duration, because its answer has no end.
+    pub fn kubernetes(&self, verb: Verb, result: KubernetesResult, took: Duration) {
+        self.kubernetes_requests.get_or_create(&kubernetes_labels(verb, result)).inc();
+        if verb != Verb::Watch {
+            self.kubernetes_request_duration.get_or_create(&[("verb", verb.as_str())]).observe(took.as_secs_f64());
+        }
+    }
+
     /// Counts a call to the account database. `error` is the call's error.
-    pub fn database(&self, error: Option<&DatabaseError>) {
+    pub(super) fn database(&self, call: DatabaseCall, error: Option<&DatabaseError>, took: Duration) {
+        self.database_call_duration.get_or_create(&[("call", call.as_str())]).observe(took.as_secs_f64());
         let kind = error.and_then(|error| match error {
             // These are regular answers of a database that works.
             DatabaseError::NameTaken { .. }
@@ -270,65 +266,15 @@ fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &
     metric
 }
 
+fn call_durations(registry: &mut Registry, name: &str, help: &str) -> Histograms {
+    let durations = Histograms::new_with_constructor(|| Histogram::new(CALL_BUCKETS));
+    registry.register_with_unit(name, help, Unit::Seconds, durations.clone());
+    durations
+}
+
 fn create_series<const N: usize>(counters: &Counters<1>, label: &'static str, values: [&'static str; N]) {
     for value in values {
         counters.get_or_create_owned(&[(label, value)]);
-    }
-}
-
-/// Returns the results and reasons of reconciles whose series exist from the start. The other pairs are rare.
-fn results() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let reconciled = Reason::Reconciled.as_str();
-    let passing = [Reason::DatabaseUnavailable, Reason::SecretUnavailable, Reason::InternalError];
-    let passing = passing.into_iter().map(Reason::as_str).chain([NOT_TAKEN]);
-    let refusals = Reason::ALL.into_iter().map(Reason::as_str).filter(move |reason| *reason != reconciled);
-    [("unchanged", reconciled), ("changed", reconciled)]
-        .into_iter()
-        .chain(refusals.map(|reason| ("refused", reason)))
-        .chain(passing.map(|reason| ("failed", reason)))
-}
-
-fn reconcile_labels(result: &'static str, reason: &'static str) -> Labels<2> {
-    [("result", result), ("reason", reason)]
-}
-
-fn cause(reason: RotationReason) -> &'static str {
-    match reason {
-        RotationReason::Trigger => "trigger",
-        RotationReason::Annotation => "annotation",
-        RotationReason::Due => "interval",
-    }
-}
-
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// The metrics whose values are read from the controller at each scrape.
-#[derive(Debug)]
-struct ScrapedStats(ControllerHandle);
-
-impl Collector for ScrapedStats {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Some(stats) = self.0.get() else {
-            return Ok(());
-        };
-        if let Some(accounts) = stats.accounts() {
-            let help = "ApiAccounts, by the reason of their Ready condition.";
-            let mut family = encoder.encode_descriptor("accounts", help, None, MetricType::Gauge)?;
-            for reason in [None].into_iter().chain(Reason::ALL.map(Some)) {
-                let count = ConstGauge::new(number(accounts.get(&reason).copied().unwrap_or_default()));
-                count.encode(family.encode_family(&[("reason", reason.map_or(PENDING, Reason::as_str))])?)?;
-            }
-        }
-        if let Some(held) = stats.held_deletions() {
-            let help = "Deletions that the brake holds until a user confirms them.";
-            let count = ConstGauge::new(number(held));
-            count.encode(encoder.encode_descriptor("deletions_held", help, None, MetricType::Gauge)?)?;
-        }
-        let help = "Whether this controller is the leader.";
-        let leader = ConstGauge::new(i64::from(stats.is_leader()));
-        leader.encode(encoder.encode_descriptor("leader", help, None, MetricType::Gauge)?)
     }
 }
 

@@ -3,15 +3,18 @@
 //! The metrics are not global: the program passes a [`Telemetry`] to the code that counts. Scrapes and probes are
 //! answered from memory, without a call to the API server or the database.
 
+mod calls;
 mod controller_stats;
 mod listen;
+mod log_filter;
 pub mod logs;
 mod measured;
 mod metrics;
 mod probes;
 mod server;
 
-pub use controller_stats::ControllerStats;
+pub use calls::{KubernetesResult, Verb};
+pub use controller_stats::{ControllerStats, Fleet};
 pub use listen::Listen;
 pub use measured::MeasuredDatabase;
 pub use metrics::{LostEvent, Metrics, SweepResult};

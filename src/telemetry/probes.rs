@@ -80,9 +80,7 @@ impl Liveness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Reason;
-    use crate::telemetry::{ControllerStats, Telemetry};
-    use std::collections::HashMap;
+    use crate::telemetry::{ControllerStats, Fleet, Telemetry};
     use std::sync::{Arc, Weak, mpsc as blocking};
 
     #[tokio::test]
@@ -117,7 +115,7 @@ mod tests {
     struct Waiting(Vec<&'static str>);
 
     impl ControllerStats for Waiting {
-        fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
+        fn fleet(&self) -> Option<Fleet> {
             None
         }
 

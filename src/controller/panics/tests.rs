@@ -8,6 +8,7 @@ use crate::controller::connect::{Connection, Ready, StartupAccounts};
 use crate::controller::creation::ClusterCreationGuard;
 use crate::controller::events::Events;
 use crate::controller::leader::Leadership;
+use crate::controller::pickup::Pickups;
 use crate::controller::queues::{Queue, Queues};
 use crate::controller::reconcile::reconcile;
 use crate::controller::scope::Scope;
@@ -110,6 +111,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         leads_since: OnceLock::from(Instant::now()),
         events,
         memory,
+        pickups: Pickups::default(),
         creations,
         versions: Versions::default(),
         brake: Brake::new(20),

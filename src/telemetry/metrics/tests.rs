@@ -1,25 +1,28 @@
 //! Tests of the metrics, and of `docs/metrics.md`, which must describe exactly the metrics that exist.
 
 use super::*;
-use crate::account::KeyId;
+use crate::account::{KeyId, RotationReason};
 use crate::reconcile::NotReady;
 use crate::secrets::SecretRef;
-use crate::telemetry::{ControllerStats, Telemetry};
+use crate::telemetry::{ControllerStats, Fleet, Telemetry};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 const PAGE: &str = include_str!("../../../docs/metrics.md");
+const RUNBOOKS: &str = include_str!("../../../docs/runbooks.md");
+const ALERTS: &str = include_str!("../../../charts/opsadmin-operator/files/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../../charts/opsadmin-operator/files/dashboard.json");
 
 /// A fake controller with these stats.
 #[derive(Default)]
 struct FakeController {
-    accounts: Mutex<Option<HashMap<Option<Reason>, usize>>>,
+    fleet: Mutex<Option<Fleet>>,
     held: usize,
 }
 
 impl ControllerStats for FakeController {
-    fn accounts(&self) -> Option<HashMap<Option<Reason>, usize>> {
-        self.accounts.lock().unwrap().clone()
+    fn fleet(&self) -> Option<Fleet> {
+        self.fleet.lock().unwrap().clone()
     }
 
     fn held_deletions(&self) -> Option<usize> {
@@ -38,7 +41,12 @@ impl ControllerStats for FakeController {
 /// Returns telemetry of a fake controller with these stats. The controller lives until the second value is dropped.
 fn about(accounts: &[(Option<Reason>, usize)], held: usize) -> (Arc<Telemetry>, Arc<FakeController>) {
     let (telemetry, _pulse) = Telemetry::new();
-    let fake = Arc::new(FakeController { accounts: Mutex::new(Some(accounts.iter().copied().collect())), held });
+    let fleet = Fleet {
+        accounts: accounts.iter().copied().collect(),
+        oldest_active_key: Some(Timestamp::from_second(1_700_000_000).unwrap()),
+        next_rotation: Some(Timestamp::from_second(1_800_000_000).unwrap()),
+    };
+    let fake = Arc::new(FakeController { fleet: Mutex::new(Some(fleet)), held });
     let controller: Arc<dyn ControllerStats> = Arc::clone(&fake) as _;
     telemetry.set_controller(Arc::downgrade(&controller));
     (telemetry, fake)
@@ -49,6 +57,13 @@ fn lines(metrics: &Metrics, beginning: &str) -> Vec<String> {
     let text = metrics.openmetrics().unwrap();
     let found = text.lines().filter(|line| line.starts_with(beginning) && !line.ends_with(" 0"));
     found.map(ToOwned::to_owned).collect()
+}
+
+/// Returns what the metrics say about the availability of the database.
+fn outage(metrics: &Metrics) -> Vec<String> {
+    let mut found = lines(metrics, "opsadmin_database_up");
+    found.extend(lines(metrics, "opsadmin_database_errors"));
+    found
 }
 
 fn at() -> SecretRef {
@@ -118,18 +133,43 @@ fn changes_rotations_and_revoked_keys_are_counted() {
 fn a_database_that_refuses_a_call_is_up_and_an_unavailable_one_is_not() {
     let (telemetry, _fake) = about(&[], 0);
     let metrics = &telemetry.metrics;
-    assert_eq!(lines(metrics, "opsadmin_database"), [""; 0], "not before it answered");
-    metrics.database(Some(&DatabaseError::Conflict));
-    metrics.database(Some(&DatabaseError::Refused { reason: "no".to_owned() }));
+    assert_eq!(outage(metrics), [""; 0], "not before it answered");
+    let call = |error: Option<&DatabaseError>| metrics.database(DatabaseCall::Commit, error, Duration::from_millis(2));
+    call(Some(&DatabaseError::Conflict));
+    call(Some(&DatabaseError::Refused { reason: "no".to_owned() }));
     let refused = r#"opsadmin_database_errors_total{kind="refused"} 1"#;
-    assert_eq!(lines(metrics, "opsadmin_database"), ["opsadmin_database_up 1", refused]);
-    metrics.database(Some(&DatabaseError::Unavailable { reason: "gone".to_owned() }));
+    assert_eq!(outage(metrics), ["opsadmin_database_up 1", refused]);
+    call(Some(&DatabaseError::Unavailable { reason: "gone".to_owned() }));
     let unavailable = r#"opsadmin_database_errors_total{kind="unavailable"} 1"#;
-    let mut seen = lines(metrics, "opsadmin_database");
+    let mut seen = outage(metrics);
     seen.sort();
     assert_eq!(seen, [refused, unavailable]);
-    metrics.database(None);
+    call(None);
     assert_eq!(lines(metrics, "opsadmin_database_up"), ["opsadmin_database_up 1"]);
+}
+
+#[test]
+fn calls_and_pickups_are_measured() {
+    let (telemetry, _fake) = about(&[], 0);
+    let metrics = &telemetry.metrics;
+    metrics.picked_up(Duration::from_secs(2));
+    metrics.database(DatabaseCall::Commit, None, Duration::from_millis(2));
+    metrics.kubernetes(Verb::Patch, KubernetesResult::Done, Duration::from_millis(30));
+    metrics.kubernetes(Verb::Watch, KubernetesResult::Unanswered, Duration::from_secs(30));
+    let text = metrics.openmetrics().unwrap();
+    for line in [
+        r#"opsadmin_pickup_duration_seconds_bucket{le="1.0"} 0"#,
+        r#"opsadmin_pickup_duration_seconds_bucket{le="2.5"} 1"#,
+        r#"opsadmin_database_call_duration_seconds_bucket{le="0.0025",call="commit"} 1"#,
+        r#"opsadmin_database_call_duration_seconds_count{call="read"} 0"#,
+        r#"opsadmin_kubernetes_requests_total{verb="patch",result="done"} 1"#,
+        r#"opsadmin_kubernetes_requests_total{verb="watch",result="unanswered"} 1"#,
+        r#"opsadmin_kubernetes_request_duration_seconds_count{verb="patch"} 1"#,
+        "opsadmin_oldest_active_key_timestamp_seconds 1700000000",
+        "opsadmin_next_rotation_timestamp_seconds 1800000000",
+    ] {
+        assert!(text.lines().any(|written| written == line), "{line}: {text}");
+    }
 }
 
 #[test]
@@ -147,7 +187,9 @@ fn a_metric_whose_value_is_not_known_yet_is_absent() {
     for name in late {
         assert!(!text().contains(name), "{name}: {}", text());
     }
-    *fake.accounts.lock().unwrap() = Some(HashMap::from([(None, 2), (Some(Reason::Reconciled), 3)]));
+    let accounts = HashMap::from([(None, 2), (Some(Reason::Reconciled), 3)]);
+    *fake.fleet.lock().unwrap() = Some(Fleet { accounts, ..Fleet::default() });
+    assert!(!text().contains("opsadmin_oldest_active_key") && !text().contains("opsadmin_next_rotation"), "{}", text());
     telemetry.metrics.orphans(0);
     telemetry.metrics.swept(SweepResult::Failed, Timestamp::UNIX_EPOCH);
     assert!(!text().contains("opsadmin_last_sweep_timestamp_seconds"), "it failed");
@@ -170,7 +212,9 @@ fn both_formats_have_the_same_samples() {
     let (telemetry, _fake) = about(&[], 2);
     let (open, text) = (telemetry.metrics.openmetrics().unwrap(), telemetry.metrics.text().unwrap());
     // The two formats write the bounds of buckets differently.
-    let is_same = |line: &&str| !line.starts_with('#') && !line.contains("_duration_seconds_");
+    let is_same = |line: &&str| {
+        !line.starts_with('#') && !line.contains("_duration_seconds_") && !line.contains("_duration_seconds{")
+    };
     let samples = |text: &str| text.lines().filter(is_same).map(ToOwned::to_owned).collect::<Vec<_>>();
     assert_eq!(samples(&open), samples(&text));
     assert!(open.contains("# TYPE opsadmin_changes counter\n") && open.ends_with("# EOF\n"), "{open}");
@@ -194,7 +238,8 @@ fn exposed() -> (Described, BTreeSet<String>) {
     let mut values = BTreeSet::new();
     for sample in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, labels)) = sample.split_once('{') else { continue };
-        let name = name.trim_end_matches("_bucket");
+        let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
+        let name = histogram.filter(|histogram| metrics.contains_key(*histogram)).unwrap_or(name);
         for label in labels.split_once('}').unwrap().0.split(',') {
             let (label, value) = label.split_once('=').unwrap();
             if label != "le" {
@@ -225,28 +270,52 @@ fn the_page_describes_exactly_the_existing_metrics() {
 }
 
 #[test]
-fn the_alerts_on_the_page_use_existing_metrics_and_labels() {
+fn alerts_dashboard_and_pages_use_existing_metrics_and_labels() {
     let (exposed, values) = exposed();
     let known = |name: &str| {
         let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
         exposed.contains_key(name) || histogram.is_some_and(|name| exposed.contains_key(name))
     };
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    for name in PAGE.split(|character| !is_name(character)).filter(|word| word.starts_with("opsadmin_")) {
-        assert!(known(name), "docs/metrics.md speaks of {name}, which there is not");
-    }
-    let (_, rules) = PAGE.split_once("```yaml\ngroups:").unwrap();
-    let rules = format!("groups:{}", rules.split_once("```").unwrap().0);
-    let rules: serde_json::Value = serde_saphyr::from_str(&rules).unwrap();
-    let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
-    assert!(rules.len() >= 6);
-    for rule in rules {
-        for field in ["alert", "expr"] {
-            assert!(rule[field].is_string(), "{rule}");
-        }
-        assert!(rule["annotations"]["summary"].is_string() && rule["labels"]["severity"].is_string(), "{rule}");
-        for quoted in rule["expr"].as_str().unwrap().split('"').skip(1).step_by(2).flat_map(|text| text.split('|')) {
-            assert!(values.contains(quoted), "no label has the value {quoted}: {rule}");
+    for (file, text) in
+        [("metrics.md", PAGE), ("runbooks.md", RUNBOOKS), ("alerts.yaml", ALERTS), ("dashboard.json", DASHBOARD)]
+    {
+        for name in text.split(|character| !is_name(character)).filter(|word| word.starts_with("opsadmin_")) {
+            assert!(known(name), "{file} uses {name}, which does not exist");
         }
     }
+    for rule in rules() {
+        let quoted = rule["expr"].as_str().unwrap().split('"').skip(1).step_by(2);
+        for value in quoted.flat_map(|text| text.split('|')) {
+            assert!(values.contains(value), "no label has the value {value}: {rule}");
+        }
+    }
+}
+
+fn rules() -> Vec<serde_json::Value> {
+    let rules: serde_json::Value = serde_saphyr::from_str(ALERTS).unwrap();
+    rules["groups"][0]["rules"].as_array().unwrap().clone()
+}
+
+#[test]
+fn each_alert_has_a_runbook_and_a_row_on_the_page() {
+    let mut sections: BTreeSet<_> = RUNBOOKS.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    for rule in rules() {
+        let name = rule["alert"].as_str().unwrap();
+        assert!(sections.remove(name), "docs/runbooks.md has no section {name}");
+        let (_, section) = RUNBOOKS.split_once(&format!("## {name}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        for part in ["Meaning", "Impact", "Look at", "Do", "Ends"] {
+            assert!(section.contains(&format!("- **{part}.** ")), "{name} has no {part}");
+        }
+        let anchor = name.to_lowercase();
+        let annotations = &rule["annotations"];
+        assert_eq!(annotations["runbook_url"], format!("docs/runbooks.md#{anchor}").as_str());
+        assert!(annotations["summary"].is_string() && annotations["description"].is_string(), "{rule}");
+        let (severity, after) =
+            (rule["labels"]["severity"].as_str().unwrap(), rule["for"].as_str().unwrap_or("at once"));
+        let row = format!("| [`{name}`](runbooks.md#{anchor}) | {severity} | {after} |");
+        assert!(PAGE.contains(&row), "docs/metrics.md has no {row}");
+    }
+    assert!(sections.is_empty(), "these sections have no alert: {sections:?}");
 }

@@ -17,9 +17,9 @@ pub async fn get(address: &str, path: &str) -> Result<Answer, String> {
     ask(address, &format!("GET {path}"), "Accept: */*").await
 }
 
-/// Sends a request, such as `GET /metrics`, with one additional header.
+/// Sends a request, such as `GET /metrics`, with one additional header. With HTTP 1.0, no answer has chunks.
 pub async fn ask(address: &str, what: &str, header: &str) -> Result<Answer, String> {
-    let said = talk(address, &format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{header}\r\n\r\n"))
+    let said = talk(address, &format!("{what} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n\r\n"))
         .await
         .map_err(|error| format!("{what} at {address}: {error}"))?;
     let parsed = || {

@@ -1,0 +1,7 @@
+//! The alerts and the dashboard of the chart, checked by Prometheus' and Grafana's own programs.
+
+mod alerts;
+mod dashboard;
+mod outage;
+mod picture;
+mod prometheus;
