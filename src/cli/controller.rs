@@ -12,6 +12,7 @@ use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{self, Listen, Telemetry, traces};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,12 +92,17 @@ pub struct Controller {
     /// How to write log lines.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
+
+    /// A file with a filter for log lines, as in RUST_LOG. Changes apply within seconds, without a restart. While the
+    /// file is missing or empty, RUST_LOG applies.
+    #[arg(long, value_name = "FILE")]
+    log_filter_file: Option<PathBuf>,
 }
 
 impl Controller {
     /// Runs the controller until a signal.
-    pub async fn run(self) -> Result<ExitCode> {
-        logs::start(self.log_format)?;
+    pub async fn run(mut self) -> Result<ExitCode> {
+        logs::start(self.log_format, self.log_filter_file.take())?;
         let traces = traces::start()?;
         // Before everything else: as process 1 of a container, the program receives only signals that it has a handler
         // for.

@@ -1,17 +1,21 @@
 //! Logging to standard error, as text or as JSON.
 //!
-//! Debug messages of libraries may contain any data that the library handles, for example a Secret. So `RUST_LOG` can
+//! Debug messages of libraries may contain any data that the library handles, for example a Secret. So a filter can
 //! enable all messages of this program, but only those messages of libraries that are known to be harmless.
 
+use super::log_filter::FilterFile;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::io::IsTerminal;
-use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use std::path::PathBuf;
+use tracing::{Dispatch, Subscriber};
+use tracing_subscriber::filter::{Filtered, LevelFilter, Targets};
 use tracing_subscriber::fmt::{MakeWriter, layer};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -23,15 +27,42 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `RUST_LOG` sets which messages are logged, for example `RUST_LOG=opsadmin_operator=debug`.
+/// Starts logging. `RUST_LOG` sets which messages are logged, for example `RUST_LOG=opsadmin_operator=debug`. The file
+/// can replace this filter while the program runs.
 ///
 /// # Errors
-/// Logging was started before.
-pub fn start(format: LogFormat) -> Result<(), TryInitError> {
+/// Logging was started before, or the system gives no thread for the file.
+pub fn start(format: LogFormat, filter_file: Option<PathBuf>) -> Result<()> {
     let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let wanted = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let lines = lines(format, coloured, std::io::stderr);
-    tracing_subscriber::registry().with(lines.with_filter(at_most())).with(wanted).try_init()
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let (subscriber, filter) = layers(format, coloured, std::io::stderr, &wanted);
+    subscriber.try_init()?;
+    match filter_file {
+        Some(file) => {
+            FilterFile::new(file, wanted, filter).follow().context("cannot follow the file of the log filter")
+        }
+        None => Ok(()),
+    }
+}
+
+/// What writes the lines, below the filter.
+pub(super) type Lines = Layered<Filtered<Box<dyn Layer<Registry> + Send + Sync>, Targets, Registry>, Registry>;
+
+/// Returns what logs, with these directives as its filter, and what can replace the filter.
+pub(super) fn layers(
+    format: LogFormat,
+    coloured: bool,
+    writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    directives: &str,
+) -> (Dispatch, Handle<EnvFilter, Lines>) {
+    let (filter, handle) = reload::Layer::new(at_start(directives));
+    let lines = lines(format, coloured, writer).with_filter(at_most());
+    (Dispatch::new(tracing_subscriber::registry().with(lines).with(filter)), handle)
+}
+
+/// Returns the filter of these directives, without those that are wrong; `info` if there are none.
+pub(super) fn at_start(directives: &str) -> EnvFilter {
+    EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(directives)
 }
 
 fn lines<S>(
@@ -50,7 +81,7 @@ where
     }
 }
 
-/// Returns the most verbose levels that `RUST_LOG` can enable.
+/// Returns the most verbose levels that a filter can enable.
 fn at_most() -> Targets {
     Targets::new()
         .with_default(LevelFilter::INFO)
@@ -67,13 +98,21 @@ fn at_most() -> Targets {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
+    /// A writer whose text a test can read.
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    pub struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        /// Returns the text since the last call.
+        pub fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
 
     impl Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -86,16 +125,13 @@ mod tests {
         }
     }
 
-    /// Returns what is logged of the messages of `emit` if `RUST_LOG` enables everything.
+    /// Returns what is logged of the messages of `emit` if the filter enables everything.
     fn logged(format: LogFormat, emit: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let lines = lines(format, false, move || writer.clone());
-        let everything = EnvFilter::new("trace");
-        let subscriber = tracing_subscriber::registry().with(lines.with_filter(at_most())).with(everything);
-        tracing::subscriber::with_default(subscriber, emit);
-        let bytes = written.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        let (subscriber, _) = layers(format, false, move || writer.clone(), "trace");
+        tracing::dispatcher::with_default(&subscriber, emit);
+        written.take()
     }
 
     #[test]

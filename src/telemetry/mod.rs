@@ -6,6 +6,7 @@
 mod calls;
 mod controller_stats;
 mod listen;
+mod log_filter;
 pub mod logs;
 mod measured;
 mod metrics;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::scene::Scene;
+use crate::support::process::Folder;
 
 /// Parses the lines, each of which must be JSON.
 fn parsed(log: &str) -> Vec<Value> {
@@ -78,4 +79,41 @@ async fn a_text_line_is_plain_text_and_names_the_account() {
     let line =
         format!(r#" INFO created the account and its keys namespace="{namespace}" name="acme" change="Created""#);
     assert!(log.lines().any(|seen| seen.ends_with(&line)), "{line}\n{log}");
+}
+
+#[tokio::test]
+async fn a_file_changes_the_filter_of_a_running_controller() {
+    const REQUESTS: &str = "requesting";
+    let folder = Folder::new("filter");
+    let file = folder.path().join("filter");
+    let mut scene = Scene::with_controller("log filter", &["--log-filter-file", &file.display().to_string()]).await;
+    scene.create("before", json!({})).await;
+    scene.logged("wrote the keys to the Secret before-opsadmin").await;
+    assert!(!scene.log().contains(REQUESTS), "{}", scene.log());
+
+    folder.write("filter", "kube_client::client::builder=debug\n");
+    scene.logged("the file has changed the log filter").await;
+    scene.create("acme", json!({})).await;
+    scene.logged("wrote the keys to the Secret acme-opsadmin").await;
+    scene.logged(REQUESTS).await;
+
+    folder.write("filter", "kube_client=loud");
+    scene.logged("the log filter stays as it is, because the file cannot be used").await;
+    std::fs::remove_file(&file).expect("it is there");
+    scene.logged("the log filter is as at the start again").await;
+    scene.create("after", json!({})).await;
+    scene.logged("wrote the keys to the Secret after-opsadmin").await;
+    let log = scene.stop().await;
+    let (_, last) = log.split_once("as at the start again").expect("it is there");
+    // A new account takes three requests. One more may come between the line and the change.
+    assert!(last.matches(REQUESTS).count() < 2, "{last}");
+
+    // A start reads the file before it logs anything else.
+    folder.write("filter", "warn");
+    scene.start(&["--log-filter-file", &file.display().to_string()]);
+    scene.create("last", json!({})).await;
+    scene.ready("last").await;
+    let log = scene.stop().await;
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("the file has changed the log filter") && log.contains("filter=\"warn\""), "{log}");
 }

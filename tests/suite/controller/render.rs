@@ -82,7 +82,14 @@ async fn a_controller_of_some_namespaces_gets_rights_only_in_them() {
     let watch = |namespace: &TestNamespace| format!("--namespace={}", namespace.name());
     assert_eq!(
         arguments,
-        ["controller", "--log-format=json", &watch(&watched), &watch(&namespace), "--sweep-interval=1m"]
+        [
+            "controller",
+            "--log-filter-file=/etc/opsadmin-log/filter",
+            "--log-format=json",
+            &watch(&watched),
+            &watch(&namespace),
+            "--sweep-interval=1m"
+        ]
     );
     // The program accepts each of these arguments.
     Opsadmin::new().args(arguments).args(["--help"]).run().await.succeeded();

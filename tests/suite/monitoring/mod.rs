@@ -1,3 +1,4 @@
-//! The alerts of the chart, checked by Prometheus' own program.
+//! The alerts and the dashboard of the chart, checked by Prometheus' and Grafana's own programs.
 
 mod alerts;
+mod dashboard;
