@@ -9,7 +9,7 @@ use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
 use crate::controller::{Settings, run};
 use crate::reconcile::parse_namespace;
 use crate::telemetry::logs::{self, LogFormat};
-use crate::telemetry::{self, Listen, Telemetry};
+use crate::telemetry::{self, Listen, Telemetry, traces};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -103,6 +103,7 @@ impl Controller {
     /// Runs the controller until a signal.
     pub async fn run(mut self) -> Result<ExitCode> {
         logs::start(self.log_format, self.log_filter_file.take())?;
+        let traces = traces::start()?;
         // Before everything else: as process 1 of a container, the program receives only signals that it has a handler
         // for.
         let stop = stopped()?;
@@ -117,7 +118,11 @@ impl Controller {
         })? {
             tracing::info!(%address, "serving metrics and probes");
         }
-        pulse.run(self.control(telemetry, stop)).await
+        let result = pulse.run(self.control(telemetry, stop)).await;
+        if let Some(traces) = traces {
+            traces.stop().await;
+        }
+        result
     }
 
     async fn control(self, telemetry: Arc<Telemetry>, stop: impl Future<Output = ()> + Send) -> Result<ExitCode> {

@@ -1,6 +1,6 @@
 //! A client that counts each request to the API server, its result, and how long the answer took to begin.
 
-use crate::telemetry::{KubernetesResult, Metrics, Verb};
+use crate::telemetry::{KubernetesResult, Metrics, Verb, traces};
 use http::{Method, Request, Uri};
 use kube::Client;
 use kube::client::Body;
@@ -15,7 +15,8 @@ pub(super) fn measured(client: Client, metrics: Arc<Metrics>) -> Client {
         async move {
             let verb = verb(request.method(), request.uri());
             let started = Instant::now();
-            let answer = client.send(request).await;
+            let path = request.uri().path().to_owned();
+            let answer = traces::request(verb, &path, client.send(request)).await;
             let status = answer.as_ref().ok().map(http::Response::status);
             metrics.kubernetes(verb, KubernetesResult::of(status), started.elapsed());
             answer

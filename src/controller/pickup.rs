@@ -30,6 +30,8 @@ struct Pending {
     written: Option<Timestamp>,
     /// When the watch showed it.
     shown: Instant,
+    /// Whether it has been attempted.
+    is_attempted: bool,
 }
 
 impl Pickups {
@@ -53,8 +55,17 @@ impl Pickups {
             pending.remove(&reference);
         } else if !is_pending {
             let written = written(&resource.metadata);
-            pending.insert(reference, Pending { generation, written, shown: now });
+            pending.insert(reference, Pending { generation, written, shown: now, is_attempted: false });
         }
+    }
+
+    /// Records an attempt of the resource. Returns for how long it waited since the watch showed it, if this is the
+    /// first attempt of its generation.
+    pub fn began(&self, resource: &ObjectRef<ApiAccount>, now: Instant) -> Option<Duration> {
+        let mut all = self.pending();
+        let pending = all.get_mut(resource).filter(|pending| !pending.is_attempted)?;
+        pending.is_attempted = true;
+        Some(now.duration_since(pending.shown))
     }
 
     /// Records the outcome of a reconcile whose status is written. Returns the time since the generation was written

@@ -8,6 +8,7 @@ use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::panics::{Panicked, catch_panic};
 use crate::api::{ApiAccount, FINALIZER};
 use crate::kube_error::reason;
+use crate::telemetry::traces::{self, Ending};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -28,14 +29,35 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
     let reference = ObjectRef::from_obj(&*resource);
     let started = Instant::now();
     context.versions.begin(&reference);
-    let result = match catch_panic(Box::pin(context.attempt(&resource))).await {
-        Ok(result) => result,
-        Err(Panicked) => context.panicked(&resource).await,
+    let attempt = async {
+        match catch_panic(Box::pin(context.attempt(&resource))).await {
+            Ok(result) => result,
+            Err(Panicked) => context.panicked(&resource).await,
+        }
     };
+    let trace = traces::Reconcile {
+        namespace: &resource.namespace().unwrap_or_default(),
+        name: &resource.name_any(),
+        generation: resource.metadata.generation,
+        waited: context.pickups.began(&reference, started).unwrap_or_default(),
+    };
+    let result = traces::reconcile(trace, attempt, ending).await;
     context.versions.end(&reference);
     context.memory.attempt_ended(&resource);
     context.measure(&result, started.elapsed());
     result.map(|(action, _)| action)
+}
+
+/// Returns what the trace of an attempt says about its end.
+fn ending(result: &ReconcileResult) -> Ending {
+    let failure = match result {
+        Ok((_, outcome)) => {
+            let not_ready = outcome.as_ref().and_then(|outcome| outcome.not_ready.as_ref());
+            not_ready.map(|not_ready| not_ready.reason().to_string())
+        }
+        Err(error) => Some(reason(error)),
+    };
+    Ending { status: None, failure }
 }
 
 /// Requeues a resource after the API server did not accept a write.

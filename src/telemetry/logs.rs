@@ -75,7 +75,9 @@ where
 {
     match format {
         LogFormat::Text => layer().with_writer(writer).with_target(false).with_ansi(coloured).boxed(),
-        LogFormat::Json => layer().json().flatten_event(true).with_writer(writer).with_ansi(false).boxed(),
+        LogFormat::Json => {
+            layer().json().flatten_event(true).with_span_list(false).with_writer(writer).with_ansi(false).boxed()
+        }
     }
 }
 

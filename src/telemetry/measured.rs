@@ -2,6 +2,7 @@
 
 use super::Metrics;
 use super::calls::DatabaseCall;
+use super::traces::{self, Call, Ending};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
 use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use async_trait::async_trait;
@@ -27,7 +28,11 @@ impl MeasuredDatabase {
         answer: impl Future<Output = Result<T, DatabaseError>> + Send,
     ) -> Result<T, DatabaseError> {
         let started = Instant::now();
-        let answer = answer.await;
+        let ending = |answer: &Result<T, DatabaseError>| Ending {
+            failure: answer.as_ref().err().map(ToString::to_string),
+            ..Ending::default()
+        };
+        let answer = traces::call(Call::Database(call), answer, ending).await;
         self.metrics.database(call, answer.as_ref().err(), started.elapsed());
         answer
     }

@@ -12,6 +12,7 @@ mod measured;
 mod metrics;
 mod probes;
 mod server;
+pub mod traces;
 
 pub use calls::{KubernetesResult, Verb};
 pub use controller_stats::{ControllerStats, Fleet};

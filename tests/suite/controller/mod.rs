@@ -26,6 +26,7 @@ pub mod rights;
 pub mod scene;
 mod secrets;
 mod sweeps;
+mod traces;
 mod unreadable;
 mod walks;
 mod widening;

@@ -152,7 +152,8 @@ pub fn spawn_controller(
     call.spawn()
 }
 
-fn controller_call(
+/// Returns the call of a controller, before it is started.
+pub fn controller_call(
     kubeconfig: &Path,
     namespaces: &[&str],
     database_url: &str,
