@@ -81,6 +81,11 @@ impl Dialect for Postgres {
     );
 
     const HOLDERS: Which = which!(
+    /// The server and its timeline. Each promotion and each recovery from a backup begins another timeline.
+    const HISTORY: Option<&'static str> = Some(
+        "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()",
+    );
+
         "id IN (SELECT id FROM accounts WHERE deleted_at IS NULL \
          AND name_key IN (SELECT json_array_elements_text($1::json)) UNION SELECT account_id FROM account_keys \
          WHERE api_key IN (SELECT json_array_elements_text($2::json)))"
