@@ -11,7 +11,9 @@ use crate::support::wait::eventually;
 async fn upgrade(helm: &Helm, release: &str, namespace: &str, name: &str, extra: &[&str]) -> String {
     let (chart, file) = (chart(), values(name).display().to_string());
     let arguments = ["upgrade", "--install", release, &chart, "--namespace", namespace, "--create-namespace"];
-    let arguments = [&arguments[..], &["--no-hooks", "--values", &file], extra].concat();
+    // Where the values file is empty, Helm would use the values of the release before.
+    let own = ["--reset-values", "--no-hooks", "--values", &file];
+    let arguments = [&arguments[..], &own, extra].concat();
     helm.run(&arguments).await.succeeded()
 }
 
