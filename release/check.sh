@@ -6,3 +6,7 @@ tag=${1:?usage: release/check.sh TAG}
 
 [ "$tag" = "v$version" ] || fail "the tag is $tag, but Cargo.toml has version $version: the tag must be v$version."
 release/notes.sh "$version" >/dev/null
+for kind in sqlite postgres; do
+    recorded=tests/statements/$version/$kind.json
+    [ -f "$recorded" ] || fail "$recorded is missing: record this version's statements, see docs/releasing.md."
+done

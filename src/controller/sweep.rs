@@ -10,9 +10,11 @@ use super::context::Context;
 use super::queues::Queues;
 use super::resources::resource;
 use crate::account::{Owner, Version};
-use crate::database::{AccountDatabase, Changed};
+use crate::api::ApiAccount;
+use crate::database::{AccountDatabase, Changed, DatabaseError};
 use crate::telemetry::SweepResult;
 use futures::StreamExt;
+use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +28,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a failed sweep. Also the interval at which the database is asked whether it answers while any
 /// resource waits for it.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+type Resource = ObjectRef<ApiAccount>;
 
 /// Detects changes of accounts by other programs and users.
 pub(super) struct Sweeper {
@@ -56,6 +60,10 @@ impl Sweeper {
         let mut swept = Due::now();
         let mut due = swept + self.pause(last);
         let mut probe = swept;
+        let mut history = self.database.history().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the first sweep finds out which history the account database continues");
+            None
+        });
         loop {
             tokio::select! {
                 Some(changed) = notifications.next() => match changed {
@@ -89,7 +97,7 @@ impl Sweeper {
                     probe = Due::now() + self.spread(AFTER_FAILURE);
                 }
                 () = sleep_until(due) => {
-                    last = self.sweep(&ready, last).await;
+                    last = self.sweep(&ready, last, &mut history).await;
                     self.context.metrics.swept(last, self.context.environment.now());
                     // Nothing is disabled or purged in a database that may be the wrong one.
                     if last == SweepResult::Done && !self.context.creations.may_be_wrong_database() {
@@ -127,8 +135,27 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps once. `last` is the result of the previous sweep: a warning is not logged twice in a row.
-    async fn sweep(&self, ready: &Ready, last: SweepResult) -> SweepResult {
+    /// Returns the resources to reconcile because the database continues another history than `known`, which then is the
+    /// new one.
+    async fn doubted(&self, known: &mut Option<String>) -> Result<Vec<Resource>, DatabaseError> {
+        let Some(history) = self.database.history().await? else { return Ok(Vec::new()) };
+        match known.replace(history.clone()) {
+            Some(before) if before != history => {
+                let doubted = self.context.versions.doubted();
+                tracing::warn!(
+                    accounts = doubted.len(),
+                    "the account database continues from an earlier state, as after the failover to a standby; its last \
+                     changes may be lost, and every account is compared again"
+                );
+                Ok(doubted)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Sweeps once. `last` is the result of the previous sweep: a warning is not logged twice in a row. `history` is the
+    /// history of the database that was known before.
+    async fn sweep(&self, ready: &Ready, last: SweepResult, history: &mut Option<String>) -> SweepResult {
         let asked = Instant::now();
         let versions: HashMap<Owner, Version> = match self.database.versions(&self.context.cluster).await {
             Ok(versions) => versions.into_iter().collect(),
@@ -145,6 +172,14 @@ impl Sweeper {
             tracing::debug!(%error, "a sweep could not identify the account database");
             return SweepResult::Failed;
         }
+        // Asked after the versions: if the database was replaced in between, every account is compared with the new one.
+        let doubted = match self.doubted(history).await {
+            Ok(doubted) => doubted,
+            Err(error) => {
+                tracing::debug!(%error, "a sweep could not tell which history the account database continues");
+                return SweepResult::Failed;
+            }
+        };
         self.context.waiting.database_answered(asked);
         let is_empty = versions.is_empty() && !self.context.versions.is_empty();
         if is_empty && last != SweepResult::Empty {
@@ -156,7 +191,7 @@ impl Sweeper {
         let changed = self.context.versions.changed_since(&listed, asked);
         tracing::debug!(accounts = versions.len(), changed = changed.len(), "swept for changes by others");
         let again = self.context.creations.resources_to_retry(&versions).await;
-        for resource in changed.into_iter().chain(again) {
+        for resource in changed.into_iter().chain(doubted).chain(again) {
             self.queues.send(&resource);
         }
         if is_empty { SweepResult::Empty } else { SweepResult::Done }

@@ -96,6 +96,20 @@ impl Versions {
         changed
     }
 
+    /// Returns every resource whose account was reconciled. For a database that may have lost commits: an equal version
+    /// then proves nothing. A resource that is being reconciled is reconciled again afterwards.
+    pub fn doubted(&self) -> Vec<Resource> {
+        let mut doubted = Vec::new();
+        for (resource, entry) in self.entries().iter_mut() {
+            match entry {
+                Entry { notified: Some(notified), .. } => notified.gone = true,
+                Entry { reconciled: Some(_), .. } => doubted.push(resource.clone()),
+                Entry { .. } => {}
+            }
+        }
+        doubted
+    }
+
     /// Returns whether no account is known.
     pub fn is_empty(&self) -> bool {
         self.entries().values().all(|entry| entry.reconciled.is_none())
@@ -190,6 +204,17 @@ mod tests {
             versions.reconciled(&acme, Some(Version(4))),
             "but what it read is remembered until the end of the work"
         );
+    }
+
+    #[test]
+    fn after_lost_commits_every_account_is_reconciled_again() {
+        let (versions, acme) = known(3);
+        assert_eq!(versions.doubted(), [acme.clone()]);
+        versions.begin(&acme);
+        assert_eq!(versions.doubted(), [], "its reconcile still goes on");
+        assert!(versions.reconciled(&acme, Some(Version(4))), "and is followed by another one");
+        versions.reconciled(&acme, None);
+        assert_eq!(versions.doubted(), []);
     }
 
     #[test]

@@ -161,6 +161,13 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// if the id was removed from the database.
     async fn identity(&self) -> Result<Option<String>, DatabaseError>;
 
+    /// Returns which history of its data the database continues; `None` if it does not tell. The history becomes another
+    /// one when a standby is promoted, or when a server is restored from a backup. Commits may then be lost, and the
+    /// version of an account may stand for another state than before.
+    async fn history(&self) -> Result<Option<String>, DatabaseError> {
+        Ok(None)
+    }
+
     /// Returns which of these API keys were revoked, or purged with their accounts. Such a key is never used again.
     ///
     /// # Errors

@@ -22,6 +22,13 @@ pub fn missing_fields(wanted: &CustomResourceDefinition, found: &CustomResourceD
     missing
 }
 
+/// Returns the versions in which the API server may have stored resources and that `wanted` does not have. The API server
+/// can no longer read such resources once the definition lacks that version.
+pub fn unknown_stored_versions(wanted: &CustomResourceDefinition, found: &CustomResourceDefinition) -> Vec<String> {
+    let stored = found.status.iter().flat_map(|status| status.stored_versions.iter().flatten());
+    stored.filter(|stored| wanted.spec.versions.iter().all(|version| version.name != **stored)).cloned().collect()
+}
+
 fn compare(path: &str, wanted: &JSONSchemaProps, found: &JSONSchemaProps, missing: &mut Vec<String>) {
     for (name, property) in wanted.properties.iter().flatten() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };

@@ -6,7 +6,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
-pub use definition::missing_fields;
+pub use definition::{missing_fields, unknown_stored_versions};
 pub use secrets::{CheckedResource, CheckedSecret};
 
 use crate::account::{Account, ClusterId};

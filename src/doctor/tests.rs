@@ -7,6 +7,7 @@ use crate::account::{AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, L
 use crate::api::definition;
 use crate::secrets::SecretRef;
 use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionStatus;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
@@ -154,4 +155,13 @@ fn a_definition_that_lacks_a_field_is_found() {
     let status = schema.properties.as_mut().unwrap().get_mut("status").unwrap();
     status.properties.as_mut().unwrap().remove("databaseId");
     assert_eq!(missing_fields(&wanted, &older), ["status.databaseId"]);
+}
+
+#[test]
+fn a_version_in_which_resources_are_stored_and_that_is_unknown_is_found() {
+    let (wanted, mut found) = (definition(), definition());
+    assert_eq!(unknown_stored_versions(&wanted, &found), [""; 0]);
+    let stored_versions = Some(vec!["v1beta1".to_owned(), "v1".to_owned()]);
+    found.status = Some(CustomResourceDefinitionStatus { stored_versions, ..Default::default() });
+    assert_eq!(unknown_stored_versions(&wanted, &found), ["v1beta1"]);
 }

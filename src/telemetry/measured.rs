@@ -126,6 +126,10 @@ impl AccountDatabase for MeasuredDatabase {
         self.count(DatabaseCall::Maintain, self.database.identity()).await
     }
 
+    async fn history(&self) -> Result<Option<String>, DatabaseError> {
+        self.count(DatabaseCall::Maintain, self.database.history()).await
+    }
+
     async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
         self.count(DatabaseCall::Read, self.database.revoked(api_keys)).await
     }

@@ -17,6 +17,7 @@ mod migrating;
 mod page;
 mod poolers;
 mod queries;
+mod recorded;
 mod retention;
 mod rules;
 mod schema;

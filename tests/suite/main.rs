@@ -13,6 +13,7 @@ mod harness;
 mod monitoring;
 mod nulls;
 mod secrecy;
+mod stored;
 mod support;
 mod syncs;
 mod validation;

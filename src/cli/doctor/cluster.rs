@@ -4,7 +4,7 @@
 use super::Report;
 use crate::account::{ClusterId, Owner};
 use crate::api::{ACCOUNT_LABEL, ApiAccount, GROUP, Lenient, OWNER_ANNOTATION, definition};
-use crate::doctor::{Check, CheckedResource, CheckedSecret, missing_fields};
+use crate::doctor::{Check, CheckedResource, CheckedSecret, missing_fields, unknown_stored_versions};
 use crate::kube_error::reason;
 use crate::kube_error::with_advice;
 use crate::reconcile::{Desired, is_created_if_missing};
@@ -41,6 +41,17 @@ impl Cluster<'_> {
                         format!("the definition apiaccounts.{GROUP}"),
                         problem,
                         advice,
+                    ));
+                }
+                for version in unknown_stored_versions(&definition(), &found) {
+                    report.findings.push(Check::Definition.found(
+                        format!("the definition apiaccounts.{GROUP}"),
+                        format!(
+                            "the API server may still store ApiAccounts in the version {version}, which this program \
+                             does not know"
+                        ),
+                        "write each ApiAccount again: `kubectl get apiaccounts -A -o yaml | kubectl replace -f -`; then \
+                         remove the version from status.storedVersions of the definition",
                     ));
                 }
             }

@@ -119,6 +119,10 @@ impl AccountDatabase for FencedDatabase {
         self.database.identity().await
     }
 
+    async fn history(&self) -> Result<Option<String>, DatabaseError> {
+        self.database.history().await
+    }
+
     async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
         self.database.revoked(api_keys).await
     }

@@ -34,7 +34,13 @@ impl Postgres {
     }
 }
 
+/// Part of what `PgBouncer` reports if it gives each statement another session. Its error code also has other causes.
+const STATEMENT_MODE: &str = "statement pooling mode";
+
 fn meaning(error: &dyn ServerError) -> ErrorKind {
+    if error.message().contains(STATEMENT_MODE) {
+        return ErrorKind::Refused;
+    }
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     let code = error.code();
     match code.as_deref().unwrap_or_default() {
@@ -74,6 +80,11 @@ impl Dialect for Postgres {
     );
 
     const LOCK_KEYS: Option<&'static str> = Some("LOCK TABLE account_keys IN SHARE ROW EXCLUSIVE MODE");
+
+    /// The server and its timeline. Each promotion and each recovery from a backup begins another timeline.
+    const HISTORY: Option<&'static str> = Some(
+        "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()",
+    );
 
     const BY_OWNERS: Which = which!(
         "(owner_cluster, owner_namespace, owner_name) IN \

@@ -30,6 +30,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Query for the privileges that a controller needs and the database's user lacks; `None`: there are no users.
     const MISSING_PRIVILEGES: Option<&'static str>;
 
+    /// Query for the history that the data continue; `None`: the database has one history.
+    const HISTORY: Option<&'static str>;
+
     /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has its
     /// own functions to read JSON.
     const BY_OWNERS: Which;

@@ -93,6 +93,10 @@ impl<D: Dialect> SqlAccounts<D> {
 /// Returns the driver's error as a short text.
 pub(crate) fn said(error: &sqlx::Error) -> String {
     match error {
+        sqlx::Error::Database(error) if error.message().contains("statement pooling mode") => format!(
+            "{}; set pool_mode of PgBouncer to transaction or session, because each change of an account is a transaction",
+            error.message()
+        ),
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Protocol(text) => {

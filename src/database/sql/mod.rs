@@ -298,6 +298,19 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         Ok(self.answer(CALL_TIMEOUT, self.texts("SELECT id FROM database_identity")).await?.pop_first())
     }
 
+    async fn history(&self) -> Result<Option<String>, DatabaseError> {
+        let Some(statement) = D::HISTORY else { return Ok(None) };
+        match self.answer(CALL_TIMEOUT, self.texts(statement)).await {
+            Ok(mut histories) => Ok(histories.pop_first()),
+            // Some managed servers do not allow the question.
+            Err(DatabaseError::Refused { reason }) => {
+                tracing::debug!(%reason, "the account database does not tell which history it continues");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn revoked(&self, api_keys: &[ApiKey]) -> Result<HashSet<ApiKey>, DatabaseError> {
         let by_hash: HashMap<String, &ApiKey> = api_keys.iter().map(|key| (revoked::hash(key.as_str()), key)).collect();
         let listed = by_hash.keys().map(String::as_str).collect::<serde_json::Value>().to_string();

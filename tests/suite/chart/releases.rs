@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::helm::{Helm, chart, values};
 use crate::support::cluster::Cluster;
+use crate::support::opsadmin::{Opsadmin, spawn_controller};
+use crate::support::process::Folder;
 use crate::support::wait::eventually;
 
 /// Installs or upgrades a release.
@@ -92,4 +96,46 @@ async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     helm.run(&["uninstall", "other", "--namespace", "test"]).await.succeeded();
     assert_eq!(names(&cluster, "partners", "role").await, "test-ops-opsadmin-operator");
     assert_eq!(names(&cluster, "ops", "deployment").await, "ops-opsadmin-operator", "the first release is as it was");
+
+    everything_is_removed(&cluster, &helm).await;
+}
+
+/// Removes everything as the guide says, with a controller as a process. It has put finalizers on the resources.
+async fn everything_is_removed(cluster: &Cluster, helm: &Helm) {
+    let folder = Folder::new("removed");
+    let url = format!("sqlite://{}", folder.path().join("opsadmin.db").display());
+    let keyring = folder.path().join("opsadmin.keyring");
+    let init = Opsadmin::new().args(["keyring", "init", "--keyring"]).args([&keyring]);
+    init.run().await.succeeded();
+    cluster.kubectl("", &["create", "namespace", "apps"]).await.succeeded();
+    let controller = spawn_controller(cluster.kubeconfig(), &["default", "apps"], &url, &keyring, &[]);
+    for (namespace, name, policy) in [("apps", "retained", "Retain"), ("apps", "removed", "Delete")] {
+        let account = json!({
+            "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount", "metadata": { "name": name },
+            "spec": { "deletionPolicy": policy },
+        });
+        cluster.kubectl_with(namespace, &["apply", "-f", "-"], &account.to_string()).await.succeeded();
+    }
+    let ready = ["wait", "apiaccount", "--all", "--for=condition=Ready", "--timeout=60s"];
+    for namespace in ["default", "apps"] {
+        cluster.kubectl(namespace, &ready).await.succeeded();
+    }
+
+    cluster.kubectl("", &["delete", "apiaccounts", "--all", "--all-namespaces", "--timeout=60s"]).await.succeeded();
+    assert_eq!(names(cluster, "apps", "secret").await, "retained-opsadmin");
+    let (code, log) = controller.terminate(Duration::from_secs(60)).await;
+    assert_eq!(code, 0, "{log}");
+    for (release, namespace) in [("ops", "test"), ("ops", "ops")] {
+        helm.run(&["uninstall", release, "--namespace", namespace]).await.succeeded();
+    }
+    cluster.kubectl("", &["delete", "crd", "apiaccounts.ops-admin.com", "--timeout=60s"]).await.succeeded();
+    let all = ["apps", "ops", "test", "partners", "staging"];
+    // Fails if a namespace stays in the phase Terminating.
+    cluster.kubectl("", &[&["delete", "namespace", "--timeout=60s"], &all[..]].concat()).await.succeeded();
+    assert_eq!(
+        names(cluster, "", "clusterrole,clusterrolebinding -l app.kubernetes.io/name=opsadmin-operator").await,
+        ""
+    );
+    let account = Opsadmin::new().args(["get", "retained", "--database", &url, "-o", "json"]).run().await.succeeded();
+    assert!(account.contains("opsa_pk_"), "a retained account keeps its keys: {account}");
 }

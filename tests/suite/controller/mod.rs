@@ -20,6 +20,7 @@ mod outages;
 mod ownership;
 mod plan_reads;
 pub mod planned;
+mod pooled;
 mod refusals;
 mod render;
 pub mod rights;

@@ -88,10 +88,11 @@ async fn a_sweep_over_unchanged_accounts_changes_nothing() {
 
     let statements = asked(&server, mark);
     let is_idle = |asked: &&String| {
-        // Versions, the database's identity, live accounts for orphans, and deleted accounts to purge. One statement
+        // Versions, the database's identity and its history, live accounts for orphans, and deleted accounts to purge. One statement
         // each, for any number of accounts.
         asked.starts_with("SELECT owner_namespace, owner_name")
             || asked.starts_with("SELECT id FROM database_identity")
+            || asked.starts_with("SELECT system_identifier")
             || asked.starts_with(
                 "SELECT id, owner_namespace, owner_name FROM accounts WHERE owner_cluster = $1 AND deleted_at <",
             )

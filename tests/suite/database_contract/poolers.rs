@@ -80,6 +80,17 @@ async fn a_pooler_that_ignores_startup_parameters_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_in_statement_mode_is_refused_with_what_to_do() {
+    let fresh = Fresh::postgres("statement_mode").await;
+    let pooler = PgBouncer::before(fresh.url(), "statement", &[]).await;
+    let program = open(&pooler.url(fresh.url())).unwrap();
+    for refused in [program.migrate().await.unwrap_err(), program.answers().await.unwrap_err()] {
+        assert!(refused.to_string().contains("set pool_mode of PgBouncer to transaction"), "{refused}");
+        assert!(!refused.is_retryable(), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_in_session_mode_works() {
     works_through("session", &[IGNORES]).await;
 }

@@ -5,6 +5,7 @@
 
 mod crash;
 mod databases;
+mod failover;
 mod imports;
 mod operations;
 mod overtaken;

@@ -51,10 +51,11 @@ const SERVICES: &str = "10.96.0.0/16";
 const SERVICE_ADDRESS: &str = "10.96.0.1";
 
 /// The controllers that a cluster without nodes needs. The other controllers would only use CPU time.
-const CONTROLLERS: [&str; 5] = [
+const CONTROLLERS: [&str; 6] = [
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",
     "namespace-controller",
+    "persistentvolumeclaim-protection-controller",
     "root-ca-certificate-publisher-controller",
     "serviceaccount-controller",
 ];
