@@ -45,7 +45,7 @@ impl Memory {
     /// Returns the present status of the resource. If the watch has not yet shown the status that was last written, the
     /// written status is returned.
     pub fn status(&self, resource: &ApiAccount) -> Option<ApiAccountStatus> {
-        self.with_status(resource, Option::<&ApiAccountStatus>::cloned)
+        self.with_status(resource, |status: Option<&ApiAccountStatus>| status.cloned())
     }
 
     /// Calls `read` with the status that [`Self::status`] returns, without a copy.

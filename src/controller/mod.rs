@@ -17,6 +17,7 @@ mod declaration;
 mod deletion;
 mod error;
 mod events;
+mod freeze;
 mod leader;
 mod measured;
 mod memory;
@@ -41,6 +42,7 @@ mod writes;
 
 pub use connect::Connection;
 pub use error::ControllerError;
+pub use freeze::Freeze;
 pub use leader::{LeaseSettings, Loss};
 
 use crate::account::{ClusterId, Period, UnassignedPolicy};
@@ -82,6 +84,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// The Lease of the leader election; `None`: no election, this controller always leads.
     pub lease: Option<LeaseSettings>,
+    /// Whether the controller only observes and reports.
+    pub freeze: Freeze,
     /// The account database.
     pub database: Arc<dyn AccountDatabase>,
     /// The keyring that seals secret keys.
@@ -127,8 +131,9 @@ pub async fn run(mut settings: Settings, stop: impl Future<Output = ()> + Send) 
     // The election itself is not behind the fence that it moves.
     let environment = Arc::clone(&settings.environment);
     let mut election = RunningElection::start(settings.client.clone(), lease, &leadership, environment);
-    settings.client = fenced(settings.client, &leadership);
-    let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone() };
+    let freeze = settings.freeze;
+    settings.client = fenced(settings.client, &leadership, freeze);
+    let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone(), freeze };
     let database: Arc<dyn AccountDatabase> = Arc::new(MeasuredDatabase { database: Arc::new(fenced), metrics });
     settings.database = Arc::clone(&database);
     let ended = {
@@ -172,6 +177,7 @@ async fn work(
         connection,
         reached: Arc::new(AtomicBool::new(false)),
         leadership,
+        freeze: settings.freeze,
         leads_since: OnceLock::new(),
         events,
         memory: Arc::clone(&memory),

@@ -183,7 +183,7 @@ fn conclude(desired: &Desired, postponed: Option<Postponed>, now: Timestamp, out
 }
 
 /// Sets when the keys are due next, and ends the attempt, with a reason if the account differs from the declaration.
-fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
+pub(super) fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
     let Some(account) = &outcome.account else {
         return Step::Done;
     };

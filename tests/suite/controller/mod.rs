@@ -9,6 +9,7 @@ mod doctor;
 mod drift;
 mod endings;
 mod fights;
+mod freeze;
 mod keys;
 mod kstatus;
 mod kubectl;
