@@ -156,6 +156,7 @@ impl Controller {
         }
         let database = self.database.open_with(connections(self.concurrency))?;
         let keyring = self.load_keyring(freeze, database.as_ref()).await?;
+        let keyring_file = self.keyring.file(&self.database)?.0;
         if freeze.is_on() {
             tracing::warn!(
                 "this controller is frozen: it observes and reports, and changes no account, Secret or finalizer; start it without --freeze to end the freeze"
@@ -175,6 +176,7 @@ impl Controller {
             freeze,
             database,
             keyring,
+            keyring_file,
             unknown_affiliate: self.unknown_affiliate.into(),
             unassigned: self.unassigned_accounts.into(),
             concurrency: self.concurrency,

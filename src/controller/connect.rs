@@ -6,7 +6,7 @@ use super::error::ControllerError;
 use super::freeze::Freeze;
 use crate::account::{Account, ClusterId, Owner, UnassignedPolicy, Version};
 use crate::backoff::Backoff;
-use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
+use crate::database::{AccountDatabase, CurrentKeyring, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
 use crate::secrets::SecretStore;
 use futures::future::{Either, select};
@@ -111,7 +111,7 @@ pub struct ReconcilerParts {
 pub(super) async fn once_leading(
     context: &Context,
     database: &Arc<dyn AccountDatabase>,
-    keyring: Keyring,
+    keyring: CurrentKeyring,
     interval: Duration,
     parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
@@ -133,13 +133,13 @@ pub(super) async fn once_leading(
 /// [`ControllerError`] for an error that waiting does not solve.
 async fn stand_by(
     database: &dyn AccountDatabase,
-    keyring: &Keyring,
+    keyring: &CurrentKeyring,
     interval: Duration,
     reached: &AtomicBool,
 ) -> Result<Infallible, ControllerError> {
     let mut failures = 0;
     loop {
-        match check(database, keyring).await {
+        match check(database, &keyring.get()).await {
             Ok(()) => {
                 failures = 0;
                 reached.store(true, Ordering::Relaxed);
@@ -173,7 +173,7 @@ async fn check(database: &dyn AccountDatabase, keyring: &Keyring) -> Result<(), 
 /// [`ControllerError`] for an error that waiting does not solve.
 async fn connect(
     database: Arc<dyn AccountDatabase>,
-    keyring: Keyring,
+    keyring: CurrentKeyring,
     context: &Context,
     parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
@@ -181,7 +181,7 @@ async fn connect(
     let cluster = &context.cluster;
     let mut failures = 0;
     let accounts = loop {
-        match prepare(database.as_ref(), &keyring, cluster, parts.creations.as_ref(), context.freeze).await {
+        match prepare(database.as_ref(), &keyring.get(), cluster, parts.creations.as_ref(), context.freeze).await {
             Ok(accounts) => break accounts,
             Err(ControllerError::Database(error)) if error.is_retryable() => {
                 let (reason, is_login) = match error {

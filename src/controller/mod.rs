@@ -18,6 +18,7 @@ mod deletion;
 mod error;
 mod events;
 mod freeze;
+mod keyring_file;
 mod leader;
 mod measured;
 mod memory;
@@ -46,7 +47,7 @@ pub use freeze::Freeze;
 pub use leader::{LeaseSettings, Loss};
 
 use crate::account::{ClusterId, Period, UnassignedPolicy};
-use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
+use crate::database::{AccountDatabase, CurrentKeyring, Keyring, UnknownAffiliate};
 use crate::reconcile::Environment;
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::{ControllerStats, MeasuredDatabase, Telemetry};
@@ -57,6 +58,7 @@ use context::Context;
 use creation::ClusterCreationGuard;
 use events::Events;
 use futures::future::{Either, join_all, select};
+use keyring_file::KeyringFile;
 use kube::Client;
 use leader::{FencedDatabase, Leadership, RunningElection, fenced};
 use memory::Memory;
@@ -66,6 +68,7 @@ use pickup::Pickups;
 use queues::{Queue, Queues};
 use resources::Stores;
 use scope::Scope;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -90,6 +93,8 @@ pub struct Settings {
     pub database: Arc<dyn AccountDatabase>,
     /// The keyring that seals secret keys.
     pub keyring: Keyring,
+    /// The file of the keyring, which is read again when it changes.
+    pub keyring_file: PathBuf,
     /// The policy for affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
     /// Which resources may adopt an account that was imported without a namespace.
@@ -211,6 +216,14 @@ async fn work(
         journal_retention: settings.journal_retention,
         trimmed: None,
     };
+    let keyring = CurrentKeyring::from(settings.keyring);
+    let keyring_file = KeyringFile {
+        context: Arc::clone(&context),
+        database: Arc::clone(&database),
+        queues: Queues::of(&queues),
+        path: settings.keyring_file,
+        keyring: keyring.clone(),
+    };
     let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
     let connecting_context = Arc::clone(&context);
     let parts = connect::ReconcilerParts {
@@ -221,13 +234,13 @@ async fn work(
         declarations: Arc::new(ClusterDeclarations { client, memory }),
         creations,
     };
-    let (keyring, interval) = (settings.keyring, settings.sweep_interval);
+    let interval = settings.sweep_interval;
     let connecting = connect::once_leading(&connecting_context, &database, keyring, interval, parts, connection_sender);
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
-    // The sweeper and the poller never end by themselves. They end together with the watches.
-    let serving = futures::future::join(sweeper.run(cleanup), poller.run());
+    // These never end by themselves. They end together with the watches.
+    let serving = futures::future::join3(sweeper.run(cleanup), poller.run(), keyring_file.run());
     let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
     let stopping = async {
         let stop = std::pin::pin!(stop);

@@ -90,7 +90,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         creations: Arc::clone(&creations) as _,
         unassigned: UnassignedPolicy::Refuse,
         secrets: Arc::new(Cluster::new(client.clone(), Scope::secret_caches(&Scope::each(&[])))),
-        keyring: Keyring::from_random(Zeroizing::new([7; 32])),
+        keyring: Keyring::from_random(Zeroizing::new([7; 32])).into(),
         unknown_affiliate: UnknownAffiliate::Refuse,
         actor: "controller".to_owned(),
         environment: Arc::new(Clock(|| panic!("a bug"))),

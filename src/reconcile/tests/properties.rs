@@ -274,7 +274,7 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
     Reconciler {
         database: Arc::clone(accounts) as _,
         secrets: Arc::clone(secrets) as _,
-        keyring: keyring(),
+        keyring: keyring().into(),
         unknown_affiliate: UnknownAffiliate::Refuse,
         actor: "test".to_owned(),
         environment: Arc::new(Counting::default()),

@@ -10,6 +10,7 @@ mod drift;
 mod endings;
 mod fights;
 mod freeze;
+mod keyring;
 mod keys;
 mod kstatus;
 mod kubectl;
