@@ -39,11 +39,11 @@ impl Freeze {
     /// [`Frozen`] for any other path.
     pub(super) fn permits_request(self, path: &str) -> Result<(), Frozen> {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        let is_report = match parts[..] {
-            ["apis", GROUP, _, "namespaces", _, PLURAL, _, "status"] => true,
-            ["apis", "events.k8s.io", _, "namespaces", _, "events"] => true,
-            _ => false,
-        };
+        let is_report = matches!(
+            parts[..],
+            ["apis", GROUP, _, "namespaces", _, PLURAL, _, "status"]
+                | ["apis", "events.k8s.io", _, "namespaces", _, "events"]
+        );
         if is_report { Ok(()) } else { self.permits_change() }
     }
 

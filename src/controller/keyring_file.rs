@@ -17,23 +17,33 @@ const READ_EVERY: Duration = Duration::from_secs(5);
 
 /// The keyring's file, and the keyring that follows it.
 pub(super) struct KeyringFile {
-    pub context: Arc<Context>,
-    pub database: Arc<dyn AccountDatabase>,
-    pub queues: Queues,
-    /// The file.
-    pub path: PathBuf,
-    /// The keyring in use.
-    pub keyring: CurrentKeyring,
+    context: Arc<Context>,
+    database: Arc<dyn AccountDatabase>,
+    queues: Queues,
+    path: PathBuf,
+    keyring: CurrentKeyring,
 }
 
 impl KeyringFile {
+    /// Lets `keyring`, the keyring in use, follow the file at `path`.
+    pub fn new(
+        context: &Arc<Context>,
+        database: &Arc<dyn AccountDatabase>,
+        queues: Queues,
+        path: PathBuf,
+        keyring: &CurrentKeyring,
+    ) -> Self {
+        let (context, database) = (Arc::clone(context), Arc::clone(database));
+        Self { context, database, queues, path, keyring: keyring.clone() }
+    }
+
     /// Runs for as long as it is polled.
     pub async fn run(self) {
-        let mut refused = None;
+        let mut refused: Option<String> = None;
         loop {
             tokio::time::sleep(READ_EVERY).await;
             if let Some(result) = self.changed().await {
-                refused = self.apply(result, refused);
+                refused = self.apply(result, refused.as_deref());
                 self.context.metrics.keyring_refused(refused.is_some());
             }
         }
@@ -60,7 +70,7 @@ impl KeyringFile {
 
     /// Uses a new keyring, or logs why it is not used. Each refusal is logged once: `before` is the last one. Returns the
     /// present refusal.
-    fn apply(&self, result: Result<Change, KeyringError>, before: Option<String>) -> Option<String> {
+    fn apply(&self, result: Result<Change, KeyringError>, before: Option<&str>) -> Option<String> {
         let path = self.path.display();
         match result {
             Ok(Change::Nothing) => None,
@@ -74,7 +84,7 @@ impl KeyringFile {
             }
             Err(error) => {
                 let refusal = error.to_string();
-                if before.as_ref() != Some(&refusal) {
+                if before != Some(&refusal) {
                     tracing::error!(%path, "the keyring's file is not used, and the controller continues with its present keyring: {refusal}");
                 }
                 Some(refusal)

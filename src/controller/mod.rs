@@ -217,13 +217,7 @@ async fn work(
         trimmed: None,
     };
     let keyring = CurrentKeyring::from(settings.keyring);
-    let keyring_file = KeyringFile {
-        context: Arc::clone(&context),
-        database: Arc::clone(&database),
-        queues: Queues::of(&queues),
-        path: settings.keyring_file,
-        keyring: keyring.clone(),
-    };
+    let keyring_file = KeyringFile::new(&context, &database, Queues::of(&queues), settings.keyring_file, &keyring);
     let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
     let connecting_context = Arc::clone(&context);
     let parts = connect::ReconcilerParts {

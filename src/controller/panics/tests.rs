@@ -108,6 +108,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         connection,
         reached: Arc::default(),
         leadership: Leadership::unelected(),
+        freeze: crate::controller::Freeze::Off,
         leads_since: OnceLock::from(Instant::now()),
         events,
         memory,

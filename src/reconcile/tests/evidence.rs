@@ -128,7 +128,7 @@ fn an_unproven_secret_does_not_prevent_adoption() {
 
 #[test]
 fn the_mark_of_an_earlier_version_or_keyring_is_corrected_once() {
-    let mut stage = Stage::with_account();
+    let stage = Stage::with_account();
     let verified = |outcome: &Outcome| {
         let status = status(stage.desired.generation, "s", outcome, None, Timestamp::UNIX_EPOCH);
         Verified::of(&status)
