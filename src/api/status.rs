@@ -110,7 +110,7 @@ impl ApiAccountStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftStatus {
-    /// The field of the spec, or account for the whole account, or owner, or secret.
+    /// The field of the spec, or account for the whole account, or owner, keys or secret.
     pub field: String,
     /// What the spec declares.
     pub declared: String,
@@ -175,13 +175,15 @@ pub enum Reason {
     Paused,
     /// The account differs from the spec, and differences are only reported.
     Drifted,
+    /// The controller is frozen: it reports what it would change, and changes nothing.
+    Frozen,
     /// The controller failed on this resource because of a bug.
     InternalError,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Reconciled,
         Self::InvalidSpec,
         Self::NameTaken,
@@ -204,6 +206,7 @@ impl Reason {
         Self::Suspended,
         Self::Paused,
         Self::Drifted,
+        Self::Frozen,
         Self::InternalError,
     ];
 
@@ -237,6 +240,7 @@ impl Reason {
             Self::Suspended => "Suspended",
             Self::Paused => "Paused",
             Self::Drifted => "Drifted",
+            Self::Frozen => "Frozen",
             Self::InternalError => "InternalError",
         }
     }

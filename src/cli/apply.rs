@@ -209,7 +209,7 @@ impl Apply {
             creations: Arc::new(FolderGuard::new(manifests, &folder, accounts, self.creation.confirm_creation)),
             secrets: Arc::clone(&folder) as _,
             database,
-            keyring,
+            keyring: keyring.into(),
             unknown_affiliate: self.unknown_affiliate.into(),
             unassigned: self.unassigned_accounts.into(),
             actor: "apply".to_owned(),

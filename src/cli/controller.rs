@@ -6,11 +6,12 @@ use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
 use super::leader_election::LeaderElectionArgs;
 use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
-use crate::controller::{Settings, run};
+use crate::controller::{Freeze, Settings, run};
+use crate::database::{AccountAdmin, Keyring};
 use crate::reconcile::parse_namespace;
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{self, Listen, Telemetry, traces};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +73,11 @@ pub struct Controller {
 
     #[command(flatten)]
     election: LeaderElectionArgs,
+
+    /// Only observe and report: write statuses and events, and nothing else. Accounts, keys, Secrets, finalizers and the
+    /// tables of the database stay as they are. For an incident, and for the first start of a new version.
+    #[arg(long, env = "OPSADMIN_FREEZE")]
+    freeze: bool,
 
     /// The percentage of all accounts that may lose their access within ten minutes; 5 accounts are always allowed.
     /// Further deletions are held until a user confirms them. 100: no limit.
@@ -138,13 +144,35 @@ impl Controller {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Loads the keyring. A frozen controller creates none.
+    async fn load_keyring(&self, freeze: Freeze, database: &dyn AccountAdmin) -> Result<Keyring> {
+        if !freeze.is_on() {
+            return self.keyring.load(&self.database, database).await;
+        }
+        self.keyring.load_read_only(&self.database, Some(database)).await?.context(
+            "there is no keyring beside the database file, and a frozen controller creates none; start without --freeze",
+        )
+    }
+
     /// Reads what the controller needs from the cluster and the database before it starts.
     async fn settings(self, telemetry: Arc<Telemetry>) -> Result<Settings> {
         let client = self.cluster.client()?;
         let lease = self.election.lease(&self.cluster, &client, &self.database)?;
         let cluster = self.cluster.id(&client).await?;
+        let freeze = if self.freeze { Freeze::On } else { Freeze::Off };
+        if freeze.is_on() && self.database.is_missing_file() {
+            bail!(
+                "the database file does not exist, and a frozen controller creates none; correct --database, or start without --freeze"
+            );
+        }
         let database = self.database.open_with(connections(self.concurrency))?;
-        let keyring = self.keyring.load(&self.database, database.as_ref()).await?;
+        let keyring = self.load_keyring(freeze, database.as_ref()).await?;
+        let keyring_file = self.keyring.file(&self.database)?.0;
+        if freeze.is_on() {
+            tracing::warn!(
+                "this controller is frozen: it observes and reports, and changes no account, Secret or finalizer; start it without --freeze to end the freeze"
+            );
+        }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             %cluster,
@@ -156,8 +184,10 @@ impl Controller {
             lease,
             cluster,
             namespaces: self.namespaces,
+            freeze,
             database,
             keyring,
+            keyring_file,
             unknown_affiliate: self.unknown_affiliate.into(),
             unassigned: self.unassigned_accounts.into(),
             concurrency: self.concurrency,

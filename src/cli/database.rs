@@ -202,7 +202,7 @@ impl KeyringArgs {
     }
 
     /// Returns the file of the keyring, and whether it is the default file beside an SQLite file.
-    fn file(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
+    pub(super) fn file(&self, named: &DatabaseArgs) -> Result<(PathBuf, bool)> {
         match (&self.keyring, named.sqlite_file()) {
             (Some(path), _) => Ok((path.clone(), false)),
             (None, Some(file)) => Ok((file.with_extension("keyring"), true)),

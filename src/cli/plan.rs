@@ -183,7 +183,7 @@ impl Plan {
         let reconciler = Reconciler {
             database: Arc::clone(&database) as Arc<dyn AccountDatabase>,
             secrets: Arc::clone(&secrets) as Arc<dyn SecretStore>,
-            keyring,
+            keyring: keyring.into(),
             unknown_affiliate: self.unknown_affiliate.into(),
             unassigned: self.unassigned_accounts.unwrap_or(unassigned).into(),
             actor: "plan".to_owned(),

@@ -27,13 +27,14 @@ impl Context {
             Err(outage) => return self.report_outage(resource, secret_name, outage, previous).await,
         };
         let is_enforced = !desired.paused && desired.management == ManagementPolicy::Enforce;
-        if is_enforced && !has_finalizer {
+        let adds_finalizer = !has_finalizer && !self.freeze.is_on();
+        if is_enforced && adds_finalizer {
             // Before the account exists: without the finalizer, a deletion would leave an enabled account behind.
             self.patch_finalizers(resource, true).await?;
         }
         let outcome = self.reconcile_declared(resource, &desired, previous.as_ref(), &ready).await;
         let is_live = outcome.account.as_ref().is_some_and(|account| account.life == Life::Live);
-        if !is_enforced && is_live && !has_finalizer {
+        if !is_enforced && is_live && adds_finalizer {
             // The account existed before: without the finalizer, a deletion would make it an orphan.
             self.patch_finalizers(resource, true).await?;
         }
@@ -50,6 +51,9 @@ impl Context {
     ) -> Outcome {
         let known = ready.startup_accounts.take(&desired.owner);
         let verified = previous.and_then(Verified::of);
+        if self.freeze.is_on() {
+            return ready.reconciler.report_frozen(desired, verified.as_ref(), known).await;
+        }
         let corrections = self.memory.corrections(resource);
         let history = History::new(&corrections, previous, desired.generation, Instant::now())
             .with_obstacle(previous.and_then(|status| Obstacle::of(status, desired.generation)));

@@ -52,8 +52,10 @@ impl Cleanup {
             swept.notified().await;
             self.look_for_orphans(&ready).await;
             self.forget(&ready);
-            self.purge().await;
-            self.trim_journal().await;
+            if !self.context.freeze.is_on() {
+                self.purge().await;
+                self.trim_journal().await;
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 
 use super::context::Context;
 use super::error::ControllerError;
+use super::freeze::Freeze;
 use crate::account::{Account, ClusterId, Owner, UnassignedPolicy, Version};
 use crate::backoff::Backoff;
-use crate::database::{AccountDatabase, DatabaseError, Keyring, UnknownAffiliate};
+use crate::database::{AccountDatabase, CurrentKeyring, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
 use crate::secrets::SecretStore;
 use futures::future::{Either, select};
@@ -110,7 +111,7 @@ pub struct ReconcilerParts {
 pub(super) async fn once_leading(
     context: &Context,
     database: &Arc<dyn AccountDatabase>,
-    keyring: Keyring,
+    keyring: CurrentKeyring,
     interval: Duration,
     parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
@@ -122,7 +123,7 @@ pub(super) async fn once_leading(
         }
     }
     context.begin_leading();
-    connect(Arc::clone(database), keyring, context.cluster.clone(), parts, connection, &context.reached).await
+    connect(Arc::clone(database), keyring, context, parts, connection).await
 }
 
 /// Checks, for as long as it is polled, that a follower could use the database: it answers, and the keyring opens its
@@ -132,13 +133,13 @@ pub(super) async fn once_leading(
 /// [`ControllerError`] for an error that waiting does not solve.
 async fn stand_by(
     database: &dyn AccountDatabase,
-    keyring: &Keyring,
+    keyring: &CurrentKeyring,
     interval: Duration,
     reached: &AtomicBool,
 ) -> Result<Infallible, ControllerError> {
     let mut failures = 0;
     loop {
-        match check(database, keyring).await {
+        match check(database, &keyring.get()).await {
             Ok(()) => {
                 failures = 0;
                 reached.store(true, Ordering::Relaxed);
@@ -172,15 +173,15 @@ async fn check(database: &dyn AccountDatabase, keyring: &Keyring) -> Result<(), 
 /// [`ControllerError`] for an error that waiting does not solve.
 async fn connect(
     database: Arc<dyn AccountDatabase>,
-    keyring: Keyring,
-    cluster: ClusterId,
+    keyring: CurrentKeyring,
+    context: &Context,
     parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
-    reached: &AtomicBool,
 ) -> Result<(), ControllerError> {
+    let cluster = &context.cluster;
     let mut failures = 0;
     let accounts = loop {
-        match prepare(database.as_ref(), &keyring, &cluster, parts.creations.as_ref()).await {
+        match prepare(database.as_ref(), &keyring.get(), cluster, parts.creations.as_ref(), context.freeze).await {
             Ok(accounts) => break accounts,
             Err(ControllerError::Database(error)) if error.is_retryable() => {
                 let (reason, is_login) = match error {
@@ -196,7 +197,7 @@ async fn connect(
         tokio::time::sleep(BACKOFF.pause(failures)).await;
         failures += 1;
     };
-    reached.store(true, Ordering::Relaxed);
+    context.reached.store(true, Ordering::Relaxed);
     tracing::info!(accounts = accounts.len(), %cluster, "the account database is ready");
     let startup_accounts = StartupAccounts::new(accounts);
     let reconciler = Reconciler {
@@ -219,8 +220,13 @@ async fn prepare(
     keyring: &Keyring,
     cluster: &ClusterId,
     creations: &dyn CreationGuard,
+    freeze: Freeze,
 ) -> Result<Vec<Account>, ControllerError> {
-    database.migrate().await?;
+    if freeze.is_on() {
+        freeze.permits_schema(&database.pending_migrations().await?)?;
+    } else {
+        database.migrate().await?;
+    }
     creations.begin().await?;
     keyring.check(&database.sealing_keys_in_use().await?)?;
     // One unreadable account does not delay the others. The reconcile of its resource reads it again and reports the

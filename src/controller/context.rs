@@ -4,6 +4,7 @@ use super::brake::Brake;
 use super::connect::{Connection, Ready};
 use super::creation::ClusterCreationGuard;
 use super::events::Events;
+use super::freeze::Freeze;
 use super::leader::Leadership;
 use super::memory::Memory;
 use super::pickup::Pickups;
@@ -39,6 +40,8 @@ pub(super) struct Context {
     pub reached: Arc<AtomicBool>,
     /// Whether this process leads.
     pub leadership: Leadership,
+    /// Whether the controller only observes and reports.
+    pub freeze: Freeze,
     /// When this process began to lead; unset before that.
     pub leads_since: OnceLock<Instant>,
     pub events: Events,

@@ -43,6 +43,9 @@ impl Context {
             }
             Err(outage) => return self.report_outage(resource, "", outage, status).await,
         };
+        if self.freeze.is_on() {
+            return self.report_frozen_deletion(resource, status).await;
+        }
         let identity =
             ResourceIdentity { owner: Owner::of(resource, &self.cluster), uid: resource.metadata.uid.clone() };
         let places = possible_secrets(&identity.owner, &resource.spec, status.as_ref());
@@ -66,6 +69,20 @@ impl Context {
         }
         self.finish_deletion(resource, &outcome).await?;
         Ok((Action::await_change(), Some(outcome)))
+    }
+
+    /// Reports that the deletion waits for the end of the freeze. The account works as before.
+    async fn report_frozen_deletion(
+        &self,
+        resource: &ApiAccount,
+        previous: Option<ApiAccountStatus>,
+    ) -> ReconcileResult {
+        if self.was_held(resource) && self.ask_brake(resource, None) == Decision::Held {
+            // After the freeze, only the status says that the deletion is held. So the status is not overwritten.
+            return Ok((Action::await_change(), None));
+        }
+        let outcome = Outcome::blocked(NotReady::Frozen { pending: vec!["the deletion".to_owned()] });
+        self.report(resource, "", outcome, previous).await
     }
 
     async fn finish_deletion(&self, resource: &ApiAccount, outcome: &Outcome) -> Result<(), kube::Error> {

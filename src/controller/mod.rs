@@ -17,6 +17,8 @@ mod declaration;
 mod deletion;
 mod error;
 mod events;
+mod freeze;
+mod keyring_file;
 mod leader;
 mod measured;
 mod memory;
@@ -41,10 +43,11 @@ mod writes;
 
 pub use connect::Connection;
 pub use error::ControllerError;
+pub use freeze::Freeze;
 pub use leader::{LeaseSettings, Loss};
 
 use crate::account::{ClusterId, Period, UnassignedPolicy};
-use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
+use crate::database::{AccountDatabase, CurrentKeyring, Keyring, UnknownAffiliate};
 use crate::reconcile::Environment;
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::{ControllerStats, MeasuredDatabase, Telemetry};
@@ -55,6 +58,7 @@ use context::Context;
 use creation::ClusterCreationGuard;
 use events::Events;
 use futures::future::{Either, join_all, select};
+use keyring_file::KeyringFile;
 use kube::Client;
 use leader::{FencedDatabase, Leadership, RunningElection, fenced};
 use memory::Memory;
@@ -64,6 +68,7 @@ use pickup::Pickups;
 use queues::{Queue, Queues};
 use resources::Stores;
 use scope::Scope;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -82,10 +87,14 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// The Lease of the leader election; `None`: no election, this controller always leads.
     pub lease: Option<LeaseSettings>,
+    /// Whether the controller only observes and reports.
+    pub freeze: Freeze,
     /// The account database.
     pub database: Arc<dyn AccountDatabase>,
     /// The keyring that seals secret keys.
     pub keyring: Keyring,
+    /// The file of the keyring, which is read again when it changes.
+    pub keyring_file: PathBuf,
     /// The policy for affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
     /// Which resources may adopt an account that was imported without a namespace.
@@ -127,8 +136,9 @@ pub async fn run(mut settings: Settings, stop: impl Future<Output = ()> + Send) 
     // The election itself is not behind the fence that it moves.
     let environment = Arc::clone(&settings.environment);
     let mut election = RunningElection::start(settings.client.clone(), lease, &leadership, environment);
-    settings.client = fenced(settings.client, &leadership);
-    let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone() };
+    let freeze = settings.freeze;
+    settings.client = fenced(settings.client, &leadership, freeze);
+    let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone(), freeze };
     let database: Arc<dyn AccountDatabase> = Arc::new(MeasuredDatabase { database: Arc::new(fenced), metrics });
     settings.database = Arc::clone(&database);
     let ended = {
@@ -172,6 +182,7 @@ async fn work(
         connection,
         reached: Arc::new(AtomicBool::new(false)),
         leadership,
+        freeze: settings.freeze,
         leads_since: OnceLock::new(),
         events,
         memory: Arc::clone(&memory),
@@ -205,6 +216,8 @@ async fn work(
         journal_retention: settings.journal_retention,
         trimmed: None,
     };
+    let keyring = CurrentKeyring::from(settings.keyring);
+    let keyring_file = KeyringFile::new(&context, &database, Queues::of(&queues), settings.keyring_file, &keyring);
     let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
     let connecting_context = Arc::clone(&context);
     let parts = connect::ReconcilerParts {
@@ -215,13 +228,13 @@ async fn work(
         declarations: Arc::new(ClusterDeclarations { client, memory }),
         creations,
     };
-    let (keyring, interval) = (settings.keyring, settings.sweep_interval);
+    let interval = settings.sweep_interval;
     let connecting = connect::once_leading(&connecting_context, &database, keyring, interval, parts, connection_sender);
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
-    // The sweeper and the poller never end by themselves. They end together with the watches.
-    let serving = futures::future::join(sweeper.run(cleanup), poller.run());
+    // These never end by themselves. They end together with the watches.
+    let serving = futures::future::join3(sweeper.run(cleanup), poller.run(), keyring_file.run());
     let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
     let stopping = async {
         let stop = std::pin::pin!(stop);

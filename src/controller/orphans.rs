@@ -1,6 +1,7 @@
 //! Orphans: live accounts of this cluster whose resource is gone although its deletion was not processed. This happens
 //! when a user removes the finalizer, or when the cluster is restored from an older backup. An orphan is reported at
-//! once, and its account is disabled only after a grace period, and only if the brake allows it.
+//! once, and its account is disabled only after a grace period, and only if the brake allows it. A frozen controller
+//! only reports it.
 
 use super::brake::{Cause, Decision};
 use super::connect::Ready;
@@ -75,12 +76,14 @@ impl Orphans {
                 );
                 Orphan { since: now, held_reported: false }
             });
-            if now.duration_since(orphan.since) >= self.grace {
+            if now.duration_since(orphan.since) >= self.grace && !context.freeze.is_on() {
                 left -= usize::from(orphan.disable(owner, context, ready).await);
                 context.metrics.orphans(left);
             }
         }
-        self.remove_secrets(&live, &resources, context, ready).await;
+        if !context.freeze.is_on() {
+            self.remove_secrets(&live, &resources, context, ready).await;
+        }
     }
 
     /// Deletes the Secrets of deleted accounts that have no resource: an earlier deletion was interrupted before the

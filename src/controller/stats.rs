@@ -26,6 +26,10 @@ impl ControllerStats for Context {
         self.leadership.is_leader()
     }
 
+    fn is_frozen(&self) -> bool {
+        self.freeze.is_on()
+    }
+
     fn missing_for_readiness(&self) -> Vec<&'static str> {
         [
             (self.stores.secrets_are_listed(self.scopes), "the first list of the Secrets"),

@@ -110,6 +110,15 @@ pub enum KeyringError {
         /// The ids of the missing keys.
         missing: Vec<String>,
     },
+    /// A file changed to a keyring that has nothing in common with the one in use.
+    #[error(
+        "the keyring {} has no key of the keyring in use, and no secret key in this database shows that it belongs to it; restart this program to use it",
+        path.display()
+    )]
+    Unrelated {
+        /// The file.
+        path: PathBuf,
+    },
     /// The keyring has the key, but the sealed bytes do not open: they were altered, or moved from another account.
     #[error(
         "the secret key of pair {key} of account {account} does not open: it was altered or moved; restore the row from a backup"

@@ -6,6 +6,7 @@
 
 mod address;
 mod changes;
+mod current_keyring;
 mod dry_run;
 mod effect;
 mod error;
@@ -25,6 +26,7 @@ mod url;
 
 pub use address::{Address, open, open_existing, open_to_query, open_to_read, open_unchecked};
 pub use changes::Changed;
+pub use current_keyring::CurrentKeyring;
 pub use dry_run::DryRunDatabase;
 pub use error::DatabaseError;
 pub use journal::{JournalEntry, JournalledChange, JournalledChanges};

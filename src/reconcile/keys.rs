@@ -28,7 +28,7 @@ impl Reconciler {
             }
             KeysPlan::Revoke(keys) => (Action::Revoke { expected, keys: keys.clone() }, Done::Revoked(keys.clone())),
             KeysPlan::Rotate { reason, old_expires, revoke } => {
-                let key = new_key(account.id, &self.keyring, self.environment.as_ref())?;
+                let key = new_key(account.id, &self.keyring.get(), self.environment.as_ref())?;
                 let old = account.active_key().filter(|_| old_expires.is_none()).map(|key| key.id);
                 let revoked = revoke.iter().copied().chain(old).collect();
                 let done = Done::Rotated { reason: *reason, new: key.id, old_expires: *old_expires, revoked };
@@ -59,7 +59,7 @@ impl Reconciler {
         let account = AccountId::from_random(random(self.environment.as_ref())?);
         let key = match recovered {
             Some(recovered) => self.seal(account, self.recovered_pair(recovered)?)?,
-            None => new_key(account, &self.keyring, self.environment.as_ref())?,
+            None => new_key(account, &self.keyring.get(), self.environment.as_ref())?,
         };
         let action = Action::Create {
             owner: desired.owner.clone(),
@@ -78,15 +78,16 @@ impl Reconciler {
     }
 
     fn seal(&self, account: AccountId, pair: KeyPair) -> Result<StoredKey, RandomnessError> {
-        seal(account, pair, &self.keyring, self.environment.as_ref())
+        seal(account, pair, &self.keyring.get(), self.environment.as_ref())
     }
 
     /// Opens the account's active key pair, and marks it for the Secret of this owner.
     pub(super) fn issue_keys(&self, account: &Account, owner: &Owner) -> Result<IssuedKeys, NotReady> {
         let key = account.active_key().ok_or_else(|| NotReady::NoKeys { account: account.id.to_string() })?;
-        let secret_key = self.keyring.open(account.id, key.id, &key.sealed)?;
+        let keyring = self.keyring.get();
+        let secret_key = keyring.open(account.id, key.id, &key.sealed)?;
         let pair = KeyPair { id: key.id, api_key: key.api_key.clone(), secret_key };
-        Ok(IssuedKeys { mark: self.keyring.mark(owner, &pair), pair })
+        Ok(IssuedKeys { mark: keyring.mark(owner, &pair), pair })
     }
 }
 

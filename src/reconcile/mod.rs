@@ -16,6 +16,7 @@ mod done;
 mod drift;
 mod environment;
 mod execute;
+mod frozen;
 mod keys;
 mod labels;
 mod not_ready;

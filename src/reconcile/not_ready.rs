@@ -97,6 +97,14 @@ pub enum NotReady {
         /// What differs, by field.
         fields: Vec<String>,
     },
+    /// The controller is frozen, and something is left to do.
+    #[error(
+        "the controller is frozen (--freeze) and changes nothing. After the freeze it handles: {}", pending.join(", ")
+    )]
+    Frozen {
+        /// What is left to do: the fields that differ, or the deletion.
+        pending: Vec<String>,
+    },
     /// Something keeps changing parts that the controller corrects.
     #[error(
         "something else changes {} again after each correction. The pause before the next correction grows up to 5 minutes; a change that would give more access than declared is corrected every 10 seconds. Find out what writes to the account database or the Secret, and stop it",
@@ -245,6 +253,7 @@ impl NotReady {
             Self::Paused => intended(Reason::Paused),
             Self::Suspended { .. } => intended(Reason::Suspended),
             Self::Drifted { .. } => intended(Reason::Drifted),
+            Self::Frozen { .. } => intended(Reason::Frozen),
             Self::AllowedIpsMissing { .. } => stalled(Reason::AllowedIPsMissing, Scheduled),
             Self::RepeatedDrift { .. } => stalled(Reason::RepeatedDrift, AfterPostponedCorrection),
             Self::InvalidSpec(_) => stalled(Reason::InvalidSpec, OnChange),

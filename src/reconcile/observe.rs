@@ -18,8 +18,8 @@ impl Reconciler {
         let active = account.as_ref().and_then(Account::active_key).map(|key| key.id);
         let verified = verified.filter(|verified| active.is_some_and(|active| verified.holds_for(desired, active)));
         let at = &desired.secret.at;
-        let mut lookup =
-            self.secrets.find(at, verified.map(|verified| verified.known(self.keyring.marks_with()))).await?;
+        let keyring = self.keyring.get();
+        let mut lookup = self.secrets.find(at, verified.map(|verified| verified.known(keyring.marks_with()))).await?;
         if matches!(lookup, Lookup::Absent) && desired.management == ManagementPolicy::Observe {
             // Nothing will be written, so no conflict would show that a Secret is there after all.
             lookup = self.secrets.confirm(at).await?;
@@ -66,7 +66,7 @@ impl Reconciler {
         let Some((api_key, secret_key)) = found.keys() else {
             return Ok(Evidence::Nothing);
         };
-        if !self.keyring.verifies_mark(found.mark(), owner, &api_key, &secret_key) {
+        if !self.keyring.get().verifies_mark(found.mark(), owner, &api_key, &secret_key) {
             return Ok(Evidence::Unmarked);
         }
         let is_revoked = !self.database.revoked(std::slice::from_ref(&api_key)).await?.is_empty();

@@ -83,7 +83,7 @@ impl Outcome {
 /// A difference between what is declared and what was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
-    /// The field of the spec; `account` for the whole account, `owner` for its owner, or `secret`.
+    /// The field of the spec; `account` for the whole account, `owner` for its owner, `keys`, or `secret`.
     pub field: String,
     /// What is declared, in words.
     pub declared: String,

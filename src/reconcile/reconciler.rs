@@ -11,7 +11,7 @@ use super::{
 };
 use crate::account::{Account, Suspension, UnassignedPolicy, next_key_event, next_rotation, rotation_reason};
 use crate::api::ManagementPolicy;
-use crate::database::{AccountDatabase, Keyring, UnknownAffiliate};
+use crate::database::{AccountDatabase, CurrentKeyring, UnknownAffiliate};
 use crate::secrets::SecretStore;
 use jiff::{SignedDuration, Timestamp};
 use std::ops::ControlFlow;
@@ -23,8 +23,8 @@ pub struct Reconciler {
     pub database: Arc<dyn AccountDatabase>,
     /// The store of Secrets.
     pub secrets: Arc<dyn SecretStore>,
-    /// Seals secret keys in the database, and marks Secrets.
-    pub keyring: Keyring,
+    /// Seals secret keys in the database, and marks Secrets. Another file may replace it at any time.
+    pub keyring: CurrentKeyring,
     /// What to do about affiliates that OpsAdmin does not know.
     pub unknown_affiliate: UnknownAffiliate,
     /// Who may adopt an account that was imported for no namespace.
@@ -183,7 +183,7 @@ fn conclude(desired: &Desired, postponed: Option<Postponed>, now: Timestamp, out
 }
 
 /// Sets when the keys are due next, and ends the attempt, with a reason if the account differs from the declaration.
-fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
+pub(super) fn schedule(desired: &Desired, outcome: &mut Outcome) -> Step {
     let Some(account) = &outcome.account else {
         return Step::Done;
     };

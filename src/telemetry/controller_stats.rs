@@ -30,6 +30,9 @@ pub trait ControllerStats: Send + Sync {
     /// Returns whether the controller leads. Without a leader election it always does.
     fn is_leader(&self) -> bool;
 
+    /// Returns whether the controller is frozen: it observes and reports, and changes nothing.
+    fn is_frozen(&self) -> bool;
+
     /// Returns what the controller still waits for before it is ready, as texts for the readiness probe.
     fn missing_for_readiness(&self) -> Vec<&'static str>;
 }

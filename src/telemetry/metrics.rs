@@ -60,6 +60,7 @@ pub struct Metrics {
     last_sweep: Family<Labels<0>, Gauge>,
     orphans: Family<Labels<0>, Gauge>,
     unpurgeable: Gauge,
+    keyring_refused: Gauge,
     watch_errors: Counters<1>,
     events_lost: Counters<1>,
 }
@@ -76,6 +77,8 @@ impl Metrics {
             "unpurgeable",
             "Deleted accounts that are due to be purged and that the database refuses to purge",
         );
+        let help = "Whether the keyring's file has changed to a keyring that the controller does not use";
+        let keyring_refused = add(&mut registry, "keyring_refused", help);
         let reconciles = add(&mut registry, "reconciles", "Reconciles of an ApiAccount, by result and reason");
         let reconcile_duration = Histogram::new(BUCKETS);
         let (help, duration) = ("Duration of a reconcile of an ApiAccount", reconcile_duration.clone());
@@ -118,6 +121,7 @@ impl Metrics {
             last_sweep,
             orphans,
             unpurgeable,
+            keyring_refused,
             watch_errors,
             events_lost,
         };
@@ -227,6 +231,11 @@ impl Metrics {
     /// Sets the number of deleted accounts that are due for the purge and cannot be purged.
     pub fn unpurgeable(&self, count: usize) {
         self.unpurgeable.set(number(count));
+    }
+
+    /// Sets whether the keyring's file has changed to a keyring that the controller does not use.
+    pub fn keyring_refused(&self, is_refused: bool) {
+        self.keyring_refused.set(i64::from(is_refused));
     }
 
     /// Counts a failure of a watch of this kind.

@@ -127,6 +127,10 @@ mod tests {
             false
         }
 
+        fn is_frozen(&self) -> bool {
+            false
+        }
+
         fn missing_for_readiness(&self) -> Vec<&'static str> {
             self.0.clone()
         }

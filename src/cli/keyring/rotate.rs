@@ -21,7 +21,7 @@ use std::process::ExitCode;
 ///
 /// After an interruption, the same command continues where it stopped. Two of them never run at once on one file.
 /// Programs that hold a copy of the keyring, such as a running controller and OpsAdmin's API servers, must have each
-/// new file before the next step. In this case, run the steps one by one, with --only add, use, reseal and remove, and
+/// new file before the next step; a controller reads a changed file by itself. In this case, run the steps one by one, with --only add, use, reseal and remove, and
 /// hand out the file after add, after use and after remove. An `apply`, `import` or `rotate` that started earlier is
 /// refused when it seals with a removed key; run it again then.
 #[derive(Debug, Args)]

@@ -1,13 +1,15 @@
-//! A client for the cluster that sends a request that writes only while this process leads.
+//! A client for the cluster that sends a request that writes only while this process leads. A frozen controller writes
+//! only reports.
 
 use super::fence::Leadership;
+use crate::controller::freeze::Freeze;
 use http::Request;
 use kube::Client;
 use kube::client::Body;
 use tower::BoxError;
 
-/// Returns the same client behind the fence. Requests that read pass in any case.
-pub(in crate::controller) fn fenced(client: Client, leadership: &Leadership) -> Client {
+/// Returns the same client behind the fence and the freeze. Requests that read pass in any case.
+pub(in crate::controller) fn fenced(client: Client, leadership: &Leadership, freeze: Freeze) -> Client {
     let (namespace, leadership) = (client.default_namespace().to_owned(), leadership.clone());
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, leadership) = (client.clone(), leadership.clone());
@@ -15,6 +17,7 @@ pub(in crate::controller) fn fenced(client: Client, leadership: &Leadership) -> 
             if request.method().is_safe() {
                 return client.send(request).await.map_err(BoxError::from);
             }
+            freeze.permits_request(request.uri().path())?;
             leadership.guard(client.send(request)).await?.map_err(BoxError::from)
         }
     });
@@ -44,7 +47,7 @@ mod tests {
             async { Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata":{"name":"a"}}"#.to_vec()))) }
         });
         let leadership = Leadership::candidate();
-        let maps: Api<ConfigMap> = Api::namespaced(fenced(Client::new(server, "ns"), &leadership), "ns");
+        let maps: Api<ConfigMap> = Api::namespaced(fenced(Client::new(server, "ns"), &leadership, Freeze::Off), "ns");
         maps.get("a").await.unwrap();
         let error = maps.create(&PostParams::default(), &ConfigMap::default()).await.unwrap_err();
         assert!(reason(&error).contains("not the leader"), "{}", reason(&error));

@@ -1,7 +1,8 @@
-//! An account database that is changed only while this process leads.
+//! An account database that is changed only while this process leads and is not frozen.
 
 use super::fence::Leadership;
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
+use crate::controller::freeze::Freeze;
 use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// The account database behind the fence. Reads pass in any case.
+/// The account database behind the fence and the freeze. Reads pass in any case.
 ///
 /// The fence compares the clock before each step of a transaction, so also before `COMMIT`. A `COMMIT` that was sent
 /// before the end of the leadership may take effect after it. The database's constraints keep that harmless: the rows
@@ -20,10 +21,15 @@ pub(in crate::controller) struct FencedDatabase {
     pub database: Arc<dyn AccountDatabase>,
     /// Whether this process leads.
     pub leadership: Leadership,
+    /// Whether the controller is frozen.
+    pub freeze: Freeze,
 }
 
 impl FencedDatabase {
     async fn write<T>(&self, work: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
+        if let Err(frozen) = self.freeze.permits_change() {
+            return Err(DatabaseError::Unavailable { reason: frozen.to_string() });
+        }
         match self.leadership.guard(work).await {
             Ok(done) => done,
             Err(not_leading) => Err(DatabaseError::Unavailable { reason: not_leading.to_string() }),

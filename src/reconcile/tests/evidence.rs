@@ -87,8 +87,8 @@ fn reasons(outcome: &Outcome) -> Vec<&'static str> {
 fn keys_from_a_planted_secret_are_not_used() {
     let other_keyring = Keyring::from_random(Zeroizing::new([9; 32]));
     let stage = Stage::new();
-    let of_another_pair = stage.reconciler.keyring.mark(&owner("acme"), &pair(2));
-    let of_another_owner = stage.reconciler.keyring.mark(&owner("other"), &pair(1));
+    let of_another_pair = stage.reconciler.keyring.get().mark(&owner("acme"), &pair(2));
+    let of_another_owner = stage.reconciler.keyring.get().mark(&owner("other"), &pair(1));
     let of_another_keyring = other_keyring.mark(&owner("acme"), &pair(1));
     for mark in [Mark::unknown(), of_another_pair, of_another_owner, of_another_keyring] {
         let stage = Stage::new();
@@ -128,7 +128,7 @@ fn an_unproven_secret_does_not_prevent_adoption() {
 
 #[test]
 fn the_mark_of_an_earlier_version_or_keyring_is_corrected_once() {
-    let mut stage = Stage::with_account();
+    let stage = Stage::with_account();
     let verified = |outcome: &Outcome| {
         let status = status(stage.desired.generation, "s", outcome, None, Timestamp::UNIX_EPOCH);
         Verified::of(&status)
@@ -145,8 +145,8 @@ fn the_mark_of_an_earlier_version_or_keyring_is_corrected_once() {
     assert_eq!(stage.mark(), mark);
 
     let rotated = Keyring::from_random(Zeroizing::new([9; 32]));
-    stage.reconciler.keyring =
-        stage.reconciler.keyring.clone().with_another(Zeroizing::new([9; 32])).sealing_with_last_key();
+    let both = Keyring::clone(&stage.reconciler.keyring.get()).with_another(Zeroizing::new([9; 32]));
+    stage.reconciler.keyring.replace(both.sealing_with_last_key());
     let known = verified(&stage.reconcile());
     assert_ne!(stage.mark(), mark);
     assert_eq!(Mark::parts(&stage.mark().unwrap()).0, rotated.ids().next().unwrap());

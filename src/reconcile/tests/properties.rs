@@ -274,7 +274,7 @@ pub fn reconciler(accounts: &Arc<Accounts>, secrets: &Arc<Secrets>) -> Reconcile
     Reconciler {
         database: Arc::clone(accounts) as _,
         secrets: Arc::clone(secrets) as _,
-        keyring: keyring(),
+        keyring: keyring().into(),
         unknown_affiliate: UnknownAffiliate::Refuse,
         actor: "test".to_owned(),
         environment: Arc::new(Counting::default()),
@@ -448,6 +448,22 @@ proptest! {
         let outcome = run(reconciler_at(&accounts, &secrets, hours).reconcile(&observed, None, None));
         prop_assert_eq!(everything(&accounts, &secrets), before);
         prop_assert_eq!(outcome.drift.is_empty(), outcome.not_ready.is_none());
+    }
+
+    /// A frozen controller changes nothing. If it reports nothing that is left to do, a reconcile does nothing either,
+    /// except that it removes expired key pairs.
+    #[test]
+    fn a_frozen_controller_changes_nothing_and_leaves_nothing_out(
+        desired in desired(), (accounts, secrets) in world(), hours in 0i64..5,
+    ) {
+        let before = everything(&accounts, &secrets);
+        let reported = run(reconciler_at(&accounts, &secrets, hours).report_frozen(&desired, None, None));
+        prop_assert_eq!(everything(&accounts, &secrets), before);
+        prop_assert_eq!(reported.done, []);
+        let is_pending = matches!(reported.not_ready, Some(NotReady::Frozen { .. }));
+        let reconciled = run(reconciler_at(&accounts, &secrets, hours).reconcile(&desired, None, None));
+        let is_left_out = |done: &Done| !is_pending && !matches!(done, Done::Revoked(_));
+        prop_assert!(!reconciled.done.iter().any(is_left_out), "{:?} {:?}", reported.not_ready, reconciled.done);
     }
 
     /// Foreign Secrets and accounts of other owners are not changed.

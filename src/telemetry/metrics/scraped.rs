@@ -40,7 +40,10 @@ impl Collector for ScrapedStats {
         }
         let help = "Whether this controller is the leader.";
         let leader = ConstGauge::new(i64::from(stats.is_leader()));
-        leader.encode(encoder.encode_descriptor("leader", help, None, MetricType::Gauge)?)
+        leader.encode(encoder.encode_descriptor("leader", help, None, MetricType::Gauge)?)?;
+        let help = "Whether this controller is frozen: it observes and reports, and changes nothing.";
+        let frozen = ConstGauge::new(i64::from(stats.is_frozen()));
+        frozen.encode(encoder.encode_descriptor("frozen", help, None, MetricType::Gauge)?)
     }
 }
 

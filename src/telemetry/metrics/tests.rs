@@ -33,6 +33,10 @@ impl ControllerStats for FakeController {
         true
     }
 
+    fn is_frozen(&self) -> bool {
+        false
+    }
+
     fn missing_for_readiness(&self) -> Vec<&'static str> {
         Vec::new()
     }

@@ -54,6 +54,11 @@ async fn are(scene: &Scene, wanted: &[(&str, f64)]) {
     .await;
 }
 
+/// Waits until this series has this value.
+pub async fn is(scene: &Scene, series: &str, wanted: f64) {
+    are(scene, &[(series, wanted)]).await;
+}
+
 /// Waits until this series has at least this value. A reconcile is counted only after it was reported.
 pub async fn counted(scene: &Scene, series: &str, times: f64) {
     eventually(&format!("{series} to be {times} or more"), SOON, async || {

@@ -9,6 +9,8 @@ mod doctor;
 mod drift;
 mod endings;
 mod fights;
+mod freeze;
+mod keyring;
 mod keys;
 mod kstatus;
 mod kubectl;

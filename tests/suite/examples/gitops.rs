@@ -154,6 +154,7 @@ fn refusals() -> Vec<NotReady> {
         NotReady::Suspended { since: Timestamp::UNIX_EPOCH, reason: words() },
         NotReady::Paused,
         NotReady::Drifted { fields: vec!["roles".to_owned()] },
+        NotReady::Frozen { pending: vec!["roles".to_owned()] },
         NotReady::Panicked,
     ]
 }

@@ -219,6 +219,11 @@ fn reason_in_words(reason: Reason) -> (&'static str, &'static str, &'static str)
             "`managementPolicy: Observe`, and something differs: `status.drift` says what",
             "change the spec to what the account is, or set `managementPolicy: Enforce` to change the account to what the spec says",
         ),
+        Reason::Frozen => (
+            "False",
+            "the controller is frozen (`--freeze`), and something is left to do: `status.drift` says what",
+            "wait for the end of the freeze, which the operators of the controller decide: [freeze](reliability.md#freeze)",
+        ),
         Reason::InternalError => (
             "Unknown",
             "a bug: the controller failed while it reconciled this resource; other resources are not affected",

@@ -58,7 +58,7 @@ impl World {
         let reconciler = Reconciler {
             database: Arc::clone(&ports) as _,
             secrets: Arc::clone(&ports) as _,
-            keyring: keyring(),
+            keyring: keyring().into(),
             unknown_affiliate: UnknownAffiliate::Refuse,
             actor: "walk".to_owned(),
             environment: Arc::clone(&clock) as _,

@@ -1,0 +1,84 @@
+//! What a frozen controller reports about one resource: everything that it would change. Nothing is written.
+
+use super::reconciler::schedule;
+use super::step::{ATTEMPTS, Interruption, Step};
+use super::{Desired, Drift, KeysPlan, NotReady, Outcome, Reconciler, SecretPlan, Verified, plan};
+use crate::account::Account;
+use crate::api::ManagementPolicy;
+
+/// The field that a difference of the account's keys is reported under.
+const KEYS: &str = "keys";
+
+impl Reconciler {
+    /// Reports what [`Self::reconcile`] would change, and changes nothing. If that is nothing, the outcome is the same
+    /// as that of a reconcile.
+    pub async fn report_frozen(
+        &self,
+        desired: &Desired,
+        verified: Option<&Verified>,
+        mut known: Option<Account>,
+    ) -> Outcome {
+        if desired.paused || desired.management == ManagementPolicy::Observe {
+            // A reconcile of such a resource changes nothing either.
+            return self.reconcile(desired, verified, known).await;
+        }
+        let mut outcome = Outcome::default();
+        for _ in 0..ATTEMPTS {
+            let attempt = self.compare(desired, verified, known.take(), &mut outcome).await;
+            if outcome.ends_with(attempt, self.declarations.as_ref(), &desired.owner) {
+                return outcome;
+            }
+        }
+        outcome.not_ready = Some(NotReady::Contended);
+        outcome
+    }
+
+    async fn compare(
+        &self,
+        desired: &Desired,
+        verified: Option<&Verified>,
+        known: Option<Account>,
+        outcome: &mut Outcome,
+    ) -> Result<Step, Interruption> {
+        let account = match known {
+            Some(account) => Some(account),
+            None => self.database.find_by_owner(&desired.owner).await?,
+        };
+        outcome.account.clone_from(&account);
+        let desired = desired.keeping_addresses(account.as_ref());
+        if let Err(not_ready) = self.creations.check(&desired, account.as_ref()).await {
+            // This database may be the wrong one, so nothing from it goes into the status.
+            outcome.account = None;
+            return Err(not_ready.into());
+        }
+        let observing = Desired { management: ManagementPolicy::Observe, ..(*desired).clone() };
+        let now = self.environment.now();
+        let observed = self.observe(&observing, verified, account).await?;
+        let plan = plan(&desired, &observed, now);
+        if plan.secret == SecretPlan::Keep {
+            outcome.secret_version = observed.secret.version(verified);
+        }
+        // The step is not used: it is about a resource that always only observes.
+        self.report_drift(&plan, &desired, now, outcome).await?;
+        outcome.drift.extend(keys_drift(&plan.keys));
+        if !outcome.drift.is_empty() {
+            let pending = outcome.drift.iter().map(|drift| drift.field.clone()).collect();
+            return Ok(Step::Blocked(NotReady::Frozen { pending }));
+        }
+        let step = schedule(&desired, outcome);
+        // An expired key pair is removed after the freeze. It has stopped working at its time.
+        outcome.next_reconcile = outcome.next_reconcile.filter(|at| *at > now);
+        Ok(step)
+    }
+}
+
+/// Returns the change of the keys that is left to do. The removal of expired key pairs is not reported, because they
+/// have stopped working by themselves.
+fn keys_drift(plan: &KeysPlan) -> Option<Drift> {
+    let (declared, actual) = match plan {
+        KeysPlan::Keep | KeysPlan::Revoke(_) => return None,
+        KeysPlan::Rotate { reason, .. } => (format!("rotated: {}", reason.as_str()), "not rotated yet"),
+        KeysPlan::Restore(_) => ("the key pair in the Secret".to_owned(), "no key pair in the database"),
+    };
+    Some(Drift { field: KEYS.to_owned(), declared, actual: actual.to_owned() })
+}
