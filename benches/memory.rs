@@ -22,7 +22,7 @@ use std::time::Instant;
 static HEAP: PeakAlloc = PeakAlloc;
 
 const FEW: u64 = 1_000;
-const MANY: u64 = 10_000;
+const MANY: u64 = 5_000;
 
 /// The environment variable that makes this program run the given command line and print its peaks.
 const MEASURED: &str = "OPSADMIN_BENCH_MEASURED";
@@ -59,7 +59,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (few, many) = (measure_all(FEW)?, measure_all(MANY)?);
     println!(
         "{:34} {:>25} {:>9} {:>6} {:>26} {:>7}",
-        "", "heap, 1,000 .. 10,000", "B/account", "bound", "process (KiB)", "s"
+        "", "heap, 1,000 .. 5,000", "B/account", "bound", "process (KiB)", "s"
     );
     let mut is_within = true;
     for ((Case { name, bound, .. }, few), many) in CASES.iter().zip(few).zip(many) {
