@@ -41,6 +41,7 @@ pub struct Reconcile<'a> {
 
 /// A call to another system.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "only the recorder reads it"))]
 pub(super) enum Call<'a> {
     /// A request to the API server.
     Kubernetes {

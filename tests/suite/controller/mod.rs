@@ -29,6 +29,7 @@ pub mod rights;
 pub mod scene;
 mod secrets;
 mod sweeps;
+#[cfg(feature = "traces")]
 mod traces;
 mod unreadable;
 mod walks;

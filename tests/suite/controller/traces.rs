@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use opentelemetry::trace::TraceId;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
 
@@ -21,10 +22,6 @@ fn start(scene: &Scene, endpoint: &str, delay: &str) -> RunningController {
 fn attribute(span: &Span, key: &str) -> Option<String> {
     let attribute = span.attributes.iter().find(|attribute| attribute.key == key)?;
     Some(format!("{:?}", attribute.value))
-}
-
-fn id(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the finished trace of the first reconcile of this resource, its first span first.
@@ -74,7 +71,8 @@ async fn a_new_account_is_one_trace_from_its_watch_event_to_its_status() {
     // The lines about this account have the trace's ID.
     let created: Vec<Value> = controller.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let created = created.iter().find(|line| line["message"] == "created the account and its keys");
-    assert_eq!(created.expect("it is logged")["span"]["trace_id"], id(&root.trace_id).as_str());
+    let id = TraceId::from_bytes(root.trace_id.clone().try_into().expect("an ID has 16 bytes")).to_string();
+    assert_eq!(created.expect("it is logged")["span"]["trace_id"], id.as_str());
 
     // No request has a secret key.
     for value in scene.data("acme-opsadmin").await.values().filter(|value| value.len() > 20) {

@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod certificates;
 pub mod cluster;
+#[cfg(feature = "traces")]
 pub mod collector;
 pub mod control_plane;
 pub mod forwarder;
