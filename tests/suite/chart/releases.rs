@@ -123,7 +123,7 @@ async fn everything_is_removed(cluster: &Cluster, helm: &Helm) {
 
     cluster.kubectl("", &["delete", "apiaccounts", "--all", "--all-namespaces", "--timeout=60s"]).await.succeeded();
     assert_eq!(names(cluster, "apps", "secret").await, "retained-opsadmin");
-    let (code, log) = controller.terminate(Duration::from_secs(60)).await;
+    let (code, log) = controller.terminate(Duration::from_mins(1)).await;
     assert_eq!(code, 0, "{log}");
     for (release, namespace) in [("ops", "test"), ("ops", "ops")] {
         helm.run(&["uninstall", release, "--namespace", namespace]).await.succeeded();
