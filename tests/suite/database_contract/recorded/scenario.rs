@@ -70,11 +70,11 @@ async fn changes(database: &dyn AccountAdmin, account: Account) {
 async fn adoptions(database: &dyn AccountAdmin) -> Account {
     let commit = async |change: Change| database.commit(&change).await.unwrap();
     let id = AccountId::from_random([4; 16]);
+    let here = Adopter::parse("one/partners/imported").unwrap();
     let unknown_affiliate = UnknownAffiliate::Register;
     let import = Action::Import { settings: settings("imported"), key: key(id, 4), adopter: None, unknown_affiliate };
     let imported = commit(change(id, import)).await;
-    let adopted_by = Adopter::parse("one/partners/imported").unwrap();
-    let allowed = Action::AllowAdoption { expected: imported.version, adopter: Some(adopted_by) };
+    let allowed = Action::AllowAdoption { expected: imported.version, adopter: Some(here) };
     let imported = commit(change(id, allowed)).await;
     assert_eq!(database.list_undeclared().await.unwrap().len(), 1);
     let answered = RotationRequests { trigger: Some("spring".to_owned()), annotation: None };
@@ -89,10 +89,10 @@ async fn reads(database: &dyn AccountAdmin, account: &Account, retained: &Accoun
     assert_eq!(database.find_by_owners(&[owner("number-1"), owner("number-2")]).await.unwrap().len(), 2);
     assert!(database.find_by_name(&name("SECOND")).await.unwrap().is_some());
     assert!(database.find_by_api_key(&api_key).await.unwrap().is_some());
-    assert_eq!(database.find_holders(&[name("imported")], slice::from_ref(&api_key)).await.unwrap().len(), 2);
+    assert_eq!(database.find_holders(&[name("imported")], std::slice::from_ref(&api_key)).await.unwrap().len(), 2);
     let obstacles = database.find_obstacles(&[name("second"), name("imported")], &[affiliate("North")]).await.unwrap();
     assert_eq!((obstacles.names.len(), obstacles.affiliates.len()), (2, 1));
-    assert_eq!(database.find_by_resource(None, &owner("imported").name).await.unwrap(), slice::from_ref(retained));
+    assert_eq!(database.find_by_resource(None, &owner("imported").name).await.unwrap(), std::slice::from_ref(retained));
     assert_eq!(database.list().await.unwrap().len(), 4);
     assert_eq!(database.list_readable(&cluster).await.unwrap().len(), 4);
     assert_eq!(database.versions(&cluster).await.unwrap().len(), 4);
