@@ -54,21 +54,26 @@ impl History {
 
 fn value(id: AccountId, entries: &[JournalEntry]) -> Value {
     let entries = entries.iter().map(|entry| {
-        let (changes, note) = match &entry.changes {
-            JournalledChanges::Changes(changes) => (changes.as_slice(), None),
-            JournalledChanges::Text(text) => (&[][..], Some(text)),
-        };
-        let change = |change: &JournalledChange| json!({ "field": change.field, "old": change.old, "new": change.new });
+        let (changes, note) = changes(&entry.changes);
         json!({
             "at": entry.at,
             "actor": entry.actor,
             "generation": entry.generation,
             "action": entry.action,
-            "changes": changes.iter().map(change).collect::<Vec<_>>(),
+            "changes": changes,
             "note": note,
         })
     });
     json!({ "account": id.to_string(), "entries": entries.collect::<Vec<_>>() })
+}
+
+/// Returns the changes of an entry for `changes` and `note` of its JSON.
+pub(super) fn changes(changes: &JournalledChanges) -> (Vec<Value>, Option<&str>) {
+    let change = |change: &JournalledChange| json!({ "field": change.field, "old": change.old, "new": change.new });
+    match changes {
+        JournalledChanges::Changes(changes) => (changes.iter().map(change).collect(), None),
+        JournalledChanges::Text(text) => (Vec::new(), Some(text)),
+    }
 }
 
 fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {

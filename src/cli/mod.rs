@@ -27,6 +27,8 @@ mod given;
 mod groups;
 mod history;
 mod import;
+mod journal;
+mod journal_cursor;
 mod keyring;
 mod leader_election;
 mod listing;
@@ -92,6 +94,7 @@ enum Command {
     Get(get::Get),
     Check(check::Check),
     History(history::History),
+    Journal(journal::Journal),
     Suspend(suspend::Suspend),
     Resume(suspend::Resume),
     Rotate(rotate::Rotate),
@@ -166,6 +169,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Get(command) => command.run(&mut output).await,
         Command::Check(command) => command.run(&mut output).await,
         Command::History(command) => command.run(&mut output).await,
+        Command::Journal(command) => command.run(&mut output).await,
         Command::Suspend(command) => command.run(&mut output).await,
         Command::Resume(command) => command.run(&mut output).await,
         Command::Rotate(command) => command.run(&mut output).await,

@@ -126,6 +126,14 @@ pub fn as_json(value: &impl Serialize) -> Result<String> {
     Ok(without_control(&serde_json::to_string_pretty(value)?))
 }
 
+/// Returns a value as JSON in one line, with the characters escaped that control a terminal.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn as_json_line(value: &impl Serialize) -> Result<String> {
+    Ok(without_control(&serde_json::to_string(value)?))
+}
+
 /// Returns a value as YAML.
 ///
 /// # Errors

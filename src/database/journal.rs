@@ -18,6 +18,25 @@ pub struct JournalEntry {
     pub changes: JournalledChanges,
 }
 
+/// One entry of the whole journal. People may edit the journal, so the account may be any text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalRecord {
+    /// The id of the entry. Ids grow in the order in which transactions began to write, not in that of their commits.
+    pub id: i64,
+    /// The id of the account.
+    pub account: String,
+    /// The time of the change; `None` if the column holds no valid time.
+    pub at: Option<Timestamp>,
+    /// As [`JournalEntry::actor`].
+    pub actor: String,
+    /// As [`JournalEntry::generation`].
+    pub generation: Option<i64>,
+    /// As [`JournalEntry::action`].
+    pub action: String,
+    /// As [`JournalEntry::changes`].
+    pub changes: JournalledChanges,
+}
+
 /// The changed fields of an entry. People may edit the journal, so the column may hold any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalledChanges {

@@ -29,7 +29,7 @@ pub use changes::Changed;
 pub use current_keyring::CurrentKeyring;
 pub use dry_run::DryRunDatabase;
 pub use error::DatabaseError;
-pub use journal::{JournalEntry, JournalledChange, JournalledChanges};
+pub use journal::{JournalEntry, JournalRecord, JournalledChange, JournalledChanges};
 pub use keyring::{Keyring, KeyringError};
 pub use locked_keyring::LockedKeyring;
 pub use not_stored::NotStored;

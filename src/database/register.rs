@@ -1,6 +1,6 @@
 //! The calls of the account database that only the command line needs, beyond those that a reconcile needs.
 
-use super::{AccountDatabase, Change, DatabaseError, JournalEntry, Schema};
+use super::{AccountDatabase, Change, DatabaseError, JournalEntry, JournalRecord, Schema};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, KeyId, Owner, SealedSecret, StoredKey};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -15,6 +15,9 @@ pub trait AccountAdmin: AccountDatabase {
 
     /// Returns the journal entries of the account with this id, oldest first. The account may have been purged.
     async fn journal(&self, id: AccountId) -> Result<Vec<JournalEntry>, DatabaseError>;
+
+    /// Returns the first entries of the whole journal whose ids are greater than `after`, at most `limit`, by id.
+    async fn journal_after(&self, after: i64, limit: u16) -> Result<Vec<JournalRecord>, DatabaseError>;
 
     /// Makes all changes in one transaction, or none of them.
     ///

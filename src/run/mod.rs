@@ -7,6 +7,7 @@
 mod action;
 mod cluster;
 mod folder_guard;
+mod journal_tail;
 mod keyring_rotation;
 mod known;
 mod order;
@@ -17,6 +18,7 @@ mod turns;
 pub use action::{Action, Change};
 pub use cluster::{ClusterState, Depth, Query};
 pub use folder_guard::FolderGuard;
+pub use journal_tail::JournalTail;
 pub use keyring_rotation::{KeyringRotation, ResealProgress, RotationDone};
 pub use known::ExistingAccounts;
 #[cfg(test)]

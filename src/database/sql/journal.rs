@@ -2,14 +2,17 @@
 
 use super::Session;
 use super::fault::Fault;
-use super::rows::JournalRow;
+use super::rows::{JournalRecordRow, JournalRow};
 use crate::account::AccountId;
-use crate::database::JournalEntry;
+use crate::database::{JournalEntry, JournalRecord};
 use jiff::Timestamp;
 use std::ops::RangeInclusive;
 
 const OF: &str =
     "SELECT id, at, actor, generation, action, changes FROM account_journal WHERE account_id = $1 ORDER BY id";
+
+const AFTER: &str = "SELECT id, account_id, at, actor, generation, action, changes FROM account_journal WHERE id > $1 \
+     ORDER BY id LIMIT $2";
 
 /// Query for the ids of the first and the last entry; null for an empty journal.
 const ENDS: &str = "SELECT min(id), max(id) FROM account_journal";
@@ -46,4 +49,10 @@ pub(super) async fn trim<S: Session>(session: &mut S, after: i64, before: Timest
 pub(super) async fn of<S: Session>(session: &mut S, account: AccountId) -> Result<Vec<JournalEntry>, Fault> {
     let rows: Vec<JournalRow> = session.rows(OF, &[account.to_string().as_str().into()]).await?;
     rows.into_iter().map(|row| Ok(row.decode()?)).collect()
+}
+
+/// Returns at most `limit` entries of the whole journal with greater ids than `id`, by id.
+pub(super) async fn after<S: Session>(session: &mut S, id: i64, limit: u16) -> Result<Vec<JournalRecord>, Fault> {
+    let rows: Vec<JournalRecordRow> = session.rows(AFTER, &[id.into(), i64::from(limit).into()]).await?;
+    Ok(rows.into_iter().map(JournalRecordRow::decode).collect())
 }

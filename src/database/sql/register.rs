@@ -2,7 +2,9 @@
 
 use super::{CALL_TIMEOUT, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, Owner};
-use crate::database::{AccountAdmin, Change, DatabaseError, JournalEntry, Named, Resealed, Schema, SealedPair};
+use crate::database::{
+    AccountAdmin, Change, DatabaseError, JournalEntry, JournalRecord, Named, Resealed, Schema, SealedPair,
+};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,16 @@ impl<D: Dialect> AccountAdmin for SqlAccounts<D> {
             let entries = journal::of(&mut session, id).await?;
             session.finish().await?;
             Ok(entries)
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn journal_after(&self, after: i64, limit: u16) -> Result<Vec<JournalRecord>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let records = journal::after(&mut session, after, limit).await?;
+            session.finish().await?;
+            Ok(records)
         };
         self.answer(CALL_TIMEOUT, work).await
     }

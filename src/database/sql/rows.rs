@@ -7,7 +7,7 @@ use crate::account::{
     Account, AccountId, Adopter, ApiKey, ClusterId, KeyId, KeyState, Life, Owner, RotationRequests, SealedSecret,
     StoredKey, StoredSettings, Suspension, Version,
 };
-use crate::database::{DatabaseError, JournalEntry, JournalledChanges, NameHolder};
+use crate::database::{DatabaseError, JournalEntry, JournalRecord, JournalledChanges, NameHolder};
 use jiff::Timestamp;
 use sqlx::FromRow;
 use std::collections::BTreeSet;
@@ -76,6 +76,18 @@ pub(super) struct KeyRow {
 #[derive(FromRow)]
 pub(super) struct JournalRow {
     id: i64,
+    at: i64,
+    actor: String,
+    generation: Option<i64>,
+    action: String,
+    changes: String,
+}
+
+/// An entry of the whole journal.
+#[derive(FromRow)]
+pub(super) struct JournalRecordRow {
+    id: i64,
+    account_id: String,
     at: i64,
     actor: String,
     generation: Option<i64>,
@@ -195,6 +207,21 @@ impl JournalRow {
         let at = Cell { table: "account_journal", column: "at", row: &self.id.to_string() }.time(self.at)?;
         let changes = JournalledChanges::parse(self.changes);
         Ok(JournalEntry { at, actor: self.actor, generation: self.generation, action: self.action, changes })
+    }
+}
+
+impl JournalRecordRow {
+    /// Returns the entry of this row. A time that cannot be read is left out, because one entry must not hide the others.
+    pub fn decode(self) -> JournalRecord {
+        JournalRecord {
+            id: self.id,
+            account: self.account_id,
+            at: Timestamp::from_microsecond(self.at).ok(),
+            actor: self.actor,
+            generation: self.generation,
+            action: self.action,
+            changes: JournalledChanges::parse(self.changes),
+        }
     }
 }
 

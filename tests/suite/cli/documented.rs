@@ -71,6 +71,9 @@ async fn the_pages_have_every_field_of_the_commands_that_show_accounts() {
     assert_eq!(&(&fields(&one, &[]) | &fields(&list, &["accounts"])), &documented("get"));
     assert_eq!(fields(&office.json(&["check", "acme"]).await, &[]), documented("check"));
     assert_eq!(fields(&office.json(&["history", "acme"]).await, &[]), documented("history"));
+    let journal = office.run(&["journal"]).await.succeeded();
+    let first: Value = serde_json::from_str(journal.lines().next().expect("a line")).expect("it is JSON");
+    assert_eq!(fields(&first, &[]), documented("journal"));
     let affiliates = [office.json(&["affiliates", "list"]).await, office.json(&["affiliates", "add", "X"]).await];
     assert_eq!(&(&fields(&affiliates[0], &[]) | &fields(&affiliates[1], &[])), &documented("affiliates"));
 }

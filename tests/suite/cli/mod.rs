@@ -9,6 +9,7 @@ mod doctor;
 pub mod documented;
 mod fleet;
 mod help;
+mod journal;
 mod keyring;
 mod outages;
 mod plan;
