@@ -12,7 +12,6 @@ use opsadmin_operator::account::{
 };
 use opsadmin_operator::database::{AccountAdmin, Action, Change, Resealed, UnknownAffiliate};
 use std::collections::BTreeSet;
-use std::slice;
 use zeroize::Zeroizing;
 
 /// Sends each statement of the program to a migrated, empty database.
