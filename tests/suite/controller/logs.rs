@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::metrics;
 use super::scene::Scene;
 
 /// Parses the lines, each of which must be JSON.
@@ -78,4 +79,21 @@ async fn a_text_line_is_plain_text_and_names_the_account() {
     let line =
         format!(r#" INFO created the account and its keys namespace="{namespace}" name="acme" change="Created""#);
     assert!(log.lines().any(|seen| seen.ends_with(&line)), "{line}\n{log}");
+}
+
+#[tokio::test]
+async fn refusals_of_one_reason_are_limited_in_the_log_and_in_events_and_not_in_statuses() {
+    const REFUSED: usize = 203;
+    let mut scene = Scene::set("limited").await;
+    for number in 0..=REFUSED {
+        scene.create(&format!("a{number}"), json!({ "name": "the same" })).await;
+    }
+    // The controller then refuses all of them within seconds.
+    scene.start(&[]);
+    let refused = format!(r#"opsadmin_accounts{{reason="NameTaken"}} {REFUSED}"#);
+    metrics::shows(&scene, &refused).await;
+    metrics::shows(&scene, r#"opsadmin_events_lost_total{cause="limited"} 3"#).await;
+    let log = scene.stop().await;
+    assert_eq!(log.matches("ApiAccounts became NameTaken within a minute").count(), 1, "{log}");
+    assert_eq!(log.matches("has the account name").count(), REFUSED - 3, "{log}");
 }
