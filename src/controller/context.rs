@@ -8,6 +8,7 @@ use super::freeze::Freeze;
 use super::leader::Leadership;
 use super::memory::Memory;
 use super::pickup::Pickups;
+use super::refusal_limit::RefusalLimit;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
@@ -45,6 +46,7 @@ pub(super) struct Context {
     /// When this process began to lead; unset before that.
     pub leads_since: OnceLock<Instant>,
     pub events: Events,
+    pub refusals: RefusalLimit,
     pub memory: Arc<Memory>,
     pub pickups: Pickups,
     pub versions: Versions,

@@ -30,6 +30,7 @@ mod panics;
 mod pickup;
 mod queues;
 mod reconcile;
+mod refusal_limit;
 mod report;
 mod resources;
 mod scope;
@@ -66,6 +67,7 @@ use obstacle_poller::ObstaclePoller;
 use orphans::Orphans;
 use pickup::Pickups;
 use queues::{Queue, Queues};
+use refusal_limit::RefusalLimit;
 use resources::Stores;
 use scope::Scope;
 use std::path::PathBuf;
@@ -185,6 +187,7 @@ async fn work(
         freeze: settings.freeze,
         leads_since: OnceLock::new(),
         events,
+        refusals: RefusalLimit::default(),
         memory: Arc::clone(&memory),
         pickups: Pickups::default(),
         versions: Versions::default(),

@@ -5,8 +5,10 @@
 use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::next_attempt::{Next, next_attempt};
 use super::outage::is_same_outage;
+use super::refusal_limit::{LIMIT, Verdict};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::reconcile::{NotReady, Outcome, status};
+use crate::telemetry::LostEvent;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -84,16 +86,35 @@ impl Context {
     }
 
     pub(super) fn emit_events(&self, resource: &ApiAccount, outcome: &Outcome, is_new_reason: bool) {
-        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         for done in &outcome.done {
             self.events.emit_done(resource, done);
         }
         if let Some(not_ready) = &outcome.not_ready
             && is_new_reason
         {
-            tracing::warn!(namespace, name, reason = %not_ready.reason(), "{not_ready}");
-            self.events.emit_not_ready(resource, not_ready);
+            self.report_refusal(resource, not_ready);
         }
+    }
+
+    /// Logs a refusal and emits an event about it, unless too many refusals have the same reason.
+    fn report_refusal(&self, resource: &ApiAccount, not_ready: &NotReady) {
+        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let reason = not_ready.reason();
+        match self.refusals.decide(reason, Instant::now()) {
+            Verdict::Report => {
+                tracing::warn!(namespace, name, %reason, "{not_ready}");
+                self.events.emit_not_ready(resource, not_ready);
+                return;
+            }
+            Verdict::LeaveOutFirst => tracing::warn!(
+                %reason,
+                "{LIMIT} ApiAccounts became {reason} within a minute; further log lines and events about {reason} are left out \
+                 for the rest of this minute, and the status of each ApiAccount says the same"
+            ),
+            Verdict::LeaveOut => {}
+        }
+        tracing::debug!(namespace, name, %reason, "{not_ready}");
+        self.metrics.lost_events(LostEvent::Limited, 1);
     }
 
     fn requeue(&self, resource: &ApiAccount, outcome: &Outcome) -> Action {

@@ -111,6 +111,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         freeze: crate::controller::Freeze::Off,
         leads_since: OnceLock::from(Instant::now()),
         events,
+        refusals: crate::controller::refusal_limit::RefusalLimit::default(),
         memory,
         pickups: Pickups::default(),
         creations,

@@ -52,10 +52,12 @@ pub enum LostEvent {
     Unanswered,
     /// The controller stopped before it sent the event.
     Ending,
+    /// Too many events had the same reason.
+    Limited,
 }
 
 impl LostEvent {
-    pub(super) const ALL: [Self; 4] = [Self::Full, Self::Refused, Self::Unanswered, Self::Ending];
+    pub(super) const ALL: [Self; 5] = [Self::Full, Self::Refused, Self::Unanswered, Self::Ending, Self::Limited];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -63,6 +65,7 @@ impl LostEvent {
             Self::Refused => "refused",
             Self::Unanswered => "unanswered",
             Self::Ending => "ending",
+            Self::Limited => "limited",
         }
     }
 }

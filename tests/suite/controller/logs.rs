@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::metrics;
 use super::scene::Scene;
 use crate::support::process::Folder;
 
@@ -116,4 +117,21 @@ async fn a_file_changes_the_filter_of_a_running_controller() {
     let log = scene.stop().await;
     assert_eq!(log.lines().count(), 1, "{log}");
     assert!(log.contains("the file has changed the log filter") && log.contains("filter=\"warn\""), "{log}");
+}
+
+#[tokio::test]
+async fn refusals_of_one_reason_are_limited_in_the_log_and_in_events_and_not_in_statuses() {
+    const REFUSED: usize = 203;
+    let mut scene = Scene::set("limited").await;
+    for number in 0..=REFUSED {
+        scene.create(&format!("a{number}"), json!({ "name": "the same" })).await;
+    }
+    // The controller then refuses all of them within seconds.
+    scene.start(&[]);
+    let refused = format!(r#"opsadmin_accounts{{reason="NameTaken"}} {REFUSED}"#);
+    metrics::shows(&scene, &refused).await;
+    metrics::shows(&scene, r#"opsadmin_events_lost_total{cause="limited"} 3"#).await;
+    let log = scene.stop().await;
+    assert_eq!(log.matches("ApiAccounts became NameTaken within a minute").count(), 1, "{log}");
+    assert_eq!(log.matches("has the account name").count(), REFUSED - 3, "{log}");
 }

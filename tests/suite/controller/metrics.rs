@@ -54,6 +54,15 @@ async fn are(scene: &Scene, wanted: &[(&str, f64)]) {
     .await;
 }
 
+/// Waits until the metrics have this line.
+pub async fn shows(scene: &Scene, line: &str) {
+    eventually(&format!("the metrics to have {line}"), SOON, async || {
+        let metrics = scraped(scene).await;
+        if metrics.lines().any(|found| found == line) { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+}
+
 /// Waits until this series has this value.
 pub async fn is(scene: &Scene, series: &str, wanted: f64) {
     are(scene, &[(series, wanted)]).await;

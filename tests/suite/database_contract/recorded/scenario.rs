@@ -101,6 +101,7 @@ async fn reads(database: &dyn AccountAdmin, account: &Account, retained: &Accoun
     assert_eq!(database.affiliates().await.unwrap().len(), 2);
     assert_eq!(database.deletions(&cluster, now()).await.unwrap().live, 3);
     assert!(!database.journal(account.id).await.unwrap().is_empty());
+    assert!(!database.journal_after(0, 10).await.unwrap().is_empty());
     assert!(database.revoked(&[api_key]).await.unwrap().is_empty());
 }
 
