@@ -258,7 +258,8 @@ async fn a_vanished_resource_is_no_longer_counted_and_its_account_is_an_orphan()
     create(&scene, 3).await;
     are(&scene, &[(r#"opsadmin_accounts{reason="Reconciled"}"#, 3.0)]).await;
     let metrics = scraped(&scene).await;
-    assert_eq!(value(&metrics, "opsadmin_orphans"), None, "nobody has looked yet\n{metrics}");
+    // There is no value before the first sweep, which a late notification may have begun.
+    assert!(matches!(value(&metrics, "opsadmin_orphans"), None | Some(0.0)), "{metrics}");
     scene.stop().await;
     lose(&scene, "a0").await;
     scene.start(&QUICK_SWEEPS);
