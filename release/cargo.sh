@@ -12,7 +12,7 @@ command -v cargo-auditable >/dev/null ||
     say "this is $(rustc --version); releases are built with $rust, so the bytes differ from the released program's."
 
 # In a test, cargo has set these. With other values than in a shell, ring and all that needs it is compiled again.
-for variable in $(env | sed -n 's/^\(CARGO_MANIFEST_[A-Z]*\|CARGO_PKG_[A-Z_]*\)=.*/\1/p'); do
+for variable in OUT_DIR $(env | sed -n 's/^\(CARGO_MANIFEST_[A-Z]*\|CARGO_PKG_[A-Z_]*\)=.*/\1/p'); do
     unset "$variable"
 done
 
