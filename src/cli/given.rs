@@ -253,16 +253,20 @@ mod tests {
                 let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
                 let value = "sqlite://x";
                 let (given, without) = (understood(&call, &[&option, value], &[]), understood(&call, &[], &[]));
-                // A cluster id contains no slash, and a time accepts neither of the other values.
+                // A cluster id contains no slash. A time and a mode accept none of the other values.
                 let (value, given) = match given {
                     Ok(_) => (value, given),
-                    Err(_) => ["x", "5m"]
+                    Err(_) => ["x", "5m", "off"]
                         .map(|value| (value, understood(&call, &[&option, value], &[])))
                         .into_iter()
                         .find(|(_, given)| given.is_ok())
                         .unwrap_or((value, given)),
                 };
-                let other = if value == "5m" { "6m" } else { "other" };
+                let other = match value {
+                    "5m" => "6m",
+                    "off" => "on",
+                    _ => "other",
+                };
                 assert!(given.is_ok() && without.is_ok() && given != without, "{call:?} {option}: {given:?}");
                 for spaced in [value.to_owned(), format!(" {value}\r\n")] {
                     assert_eq!(understood(&call, &[], &[(variable, &spaced)]), given, "{call:?} {variable}");
