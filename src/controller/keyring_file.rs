@@ -52,9 +52,13 @@ impl KeyringFile {
     /// Reads the file. Returns `None` if it is not known whether its keyring can be used.
     async fn changed(&self) -> Option<Result<Change, KeyringError>> {
         let path = self.path.clone();
-        let found = match tokio::task::spawn_blocking(move || Keyring::load(&path)).await.ok()? {
-            Ok(found) => found,
-            Err(error) => return Some(Err(error)),
+        let found = match tokio::task::spawn_blocking(move || Keyring::load(&path)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return Some(Err(error)),
+            Err(error) => {
+                tracing::error!(%error, "the keyring's file could not be read, which is a bug in opsadmin");
+                return None;
+            }
         };
         if is_same(&self.keyring.get(), &found) {
             return Some(Ok(Change::Nothing));

@@ -7,7 +7,7 @@ use super::scene::Scene;
 use crate::support::process::Folder;
 
 /// Parses the lines, each of which must be JSON.
-fn parsed(log: &str) -> Vec<Value> {
+pub fn parsed(log: &str) -> Vec<Value> {
     log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use opentelemetry::trace::TraceId;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::logs::parsed;
 use super::scene::{SOON, Scene};
 use crate::support::collector::Collector;
 use crate::support::opsadmin::{RunningController, controller_call};
@@ -69,8 +70,8 @@ async fn a_new_account_is_one_trace_from_its_watch_event_to_its_status() {
     assert!(collector.spans().iter().all(|(service, _)| service.contains("\"opsadmin-operator\"")));
 
     // The lines about this account have the trace's ID.
-    let created: Vec<Value> = controller.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let created = created.iter().find(|line| line["message"] == "created the account and its keys");
+    let lines = parsed(&controller.log());
+    let created = lines.iter().find(|line| line["message"] == "created the account and its keys");
     let id = TraceId::from_bytes(root.trace_id.clone().try_into().expect("an ID has 16 bytes")).to_string();
     assert_eq!(created.expect("it is logged")["span"]["trace_id"], id.as_str());
 
