@@ -6,6 +6,7 @@
 
 mod access;
 mod affiliate;
+pub(crate) mod base62;
 mod diff;
 mod id;
 mod invisible;
