@@ -3,11 +3,15 @@
 //! This module is pure. Time and random bits are arguments, headers and forms are values, and the tables are behind the
 //! port [`LoginDatabase`]. Whether an account may do something is decided by [`crate::account::access`] alone.
 
+mod family;
 mod port;
 mod record;
+mod token;
 
+pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
 pub use port::{AccessChange, AssertionUse, Generations, KeyUse, LoginDatabase, RefreshWrite};
 pub use record::{
     AssertionHash, End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens,
     UsedAssertion,
 };
+pub use token::{AccessToken, RefreshToken, TokenBits};
