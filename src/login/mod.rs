@@ -3,12 +3,16 @@
 //! This module is pure. Time and random bits are arguments, headers and forms are values, and the tables are behind the
 //! port [`LoginDatabase`]. Whether an account may do something is decided by [`crate::account::access`] alone.
 
+mod assertion;
 mod family;
+mod form;
 mod port;
 mod record;
 mod token;
 
+pub use assertion::{AssertionRefusal, Audience, MIN_SECRET_OCTETS, UnverifiedAssertion, VerifiedAssertion};
 pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
+pub use form::{ASSERTION_TYPE, ClientAssertion, FormRefusal, Grant, MAX_FORM_BYTES, RevocationRequest, TokenRequest};
 pub use port::{AccessChange, AssertionUse, Generations, KeyUse, LoginDatabase, RefreshWrite};
 pub use record::{
     AssertionHash, End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens,
