@@ -6,6 +6,7 @@
 mod assertion;
 mod family;
 mod form;
+mod paths;
 mod port;
 mod record;
 mod token;
@@ -13,6 +14,7 @@ mod token;
 pub use assertion::{AssertionRefusal, Audience, MIN_SECRET_OCTETS, UnverifiedAssertion, VerifiedAssertion};
 pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
 pub use form::{ASSERTION_TYPE, ClientAssertion, FormRefusal, Grant, MAX_FORM_BYTES, RevocationRequest, TokenRequest};
+pub use paths::{AmbiguousPath, InvalidPaths, PathTable, RequestPath};
 pub use port::{AccessChange, AssertionUse, Generations, KeyUse, LoginDatabase, RefreshWrite};
 pub use record::{
     AssertionHash, End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens,
