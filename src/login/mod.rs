@@ -4,6 +4,8 @@
 //! port [`LoginDatabase`]. Whether an account may do something is decided by [`crate::account::access`] alone.
 
 mod assertion;
+mod client_address;
+mod dialect;
 mod family;
 mod form;
 mod paths;
@@ -12,6 +14,8 @@ mod record;
 mod token;
 
 pub use assertion::{AssertionRefusal, Audience, MIN_SECRET_OCTETS, UnverifiedAssertion, VerifiedAssertion};
+pub use client_address::{TrustedProxies, UnknownAddress, client_address};
+pub use dialect::{Dialect, DialectError, ENVOY_PREFIX, ProxiedRequest, TokenFault};
 pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
 pub use form::{ASSERTION_TYPE, ClientAssertion, FormRefusal, Grant, MAX_FORM_BYTES, RevocationRequest, TokenRequest};
 pub use paths::{AmbiguousPath, InvalidPaths, PathTable, RequestPath};
