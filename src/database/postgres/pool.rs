@@ -29,7 +29,7 @@ const MAX_LIFETIME: Duration = Duration::from_mins(30);
 const MAX_IDLE: Duration = Duration::from_mins(10);
 
 /// How long ago a connection may have been used so that a single statement is sent without a look at the server first.
-const RECENT: Duration = Duration::from_secs(1);
+const RECENT: Duration = Duration::from_secs(30);
 
 /// Limits the statements that have no transaction around them. Only for a session that no pooler shares.
 const LIMIT_SESSION: &str = "SET statement_timeout = '10s'";
@@ -136,7 +136,7 @@ impl Pool {
         Ok(PgSession::new(pooled, permit, Arc::clone(&self.0), true))
     }
 
-    /// Begins a session for one statement that writes. If a direct connection was in use a moment ago, the statement is
+    /// Begins a session for one statement that writes. If a direct connection was in use recently, the statement is
     /// sent alone: if the server takes no writes any more, it refuses the statement. Otherwise a transaction begins.
     pub async fn single(&self) -> Result<PgSession, Fault> {
         let permit = self.permit().await?;

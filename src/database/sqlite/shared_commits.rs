@@ -8,6 +8,7 @@ use crate::database::sql::{Acceptance, Accepted, Fault, Session as _, accept};
 use sqlx::sqlite::SqlitePool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 /// How many acceptances one transaction takes.
 const AT_ONCE: usize = 256;
@@ -43,7 +44,7 @@ impl SharedCommits {
         if is_first {
             // A task of its own, because the caller may be dropped, and others wait for the same transaction.
             let shared = self.clone();
-            tokio::spawn(async move { shared.write_waiting().await });
+            tokio::spawn(async move { shared.write_waiting().await }.in_current_span());
         }
         written.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
