@@ -104,10 +104,10 @@ pub(super) struct Parts {
 }
 
 /// The place of a value in the database, for the error if the value is invalid.
-struct Cell<'a> {
-    table: &'static str,
-    column: &'static str,
-    row: &'a str,
+pub(super) struct Cell<'a> {
+    pub table: &'static str,
+    pub column: &'static str,
+    pub row: &'a str,
 }
 
 impl AccountRow {
@@ -228,18 +228,18 @@ impl JournalRecordRow {
 impl Cell<'_> {
     /// Accepts an id only in this program's spelling, because statements with this program's spelling would not find a
     /// row with another one.
-    fn id<Id: ToString>(&self, id: Option<Id>) -> Result<Id, DatabaseError> {
+    pub fn id<Id: ToString>(&self, id: Option<Id>) -> Result<Id, DatabaseError> {
         id.filter(|id| id.to_string() == self.row)
             .ok_or_else(|| self.unreadable("it is not a UUID in lower case with hyphens".to_owned()))
     }
 
-    fn time(&self, microseconds: i64) -> Result<Timestamp, DatabaseError> {
+    pub fn time(&self, microseconds: i64) -> Result<Timestamp, DatabaseError> {
         Timestamp::from_microsecond(microseconds).map_err(|_| {
             self.unreadable(format!("{microseconds} microseconds are no time between the years -9999 and 9999"))
         })
     }
 
-    fn unreadable(&self, reason: String) -> DatabaseError {
+    pub fn unreadable(&self, reason: String) -> DatabaseError {
         DatabaseError::Inconsistent { table: self.table, column: self.column, row: self.row.to_owned(), reason }
     }
 }
