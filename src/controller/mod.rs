@@ -48,7 +48,7 @@ pub use freeze::Freeze;
 pub use leader::{LeaseSettings, Loss};
 
 use crate::account::{ClusterId, Period, UnassignedPolicy};
-use crate::database::{AccountDatabase, CurrentKeyring, Keyring, UnknownAffiliate};
+use crate::database::{AccountDatabase, CurrentKeyring, Keyring, KeyringFile, UnknownAffiliate};
 use crate::reconcile::Environment;
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::{ControllerStats, MeasuredDatabase, Telemetry};
@@ -59,7 +59,6 @@ use context::Context;
 use creation::ClusterCreationGuard;
 use events::Events;
 use futures::future::{Either, join_all, select};
-use keyring_file::KeyringFile;
 use kube::Client;
 use leader::{FencedDatabase, Leadership, RunningElection, fenced};
 use memory::Memory;
@@ -220,7 +219,9 @@ async fn work(
         trimmed: None,
     };
     let keyring = CurrentKeyring::from(settings.keyring);
-    let keyring_file = KeyringFile::new(&context, &database, Queues::of(&queues), settings.keyring_file, &keyring);
+    let keyring_file =
+        KeyringFile { database: Arc::clone(&database), path: settings.keyring_file, keyring: keyring.clone() };
+    let keyring_file = keyring_file::follow(keyring_file, &context, Queues::of(&queues));
     let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
     let connecting_context = Arc::clone(&context);
     let parts = connect::ReconcilerParts {
@@ -237,7 +238,7 @@ async fn work(
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
     // These never end by themselves. They end together with the watches.
-    let serving = futures::future::join3(sweeper.run(cleanup), poller.run(), keyring_file.run());
+    let serving = futures::future::join3(sweeper.run(cleanup), poller.run(), keyring_file);
     let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
     let stopping = async {
         let stop = std::pin::pin!(stop);

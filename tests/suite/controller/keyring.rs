@@ -92,7 +92,7 @@ async fn a_keyring_is_rotated_under_a_running_controller() {
     assert_eq!(scene.data("acme-opsadmin").await, keys, "the keys of the account are the same");
 
     mounted.update(b"{");
-    scene.logged("the keyring's file is not used, and the controller continues with its present keyring").await;
+    scene.logged("the keyring's file is not used, and the present keyring stays in use").await;
     is(&scene, "opsadmin_keyring_refused", 1.0).await;
     scene.create("cora", json!({})).await;
     scene.ready("cora").await;
