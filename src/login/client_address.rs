@@ -22,6 +22,16 @@ pub enum UnknownAddress {
     Unreadable,
 }
 
+impl UnknownAddress {
+    /// The reason's name in the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "address-missing",
+            Self::Unreadable => "address-unreadable",
+        }
+    }
+}
+
 impl TrustedProxies {
     /// Takes these networks as those of our own proxies. List them as narrowly as you can: a client inside of them can
     /// claim any address.

@@ -4,11 +4,11 @@
 //! login and not to an account: the token, and the path.
 
 use super::{
-    AmbiguousPath, EndReason, Lifetimes, Login, PathTable, ProxiedRequest, RequestPath, TokenFault, Tokens,
-    UnknownAddress,
+    AccessToken, AmbiguousPath, EndReason, IssuedToken, Lifetimes, Login, PathTable, ProxiedRequest, RequestPath,
+    TokenFault, Tokens, UnknownAddress,
 };
 use crate::account::{
-    Access, AccessRequest, Account, AccountId, AffiliateName, EndpointGroup, KeyId, Reach, Role, Rule, Verdict,
+    Access, AccessRequest, Account, AccountId, AffiliateName, ApiKey, EndpointGroup, KeyId, Reach, Role, Rule, Verdict,
     VisiblePlans, access,
 };
 use jiff::Timestamp;
@@ -91,8 +91,7 @@ impl Unauthorized {
             Self::Ended(EndReason::Reused) => "login-ended-by-reuse",
             Self::NoAccount => "no-account",
             Self::MustRefresh => "must-refresh",
-            Self::Address(UnknownAddress::Missing) => "address-missing",
-            Self::Address(UnknownAddress::Unreadable) => "address-unreadable",
+            Self::Address(unknown) => unknown.as_str(),
             Self::Rule(rule) => rule.as_str(),
         }
     }
@@ -163,6 +162,37 @@ pub fn decide(request: &ProxiedRequest<'_>, circumstances: &Circumstances<'_>) -
     }
 }
 
+/// A token that works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveToken {
+    /// The API key with which the account logged in.
+    pub api_key: ApiKey,
+    /// What the API learns about the account.
+    pub allowed: Allowed,
+    /// The time of the login.
+    pub issued: Timestamp,
+    /// The time from which the token does not work.
+    pub expires: Timestamp,
+}
+
+/// Decides whether a token works, whatever it is used for. An address that is not known is not checked.
+///
+/// # Errors
+/// Why it does not work.
+pub fn active_token(token: &AccessToken, circumstances: &Circumstances<'_>) -> Result<ActiveToken, Unauthorized> {
+    let holder = holder_of(token, circumstances)?;
+    let Holder { login, account, issued } = holder;
+    let asked = AccessRequest { key: Some(login.key), ip: circumstances.address.ok(), reach: None, affiliate: None };
+    let access = access(account, &asked, circumstances.now);
+    if let Some(refusal) = access.refusals().next() {
+        return Err(Unauthorized::Rule(refusal.rule));
+    }
+    let pair = account.keys.iter().find(|pair| pair.id == login.key).ok_or(Unauthorized::Rule(Rule::Keys))?;
+    let plans = allowed_plans(access.plans).map_err(|_| Unauthorized::Rule(Rule::Plans))?;
+    let allowed = Allowed { account: account.id, roles: access.roles, plans };
+    Ok(ActiveToken { api_key: pair.api_key.clone(), allowed, issued: login.began, expires: issued.expires })
+}
+
 /// A client with a token that works.
 struct Client<'a> {
     login: &'a Login,
@@ -170,9 +200,21 @@ struct Client<'a> {
     address: IpAddr,
 }
 
+/// The login and the account of a token that has neither expired nor ended.
+struct Holder<'a> {
+    login: &'a Login,
+    account: &'a Account,
+    issued: &'a IssuedToken,
+}
+
 fn client_of<'a>(request: &ProxiedRequest<'_>, circumstances: &Circumstances<'a>) -> Result<Client<'a>, Unauthorized> {
-    let &Circumstances { login, account, address, lifetimes, now, .. } = circumstances;
     let token = request.token.as_ref().map_err(|fault| Unauthorized::Token(*fault))?;
+    let Holder { login, account, .. } = holder_of(token, circumstances)?;
+    Ok(Client { login, account, address: circumstances.address.map_err(Unauthorized::Address)? })
+}
+
+fn holder_of<'a>(token: &AccessToken, circumstances: &Circumstances<'a>) -> Result<Holder<'a>, Unauthorized> {
+    let &Circumstances { login, account, lifetimes, now, .. } = circumstances;
     let login = login.ok_or(Unauthorized::UnknownToken)?;
     let issued = login.access_token(&token.hash()).ok_or(Unauthorized::UnknownToken)?;
     if let Some(end) = login.end {
@@ -189,7 +231,7 @@ fn client_of<'a>(request: &ProxiedRequest<'_>, circumstances: &Circumstances<'a>
     if account.settings.use_refresh_token && !is_short {
         return Err(Unauthorized::MustRefresh);
     }
-    Ok(Client { login, account, address: address.map_err(Unauthorized::Address)? })
+    Ok(Holder { login, account, issued })
 }
 
 /// Returns the first rule that refuses the client whatever it asks for.
@@ -207,14 +249,18 @@ fn allowed(
     if !access.is_allowed() || !access.rules.iter().any(opens) {
         return Err(Forbidden::Endpoints(group));
     }
-    let plans = match access.plans {
-        VisiblePlans::All => AllowedPlans::All,
-        // The API could take an empty or strange name for no limit.
-        VisiblePlans::Of(affiliate) => {
-            AllowedPlans::Of(AffiliateName::parse(&affiliate).map_err(|_| Forbidden::Affiliate)?)
-        }
-    };
+    let plans = allowed_plans(access.plans)?;
     Ok(Allowed { account: account.id, roles: access.roles, plans })
+}
+
+/// Returns the plans for the API, which could take an empty or strange name for no limit.
+fn allowed_plans(plans: VisiblePlans) -> Result<AllowedPlans, Forbidden> {
+    match plans {
+        VisiblePlans::All => Ok(AllowedPlans::All),
+        VisiblePlans::Of(affiliate) => {
+            Ok(AllowedPlans::Of(AffiliateName::parse(&affiliate).map_err(|_| Forbidden::Affiliate)?))
+        }
+    }
 }
 
 /// What a percent-encoded name keeps: the unreserved characters of RFC 3986 section 2.3.

@@ -17,7 +17,10 @@ mod token;
 
 pub use assertion::{AssertionRefusal, Audience, MIN_SECRET_OCTETS, UnverifiedAssertion, VerifiedAssertion};
 pub use client_address::{TrustedProxies, UnknownAddress, client_address};
-pub use decision::{Allowed, AllowedPlans, Circumstances, Decision, Forbidden, Unauthorized, decide, may_log_in};
+pub use decision::{
+    ActiveToken, Allowed, AllowedPlans, Circumstances, Decision, Forbidden, Unauthorized, active_token, decide,
+    may_log_in,
+};
 pub use dialect::{Dialect, DialectError, ENVOY_PREFIX, ProxiedRequest, TokenFault};
 pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
 pub use form::{ASSERTION_TYPE, ClientAssertion, FormRefusal, Grant, MAX_FORM_BYTES, RevocationRequest, TokenRequest};

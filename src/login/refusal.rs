@@ -3,7 +3,7 @@
 //! A failed login has one answer, whatever failed: the reason is for the audit log alone. Only mistakes in the form get
 //! answers of their own, since they depend on nothing but the request.
 
-use super::{AssertionRefusal, FormRefusal, RefreshRefusal};
+use super::{AssertionRefusal, FormRefusal, RefreshRefusal, UnknownAddress};
 use crate::account::Rule;
 use http::StatusCode;
 
@@ -18,6 +18,8 @@ pub enum LoginRefusal {
     Replay,
     /// A rule of the account refuses the login.
     Rule(Rule),
+    /// The client's address is not known, because a proxy of ours sent none that can be read.
+    Address(UnknownAddress),
     /// The secret key is stored in a form that cannot be opened. The operator must be alerted.
     SealedSecret,
     /// The text is not the text of a refresh token, or its login is not in the database.
@@ -68,6 +70,7 @@ impl LoginRefusal {
             Self::Assertion(refusal) => refusal.as_str(),
             Self::Replay => "assertion-replayed",
             Self::Rule(rule) => rule.as_str(),
+            Self::Address(unknown) => unknown.as_str(),
             Self::SealedSecret => "secret-key-sealed",
             Self::UnknownRefreshToken => "refresh-token-unknown",
             Self::RefreshTokenReused => "refresh-token-reused",
@@ -79,7 +82,7 @@ impl LoginRefusal {
     pub fn answer(&self) -> ErrorAnswer {
         match self {
             Self::Form(refusal) => form_answer(refusal),
-            Self::Assertion(_) | Self::Replay | Self::Rule(_) | Self::SealedSecret => FAILED_LOGIN,
+            Self::Assertion(_) | Self::Replay | Self::Rule(_) | Self::Address(_) | Self::SealedSecret => FAILED_LOGIN,
             Self::UnknownRefreshToken | Self::RefreshTokenReused | Self::Refresh(_) => REFUSED_GRANT,
         }
     }
@@ -148,7 +151,8 @@ mod tests {
     /// The reasons of a login whose form is right and whose account or assertion is not.
     fn failed_logins() -> Vec<LoginRefusal> {
         let assertions = ASSERTIONS.into_iter().map(LoginRefusal::Assertion);
-        let others = [LoginRefusal::Replay, LoginRefusal::SealedSecret];
+        let addresses = [UnknownAddress::Missing, UnknownAddress::Unreadable].map(LoginRefusal::Address);
+        let others = [LoginRefusal::Replay, LoginRefusal::SealedSecret].into_iter().chain(addresses);
         assertions.chain(RULES.into_iter().map(LoginRefusal::Rule)).chain(others).collect()
     }
 
