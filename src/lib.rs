@@ -17,12 +17,14 @@
 //! - `run`: many accounts in one run, for `apply` and `plan`.
 //! - [`doctor`]: checks what is wrong with an installation, pure, over what the command has read.
 //! - [`telemetry`]: logs, metrics and probes.
+//! - [`auth_server`]: [`login`] behind HTTP, for partners and for the proxies in front of the API.
 //! - [`controller`]: watches a cluster and drives [`reconcile`] on it.
 //! - [`cli`]: the commands. They build the adapters, call the other modules, and print.
 #![forbid(unsafe_code)]
 
 pub mod account;
 pub mod api;
+pub mod auth_server;
 mod backoff;
 pub mod cli;
 pub mod controller;

@@ -6,6 +6,7 @@ use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
 use super::leader_election::LeaderElectionArgs;
 use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
+use super::stop::stopped;
 use crate::controller::{Freeze, Settings, run};
 use crate::database::{AccountAdmin, Keyring};
 use crate::http::Listen;
@@ -18,7 +19,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Keep the accounts that a cluster declares in sync, until stopped.
 ///
@@ -203,22 +203,6 @@ impl Controller {
 /// than half of its time, and the server needs connections for the API too.
 fn connections(concurrency: u16) -> u32 {
     (u32::from(concurrency) / 2).clamp(4, 32)
-}
-
-/// Returns a future that completes at the first SIGTERM or SIGINT. At the second signal, the process exits at once,
-/// with 128 plus the number of the signal.
-fn stopped() -> Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-    tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        // Dropping the sender completes the future.
-        drop(sender);
-        let code = tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 };
-        std::process::exit(code);
-    });
-    Ok(async move { drop(receiver.await) })
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use super::environment::SystemEnvironment;
 use super::output::Output;
-use crate::database::{self, AccountAdmin, AccountDatabase, Address, Keyring, KeyringError, UnknownAffiliate};
+use crate::database::{
+    self, AccountAdmin, AccountDatabase, Address, Keyring, KeyringError, UnknownAffiliate, WithLogins,
+};
+use crate::login::LoginDatabase;
 use crate::reconcile::random_secret;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -103,6 +106,17 @@ impl DatabaseArgs {
     /// yet.
     pub async fn open_read_only_if_exists(&self) -> Result<Option<Arc<dyn AccountAdmin>>> {
         Ok(database::open_to_read(self.address()).await?)
+    }
+
+    /// Opens an existing database with its logins. A connection to a server is made at the first use.
+    pub fn open_with_logins(&self) -> Result<WithLogins> {
+        Ok(database::open_with_logins(self.address())?)
+    }
+
+    /// Opens the logins of an existing database over one connection, beside the one for notifications, so that a feed of
+    /// changes does not wait for other calls.
+    pub fn open_feed(&self) -> Result<Arc<dyn LoginDatabase>> {
+        Ok(database::open_with_logins(Address { connections: 1, ..self.address() })?.logins)
     }
 
     fn address(&self) -> Address<'_> {

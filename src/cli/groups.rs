@@ -8,7 +8,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Accounts", &["get", "check", "history"]),
     ("Manifest files", &["validate", "plan", "apply", "export", "import"]),
     ("OpsAdmin staff", &["suspend", "resume", "rotate", "allow-adoption", "affiliates"]),
-    ("Running it", &["controller", "release", "doctor", "journal", "migrate", "keyring"]),
+    ("Running it", &["controller", "auth-server", "release", "doctor", "journal", "migrate", "keyring"]),
     ("Setting up", &["crd", "render", "completion", "help"]),
 ];
 

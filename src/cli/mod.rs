@@ -10,6 +10,7 @@ mod affiliates;
 mod allow_adoption;
 mod applied;
 mod apply;
+mod auth_server;
 mod change_account;
 mod check;
 mod cluster;
@@ -44,6 +45,7 @@ mod release;
 mod render;
 mod retention;
 mod rotate;
+mod stop;
 mod suspend;
 mod terminal;
 mod text;
@@ -103,6 +105,7 @@ enum Command {
     Affiliates(affiliates::Affiliates),
     Doctor(doctor::Doctor),
     Controller(controller::Controller),
+    AuthServer(auth_server::AuthServer),
     Crd(crd::Crd),
     Render(render::Render),
     Migrate(migrate::Migrate),
@@ -178,6 +181,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Doctor(command) => command.run(&mut output).await,
         Command::Affiliates(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
+        Command::AuthServer(command) => command.run().await,
         Command::Crd(command) => command.run(&mut output),
         Command::Render(command) => command.run(&mut output),
         Command::Migrate(command) => command.run(&mut output).await,

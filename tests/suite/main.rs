@@ -10,6 +10,7 @@ mod faults;
 mod grants;
 mod guides;
 mod harness;
+mod login;
 mod monitoring;
 mod nulls;
 mod secrecy;

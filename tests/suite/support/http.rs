@@ -19,15 +19,20 @@ pub async fn get(address: &str, path: &str) -> Result<Answer, String> {
 
 /// Sends a request, such as `GET /metrics`, with one additional header. With HTTP 1.0, no answer has chunks.
 pub async fn ask(address: &str, what: &str, header: &str) -> Result<Answer, String> {
-    let said = talk(address, &format!("{what} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n\r\n"))
+    exchange(address, &format!("{what} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n\r\n"))
         .await
-        .map_err(|error| format!("{what} at {address}: {error}"))?;
+        .map_err(|problem| format!("{what} at {problem}"))
+}
+
+/// Sends a whole request of HTTP 1.0, and returns the answer.
+pub async fn exchange(address: &str, request: &str) -> Result<Answer, String> {
+    let said = talk(address, request).await.map_err(|error| format!("{address}: {error}"))?;
     let parsed = || {
         let (head, body) = said.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
         Some(Answer { status, headers: head.to_lowercase(), body: body.to_owned() })
     };
-    parsed().ok_or_else(|| format!("{what} at {address}: no answer by HTTP: {said:?}"))
+    parsed().ok_or_else(|| format!("{address}: no answer by HTTP: {said:?}"))
 }
 
 async fn talk(address: &str, request: &str) -> std::io::Result<String> {

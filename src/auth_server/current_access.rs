@@ -1,0 +1,148 @@
+//! What is known now about a token: from memory if that is certainly not older than a second, else from the database.
+
+use super::access_cache::{AccessCache, Ticket};
+use super::metrics::Metrics;
+use crate::account::{Account, AccountId};
+use crate::database::{DatabaseError, WithLogins};
+use crate::login::{AccessChange, Login, LoginId, TokenHash};
+use jiff::Timestamp;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// How long the last heartbeat may be ago for an answer from memory to count.
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// How long the database may take. A proxy must get an answer before it gives up.
+const READ_WITHIN: Duration = Duration::from_secs(3);
+
+/// Answers what is known about tokens.
+pub(super) struct CurrentAccess {
+    database: WithLogins,
+    cache: Mutex<AccessCache>,
+    /// When the last heartbeat that came back was sent. Everything that was committed before it has been heard.
+    heartbeat: Mutex<Option<Instant>>,
+    metrics: Arc<Metrics>,
+}
+
+/// A login and its account; each `None` if the database has none.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub login: Option<Arc<Login>>,
+    pub account: Option<Arc<Account>>,
+}
+
+impl CurrentAccess {
+    pub fn new(database: WithLogins, metrics: Arc<Metrics>) -> Self {
+        Self { database, cache: Mutex::new(AccessCache::new()), heartbeat: Mutex::default(), metrics }
+    }
+
+    /// Returns the login that has this token, and its account.
+    ///
+    /// # Errors
+    /// The state is not known: the database does not answer, or an entry cannot be read.
+    pub async fn of_token(&self, token: &TokenHash, now: Timestamp) -> Result<Known, DatabaseError> {
+        in_time(self.read(token, now)).await
+    }
+
+    async fn read(&self, token: &TokenHash, now: Timestamp) -> Result<Known, DatabaseError> {
+        let (may_use_memory, asked) = self.begin().await?;
+        let kept = if may_use_memory { self.kept(token, now) } else { None };
+        if let Some((login, Some(account))) = kept {
+            self.metrics.cache_hits.inc();
+            return Ok(Known { login: Some(login), account: Some(account) });
+        }
+        self.metrics.cache_misses.inc();
+        let login = match kept {
+            Some((login, _)) => login,
+            None => match self.database.logins.find_by_access_token(token).await? {
+                Some(login) => self.keep_login(*token, login, asked),
+                None => return Ok(Known { login: None, account: None }),
+            },
+        };
+        let account = self.database.accounts.find_by_id(login.account).await?.map(Arc::new);
+        if let Some(account) = &account {
+            self.cache().keep_account(Arc::clone(account), asked);
+        }
+        Ok(Known { login: Some(login), account })
+    }
+
+    /// Returns whether memory may be used now, and the ticket for loads that begin now.
+    async fn begin(&self) -> Result<(bool, Ticket), DatabaseError> {
+        if let Some(version) = self.database.logins.data_version().await? {
+            let mut cache = self.cache();
+            cache.is_at(version);
+            return Ok((true, cache.ticket()));
+        }
+        let is_fresh = self.heartbeat_age().is_some_and(|age| age < FRESH_FOR);
+        Ok((is_fresh, self.cache().ticket()))
+    }
+
+    /// Returns the login in memory, with its account if that is in memory too. A token that has expired is read again,
+    /// because a repeated refresh may have moved its end.
+    fn kept(&self, token: &TokenHash, now: Timestamp) -> Option<(Arc<Login>, Option<Arc<Account>>)> {
+        let cache = self.cache();
+        let login = cache.login(token).filter(|login| login.access_token(token).is_some_and(|it| it.expires > now))?;
+        let account = cache.account(login.account);
+        Some((login, account))
+    }
+
+    fn keep_login(&self, token: TokenHash, login: Login, asked: Ticket) -> Arc<Login> {
+        let login = Arc::new(login);
+        self.cache().keep_login(token, Arc::clone(&login), asked);
+        login
+    }
+
+    /// Notes a change that this server made itself, before the database tells it.
+    pub fn login_ended(&self, login: LoginId) {
+        self.cache().login_changed(login);
+    }
+
+    /// Notes what the database tells. Heartbeats are for [`Self::heard`].
+    pub fn changed(&self, change: AccessChange) {
+        match change {
+            AccessChange::Account { id, .. } => self.account_changed(id),
+            AccessChange::Login(id) => self.login_ended(id),
+            AccessChange::Everything => self.cache().everything_changed(),
+            AccessChange::Heartbeat(_) => {}
+        }
+    }
+
+    fn account_changed(&self, account: AccountId) {
+        self.cache().account_changed(account);
+    }
+
+    /// Notes that the heartbeat that was sent at this time has come back.
+    pub fn heard(&self, sent: Instant) {
+        let mut last = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(last.map_or(sent, |last| last.max(sent)));
+    }
+
+    /// Returns how long ago the last heartbeat that came back was sent; `None` if none has come back.
+    pub fn heartbeat_age(&self) -> Option<Duration> {
+        let last = *self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map(|sent| sent.elapsed())
+    }
+
+    /// The number of tokens in memory.
+    pub fn tokens_in_memory(&self) -> usize {
+        self.cache().tokens()
+    }
+
+    fn cache(&self) -> MutexGuard<'_, AccessCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for CurrentAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CurrentAccess").finish_non_exhaustive()
+    }
+}
+
+/// Limits the time that the database may take.
+pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
+    let answer = timeout(READ_WITHIN, answer).await;
+    answer.unwrap_or_else(|_| Err(DatabaseError::Unavailable { reason: "it did not answer in time".to_owned() }))
+}

@@ -1,0 +1,66 @@
+//! The auth server as a process: partners log in, and proxies ask, over SQLite and PostgreSQL.
+//!
+//! Each case is written once, as a function that takes a scene, and becomes one test for each database.
+
+mod authorization;
+mod feed;
+mod introspection;
+mod limits;
+mod logins;
+mod operation;
+mod refreshes;
+mod refusals;
+pub mod scene;
+
+macro_rules! on_each_database {
+    ($($module:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$module::$case(super::scene::Scene::sqlite().await).await;
+                }
+            )*)*
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$module::$case(super::scene::Scene::postgres(stringify!($case)).await).await;
+                }
+            )*)*
+        }
+    };
+}
+
+on_each_database!(
+    logins::{
+        an_account_logs_in_and_is_let_through_in_each_dialect,
+        an_assertion_is_accepted_once_by_all_replicas_and_after_a_restart,
+        the_metadata_names_the_endpoints,
+    },
+    refusals::{
+        every_failed_login_has_one_answer,
+        a_secret_that_travelled_is_refused_and_alarms_and_is_in_no_log,
+        a_form_with_a_mistake_is_told_which,
+    },
+    refreshes::{
+        a_lost_answer_is_given_again,
+        an_old_refresh_token_ends_the_login_and_its_tokens,
+        a_client_revokes_its_token_and_no_other_one,
+    },
+    authorization::{
+        roles_open_their_endpoints,
+        an_affiliate_limits_the_plans_and_not_those_of_an_administrator,
+        the_address_counts_at_each_use,
+        a_change_of_the_account_acts_on_issued_tokens,
+        a_proxy_that_asks_wrongly_is_refused,
+    },
+    introspection::{only_a_caller_with_the_token_learns_about_tokens},
+    limits::{too_many_tries_and_too_many_failures_wait},
+    operation::{
+        what_is_noted_is_written_at_the_end,
+        the_internal_listener_is_for_listed_networks,
+        the_metrics_are_those_of_the_page,
+    },
+);
