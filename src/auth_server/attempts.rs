@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// The time for which attempts count.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// The most entries of one period. Two periods of both kinds together need less than 20 MiB.
 const MOST: usize = 50_000;

@@ -21,7 +21,7 @@ const SEND_WITHIN: Duration = Duration::from_secs(1);
 const SILENT_FOR: Duration = Duration::from_secs(3);
 
 /// The pause before a feed that ended is opened again. It ended because the server does not allow it.
-const PAUSE_AFTER_END: Duration = Duration::from_secs(60);
+const PAUSE_AFTER_END: Duration = Duration::from_mins(1);
 
 /// Feeds the cache with the changes of a database that tells them.
 pub(super) struct ChangeFeed {

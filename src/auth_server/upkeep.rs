@@ -6,9 +6,9 @@ use super::service::Service;
 use std::time::Duration;
 use tokio::time::sleep;
 
-const FLUSH_EVERY: Duration = Duration::from_secs(60);
+const FLUSH_EVERY: Duration = Duration::from_mins(1);
 
-const PURGE_EVERY: Duration = Duration::from_secs(60);
+const PURGE_EVERY: Duration = Duration::from_mins(1);
 
 /// How many rows one statement removes. Small statements hold no lock for long.
 const PURGE_AT_ONCE: usize = 1000;

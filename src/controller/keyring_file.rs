@@ -2,12 +2,20 @@
 
 use super::context::Context;
 use super::queues::Queues;
-use crate::database::{KeyringFile, KeyringRead};
+use crate::database::{AccountDatabase, CurrentKeyring, KeyringFile, KeyringRead};
 use kube::runtime::reflector::ObjectRef;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-/// Follows the keyring's file for as long as it is polled. After a change, every resource is requeued: Secrets get marks
+/// Lets a keyring follow its file for as long as it is polled. After a change, every resource is requeued: Secrets get marks
 /// of the key that seals, and accounts whose keys could not be opened are tried again.
-pub(super) async fn follow(file: KeyringFile, context: &Context, queues: Queues) {
+pub(super) async fn follow(
+    (path, keyring): (PathBuf, CurrentKeyring),
+    database: Arc<dyn AccountDatabase>,
+    context: &Context,
+    queues: Queues,
+) {
+    let file = KeyringFile { database, path, keyring };
     file.run(|read| {
         if read == KeyringRead::Replaced {
             for resource in context.stores.seen() {

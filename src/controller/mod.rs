@@ -48,7 +48,7 @@ pub use freeze::Freeze;
 pub use leader::{LeaseSettings, Loss};
 
 use crate::account::{ClusterId, Period, UnassignedPolicy};
-use crate::database::{AccountDatabase, CurrentKeyring, Keyring, KeyringFile, UnknownAffiliate};
+use crate::database::{AccountDatabase, CurrentKeyring, Keyring, UnknownAffiliate};
 use crate::reconcile::Environment;
 use crate::secrets::cluster::Cluster;
 use crate::telemetry::{ControllerStats, MeasuredDatabase, Telemetry};
@@ -219,9 +219,8 @@ async fn work(
         trimmed: None,
     };
     let keyring = CurrentKeyring::from(settings.keyring);
-    let keyring_file =
-        KeyringFile { database: Arc::clone(&database), path: settings.keyring_file, keyring: keyring.clone() };
-    let keyring_file = keyring_file::follow(keyring_file, &context, Queues::of(&queues));
+    let keyring_file = (settings.keyring_file, keyring.clone());
+    let keyring_file = keyring_file::follow(keyring_file, Arc::clone(&database), &context, Queues::of(&queues));
     let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
     let connecting_context = Arc::clone(&context);
     let parts = connect::ReconcilerParts {
