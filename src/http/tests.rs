@@ -23,8 +23,8 @@ struct Gate {
 }
 
 impl Gate {
-    /// Returns a router whose `/wait` passes the gate, what it tells when a request has come to the gate, and the gate.
-    fn new() -> (Router, mpsc::UnboundedReceiver<()>, Arc<Semaphore>) {
+    /// Returns a router whose `/wait` passes a gate, what tells when a request has come to it, and what opens it.
+    fn with_router() -> (Router, mpsc::UnboundedReceiver<()>, Arc<Semaphore>) {
         let (entered, comes) = mpsc::unbounded_channel();
         let open = Arc::new(Semaphore::new(0));
         let gate = Self { entered, open: Arc::clone(&open) };
@@ -64,7 +64,7 @@ async fn a_connection_is_kept_and_its_handler_knows_the_client() {
 
 #[tokio::test]
 async fn one_more_connection_closes_the_oldest_idle_one_and_otherwise_the_oldest() {
-    let (router, mut comes, gate) = Gate::new();
+    let (router, mut comes, gate) = Gate::with_router();
     let address = server(router, Limits { connections: 3, ..ROOMY }).await;
     let busy = waiting(address, &mut comes).await;
     let mut oldest_idle = Client::connect(address).await;
@@ -86,7 +86,7 @@ async fn one_more_connection_closes_the_oldest_idle_one_and_otherwise_the_oldest
 
 #[tokio::test]
 async fn connections_that_have_ended_take_no_room() {
-    let (router, mut comes, gate) = Gate::new();
+    let (router, mut comes, gate) = Gate::with_router();
     let address = server(router, Limits { connections: 2, ..ROOMY }).await;
     let mut busy = waiting(address, &mut comes).await;
     for _ in 0..10 {
@@ -123,7 +123,7 @@ async fn a_long_header_is_refused() {
 
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_answered() {
-    let (router, _comes, _gate) = Gate::new();
+    let (router, _comes, _gate) = Gate::with_router();
     let router = router.route("/body", post(async |body: Bytes| body));
     let address = server(router, Limits { request_timeout: SHORT, ..ROOMY }).await;
     let slow_handler = Client::connect(address).await.ask("GET /wait").await;
@@ -136,7 +136,7 @@ async fn a_request_that_takes_too_long_is_answered() {
 
 #[tokio::test]
 async fn only_so_many_requests_are_handled_at_a_time_and_the_others_wait() {
-    let (router, mut comes, gate) = Gate::new();
+    let (router, mut comes, gate) = Gate::with_router();
     let address = server(router, Limits { requests: 1, ..ROOMY }).await;
     let mut clients = vec![waiting(address, &mut comes).await];
     for _ in 0..2 {
@@ -186,7 +186,7 @@ async fn a_limit_above_that_of_axum_holds_too() {
 
 #[tokio::test]
 async fn the_end_answers_what_is_being_handled_and_closes_the_rest() {
-    let (router, mut comes, gate) = Gate::new();
+    let (router, mut comes, gate) = Gate::with_router();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ends) = oneshot::channel::<()>();
@@ -210,7 +210,7 @@ async fn the_end_answers_what_is_being_handled_and_closes_the_rest() {
 
 #[tokio::test]
 async fn the_end_does_not_wait_longer_than_allowed() {
-    let (router, mut comes, _gate) = Gate::new();
+    let (router, mut comes, _gate) = Gate::with_router();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ends) = oneshot::channel::<()>();

@@ -149,7 +149,7 @@ mod tests {
         let (telemetry, liveness) = Telemetry::new();
         let controller = tokio::spawn(liveness.run(std::future::pending::<()>()));
         // No time may decide this: the connections stay for as long as their clients want.
-        let address = server(router(telemetry), Limits { header_timeout: Duration::from_secs(3600), ..LIMITS }).await;
+        let address = server(router(telemetry), Limits { header_timeout: Duration::from_hours(1), ..LIMITS }).await;
         let mut slow = Vec::new();
         for number in 0..65 {
             let mut client = Client::connect(address).await;
