@@ -8,7 +8,7 @@ use super::{
     TokenFault, Tokens, UnknownAddress,
 };
 use crate::account::{
-    Access, AccessRequest, Account, AccountId, AffiliateName, ApiKey, EndpointGroup, KeyId, Reach, Role, Rule, Verdict,
+    Access, AccessRequest, Account, AccountId, AffiliateName, ApiKey, EndpointGroup, KeyId, Reach, Role, Rule,
     VisiblePlans, access,
 };
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use std::net::IpAddr;
 pub enum Decision {
     /// Status 200, with the headers for the API.
     Allowed(Allowed),
-    /// Status 401: the client is not, or not from here, somebody who may do anything. The client is not told the reason.
+    /// Status 401: the token, the state of the account or the address is refused. The client is not told which.
     Unauthorized(Unauthorized),
     /// Status 403: the client may do something, but not this.
     Forbidden(Forbidden),
@@ -144,19 +144,19 @@ pub fn decide(request: &ProxiedRequest<'_>, circumstances: &Circumstances<'_>) -
         Err(reason) => return Decision::Unauthorized(reason),
     };
     let path = RequestPath::parse(request.target);
-    // Without a path, only the rules that do not depend on it are asked.
-    let group = path.as_ref().ok().map(|path| circumstances.paths.group(request.method.as_str(), path));
+    let group = path.map(|path| circumstances.paths.group(request.method.as_str(), &path));
+    // Without a group, only the rules that do not depend on it are asked.
     let asked = AccessRequest {
         key: Some(client.login.key),
         ip: Some(client.address),
-        reach: group.map(Reach::Endpoint),
+        reach: group.ok().map(Reach::Endpoint),
         affiliate: None,
     };
     let access = access(client.account, &asked, circumstances.now);
     if let Some(rule) = refusal_of_the_client(&access) {
         return Decision::Unauthorized(Unauthorized::Rule(rule));
     }
-    match allowed(client.account, access, path.and(Ok(group))) {
+    match allowed(client.account, access, group) {
         Ok(allowed) => Decision::Allowed(allowed),
         Err(reason) => Decision::Forbidden(reason),
     }
@@ -242,11 +242,10 @@ fn refusal_of_the_client(access: &Access) -> Option<Rule> {
 fn allowed(
     account: &Account,
     access: Access,
-    group: Result<Option<EndpointGroup>, AmbiguousPath>,
+    group: Result<EndpointGroup, AmbiguousPath>,
 ) -> Result<Allowed, Forbidden> {
-    let group = group.map_err(Forbidden::Path)?.unwrap_or(EndpointGroup::Everything);
-    let opens = |rule: &crate::account::RuleResult| rule.rule == Rule::Endpoints && rule.verdict == Verdict::Pass;
-    if !access.is_allowed() || !access.rules.iter().any(opens) {
+    let group = group.map_err(Forbidden::Path)?;
+    if !access.is_allowed() {
         return Err(Forbidden::Endpoints(group));
     }
     let plans = allowed_plans(access.plans)?;

@@ -55,7 +55,7 @@ fn judge(text: &str) -> Result<UsedAssertion, AssertionRefusal> {
 
 #[derive(Deserialize)]
 struct Case {
-    case: String,
+    name: String,
     header: Value,
     claims: Value,
     reason: Option<String>,
@@ -65,9 +65,9 @@ struct Case {
 fn the_corpus_is_judged_as_it_says() {
     let corpus = include_str!("corpus.json").replace("KEY", API_KEY).replace("ISSUER", ISSUER);
     let cases: Vec<Case> = serde_json::from_str(&corpus).unwrap();
-    for Case { case, header, claims, reason } in cases {
+    for Case { name, header, claims, reason } in cases {
         let judged = judge(&signed(&header.to_string(), &claims.to_string(), SECRET));
-        assert_eq!(judged.err().map(AssertionRefusal::as_str), reason.as_deref(), "{case}");
+        assert_eq!(judged.err().map(AssertionRefusal::as_str), reason.as_deref(), "{name}");
     }
 }
 
