@@ -7,7 +7,7 @@ use std::collections::HashMap;
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Accounts", &["get", "check", "history"]),
     ("Manifest files", &["validate", "plan", "apply", "export", "import"]),
-    ("OpsAdmin staff", &["suspend", "resume", "rotate", "allow-adoption", "affiliates"]),
+    ("OpsAdmin staff", &["suspend", "resume", "rotate", "logins", "logout", "allow-adoption", "affiliates"]),
     ("Running it", &["controller", "auth-server", "release", "doctor", "journal", "migrate", "keyring"]),
     ("Setting up", &["crd", "render", "completion", "help"]),
 ];

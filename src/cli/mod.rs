@@ -33,6 +33,7 @@ mod journal_cursor;
 mod keyring;
 mod leader_election;
 mod listing;
+mod logins;
 mod lookup;
 mod manifests;
 mod migrate;
@@ -102,6 +103,8 @@ enum Command {
     Rotate(rotate::Rotate),
     Release(release::Release),
     AllowAdoption(allow_adoption::AllowAdoption),
+    Logins(logins::Logins),
+    Logout(logins::Logout),
     Affiliates(affiliates::Affiliates),
     Doctor(doctor::Doctor),
     Controller(controller::Controller),
@@ -179,6 +182,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Release(command) => command.run(&mut output).await,
         Command::AllowAdoption(command) => command.run(&mut output).await,
         Command::Doctor(command) => command.run(&mut output).await,
+        Command::Logins(command) => command.run(&mut output).await,
+        Command::Logout(command) => command.run(&mut output).await,
         Command::Affiliates(command) => command.run(&mut output).await,
         Command::Controller(command) => command.run().await,
         Command::AuthServer(command) => command.run().await,

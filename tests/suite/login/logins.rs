@@ -4,8 +4,9 @@ use opsadmin_operator::account::Role;
 use serde_json::Value;
 use std::time::Duration;
 
-use super::scene::{ISSUER, Scene};
+use super::scene::{ISSUER, SOON, Scene};
 use crate::support::http::exchange;
+use crate::support::run::run;
 
 pub async fn an_account_logs_in_and_is_let_through_in_each_dialect(scene: Scene) {
     let client = scene.account("acme", |account| account.roles = [Role::Customer].into()).await;
@@ -73,4 +74,25 @@ pub async fn the_metadata_names_the_endpoints(scene: Scene) {
     assert_eq!(metadata["token_endpoint"], format!("{ISSUER}/token"));
     assert_eq!(metadata["revocation_endpoint"], format!("{ISSUER}/revoke"));
     assert!(!answer.body.contains("evil"), "{}", answer.body);
+}
+
+/// The login of `docs/login.md`, with nothing but the program's address changed.
+pub async fn the_commands_of_the_page_log_in(scene: Scene) {
+    let client = scene.account("acme", |_| {}).await;
+    let server = scene.serve(&[]).await;
+    let page = crate::guides::page("docs/login.md");
+    let commands = page.split("```bash\n").nth(1).unwrap().split("```").next().unwrap();
+    let commands = commands
+        .replace("issuer=http://127.0.0.1:8088", &format!("issuer={ISSUER}"))
+        .replace("\"$issuer/token\"", &format!("http://{}/token", server.public));
+    let folder = tempfile::tempdir().unwrap();
+    for (file, key) in [("api-key", &client.api_key), ("secret-key", &client.secret_key)] {
+        std::fs::write(folder.path().join(file), key).unwrap();
+    }
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-euc", &commands]).current_dir(folder.path());
+    let printed = run(bash, "", SOON).await.succeeded();
+    let body: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+    let token = body["access_token"].as_str().unwrap();
+    assert_eq!(server.authorize(token, "/plans").await.status, 403, "the account has no role");
 }

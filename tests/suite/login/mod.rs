@@ -38,6 +38,7 @@ on_each_database!(
         an_account_logs_in_and_is_let_through_in_each_dialect,
         an_assertion_is_accepted_once_by_all_replicas_and_after_a_restart,
         the_metadata_names_the_endpoints,
+        the_commands_of_the_page_log_in,
     },
     refusals::{
         every_failed_login_has_one_answer,
@@ -62,5 +63,6 @@ on_each_database!(
         what_is_noted_is_written_at_the_end,
         the_internal_listener_is_for_listed_networks,
         the_metrics_are_those_of_the_page,
+        staff_see_logins_and_end_them,
     },
 );

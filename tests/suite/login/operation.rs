@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::scene::{SOON, Scene};
+use crate::cli::documented::{documented, fields};
+use crate::support::opsadmin::Opsadmin;
 use crate::support::wait::eventually;
+use serde_json::Value;
 
 pub async fn what_is_noted_is_written_at_the_end(scene: Scene) {
     let client = scene.account("acme", |_| {}).await;
@@ -63,4 +66,29 @@ pub async fn the_metrics_are_those_of_the_page(scene: Scene) {
     });
     let described: BTreeSet<_> = rows.filter(|row| is_postgres || row.0 != "opsadmin_heartbeat_age_seconds").collect();
     assert_eq!(described, exposed);
+}
+
+/// `opsadmin logins` and `opsadmin logout`, with the fields that their page lists.
+pub async fn staff_see_logins_and_end_them(scene: Scene) {
+    let customer = |account: &mut opsadmin_operator::account::Settings| account.roles = [Role::Customer].into();
+    let (client, other) = (scene.account("acme", customer).await, scene.account("other", customer).await);
+    let server = scene.serve(&[]).await;
+    let (first, kept) = (server.log_in(&client).await.access, server.log_in(&other).await.access);
+    server.log_in(&client).await;
+    assert_eq!(server.authorize(&first, "/my-account").await.status, 200);
+    let run = async |arguments: &[&str]| {
+        let call = Opsadmin::new().args(arguments).args(["--database", scene.fresh.url(), "-o", "json"]);
+        serde_json::from_str::<Value>(&call.run().await.succeeded()).unwrap()
+    };
+    let all = run(&["logins"]).await;
+    assert_eq!(all["logins"].as_array().unwrap().len(), 3);
+    assert_eq!(fields(&all, &[]), documented("logins"));
+    let own = run(&["logins", "acme"]).await;
+    assert!(own["logins"].as_array().unwrap().iter().all(|login| login["name"] == "acme"), "{own}");
+    let ended = run(&["logout", "acme"]).await;
+    assert_eq!(ended, serde_json::json!({ "account": client.account.id.to_string(), "ended": 2 }));
+    assert_eq!(fields(&ended, &[]), documented("logout"));
+    server.eventually("the login to end", &first, 401).await;
+    assert_eq!(server.authorize(&kept, "/my-account").await.status, 200);
+    assert_eq!(run(&["logins", "acme"]).await["logins"], serde_json::json!([]));
 }
