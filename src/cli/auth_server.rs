@@ -90,15 +90,15 @@ pub struct AuthServer {
     introspection_token_file: Option<PathBuf>,
 
     /// The file with the certificate of the public listener, in PEM. A renewed file is used without a restart.
-    #[arg(long, value_name = "FILE", env = "OPSADMIN_AUTH_TLS_CERTIFICATE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", env = "OPSADMIN_AUTH_TLS_CERTIFICATE")]
     tls_certificate: Option<PathBuf>,
 
     /// The file with the certificate's private key, in PEM.
-    #[arg(long, value_name = "FILE", env = "OPSADMIN_AUTH_TLS_KEY", requires = "tls_certificate")]
+    #[arg(long, value_name = "FILE", env = "OPSADMIN_AUTH_TLS_KEY")]
     tls_key: Option<PathBuf>,
 
     /// Serve the internal listener by TLS too, with the same certificate.
-    #[arg(long, env = "OPSADMIN_AUTH_INTERNAL_TLS", requires = "tls_certificate")]
+    #[arg(long, env = "OPSADMIN_AUTH_INTERNAL_TLS")]
     internal_tls: bool,
 
     #[command(flatten)]
@@ -165,8 +165,14 @@ impl AuthServer {
     }
 
     fn tls(&self) -> Result<Option<Arc<Tls>>> {
-        let (Some(certificate), Some(key)) = (&self.tls_certificate, &self.tls_key) else { return Ok(None) };
-        Ok(Some(Tls::load(TlsFiles { certificate: certificate.clone(), key: key.clone() })?))
+        match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Ok(Some(Tls::load(TlsFiles { certificate: certificate.clone(), key: key.clone() })?))
+            }
+            (None, None) if self.internal_tls => bail!("--internal-tls needs --tls-certificate and --tls-key"),
+            (None, None) => Ok(None),
+            _ => bail!("--tls-certificate and --tls-key belong together: give both, or neither"),
+        }
     }
 
     /// Returns the issuer. Without an option, it is the URL of the listener, which must be one address then.

@@ -253,18 +253,22 @@ mod tests {
                 let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
                 let value = "sqlite://x";
                 let (given, without) = (understood(&call, &[&option, value], &[]), understood(&call, &[], &[]));
-                // A cluster id contains no slash. A time and a mode accept none of the other values.
+                // A cluster id contains no slash. Other options accept only values of their own form.
                 let (value, given) = match given {
                     Ok(_) => (value, given),
-                    Err(_) => ["x", "5m", "off"]
+                    Err(_) => ["x", "7m", "off", "7", "json", "192.0.2.0/24", "https://a.example"]
                         .map(|value| (value, understood(&call, &[&option, value], &[])))
                         .into_iter()
                         .find(|(_, given)| given.is_ok())
                         .unwrap_or((value, given)),
                 };
                 let other = match value {
-                    "5m" => "6m",
+                    "7m" => "6m",
                     "off" => "on",
+                    "7" => "8",
+                    "json" => "text",
+                    "192.0.2.0/24" => "198.51.100.0/24",
+                    "https://a.example" => "https://b.example",
                     _ => "other",
                 };
                 assert!(given.is_ok() && without.is_ok() && given != without, "{call:?} {option}: {given:?}");
