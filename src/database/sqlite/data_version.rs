@@ -17,6 +17,7 @@ struct Watch {
     connection: Option<SqliteConnection>,
     /// How often the file was opened. The numbers of two connections cannot be compared.
     opened: u32,
+    is_closed: bool,
 }
 
 impl DataVersion {
@@ -28,6 +29,9 @@ impl DataVersion {
     /// Returns a number that differs from the last one if anything was committed in between.
     pub async fn current(&self) -> Result<i64, sqlx::Error> {
         let mut watch = self.watch.lock().await;
+        if watch.is_closed {
+            return Err(sqlx::Error::PoolClosed);
+        }
         // The connection is put back only after an answer. A question that fails or is given up leaves none.
         let mut connection = if let Some(connection) = watch.connection.take() {
             connection
@@ -40,10 +44,11 @@ impl DataVersion {
         Ok(i64::from(watch.opened) << 32 | (version & i64::from(u32::MAX)))
     }
 
-    /// Closes the connection.
+    /// Closes the connection. Later questions fail.
     pub async fn close(&self) {
-        let connection = self.watch.lock().await.connection.take();
-        if let Some(connection) = connection
+        let mut watch = self.watch.lock().await;
+        watch.is_closed = true;
+        if let Some(connection) = watch.connection.take()
             && let Err(error) = connection.close().await
         {
             tracing::debug!(%error, "the connection that notices commits did not end in good order");

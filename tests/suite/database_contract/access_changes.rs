@@ -113,7 +113,7 @@ async fn ended_logins_are_told_and_other_writes_of_logins_are_not() {
     ended.sort_by_key(|change| format!("{change:?}"));
     assert_eq!(told, ended);
 
-    assert!(database.logins.purge_expired(now() + 1.day(), 100).await.unwrap() > 3);
+    assert!(database.logins.purge_expired(now() + 24.hours(), 100).await.unwrap() > 3);
     assert_eq!(listener.before_heartbeat(&database, 4).await, [], "what has expired is told to nobody");
     let expires = Timestamp::now() + 1.hour();
     let tokens = Tokens::Access(IssuedToken { hash: super::logins::hash(), expires });

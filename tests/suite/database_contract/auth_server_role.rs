@@ -51,7 +51,7 @@ async fn the_role_of_an_auth_server_suffices() {
     let uses = [KeyUse { key: account.keys[0].id, first: now(), last: now() }];
     server.logins.record_uses(&uses).await.unwrap();
     assert_eq!(server.logins.uses(account.id).await.unwrap(), uses);
-    assert_eq!(server.logins.purge_expired(now() + 1.day(), 100).await.unwrap(), 2 + 4);
+    assert_eq!(server.logins.purge_expired(now() + 24.hours(), 100).await.unwrap(), 2 + 4);
 
     let refusals = [
         server.accounts.commit(&deletion(&account)).await.map(drop),

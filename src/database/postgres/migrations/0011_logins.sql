@@ -61,33 +61,37 @@ GRANT SELECT ON key_uses TO PUBLIC;
 -- Whoever listens on `opsadmin_access` is told of each change of any account when it is committed, as JSON: the account's id
 -- and its version; no version if the account is gone. Also of each login that ends: its id. An empty text means that any
 -- account and any login may have changed. `opsadmin_accounts` tells only of accounts with an owner.
-CREATE FUNCTION access_tell(news TEXT) RETURNS void LANGUAGE sql AS $$
-    -- A longer one would be refused, and the change with it.
-    SELECT pg_notify('opsadmin_access', CASE WHEN octet_length(news) < 8000 THEN news ELSE '' END)
-$$;
-
-CREATE FUNCTION accounts_tell_access() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION accounts_tell_access() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    told TEXT[] := '{}';
+    news TEXT;
 BEGIN
     IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND OLD.id <> NEW.id) THEN
-        PERFORM access_tell(json_build_object('account', OLD.id)::text);
+        told := array_append(told, json_build_object('account', OLD.id)::text);
     END IF;
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
-        PERFORM access_tell(json_build_object('account', NEW.id, 'version', NEW.version)::text);
+        told := array_append(told, json_build_object('account', NEW.id, 'version', NEW.version)::text);
     END IF;
+    FOREACH news IN ARRAY told LOOP
+        -- A longer one would be refused, and the change with it.
+        PERFORM pg_notify('opsadmin_access', CASE WHEN octet_length(news) < 8000 THEN news ELSE '' END);
+    END LOOP;
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION logins_tell_access() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION logins_tell_access() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    news TEXT := json_build_object('login', OLD.id)::text;
 BEGIN
-    PERFORM access_tell(json_build_object('login', OLD.id)::text);
+    PERFORM pg_notify('opsadmin_access', CASE WHEN octet_length(news) < 8000 THEN news ELSE '' END);
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION truncate_tell_access() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION truncate_tell_access() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM access_tell('');
+    PERFORM pg_notify('opsadmin_access', '');
     RETURN NULL;
 END
 $$;

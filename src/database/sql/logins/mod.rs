@@ -41,11 +41,17 @@ const LIVE_OF_ACCOUNT: &str = logins!("account_id = $2 AND ended_at IS NULL AND 
 
 const END: &str = "UPDATE logins SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL RETURNING id";
 
-const END_OF_ACCOUNT: &str =
-    "UPDATE logins SET ended_at = $2, end_reason = $3 WHERE account_id = $1 AND ended_at IS NULL RETURNING id";
+/// Ends some logins of an account. An account may have very many, and one statement must take only seconds.
+const END_SOME: &str = "UPDATE logins SET ended_at = $2, end_reason = $3 WHERE id IN (SELECT id FROM logins \
+     WHERE account_id = $1 AND ended_at IS NULL LIMIT $4) AND ended_at IS NULL RETURNING id";
+
+const NOT_ENDED: &str = "SELECT id FROM logins WHERE account_id = $1 AND ended_at IS NULL LIMIT 1";
 
 const USES: &str = "SELECT used.key_id, used.first_used_at, used.last_used_at FROM account_keys AS pair \
      JOIN key_uses AS used ON used.key_id = pair.id WHERE pair.account_id = $1";
+
+/// How many logins one statement ends.
+const ENDS_AT_ONCE: i64 = 1000;
 
 /// How many uses one statement records.
 const USES_AT_ONCE: usize = 1000;
@@ -66,6 +72,16 @@ impl<D: Dialect> SqlAccounts<D> {
             let rows: Vec<LoginRow> = session.rows(query, values).await?;
             session.finish().await?;
             Ok(rows.into_iter().map(LoginRow::decode).collect::<Result<_, _>>()?)
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn any(&self, query: &'static str, values: &[Value<'_>]) -> Result<bool, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let rows: Vec<(String,)> = session.rows(query, values).await?;
+            session.finish().await?;
+            Ok(!rows.is_empty())
         };
         self.answer(CALL_TIMEOUT, work).await
     }
@@ -120,8 +136,17 @@ impl<D: Dialect> LoginDatabase for SqlAccounts<D> {
 
     async fn end_account(&self, account: AccountId, at: Timestamp, reason: EndReason) -> Result<usize, DatabaseError> {
         let account = account.to_string();
-        let values = [account.as_str().into(), at.as_microsecond().into(), reason.as_str().into()];
-        self.single(END_OF_ACCOUNT, &values).await
+        let account = Value::from(account.as_str());
+        let values = [account, at.as_microsecond().into(), reason.as_str().into(), ENDS_AT_ONCE.into()];
+        let mut ended = 0;
+        loop {
+            let some = self.single(END_SOME, &values).await?;
+            ended += some;
+            // A statement may find nothing to end because another call ended the same logins meanwhile.
+            if some == 0 && !self.any(NOT_ENDED, &[account]).await? {
+                return Ok(ended);
+            }
+        }
     }
 
     async fn list(&self, account: Option<AccountId>, now: Timestamp) -> Result<Vec<Login>, DatabaseError> {

@@ -68,9 +68,9 @@ impl LoginRow {
         let address: IpAddr =
             self.address.parse().map_err(|_| cell("address").unreadable("it is not an IP address".to_owned()))?;
         Ok(Login {
-            id: cell("id").id(LoginId::parse(&self.id))?,
-            account: Cell { row: &self.account_id, ..cell("account_id") }.id(AccountId::parse(&self.account_id))?,
-            key: Cell { row: &self.key_id, ..cell("key_id") }.id(KeyId::parse(&self.key_id))?,
+            id: cell("id").id(&self.id, LoginId::parse)?,
+            account: cell("account_id").id(&self.account_id, AccountId::parse)?,
+            key: cell("key_id").id(&self.key_id, KeyId::parse)?,
             began: cell("began_at").time(self.began_at)?,
             address,
             tokens,
@@ -123,7 +123,7 @@ impl KeyUseRow {
     pub fn decode(self) -> Result<KeyUse, DatabaseError> {
         let cell = |column| Cell { table: "key_uses", column, row: &self.key_id };
         Ok(KeyUse {
-            key: cell("key_id").id(KeyId::parse(&self.key_id))?,
+            key: cell("key_id").id(&self.key_id, KeyId::parse)?,
             first: cell("first_used_at").time(self.first_used_at)?,
             last: cell("last_used_at").time(self.last_used_at)?,
         })
