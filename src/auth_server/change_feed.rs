@@ -47,7 +47,7 @@ enum Reopen {
 }
 
 impl ChangeFeed {
-    /// Runs for as long as it is polled. Returns at once for a database that tells nothing but has a data version.
+    /// Runs for as long as it is polled.
     pub async fn run(self) {
         let mut heartbeats = Heartbeats { next: self.first, sent: VecDeque::new(), unheard_since: None };
         loop {
