@@ -11,7 +11,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Show what happened to an account: when, by whom, for which generation of its resource, and what changed.
+/// Show what happened to an account: when, by whom, for which generation of its resource, who wrote it, and what
+/// changed.
 ///
 /// The journal keeps the entries of deleted and purged accounts: give the id of such an account. It never contains a
 /// key. Nothing is changed, and rights to read are enough.
@@ -59,6 +60,7 @@ fn value(id: AccountId, entries: &[JournalEntry]) -> Value {
             "at": entry.at,
             "actor": entry.actor,
             "generation": entry.generation,
+            "requestedBy": entry.requested_by,
             "action": entry.action,
             "changes": changes,
             "note": note,
@@ -76,8 +78,8 @@ pub(super) fn changes(changes: &JournalledChanges) -> (Vec<Value>, Option<&str>)
     }
 }
 
-fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
-    let mut rows = vec![["AT", "ACTOR", "GENERATION", "ACTION", "CHANGES"].map(str::to_owned)];
+fn rows(entries: &[JournalEntry]) -> Vec<[String; 6]> {
+    let mut rows = vec![["AT", "ACTOR", "GENERATION", "REQUESTED BY", "ACTION", "CHANGES"].map(str::to_owned)];
     for entry in entries {
         let mut told = match &entry.changes {
             JournalledChanges::Changes(changes) => changes.iter().map(in_words).collect(),
@@ -88,10 +90,14 @@ fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
             format!("{:.0}", entry.at),
             display_name(&entry.actor),
             entry.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
+            entry.requested_by.as_deref().map_or_else(|| "-".to_owned(), display_sentence),
             display_name(&entry.action),
             told.next().unwrap_or_default(),
         ]);
-        rows.extend(told.map(|change| [String::new(), String::new(), String::new(), String::new(), change]));
+        rows.extend(told.map(|change| {
+            let [at, actor, generation, requested_by, action] = Default::default();
+            [at, actor, generation, requested_by, action, change]
+        }));
     }
     rows
 }
