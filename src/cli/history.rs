@@ -78,26 +78,23 @@ pub(super) fn changes(changes: &JournalledChanges) -> (Vec<Value>, Option<&str>)
     }
 }
 
-fn rows(entries: &[JournalEntry]) -> Vec<[String; 6]> {
-    let mut rows = vec![["AT", "ACTOR", "GENERATION", "REQUESTED BY", "ACTION", "CHANGES"].map(str::to_owned)];
+fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
+    let mut rows = vec![["AT", "ACTOR", "GENERATION", "ACTION", "CHANGES"].map(str::to_owned)];
     for entry in entries {
-        let mut told = match &entry.changes {
+        let mut told: Vec<String> = match &entry.changes {
             JournalledChanges::Changes(changes) => changes.iter().map(in_words).collect(),
             JournalledChanges::Text(text) => vec![display_sentence(text)],
-        }
-        .into_iter();
+        };
+        told.extend(entry.requested_by.as_deref().map(|by| format!("requested by {}", display_sentence(by))));
+        let mut told = told.into_iter();
         rows.push([
             format!("{:.0}", entry.at),
             display_name(&entry.actor),
             entry.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
-            entry.requested_by.as_deref().map_or_else(|| "-".to_owned(), display_sentence),
             display_name(&entry.action),
             told.next().unwrap_or_default(),
         ]);
-        rows.extend(told.map(|change| {
-            let [at, actor, generation, requested_by, action] = Default::default();
-            [at, actor, generation, requested_by, action, change]
-        }));
+        rows.extend(told.map(|line| [String::new(), String::new(), String::new(), String::new(), line]));
     }
     rows
 }

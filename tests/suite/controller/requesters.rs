@@ -110,6 +110,10 @@ async fn the_journal_names_who_wrote_the_resource_and_keeps_claims_apart() {
     let expected = expected.map(|(action, by)| (action.to_owned(), Some(by.to_owned())));
     assert_eq!(requests(&scene, &account_id(&made)).await, expected);
 
+    let call = Opsadmin::new().args(["history", &account_id(&made)]);
+    let text = call.env("OPSADMIN_DATABASE_URL", scene.database.url()).run().await.succeeded();
+    assert!(text.lines().any(|line| line.trim().starts_with("requested by manager=kubectl-patch wrote=")), "{text}");
+
     let events: Api<k8s_openapi::api::events::v1::Event> =
         Api::namespaced(scene.client.clone(), scene.namespace.name());
     let events = events.list(&ListParams::default()).await.expect("an answer");
