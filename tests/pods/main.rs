@@ -4,16 +4,19 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod apart;
+mod database;
 mod harness;
 mod images;
 mod node;
 mod operator;
 mod partners;
 mod registry;
+mod release;
 mod scene;
 #[allow(unused_imports, reason = "it is the suite's, which uses all of it")]
 #[path = "../suite/support/mod.rs"]
 mod support;
+mod trial;
 mod world;
 
 use std::process::ExitCode;
@@ -21,8 +24,13 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
 
+/// The number of tests that run at the same time.
+const AT_ONCE: usize = 8;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most tests wait for a kubelet or for a Lease, and need no processor meanwhile.
+    arguments.test_threads = arguments.test_threads.or(Some(AT_ONCE));
     if arguments.list || apart::cgroup().is_some() {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
@@ -48,7 +56,8 @@ fn trials() -> Vec<Trial> {
     }
     trials![
         harness::nothing_outlives_its_owner,
-        operator::runs_as_its_manifests_say_and_is_replaced_without_a_key_changing,
+        trial::the_defaults_reach_a_first_account_that_survives_its_pod_and_leave_nothing,
+        operator::runs_as_the_chart_says_and_is_replaced_without_a_key_changing,
         partners::keys_as_files_change_while_the_program_runs,
         partners::keys_as_variables_change_with_a_restart_within_the_overlap,
         partners::a_suspended_and_a_deleted_account_no_longer_serve_a_pod,
