@@ -58,6 +58,7 @@ fn trials() -> Vec<Trial> {
         harness::nothing_outlives_its_owner,
         trial::the_defaults_reach_a_first_account_that_survives_its_pod_and_leave_nothing,
         operator::runs_as_the_chart_says_and_is_replaced_without_a_key_changing,
+        operator::a_config_map_changes_the_log_filter_without_a_restart,
         partners::keys_as_files_change_while_the_program_runs,
         partners::keys_as_variables_change_with_a_restart_within_the_overlap,
         partners::a_suspended_and_a_deleted_account_no_longer_serve_a_pod,

@@ -36,7 +36,7 @@ pub struct Plan {
 const PRODUCTION: Plan = Plan {
     name: "opsadmin",
     namespace: "opsadmin-system",
-    watched: &["steady", "partners-staging", "leaving"],
+    watched: &["steady", "logged", "partners-staging", "leaving"],
     has_definition: true,
 };
 
