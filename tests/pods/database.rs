@@ -34,6 +34,13 @@ impl Database {
         &self.url
     }
 
+    /// Deletes the server's pod, and waits until the next pod answers. The volume stays.
+    pub async fn restart(&self, world: &World, namespace: &str) {
+        // `kubectl` waits until the pod is gone. Only then may the next one start.
+        world.cluster.kubectl(namespace, &["delete", "pod", "postgresql-0"]).await.succeeded();
+        self.wait_until_it_answers(world, namespace).await;
+    }
+
     async fn wait_until_it_answers(&self, world: &World, namespace: &str) {
         eventually("PostgreSQL to answer", SOON, async || {
             let answer = async { PgConnection::connect(&self.url).await?.close().await };

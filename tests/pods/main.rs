@@ -5,8 +5,10 @@
 
 mod apart;
 mod database;
+mod disturbances;
 mod harness;
 mod images;
+mod load;
 mod node;
 mod operator;
 mod partners;
@@ -58,9 +60,13 @@ fn trials() -> Vec<Trial> {
         harness::nothing_outlives_its_owner,
         trial::the_defaults_reach_a_first_account_that_survives_its_pod_and_leave_nothing,
         operator::runs_as_the_chart_says_and_is_replaced_without_a_key_changing,
-        operator::a_config_map_changes_the_log_filter_without_a_restart,
         partners::keys_as_files_change_while_the_program_runs,
         partners::keys_as_variables_change_with_a_restart_within_the_overlap,
+        operator::a_config_map_changes_the_log_filter_without_a_restart,
+        disturbances::an_upgrade_and_a_rollback_under_load_change_no_key,
+        disturbances::the_leaders_death_under_load_loses_and_doubles_nothing,
+        disturbances::a_restart_of_the_database_under_load_restarts_no_pod_of_the_operator,
+        disturbances::uninstalled_and_installed_again_it_has_the_same_keys,
         partners::a_suspended_and_a_deleted_account_no_longer_serve_a_pod,
     ]
 }

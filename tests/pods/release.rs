@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::ListParams;
@@ -83,6 +84,25 @@ impl Release {
         self.rolled_out().await;
     }
 
+    /// Upgrades the release, with some more values than at the installation, and waits until it is rolled out.
+    pub async fn upgrade(&self, extra: &[&str]) {
+        let upgrade = ["upgrade", self.plan.name, &chart(), "--reset-values", "--values=-"];
+        self.helm(&[&upgrade[..], extra].concat()).await;
+        self.rolled_out().await;
+    }
+
+    /// Rolls the release back to the revision before, and waits until it is rolled out.
+    pub async fn roll_back(&self) {
+        self.helm(&["rollback", self.plan.name]).await;
+        self.rolled_out().await;
+    }
+
+    /// Uninstalls the release, and waits until its pods are gone.
+    pub async fn uninstall(&self) {
+        self.helm(&["uninstall", self.plan.name]).await;
+        self.world.controllers_gone(self.plan.namespace).await;
+    }
+
     async fn helm(&self, arguments: &[&str]) {
         let values = json!({
             "image": { "repository": IMAGE },
@@ -103,7 +123,7 @@ impl Release {
         self.world.rolled_out(self.plan.namespace, &self.full_name()).await;
     }
 
-    /// Returns the name of the Deployment.
+    /// Returns the name of the Deployment and of the Lease.
     pub fn full_name(&self) -> String {
         format!("{}-opsadmin-operator", self.plan.name)
     }
@@ -120,6 +140,14 @@ impl Release {
         let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), self.plan.namespace);
         let pods = pods.list(&ListParams::default().labels(CONTROLLERS)).await.expect("the API server answers");
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    /// Returns the identity of the leader: the name of its pod, `_`, and a part that each process has for itself. Empty
+    /// if nobody leads.
+    pub async fn leader(&self) -> String {
+        let leases: Api<Lease> = Api::namespaced(self.world.client.clone(), self.plan.namespace);
+        let lease = leases.get(&self.full_name()).await.expect("the operator has created it");
+        lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
     }
 
     /// Returns the last lines of the operator's log.
