@@ -9,15 +9,15 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::load::{Keys, create, settled, while_accounts_are_created};
-use crate::release::{Plan, Release};
+use crate::release::{Installation, Release};
 use crate::scene::{Scene, identity, is_ready, name};
 use crate::support::run::run;
 use crate::support::wait::eventually;
 use crate::world::{SOON, once};
 
 /// A second release beside the one that serves the partners.
-const DISTURBED: Plan =
-    Plan { name: "disturbed", namespace: "disturbed-system", watched: &["disturbed"], has_definition: false };
+const DISTURBED: Installation =
+    Installation { name: "disturbed", namespace: "disturbed-system", watched: &["disturbed"], has_definition: false };
 
 /// Returns the namespace of the disturbed release, with at least one account. One test at a time has it.
 async fn disturbed() -> MutexGuard<'static, Scene> {

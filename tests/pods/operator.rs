@@ -35,7 +35,8 @@ pub async fn runs_as_the_chart_says_and_is_replaced_without_a_key_changing() {
     assert!(scene.logs_in(&pair.api_key).await);
 
     let release = scene.release;
-    let kubectl = async |arguments: &[&str]| release.world.cluster.kubectl(release.plan.namespace, arguments).await;
+    let kubectl =
+        async |arguments: &[&str]| release.world.cluster.kubectl(release.installation.namespace, arguments).await;
     let lax = kubectl(&["run", "lax", "--image=registry.example.com/lax", "--dry-run=server"]).await;
     assert!(lax.stderr.contains("violates PodSecurity"), "the namespace is strict: {lax:?}");
     let pods = release.pods().await;
@@ -44,7 +45,7 @@ pub async fn runs_as_the_chart_says_and_is_replaced_without_a_key_changing() {
     for pod in &pods {
         old.push(identity(pod).0);
         assert_eq!(identity(pod).2, 0, "it was never restarted");
-        let namespace = release.plan.namespace;
+        let namespace = release.installation.namespace;
         let metrics = format!("/api/v1/namespaces/{namespace}/pods/{}:8080/proxy/metrics", name(pod));
         let metrics = kubectl(&["get", "--raw", &metrics]).await.succeeded();
         let leads = metrics.contains("opsadmin_leader 1");
@@ -75,7 +76,8 @@ pub async fn a_config_map_changes_the_log_filter_without_a_restart() {
     scene.apply(&account("logged", "Before.")).await;
     scene.ready("logged").await;
     let pods = release.pods().await;
-    let kubectl = async |arguments: &[&str]| release.world.cluster.kubectl(release.plan.namespace, arguments).await;
+    let kubectl =
+        async |arguments: &[&str]| release.world.cluster.kubectl(release.installation.namespace, arguments).await;
 
     let config_map = format!("{}-log-filter", release.full_name());
     let filter = "--from-literal=filter=opsadmin_operator=debug";
@@ -111,9 +113,9 @@ async fn each_logs(release: &Release, pods: &[Pod], text: &str) {
     eventually(text, SOON, async || {
         times += 1;
         let annotate = ["annotate", "pods", "-l", CONTROLLERS, "--overwrite", &format!("reload={times}")];
-        cluster.kubectl(release.plan.namespace, &annotate).await.succeeded();
+        cluster.kubectl(release.installation.namespace, &annotate).await.succeeded();
         for pod in pods {
-            let log = cluster.kubectl(release.plan.namespace, &["logs", name(pod)]).await.succeeded();
+            let log = cluster.kubectl(release.installation.namespace, &["logs", name(pod)]).await.succeeded();
             if !log.contains(text) {
                 return Err(log);
             }

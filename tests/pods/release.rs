@@ -23,7 +23,7 @@ use crate::trial::tried;
 use crate::world::{CONTROLLERS, IMAGE, World, once, world};
 
 /// What distinguishes a release from the others.
-pub struct Plan {
+pub struct Installation {
     pub name: &'static str,
     /// The namespace of the operator and of its database.
     pub namespace: &'static str,
@@ -34,7 +34,7 @@ pub struct Plan {
 }
 
 /// The release that serves the partners.
-const PRODUCTION: Plan = Plan {
+const PRODUCTION: Installation = Installation {
     name: "opsadmin",
     namespace: "opsadmin-system",
     watched: &["steady", "logged", "partners-staging", "leaving"],
@@ -50,7 +50,7 @@ pub async fn production() -> &'static Release {
 /// A release, with its database and a copy of its keyring.
 pub struct Release {
     pub world: &'static World,
-    pub plan: &'static Plan,
+    pub installation: &'static Installation,
     pub database: Database,
     keyring: PathBuf,
     _folder: Arc<Folder>,
@@ -58,17 +58,18 @@ pub struct Release {
 
 impl Release {
     /// Creates the namespaces and the database, and installs the release.
-    pub async fn create(plan: &'static Plan) -> Self {
+    pub async fn create(installation: &'static Installation) -> Self {
         let world = world().await;
-        for namespace in plan.watched.iter().chain([&plan.namespace]) {
+        for namespace in installation.watched.iter().chain([&installation.namespace]) {
             world.create_namespace(namespace).await;
         }
-        let (database, ()) = tokio::join!(Database::start(world, plan.namespace), ready_for(plan));
+        let (database, ()) = tokio::join!(Database::start(world, installation.namespace), ready_for(installation));
         let url = format!("--from-literal=url={}", database.url());
         let create = ["create", "secret", "generic", "opsadmin-database", &url];
-        world.cluster.kubectl(plan.namespace, &create).await.succeeded();
+        world.cluster.kubectl(installation.namespace, &create).await.succeeded();
         let folder = Folder::new("keyring");
-        let release = Self { world, plan, database, keyring: folder.path().join("opsadmin.keyring"), _folder: folder };
+        let release =
+            Self { world, installation, database, keyring: folder.path().join("opsadmin.keyring"), _folder: folder };
         release.install().await;
         let secret = release.keyring_secret().await;
         let keyring = secret.data.and_then(|mut data| data.remove("keyring")).expect("the hook has created it");
@@ -80,64 +81,64 @@ impl Release {
 
     /// Installs the release with Helm, and waits until it is rolled out.
     pub async fn install(&self) {
-        self.helm(&["install", self.plan.name, &chart(), "--values=-"]).await;
+        self.helm(&["install", self.installation.name, &chart(), "--values=-"]).await;
         self.rolled_out().await;
     }
 
     /// Upgrades the release, with some more values than at the installation, and waits until it is rolled out.
     pub async fn upgrade(&self, extra: &[&str]) {
-        let upgrade = ["upgrade", self.plan.name, &chart(), "--reset-values", "--values=-"];
+        let upgrade = ["upgrade", self.installation.name, &chart(), "--reset-values", "--values=-"];
         self.helm(&[&upgrade[..], extra].concat()).await;
         self.rolled_out().await;
     }
 
     /// Rolls the release back to the revision before, and waits until it is rolled out.
     pub async fn roll_back(&self) {
-        self.helm(&["rollback", self.plan.name]).await;
+        self.helm(&["rollback", self.installation.name]).await;
         self.rolled_out().await;
     }
 
     /// Uninstalls the release, and waits until its pods are gone.
     pub async fn uninstall(&self) {
-        self.helm(&["uninstall", self.plan.name]).await;
-        self.world.controllers_gone(self.plan.namespace).await;
+        self.helm(&["uninstall", self.installation.name]).await;
+        self.world.controllers_gone(self.installation.namespace).await;
     }
 
     async fn helm(&self, arguments: &[&str]) {
         let values = json!({
             "image": { "repository": IMAGE },
-            "watchNamespaces": self.plan.watched,
-            "crds": { "enabled": self.plan.has_definition },
+            "watchNamespaces": self.installation.watched,
+            "crds": { "enabled": self.installation.has_definition },
             "database": { "type": "postgresql", "postgresql": { "existingSecret": "opsadmin-database" } },
             "keyring": { "create": true },
             "networkPolicy": { "enabled": true },
             "service": { "enabled": true },
         });
-        let arguments = [arguments, &["--namespace", self.plan.namespace]].concat();
+        let arguments = [arguments, &["--namespace", self.installation.namespace]].concat();
         let said = self.world.helm.run_with(&arguments, &values.to_string()).await;
-        assert!(said.status.success(), "{said:?}\n{}", self.world.state(self.plan.namespace).await);
+        assert!(said.status.success(), "{said:?}\n{}", self.world.state(self.installation.namespace).await);
     }
 
     /// Waits until the operator is rolled out.
     pub async fn rolled_out(&self) {
-        self.world.rolled_out(self.plan.namespace, &self.full_name()).await;
+        self.world.rolled_out(self.installation.namespace, &self.full_name()).await;
     }
 
     /// Returns the name of the Deployment and of the Lease.
     pub fn full_name(&self) -> String {
-        format!("{}-opsadmin-operator", self.plan.name)
+        format!("{}-opsadmin-operator", self.installation.name)
     }
 
     /// Returns the Secret that the hook has created.
     pub async fn keyring_secret(&self) -> Secret {
-        let secrets: Api<Secret> = Api::namespaced(self.world.client.clone(), self.plan.namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.world.client.clone(), self.installation.namespace);
         let name = format!("{}-keyring", self.full_name());
         secrets.get(&name).await.unwrap_or_else(|error| panic!("the Secret {name}: {error}"))
     }
 
     /// Returns the operator's pods that are not being deleted.
     pub async fn pods(&self) -> Vec<Pod> {
-        let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), self.plan.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), self.installation.namespace);
         let pods = pods.list(&ListParams::default().labels(CONTROLLERS)).await.expect("the API server answers");
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
     }
@@ -145,14 +146,14 @@ impl Release {
     /// Returns the identity of the leader: the name of its pod, `_`, and a part that each process has for itself. Empty
     /// if nobody leads.
     pub async fn leader(&self) -> String {
-        let leases: Api<Lease> = Api::namespaced(self.world.client.clone(), self.plan.namespace);
+        let leases: Api<Lease> = Api::namespaced(self.world.client.clone(), self.installation.namespace);
         let lease = leases.get(&self.full_name()).await.expect("the operator has created it");
         lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
     }
 
     /// Returns the last lines of the operator's log.
     pub async fn log(&self) -> String {
-        self.world.controllers_log(self.plan.namespace).await
+        self.world.controllers_log(self.installation.namespace).await
     }
 
     /// Creates a call of the command line from outside the cluster, with the same database.
@@ -173,15 +174,19 @@ impl Release {
 
     /// Returns the API for the accounts of a namespace.
     pub fn accounts(&self, namespace: &str) -> Api<ApiAccount> {
-        assert!(self.plan.watched.contains(&namespace), "{} does not watch {namespace}", self.plan.name);
+        assert!(
+            self.installation.watched.contains(&namespace),
+            "{} does not watch {namespace}",
+            self.installation.name
+        );
         Api::namespaced(self.world.client.clone(), namespace)
     }
 }
 
 /// Waits for what must be there before the release: the definition, if another release owns it, and the end of the trial,
 /// which watches every namespace.
-async fn ready_for(plan: &Plan) {
-    if plan.has_definition {
+async fn ready_for(installation: &Installation) {
+    if installation.has_definition {
         tried().await;
     } else {
         production().boxed_local().await;
