@@ -10,6 +10,7 @@
 //! - [`secrets`]: the port to where Secrets are kept, its adapters, and the desired and found Secret of an account.
 //! - [`reconcile`]: the core: desired, observed, plan, execution, outcome and status.
 //! - [`manifests`]: reads `ApiAccount`s from files, and reports each problem with file, line, object and field.
+//! - [`login`]: an account logs in and is let through: the pure core, and the port to its tables.
 //! - `findings`: problems of manifests in the formats that CI systems read.
 //! - `import`: reads accounts of other systems from CSV and JSON Lines.
 //! - `run`: many accounts in one run, for `apply` and `plan`.
@@ -29,6 +30,7 @@ pub mod doctor;
 mod findings;
 mod import;
 mod kube_error;
+pub mod login;
 pub mod manifests;
 pub mod reconcile;
 mod run;

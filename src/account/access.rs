@@ -3,7 +3,7 @@
 //! The functions are pure, so that a check gives the same answer as enforcement. The database may hold any text: a role
 //! or a network that cannot be read grants no access.
 
-use super::{Account, AllowedIp, KeyState, Life, Role, StoredSettings};
+use super::{Account, AllowedIp, KeyId, KeyState, Life, Role, StoredKey, StoredSettings};
 use jiff::Timestamp;
 use std::fmt;
 use std::net::IpAddr;
@@ -56,6 +56,8 @@ impl Role {
 /// One use of an account to check. A field that is `None` is not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessRequest {
+    /// The key pair that the client authenticated with.
+    pub key: Option<KeyId>,
     /// The client's address.
     pub ip: Option<IpAddr>,
     /// The endpoints that the client calls.
@@ -82,7 +84,7 @@ pub enum Rule {
     Enabled,
     /// OpsAdmin staff have not suspended the account.
     Suspension,
-    /// The account has a key pair that still authenticates.
+    /// The key pair that the client authenticated with still authenticates, or any key pair of the account.
     Keys,
     /// The account may be used from the address.
     Address,
@@ -149,6 +151,8 @@ pub struct RuleResult {
 pub struct Access {
     /// Every rule, in the order in which the rules are applied.
     pub rules: Vec<RuleResult>,
+    /// The roles that the account has.
+    pub roles: Vec<Role>,
     /// The groups of endpoints that the account's roles reach.
     pub endpoints: Vec<EndpointGroup>,
     /// The plans that the API returns to the account.
@@ -185,12 +189,12 @@ pub fn access(account: &Account, asked: &AccessRequest, now: Timestamp) -> Acces
         judge_life(account.life),
         judge_enabled(account.settings.enabled),
         judge_suspension(account),
-        judge_keys(account, now),
+        judge_keys(account, asked.key, now),
         judge_address(&account.settings, asked.ip),
         judge_endpoints(&account.settings, &roles, asked.reach),
         judge_plans(&plans, asked.affiliate.as_deref()),
     ];
-    Access { rules: judged, endpoints, plans }
+    Access { rules: judged, roles, endpoints, plans }
 }
 
 /// Returns the account's known roles. An unknown role grants no access.
@@ -234,19 +238,31 @@ fn judge_suspension(account: &Account) -> RuleResult {
     RuleResult { rule: Rule::Suspension, verdict: Verdict::of(account.suspension.is_none()), why }
 }
 
-fn judge_keys(account: &Account, now: Timestamp) -> RuleResult {
-    let works = |state| match state {
-        KeyState::Active => true,
-        KeyState::Retiring { expires } => expires > now,
-    };
-    let (working, expired): (Vec<_>, Vec<_>) = account.keys.iter().partition(|key| works(key.state));
+fn judge_keys(account: &Account, asked: Option<KeyId>, now: Timestamp) -> RuleResult {
+    let judged = |passes, why| RuleResult { rule: Rule::Keys, verdict: Verdict::of(passes), why };
+    if let Some(asked) = asked {
+        let (passes, why) = match account.keys.iter().find(|key| key.id == asked) {
+            None => (false, "the account does not have this key pair"),
+            Some(key) if works(key, now) => (true, "the account has this key pair to authenticate with"),
+            Some(_) => (false, "this key pair has expired"),
+        };
+        return judged(passes, why.to_owned());
+    }
+    let (working, expired): (Vec<_>, Vec<_>) = account.keys.iter().partition(|key| works(key, now));
     let why = match (working.len(), expired.len()) {
         (0, 0) => "the account has no key pair".to_owned(),
         (0, _) => "every key pair has expired".to_owned(),
         (1, _) => "the account has a key pair to authenticate with".to_owned(),
         (working, _) => format!("the account has {working} key pairs to authenticate with"),
     };
-    RuleResult { rule: Rule::Keys, verdict: Verdict::of(!working.is_empty()), why }
+    judged(!working.is_empty(), why)
+}
+
+fn works(key: &StoredKey, now: Timestamp) -> bool {
+    match key.state {
+        KeyState::Active => true,
+        KeyState::Retiring { expires } => expires > now,
+    }
 }
 
 fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> RuleResult {

@@ -1,23 +1,21 @@
 //! The ids of accounts and of key pairs: UUIDs as separate types, so that they cannot be mixed up.
 
-use std::fmt;
-use uuid::{Builder, Uuid};
-
+/// Declares a type of ids of its own.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Uuid);
+        pub struct $name(uuid::Uuid);
 
         impl $name {
             /// Creates an id from 128 random bits, as a version 4 UUID (RFC 9562).
             pub fn from_random(bits: [u8; 16]) -> Self {
-                Self(Builder::from_random_bytes(bits).into_uuid())
+                Self(uuid::Builder::from_random_bytes(bits).into_uuid())
             }
 
-            /// Reads the text that [`fmt::Display`] writes; `None` if the text is not a UUID.
+            /// Reads the text that [`Display`](std::fmt::Display) writes; `None` if the text is not a UUID.
             pub fn parse(text: &str) -> Option<Self> {
-                Uuid::try_parse(text).map(Self).ok()
+                uuid::Uuid::try_parse(text).map(Self).ok()
             }
 
             /// Returns the 16 bytes of the UUID, for example to bind sealed data to the id.
@@ -26,13 +24,15 @@ macro_rules! id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.hyphenated().fmt(f)
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(&self.0.hyphenated(), f)
             }
         }
     };
 }
+
+pub(crate) use id;
 
 id! {
     /// The id of an account. It never changes: not when the account is renamed, restored or moved.

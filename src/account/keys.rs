@@ -5,13 +5,11 @@
 //! database lookup.
 
 use super::KeyId;
+use super::base62;
 use jiff::Timestamp;
 use std::fmt;
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
-
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const CHECKSUM_CHARS: usize = 6;
+use zeroize::Zeroizing;
 
 /// The text that is shown instead of a secret key.
 pub const HIDDEN_KEY: &str = "(hidden)";
@@ -263,17 +261,16 @@ pub enum KeyState {
 
 impl KeyForm {
     fn write(&self, random: &[u8]) -> String {
-        let mut text = String::with_capacity(self.prefix.len() + self.body_chars + CHECKSUM_CHARS);
+        let mut text = String::with_capacity(self.prefix.len() + self.body_chars + base62::CHECKSUM_CHARS);
         text.push_str(self.prefix);
-        push_base62(&mut text, random, self.body_chars);
-        let checksum = checksum_of(&text);
-        push_base62(&mut text, &checksum, CHECKSUM_CHARS);
+        base62::push(&mut text, random, self.body_chars);
+        base62::push_checksum(&mut text);
         text
     }
 
     fn check(&self, text: &str) -> Result<(), InvalidKey> {
         let Self { kind, prefix, body_chars, .. } = *self;
-        let chars = body_chars + CHECKSUM_CHARS;
+        let chars = body_chars + base62::CHECKSUM_CHARS;
         let rest = text.strip_prefix(prefix).filter(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         let Some(rest) = rest else {
             return Err(InvalidKey::Form { kind, prefix, chars });
@@ -281,13 +278,7 @@ impl KeyForm {
         if rest.len() != chars {
             return Err(InvalidKey::Length { kind, prefix, length: text.len(), expected: prefix.len() + chars });
         }
-        let (body, checksum) = text.split_at(text.len() - CHECKSUM_CHARS);
-        let mut expected = String::with_capacity(CHECKSUM_CHARS);
-        push_base62(&mut expected, &checksum_of(body), CHECKSUM_CHARS);
-        if checksum != expected {
-            return Err(InvalidKey::Checksum { kind });
-        }
-        Ok(())
+        if base62::has_checksum(text) { Ok(()) } else { Err(InvalidKey::Checksum { kind }) }
     }
 
     fn check_imported(&self, text: &str, other: &Self) -> Result<(), InvalidKey> {
@@ -305,28 +296,6 @@ impl KeyForm {
             && text.bytes().all(|byte| byte.is_ascii_graphic());
         if right_form { Ok(()) } else { Err(InvalidKey::Imported { kind: self.kind, least: self.least_imported }) }
     }
-}
-
-fn checksum_of(text: &str) -> [u8; 4] {
-    crc32fast::hash(text.as_bytes()).to_be_bytes()
-}
-
-/// Appends a big-endian number in exactly `width` base62 digits. `width` must be large enough for the number.
-fn push_base62(text: &mut String, number: &[u8], width: usize) {
-    let mut rest = Zeroizing::new(number.to_vec());
-    let mut digits = Zeroizing::new(vec![b'0'; width]);
-    for digit in digits.iter_mut().rev() {
-        let mut remainder = 0_u32;
-        for byte in rest.iter_mut() {
-            let value = remainder * 256 + u32::from(*byte);
-            // `value` is less than 62 * 256, so the quotient is less than 256 and the conversion cannot fail.
-            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
-            remainder = value % 62;
-        }
-        *digit = BASE62[remainder as usize];
-    }
-    text.extend(digits.iter().map(|&digit| char::from(digit)));
-    rest.zeroize();
 }
 
 #[cfg(test)]

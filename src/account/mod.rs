@@ -6,6 +6,7 @@
 
 mod access;
 mod affiliate;
+pub(crate) mod base62;
 mod diff;
 mod id;
 mod invisible;
@@ -29,6 +30,7 @@ mod twins;
 pub use access::{Access, AccessRequest, EndpointGroup, Reach, Rule, RuleResult, Verdict, VisiblePlans, access};
 pub use affiliate::{AffiliateName, EVERY_AFFILIATE, InvalidAffiliate};
 pub use diff::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, changes};
+pub(crate) use id::id;
 pub use id::{AccountId, KeyId};
 pub use invisible::{INVISIBLE, is_invisible};
 pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};

@@ -93,6 +93,7 @@ impl Check {
     fn asked(&self) -> AccessRequest {
         let endpoint = self.endpoint.map(|group| Reach::Endpoint(group.into()));
         AccessRequest {
+            key: None,
             ip: self.ip,
             reach: self.role.map(Reach::Role).or(endpoint),
             affiliate: self.affiliate.as_ref().map(ToString::to_string),

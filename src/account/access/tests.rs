@@ -130,7 +130,12 @@ fn every_combination_is_allowed_as_expected() {
                     account.settings.affiliate = own.map(str::to_owned);
                     for (reach, open) in &reaches {
                         let is_open = open.is_none_or(|open| column.is_some_and(|column: usize| open[column]));
-                        let asked = AccessRequest { ip: *ip, reach: *reach, affiliate: affiliate.map(str::to_owned) };
+                        let asked = AccessRequest {
+                            key: None,
+                            ip: *ip,
+                            reach: *reach,
+                            affiliate: affiliate.map(str::to_owned),
+                        };
                         let expected = is_fit && *is_from_there && is_open && (*sees || column == Some(3));
                         assert_eq!(access(&account, &asked, NOW).is_allowed(), expected, "{asked:?} of {account:?}");
                         seen += 1;
@@ -154,6 +159,21 @@ fn an_administrator_sees_every_affiliates_plans_and_other_roles_only_their_own()
 }
 
 #[test]
+fn only_the_key_pair_that_was_used_counts() {
+    let used = KeyId::from_random([3; 16]);
+    let other = StoredKey { id: KeyId::from_random([4; 16]), ..key(KeyState::Active) };
+    let judged = |keys: Vec<StoredKey>| {
+        let asked = AccessRequest { key: Some(used), ..AccessRequest::default() };
+        let judged = access(&Account { keys, ..account() }, &asked, NOW);
+        judged.refusals().map(|judged| judged.why.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(judged(vec![other.clone(), key(KeyState::Active)]), [""; 0]);
+    assert_eq!(judged(vec![other.clone(), key(KeyState::Retiring { expires: at(1) })]), [""; 0]);
+    assert_eq!(judged(vec![other.clone(), key(KeyState::Retiring { expires: NOW })]), ["this key pair has expired"]);
+    assert_eq!(judged(vec![other]), ["the account does not have this key pair"]);
+}
+
+#[test]
 fn each_refusing_rule_has_a_reason() {
     let mut refused = account();
     refused.life = Life::Deleted { since: NOW };
@@ -165,6 +185,7 @@ fn each_refusing_rule_has_a_reason() {
     refused.settings.roles = texts(&["Customer", "root"]);
     refused.settings.affiliate = Some("A".to_owned());
     let asked = AccessRequest {
+        key: None,
         ip: Some(ip("::ffff:192.0.2.1")),
         reach: Some(Reach::Endpoint(EndpointGroup::Plans)),
         affiliate: Some("B".to_owned()),
@@ -239,8 +260,9 @@ fn any_use() -> impl Strategy<Value = AccessRequest> {
         None,
     ];
     let reaches: Vec<_> = REACHES.iter().map(|(reach, _)| Some(*reach)).chain([None]).collect();
-    (prop::sample::select(ips), prop::sample::select(reaches), prop::option::of("[ABC]"))
-        .prop_map(|(ip, reach, affiliate)| AccessRequest { ip, reach, affiliate })
+    let keys = vec![None, Some(KeyId::from_random([3; 16])), Some(KeyId::from_random([4; 16]))];
+    (prop::sample::select(keys), prop::sample::select(ips), prop::sample::select(reaches), prop::option::of("[ABC]"))
+        .prop_map(|(key, ip, reach, affiliate)| AccessRequest { key, ip, reach, affiliate })
 }
 
 /// Returns the account with the restriction number `way`; `which` selects the entry to remove.
@@ -288,6 +310,7 @@ proptest! {
     fn a_use_that_asks_for_less_is_allowed_too(account in any_account(), asked in any_use()) {
         let full = access(&account, &asked, NOW).is_allowed();
         let less = [
+            AccessRequest { key: None, ..asked.clone() },
             AccessRequest { ip: None, ..asked.clone() },
             AccessRequest { reach: None, ..asked.clone() },
             AccessRequest { affiliate: None, ..asked },
