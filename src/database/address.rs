@@ -6,6 +6,7 @@ use super::sql::{Dialect, SqlAccounts};
 use super::sqlite::Sqlite;
 use super::url::{Place, without_password};
 use super::{AccountAdmin, DatabaseError};
+use crate::login::LoginDatabase;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -104,6 +105,29 @@ pub async fn open_to_read<'a>(address: impl Into<Address<'a>>) -> Result<Option<
     up_to_date(database).await.map(Some)
 }
 
+/// The accounts and the logins of one database, over the same connections.
+#[derive(Debug, Clone)]
+pub struct WithLogins {
+    /// The accounts.
+    pub accounts: Arc<dyn AccountAdmin>,
+    /// The logins.
+    pub logins: Arc<dyn LoginDatabase>,
+}
+
+/// Opens an existing account database with its logins, for reading and writing. Does not check its schema: see
+/// [`AccountDatabase::pending_migrations`](super::AccountDatabase::pending_migrations). A missing file is an error; a
+/// server need not be available yet.
+///
+/// # Errors
+/// As [`open`]; also [`DatabaseError::File`] if the file does not exist.
+pub fn open_with_logins<'a>(address: impl Into<Address<'a>>) -> Result<WithLogins, DatabaseError> {
+    let address = address.into();
+    Ok(match address.place()? {
+        Place::File(path) => with_logins(Sqlite::open_existing(path)?),
+        Place::Server(urls) => with_logins(address.server(*urls, Wanted::ReadWrite)?),
+    })
+}
+
 impl Address<'_> {
     fn place(&self) -> Result<Place, DatabaseError> {
         match Place::parse(self.url)? {
@@ -133,6 +157,11 @@ impl Address<'_> {
 
 fn shared<D: Dialect>(dialect: D) -> Arc<dyn AccountAdmin> {
     Arc::new(SqlAccounts::new(dialect))
+}
+
+fn with_logins<D: Dialect>(dialect: D) -> WithLogins {
+    let database = Arc::new(SqlAccounts::new(dialect));
+    WithLogins { accounts: Arc::clone(&database) as _, logins: database }
 }
 
 async fn up_to_date(database: Arc<dyn AccountAdmin>) -> Result<Arc<dyn AccountAdmin>, DatabaseError> {

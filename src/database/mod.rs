@@ -24,7 +24,9 @@ mod sql;
 mod sqlite;
 mod url;
 
-pub use address::{Address, open, open_existing, open_to_query, open_to_read, open_unchecked};
+pub use address::{
+    Address, WithLogins, open, open_existing, open_to_query, open_to_read, open_unchecked, open_with_logins,
+};
 pub use changes::Changed;
 pub use current_keyring::CurrentKeyring;
 pub use dry_run::DryRunDatabase;

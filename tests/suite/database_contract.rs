@@ -3,7 +3,9 @@
 //! Each case is written once, as a function that takes a fresh database. `for_each_adapter!` makes one test per adapter
 //! from each listed case, so a new case must be listed there.
 
+mod access_changes;
 mod accounts;
+mod auth_server_role;
 mod changes;
 mod concurrency;
 mod dry_runs;
@@ -15,6 +17,7 @@ mod lifecycle;
 mod logins;
 mod migrating;
 mod page;
+mod passwords;
 mod poolers;
 mod queries;
 mod recorded;
@@ -158,6 +161,21 @@ for_each_adapter!(
         a_newer_schema_that_needs_a_newer_program_is_refused,
         an_older_schema_is_migrated,
         an_altered_migration_is_detected,
+    },
+    logins::{
+        each_kind_of_login_reads_back,
+        an_assertion_is_accepted_once,
+        of_concurrent_logins_with_one_assertion_one_succeeds,
+        a_login_that_fails_does_not_affect_its_neighbours,
+        a_refresh_replaces_the_generations,
+        a_refused_refresh_leaves_no_trace,
+        of_concurrent_refreshes_one_succeeds,
+        an_ended_login_stays_ended,
+        live_logins_are_listed,
+        expired_rows_are_purged_in_batches,
+        logins_do_not_keep_an_account,
+        uses_have_the_earliest_first_and_the_latest_last,
+        an_unreadable_login_is_reported,
     },
     dry_runs::{
         a_dry_run_answers_as_the_database_does,

@@ -1,14 +1,18 @@
 //! The PostgreSQL adapter, for production and for several replicas. Its SQL is here where it differs from SQLite's.
 
 mod changes;
+mod listening;
+mod logins;
 mod migrate;
 mod pool;
 mod servers;
 
-use super::sql::{Dialect, ErrorKind, Fault, Which, binding, said, which};
+use super::sql::{Acceptance, Accepted, Dialect, ErrorKind, Fault, Which, binding, said, which};
 use super::{Changed, server_url};
+use crate::login::AccessChange;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use listening::listen;
 use pool::{PgSession, Pool, READ, WRITE};
 use server_url::{ServerUrls, Wanted};
 use servers::Servers;
@@ -106,6 +110,28 @@ impl Dialect for Postgres {
     const REVOKED: &'static str = "SELECT api_key_sha256 FROM revoked_keys \
          WHERE api_key_sha256 IN (SELECT json_array_elements_text($1::json))";
 
+    const SHARES_COMMITS: bool = false;
+
+    /// Locks each key pair in the same order as other servers do, so that no two wait for each other.
+    const RECORD_USES: &'static str = "INSERT INTO key_uses (key_id, first_used_at, last_used_at) \
+         SELECT pair.id, min((used.value ->> 1)::bigint), max((used.value ->> 2)::bigint) \
+         FROM json_array_elements($1::json) AS used (value) JOIN account_keys AS pair ON pair.id = used.value ->> 0 \
+         GROUP BY pair.id ORDER BY pair.id ON CONFLICT (key_id) DO UPDATE SET \
+         first_used_at = least(key_uses.first_used_at, excluded.first_used_at), \
+         last_used_at = greatest(key_uses.last_used_at, excluded.last_used_at) RETURNING key_id";
+
+    /// Skips rows that another program removes or changes at the same time, so that no two wait for each other.
+    const PURGE_BY_TIME: [&'static str; 2] = [
+        "DELETE FROM logins WHERE ctid = ANY (ARRAY(SELECT ctid FROM logins WHERE expires_at <= $1 \
+         ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING id",
+        "DELETE FROM login_assertions WHERE ctid = ANY (ARRAY(SELECT ctid FROM login_assertions WHERE keep_until < $1 \
+         ORDER BY keep_until LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING key_id",
+    ];
+
+    const PURGE_USES: &'static str = "DELETE FROM key_uses WHERE ctid = ANY (ARRAY(SELECT ctid FROM key_uses \
+         WHERE NOT EXISTS (SELECT 1 FROM account_keys WHERE account_keys.id = key_uses.key_id) \
+         LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING key_id";
+
     fn at_a_time(&self) -> usize {
         self.pool.size() as usize
     }
@@ -116,6 +142,14 @@ impl Dialect for Postgres {
 
     async fn write(&self) -> Result<Self::Session, Fault> {
         self.pool.begin(WRITE).await
+    }
+
+    async fn single(&self) -> Result<Self::Session, Fault> {
+        self.pool.single().await
+    }
+
+    async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Fault> {
+        self.write_acceptance(&acceptance).await
     }
 
     fn migrations(&self) -> &'static Migrator {
@@ -131,7 +165,15 @@ impl Dialect for Postgres {
     }
 
     fn changes(&self) -> BoxStream<'static, Changed> {
-        changes::changes(self.pool.clone())
+        listen(self.pool.clone())
+    }
+
+    fn access_changes(&self) -> BoxStream<'static, AccessChange> {
+        listen(self.pool.clone())
+    }
+
+    async fn heartbeat(&self, number: u64) -> Result<(), Fault> {
+        self.send_heartbeat(number).await
     }
 
     async fn close(&self) {

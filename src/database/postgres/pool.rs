@@ -28,6 +28,12 @@ const MAX_LIFETIME: Duration = Duration::from_mins(30);
 /// How long an unused connection is kept.
 const MAX_IDLE: Duration = Duration::from_mins(10);
 
+/// How long ago a connection may have been used so that a single statement is sent without a look at the server first.
+const RECENT: Duration = Duration::from_secs(30);
+
+/// Limits the statements that have no transaction around them. Only for a session that no pooler shares.
+const LIMIT_SESSION: &str = "SET statement_timeout = '10s'";
+
 /// Begins a transaction, sets its time limits, and asks for the server's state, all in one message. The limits are set
 /// for the transaction and not for the session, because a pooler may share the session. They end a transaction that
 /// hangs, so that it does not hold its locks for ever.
@@ -75,6 +81,8 @@ struct Idle {
 struct PooledConnection {
     connection: PgConnection,
     is_direct: bool,
+    /// Whether [`LIMIT_SESSION`] was sent.
+    is_limited: bool,
     generation: u64,
     created: Instant,
     last_used: Instant,
@@ -104,11 +112,14 @@ impl Pool {
 
     /// Begins a transaction, with [`READ`] or [`WRITE`], on an idle connection or on a new one.
     pub async fn begin(&self, how: &'static str) -> Result<PgSession, Fault> {
-        let closed = |_| Fault::Driver(sqlx::Error::PoolClosed);
-        let permit = Arc::clone(&self.0.permits).acquire_owned().await.map_err(closed)?;
+        let permit = self.permit().await?;
+        self.begin_with(permit, how).await
+    }
+
+    async fn begin_with(&self, permit: OwnedSemaphorePermit, how: &'static str) -> Result<PgSession, Fault> {
         while let Some(pooled) = self.0.take() {
             match self.0.begin_on(pooled, how).await {
-                Ok(pooled) => return Ok(PgSession::new(pooled, permit, Arc::clone(&self.0))),
+                Ok(pooled) => return Ok(PgSession::new(pooled, permit, Arc::clone(&self.0), true)),
                 // The connection failed while it was idle. Another idle connection may work. If none does, the error of
                 // a new connection says what is wrong.
                 Err(error) => {
@@ -120,9 +131,33 @@ impl Pool {
         let generation = self.0.idle().generation;
         let Connected { connection, is_direct, .. } = self.0.servers.connect().await?;
         let (created, last_used) = (Instant::now(), Instant::now());
-        let pooled = PooledConnection { connection, is_direct, generation, created, last_used };
+        let pooled = PooledConnection { connection, is_direct, is_limited: false, generation, created, last_used };
         let pooled = self.0.begin_on(pooled, how).await?;
-        Ok(PgSession::new(pooled, permit, Arc::clone(&self.0)))
+        Ok(PgSession::new(pooled, permit, Arc::clone(&self.0), true))
+    }
+
+    /// Begins a session for one statement that writes. If a direct connection was in use recently, the statement is
+    /// sent alone: if the server takes no writes any more, it refuses the statement. Otherwise a transaction begins.
+    pub async fn single(&self) -> Result<PgSession, Fault> {
+        let permit = self.permit().await?;
+        match self.0.take() {
+            Some(mut pooled) if pooled.is_direct && pooled.last_used.elapsed() < RECENT => {
+                let limited = if pooled.is_limited { Ok(()) } else { pooled.limit().await };
+                let mut session = PgSession::new(pooled, permit, Arc::clone(&self.0), false);
+                session.noted(limited)?;
+                Ok(session)
+            }
+            Some(pooled) => {
+                self.0.put_back_unused(pooled);
+                self.begin_with(permit, WRITE).await
+            }
+            None => self.begin_with(permit, WRITE).await,
+        }
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        let closed = |_| Fault::from(sqlx::Error::PoolClosed);
+        Arc::clone(&self.0.permits).acquire_owned().await.map_err(closed)
     }
 
     /// Waits up to [`CALL_TIMEOUT`] for open transactions, and closes every connection cleanly.
@@ -150,6 +185,10 @@ impl Shared {
 
     fn put_back(&self, mut pooled: PooledConnection) {
         pooled.last_used = Instant::now();
+        self.put_back_unused(pooled);
+    }
+
+    fn put_back_unused(&self, pooled: PooledConnection) {
         let mut idle = self.idle();
         if pooled.generation == idle.generation && pooled.is_fresh() && !self.permits.is_closed() {
             idle.connections.push(pooled);
@@ -194,6 +233,13 @@ impl PooledConnection {
         self.created.elapsed() < MAX_LIFETIME && self.last_used.elapsed() < MAX_IDLE
     }
 
+    async fn limit(&mut self) -> Result<(), sqlx::Error> {
+        let limited = timeout(CALL_TIMEOUT, sqlx::raw_sql(LIMIT_SESSION).execute(&mut self.connection)).await;
+        limited.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        self.is_limited = true;
+        Ok(())
+    }
+
     async fn close(self) {
         match timeout(CALL_TIMEOUT, self.connection.close()).await {
             Ok(Ok(())) => {}
@@ -229,17 +275,19 @@ fn is_end_of_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-/// An open transaction. It is rolled back if it is dropped before [`Session::finish`].
+/// An open transaction, which is rolled back if it is dropped before [`Session::finish`]; or a connection for one
+/// statement, which is a transaction by itself.
 pub(crate) struct PgSession {
     /// `None` once the transaction has ended.
     pooled: Option<PooledConnection>,
     permit: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
+    is_transaction: bool,
 }
 
 impl PgSession {
-    fn new(pooled: PooledConnection, permit: OwnedSemaphorePermit, shared: Arc<Shared>) -> Self {
-        Self { pooled: Some(pooled), permit: Some(permit), shared }
+    fn new(pooled: PooledConnection, permit: OwnedSemaphorePermit, shared: Arc<Shared>, is_transaction: bool) -> Self {
+        Self { pooled: Some(pooled), permit: Some(permit), shared, is_transaction }
     }
 
     /// Returns the connection, and whether prepared statements may stay on it.
@@ -284,9 +332,11 @@ impl Session for PgSession {
     }
 
     async fn finish(mut self) -> Result<(), sqlx::Error> {
-        let (connection, _) = self.connection()?;
-        let ended = sqlx::raw_sql("COMMIT").execute(connection).await;
-        self.noted(ended)?;
+        if self.is_transaction {
+            let (connection, _) = self.connection()?;
+            let ended = sqlx::raw_sql("COMMIT").execute(connection).await;
+            self.noted(ended)?;
+        }
         if let Some(pooled) = self.pooled.take() {
             self.shared.put_back(pooled);
         }
@@ -298,8 +348,10 @@ impl Drop for PgSession {
     fn drop(&mut self) {
         let (Some(mut pooled), Ok(runtime)) = (self.pooled.take(), Handle::try_current()) else { return };
         let (permit, shared) = (self.permit.take(), Arc::clone(&self.shared));
+        // Outside of a transaction the server would log a warning about a rollback.
+        let end = if self.is_transaction { "ROLLBACK" } else { "SELECT 1" };
         runtime.spawn(async move {
-            match timeout(CALL_TIMEOUT, sqlx::raw_sql("ROLLBACK").execute(&mut pooled.connection)).await {
+            match timeout(CALL_TIMEOUT, sqlx::raw_sql(end).execute(&mut pooled.connection)).await {
                 Ok(Ok(_)) => shared.put_back(pooled),
                 // The connection is dropped here, so the server rolls back.
                 Ok(Err(error)) => tracing::debug!(%error, "a transaction was not rolled back in good order"),

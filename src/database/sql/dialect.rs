@@ -3,8 +3,10 @@
 //! A statement that both databases understand belongs to the other files of this folder.
 
 use super::fault::Fault;
+use super::logins::{Acceptance, Accepted};
 use super::read::Which;
 use crate::database::Changed;
+use crate::login::AccessChange;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use sqlx::FromRow;
@@ -53,11 +55,35 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Query for the hashes that are in `revoked_keys`; `$1`: a JSON list of hashes.
     const REVOKED: &'static str;
 
+    /// Whether concurrent calls of [`Self::accept`] share a transaction, so that none of them needs a connection of its
+    /// own.
+    const SHARES_COMMITS: bool;
+
+    /// Statement that records uses of key pairs that exist; `$1`: a JSON list of lists of the key pair's id, its first
+    /// and its last use.
+    const RECORD_USES: &'static str;
+
+    /// Statements that remove rows and return their ids: logins that expired by `$1`, and assertions that need not be
+    /// remembered after `$1`; `$2`: the limit.
+    const PURGE_BY_TIME: [&'static str; 2];
+
+    /// Statement that removes the uses of key pairs that no longer exist, and returns the key pairs' ids; `$1`: the
+    /// limit.
+    const PURGE_USES: &'static str;
+
     /// Begins a transaction that reads. All its statements see the same state, so that each account is consistent.
     async fn read(&self) -> Result<Self::Session, Fault>;
 
     /// Begins a transaction that writes.
     async fn write(&self) -> Result<Self::Session, Fault>;
+
+    /// Begins a session for one statement that writes. The statement may be committed before [`Session::finish`].
+    async fn single(&self) -> Result<Self::Session, Fault> {
+        self.write().await
+    }
+
+    /// Records an assertion, and what it is accepted for, completely or not at all.
+    async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Fault>;
 
     /// Returns this program's migrations.
     fn migrations(&self) -> &'static Migrator;
@@ -71,6 +97,22 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Returns the database's notifications of changes. The stream is empty for a database without notifications.
     fn changes(&self) -> BoxStream<'static, Changed> {
         Box::pin(stream::empty())
+    }
+
+    /// Returns the database's notifications of what changed about access. The stream is empty for a database without
+    /// notifications.
+    fn access_changes(&self) -> BoxStream<'static, AccessChange> {
+        Box::pin(stream::empty())
+    }
+
+    /// Sends a heartbeat to the listeners of [`Self::access_changes`].
+    async fn heartbeat(&self, _number: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Returns a number that differs after each commit in the database; `None` for a database with notifications.
+    async fn data_version(&self) -> Result<Option<i64>, Fault> {
+        Ok(None)
     }
 
     /// Closes every connection cleanly.
@@ -118,6 +160,7 @@ pub(crate) enum Value<'a> {
     MaybeInt(Option<i64>),
     Bool(bool),
     Bytes(&'a [u8]),
+    MaybeBytes(Option<&'a [u8]>),
 }
 
 macro_rules! value_from {
@@ -130,7 +173,15 @@ macro_rules! value_from {
     };
 }
 
-value_from!(Text(&'a str), MaybeText(Option<&'a str>), Int(i64), MaybeInt(Option<i64>), Bool(bool), Bytes(&'a [u8]));
+value_from!(
+    Text(&'a str),
+    MaybeText(Option<&'a str>),
+    Int(i64),
+    MaybeInt(Option<i64>),
+    Bool(bool),
+    Bytes(&'a [u8]),
+    MaybeBytes(Option<&'a [u8]>)
+);
 
 /// Defines a driver's function `bound`, which binds the parameters of a query. This is a macro because a generic
 /// function would need a trait bound for every type that a statement binds.
@@ -147,6 +198,7 @@ macro_rules! binding {
                 Value::MaybeInt(number) => query.bind(number),
                 Value::Bool(truth) => query.bind(truth),
                 Value::Bytes(bytes) => query.bind(bytes),
+                Value::MaybeBytes(bytes) => query.bind(bytes),
             })
         }
     };

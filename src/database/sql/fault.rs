@@ -4,18 +4,20 @@ use super::{Dialect, ErrorKind, SqlAccounts};
 use crate::database::DatabaseError;
 use sqlx::migrate::MigrateError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Why a call failed: the driver's error, or an error of the trait.
 pub(crate) enum Fault {
-    Driver(sqlx::Error),
+    /// Shared, because one failed commit may be the fault of several calls.
+    Driver(Arc<sqlx::Error>),
     Explained(DatabaseError),
 }
 
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
-        Self::Driver(error)
+        Self::Driver(Arc::new(error))
     }
 }
 
@@ -28,7 +30,7 @@ impl From<DatabaseError> for Fault {
 impl From<MigrateError> for Fault {
     fn from(error: MigrateError) -> Self {
         match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Self::Driver(error),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
             other => Self::Explained(DatabaseError::Refused { reason: other.to_string() }),
         }
     }
@@ -52,6 +54,15 @@ impl<D: Dialect> SqlAccounts<D> {
     ) -> Result<T, DatabaseError> {
         let closed = |_| DatabaseError::Unavailable { reason: format!("{}: closed", self.dialect) };
         let _turn = self.turns.acquire().await.map_err(closed)?;
+        self.answer_at_once(within, work).await
+    }
+
+    /// Does the same as [`Self::answer`] without a permit, for work that shares the connection of other calls.
+    pub(super) async fn answer_at_once<T>(
+        &self,
+        within: Duration,
+        work: impl Future<Output = Result<T, Fault>> + Send,
+    ) -> Result<T, DatabaseError> {
         match timeout(within, work).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Fault::Explained(error))) => Err(error),

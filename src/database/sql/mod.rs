@@ -3,6 +3,7 @@
 mod dialect;
 mod fault;
 mod journal;
+mod logins;
 mod migrations;
 mod name_keys;
 mod purge;
@@ -15,6 +16,7 @@ mod write;
 
 pub(super) use dialect::{Dialect, ErrorKind, Row, Session, Value, binding, session};
 pub(super) use fault::{Fault, said};
+pub(super) use logins::{Acceptance, Accepted, accept, begin_in_one_statement};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name_keys};
 pub(super) use read::{Which, which};

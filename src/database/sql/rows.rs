@@ -106,17 +106,17 @@ pub(super) struct Parts {
 }
 
 /// The place of a value in the database, for the error if the value is invalid.
-struct Cell<'a> {
-    table: &'static str,
-    column: &'static str,
-    row: &'a str,
+pub(super) struct Cell<'a> {
+    pub table: &'static str,
+    pub column: &'static str,
+    pub row: &'a str,
 }
 
 impl AccountRow {
     /// Returns the account of this row and its parts.
     pub fn decode(self, parts: Parts) -> Result<Account, DatabaseError> {
         let cell = |column| Cell { table: "accounts", column, row: &self.id };
-        let id = cell("id").id(AccountId::parse(&self.id))?;
+        let id = cell("id").id(&self.id, AccountId::parse)?;
         let life = match (self.deleted_at, self.retained_at) {
             (Some(since), _) => Life::Deleted { since: cell("deleted_at").time(since)? },
             (None, Some(since)) => Life::Retained { since: cell("retained_at").time(since)? },
@@ -191,7 +191,7 @@ impl KeyRow {
     pub fn decode(self) -> Result<StoredKey, DatabaseError> {
         let cell = |column| Cell { table: "account_keys", column, row: &self.id };
         Ok(StoredKey {
-            id: cell("id").id(KeyId::parse(&self.id))?,
+            id: cell("id").id(&self.id, KeyId::parse)?,
             api_key: ApiKey::stored(&self.api_key).map_err(|error| cell("api_key").unreadable(error.to_string()))?,
             state: match self.expires_at {
                 Some(expires) => KeyState::Retiring { expires: cell("expires_at").time(expires)? },
@@ -238,18 +238,19 @@ impl JournalRecordRow {
 impl Cell<'_> {
     /// Accepts an id only in this program's spelling, because statements with this program's spelling would not find a
     /// row with another one.
-    fn id<Id: ToString>(&self, id: Option<Id>) -> Result<Id, DatabaseError> {
-        id.filter(|id| id.to_string() == self.row)
+    pub fn id<Id: ToString>(&self, text: &str, parse: fn(&str) -> Option<Id>) -> Result<Id, DatabaseError> {
+        parse(text)
+            .filter(|id| id.to_string() == text)
             .ok_or_else(|| self.unreadable("it is not a UUID in lower case with hyphens".to_owned()))
     }
 
-    fn time(&self, microseconds: i64) -> Result<Timestamp, DatabaseError> {
+    pub fn time(&self, microseconds: i64) -> Result<Timestamp, DatabaseError> {
         Timestamp::from_microsecond(microseconds).map_err(|_| {
             self.unreadable(format!("{microseconds} microseconds are no time between the years -9999 and 9999"))
         })
     }
 
-    fn unreadable(&self, reason: String) -> DatabaseError {
+    pub fn unreadable(&self, reason: String) -> DatabaseError {
         DatabaseError::Inconsistent { table: self.table, column: self.column, row: self.row.to_owned(), reason }
     }
 }

@@ -1,11 +1,17 @@
 //! The SQLite adapter, the default: one file, one writer at a time, several readers. Its SQL is here where it differs
 //! from PostgreSQL's.
 
+mod data_version;
+mod shared_commits;
+
 use super::DatabaseError;
 use super::sql::{
-    Dialect, ErrorKind, Fault, NAME_KEYS_MIGRATION, Which, apply_missing, renew_name_keys, session, which,
+    Acceptance, Accepted, Dialect, ErrorKind, Fault, NAME_KEYS_MIGRATION, Which, apply_missing, renew_name_keys,
+    session, which,
 };
 use async_trait::async_trait;
+use data_version::DataVersion;
+use shared_commits::SharedCommits;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
 use sqlx::migrate::Migrator;
@@ -44,6 +50,8 @@ pub(super) struct Sqlite {
     readers: SqlitePool,
     /// A single connection, so that writes are made in the order of the calls. SQLite's own waiting keeps no order.
     writer: SqlitePool,
+    shared_commits: SharedCommits,
+    data_version: DataVersion,
 }
 
 impl Sqlite {
@@ -91,10 +99,28 @@ impl Sqlite {
                 Ok(!connection.is_in_transaction())
             })
         });
+        let writer = pool.clone().max_connections(1).max_lifetime(WRITER_LIFETIME).connect_lazy_with(writing);
         Self {
             path,
-            readers: pool.clone().max_connections(READERS).connect_lazy_with(reading),
-            writer: pool.max_connections(1).max_lifetime(WRITER_LIFETIME).connect_lazy_with(writing),
+            shared_commits: SharedCommits::new(writer.clone()),
+            data_version: DataVersion::new(reading.clone()),
+            readers: pool.max_connections(READERS).connect_lazy_with(reading),
+            writer,
+        }
+    }
+}
+
+/// Begins a transaction that writes.
+async fn begin(writer: &SqlitePool) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, sqlx::Error> {
+    let started = Instant::now();
+    loop {
+        // IMMEDIATE, because a transaction that begins with a read and then writes fails at once if another one wrote
+        // in between.
+        match writer.begin_with("BEGIN IMMEDIATE").await {
+            // The first switch of a new file to the write-ahead log needs exclusive access, and SQLite does not wait
+            // for that.
+            Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
+            begun => return begun,
         }
     }
 }
@@ -201,6 +227,25 @@ impl Dialect for Sqlite {
     const REVOKED: &'static str =
         "SELECT api_key_sha256 FROM revoked_keys WHERE api_key_sha256 IN (SELECT value FROM json_each($1))";
 
+    const SHARES_COMMITS: bool = true;
+
+    const RECORD_USES: &'static str = "INSERT INTO key_uses (key_id, first_used_at, last_used_at) \
+         SELECT pair.id, min(used.value ->> 1), max(used.value ->> 2) \
+         FROM json_each($1) AS used CROSS JOIN account_keys AS pair WHERE pair.id = used.value ->> 0 \
+         GROUP BY pair.id ON CONFLICT (key_id) DO UPDATE SET \
+         first_used_at = min(first_used_at, excluded.first_used_at), \
+         last_used_at = max(last_used_at, excluded.last_used_at) RETURNING key_id";
+
+    const PURGE_BY_TIME: [&'static str; 2] = [
+        "DELETE FROM logins WHERE id IN (SELECT id FROM logins WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) \
+         RETURNING id",
+        "DELETE FROM login_assertions WHERE (key_id, jti_hash) IN (SELECT key_id, jti_hash FROM login_assertions \
+         WHERE keep_until < $1 ORDER BY keep_until LIMIT $2) RETURNING key_id",
+    ];
+
+    const PURGE_USES: &'static str = "DELETE FROM key_uses WHERE key_id IN (SELECT key_id FROM key_uses \
+         WHERE NOT EXISTS (SELECT 1 FROM account_keys WHERE account_keys.id = key_uses.key_id) LIMIT $1) RETURNING key_id";
+
     fn at_a_time(&self) -> usize {
         READERS as usize + 1
     }
@@ -210,17 +255,15 @@ impl Dialect for Sqlite {
     }
 
     async fn write(&self) -> Result<Self::Session, Fault> {
-        let started = Instant::now();
-        loop {
-            // IMMEDIATE, because a transaction that begins with a read and then writes fails at once if another one
-            // wrote in between.
-            match self.writer.begin_with("BEGIN IMMEDIATE").await {
-                // The first switch of a new file to the write-ahead log needs exclusive access, and SQLite does not
-                // wait for that.
-                Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
-                begun => return Ok(begun?),
-            }
-        }
+        Ok(begin(&self.writer).await?)
+    }
+
+    async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Fault> {
+        self.shared_commits.write(acceptance).await
+    }
+
+    async fn data_version(&self) -> Result<Option<i64>, Fault> {
+        Ok(Some(self.data_version.current().await?))
     }
 
     fn migrations(&self) -> &'static Migrator {
@@ -250,6 +293,7 @@ impl Dialect for Sqlite {
     }
 
     async fn close(&self) {
+        self.data_version.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

@@ -6,7 +6,9 @@ use opsadmin_operator::account::{
     Account, AccountId, AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, KeyEntropy, KeyId,
     KeyPair, KeyState, Owner, Role, RotationRequests, Settings, StoredKey, StoredSettings, Version, changes,
 };
-use opsadmin_operator::database::{AccountAdmin, Action, Change, DatabaseError, Keyring, UnknownAffiliate, open};
+use opsadmin_operator::database::{
+    AccountAdmin, Action, Change, DatabaseError, Keyring, UnknownAffiliate, WithLogins, open, open_with_logins,
+};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use sqlx::migrate::Migrator;
@@ -68,6 +70,12 @@ impl Fresh {
         let database = open(&self.url).unwrap();
         database.migrate().await.unwrap();
         database
+    }
+
+    /// Opens the database with its logins and creates its tables.
+    pub async fn open_with_logins(&self) -> WithLogins {
+        self.open().await.close().await;
+        open_with_logins(&self.url).unwrap()
     }
 
     /// Runs SQL on a connection of its own, as a user does by hand. Foreign keys are enforced.

@@ -1,76 +1,446 @@
-//! Password files: the file is read again for each connection, and a wrong password is reported as a refused login.
+//! Logins: each assertion is accepted once, of concurrent refreshes one succeeds, and what ended or expired stays so.
 
 use super::fixture::*;
-use crate::support::postgres::Postgres;
-use crate::support::process::Folder;
-use opsadmin_operator::database::{Address, DatabaseError, open};
-use std::fs;
+use futures::FutureExt as _;
+use futures::future::join_all;
+use jiff::{Timestamp, ToSpan as _};
+use opsadmin_operator::account::{Account, KeyId};
+use opsadmin_operator::database::{DatabaseError, WithLogins, open_with_logins};
+use opsadmin_operator::login::{
+    AssertionHash, AssertionUse, End, EndReason, Family, FamilySeed, Generation, Generations, IssuedToken, KeyUse,
+    Login, LoginId, RefreshWrite, TokenHash, Tokens, UsedAssertion,
+};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Executor as _};
 use std::path::Path;
 
-/// A server that requires passwords, and the URL of a database on it. The URL has no password.
-async fn server_with_passwords() -> (Postgres, String) {
-    let server = Postgres::new().await;
-    server.ask_for_scram().await;
-    server.execute("postgres", "CREATE ROLE ops LOGIN PASSWORD 'first one'").await;
-    server.execute("postgres", "CREATE DATABASE accounts OWNER ops").await;
-    let url = format!("postgres://ops@127.0.0.1:{}/accounts", server.port());
-    (server, url)
+/// Returns a hash that no other call returns.
+pub fn hash() -> TokenHash {
+    TokenHash::from_bytes(random())
 }
 
-fn with_password_file<'a>(url: &'a str, password_file: &'a Path) -> Address<'a> {
-    Address { password_file: Some(password_file), ..Address::from(url) }
+pub fn assertion(key: KeyId) -> UsedAssertion {
+    UsedAssertion { key, hash: AssertionHash::from_bytes(random()), until: now() + 2.minutes() }
 }
 
-#[tokio::test]
-async fn a_password_file_is_read_again_for_each_connection() {
-    let (server, url) = server_with_passwords().await;
-    let folder = Folder::new("password");
-    let file = folder.write("password", "first one\n");
-    let database = open(with_password_file(&url, &file)).unwrap();
-    database.migrate().await.unwrap();
-    create(&*database, owner("one"), settings("one")).await;
+fn token(expires: Timestamp) -> IssuedToken {
+    IssuedToken { hash: hash(), expires }
+}
 
-    server.execute("postgres", "ALTER ROLE ops PASSWORD 'the second'").await;
-    let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'ops'";
-    server.execute("postgres", kill).await;
-    // The file may be written shortly after the password changes, so the first refusal counts as an outage.
-    let first = database.list().await.unwrap_err();
-    assert!(matches!(first, DatabaseError::Unavailable { .. }), "{first:?}");
-    for _ in 0..2 {
-        let again = database.list().await.unwrap_err();
-        assert!(matches!(again, DatabaseError::LoginRefused { .. }), "{again:?}");
-        assert!(again.is_retryable() && again.is_unavailable());
-        let said = format!("{again} {again:?} {database:?}");
-        assert!(said.contains("refuses the login") && said.contains("password authentication failed"), "{said}");
-        assert!(said.contains("--database-password-file") && !said.contains("first one"), "{said}");
+/// A new login of the account, with one access token.
+pub fn login(account: &Account) -> Login {
+    Login {
+        id: LoginId::from_random(random()),
+        account: account.id,
+        key: account.keys[0].id,
+        began: now(),
+        address: "203.0.113.7".parse().unwrap(),
+        tokens: Tokens::Access(token(now() + 5.minutes())),
+        end: None,
     }
-    fs::write(&file, "the second").unwrap();
-    create(&*database, owner("two"), settings("two")).await;
-
-    // A login succeeded in between, so the next refusal counts as the first one.
-    fs::write(&file, "another\r\n").unwrap();
-    server.execute("postgres", kill).await;
-    let first = database.list().await.unwrap_err();
-    assert!(matches!(first, DatabaseError::Unavailable { .. }), "{first:?}");
-    fs::remove_file(&file).unwrap();
-    let missing = database.list().await.unwrap_err();
-    assert!(missing.is_retryable() && missing.to_string().contains("cannot read"), "{missing}");
-    fs::write(&file, "\n").unwrap();
-    let empty = database.list().await.unwrap_err();
-    assert!(empty.is_retryable() && empty.to_string().contains("holds no password"), "{empty}");
-    fs::write(&file, "the second\r\n").unwrap();
-    assert_eq!(readable(database.list().await).len(), 2);
 }
 
-#[tokio::test]
-async fn a_password_file_beside_another_password_or_for_sqlite_is_refused() {
-    let folder = Folder::new("password");
-    let file = folder.write("password", "hush");
-    for (url, reason) in [
-        ("postgres://ops:hush@127.0.0.1/accounts", "a password file is given too"),
-        ("sqlite://accounts.db", "a password file is for PostgreSQL"),
+fn generation() -> Generation {
+    Generation { refresh: hash(), access: token(now() + 10.seconds()) }
+}
+
+/// A new login of the account, with a refresh token.
+pub fn family(account: &Account) -> Login {
+    let seed = FamilySeed::from_bytes(random());
+    let family = Family { seed, current: generation(), previous: None, expires: now() + 8.hours() };
+    Login { tokens: Tokens::Family(family), address: "2001:db8::7".parse().unwrap(), ..login(account) }
+}
+
+fn family_of(login: &Login) -> &Family {
+    match &login.tokens {
+        Tokens::Family(family) => family,
+        Tokens::Access(_) => panic!("{login:?}"),
+    }
+}
+
+fn access_of(login: &Login) -> TokenHash {
+    match &login.tokens {
+        Tokens::Access(token) => token.hash,
+        Tokens::Family(family) => family.current.access.hash,
+    }
+}
+
+/// The generations after those of the login.
+pub fn next(login: &Login) -> Generations {
+    Generations { current: generation(), previous: family_of(login).current.clone() }
+}
+
+pub async fn begin(database: &WithLogins, login: &Login) {
+    let began = database.logins.begin(login, &assertion(login.key)).await.unwrap();
+    assert_eq!(began, AssertionUse::First);
+}
+
+/// Refreshes the login with a new assertion.
+pub async fn refresh(database: &WithLogins, login: &Login, next: &Generations) -> RefreshWrite {
+    let current = family_of(login).current.refresh;
+    database.logins.refresh(login.id, &current, next, &assertion(login.key)).await.unwrap()
+}
+
+pub async fn account(database: &WithLogins, name: &str) -> Account {
+    create(&*database.accounts, owner(name), settings(name)).await
+}
+
+pub async fn each_kind_of_login_reads_back(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "kinds").await;
+    let mut refreshed = family(&account);
+    let Tokens::Family(tokens) = &mut refreshed.tokens else { panic!("it is a family") };
+    tokens.previous = Some(generation());
+    let end = Some(End { at: now(), reason: EndReason::Revoked });
+    for login in [login(&account), family(&account), refreshed.clone(), Login { end, ..login(&account) }] {
+        begin(&database, &login).await;
+        assert_eq!(database.logins.find(login.id).await.unwrap().as_ref(), Some(&login));
+        assert_eq!(database.logins.find_by_access_token(&access_of(&login)).await.unwrap(), Some(login));
+    }
+    let previous = family_of(&refreshed).previous.as_ref().unwrap();
+    assert_eq!(database.logins.find_by_access_token(&previous.access.hash).await.unwrap(), Some(refreshed.clone()));
+    assert_eq!(database.logins.find_by_access_token(&previous.refresh).await.unwrap(), None, "it is no access token");
+    assert_eq!(database.logins.find_by_access_token(&hash()).await.unwrap(), None);
+    assert_eq!(database.logins.find(LoginId::from_random(random())).await.unwrap(), None);
+}
+
+pub async fn an_assertion_is_accepted_once(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let other = open_with_logins(fresh.url()).unwrap();
+    let account = account(&database, "once").await;
+    let (first, second, used) = (login(&account), login(&account), assertion(account.keys[0].id));
+    assert_eq!(database.logins.begin(&first, &used).await.unwrap(), AssertionUse::First);
+    assert_eq!(other.logins.begin(&second, &used).await.unwrap(), AssertionUse::Replay);
+    assert_eq!(other.logins.use_assertion(&used).await.unwrap(), AssertionUse::Replay);
+    assert_eq!(database.logins.find(second.id).await.unwrap(), None);
+    assert_eq!(database.logins.find(first.id).await.unwrap(), Some(first));
+
+    let of_another_pair = UsedAssertion { key: KeyId::from_random(random()), ..used.clone() };
+    assert_eq!(database.logins.begin(&second, &of_another_pair).await.unwrap(), AssertionUse::First);
+    let later = assertion(account.keys[0].id);
+    assert_eq!(database.logins.use_assertion(&later).await.unwrap(), AssertionUse::First);
+    assert_eq!(other.logins.begin(&login(&account), &later).await.unwrap(), AssertionUse::Replay);
+    assert_eq!(fresh.count("logins").await, "2");
+}
+
+pub async fn of_concurrent_logins_with_one_assertion_one_succeeds(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let handles = [database.clone(), open_with_logins(fresh.url()).unwrap()];
+    let account = account(&database, "raced").await;
+    let used: Vec<_> = (0..10).map(|_| assertion(account.keys[0].id)).collect();
+    let begun = (0..80).map(|number| {
+        let (handle, used, login) = (handles[number % 2].clone(), used[number / 8].clone(), login(&account));
+        tokio::spawn(async move { handle.logins.begin(&login, &used).await })
+    });
+    let begun: Vec<_> = join_all(begun.collect::<Vec<_>>()).await.into_iter().map(|done| done.unwrap()).collect();
+    for (number, same) in begun.chunks(8).enumerate() {
+        let first = same.iter().filter(|begun| matches!(begun, Ok(AssertionUse::First))).count();
+        assert!(first == 1 && same.iter().all(Result::is_ok), "{number}: {same:?}");
+    }
+    assert_eq!((fresh.count("logins").await, fresh.count("login_assertions").await), ("10".into(), "10".into()));
+}
+
+pub async fn a_login_that_fails_does_not_affect_its_neighbours(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "neighbours").await;
+    let existing = login(&account);
+    begin(&database, &existing).await;
+    let repeated = Login { tokens: existing.tokens.clone(), ..login(&account) };
+    let of_repeated = assertion(account.keys[0].id);
+    let logins: Vec<Login> =
+        (0..20).map(|number| if number == 10 { repeated.clone() } else { login(&account) }).collect();
+    let begun = join_all(logins.iter().map(|login| {
+        let used = if login.id == repeated.id { of_repeated.clone() } else { assertion(login.key) };
+        let database = &database;
+        async move { database.logins.begin(login, &used).await }
+    }))
+    .await;
+    for (number, begun) in begun.iter().enumerate() {
+        match begun {
+            Err(DatabaseError::Refused { reason }) if number == 10 => assert!(reason.contains("access"), "{reason}"),
+            Ok(AssertionUse::First) => assert_ne!(number, 10),
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert_eq!(fresh.count("logins").await, "20");
+    assert_eq!(database.logins.use_assertion(&of_repeated).await.unwrap(), AssertionUse::First, "it was not recorded");
+}
+
+pub async fn a_refresh_replaces_the_generations(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "refreshed").await;
+    let begun = family(&account);
+    begin(&database, &begun).await;
+    let first = next(&begun);
+    assert_eq!(refresh(&database, &begun, &first).await, RefreshWrite::Done);
+    let expected =
+        Family { current: first.current.clone(), previous: Some(first.previous.clone()), ..family_of(&begun).clone() };
+    let expected = Login { tokens: Tokens::Family(expected), ..begun.clone() };
+    assert_eq!(database.logins.find(begun.id).await.unwrap().as_ref(), Some(&expected));
+
+    // A refresh that is repeated writes the same generations with another end of the access token.
+    let mut repeated = first.clone();
+    repeated.current.access.expires = now() + 20.seconds();
+    assert_eq!(refresh(&database, &expected, &repeated).await, RefreshWrite::Done);
+    let found = database.logins.find_by_access_token(&first.previous.access.hash).await.unwrap().unwrap();
+    assert_eq!(family_of(&found).current, repeated.current);
+
+    assert_eq!(refresh(&database, &found, &next(&found)).await, RefreshWrite::Done);
+    let displaced = database.logins.find_by_access_token(&first.previous.access.hash).await.unwrap();
+    assert_eq!(displaced, None, "only the current and the previous token are kept");
+}
+
+pub async fn a_refused_refresh_leaves_no_trace(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "refused").await;
+    let begun = family(&account);
+    let (used, unused) = (assertion(begun.key), assertion(begun.key));
+    assert_eq!(database.logins.begin(&begun, &used).await.unwrap(), AssertionUse::First);
+    let current = family_of(&begun).current.refresh;
+    let refresh = async |expected: &TokenHash, assertion: &UsedAssertion| {
+        database.logins.refresh(begun.id, expected, &next(&begun), assertion).await.unwrap()
+    };
+    assert_eq!(refresh(&current, &used).await, RefreshWrite::Replay);
+    assert_eq!(refresh(&hash(), &unused).await, RefreshWrite::Overtaken);
+    assert_eq!(database.logins.find(begun.id).await.unwrap(), Some(begun.clone()));
+    // The caller decides again, with the same assertion.
+    assert_eq!(refresh(&current, &unused).await, RefreshWrite::Done);
+
+    let without = login(&account);
+    begin(&database, &without).await;
+    let of_another_kind =
+        database.logins.refresh(without.id, &current, &next(&begun), &assertion(begun.key)).await.unwrap();
+    assert_eq!(of_another_kind, RefreshWrite::Overtaken);
+}
+
+pub async fn of_concurrent_refreshes_one_succeeds(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let handles = [database.clone(), open_with_logins(fresh.url()).unwrap()];
+    let account = account(&database, "refreshes").await;
+    let mut login = family(&account);
+    begin(&database, &login).await;
+    for _ in 0..5 {
+        let refreshes = (0..8).map(|number| {
+            let (handle, login, next) = (handles[number % 2].clone(), login.clone(), next(&login));
+            tokio::spawn(async move { (refresh(&handle, &login, &next).await, next) })
+        });
+        let done: Vec<_> = join_all(refreshes.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
+        let (winners, losers): (Vec<_>, Vec<_>) = done.into_iter().partition(|(write, _)| *write == RefreshWrite::Done);
+        assert_eq!((winners.len(), losers.len()), (1, 7));
+        assert!(losers.iter().all(|(write, _)| *write == RefreshWrite::Overtaken), "{losers:?}");
+        login = database.logins.find(login.id).await.unwrap().unwrap();
+        assert_eq!(family_of(&login).current, winners[0].1.current);
+    }
+}
+
+pub async fn an_ended_login_stays_ended(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let [ours, theirs] = [account(&database, "ours").await, account(&database, "theirs").await];
+    let ended = family(&ours);
+    let others = [login(&ours), family(&ours), login(&theirs)];
+    for login in others.iter().chain([&ended]) {
+        begin(&database, login).await;
+    }
+    assert!(database.logins.end(ended.id, now(), EndReason::Reused).await.unwrap());
+    assert!(!database.logins.end(ended.id, now() + 1.hour(), EndReason::Revoked).await.unwrap());
+    assert!(!database.logins.end(LoginId::from_random(random()), now(), EndReason::Revoked).await.unwrap());
+    assert_eq!(refresh(&database, &ended, &next(&ended)).await, RefreshWrite::Overtaken);
+
+    assert_eq!(database.logins.end_account(ours.id, now(), EndReason::LoggedOut).await.unwrap(), 2);
+    assert_eq!(database.logins.end_account(ours.id, now(), EndReason::Revoked).await.unwrap(), 0);
+    let end_of = async |login: &Login| database.logins.find(login.id).await.unwrap().unwrap().end;
+    let end = |reason| Some(End { at: now(), reason });
+    assert_eq!(end_of(&ended).await, end(EndReason::Reused));
+    assert_eq!(end_of(&others[0]).await, end(EndReason::LoggedOut));
+    assert_eq!(end_of(&others[1]).await, end(EndReason::LoggedOut));
+    assert_eq!(end_of(&others[2]).await, None);
+}
+
+pub async fn live_logins_are_listed(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let [ours, theirs] = [account(&database, "ours").await, account(&database, "theirs").await];
+    let later = Login { began: now() + 1.second(), ..login(&ours) };
+    let earlier = family(&ours);
+    let of_theirs = Login { began: now() + 2.seconds(), ..login(&theirs) };
+    let expired = Login { tokens: Tokens::Access(token(now())), ..login(&ours) };
+    let ended = login(&ours);
+    for login in [&later, &earlier, &of_theirs, &expired, &ended] {
+        begin(&database, login).await;
+    }
+    database.logins.end(ended.id, now(), EndReason::Revoked).await.unwrap();
+    assert_eq!(database.logins.list(Some(ours.id), now()).await.unwrap(), [earlier.clone(), later.clone()]);
+    assert_eq!(database.logins.list(None, now()).await.unwrap(), [earlier.clone(), later, of_theirs]);
+    assert_eq!(database.logins.list(None, now() + 1.hour()).await.unwrap(), [earlier]);
+}
+
+pub async fn expired_rows_are_purged_in_batches(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "purged").await;
+    let (lives, expires) = (family(&account), now() + 5.minutes());
+    begin(&database, &lives).await;
+    for _ in 0..5 {
+        begin(&database, &login(&account)).await;
+    }
+    let still_needed = UsedAssertion { until: expires, ..assertion(account.keys[0].id) };
+    database.logins.use_assertion(&still_needed).await.unwrap();
+    let early = database.logins.purge_expired(now() + 1.minute(), 100).await.unwrap();
+    assert_eq!(early, 0, "all assertions are remembered for two minutes, and all logins live");
+    let purge = async || database.logins.purge_expired(expires, 4).await.unwrap();
+    assert_eq!([purge().await, purge().await, purge().await], [4 + 4, 1 + 2, 0]);
+    assert_eq!(database.logins.list(None, now()).await.unwrap(), [lives]);
+    assert_eq!(database.logins.use_assertion(&still_needed).await.unwrap(), AssertionUse::Replay);
+}
+
+pub async fn logins_do_not_keep_an_account(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "gone").await;
+    let login = login(&account);
+    begin(&database, &login).await;
+    let used = KeyUse { key: account.keys[0].id, first: now(), last: now() };
+    database.logins.record_uses(&[used]).await.unwrap();
+    database.accounts.commit(&deletion(&account)).await.unwrap();
+    let later = now() + 1.second();
+    let purged = database.accounts.purge(&owner("gone").cluster, &|_| false, later, later).await.unwrap();
+    assert_eq!((purged.accounts, purged.refused), (1, Vec::new()));
+    assert_eq!(database.logins.find(login.id).await.unwrap(), Some(login), "it expires");
+    assert_eq!(database.logins.uses(account.id).await.unwrap(), []);
+    assert_eq!(database.logins.purge_expired(now(), 100).await.unwrap(), 1, "the uses of a pair that is gone");
+    assert_eq!(fresh.count("key_uses").await, "0");
+}
+
+pub async fn uses_have_the_earliest_first_and_the_latest_last(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let other = open_with_logins(fresh.url()).unwrap();
+    let [ours, theirs] = [account(&database, "ours").await, account(&database, "theirs").await];
+    let at = |second: i64| now() + second.seconds();
+    let used = |of: &Account, first, last| KeyUse { key: of.keys[0].id, first: at(first), last: at(last) };
+    let unknown = KeyUse { key: KeyId::from_random(random()), first: now(), last: now() };
+    database.logins.record_uses(&[used(&theirs, 5, 5), used(&ours, 10, 20), unknown]).await.unwrap();
+    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 10, 20)]);
+    other.logins.record_uses(&[used(&ours, 12, 15), used(&ours, 5, 18)]).await.unwrap();
+    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 5, 20)]);
+    other.logins.record_uses(&[used(&ours, 7, 30)]).await.unwrap();
+    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 5, 30)]);
+    assert_eq!(database.logins.uses(theirs.id).await.unwrap(), [used(&theirs, 5, 5)]);
+    assert_eq!(fresh.count("key_uses").await, "2");
+    let unchanged = database.accounts.find_by_id(ours.id).await.unwrap().unwrap();
+    assert_eq!(unchanged.version, ours.version, "a use is no change of the account");
+
+    let record = |from: i64| {
+        let (handle, both) = (
+            [&database, &other][usize::from(from % 2 == 0)].clone(),
+            [used(&ours, from, from), used(&theirs, from, from)],
+        );
+        tokio::spawn(async move { handle.logins.record_uses(&both).await })
+    };
+    for recorded in join_all((40..60).map(record)).await {
+        recorded.unwrap().unwrap();
+    }
+    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 5, 59)]);
+}
+
+pub async fn an_unreadable_login_is_reported(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "unreadable").await;
+    for (set, column) in [
+        ("key_id = 'nobody'", "key_id"),
+        ("address = 'nowhere'", "address"),
+        ("ended_at = 1, end_reason = 'on a whim'", "end_reason"),
+        ("access_expires_at = 9223372036854775807", "access_expires_at"),
     ] {
-        let refused = open(with_password_file(url, &file)).unwrap_err();
-        assert!(refused.to_string().contains(reason) && !refused.to_string().contains("hush"), "{refused}");
+        let login = login(&account);
+        begin(&database, &login).await;
+        fresh.by_hand(&format!("UPDATE logins SET {set} WHERE id = '{}'", login.id)).await.unwrap();
+        let error = database.logins.find_by_access_token(&access_of(&login)).await.unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains(&format!("logins.{column} of {}", login.id)), "{said}");
     }
+    let without_end = "UPDATE logins SET ended_at = 1";
+    assert!(fresh.by_hand(without_end).await.is_err(), "an end is whole");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purges_on_postgresql_do_not_wait_for_each_other() {
+    let fresh = Fresh::postgres("purges").await;
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "purged").await;
+    for _ in 0..6 {
+        begin(&database, &login(&account)).await;
+    }
+    let mut other = sqlx::postgres::PgConnection::connect(fresh.url()).await.unwrap();
+    other.execute("BEGIN").await.unwrap();
+    for table in ["logins", "login_assertions"] {
+        let rows = sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table})"));
+        assert_eq!(other.execute(rows).await.unwrap().rows_affected(), 1);
+    }
+    assert_eq!(database.logins.purge_expired(now() + 1.hour(), 100).await.unwrap(), 5 + 5);
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(database.logins.purge_expired(now() + 1.hour(), 100).await.unwrap(), 1 + 1);
+}
+
+/// Returns how many transactions the write-ahead log has: <https://www.sqlite.org/fileformat2.html#walformat>.
+fn commits_in(log: &Path) -> usize {
+    let log = std::fs::read(log).unwrap();
+    let (header, frames) = log.split_at(32);
+    let page_size = u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize;
+    let is_commit = |frame: &&[u8]| frame[8..16] == header[16..24] && frame[4..8] != [0; 4];
+    frames.chunks_exact(24 + page_size).filter(is_commit).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_commits_concurrent_logins_together() {
+    let fresh = Fresh::sqlite();
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "together").await;
+    begin(&database, &login(&account)).await;
+    let log = fresh.file().unwrap().with_extension("db-wal");
+    let before = commits_in(&log);
+    let mut other = SqliteConnection::connect(fresh.url()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let logins: Vec<_> = (0..50).map(|_| (login(&account), assertion(account.keys[0].id))).collect();
+    let mut begun = join_all(logins.iter().map(|(login, used)| database.logins.begin(login, used))).boxed();
+    // All of them wait for the other program.
+    assert!(futures::poll!(&mut begun).is_pending());
+    other.execute("ROLLBACK").await.unwrap();
+    assert!(begun.await.into_iter().all(|begun| begun.unwrap() == AssertionUse::First));
+    assert_eq!((commits_in(&log) - before, fresh.count("logins").await), (1, "51".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_gives_up_takes_no_other_login_along() {
+    let fresh = Fresh::sqlite();
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "given up").await;
+    let mut other = SqliteConnection::connect(fresh.url()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let [given_up, kept] = [login(&account), login(&account)];
+    let [first, second] = [assertion(account.keys[0].id), assertion(account.keys[0].id)];
+    let mut leader = database.logins.begin(&given_up, &first);
+    assert!(futures::poll!(&mut leader).is_pending());
+    let mut follower = database.logins.begin(&kept, &second);
+    assert!(futures::poll!(&mut follower).is_pending());
+    drop(leader);
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(follower.await.unwrap(), AssertionUse::First);
+    assert_eq!(database.logins.find(given_up.id).await.unwrap(), None);
+    assert_eq!(database.logins.find(kept.id).await.unwrap(), Some(kept));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_data_version_of_sqlite_differs_after_each_commit() {
+    let fresh = Fresh::sqlite();
+    let database = fresh.open_with_logins().await;
+    let version = async || database.logins.data_version().await.unwrap().unwrap();
+    let first = version().await;
+    assert_eq!(version().await, first);
+    let account = account(&database, "noticed").await;
+    let after_own = version().await;
+    assert_ne!(after_own, first);
+    fresh.by_hand(&format!("UPDATE accounts SET enabled = 0 WHERE id = '{}'", account.id)).await.unwrap();
+    let after_edit = version().await;
+    assert_ne!(after_edit, after_own);
+    begin(&database, &login(&account)).await;
+    assert_ne!(version().await, after_edit);
+    let other = open_with_logins(fresh.url()).unwrap();
+    assert_eq!(other.logins.data_version().await.unwrap(), other.logins.data_version().await.unwrap());
 }

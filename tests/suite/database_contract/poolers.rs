@@ -1,10 +1,12 @@
 //! `PgBouncer` between the program and the PostgreSQL server: many clients share few server connections.
 
 use super::fixture::*;
+use super::logins::{assertion, login};
 use crate::support::pgbouncer::PgBouncer;
 use futures::StreamExt as _;
 use futures::future::join_all;
-use opsadmin_operator::database::{AccountAdmin, Address, Changed, open};
+use opsadmin_operator::database::{AccountAdmin, Address, Changed, open, open_with_logins};
+use opsadmin_operator::login::AssertionUse;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::str::FromStr as _;
@@ -64,6 +66,14 @@ async fn works_through(pooling: &str, configured: &[&str]) {
         other => panic!("{other:?}"),
     }
     assert_eq!(changes.next().await, None);
+    let server = open_with_logins(&url).unwrap();
+    assert_eq!(server.logins.changes().next().await, None);
+    server.logins.heartbeat(1).await.unwrap();
+    let account = server.accounts.find_by_owner(&owner("account 1")).await.unwrap().unwrap();
+    let used = assertion(account.keys[0].id);
+    assert_eq!(server.logins.begin(&login(&account), &used).await.unwrap(), AssertionUse::First);
+    assert_eq!(server.logins.begin(&login(&account), &used).await.unwrap(), AssertionUse::Replay);
+    server.accounts.close().await;
     for program in &programs {
         program.close().await;
     }

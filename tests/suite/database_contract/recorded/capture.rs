@@ -5,7 +5,7 @@ use super::recording::{Call, Recording, Statement};
 use super::{check, scenario};
 use crate::database_contract::fixture::{Fresh, migrations};
 use crate::support::statements::{asked, talkative};
-use opsadmin_operator::database::{Address, open};
+use opsadmin_operator::database::{Address, open_with_logins};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 use tracing::field::{Field, Visit};
@@ -22,11 +22,11 @@ const CAPTURED: &str = "captured";
 pub async fn postgres() -> Recording {
     let (server, database) = talkative().await;
     // With one connection, the log has the statements in their order.
-    let program = open(Address { connections: 1, ..Address::from(database.url()) }).unwrap();
-    program.migrate().await.unwrap();
+    let program = open_with_logins(Address { connections: 1, ..Address::from(database.url()) }).unwrap();
+    program.accounts.migrate().await.unwrap();
     let mark = server.log().len();
-    scenario::run(&*program).await;
-    program.close().await;
+    scenario::run(&program).await;
+    program.accounts.close().await;
 
     let mut indices = BTreeMap::new();
     let mut recording = Recording { migration: newest(), statements: Vec::new(), calls: Vec::new() };
@@ -48,8 +48,8 @@ pub async fn postgres() -> Recording {
 pub async fn sqlite() -> Recording {
     listen();
     let fresh = Fresh::sqlite();
-    let program = fresh.open().await;
-    scenario::run(&*program).instrument(info_span!(CAPTURED)).await;
+    let program = fresh.open_with_logins().await;
+    scenario::run(&program).instrument(info_span!(CAPTURED)).await;
     let captured = std::mem::take(&mut *statements().lock().unwrap());
     let mut recording = Recording { migration: newest(), statements: Vec::new(), calls: Vec::new() };
     for sql in captured.iter().filter(|sql| !sql.starts_with("PRAGMA")) {

@@ -55,7 +55,7 @@ pub async fn problems(fresh: &Fresh, recording: &Recording) -> Vec<String> {
 
 /// Returns whether the statement controls a transaction. The server does not prepare such a statement.
 fn is_control(sql: &str) -> bool {
-    ["BEGIN", "COMMIT", "ROLLBACK", "LOCK"].iter().any(|word| sql.starts_with(word))
+    ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "LOCK"].iter().any(|word| sql.starts_with(word))
 }
 
 async fn described(fresh: &Fresh, sql: &str) -> Result<Statement, String> {

@@ -10,17 +10,23 @@ use opsadmin_operator::account::{
     Account, AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, Requester, RotationRequests, Settings,
     StoredKey, SuspensionReason,
 };
-use opsadmin_operator::database::{AccountAdmin, Action, Change, Resealed, UnknownAffiliate};
+use opsadmin_operator::database::{AccountAdmin, Action, Change, Resealed, UnknownAffiliate, WithLogins};
+use opsadmin_operator::login::{
+    AssertionHash, AssertionUse, EndReason, Family, FamilySeed, Generation, Generations, IssuedToken, KeyUse, Login,
+    LoginDatabase, LoginId, RefreshWrite, TokenHash, Tokens, UsedAssertion,
+};
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
 /// Sends each statement of the program to a migrated, empty database.
-pub async fn run(database: &dyn AccountAdmin) {
+pub async fn run(program: &WithLogins) {
+    let database = &*program.accounts;
     start(database).await;
     let [first, second] = creations(database).await;
     changes(database, first).await;
     let imported = adoptions(database).await;
     reads(database, &second, &imported).await;
+    logins(&*program.logins, &second).await;
     seals(database, &second).await;
     ends(database, second).await;
 }
@@ -104,6 +110,50 @@ async fn reads(database: &dyn AccountAdmin, account: &Account, retained: &Accoun
     assert!(!database.journal(account.id).await.unwrap().is_empty());
     assert!(!database.journal_after(0, 10).await.unwrap().is_empty());
     assert!(database.revoked(&[api_key]).await.unwrap().is_empty());
+}
+
+/// The life of two logins: one with an access token, and one that is refreshed.
+async fn logins(database: &dyn LoginDatabase, account: &Account) {
+    let pair = account.keys[0].id;
+    let assertion = |number: u8| {
+        let hash = AssertionHash::from_bytes([number; 32]);
+        UsedAssertion { key: pair, hash, until: now() + 2.minutes() }
+    };
+    let token = |number: u8| IssuedToken { hash: TokenHash::from_bytes([number; 32]), expires: now() + 5.minutes() };
+    let generation =
+        |number: u8| Generation { refresh: TokenHash::from_bytes([number; 32]), access: token(number + 1) };
+    let login = |number: u8, tokens: Tokens| Login {
+        id: LoginId::from_random([number; 16]),
+        account: account.id,
+        key: pair,
+        began: now(),
+        address: "203.0.113.7".parse().unwrap(),
+        tokens,
+        end: None,
+    };
+    let seed = FamilySeed::from_bytes([9; 32]);
+    let family = Family { seed, current: generation(10), previous: None, expires: now() + 8.hours() };
+    let (short, long) = (login(1, Tokens::Access(token(1))), login(2, Tokens::Family(family)));
+    assert_eq!(database.begin(&short, &assertion(1)).await.unwrap(), AssertionUse::First);
+    assert_eq!(database.begin(&long, &assertion(1)).await.unwrap(), AssertionUse::Replay);
+    assert_eq!(database.begin(&long, &assertion(2)).await.unwrap(), AssertionUse::First);
+    let next = Generations { current: generation(20), previous: generation(10) };
+    let current = TokenHash::from_bytes([10; 32]);
+    assert_eq!(database.refresh(long.id, &current, &next, &assertion(3)).await.unwrap(), RefreshWrite::Done);
+    assert_eq!(database.refresh(long.id, &current, &next, &assertion(4)).await.unwrap(), RefreshWrite::Overtaken);
+    assert_eq!(database.use_assertion(&assertion(4)).await.unwrap(), AssertionUse::First);
+    assert_eq!(database.find(short.id).await.unwrap(), Some(short.clone()));
+    assert!(database.find_by_access_token(&token(21).hash).await.unwrap().is_some());
+    assert_eq!(database.list(None, now()).await.unwrap().len(), 2);
+    assert_eq!(database.list(Some(account.id), now()).await.unwrap().len(), 2);
+    assert!(database.end(short.id, now(), EndReason::Revoked).await.unwrap());
+    assert_eq!(database.end_account(account.id, now(), EndReason::LoggedOut).await.unwrap(), 1);
+    let used = KeyUse { key: pair, first: now(), last: now() + 1.minute() };
+    database.record_uses(&[used]).await.unwrap();
+    assert_eq!(database.uses(account.id).await.unwrap(), [used]);
+    database.heartbeat(1).await.unwrap();
+    database.data_version().await.unwrap();
+    assert_eq!(database.purge_expired(now() + 1.hour(), 100).await.unwrap(), 1 + 4);
 }
 
 /// A rotation of the keyring.

@@ -1,0 +1,57 @@
+//! Notices commits in the file: <https://www.sqlite.org/pragma.html#pragma_data_version>.
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::Mutex;
+
+/// A connection that only asks for the number of the last commit. The connection writes nothing itself, because the
+/// number does not count its own commits.
+pub(super) struct DataVersion {
+    options: SqliteConnectOptions,
+    watch: Mutex<Watch>,
+}
+
+#[derive(Default)]
+struct Watch {
+    /// `None` before the first question and after a failed one.
+    connection: Option<SqliteConnection>,
+    /// How often the file was opened. The numbers of two connections cannot be compared.
+    opened: u32,
+    is_closed: bool,
+}
+
+impl DataVersion {
+    /// Opens the file with the first question.
+    pub fn new(options: SqliteConnectOptions) -> Self {
+        Self { options, watch: Mutex::default() }
+    }
+
+    /// Returns a number that differs from the last one if anything was committed in between.
+    pub async fn current(&self) -> Result<i64, sqlx::Error> {
+        let mut watch = self.watch.lock().await;
+        if watch.is_closed {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        // The connection is put back only after an answer. A question that fails or is given up leaves none.
+        let mut connection = if let Some(connection) = watch.connection.take() {
+            connection
+        } else {
+            watch.opened = watch.opened.wrapping_add(1);
+            self.options.connect().await?
+        };
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;
+        watch.connection = Some(connection);
+        Ok(i64::from(watch.opened) << 32 | (version & i64::from(u32::MAX)))
+    }
+
+    /// Closes the connection. Later questions fail.
+    pub async fn close(&self) {
+        let mut watch = self.watch.lock().await;
+        watch.is_closed = true;
+        if let Some(connection) = watch.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "the connection that notices commits did not end in good order");
+        }
+    }
+}
