@@ -5,6 +5,7 @@
 //! - [`account`]: the domain, pure: accounts, roles, allowed IPs, keys and ownership.
 //! - `yaml`, `backoff`, `kube_error`: YAML as this program writes it, growing pauses, and errors of a Kubernetes client
 //!   as text.
+//! - [`http`]: the one HTTP stack: listeners, limits, and TLS that follows its files.
 //! - [`api`]: the `ApiAccount` resource as users write it: spec, status, schema and admission rules.
 //! - [`database`]: the port to the account database, its adapters, and the keyring that seals secret keys.
 //! - [`secrets`]: the port to where Secrets are kept, its adapters, and the desired and found Secret of an account.
@@ -28,6 +29,7 @@ pub mod controller;
 pub mod database;
 pub mod doctor;
 mod findings;
+pub mod http;
 mod import;
 mod kube_error;
 pub mod login;

@@ -8,9 +8,10 @@ use super::leader_election::LeaderElectionArgs;
 use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
 use crate::controller::{Freeze, Settings, run};
 use crate::database::{AccountAdmin, Keyring};
+use crate::http::Listen;
 use crate::reconcile::parse_namespace;
 use crate::telemetry::logs::{self, LogFormat};
-use crate::telemetry::{self, Listen, Telemetry, traces};
+use crate::telemetry::{self, Telemetry, traces};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -115,13 +116,7 @@ impl Controller {
         let stop = stopped()?;
         let (telemetry, pulse) = Telemetry::new();
         // Before the cluster and the database are read, so that probes and metrics also show a slow start.
-        let address = telemetry::serve(self.metrics_address, Arc::clone(&telemetry)).await;
-        if let Some(address) = address.with_context(|| {
-            format!(
-                "cannot serve metrics and probes on {}; choose another --metrics-address, or off",
-                self.metrics_address
-            )
-        })? {
+        if let Some(address) = telemetry::serve(self.metrics_address, Arc::clone(&telemetry)).await? {
             tracing::info!(%address, "serving metrics and probes");
         }
         let result = pulse.run(self.control(telemetry, stop)).await;

@@ -5,7 +5,6 @@
 
 mod calls;
 mod controller_stats;
-mod listen;
 mod log_filter;
 pub mod logs;
 mod measured;
@@ -16,7 +15,6 @@ pub mod traces;
 
 pub use calls::{KubernetesResult, Verb};
 pub use controller_stats::{ControllerStats, Fleet};
-pub use listen::Listen;
 pub use measured::MeasuredDatabase;
 pub use metrics::{LostEvent, Metrics, SweepResult};
 pub use probes::{Liveness, Probes};

@@ -1,8 +1,9 @@
-//! The address at which metrics and probes are served, as given on the command line.
+//! The address at which something is served, as given on the command line.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use thiserror::Error;
 use tokio::net::TcpListener;
 
 /// The address to listen at.
@@ -14,6 +15,28 @@ pub enum Listen {
     Everywhere(u16),
     /// This address and port.
     At(SocketAddr),
+}
+
+/// What a listener is for. Errors name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    /// What is served, such as `metrics and probes`.
+    pub serves: &'static str,
+    /// The option of the command line that gives the address, such as `--metrics-address`.
+    pub option: &'static str,
+}
+
+/// The program cannot listen at an address.
+#[derive(Debug, Error)]
+#[error("cannot serve {} on {listen}; choose another {}, or off", purpose.serves, purpose.option)]
+pub struct ListenError {
+    /// The address.
+    pub listen: Listen,
+    /// What the listener is for.
+    pub purpose: Purpose,
+    /// The operating system's error.
+    #[source]
+    pub reason: io::Error,
 }
 
 impl Listen {
@@ -31,7 +54,14 @@ impl Listen {
     }
 
     /// Starts to listen; `None` if the server is off.
-    pub(super) async fn bind(self) -> io::Result<Option<TcpListener>> {
+    ///
+    /// # Errors
+    /// The system refuses the address, for example because another program listens there.
+    pub async fn bind(self, purpose: Purpose) -> Result<Option<TcpListener>, ListenError> {
+        self.listener().await.map_err(|reason| ListenError { listen: self, purpose, reason })
+    }
+
+    async fn listener(self) -> io::Result<Option<TcpListener>> {
         match self {
             Self::Off => Ok(None),
             Self::At(address) => TcpListener::bind(address).await.map(Some),
@@ -76,5 +106,15 @@ mod tests {
             let not_ready = Listen::parse(text).unwrap_err();
             assert!(not_ready.contains("write it as :8080"), "{text}: {not_ready}");
         }
+    }
+    #[tokio::test]
+    async fn an_address_in_use_is_refused_with_the_option_that_gives_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let purpose = Purpose { serves: "logins", option: "--listen" };
+        let error = Listen::At(address).bind(purpose).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot serve logins on {address}; choose another --listen, or off"));
+        assert_eq!(error.reason.kind(), io::ErrorKind::AddrInUse);
+        assert!(Listen::Off.bind(purpose).await.unwrap().is_none());
     }
 }
