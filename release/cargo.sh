@@ -16,6 +16,10 @@ for variable in OUT_DIR $(env | sed -n 's/^\(CARGO_MANIFEST_[A-Z]*\|CARGO_PKG_[A
     unset "$variable"
 done
 
+# No time is in the program. With another value for each commit, all C libraries and the crates above them are compiled
+# again.
+export SOURCE_DATE_EPOCH=0
+
 command=$1
 shift
 exec cargo auditable "$command" --locked --target "$target" "$@"

@@ -25,6 +25,12 @@ postgres_version() {
 }
 has_pgbouncer() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v pgbouncer >/dev/null 2>&1; }
 has_postgres() { [ "$(postgres_version)" -ge "$oldest_postgres" ]; }
+has_faketime() {
+    for library in /usr/lib/faketime/libfaketime.so.1 /usr/lib/*/faketime/libfaketime.so.1; do
+        [ ! -f "$library" ] || return 0
+    done
+    return 1
+}
 has_prometheus() { has promtool && has prometheus; }
 has_pyyaml() { python3 -c 'import yaml' 2>/dev/null; }
 
@@ -34,6 +40,7 @@ has cc || packages="$packages gcc libc6-dev"
 has setpriv && has flock || packages="$packages util-linux"
 has_postgres || packages="$packages postgresql"
 has_pgbouncer || packages="$packages pgbouncer"
+has_faketime || packages="$packages libfaketime"
 has_pyyaml || packages="$packages python3-yaml"
 has_prometheus || packages="$packages prometheus"
 
@@ -86,6 +93,7 @@ has_postgres ||
         "Install the server package of your system, or of postgresql.org where that is older, or set" \
         "OPSADMIN_TEST_POSTGRES_BIN to the folder that holds them."
 has_pgbouncer || problem "PgBouncer (pgbouncer): the package of that name."
+has_faketime || problem "libfaketime, which gives a program a wrong clock: the package of that name."
 has_prometheus || problem "Prometheus (prometheus and promtool) 2.42 or newer: the package of that name, or prometheus.io/download."
 has_pyyaml || problem "python3 with PyYAML, which reads what the program writes: pip install pyyaml, or your system's package."
 

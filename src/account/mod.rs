@@ -16,6 +16,7 @@ mod mark;
 mod name;
 mod owner;
 mod period;
+mod requester;
 mod role;
 mod rotation;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use mark::Mark;
 pub use name::{AccountName, InvalidName, comparable_name};
 pub use owner::{Adopter, ClusterId, InvalidClusterId, Owner};
 pub use period::{InvalidPeriod, Period};
+pub use requester::Requester;
 pub use role::{Role, UnknownRole};
 pub use rotation::{
     InvalidTrigger, MAX_LIVE_KEY_PAIRS, RotationEffect, RotationPolicy, RotationReason, RotationRequests,

@@ -68,6 +68,9 @@ pub const CONFIRM_DELETION_ANNOTATION: &str = "ops-admin.com/confirm-deletion";
 /// must be the missing account's id, as the status names it.
 pub const CONFIRM_CREATION_ANNOTATION: &str = "ops-admin.com/confirm-creation";
 
+/// The annotation of an ApiAccount with the name of the person who changed it, for the journal. Nobody checks it.
+pub const CHANGED_BY_ANNOTATION: &str = "ops-admin.com/changed-by";
+
 /// The default of `spec.rotation.overlap`.
 pub const DEFAULT_OVERLAP: &str = "24h";
 /// The default of the data key for the API key.

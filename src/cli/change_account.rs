@@ -35,7 +35,8 @@ pub async fn change_account(
             return Ok(ManualChange { before: account.clone(), account, done: None });
         };
         let at = SystemEnvironment.now();
-        let change = Change { account: account.id, action, at, actor: actor.to_owned(), generation: None };
+        let change =
+            Change { account: account.id, action, at, actor: actor.to_owned(), generation: None, requested_by: None };
         match database.commit(&change).await {
             Ok(after) => return Ok(ManualChange { before: account, account: after, done: Some(change.action) }),
             Err(DatabaseError::Conflict) => account = read_again(database, &account).await?,

@@ -11,7 +11,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Show what happened to an account: when, by whom, for which generation of its resource, and what changed.
+/// Show what happened to an account: when, by whom, for which generation of its resource, who wrote it, and what
+/// changed.
 ///
 /// The journal keeps the entries of deleted and purged accounts: give the id of such an account. It never contains a
 /// key. Nothing is changed, and rights to read are enough.
@@ -59,6 +60,7 @@ fn value(id: AccountId, entries: &[JournalEntry]) -> Value {
             "at": entry.at,
             "actor": entry.actor,
             "generation": entry.generation,
+            "requestedBy": entry.requested_by,
             "action": entry.action,
             "changes": changes,
             "note": note,
@@ -79,11 +81,12 @@ pub(super) fn changes(changes: &JournalledChanges) -> (Vec<Value>, Option<&str>)
 fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
     let mut rows = vec![["AT", "ACTOR", "GENERATION", "ACTION", "CHANGES"].map(str::to_owned)];
     for entry in entries {
-        let mut told = match &entry.changes {
+        let mut told: Vec<String> = match &entry.changes {
             JournalledChanges::Changes(changes) => changes.iter().map(in_words).collect(),
             JournalledChanges::Text(text) => vec![display_sentence(text)],
-        }
-        .into_iter();
+        };
+        told.extend(entry.requested_by.as_deref().map(|by| format!("requested by {}", display_sentence(by))));
+        let mut told = told.into_iter();
         rows.push([
             format!("{:.0}", entry.at),
             display_name(&entry.actor),
@@ -91,7 +94,7 @@ fn rows(entries: &[JournalEntry]) -> Vec<[String; 5]> {
             display_name(&entry.action),
             told.next().unwrap_or_default(),
         ]);
-        rows.extend(told.map(|change| [String::new(), String::new(), String::new(), String::new(), change]));
+        rows.extend(told.map(|line| [String::new(), String::new(), String::new(), String::new(), line]));
     }
     rows
 }

@@ -224,7 +224,7 @@ impl Import {
         let sealed = keyring.seal(account, pair.id, &pair.secret_key, random(&SystemEnvironment)?);
         let key = StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created: at };
         let action = Action::Import { settings, key, adopter, unknown_affiliate: self.unknown_affiliate.into() };
-        Ok(Change { account, action, at, actor: "import".to_owned(), generation: None })
+        Ok(Change { account, action, at, actor: "import".to_owned(), generation: None, requested_by: None })
     }
 
     fn format(&self) -> FileFormat {

@@ -155,6 +155,7 @@ fn line(record: &JournalRecord) -> Result<String> {
         "account": record.account,
         "actor": record.actor,
         "generation": record.generation,
+        "requestedBy": record.requested_by,
         "action": record.action,
         "changes": changes,
         "note": note,

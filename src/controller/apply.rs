@@ -13,7 +13,7 @@ impl Context {
     pub(super) async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> ReconcileResult {
         let previous = self.memory.status(resource);
         let desired = match Desired::parse_for(resource, &self.cluster, self.least_interval) {
-            Ok(desired) => desired,
+            Ok(desired) => Desired { requested_by: self.memory.requested_by(resource), ..desired },
             Err(invalid) => {
                 return self.report(resource, "", Outcome::blocked(NotReady::InvalidSpec(invalid)), previous).await;
             }

@@ -12,15 +12,15 @@ use super::refusal_limit::RefusalLimit;
 use super::resources::{Resources, Stores};
 use super::versions::Versions;
 use super::waiting::Waiting;
-use crate::account::{ClusterId, Period};
+use crate::account::{ClusterId, Period, Requester};
 use crate::api::ApiAccount;
 use crate::backoff::spread;
 use crate::database::DatabaseError;
 use crate::reconcile::{Done, Environment, NotReady, Outcome, awaits_confirmation};
 use crate::telemetry::Metrics;
-use kube::Client;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -113,10 +113,17 @@ impl Context {
         Action::requeue(spread(pause, self.environment.jitter()))
     }
 
+    /// Logs and counts each thing that was done for a resource, with who requested it.
+    pub fn log_done_for(&self, resource: &ApiAccount, done: &[Done]) {
+        let requested_by = self.memory.requested_by(resource);
+        self.log_done(&resource.namespace().unwrap_or_default(), &resource.name_any(), requested_by.as_ref(), done);
+    }
+
     /// Logs and counts each thing that was done.
-    pub fn log_done(&self, namespace: &str, name: &str, done: &[Done]) {
+    pub fn log_done(&self, namespace: &str, name: &str, requested_by: Option<&Requester>, done: &[Done]) {
+        let requested_by = requested_by.map(Requester::as_str);
         for done in done {
-            tracing::info!(namespace, name, change = done.reason(), "{done}");
+            tracing::info!(namespace, name, change = done.reason(), requested_by, "{done}");
             self.metrics.done(done);
         }
     }

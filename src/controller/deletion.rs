@@ -51,11 +51,13 @@ impl Context {
         let places = possible_secrets(&identity.owner, &resource.spec, status.as_ref());
         // A deletion does not wait for a valid spec.
         let desired = Desired::parse(resource, &self.cluster).ok();
+        let requested_by = self.memory.requested_by(resource);
         let deletion = Deletion {
             resource: &identity,
             desired: desired.as_ref(),
             places: &places,
             generation: resource.metadata.generation,
+            requested_by: requested_by.as_ref(),
             confirmed: is_confirmed(resource),
         };
         let outcome = match self.decide_deletion(resource, &identity.owner, &ready).await {
@@ -87,7 +89,7 @@ impl Context {
 
     async fn finish_deletion(&self, resource: &ApiAccount, outcome: &Outcome) -> Result<(), kube::Error> {
         let reference = ObjectRef::from_obj(resource);
-        self.log_done(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.log_done_for(resource, &outcome.done);
         self.emit_events(resource, outcome, false);
         self.waiting.update(&reference, outcome, Instant::now());
         self.brake.deleted(&reference, Instant::now());

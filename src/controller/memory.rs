@@ -1,7 +1,8 @@
 //! What the controller remembers of each resource between two reconciles: the status that it wrote last, the failures
-//! in a row, what the watch showed, and which declaration was attempted.
+//! in a row, what the watch showed, who requested it, and which declaration was attempted.
 
 use super::declaration::Declaration;
+use crate::account::Requester;
 use crate::api::{ApiAccount, ApiAccountStatus, is_later_version};
 use crate::backoff::{Backoff, spread};
 use crate::reconcile::Corrections;
@@ -26,6 +27,7 @@ struct Entry {
     failures: u32,
     corrections: Corrections,
     watched: Option<WatchedDeclaration>,
+    requested_by: Option<Requester>,
     attempted: Option<Declaration>,
 }
 
@@ -96,6 +98,19 @@ impl Memory {
     pub fn watch_showed(&self, resource: &ApiAccount, now: Instant) {
         let shown = WatchedDeclaration { declaration: Declaration::of(&resource.metadata), at: now };
         self.entries().entry(ObjectRef::from_obj(resource)).or_default().watched = Some(shown);
+    }
+
+    /// Records who requested what the watch is about to show.
+    pub fn requested(&self, resource: &ApiAccount, by: Option<Requester>) {
+        self.entries().entry(ObjectRef::from_obj(resource)).or_default().requested_by = by;
+    }
+
+    /// Returns who requested what the watch showed last, if it is known.
+    ///
+    /// It may be newer than a resource that is being reconciled. Before each change, the declaration is confirmed, so a
+    /// change of an older declaration is never attributed to it.
+    pub fn requested_by(&self, resource: &ApiAccount) -> Option<Requester> {
+        self.entries().get(&ObjectRef::from_obj(resource))?.requested_by.clone()
     }
 
     /// Records that an attempt for this declaration has ended, with any result.

@@ -154,7 +154,7 @@ async fn disable(owner: &Owner, context: &Context, ready: &Ready) -> Outcome {
     let (namespace, name) = (&owner.namespace, &owner.name);
     let outcome = ready.reconciler.delete_undeclared(owner).await;
     context.waiting.release_names(&outcome);
-    context.log_done(namespace, name, &outcome.done);
+    context.log_done(namespace, name, None, &outcome.done);
     if outcome.not_ready.is_none() {
         context.brake.deleted(&resource(owner), Instant::now());
     }

@@ -7,6 +7,7 @@
 //! time since the API server stored the generation includes that delay, but it has whole seconds and another clock. The
 //! longer one counts, after one second is subtracted from the latter. So the result is never too long by the rounding.
 
+use super::managed_fields::{entries, has_spec};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::reconcile::Outcome;
 use jiff::{SignedDuration, Timestamp};
@@ -128,11 +129,7 @@ fn written(metadata: &ObjectMeta) -> Option<Timestamp> {
     if metadata.generation == Some(1) {
         return metadata.creation_timestamp.as_ref().map(|created| created.0);
     }
-    let fields = metadata.managed_fields.iter().flatten();
-    let of_spec = fields.filter(|entry| {
-        entry.subresource.as_deref().is_none_or(str::is_empty)
-            && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some())
-    });
+    let of_spec = entries(metadata).filter(|entry| has_spec(entry));
     of_spec.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max()
 }
 

@@ -44,7 +44,7 @@ impl Context {
     fn leave_to_newer_reconcile(&self, resource: &ApiAccount, outcome: &Outcome, why: &str) -> Action {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         tracing::debug!(namespace, name, "{why}; nothing more is done for now");
-        self.log_done(&namespace, &name, &outcome.done);
+        self.log_done_for(resource, &outcome.done);
         self.emit_events(resource, outcome, false);
         self.retry_later(resource, LONGEST_BACKOFF)
     }
@@ -75,7 +75,7 @@ impl Context {
     ) -> Result<(), kube::Error> {
         let is_same_outage = is_same_outage(outcome, previous, status);
         let is_new_reason = !is_same_outage && ready_text(previous) != ready_text(Some(status));
-        self.log_done(&resource.namespace().unwrap_or_default(), &resource.name_any(), &outcome.done);
+        self.log_done_for(resource, &outcome.done);
         self.waiting.update(&ObjectRef::from_obj(resource), outcome, Instant::now());
         let is_new = !is_same_outage && !says_the_same(previous, status);
         let written = if is_new { self.patch_status(resource, status).await } else { Ok(()) };

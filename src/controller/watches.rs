@@ -5,6 +5,7 @@ use super::connect::Connection;
 use super::context::Context;
 use super::queues::Queue;
 use super::reconcile::{on_error, reconcile};
+use super::requester::requester;
 use super::scope::Scope;
 use super::watch_errors::refusal;
 use crate::api::{
@@ -84,6 +85,7 @@ async fn reconcile_accounts(
             shown_context.memory.with_status(account, |status| {
                 shown_context.pickups.shown(account, status, Instant::now());
             });
+            shown_context.memory.requested(account, requester(account));
             account.managed_fields_mut().clear();
         })
         .reflect(writer)

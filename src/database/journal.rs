@@ -12,6 +12,8 @@ pub struct JournalEntry {
     pub actor: String,
     /// The generation of the resource that requested the change, if a resource did.
     pub generation: Option<i64>,
+    /// Who wrote that resource, if it is known: the text of a [`crate::account::Requester`], or what people made of it.
+    pub requested_by: Option<String>,
     /// The action in one or two words, such as `created`.
     pub action: String,
     /// The fields that changed.
@@ -31,6 +33,8 @@ pub struct JournalRecord {
     pub actor: String,
     /// As [`JournalEntry::generation`].
     pub generation: Option<i64>,
+    /// As [`JournalEntry::requested_by`].
+    pub requested_by: Option<String>,
     /// As [`JournalEntry::action`].
     pub action: String,
     /// As [`JournalEntry::changes`].

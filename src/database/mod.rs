@@ -42,7 +42,7 @@ pub use register::{AccountAdmin, Named, Resealed, SealedPair};
 pub use schema::Schema;
 
 use crate::account::{
-    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, ClusterId, FieldChange, KeyId, Owner,
+    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, ClusterId, FieldChange, KeyId, Owner, Requester,
     RotationRequests, Settings, StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
@@ -240,6 +240,8 @@ pub struct Change {
     pub actor: String,
     /// The generation of the resource that requested the change, if a resource did.
     pub generation: Option<i64>,
+    /// Who wrote that resource, if it is known.
+    pub requested_by: Option<Requester>,
 }
 
 /// What to do to an account.

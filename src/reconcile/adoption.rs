@@ -51,7 +51,7 @@ impl Reconciler {
         let (owner, answered) = (desired.owner.clone(), desired.rotation.requests.clone());
         let adopt = Action::Adopt { expected: account.version, owner, answered };
         self.declarations.confirm(desired).await?;
-        self.commit(account.id, adopt, desired.generation).await?;
+        self.commit(account.id, adopt, desired.request()).await?;
         outcome.done.push(Done::Adopted);
         Ok(Step::Again)
     }

@@ -2,12 +2,13 @@
 //! spec.
 
 use super::desired::{Errors, parse_deletion, parse_management};
+use super::execute::Request;
 use super::plan::plan_secret;
 use super::step::{ATTEMPTS, Interruption, Step};
 use super::{
     DeletionPolicy, Desired, Done, InvalidSpec, NotReady, Outcome, Reconciler, SecretPlan, Verified, is_dns_subdomain,
 };
-use crate::account::{Account, Life, Owner};
+use crate::account::{Account, Life, Owner, Requester};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy, default_secret_name};
 use crate::database::Action;
 use crate::secrets::{Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef};
@@ -51,6 +52,8 @@ pub struct Deletion<'a> {
     pub places: &'a [SecretRef],
     /// Its generation, if it has one.
     pub generation: Option<i64>,
+    /// Who confirmed the deletion, for the journal, if it is known.
+    pub requested_by: Option<&'a Requester>,
     /// Whether a person has confirmed the deletion, which then does not count for the brake.
     pub confirmed: bool,
 }
@@ -58,7 +61,11 @@ pub struct Deletion<'a> {
 impl<'a> Deletion<'a> {
     /// Returns the deletion of a resource of which only the identity is known.
     pub fn of(resource: &'a ResourceIdentity) -> Self {
-        Self { resource, desired: None, places: &[], generation: None, confirmed: false }
+        Self { resource, desired: None, places: &[], generation: None, requested_by: None, confirmed: false }
+    }
+
+    fn request(&self) -> Request<'a> {
+        Request { generation: self.generation, requested_by: self.requested_by }
     }
 
     /// Returns what the resource declares, if the controller writes a Secret for it.
@@ -131,18 +138,15 @@ impl Reconciler {
     }
 
     /// Ends the account's access first: if a crash follows, the keys that a Secret still holds no longer work.
-    async fn end_account(
-        &self,
-        Deletion { resource, places, generation, confirmed, .. }: Deletion<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<Step, Interruption> {
+    async fn end_account(&self, deletion: Deletion<'_>, outcome: &mut Outcome) -> Result<Step, Interruption> {
+        let Deletion { resource, places, confirmed, .. } = deletion;
         let account = self.database.find_by_owner(&resource.owner).await?;
         if let Some(account) = &account
             && matches!(account.life, Life::Live | Life::Retained { .. })
         {
             self.declarations.confirm_deletion(resource).await?;
             let action = Action::Delete { expected: account.version, confirmed };
-            outcome.account = Some(self.commit(account.id, action, generation).await?);
+            outcome.account = Some(self.commit(account.id, action, deletion.request()).await?);
             outcome.released_names.push(account.settings.name.clone());
             outcome.done.push(Done::Disabled);
         }
@@ -189,7 +193,7 @@ impl Reconciler {
             self.restore_missing_secret(&account, deletion, outcome).await?;
             self.declarations.confirm_deletion(resource).await?;
             let action = Action::Retain { expected: account.version };
-            outcome.account = Some(self.commit(account.id, action, deletion.generation).await?);
+            outcome.account = Some(self.commit(account.id, action, deletion.request()).await?);
             outcome.released_names.push(account.settings.name.clone());
             outcome.done.extend(unchanged.into_iter().map(Done::SecretReleased));
             outcome.done.push(Done::Retained);

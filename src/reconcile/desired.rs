@@ -6,8 +6,8 @@
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
 use super::nulls::{NO_VALUE, fields_applied_as_null};
 use crate::account::{
-    AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, Owner, Period, Role, RotationPolicy,
-    RotationRequests, Settings, check_trigger,
+    AccountName, AffiliateName, AllowedIp, AllowedIps, ClusterId, Description, Owner, Period, Requester, Role,
+    RotationPolicy, RotationRequests, Settings, check_trigger,
 };
 pub use crate::api::DeletionPolicy;
 use crate::api::{
@@ -32,6 +32,8 @@ pub struct Desired {
     pub uid: Option<String>,
     /// The resource's generation, if it has one.
     pub generation: Option<i64>,
+    /// Who wrote the resource, for the journal. A parser cannot know it, so the caller sets it.
+    pub requested_by: Option<Requester>,
     /// The settings that the account has to have.
     pub settings: Settings,
     /// Whether the resource declares the addresses from which the account may be used. If it does not, `settings`
@@ -124,6 +126,7 @@ impl Desired {
                 paused: is_paused(&resource.metadata),
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
+                requested_by: None,
                 settings,
                 declares_addresses: resource.spec.named_addresses().is_some(),
                 secret,

@@ -7,11 +7,26 @@ use super::step::{Interruption, Step};
 use super::{
     AccountPlan, Desired, Done, NotReady, Observed, ObservedSecret, Outcome, Plan, Reconciler, SecretPlan, Verified,
 };
-use crate::account::{Account, AccountId, Life, changes};
+use crate::account::{Account, AccountId, Life, Requester, changes};
 use crate::api::MANAGED_BY_LABEL;
 use crate::database::{Action, Change, DatabaseError, NotStored};
 use crate::secrets::{FoundSecret, SecretManifest, Stored};
 use std::ops::ControlFlow;
+
+/// What the journal records of the resource that requests a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    /// The generation of the resource, if it has one.
+    pub generation: Option<i64>,
+    /// Who wrote the resource, if it is known.
+    pub requested_by: Option<&'a Requester>,
+}
+
+impl Desired {
+    pub(super) fn request(&self) -> Request<'_> {
+        Request { generation: self.generation, requested_by: self.requested_by.as_ref() }
+    }
+}
 
 impl Reconciler {
     /// Executes a plan, up to the first change that makes another observation necessary.
@@ -91,7 +106,7 @@ impl Reconciler {
             (AccountPlan::Keep | AccountPlan::Update { .. }, None) => self.create_account(None, desired)?,
         };
         self.declarations.confirm(desired).await?;
-        let account = match self.commit(account, action, desired.generation).await {
+        let account = match self.commit(account, action, desired.request()).await {
             Ok(account) => account,
             Err(DatabaseError::NameTaken { name }) => {
                 let Some(taken) = self.database.find_by_name(&name).await? else {
@@ -130,9 +145,10 @@ impl Reconciler {
         &self,
         account: AccountId,
         action: Action,
-        generation: Option<i64>,
+        Request { generation, requested_by }: Request<'_>,
     ) -> Result<Account, DatabaseError> {
-        let change = Change { account, action, at: self.environment.now(), actor: self.actor.clone(), generation };
+        let (at, actor, requested_by) = (self.environment.now(), self.actor.clone(), requested_by.cloned());
+        let change = Change { account, action, at, actor, generation, requested_by };
         self.database.commit(&change).await
     }
 

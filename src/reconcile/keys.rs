@@ -38,7 +38,7 @@ impl Reconciler {
             }
         };
         self.declarations.confirm(desired).await?;
-        match self.commit(account.id, action, desired.generation).await {
+        match self.commit(account.id, action, desired.request()).await {
             Ok(account) => outcome.account = Some(account),
             Err(DatabaseError::KeyTaken) => return Ok(Some(Step::key_taken(desired))),
             // Revoked since it was observed.

@@ -74,7 +74,7 @@ mod tests {
     fn record(id: i64, at: Timestamp) -> JournalRecord {
         let changes = JournalledChanges::Changes(Vec::new());
         let (account, actor, action) = (String::new(), String::new(), String::new());
-        JournalRecord { id, account, at: Some(at), actor, generation: None, action, changes }
+        JournalRecord { id, account, at: Some(at), actor, generation: None, requested_by: None, action, changes }
     }
 
     fn take(tail: &mut JournalTail, ids: &[i64], clock: Instant) -> (Vec<i64>, i64) {

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::support::control_plane::SERVICES;
 use crate::support::programs::{Programs, built};
 
 /// The node's address. The pods and the API server use it too.
@@ -44,6 +45,7 @@ pub fn run_again() -> Result<ExitCode, String> {
     // The first build of these programs needs the network, which is not available inside the namespaces.
     Programs::of_release("newest")?;
     built("cluster/build-node.sh", &[])?;
+    built("helm/build.sh", &[])?;
     let image = built("../release/image.sh", &[])?;
 
     let because = |error: io::Error| format!("tests/pods/apart.sh: {error}");
@@ -53,6 +55,7 @@ pub fn run_again() -> Result<ExitCode, String> {
         .args(env::args_os().skip(1))
         .env(IMAGE, image)
         .env("OPSADMIN_PODS_NODE", format!("{NODE_ADDRESS}/24"))
+        .env("OPSADMIN_PODS_SERVICES", SERVICES)
         // With a separate process group, Ctrl-C in a terminal reaches only this program. The rest ends in order.
         .process_group(0)
         .stdin(Stdio::piped())

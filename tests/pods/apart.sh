@@ -56,6 +56,8 @@ inside() {
     ip link add cni0 type bridge
     ip address add "$OPSADMIN_PODS_NODE" dev cni0
     ip link set cni0 up
+    # The node reaches Services too.
+    ip route add "$OPSADMIN_PODS_SERVICES" dev cni0
     echo 1 >/proc/sys/net/ipv4/ip_forward
 
     "$@" 3<&- &

@@ -1,5 +1,5 @@
 //! Container images in the form of a registry, as blobs named by their digest: the operator's own image, and images of
-//! one layer that are created here.
+//! one layer that are created here from programs of this machine.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,12 +13,23 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::apart::{IMAGE, busybox};
+use crate::support::postgres_programs::find_programs;
 use crate::support::process::Folder;
 use crate::support::run::run;
 
 const WITHIN: Duration = Duration::from_mins(2);
 /// The names of the `busybox` programs in an image.
 const APPLETS: [&str; 7] = ["cat", "grep", "readlink", "sh", "sleep", "tr", "true"];
+/// The user of the PostgreSQL server, which refuses to run as root.
+const USER: &str = "65532";
+/// Creates the database on an empty volume, and then runs the server. Durability ends with the node, as everything here.
+const RUN_POSTGRESQL: &str = r#"
+    if [ ! -e "$PGDATA" ]; then
+        initdb --username=opsadmin --pwfile=/etc/postgresql/password --auth=scram-sha-256 \
+            --encoding=UTF8 --locale=C --no-sync
+        echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
+    fi
+    exec postgres -c listen_addresses='*' -c unix_socket_directories= -c fsync=off"#;
 
 /// The blobs of images.
 pub struct Blobs {
@@ -53,20 +64,53 @@ impl Blobs {
     /// Creates an image with a shell, whose program does nothing until it is stopped. Returns the digest of its
     /// manifest.
     pub async fn idle(&self) -> String {
-        let root = self.root("idle", "bin");
+        let root = self.root_with_a_shell("idle").await;
+        let idle = "trap 'exit 0' TERM; sleep 1000000 & wait";
+        self.image(&root, &json!({ "Entrypoint": ["/bin/sh", "-c", idle], "Env": ["PATH=/bin"] })).await
+    }
+
+    /// Creates an image with this machine's PostgreSQL server. Returns the digest of its manifest.
+    pub async fn postgresql(&self) -> String {
+        let root = self.root_with_a_shell("postgresql").await;
+        let programs = find_programs().unwrap_or_else(|problem| panic!("{problem}"));
+        for program in ["initdb", "postgres"] {
+            let program = programs.join(program);
+            copy(&program, &root);
+            copy_libraries(&program, &root).await;
+        }
+        let [data, libraries] = ["--sharedir", "--pkglibdir"].map(|what| said(programs.join("pg_config"), [what]));
+        let (data, libraries) = (PathBuf::from(data.await.trim_end()), PathBuf::from(libraries.await.trim_end()));
+        // What initdb loads. The server looks for other libraries only when it needs them.
+        for library in ["dict_snowball.so", "plpgsql.so"] {
+            copy(&libraries.join(library), &root);
+        }
+        // Debian's server has no time zones of its own. Clients ask for this one.
+        copy(Path::new("/usr/share/zoneinfo/UTC"), &root);
+        let parent = inside(&root, data.parent().expect("it is in a folder"));
+        fs::create_dir_all(&parent).expect("a new folder");
+        said("cp", ["-R".as_ref(), data.as_os_str(), parent.as_os_str()]).await;
+        fs::create_dir(root.join("etc")).expect("a new folder");
+        fs::write(root.join("etc/passwd"), format!("postgres:x:{USER}:{USER}::/:/bin/sh\n")).expect("a new file");
+        let config = json!({
+            "Entrypoint": ["/bin/sh", "-e", "-c", RUN_POSTGRESQL],
+            "Env": [format!("PATH={}:/bin", programs.display()), "PGDATA=/var/lib/postgresql/data", "TZ=GMT"],
+            "User": USER,
+            // It ends connections in place of waiting until its clients end them.
+            "StopSignal": "SIGINT",
+        });
+        self.image(&root, &config).await
+    }
+
+    /// Creates the folder of an image's files, with `busybox`.
+    async fn root_with_a_shell(&self, name: &str) -> PathBuf {
+        let root = self.folder.path().join(name);
+        fs::create_dir_all(root.join("bin")).expect("a new folder");
         let busybox = busybox().expect("it was there");
         fs::copy(&busybox, root.join("bin/busybox")).expect("it can be read");
         copy_libraries(&busybox, &root).await;
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).expect("a new link");
         }
-        let idle = "trap 'exit 0' TERM; sleep 1000000 & wait";
-        self.image(&root, &json!({ "Entrypoint": ["/bin/sh", "-c", idle], "Env": ["PATH=/bin"] })).await
-    }
-
-    fn root(&self, name: &str, programs: &str) -> PathBuf {
-        let root = self.folder.path().join(name);
-        fs::create_dir_all(root.join(programs)).expect("a new folder");
         root
     }
 
@@ -116,14 +160,24 @@ async fn copy_libraries(program: &Path, root: &Path) {
     let said = run(ldd, "", WITHIN).await.stdout;
     let libraries: BTreeSet<_> = said.split_whitespace().filter(|word| word.starts_with('/')).collect();
     for library in libraries {
-        let copy = root.join(library.trim_start_matches('/'));
-        fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("a folder");
-        fs::copy(library, copy).expect("a library can be read");
+        copy(Path::new(library), root);
     }
 }
 
+/// Copies a file to the same path in an image.
+fn copy(file: &Path, root: &Path) {
+    let copy = inside(root, file);
+    fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("a folder");
+    fs::copy(file, copy).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+}
+
+/// Returns where an absolute path is in the folder of an image's files.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").expect("it is absolute"))
+}
+
 /// Runs a program that must succeed, and returns its standard output.
-async fn said(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+async fn said(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
     let mut command = Command::new(program);
     command.args(arguments);
     run(command, "", WITHIN).await.succeeded()

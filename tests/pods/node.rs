@@ -203,6 +203,8 @@ fn scheduler_arguments() -> Vec<String> {
 fn proxy_arguments() -> Vec<String> {
     [
         "--proxy-mode=iptables",
+        // Otherwise a pod would answer another pod directly, and not from the address of the Service.
+        "--masquerade-all",
         &format!("--hostname-override={NAME}"),
         // These values leave the machine's own settings unchanged.
         "--conntrack-max-per-core=0",

@@ -36,13 +36,13 @@ async fn set_staging() -> Scene {
     scene.waits("halden-app", r#"secret "halden-app-opsadmin" not found"#).await;
     scene.waits("kestrel-billing", r#"secret "kestrel-billing-opsadmin" not found"#).await;
 
-    scene.world.opsadmin(&["affiliates", "add", "Linden"]).run().await.succeeded();
+    scene.release.opsadmin(&["affiliates", "add", "Linden"]).run().await.succeeded();
     scene.apply_example("overlays/staging/accounts").await;
     for account in ["halden-app", "kestrel-billing", "linden-compare", "sandbox"] {
         scene.ready(account).await;
     }
     for deployment in ["halden-app", "kestrel-billing"] {
-        scene.world.rolled_out(scene.namespace, deployment).await;
+        scene.release.world.rolled_out(scene.namespace, deployment).await;
     }
     scene.kubectl(&["get", "networkpolicy", "ops-admin-api-clients"]).await.succeeded();
     scene
@@ -75,7 +75,7 @@ pub async fn keys_as_files_change_while_the_program_runs() {
     }
     add_pod_with_a_sub_path(scene).await;
 
-    scene.world.opsadmin_with_keyring(&["rotate", "Halden app"]).run().await.succeeded();
+    scene.release.opsadmin_with_keyring(&["rotate", "Halden app"]).run().await.succeeded();
     let after = scene.rotated(FILES, &before).await;
     assert_eq!(after, scene.in_database("Halden app").await);
     let names = pods.iter().map(name).chain(["sub-path"]);
@@ -85,7 +85,7 @@ pub async fn keys_as_files_change_while_the_program_runs() {
     assert!(scene.logs_in(&before.api_key).await, "it still works");
 
     // The kubelet has just refreshed these pods. Its next own refresh would be a minute later.
-    scene.world.opsadmin_with_keyring(&["rotate", "Halden app", "--overlap", "0s", "--yes"]).run().await.succeeded();
+    scene.release.opsadmin_with_keyring(&["rotate", "Halden app", "--overlap", "0s", "--yes"]).run().await.succeeded();
     assert!(!scene.logs_in(&after.api_key).await, "refused from the moment that the command returns");
     let last = scene.rotated(FILES, &after).await;
     let mut times = 0;
@@ -154,7 +154,7 @@ pub async fn keys_as_variables_change_with_a_restart_within_the_overlap() {
     assert!(scene.logs_in(&before.api_key).await, "which works on");
 
     scene.kubectl(&["rollout", "restart", "deployment", "kestrel-billing"]).await.succeeded();
-    scene.world.rolled_out(scene.namespace, "kestrel-billing").await;
+    scene.release.world.rolled_out(scene.namespace, "kestrel-billing").await;
     let new = scene.pods("kestrel-billing").await.remove(0);
     assert_ne!(name(&new), name(&old));
     assert_eq!(scene.in_variables(name(&new)).await, after);
@@ -176,15 +176,15 @@ pub async fn a_suspended_and_a_deleted_account_no_longer_serve_a_pod() {
     let pair = scene.in_secret(FILES).await;
     let deployment = repository("examples/platform/base/partners/halden-app.yaml").display().to_string();
     scene.kubectl(&["apply", "--server-side", "-f", &deployment]).await.succeeded();
-    scene.world.rolled_out(scene.namespace, "halden-app").await;
+    scene.release.world.rolled_out(scene.namespace, "halden-app").await;
     let pods = scene.pods("halden-app").await;
     let in_files = async || scene.in_files(name(&pods[0]), "/etc/opsadmin", FILES).await;
     assert_eq!(in_files().await.as_ref(), Ok(&pair));
 
-    scene.world.opsadmin(&["suspend", "Leaving", "--reason", "a test"]).run().await.succeeded();
+    scene.release.opsadmin(&["suspend", "Leaving", "--reason", "a test"]).run().await.succeeded();
     assert!(!scene.logs_in(&pair.api_key).await, "refused from the moment that the command returns");
     assert_eq!(in_files().await.as_ref(), Ok(&pair));
-    scene.world.opsadmin(&["resume", "Leaving"]).run().await.succeeded();
+    scene.release.opsadmin(&["resume", "Leaving"]).run().await.succeeded();
     assert!(scene.logs_in(&pair.api_key).await);
     scene.ready("halden-app").await;
 
@@ -199,7 +199,7 @@ pub async fn a_suspended_and_a_deleted_account_no_longer_serve_a_pod() {
     scene.waits("halden-app", r#"secret "halden-app-opsadmin" not found"#).await;
 
     scene.apply(&account).await;
-    scene.world.rolled_out(scene.namespace, "halden-app").await;
+    scene.release.world.rolled_out(scene.namespace, "halden-app").await;
     let pods = scene.pods("halden-app").await;
     assert!(pods.iter().all(|pod| container(pod).is_some_and(|container| container.ready)));
     assert_eq!(scene.in_files(name(&pods[0]), "/etc/opsadmin", FILES).await.as_ref(), Ok(&pair), "the keys it had");

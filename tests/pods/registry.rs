@@ -25,12 +25,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Creates a registry with the operator's image, and with an idle program for each image of the examples'
-    /// Deployments.
+    /// Creates a registry with the operator's image, with PostgreSQL, and with an idle program for each image of the
+    /// examples' Deployments.
     pub async fn filled() -> Self {
         let blobs = Blobs::new();
-        let (operator, idle) = (blobs.operator(), blobs.idle().await);
-        let mut manifests = HashMap::from([("library/opsadmin-operator".to_owned(), operator)]);
+        let (idle, postgresql) = tokio::join!(blobs.idle(), blobs.postgresql());
+        let mut manifests =
+            HashMap::from([("opsadmin-operator".to_owned(), blobs.operator()), ("postgresql".to_owned(), postgresql)]);
         for name in ["halden/app", "kestrel/billing", "pause"] {
             manifests.insert(name.to_owned(), idle.clone());
         }

@@ -10,15 +10,25 @@ use opsadmin_operator::api::{ApiAccount, condition};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
+use crate::release::{Release, production};
 use crate::support::run::Finished;
 use crate::support::wait::eventually;
-use crate::world::{SOON, World, repository, world};
+use crate::world::{SOON, repository};
 
 /// The API key and the secret key of a key pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
     pub api_key: String,
     pub secret_key: String,
+}
+
+impl Pair {
+    /// Returns the keys that a Secret has under these names.
+    pub fn of(secret: &Secret, api_key: &str, secret_key: &str) -> Self {
+        let data = secret.data.as_ref().expect("it has keys");
+        let text = |key: &str| String::from_utf8(data[key].0.clone()).expect("a key is text");
+        Self { api_key: text(api_key), secret_key: text(secret_key) }
+    }
 }
 
 /// The name of a Secret, and the names under which it contains the keys.
@@ -29,30 +39,26 @@ pub struct Place {
     pub secret_key: &'static str,
 }
 
-/// A namespace that accepts only restricted pods.
+/// A namespace of a release. It accepts only restricted pods.
 pub struct Scene {
-    pub world: &'static World,
+    pub release: &'static Release,
     pub namespace: &'static str,
 }
 
 impl Scene {
-    /// Creates the namespace.
+    /// Returns one of the namespaces of the release that serves the partners. Each belongs to one test.
     pub async fn set(namespace: &'static str) -> Self {
-        let world = world().await;
-        world.cluster.kubectl("", &["create", "namespace", namespace]).await.succeeded();
-        world.restrict(namespace).await;
-        Self { world, namespace }
+        Self { release: production().await, namespace }
     }
 
     /// Runs `kubectl` in the namespace.
     pub async fn kubectl(&self, arguments: &[&str]) -> Finished {
-        self.world.cluster.kubectl(self.namespace, arguments).await
+        self.release.world.cluster.kubectl(self.namespace, arguments).await
     }
 
     /// Applies manifests.
     pub async fn apply(&self, manifests: &str) {
-        let apply = ["apply", "--server-side", "-f", "-"];
-        self.world.cluster.kubectl_with(self.namespace, &apply, manifests).await.succeeded();
+        self.release.world.apply(self.namespace, manifests).await;
     }
 
     /// Applies a folder of the platform example, as `kubectl apply -k` does.
@@ -63,15 +69,13 @@ impl Scene {
 
     /// Waits until the account is ready for its newest generation.
     pub async fn ready(&self, name: &str) -> ApiAccount {
-        let accounts = self.world.accounts(self.namespace);
+        let accounts = self.release.accounts(self.namespace);
         eventually(&format!("the account {name} to be ready"), SOON, async || {
             let account = accounts.get(name).await.map_err(|error| error.to_string())?;
-            let conditions = account.status.iter().flat_map(|status| &status.conditions);
-            let mut ready = conditions.filter(|c| c.type_ == condition::READY && c.status == "True");
-            if ready.any(|c| c.observed_generation == account.metadata.generation) {
+            if is_ready(&account) {
                 Ok(account)
             } else {
-                Err(format!("{:?}\n{}", account.status, self.world.operator_log().await))
+                Err(format!("{:?}\n{}", account.status, self.release.log().await))
             }
         })
         .await
@@ -79,29 +83,27 @@ impl Scene {
 
     /// Returns the Secret.
     pub async fn secret(&self, place: Place) -> Secret {
-        let secrets: Api<Secret> = Api::namespaced(self.world.client.clone(), self.namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.release.world.client.clone(), self.namespace);
         secrets.get(place.secret).await.unwrap_or_else(|error| panic!("the Secret {}: {error}", place.secret))
     }
 
     /// Returns the keys in a Secret.
     pub async fn in_secret(&self, place: Place) -> Pair {
-        let data = self.secret(place).await.data.unwrap_or_default();
-        let text = |key: &str| String::from_utf8(data[key].0.clone()).expect("a key is text");
-        Pair { api_key: text(place.api_key), secret_key: text(place.secret_key) }
+        Pair::of(&self.secret(place).await, place.api_key, place.secret_key)
     }
 
     /// Waits until a Secret contains other keys than `before`, and returns them.
     pub async fn rotated(&self, place: Place, before: &Pair) -> Pair {
         eventually(&format!("other keys in the Secret {}", place.secret), SOON, async || {
             let seen = self.in_secret(place).await;
-            if seen == *before { Err(self.world.operator_log().await) } else { Ok(seen) }
+            if seen == *before { Err(self.release.log().await) } else { Ok(seen) }
         })
         .await
     }
 
     /// Returns the active keys of an account in the account database, decrypted.
     pub async fn in_database(&self, account: &str) -> Pair {
-        let get = self.world.opsadmin_with_keyring(&["get", account, "--show-secret", "-o", "json"]);
+        let get = self.release.opsadmin_with_keyring(&["get", account, "--show-secret", "-o", "json"]);
         let said = get.run_on_terminal().await.succeeded();
         let said: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
         let keys = said["keys"].as_array().expect("a list of keys");
@@ -118,13 +120,13 @@ impl Scene {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_micros();
         let query = sqlx::query(AssertSqlSafe(format!("-- Who logs in{statement}")));
         let query = query.bind(api_key.to_owned()).bind(i64::try_from(now).expect("it fits"));
-        let rows = query.fetch_all(&self.world.sql().await).await.expect("the database answers");
+        let rows = query.fetch_all(&self.release.sql().await).await.expect("the database answers");
         !rows.is_empty()
     }
 
     /// Returns the pods of a Deployment that are not being deleted, each with the status of its container.
     pub async fn pods(&self, app: &str) -> Vec<Pod> {
-        let pods: Api<Pod> = Api::namespaced(self.world.client.clone(), self.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.release.world.client.clone(), self.namespace);
         let params = ListParams::default().labels(&format!("app.kubernetes.io/name={app}"));
         let pods = pods.list(&params).await.expect("the API server answers");
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
@@ -172,6 +174,13 @@ impl Scene {
         };
         Pair { api_key: value("OPSADMIN_API_KEY"), secret_key: value("OPSADMIN_SECRET_KEY") }
     }
+}
+
+/// Returns whether an account is ready for its newest generation.
+pub fn is_ready(account: &ApiAccount) -> bool {
+    let conditions = account.status.iter().flat_map(|status| &status.conditions);
+    let mut ready = conditions.filter(|c| c.type_ == condition::READY && c.status == "True");
+    ready.any(|c| c.observed_generation == account.metadata.generation)
 }
 
 /// Returns the status of a pod's only container, if it was created.

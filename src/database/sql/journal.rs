@@ -8,11 +8,11 @@ use crate::database::{JournalEntry, JournalRecord};
 use jiff::Timestamp;
 use std::ops::RangeInclusive;
 
-const OF: &str =
-    "SELECT id, at, actor, generation, action, changes FROM account_journal WHERE account_id = $1 ORDER BY id";
+const OF: &str = "SELECT id, at, actor, generation, requested_by, action, changes FROM account_journal \
+     WHERE account_id = $1 ORDER BY id";
 
-const AFTER: &str = "SELECT id, account_id, at, actor, generation, action, changes FROM account_journal WHERE id > $1 \
-     ORDER BY id LIMIT $2";
+const AFTER: &str = "SELECT id, account_id, at, actor, generation, requested_by, action, changes FROM account_journal \
+     WHERE id > $1 ORDER BY id LIMIT $2";
 
 /// Query for the ids of the first and the last entry; null for an empty journal.
 const ENDS: &str = "SELECT min(id), max(id) FROM account_journal";

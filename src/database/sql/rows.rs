@@ -79,6 +79,7 @@ pub(super) struct JournalRow {
     at: i64,
     actor: String,
     generation: Option<i64>,
+    requested_by: Option<String>,
     action: String,
     changes: String,
 }
@@ -91,6 +92,7 @@ pub(super) struct JournalRecordRow {
     at: i64,
     actor: String,
     generation: Option<i64>,
+    requested_by: Option<String>,
     action: String,
     changes: String,
 }
@@ -206,7 +208,14 @@ impl JournalRow {
     pub fn decode(self) -> Result<JournalEntry, DatabaseError> {
         let at = Cell { table: "account_journal", column: "at", row: &self.id.to_string() }.time(self.at)?;
         let changes = JournalledChanges::parse(self.changes);
-        Ok(JournalEntry { at, actor: self.actor, generation: self.generation, action: self.action, changes })
+        Ok(JournalEntry {
+            at,
+            actor: self.actor,
+            generation: self.generation,
+            requested_by: self.requested_by,
+            action: self.action,
+            changes,
+        })
     }
 }
 
@@ -219,6 +228,7 @@ impl JournalRecordRow {
             at: Timestamp::from_microsecond(self.at).ok(),
             actor: self.actor,
             generation: self.generation,
+            requested_by: self.requested_by,
             action: self.action,
             changes: JournalledChanges::parse(self.changes),
         }

@@ -9,8 +9,8 @@ use super::fault::Fault;
 use super::revoked::{self, Reason};
 use super::{Session, Value};
 use crate::account::{
-    Adopter, AffiliateName, Field, FieldChange, KeyId, KeyState, Owner, RotationRequests, Settings, StoredKey,
-    StoredSettings, Version, changes as differences,
+    Adopter, AffiliateName, Field, FieldChange, KeyId, KeyState, Owner, Requester, RotationRequests, Settings,
+    StoredKey, StoredSettings, Version, changes as differences,
 };
 use crate::database::{Action, Change, DatabaseError, UnknownAffiliate};
 use jiff::Timestamp;
@@ -81,8 +81,8 @@ const REGISTER_AFFILIATE: &str =
 const ADD_KEY: &str = "INSERT INTO account_keys (id, account_id, api_key, secret_key_sealed, sealed_with, created_at, \
      expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
-const ADD_JOURNAL_ENTRY: &str = "INSERT INTO account_journal (account_id, at, actor, generation, action, changes) \
-     VALUES ($1, $2, $3, $4, $5, $6)";
+const ADD_JOURNAL_ENTRY: &str = "INSERT INTO account_journal (account_id, at, actor, generation, requested_by, \
+     action, changes) VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
 const VERSION: &str = "SELECT version FROM accounts WHERE id = $1";
 
@@ -372,6 +372,7 @@ impl<S: Session> Writer<'_, S> {
             self.at.into(),
             self.change.actor.as_str().into(),
             self.change.generation.into(),
+            self.change.requested_by.as_ref().map(Requester::as_str).into(),
             action.into(),
             changes.as_str().into(),
         ];

@@ -19,6 +19,7 @@ pub fn desired() -> Desired {
         owner: owner("acme"),
         uid: Some("u".to_owned()),
         generation: Some(1),
+        requested_by: None,
         settings: Settings {
             name: AccountName::parse("acme").unwrap(),
             description: Description::default(),

@@ -75,6 +75,7 @@ impl Resource {
             desired: deletion.and_then(|deletion| deletion.desired.as_ref()),
             places: deletion.map(|deletion| deletion.places.as_slice()).unwrap_or_default(),
             generation: None,
+            requested_by: None,
             confirmed: false,
         }
     }

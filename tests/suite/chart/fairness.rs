@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::helm::{Helm, values};
+use super::rendered::values;
 use crate::support::cluster::cluster;
+use crate::support::helm::Helm;
 use crate::support::wait::eventually;
 
 #[tokio::test]

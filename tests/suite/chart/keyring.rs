@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::helm::{Helm, is_hook, objects, of_kind, values};
+use super::rendered::{is_hook, objects, of_kind, values};
 use crate::cli::staff_database::StaffDatabase;
 use crate::support::cluster::{Cluster, cluster};
+use crate::support::helm::Helm;
 use crate::support::namespace::TestNamespace;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::postgres::postgres;

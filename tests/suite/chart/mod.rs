@@ -1,9 +1,9 @@
 //! The Helm chart: what it renders, that the API server accepts it, and that it grants what `deploy/` grants.
 
 mod fairness;
-mod helm;
 mod keyring;
 mod readme;
 mod releases;
+mod rendered;
 mod rendering;
 mod same_as_render;

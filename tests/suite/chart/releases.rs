@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::helm::{Helm, chart, values};
+use super::rendered::values;
 use crate::support::cluster::Cluster;
+use crate::support::helm::{Helm, chart, first_account};
 use crate::support::opsadmin::{Opsadmin, spawn_controller};
 use crate::support::process::Folder;
 use crate::support::wait::eventually;
@@ -35,10 +36,7 @@ async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     let helm = Helm::of(&cluster).await;
     let notes = upgrade(&helm, "ops", "ops", "default", &[]).await;
     // The notes lead to a first account, which the API server accepts.
-    let (_, manifest) = notes.split_once("<<'END'\n").expect("the notes have a manifest");
-    let (manifest, _) = manifest.split_once("     END\n").expect("it ends");
-    let lines = manifest.lines().map(|line| line.strip_prefix("     ").unwrap_or(line));
-    let manifest = lines.collect::<Vec<_>>().join("\n");
+    let manifest = first_account(&notes);
     // Without --wait, Helm returns before the API server has the new kind everywhere.
     eventually("the first account to be accepted", Duration::from_secs(30), async || {
         let applied = cluster.kubectl_with("default", &["apply", "-f", "-"], &manifest).await;

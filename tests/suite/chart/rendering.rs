@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::helm::{Helm, chart, objects, of_kind, values};
+use super::rendered::{objects, of_kind, values};
 use crate::support::cluster::cluster;
+use crate::support::helm::{Helm, chart};
 
 const TABLE: [&str; 6] = ["default", "postgresql", "postgresql-parts", "namespaces", "everything", "service-monitor"];
 /// Kinds of the Prometheus Operator, which the test cluster does not have.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::helm::{Helm, objects, of_kind, values};
+use super::rendered::{objects, of_kind, values};
+use crate::support::helm::Helm;
 use crate::support::opsadmin::Opsadmin;
 
 const IMAGE: &str = "registry.example.com/opsadmin-operator:1.2.3";

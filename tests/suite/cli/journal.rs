@@ -44,7 +44,7 @@ async fn each_change_is_one_json_line_without_keys() {
     let of_acme: Vec<&Value> = all.iter().filter(|line| line["account"] == history["account"]).collect();
     assert_eq!(of_acme.len(), 2);
     for (line, entry) in of_acme.iter().zip(history["entries"].as_array().expect("entries")) {
-        for field in ["at", "actor", "generation", "action", "changes", "note"] {
+        for field in ["at", "actor", "generation", "requestedBy", "action", "changes", "note"] {
             assert_eq!(line[field], entry[field], "{field}");
         }
     }

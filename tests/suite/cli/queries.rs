@@ -402,7 +402,8 @@ async fn texts_from_the_database_cannot_print_lines_or_colours() {
         format!("INSERT INTO affiliates VALUES ('{evil}', 0)"),
         format!("UPDATE accounts SET affiliate = '{evil}'"),
         format!(
-            "INSERT INTO account_journal (account_id, at, actor, action, changes) VALUES ('{id}', 1, '{evil}', '{evil}', '{evil}')"
+            "INSERT INTO account_journal (account_id, at, actor, requested_by, action, changes)
+             VALUES ('{id}', 1, '{evil}', '{evil}', '{evil}', '{evil}')"
         ),
     ] {
         office.by_hand(&sql).await;

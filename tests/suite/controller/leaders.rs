@@ -1,13 +1,15 @@
 //! Leader election with real controllers: one of them writes, another one takes over, and a former leader writes nothing
 //! any more. Writes are counted from the API server's audit log and from the database's journal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -20,7 +22,7 @@ use url::Url;
 use super::scene::{SOON, Scene};
 use crate::support::audit::AuditEvent;
 use crate::support::http::get;
-use crate::support::opsadmin::{Opsadmin, RunningController, spawn_controller};
+use crate::support::opsadmin::{Opsadmin, RunningController, controller_call, spawn_controller};
 use crate::support::proxy::{Fault, Proxy, To};
 use crate::support::wait::eventually;
 
@@ -60,15 +62,34 @@ fn kubeconfig(scene: &Scene, name: &str) -> PathBuf {
     own.unwrap_or_else(|| scene.cluster.kubeconfig().to_path_buf())
 }
 
-fn start_between(scene: &Scene, name: &str, kubeconfig: &std::path::Path, database: &str) -> Replica {
+fn start_between(scene: &Scene, name: &str, kubeconfig: &Path, database: &str) -> Replica {
+    Replica { name: name.to_owned(), process: call(scene, name, kubeconfig, database).spawn() }
+}
+
+fn call(scene: &Scene, name: &str, kubeconfig: &Path, database: &str) -> Opsadmin {
     let here = scene.namespace.name();
     let arguments = ["--leader-election", "on", "--lease-namespace", here, "--cluster-id", "here"];
-    let process = spawn_controller(kubeconfig, &[here], &signed(database, name), &scene.keyring, &arguments);
-    Replica { name: name.to_owned(), process }
+    controller_call(kubeconfig, &[here], &signed(database, name), &scene.keyring, &arguments)
 }
 
 fn start(scene: &Scene, name: &str) -> Replica {
     start_between(scene, name, &kubeconfig(scene, name), scene.database.url())
+}
+
+/// Starts a replica whose clock is wrong by this time, such as `+600s`. Only the time of day is wrong. Time that passes
+/// is measured correctly.
+fn start_with_clock(scene: &Scene, name: &str, offset: &str) -> Replica {
+    let call = call(scene, name, &kubeconfig(scene, name), scene.database.url());
+    let call = call.env("LD_PRELOAD", wrong_clock()).env("FAKETIME", offset);
+    let process = call.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").spawn();
+    Replica { name: name.to_owned(), process }
+}
+
+/// Returns the library of libfaketime.
+fn wrong_clock() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("the system has libraries").flatten().map(|entry| entry.path());
+    let mut candidates = folders.chain([PathBuf::from("/usr/lib")]).map(|f| f.join("faketime/libfaketime.so.1"));
+    candidates.find(|library| library.is_file()).expect("libfaketime is missing: run tests/setup.sh")
 }
 
 impl Replica {
@@ -314,6 +335,49 @@ async fn a_leader_cut_off_from_the_api_server_ends_before_another_one_leads() {
     second.logged(LEADS).await;
     scene.ready("a0").await;
     assert!(check_writes(&scene).await > 5);
+    assert_eq!(second.process.terminate(SOON).await.0, 0);
+}
+
+#[tokio::test]
+async fn clocks_that_disagree_by_minutes_neither_hasten_nor_prevent_a_takeover() {
+    tokio::join!(disagree("slow leader", "-600s", "+600s"), disagree("fast leader", "+600s", "-600s"));
+}
+
+/// Kills a leader whose clock is wrong by `leading`. Its follower's clock is wrong by `following`.
+async fn disagree(test_name: &str, leading: &str, following: &str) {
+    let scene = Scene::set(test_name).await;
+    sign_journal(&scene).await;
+    let (leader, follower) = (format!("leader-{leading}"), format!("leader-{following}"));
+    let first = start_with_clock(&scene, &leader, leading);
+    first.logged(LEADS).await;
+    let second = start_with_clock(&scene, &follower, following);
+    second.logged(FOLLOWS).await;
+    create(&scene, 1).await;
+    scene.ready("a0").await;
+    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), scene.namespace.name());
+    let renewed = async || {
+        let lease = leases.get("opsadmin-operator").await.expect("the Lease is there");
+        lease.spec.and_then(|spec| spec.renew_time).expect("it was renewed").0
+    };
+    let (seen, mut renewals) = (renewed().await, HashSet::new());
+    let expected = Timestamp::now() + leading.parse::<SignedDuration>().expect("it is a duration");
+    assert!(seen.duration_since(expected).abs() < SignedDuration::from_mins(1), "{seen} is not near {expected}");
+    // More renewals than fit into the duration of a Lease.
+    eventually("the leader to renew its Lease", SOON, async || {
+        renewals.insert(renewed().await);
+        if renewals.len() > 8 { Ok(()) } else { Err(renewals.len()) }
+    })
+    .await;
+    assert!(!second.process.log().contains(LEADS), "{}", second.process.log());
+
+    first.process.kill().await;
+    let killed = Instant::now();
+    second.logged(LEADS).await;
+    let took = killed.elapsed();
+    assert!(took > Duration::from_secs(9) && took < Duration::from_secs(30), "{took:?}");
+    scene.change("a0", json!({ "description": "by the second" })).await;
+    scene.ready("a0").await;
+    assert!(check_writes(&scene).await > 1);
     assert_eq!(second.process.terminate(SOON).await.0, 0);
 }
 

@@ -25,6 +25,7 @@ pub mod planned;
 mod pooled;
 mod refusals;
 mod render;
+mod requesters;
 pub mod rights;
 pub mod scene;
 mod secrets;

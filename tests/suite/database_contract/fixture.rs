@@ -182,7 +182,7 @@ pub fn stored(account: AccountId, pair: &KeyPair) -> StoredKey {
 }
 
 pub fn change(account: AccountId, action: Action) -> Change {
-    Change { account, action, at: now(), actor: "controller".to_owned(), generation: Some(3) }
+    Change { account, action, at: now(), actor: "controller".to_owned(), generation: Some(3), requested_by: None }
 }
 
 /// A change that creates an account, and registers its affiliate if that is unknown.

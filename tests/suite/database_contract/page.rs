@@ -142,7 +142,7 @@ pub async fn the_statements_of_the_page_work(fresh: Fresh) {
 
     fresh.by_hand(&filled("Tell the journal", &[&id, &now, "staff", "[]"])).await.unwrap();
     let history = fresh.by_hand(&filled("The history of an account", &[&id])).await.unwrap();
-    let told: Vec<_> = history.iter().map(|row| (row[1].as_deref().unwrap(), row[3].as_deref().unwrap())).collect();
+    let told: Vec<_> = history.iter().map(|row| (row[1].as_deref().unwrap(), row[4].as_deref().unwrap())).collect();
     assert_eq!(told, [("controller", "created"), ("controller", "updated"), ("staff", "updated")]);
 
     let needed = fresh.column(&filled("The keyring's keys that are still needed", &[])).await;

@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use jiff::{Timestamp, ToSpan};
-use opsadmin_operator::account::{AccountId, Owner, Settings};
+use opsadmin_operator::account::{AccountId, Owner, Requester, Settings};
 use opsadmin_operator::database::{Action, DatabaseError, JournalEntry, JournalledChange, JournalledChanges, Named};
 use std::collections::BTreeSet;
 
@@ -141,6 +141,7 @@ pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {
     let database = fresh.open().await;
     let mut creation = creation(owner("told"), settings("told"));
     "cli:'; DROP TABLE account_journal; --".clone_into(&mut creation.actor);
+    creation.requested_by = Some(Requester::new("' --", Some(now()), Some("Zoë; \"admin\"")));
     let made = database.commit(&creation).await.unwrap();
     create(&*database, owner("another"), settings("another")).await;
     let wanted = Settings { enabled: false, ..settings("told") };
@@ -156,11 +157,16 @@ pub async fn the_journal_reads_back_as_it_was_written(fresh: Fresh) {
     let actions: Vec<_> = told.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["created", "updated", "deleted", "purged"]);
     assert_eq!((told[0].at, told[0].actor.as_str(), told[0].generation), (now(), creation.actor.as_str(), Some(3)));
+    assert_eq!(told[0].requested_by.as_deref(), creation.requested_by.as_ref().map(Requester::as_str));
+    assert!(told[0].requested_by.as_deref().unwrap().ends_with(r#" claim="Zoë; \"admin\"""#));
+    let line = database.journal_after(0, 1).await.unwrap().remove(0);
+    assert_eq!(line.requested_by, told[0].requested_by);
     let change = JournalledChange { field: "enabled".to_owned(), old: "true".to_owned(), new: "false".to_owned() };
     let expected = JournalEntry {
         at: now() + 1.second(),
         actor: "controller".to_owned(),
         generation: None,
+        requested_by: None,
         action: "updated".to_owned(),
         changes: JournalledChanges::Changes(vec![change]),
     };

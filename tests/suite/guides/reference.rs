@@ -6,9 +6,9 @@ use std::fs;
 
 use clap::CommandFactory as _;
 use opsadmin_operator::api::{
-    ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION,
-    FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, MARK_ANNOTATION, OWNER_ANNOTATION, PAUSED_ANNOTATION,
-    ROTATE_ANNOTATION, Reason, condition,
+    ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CHANGED_BY_ANNOTATION, CONFIRM_CREATION_ANNOTATION,
+    CONFIRM_DELETION_ANNOTATION, FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, MARK_ANNOTATION,
+    OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason, condition,
 };
 use opsadmin_operator::cli::Cli;
 use opsadmin_operator::reconcile::Done;
@@ -284,6 +284,7 @@ fn annotations() -> String {
             "the account id that its status names: has another account made in that one's place",
         ),
         (CONFIRM_DELETION_ANNOTATION, "ApiAccount, by you", "`true`: lets a deletion go that the brake holds"),
+        (CHANGED_BY_ANNOTATION, "ApiAccount, by you or CI", "who changed it, for the journal; nobody checks it"),
         (
             FINALIZER,
             "ApiAccount, a finalizer",

@@ -46,8 +46,9 @@ rules:
 - level: Metadata
 "#;
 
-/// The address range of Services, and the address in it that belongs to the API server.
-const SERVICES: &str = "10.96.0.0/16";
+/// The address range of Services.
+pub const SERVICES: &str = "10.96.0.0/16";
+/// The address in it that belongs to the API server.
 const SERVICE_ADDRESS: &str = "10.96.0.1";
 
 /// The controllers that a cluster without nodes needs. The other controllers would only use CPU time.

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod collector;
 pub mod control_plane;
 pub mod forwarder;
+pub mod helm;
 pub mod http;
 pub mod names;
 pub mod namespace;

@@ -211,6 +211,7 @@ impl World {
                 desired: desired.as_ref(),
                 places: &places,
                 generation,
+                requested_by: None,
                 confirmed: false,
             };
             let outcome = run(self.reconciler.delete(going, policy));

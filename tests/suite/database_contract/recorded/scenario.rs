@@ -7,8 +7,8 @@ use crate::database_contract::fixture::{
 };
 use jiff::ToSpan as _;
 use opsadmin_operator::account::{
-    Account, AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, RotationRequests, Settings, StoredKey,
-    SuspensionReason,
+    Account, AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, Requester, RotationRequests, Settings,
+    StoredKey, SuspensionReason,
 };
 use opsadmin_operator::database::{AccountAdmin, Action, Change, Resealed, UnknownAffiliate, WithLogins};
 use opsadmin_operator::login::{
@@ -54,7 +54,8 @@ async fn creations(database: &dyn AccountAdmin) -> [Account; 2] {
 /// Each change that an account that a resource declares can have.
 async fn changes(database: &dyn AccountAdmin, account: Account) {
     let commit = async |change: Change| database.commit(&change).await.unwrap();
-    let account = commit(update(&account, &settings("renamed"))).await;
+    let requested_by = Some(Requester::new("argocd-controller", Some(now()), Some("alice@example.com")));
+    let account = commit(Change { requested_by, ..update(&account, &settings("renamed")) }).await;
     let account = commit(rotation(&account, 11, true)).await;
     let account = commit(rotation(&account, 12, true)).await;
     let retiring: Vec<KeyId> =

@@ -5,14 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::guides::repository;
-use crate::support::cluster::Cluster;
-use crate::support::process::Folder;
-use crate::support::programs::built;
-use crate::support::run::{Finished, run};
+use super::cluster::Cluster;
+use super::process::Folder;
+use super::programs::built;
+use super::run::{Finished, run};
 
 const WITHIN: Duration = Duration::from_mins(2);
 
@@ -64,26 +62,13 @@ impl Helm {
 
 /// Returns the path of the chart.
 pub fn chart() -> String {
-    repository("charts/opsadmin-operator").display().to_string()
+    concat!(env!("CARGO_MANIFEST_DIR"), "/charts/opsadmin-operator").to_owned()
 }
 
-/// Returns the path of a file with values.
-pub fn values(name: &str) -> PathBuf {
-    repository("tests/suite/chart/values").join(format!("{name}.yaml"))
-}
-
-/// Parses manifests. Leaves out empty documents.
-pub fn objects(manifests: &str) -> Vec<Value> {
-    let all: Vec<Value> = serde_saphyr::from_multiple(manifests).unwrap_or_else(|error| panic!("{error}\n{manifests}"));
-    all.into_iter().filter(|object| !object.is_null()).collect()
-}
-
-/// Returns the objects of a kind.
-pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    objects.iter().filter(|object| object["kind"] == kind).collect()
-}
-
-/// Returns whether an object belongs to a hook.
-pub fn is_hook(object: &Value) -> bool {
-    !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
+/// Returns the manifest of the first account from the notes that Helm prints after an installation.
+pub fn first_account(notes: &str) -> String {
+    let (_, manifest) = notes.split_once("<<'END'\n").expect("the notes have a manifest");
+    let (manifest, _) = manifest.split_once("     END\n").expect("it ends");
+    let lines = manifest.lines().map(|line| line.strip_prefix("     ").unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
