@@ -8,6 +8,8 @@ mod introspection;
 mod limits;
 mod logins;
 mod operation;
+mod protected_api;
+mod proxies;
 mod refreshes;
 mod refusals;
 pub mod scene;
