@@ -13,6 +13,7 @@ mod proxies;
 mod refreshes;
 mod refusals;
 pub mod scene;
+mod shell_client;
 
 macro_rules! on_each_database {
     ($($module:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
