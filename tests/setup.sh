@@ -32,6 +32,7 @@ has_faketime() {
     return 1
 }
 has_prometheus() { has promtool && has prometheus; }
+has_nginx() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx >/dev/null 2>&1; }
 has_pyyaml() { python3 -c 'import yaml' 2>/dev/null; }
 
 # The packages to install.
@@ -43,6 +44,9 @@ has_pgbouncer || packages="$packages pgbouncer"
 has_faketime || packages="$packages libfaketime"
 has_pyyaml || packages="$packages python3-yaml"
 has_prometheus || packages="$packages prometheus"
+has_nginx || packages="$packages nginx"
+has caddy || packages="$packages caddy"
+has openssl && has curl || packages="$packages openssl curl"
 
 if [ -n "$packages" ] && has apt-get; then
     as_root=
@@ -62,20 +66,15 @@ if [ -n "$packages" ] && has apt-get; then
     # No quotes: each word is a package.
     # shellcheck disable=SC2086
     apt install --no-install-recommends $packages
-    case "$packages" in
-    *pgbouncer*)
-        # The package of the pooler starts a server too.
-        ! has systemctl || $as_root systemctl disable --now pgbouncer >/dev/null 2>&1 ||
-            echo "Could not keep the package's own pgbouncer from starting." >&2
-        ;;
-    esac
-    case "$packages" in
-    *prometheus*)
-        # So does the package of Prometheus.
-        ! has systemctl || $as_root systemctl disable --now prometheus >/dev/null 2>&1 ||
-            echo "Could not keep the package's own prometheus from starting." >&2
-        ;;
-    esac
+    for service in pgbouncer prometheus nginx caddy; do
+        case "$packages" in
+        *"$service"*)
+            # These packages start a server too.
+            ! has systemctl || $as_root systemctl disable --now "$service" >/dev/null 2>&1 ||
+                echo "Could not keep the package's own $service from starting." >&2
+            ;;
+        esac
+    done
 fi
 
 problems=0
@@ -95,6 +94,9 @@ has_postgres ||
 has_pgbouncer || problem "PgBouncer (pgbouncer): the package of that name."
 has_faketime || problem "libfaketime, which gives a program a wrong clock: the package of that name."
 has_prometheus || problem "Prometheus (prometheus and promtool) 2.42 or newer: the package of that name, or prometheus.io/download."
+has_nginx || problem "nginx with the module auth_request: the package nginx."
+has caddy || problem "Caddy (caddy): the package of that name, or caddyserver.com/docs/install."
+{ has openssl && has curl; } || problem "openssl and curl: the packages of these names."
 has_pyyaml || problem "python3 with PyYAML, which reads what the program writes: pip install pyyaml, or your system's package."
 
 if ! has cargo; then

@@ -8,9 +8,12 @@ mod introspection;
 mod limits;
 mod logins;
 mod operation;
+mod protected_api;
+mod proxies;
 mod refreshes;
 mod refusals;
 pub mod scene;
+mod shell_client;
 
 macro_rules! on_each_database {
     ($($module:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
