@@ -13,6 +13,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::process::ExitCode;
 
 /// Show the logins that are live: when and from where each began, and until when its tokens work.
@@ -79,16 +80,16 @@ impl Logins {
         let logins = database.logins.list(account, SystemEnvironment.now()).await?;
         let mut names: BTreeMap<AccountId, Option<String>> = BTreeMap::new();
         for login in &logins {
-            if !names.contains_key(&login.account) {
-                let account = database.accounts.find_by_id(login.account).await?;
-                names.insert(login.account, account.map(|account| account.settings.name));
+            if let Entry::Vacant(unread) = names.entry(login.account) {
+                let holder = database.accounts.find_by_id(login.account).await?;
+                unread.insert(holder.map(|account| account.settings.name));
             }
         }
-        let named = |login: Login| {
+        let with_name = |login: Login| {
             let name = names.get(&login.account).cloned().flatten();
             (login, name)
         };
-        Ok(logins.into_iter().map(named).collect())
+        Ok(logins.into_iter().map(with_name).collect())
     }
 }
 

@@ -203,8 +203,7 @@ async fn work(
         metrics,
     });
     let stopping_context = Arc::clone(&context);
-    let stats: Weak<Context> = Arc::downgrade(&context);
-    settings.telemetry.set_controller(stats as Weak<dyn ControllerStats>);
+    settings.telemetry.set_controller(Arc::<Context>::downgrade(&context) as Weak<dyn ControllerStats>);
     let sweeper = Sweeper {
         context: Arc::clone(&context),
         database: Arc::clone(&database),

@@ -231,7 +231,7 @@ impl Client {
     /// Returns the claims of a new assertion.
     pub fn claims(&self) -> Value {
         let now = Timestamp::now().as_second();
-        let id: String = random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = format!("{:032x}", u128::from_le_bytes(random()));
         json!({ "iss": self.api_key, "sub": self.api_key, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": id })
     }
 
