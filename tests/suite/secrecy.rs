@@ -112,7 +112,8 @@ async fn run_every_command(said: &mut Said, url: &str, password: &str, keyring: 
     said.command(&["migrate", "--database", url], true).await;
     said.command(&["migrate", "--database", &url.replace(password, &format!("{password}#"))], false).await;
     said.command(&["migrate", "--database", &url.replace("/t-", "/no-t-")], false).await;
-    let (examples, folder) = (concat!(env!("CARGO_MANIFEST_DIR"), "/examples"), format!("{keyring}.secrets"));
+    let (examples, folder) =
+        (concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart"), format!("{keyring}.secrets"));
     said.command(&["validate", "-f", examples], true).await;
     let apply = ["apply", "-f", examples, "--secrets", &folder, "--database", url, "--keyring", keyring];
     said.command(&apply, false).await;
