@@ -64,7 +64,7 @@ impl Scene {
     /// Applies a folder of the platform example, as `kubectl apply -k` does.
     pub async fn apply_example(&self, folder: &str) {
         let folder = repository("examples/platform").join(folder).display().to_string();
-        self.kubectl(&["apply", "--server-side", "-k", &folder]).await.succeeded();
+        self.release.world.apply_from(self.namespace, &["-k", &folder], "").await;
     }
 
     /// Waits until the account is ready for its newest generation.

@@ -29,6 +29,8 @@ pub const IMAGE: &str = "registry.example.com/opsadmin-operator";
 pub const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
 /// The default `StorageClass`.
 const STORAGE_CLASS: &str = "standard";
+/// What the API server answers as long as it cannot apply a kind whose definition is new.
+const KIND_IS_NEW: &str = "There can be a delay between when CustomResourceDefinitions are created";
 
 /// The cluster. It has no release of the operator by itself.
 pub struct World {
@@ -100,8 +102,18 @@ impl World {
 
     /// Applies manifests.
     pub async fn apply(&self, namespace: &str, manifests: &str) {
-        let apply = ["apply", "--server-side", "-f", "-"];
-        self.cluster.kubectl_with(namespace, &apply, manifests).await.succeeded();
+        self.apply_from(namespace, &["-f", "-"], manifests).await;
+    }
+
+    /// Applies the manifests that these arguments name, or that the input has. Waits for the API server, which cannot
+    /// apply a kind in the first moments after its definition is established.
+    pub async fn apply_from(&self, namespace: &str, source: &[&str], input: &str) {
+        let apply = [&["apply", "--server-side"], source].concat();
+        let finished = eventually("the API server to know each kind", SOON, async || {
+            let finished = self.cluster.kubectl_with(namespace, &apply, input).await;
+            if finished.stderr.contains(KIND_IS_NEW) { Err(finished.stderr) } else { Ok(finished) }
+        });
+        finished.await.succeeded();
     }
 
     /// Creates a namespace that refuses pods that do not follow the restricted Pod Security Standard.
