@@ -2,12 +2,15 @@
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
 /// A connection that only asks for the number of the last commit. The connection writes nothing itself, because the
 /// number does not count its own commits.
 pub(super) struct DataVersion {
     options: SqliteConnectOptions,
+    /// How many questions there were.
+    questions: AtomicU64,
     watch: Mutex<Watch>,
 }
 
@@ -17,21 +20,32 @@ struct Watch {
     connection: Option<SqliteConnection>,
     /// How often the file was opened. The numbers of two connections cannot be compared.
     opened: u32,
+    /// The last answer, and how many questions came before the file was read for it. It is the answer to all of these.
+    last: Option<(u64, i64)>,
     is_closed: bool,
 }
 
 impl DataVersion {
     /// Opens the file with the first question.
     pub fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, watch: Mutex::default() }
+        Self { options, questions: AtomicU64::new(0), watch: Mutex::default() }
     }
 
     /// Returns a number that differs from the last one if anything was committed in between.
+    ///
+    /// Questions that wait at the same time are answered by one look at the file, which begins after all of them.
     pub async fn current(&self) -> Result<i64, sqlx::Error> {
+        let question = self.questions.fetch_add(1, Ordering::SeqCst) + 1;
         let mut watch = self.watch.lock().await;
         if watch.is_closed {
             return Err(sqlx::Error::PoolClosed);
         }
+        if let Some((answered, number)) = watch.last
+            && question <= answered
+        {
+            return Ok(number);
+        }
+        let questions = self.questions.load(Ordering::SeqCst);
         // The connection is put back only after an answer. A question that fails or is given up leaves none.
         let mut connection = if let Some(connection) = watch.connection.take() {
             connection
@@ -40,8 +54,10 @@ impl DataVersion {
             self.options.connect().await?
         };
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;
+        let number = i64::from(watch.opened) << 32 | (version & i64::from(u32::MAX));
         watch.connection = Some(connection);
-        Ok(i64::from(watch.opened) << 32 | (version & i64::from(u32::MAX)))
+        watch.last = Some((questions, number));
+        Ok(number)
     }
 
     /// Closes the connection. Later questions fail.
