@@ -1,8 +1,8 @@
 //! Measures the auth server against the least that any server would do, in one run: `/authz` against a handler that
 //! answers 204 on the same HTTP stack, and `/token` against the bare insert of the same rows.
 //!
-//! `cargo bench --bench login` prints the figures as Markdown and fails if one is not within its bound. docs/login.md has
-//! the figures. It needs Linux, and the PostgreSQL that the tests need.
+//! `cargo bench --bench login` prints the figures, and fails if one is not within its bound. `-- PostgreSQL` or `-- SQLite`
+//! measures one database. docs/login.md has the figures. It needs Linux, and the PostgreSQL that the tests need.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
         return bare::serve().await;
     }
     let mut is_within = true;
-    for engine in [Engine::Sqlite, Engine::Postgres] {
+    for engine in engines() {
         let world = World::start(engine).await;
         let authorize = authorize::measure(&world).await;
         println!("{engine}, authorize: {authorize}");
@@ -39,4 +39,14 @@ async fn main() -> ExitCode {
         is_within &= token.is_within_bounds();
     }
     if is_within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Returns the databases that the arguments name, and all of them without a name. `cargo bench` adds `--bench`.
+fn engines() -> Vec<Engine> {
+    let named: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let all = [Engine::Sqlite, Engine::Postgres];
+    let is_named = |engine: &Engine| named.is_empty() || named.contains(&engine.to_string());
+    let engines: Vec<Engine> = all.into_iter().filter(is_named).collect();
+    assert!(!engines.is_empty(), "{named:?}: the databases are {all:?}");
+    engines
 }

@@ -53,7 +53,8 @@ impl World {
         let (url, postgres) = match engine {
             Engine::Sqlite => (format!("sqlite://{}", folder.path().join("opsadmin.db").display()), None),
             Engine::Postgres => {
-                let server = Postgres::new().await;
+                // Otherwise the logins would be compared with commits that nobody has.
+                let server = Postgres::durable().await;
                 (server.url("postgres"), Some(server))
             }
         };

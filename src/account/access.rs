@@ -189,7 +189,7 @@ pub fn access<'a>(account: &'a Account, asked: &'a AccessRequest, now: Timestamp
     let roles = known_roles(settings);
     let plans = plans(settings, &roles);
     let judged = |rule, (verdict, why)| RuleResult { rule, verdict, why };
-    let rules = [
+    let results = [
         judged(Rule::Life, judge_life(account.life)),
         judged(Rule::Enabled, judge_enabled(settings.enabled)),
         judged(Rule::Suspension, judge_suspension(account)),
@@ -198,7 +198,7 @@ pub fn access<'a>(account: &'a Account, asked: &'a AccessRequest, now: Timestamp
         judged(Rule::Endpoints, judge_endpoints(settings, &roles, asked.reach)),
         judged(Rule::Plans, judge_plans(plans, asked.affiliate.as_deref())),
     ];
-    Access { rules, roles, plans }
+    Access { rules: results, roles, plans }
 }
 
 /// Returns the account's known roles. An unknown role grants no access.

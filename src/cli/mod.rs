@@ -61,6 +61,7 @@ use output::Output;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use tokio::runtime::Runtime;
 
 /// The cluster id of accounts that `apply` creates without a cluster.
 const LOCAL_CLUSTER: &str = "local";
@@ -123,9 +124,14 @@ const PLUGIN: &str = "kubectl-opsadmin";
 ///
 /// The runtime is started here and not in the program's own crate: that crate would have a second copy of all that the
 /// commands await.
-#[tokio::main]
-pub async fn main() -> ExitCode {
-    run(parse(std::env::args_os())).await
+pub fn main() -> ExitCode {
+    match Runtime::new() {
+        Ok(runtime) => runtime.block_on(Box::pin(run(parse(std::env::args_os())))),
+        Err(error) => {
+            eprintln!("error: the system gives no threads: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Reads the arguments. Prints what is wrong with them, or the help that they ask for, and exits.

@@ -33,7 +33,7 @@ const PORT_TAKEN: &str = "Address already in use";
 /// its own databases on it.
 pub async fn postgres() -> &'static Postgres {
     static SHARED: OnceCell<Result<Postgres, String>> = OnceCell::const_new();
-    match SHARED.get_or_init(Postgres::try_new).await {
+    match SHARED.get_or_init(async || Postgres::try_new(false).await).await {
         Ok(server) => server,
         Err(problem) => panic!("no test database server: {problem}"),
     }
@@ -48,19 +48,30 @@ pub struct Postgres {
     run_as: Option<User>,
     port: u16,
     password: String,
+    /// Whether a commit waits until it is on the disk.
+    is_durable: bool,
 }
 
 impl Postgres {
     /// Starts a server that only one test uses.
     pub async fn new() -> Self {
-        match Self::try_new().await {
+        Self::started(false).await
+    }
+
+    /// Starts such a server whose commits wait for the disk, as in production.
+    pub async fn durable() -> Self {
+        Self::started(true).await
+    }
+
+    async fn started(is_durable: bool) -> Self {
+        match Self::try_new(is_durable).await {
             Ok(server) => server,
             Err(problem) => panic!("no test database server: {problem}"),
         }
     }
 
-    async fn try_new() -> Result<Self, String> {
-        let initialised = tokio::task::spawn_blocking(Self::initialise).await;
+    async fn try_new(is_durable: bool) -> Result<Self, String> {
+        let initialised = tokio::task::spawn_blocking(move || Self::initialise(is_durable)).await;
         let mut server = initialised.map_err(|error| format!("initdb: {error}"))??;
         for attempt in 1.. {
             match server.try_start().await {
@@ -72,7 +83,7 @@ impl Postgres {
         Ok(server)
     }
 
-    fn initialise() -> Result<Self, String> {
+    fn initialise(is_durable: bool) -> Result<Self, String> {
         let programs = find_programs()?;
         let run_as = User::for_postgres()?;
         let folder = Folder::new("postgres");
@@ -83,7 +94,7 @@ impl Postgres {
                 chown(path, Some(user.uid), Some(user.gid)).map_err(|error| format!("{}: {error}", path.display()))?;
             }
         }
-        let server = Self { server: None, folder, programs, run_as, port: free_port(), password };
+        let server = Self { server: None, folder, programs, run_as, port: free_port(), password, is_durable };
         let mut initdb = server.command("initdb");
         initdb.arg(format!("--pgdata={}", server.data().display())).args([
             "--username=postgres",
@@ -111,6 +122,7 @@ impl Postgres {
             run_as: self.run_as.as_ref().map(|user| User { uid: user.uid, gid: user.gid }),
             port: free_port(),
             password: self.password.clone(),
+            is_durable: self.is_durable,
         };
         if let Some(user) = &standby.run_as {
             chown(standby.folder.path(), Some(user.uid), Some(user.gid)).expect("the folder is given away");
@@ -198,9 +210,9 @@ impl Postgres {
             "listen_addresses=127.0.0.1".into(),
             "unix_socket_directories=".into(),
             "max_connections=300".into(),
-            // The data need not survive a crash of the machine.
-            "fsync=off".into(),
-            "full_page_writes=off".into(),
+            // The data of a test need not survive a crash of the machine.
+            format!("fsync={}", self.is_durable),
+            format!("full_page_writes={}", self.is_durable),
         ] {
             postgres.arg("-c").arg(setting);
         }
