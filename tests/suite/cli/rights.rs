@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::staff_database::{StaffDatabase, refused};
+use crate::database_contract::page::statements;
 use crate::support::names::unique;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::run;
@@ -60,6 +61,58 @@ async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
     doctor().await.succeeded();
     office.by_hand(&format!(r#"DROP OWNED BY "{user}""#)).await;
     office.by_hand(&format!(r#"DROP ROLE "{user}""#)).await;
+}
+
+#[tokio::test]
+async fn the_doctor_says_which_statement_gives_an_auth_server_what_it_lacks() {
+    let office = StaffDatabase::postgres("auth role rights").await;
+    office.apply(&[("acme", json!({}))]).await;
+    let role = unique("auth");
+    let doctor = async || {
+        let call = Opsadmin::new().args(["doctor", "--auth-server-role", &role, "--database", office.database.url()]);
+        call.args(["--keyring"]).args([office.keyring()]).args(["--secrets"]).args([office.secrets()]).run().await
+    };
+    let said = |problem: &str, remedy: &str| {
+        format!("rights: the role {role} of an auth server: it {problem}; run `{remedy}` in the database\n")
+    };
+    let missing = doctor().await;
+    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+    let create = format!(r#"CREATE ROLE "{role}" LOGIN"#);
+    assert!(missing.stdout.contains(&said("does not exist", &create)), "{missing:?}");
+
+    office.by_hand(&format!(r#"CREATE ROLE "{role}" NOLOGIN"#)).await;
+    office.by_hand("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await;
+    let few = doctor().await;
+    for (problem, remedy) in [
+        ("may not log in", format!(r#"ALTER ROLE "{role}" LOGIN"#)),
+        ("may not use the schema public", format!(r#"GRANT USAGE ON SCHEMA public TO "{role}""#)),
+        ("may not SELECT account_keys", format!(r#"GRANT SELECT ON account_keys TO "{role}""#)),
+        ("may not DELETE login_assertions", format!(r#"GRANT DELETE ON login_assertions TO "{role}""#)),
+    ] {
+        assert!(few.stdout.contains(&said(problem, &remedy)), "{problem}: {few:?}");
+    }
+    // What it prints suffices, and the rights on the page are all that it asks for.
+    let remedies = few.stdout.lines().filter_map(|line| line.split('`').nth(1));
+    let (grants, others): (Vec<&str>, Vec<&str>) = remedies.partition(|remedy| remedy.contains(" ON "));
+    let tables = grants.iter().filter(|grant| !grant.contains("SCHEMA")).count();
+    assert_eq!((tables, grants.len() - tables, others.len()), (7 + 3 * 4, 1, 1), "{few:?}");
+    for remedy in others.iter().chain(grants.iter().filter(|grant| grant.contains("SCHEMA"))) {
+        office.by_hand(remedy).await;
+    }
+    let page = &statements()["The rights of an auth server"];
+    for grant in page.replace("opsadmin_auth", &format!("\"{role}\"")).split_inclusive(';').filter(|grant| !grant.trim().is_empty()) {
+        office.by_hand(grant).await;
+    }
+    doctor().await.succeeded();
+    office.by_hand(&format!(r#"DROP OWNED BY "{role}""#)).await;
+    office.by_hand(&format!(r#"DROP ROLE "{role}""#)).await;
+
+    let file = StaffDatabase::sqlite().await;
+    file.apply(&[("acme", json!({}))]).await;
+    let call = Opsadmin::new().args(["doctor", "--auth-server-role", "a", "--database", file.database.url()]);
+    let unchecked = call.args(["--keyring"]).args([file.keyring()]).run().await;
+    assert_eq!(unchecked.status.code(), Some(1), "{unchecked:?}");
+    assert!(unchecked.stderr.contains("leave --auth-server-role out"), "{unchecked:?}");
 }
 
 #[tokio::test]
