@@ -8,7 +8,7 @@ use opsadmin_operator::account::{Account, Settings};
 use opsadmin_operator::database::WithLogins;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::form_urlencoded;
 
@@ -98,14 +98,14 @@ impl Scene {
 
     /// Starts an auth server whose clock is wrong by this time, such as `+5s`, and waits until it is ready.
     pub async fn serve_with_clock(&self, offset: &str) -> AuthServer {
-        let server = AuthServer::of(self.call(self.fresh.url(), &[]).with_clock(offset).spawn()).await;
+        let server = AuthServer::listening(self.call(self.fresh.url(), &[]).with_clock(offset).spawn()).await;
         server.ready().await;
         server
     }
 
     /// Starts an auth server, and waits until it listens.
     pub async fn start_at(&self, url: &str, more: &[&str]) -> AuthServer {
-        AuthServer::of(self.call(url, more).spawn()).await
+        AuthServer::listening(self.call(url, more).spawn()).await
     }
 
     fn call(&self, url: &str, more: &[&str]) -> Opsadmin {
@@ -120,8 +120,8 @@ impl Scene {
 }
 
 impl AuthServer {
-    /// Waits until the program listens.
-    async fn of(process: RunningController) -> Self {
+    /// Waits until a started auth server listens.
+    pub async fn listening(process: RunningController) -> Self {
         let [public, internal] = eventually("the auth server to listen", SOON, async || {
             let log = process.log();
             let line = log.lines().find(|line| line.contains("serving logins")).ok_or_else(|| log.clone())?;
@@ -133,6 +133,22 @@ impl AuthServer {
         })
         .await;
         Self { process, public, internal }
+    }
+
+    /// Starts an auth server as a guide does, beside the database in this folder, and waits until it is ready. Its ports
+    /// are free ones: [`Self::in_place_of_the_defaults`] puts them into the guide's commands.
+    pub async fn of_a_guide(command: &str, folder: &Path) -> Self {
+        let database = format!("sqlite://{}", folder.join("opsadmin.db").display());
+        let call = Opsadmin::new().args(command.split_whitespace().skip(1)).args(["--database", &database]);
+        let call = call.args(["--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"]);
+        let server = Self::listening(call.spawn()).await;
+        server.ready().await;
+        server
+    }
+
+    /// Replaces the default addresses in a command.
+    pub fn in_place_of_the_defaults(&self, command: &str) -> String {
+        command.replace("127.0.0.1:8088", &self.public).replace("127.0.0.1:8089", &self.internal)
     }
 
     /// Waits until the database has answered this server.
