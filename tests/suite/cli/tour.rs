@@ -3,6 +3,8 @@
 use std::fs;
 use std::iter::Peekable;
 
+use crate::guides::repository;
+use crate::login::scene::AuthServer;
 use crate::support::opsadmin::Opsadmin;
 
 const TOUR: &str = include_str!("../../../docs/tour.md");
@@ -65,6 +67,8 @@ fn skip_to<'a>(line: Option<&String>, rest: &mut Peekable<impl Iterator<Item = &
 #[tokio::test]
 async fn the_commands_of_the_tour_print_what_it_shows() {
     let desk = Opsadmin::new();
+    fs::copy(repository("examples/login/login.sh"), desk.folder().join("login.sh")).expect("it can be copied");
+    let mut auth_server: Option<AuthServer> = None;
     let mut commands = 0;
     let mut before = String::new();
     for Block { kind, lines } in blocks() {
@@ -83,12 +87,18 @@ async fn the_commands_of_the_tour_print_what_it_shows() {
             while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
                 expected.push(line);
             }
+            if command.starts_with("opsadmin auth-server") {
+                auth_server = Some(AuthServer::of_a_guide(&command, desk.folder()).await);
+                continue;
+            }
+            let typed =
+                auth_server.as_ref().map_or(command.clone(), |server| server.in_place_of_the_defaults(&command));
             if command.starts_with("export ") {
-                before.push_str(&command);
+                before.push_str(&typed);
                 before.push(';');
                 continue;
             }
-            compare(&command, &expected, &desk.shell(&format!("{before} {command}")).await);
+            compare(&command, &expected, &desk.shell(&format!("{before} {typed}")).await);
             commands += 1;
         }
     }
