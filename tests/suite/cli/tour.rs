@@ -3,7 +3,7 @@
 use std::fs;
 use std::iter::Peekable;
 
-use crate::guides::repository;
+use crate::guides::{auth_server, repository};
 use crate::login::scene::AuthServer;
 use crate::support::opsadmin::Opsadmin;
 
@@ -68,7 +68,7 @@ fn skip_to<'a>(line: Option<&String>, rest: &mut Peekable<impl Iterator<Item = &
 async fn the_commands_of_the_tour_print_what_it_shows() {
     let desk = Opsadmin::new();
     fs::copy(repository("examples/login/login.sh"), desk.folder().join("login.sh")).expect("it can be copied");
-    let mut auth_server: Option<AuthServer> = None;
+    let mut server: Option<AuthServer> = None;
     let mut commands = 0;
     let mut before = String::new();
     for Block { kind, lines } in blocks() {
@@ -88,11 +88,10 @@ async fn the_commands_of_the_tour_print_what_it_shows() {
                 expected.push(line);
             }
             if command.starts_with("opsadmin auth-server") {
-                auth_server = Some(AuthServer::of_a_guide(&command, desk.folder()).await);
+                server = Some(auth_server::start(&command, desk.folder()).await);
                 continue;
             }
-            let typed =
-                auth_server.as_ref().map_or(command.clone(), |server| server.in_place_of_the_defaults(&command));
+            let typed = auth_server::at(server.as_ref(), &command);
             if command.starts_with("export ") {
                 before.push_str(&typed);
                 before.push(';');

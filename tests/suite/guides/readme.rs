@@ -1,6 +1,6 @@
 //! Runs the README's commands one after the other in one folder, as a new user does.
 
-use super::{page, repository};
+use super::{auth_server, page, repository};
 use crate::login::scene::AuthServer;
 use crate::support::cluster::Cluster;
 use crate::support::opsadmin::{Opsadmin, RunningController};
@@ -47,7 +47,7 @@ async fn the_commands_of_the_readme_work() {
     symlink(cluster.kubectl_program(), desk.folder().join("bin/kubectl")).expect("a new link");
 
     let mut running: Option<RunningController> = None;
-    let mut auth_server: Option<AuthServer> = None;
+    let mut server: Option<AuthServer> = None;
     let [first, login] = ["Two commands", "Log in"].map(|heading| typed(section(&readme, heading)));
     let commands = first.chain(login).chain(typed(on_a_cluster));
     // `tests/setup.sh` is skipped because the suite runs already, and the database for production does not exist here.
@@ -57,10 +57,10 @@ async fn the_commands_of_the_readme_work() {
             continue;
         }
         if command.starts_with("opsadmin auth-server") {
-            auth_server = Some(AuthServer::of_a_guide(&command, desk.folder()).await);
+            server = Some(auth_server::start(&command, desk.folder()).await);
             continue;
         }
-        let command = auth_server.as_ref().map_or(command.clone(), |server| server.in_place_of_the_defaults(&command));
+        let command = auth_server::at(server.as_ref(), &command);
         let patience = if command.starts_with("kubectl wait") { " --timeout=55s" } else { "" };
         let kubeconfig = cluster.kubeconfig().display();
         let said = desk.shell(&format!("export KUBECONFIG='{kubeconfig}'; {command}{patience} && echo done")).await;
@@ -69,7 +69,7 @@ async fn the_commands_of_the_readme_work() {
         if command.starts_with("kubectl get") {
             assert_eq!(without_ages(table), without_ages(shown));
         }
-        if let Some(server) = auth_server.as_ref().filter(|_| command.contains("login.sh")) {
+        if let Some(server) = server.as_ref().filter(|_| command.contains("login.sh")) {
             let answer: serde_json::Value =
                 serde_json::from_str(table).unwrap_or_else(|error| panic!("{error}: {table}"));
             let token = answer["access_token"].as_str().expect("the login works");

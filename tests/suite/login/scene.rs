@@ -8,7 +8,7 @@ use opsadmin_operator::account::{Account, Settings};
 use opsadmin_operator::database::WithLogins;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use url::form_urlencoded;
 
@@ -133,22 +133,6 @@ impl AuthServer {
         })
         .await;
         Self { process, public, internal }
-    }
-
-    /// Starts an auth server as a guide does, beside the database in this folder, and waits until it is ready. Its ports
-    /// are free ones: [`Self::in_place_of_the_defaults`] puts them into the guide's commands.
-    pub async fn of_a_guide(command: &str, folder: &Path) -> Self {
-        let database = format!("sqlite://{}", folder.join("opsadmin.db").display());
-        let call = Opsadmin::new().args(command.split_whitespace().skip(1)).args(["--database", &database]);
-        let call = call.args(["--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"]);
-        let server = Self::listening(call.spawn()).await;
-        server.ready().await;
-        server
-    }
-
-    /// Replaces the default addresses in a command.
-    pub fn in_place_of_the_defaults(&self, command: &str) -> String {
-        command.replace("127.0.0.1:8088", &self.public).replace("127.0.0.1:8089", &self.internal)
     }
 
     /// Waits until the database has answered this server.
