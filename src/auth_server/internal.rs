@@ -57,7 +57,7 @@ async fn only_from_listed_networks(
     if service.internal.include(peer.ip()) {
         return next.run(request).await;
     }
-    tracing::warn!(peer = %peer.ip(), "a request at the internal listener came from a network that is not listed in --internal-network");
+    tracing::warn!(peer = %peer.ip(), "a request at the internal listener came from a network that is not listed in --internal-networks");
     StatusCode::FORBIDDEN.into_response()
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Metrics {
     pub logins: Counter,
     pub refreshes: Counter,
     pub limited: Counter,
+    pub unavailable: Counter,
     pub secrets_travelled: Counter,
     pub allowed: Counter,
     pub unauthorized: Counter,
@@ -45,6 +46,7 @@ impl Metrics {
             logins: Counter::default(),
             refreshes: Counter::default(),
             limited: Counter::default(),
+            unavailable: Counter::default(),
             secrets_travelled: Counter::default(),
             allowed: Counter::default(),
             unauthorized: Counter::default(),
@@ -85,6 +87,8 @@ impl Exposition {
         registry.register("logins", "Tokens that were issued, for a login or a refresh", logins);
         registry.register("login_refusals", "Refused requests at /token and /revoke", metrics.login_refusals.clone());
         registry.register("logins_limited", "Requests that came too often", metrics.limited.clone());
+        let help = "Requests at /token and /revoke that could not be answered, and got 503";
+        registry.register("logins_unavailable", help, metrics.unavailable.clone());
         let help = "Requests with a secret in them: somebody may have read a secret key";
         registry.register("secrets_travelled", help, metrics.secrets_travelled.clone());
         for reason in EndReason::ALL {

@@ -118,7 +118,10 @@ impl Service {
                 self.metrics.limited.inc();
                 tracing::debug!(%address, "too many requests");
             }
-            Failure::Unavailable(reason) => tracing::warn!(%address, "a login was not possible: {reason}"),
+            Failure::Unavailable(reason) => {
+                self.metrics.unavailable.inc();
+                tracing::warn!(%address, "a login was not possible: {reason}");
+            }
         }
     }
 }

@@ -244,6 +244,6 @@ fn lifetime(time: Duration) -> Result<SignedDuration> {
 }
 
 /// Reads a network in canonical form, or one address.
-fn network(text: &str) -> Result<AllowedIp, String> {
+pub fn network(text: &str) -> Result<AllowedIp, String> {
     AllowedIp::parse(text.trim()).map_err(|error| error.to_string())
 }

@@ -1,8 +1,10 @@
 //! `opsadmin render`: prints the manifests that a cluster needs to run the controller without Helm, or the rights for
 //! `plan --on-cluster`. It replaces placeholders in the files of `deploy/`.
 
+mod auth_server;
 mod policies;
 
+use self::auth_server::AuthServerManifests;
 use self::policies::Policies;
 use super::output::Output;
 use crate::api::definition;
@@ -32,7 +34,7 @@ const ARGUMENTS: &str = "        - --log-format=json\n";
 /// With --plan-rights, print only the rights for a pipeline that plans.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --grants deny \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
+    after_help = "Examples:\n  opsadmin keyring init\n  kubectl create namespace opsadmin-system\n  kubectl -n opsadmin-system create secret generic opsadmin-database \\\n    --from-literal=url=postgres://USER:PASSWORD@HOST/DATABASE\n  kubectl -n opsadmin-system create secret generic opsadmin-keyring \\\n    --from-file=keyring=opsadmin.keyring\n  opsadmin render \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --grants deny \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --auth-server https://auth.example.com \\\n    --auth-server-networks 10.244.0.0/16 \\\n    --image registry.example.com/opsadmin-operator:1.2.3 \\\n    | kubectl apply --server-side -f -\n  opsadmin render --plan-rights partners --without-secrets \\\n    | kubectl apply -f -"
 )]
 pub struct Render {
     /// The container image of the controller.
@@ -68,6 +70,9 @@ pub struct Render {
     without_secrets: bool,
 
     #[command(flatten)]
+    auth_server: AuthServerManifests,
+
+    #[command(flatten)]
     policies: Policies,
 }
 
@@ -78,6 +83,7 @@ impl Render {
             Some(image) => {
                 let mut texts =
                     vec![serde_saphyr::to_string(&definition())?, self.permissions(), self.controller(image)];
+                texts.extend(self.auth_server.text(image, |text| self.placed(text)));
                 texts.extend(self.policies());
                 texts
             }
@@ -129,10 +135,15 @@ impl Render {
         let watched = self.watched.iter().map(|namespace| format!("--namespace={namespace}"));
         let arguments = watched.chain(self.arguments.iter().cloned());
         let arguments: Vec<String> = arguments.map(|argument| format!("        - {}\n", quoted(&argument))).collect();
-        self.placed(&without_heading(CONTROLLER))
-            .replace(ARGUMENTS, &format!("{ARGUMENTS}{}", arguments.concat()))
-            .replace(IMAGE, &format!("image: {}\n", quoted(image)))
+        let text =
+            self.placed(&without_heading(CONTROLLER)).replace(ARGUMENTS, &format!("{ARGUMENTS}{}", arguments.concat()));
+        with_image(&text, image)
     }
+}
+
+/// Inserts the image of the containers.
+fn with_image(text: &str, image: &str) -> String {
+    text.replace(IMAGE, &format!("image: {}\n", quoted(image)))
 }
 
 /// Returns the objects of a file, without the comment at its start.

@@ -6,6 +6,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Something that a role of the database lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LackedRight {
+    /// What the role may not do, such as `may not INSERT logins`.
+    pub problem: String,
+    /// The SQL statement that gives it.
+    pub remedy: String,
+}
+
 /// The whole account database, for commands that inspect or change it. The same rules hold as for [`AccountDatabase`].
 #[async_trait]
 pub trait AccountAdmin: AccountDatabase {
@@ -52,6 +61,10 @@ pub trait AccountAdmin: AccountDatabase {
     /// Returns the privileges that a controller needs and the database's user lacks, such as `UPDATE accounts`. The
     /// list is empty for a database without users.
     async fn missing_privileges(&self) -> Result<Vec<String>, DatabaseError>;
+
+    /// Returns what this role of the database lacks to be the role of an auth server. The list is empty for a database
+    /// without roles.
+    async fn lacked_by_auth_server(&self, role: &str) -> Result<Vec<LackedRight>, DatabaseError>;
 
     /// Registers an affiliate with OpsAdmin, and returns whether it is new.
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;

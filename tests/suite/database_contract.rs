@@ -16,7 +16,7 @@ mod keys;
 mod lifecycle;
 mod logins;
 mod migrating;
-mod page;
+pub mod page;
 mod passwords;
 mod poolers;
 mod queries;

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that they share one control plane and one database server.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod build_context;
 mod chart;
 mod cli;
 mod controller;

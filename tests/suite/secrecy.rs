@@ -1,6 +1,8 @@
 //! Secret values appear in no log, output, event, metric or status. The test runs the whole life of accounts with trace
 //! logs, and searches all text.
 
+mod auth_server;
+
 use std::fs;
 use std::path::Path;
 
@@ -207,12 +209,14 @@ async fn no_output_of_a_whole_life_contains_a_secret() {
     secrets.add_keys(&scene, &mut public).await;
     scene.delete("retained").await;
     scene.delete("again").await;
-    scene.create("again", json!({})).await;
+    scene.create("again", json!({ "useRefreshToken": true })).await;
     scene.ready("again").await;
     scene.secrets().delete("again-opsadmin", &DeleteParams::default()).await.expect("it is deleted");
     scene.event_with("again", "SecretWritten", "again-opsadmin").await;
     scene.secret_where("again-opsadmin", "to come back", |_| true).await;
     secrets.add_keys(&scene, &mut public).await;
+    let partner = texts(&scene.secrets().get("again-opsadmin").await.expect("the Secret is there"));
+    auth_server::log_in(&mut said, &mut secrets, &partner, &url, &keyring).await;
     let address = scene.controller.as_ref().expect("a controller is running").address().await;
     for path in ["/metrics", "/livez", "/readyz"] {
         let answer = get(&address, path).await.expect("the controller answers");
@@ -242,6 +246,10 @@ async fn no_output_of_a_whole_life_contains_a_secret() {
         ("the controller's log", "sqlx::query"),
         ("the log of a controller with another keyring", "the keyring lacks the key"),
         ("the database", "account_journal"),
+        ("the database", "login_assertions"),
+        ("the output of the auth server", "secret-travelled"),
+        ("the output of the auth server", "db.statement="),
+        ("opsadmin logins", "again"),
         ("the controller's /metrics", r#"opsadmin_changes_total{change="SecretPutBack"} "#),
         ("kubectl get apiaccounts -o yaml --show-managed-fields", "f:apiKey"),
         ("kubectl describe apiaccounts", "UnknownAffiliate"),

@@ -104,52 +104,56 @@ list of the root, a dict, and the indentation. */}}
 {{- end }}
 {{- end }}
 
-{{/* The URL of PostgreSQL from its parts, without the password. */}}
+{{/* The URL of PostgreSQL from its parts, without the password. Arguments: a list of the root, and the values that name the
+user and the Secret. */}}
 {{- define "opsadmin-operator.databaseUrl" -}}
-{{- $pg := .Values.database.postgresql }}
+{{- $root := index . 0 }}
+{{- $pg := $root.Values.database.postgresql }}
 {{- $host := $pg.host }}
-{{- $user := $pg.user | urlquery | replace "+" "%20" }}
+{{- $user := (index . 1).user | urlquery | replace "+" "%20" }}
 {{- $database := $pg.database | urlquery | replace "+" "%20" }}
 {{- printf "postgres://%s@%s:%d/%s?sslmode=%s" $user $host (int $pg.port) $database $pg.tls.mode }}
-{{- if include "opsadmin-operator.hasDatabaseCa" . }}&sslrootcert=/etc/opsadmin-database-ca/{{ $pg.tls.caKey }}{{ end }}
+{{- if include "opsadmin-operator.hasDatabaseCa" $root }}&sslrootcert=/etc/opsadmin-database-ca/{{ $pg.tls.caKey }}{{ end }}
 {{- end }}
 
 {{- define "opsadmin-operator.hasDatabaseCa" -}}
 {{- with .Values.database.postgresql.tls }}{{ if or .caSecret .caConfigMap }}true{{ end }}{{ end }}
 {{- end }}
 
-{{/* The environment that names the database. */}}
+{{/* The environment that names the database. Arguments: as above. */}}
 {{- define "opsadmin-operator.databaseEnv" -}}
-{{- $pg := .Values.database.postgresql -}}
+{{- $root := index . 0 }}
+{{- $login := index . 1 -}}
 - name: OPSADMIN_DATABASE_URL
-{{- if not (include "opsadmin-operator.isPostgresql" .) }}
+{{- if not (include "opsadmin-operator.isPostgresql" $root) }}
   value: sqlite:///var/lib/opsadmin/opsadmin.db
-{{- else if $pg.host }}
+{{- else if $root.Values.database.postgresql.host }}
   value: {{ include "opsadmin-operator.databaseUrl" . | quote }}
-{{- if $pg.existingSecret }}
+{{- if $login.existingSecret }}
 - name: OPSADMIN_DATABASE_PASSWORD_FILE
   value: /etc/opsadmin-database/password
 {{- end }}
 {{- else }}
   valueFrom:
     secretKeyRef:
-      name: {{ $pg.existingSecret }}
-      key: {{ $pg.urlKey }}
+      name: {{ $login.existingSecret }}
+      key: {{ $login.urlKey }}
 {{- end }}
 {{- end }}
 
-{{/* The mounts that connections to the database need. */}}
+{{/* The mounts that connections to the database need. Arguments: as above. */}}
 {{- define "opsadmin-operator.databaseMounts" -}}
-{{- if not (include "opsadmin-operator.isPostgresql" .) }}
+{{- $root := index . 0 }}
+{{- if not (include "opsadmin-operator.isPostgresql" $root) }}
 - name: database
   mountPath: /var/lib/opsadmin
 {{- else }}
-{{- if and .Values.database.postgresql.host .Values.database.postgresql.existingSecret }}
+{{- if and $root.Values.database.postgresql.host (index . 1).existingSecret }}
 - name: database
   mountPath: /etc/opsadmin-database
   readOnly: true
 {{- end }}
-{{- if include "opsadmin-operator.hasDatabaseCa" . }}
+{{- if include "opsadmin-operator.hasDatabaseCa" $root }}
 - name: database-ca
   mountPath: /etc/opsadmin-database-ca
   readOnly: true
@@ -158,20 +162,22 @@ list of the root, a dict, and the indentation. */}}
 {{- end }}
 
 {{- define "opsadmin-operator.databaseVolumes" -}}
-{{- $pg := .Values.database.postgresql }}
-{{- if not (include "opsadmin-operator.isPostgresql" .) }}
+{{- $root := index . 0 }}
+{{- $login := index . 1 }}
+{{- $pg := $root.Values.database.postgresql }}
+{{- if not (include "opsadmin-operator.isPostgresql" $root) }}
 - name: database
   persistentVolumeClaim:
-    claimName: {{ include "opsadmin-operator.claimName" . }}
+    claimName: {{ include "opsadmin-operator.claimName" $root }}
 {{- else }}
-{{- if and $pg.host $pg.existingSecret }}
+{{- if and $pg.host $login.existingSecret }}
 - name: database
   secret:
-    secretName: {{ $pg.existingSecret }}
+    secretName: {{ $login.existingSecret }}
     # The group may read it. fsGroup sets the group.
     defaultMode: 0440
     items:
-    - key: {{ $pg.passwordKey }}
+    - key: {{ $login.passwordKey }}
       path: password
 {{- end }}
 {{- if $pg.tls.caSecret }}
@@ -226,34 +232,60 @@ list of the root, a dict, and the indentation. */}}
 {{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled }}
 {{- fail "podMonitor, serviceMonitor: enable one of them: with both, each metric is counted twice" }}
 {{- end }}
+{{- if .Values.authServer.enabled }}
+{{- include "opsadmin-operator.validateAuthServer" . }}
+{{- end }}
 {{- end }}
 
-{{/* Where and with which rights pods of the chart run. */}}
+{{/* Where and with which rights pods of the chart run. Arguments: a list of the root, and the values of the pod. */}}
 {{- define "opsadmin-operator.placement" -}}
-{{- $security := .Values.podSecurityContext }}
-{{- if not (include "opsadmin-operator.isPostgresql" .) }}
+{{- $root := index . 0 }}
+{{- $security := $root.Values.podSecurityContext }}
+{{- if not (include "opsadmin-operator.isPostgresql" $root) }}
 {{- /* Otherwise the kubelet lets the group write the keyring on the volume at each start. */}}
 {{- $security = merge (dict) $security (dict "fsGroupChangePolicy" "OnRootMismatch") }}
 {{- end -}}
 securityContext:
   {{- toYaml $security | nindent 2 }}
-{{- with .Values.imagePullSecrets }}
+{{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
 {{- toYaml . | nindent 0 }}
 {{- end }}
-{{- with .Values.nodeSelector }}
+{{- with index . 1 }}
+{{- with .nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with .tolerations }}
 tolerations:
 {{- toYaml . | nindent 0 }}
 {{- end }}
-{{- with .Values.affinity }}
+{{- with .affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.priorityClassName }}
+{{- with .priorityClassName }}
 priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How pods of a component spread over nodes. Arguments: a list of the root, the value topologySpreadConstraints, the
+number of replicas, and the component. */}}
+{{- define "opsadmin-operator.spread" -}}
+{{- if not (kindIs "invalid" (index . 1)) }}
+{{- with index . 1 }}
+topologySpreadConstraints:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- else if gt (int (index . 2)) 1 }}
+topologySpreadConstraints:
+- maxSkew: 1
+  topologyKey: kubernetes.io/hostname
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "opsadmin-operator.selectorLabels" (index . 0) | nindent 6 }}
+      app.kubernetes.io/component: {{ index . 3 }}
 {{- end }}
 {{- end }}

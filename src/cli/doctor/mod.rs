@@ -8,7 +8,7 @@ use super::database::{DatabaseArgs, KeyringArgs};
 use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use crate::account::{ClusterId, Owner};
-use crate::database::{AccountAdmin, DatabaseError, Keyring};
+use crate::database::{AccountAdmin, DatabaseError, Keyring, LackedRight};
 use crate::doctor::{Check, CheckedSecret, Finding, Installation};
 use crate::reconcile::parse_namespace;
 use crate::secrets::directory::Directory;
@@ -34,7 +34,7 @@ const OTHERS: u32 = 0o077;
 /// well, 2: something is wrong, 1: something could not be checked.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  opsadmin doctor --secrets ./secrets\n  opsadmin doctor --on-cluster \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring production.keyring"
+    after_help = "Examples:\n  opsadmin doctor --secrets ./secrets\n  opsadmin doctor --on-cluster \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring production.keyring\n  opsadmin doctor --auth-server-role opsadmin_auth \\\n    --database postgres://opsadmin@db.example.com/opsadmin \\\n    --keyring production.keyring"
 )]
 pub struct Doctor {
     /// Also check the ApiAccounts and Secrets of the kubeconfig's cluster, its CustomResourceDefinition, and whether
@@ -50,6 +50,10 @@ pub struct Doctor {
     /// namespaces.
     #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = parse_namespace, requires = "on_cluster")]
     namespaces: Vec<String>,
+
+    /// Also check the rights of this role of PostgreSQL, as which an auth server logs in.
+    #[arg(long, value_name = "ROLE")]
+    auth_server_role: Option<String>,
 
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -137,6 +141,9 @@ impl Doctor {
             })),
             Err(error) => report.unchecked(Check::Rights, &error),
         }
+        if let Some(role) = &self.auth_server_role {
+            self.check_auth_server(role, database, report).await;
+        }
         let listed = database.list().await?;
         let accounts: Vec<_> = listed.into_iter().map(|account| account.map_err(|error| error.to_string())).collect();
         report.accounts = accounts.len();
@@ -161,6 +168,19 @@ impl Doctor {
         let installation = Installation { accounts, keyring: &keyring, cluster, secrets, resources };
         report.findings.extend(installation.diagnose());
         Ok(())
+    }
+
+    async fn check_auth_server(&self, role: &str, database: &dyn AccountAdmin, report: &mut Report) {
+        if self.database.is_sqlite() {
+            return report.unchecked(Check::Rights, &"an SQLite file has no roles; leave --auth-server-role out");
+        }
+        match database.lacked_by_auth_server(role).await {
+            Ok(lacked) => report.findings.extend(lacked.into_iter().map(|LackedRight { problem, remedy }| {
+                let subject = format!("the role {role} of an auth server");
+                Check::Rights.found(subject, format!("it {problem}"), format!("run `{remedy}` in the database"))
+            })),
+            Err(error) => report.unchecked(Check::Rights, &error),
+        }
     }
 
     fn print(&self, report: &Report, output: &mut Output) -> Result<()> {

@@ -32,6 +32,10 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Query for the privileges that a controller needs and the database's user lacks; `None`: there are no users.
     const MISSING_PRIVILEGES: Option<&'static str>;
 
+    /// A query for what a role lacks to be the role of an auth server, and the statement that gives it. `None` for a
+    /// database without roles.
+    const LACKED_BY_AUTH_SERVER: Option<&'static str>;
+
     /// Query for the history that the data continue; `None`: the database has one history.
     const HISTORY: Option<&'static str>;
 

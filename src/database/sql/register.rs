@@ -3,7 +3,7 @@
 use super::{CALL_TIMEOUT, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, Owner};
 use crate::database::{
-    AccountAdmin, Change, DatabaseError, JournalEntry, JournalRecord, Named, Resealed, Schema, SealedPair,
+    AccountAdmin, Change, DatabaseError, JournalEntry, JournalRecord, LackedRight, Named, Resealed, Schema, SealedPair,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -100,6 +100,17 @@ impl<D: Dialect> AccountAdmin for SqlAccounts<D> {
             Some(statement) => Ok(self.answer(CALL_TIMEOUT, self.texts(statement)).await?.into_iter().collect()),
             None => Ok(Vec::new()),
         }
+    }
+
+    async fn lacked_by_auth_server(&self, role: &str) -> Result<Vec<LackedRight>, DatabaseError> {
+        let Some(statement) = D::LACKED_BY_AUTH_SERVER else { return Ok(Vec::new()) };
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let rows: Vec<(String, String)> = session.rows(statement, &[role.into()]).await?;
+            session.finish().await?;
+            Ok(rows.into_iter().map(|(problem, remedy)| LackedRight { problem, remedy }).collect())
+        };
+        self.answer(CALL_TIMEOUT, work).await
     }
 
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError> {

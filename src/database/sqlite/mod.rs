@@ -200,6 +200,8 @@ impl Dialect for Sqlite {
 
     const MISSING_PRIVILEGES: Option<&'static str> = None;
 
+    const LACKED_BY_AUTH_SERVER: Option<&'static str> = None;
+
     const LOCK_KEYS: Option<&'static str> = None;
 
     const HISTORY: Option<&'static str> = None;

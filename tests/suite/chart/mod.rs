@@ -1,5 +1,6 @@
 //! The Helm chart: what it renders, that the API server accepts it, and that it grants what `deploy/` grants.
 
+mod auth_server;
 mod fairness;
 mod keyring;
 mod readme;

@@ -65,6 +65,7 @@ async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "3");
     helm.run(&["rollback", "ops", "--namespace", "ops", "--no-hooks"]).await.succeeded();
     assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "2");
+    an_auth_server_comes_and_goes(&cluster, &helm).await;
     upgrade(&helm, "ops", "ops", "default", &[]).await;
     assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), "1");
 
@@ -96,6 +97,28 @@ async fn a_release_is_installed_upgraded_uninstalled_and_installed_again() {
     assert_eq!(names(&cluster, "ops", "deployment").await, "ops-opsadmin-operator", "the first release is as it was");
 
     everything_is_removed(&cluster, &helm).await;
+}
+
+/// Adds an auth server to a release on PostgreSQL, moves it to SQLite and back, and removes it.
+async fn an_auth_server_comes_and_goes(cluster: &Cluster, helm: &Helm) {
+    let server = "ops-opsadmin-operator-auth-server";
+    let replicas = ["get", "deployment", server, "-o", "jsonpath={.spec.replicas} {.spec.strategy.type}"];
+    for (values, expected) in
+        [("auth-server", "2 RollingUpdate"), ("auth-server-sqlite", "1 Recreate"), ("auth-server", "2 RollingUpdate")]
+    {
+        upgrade(helm, "ops", "ops", values, &[]).await;
+        assert_eq!(cluster.kubectl("ops", &replicas).await.succeeded(), expected);
+    }
+    let subjects = ["get", "rolebinding,clusterrolebinding", "-A", "-o", "jsonpath={.items[*].subjects[*].name}"];
+    let subjects = cluster.kubectl("", &subjects).await.succeeded();
+    assert!(subjects.contains("ops-opsadmin-operator") && !subjects.contains(server), "{subjects}");
+    let paths = ["get", "configmap", &format!("{server}-paths"), "-o", "jsonpath={.data.paths\\.yaml}"];
+    let paths = cluster.kubectl("ops", &paths).await.succeeded();
+    assert!(paths.contains("/enrollments/**"), "{paths}");
+    let own = "deployment,service,pdb,serviceaccount -l app.kubernetes.io/component=auth-server";
+    assert_eq!(names(cluster, "ops", own).await.split(' ').count(), 5);
+    upgrade(helm, "ops", "ops", "postgresql", &[]).await;
+    assert_eq!(names(cluster, "ops", own).await, "");
 }
 
 /// Removes everything as the guide says, with a controller as a process. It has put finalizers on the resources.

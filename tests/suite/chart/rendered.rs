@@ -22,6 +22,12 @@ pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
+/// Returns the Deployment whose pods run this container.
+pub fn deployment<'a>(objects: &'a [Value], container: &str) -> &'a Value {
+    let runs = |object: &&Value| object["spec"]["template"]["spec"]["containers"][0]["name"] == container;
+    of_kind(objects, "Deployment").into_iter().find(runs).unwrap_or_else(|| panic!("no Deployment of {container}"))
+}
+
 /// Returns whether an object belongs to a hook.
 pub fn is_hook(object: &Value) -> bool {
     !object["metadata"]["annotations"]["helm.sh/hook"].is_null()

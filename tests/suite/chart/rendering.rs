@@ -3,11 +3,20 @@
 
 use serde_json::{Value, json};
 
-use super::rendered::{objects, of_kind, values};
+use super::rendered::{deployment, objects, of_kind, values};
 use crate::support::cluster::cluster;
 use crate::support::helm::{Helm, chart};
 
-const TABLE: [&str; 6] = ["default", "postgresql", "postgresql-parts", "namespaces", "everything", "service-monitor"];
+const TABLE: [&str; 8] = [
+    "default",
+    "postgresql",
+    "postgresql-parts",
+    "namespaces",
+    "everything",
+    "service-monitor",
+    "auth-server",
+    "auth-server-sqlite",
+];
 /// Kinds of the Prometheus Operator, which the test cluster does not have.
 const OF_PROMETHEUS: &str = "monitoring.coreos.com/v1";
 
@@ -67,6 +76,26 @@ async fn values_that_make_no_sense_are_refused_with_what_to_change() {
         ("postgresql-parts", "database.postgresql.host=u:p@h", "'/database/postgresql/host'"),
         ("postgresql-parts", "database.postgresql.tls.mode=on", "'/database/postgresql/tls/mode'"),
         ("postgresql-parts", "database.postgresql.tls.caSecret=a", "set caSecret or caConfigMap, and not both"),
+        ("auth-server", "authServer.issuer=", "set it to the URL at which partners reach the auth server"),
+        ("auth-server", "authServer.issuer=auth.example.com", "'/authServer/issuer'"),
+        ("auth-server", "authServer.internalNetworks=null", "list the networks of your proxies and of Prometheus"),
+        ("auth-server", "authServer.internalNetworks={pods}", "'/authServer/internalNetworks/0'"),
+        ("auth-server", "authServer.database.existingSecret=", "a Secret with the URL of the auth server's own role"),
+        ("auth-server", "authServer.database.existingSecret=opsadmin-database", "give it a role of its own"),
+        ("auth-server", "database.postgresql.host=h,authServer.database.user=opsadmin", "give it a role of its own"),
+        ("auth-server", "authServer.tls.internal=true", "it needs a certificate: set authServer.tls.existingSecret"),
+        ("auth-server", "authServer.serviceAccount.create=false", "name the existing ServiceAccount"),
+        ("auth-server", "networkPolicy.enabled=true", "choose the pods of your proxies"),
+        ("auth-server", "authServer.paths.Accounts[0].paths={/a}", "additional properties 'Accounts' not allowed"),
+        ("auth-server", "authServer.paths.Plans[0].paths={plans}", "'/authServer/paths/Plans/0/paths/0'"),
+        ("auth-server", "authServer.tokenLifetime=5", "'/authServer/tokenLifetime': got number, want null or string"),
+        ("auth-server", "authServer.service.type=ExternalName", "'/authServer/service/type'"),
+        (
+            "auth-server-sqlite",
+            "authServer.replicas=2",
+            "2 replicas cannot share an SQLite file: set authServer.replicas",
+        ),
+        ("auth-server-sqlite", "database.sqlite.accessModes={ReadWriteOncePod}", "use ReadWriteOnce"),
     ] {
         let refused = helm.template("ops", "ops", &values(name), &["--set", set]).await;
         assert!(!refused.status.success() && refused.stderr.contains(message), "{name} {set}: {refused:?}");
@@ -78,7 +107,7 @@ async fn the_values_arrive_in_the_pod() {
     let helm = Helm::new().await;
     let pod = async |name: &str| {
         let all = objects(&helm.template("ops", "ops", &values(name), &[]).await.succeeded());
-        of_kind(&all, "Deployment")[0]["spec"].clone()
+        deployment(&all, "controller")["spec"].clone()
     };
     let variable = |spec: &Value, name: &str| {
         let all = spec["template"]["spec"]["containers"][0]["env"].as_array().cloned().unwrap_or_default();

@@ -1,11 +1,11 @@
 //! The chart and `opsadmin render` say the same: the same definition, the same rights and the same Deployment, except
 //! for documented differences.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::rendered::{objects, of_kind, values};
+use super::rendered::{deployment, objects, of_kind, values};
 use crate::support::helm::Helm;
 use crate::support::opsadmin::Opsadmin;
 
@@ -94,8 +94,8 @@ async fn the_chart_installs_the_definition_that_render_installs() {
 
 /// Removes what is known to differ: labels of Helm, fields that the chart fills with values, and the Lease's name, which
 /// the chart names and `render` leaves to the program's default.
-fn comparable(objects: &[Value]) -> Value {
-    let mut deployment = of_kind(objects, "Deployment")[0].clone();
+fn comparable(objects: &[Value], container: &str) -> Value {
+    let mut deployment = deployment(objects, container).clone();
     deployment["metadata"]["labels"].take();
     let spec = &mut deployment["spec"];
     spec["selector"].take();
@@ -104,6 +104,8 @@ fn comparable(objects: &[Value]) -> Value {
         spec.remove("revisionHistoryLimit");
         spec["strategy"].as_object_mut().expect("a strategy").remove("rollingUpdate");
     }
+    // The chart restarts the pods when the table of paths changes.
+    spec["template"]["metadata"]["annotations"].take();
     let pod = spec["template"]["spec"].as_object_mut().expect("a pod");
     pod.remove("topologySpreadConstraints");
     let container = &mut pod["containers"][0];
@@ -116,12 +118,61 @@ fn comparable(objects: &[Value]) -> Value {
 
 #[tokio::test]
 async fn the_chart_runs_the_deployment_that_render_runs() {
-    let chart = comparable(&of_chart("postgresql", &[]).await);
-    let render = comparable(&of_render(&[]).await);
+    let chart = comparable(&of_chart("postgresql", &[]).await, "controller");
+    let render = comparable(&of_render(&[]).await, "controller");
     assert_eq!(chart, render, "\nchart:  {chart}\nrender: {render}");
-    let chosen = comparable(&of_chart("postgresql", &["--set=watchNamespaces={a,b}"]).await);
-    let watched = comparable(&of_render(&["--watch=a", "--watch=b"]).await);
+    let chosen = comparable(&of_chart("postgresql", &["--set=watchNamespaces={a,b}"]).await, "controller");
+    let watched = comparable(&of_render(&["--watch=a", "--watch=b"]).await, "controller");
     assert_eq!(chosen, watched);
+}
+
+#[tokio::test]
+async fn the_chart_runs_the_auth_server_that_render_runs() {
+    let options = ["--auth-server=https://auth.example.com", "--auth-server-networks=10.244.0.0/16"];
+    let further = "--auth-server-arg=--trusted-proxies=10.0.0.7,10.0.0.8";
+    let without = (of_chart("postgresql", &[]).await, of_render(&[]).await);
+    let with = (
+        of_chart("auth-server", &["--set=authServer.trustedProxies={10.0.0.7,10.0.0.8}"]).await,
+        of_render(&[&options[..], &[further]].concat()).await,
+    );
+    let arguments = |objects: &[Value]| comparable(objects, "auth-server")["spec"]["template"]["spec"].clone();
+    assert_eq!(arguments(&with.0), arguments(&with.1));
+    let (chart, render) = (added(&without.0, &with.0), added(&without.1, &with.1));
+    assert_eq!(chart.keys().collect::<Vec<_>>(), render.keys().collect::<Vec<_>>());
+    assert!(chart.len() == 6, "{chart:?}");
+    for (name, object) in chart {
+        assert_eq!(object, render[&name], "{name}");
+    }
+    assert_eq!(rights(&with.0), rights(&without.0), "the auth server has no right");
+    assert_eq!(subjects(&with.0), subjects(&without.0), "the auth server has no right");
+}
+
+/// Returns the objects that are only in the second list, by kind and name. Leaves out labels and selectors, which differ,
+/// and a Deployment's pods, which `comparable` compares.
+fn added(before: &[Value], after: &[Value]) -> BTreeMap<String, Value> {
+    let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+    let known: BTreeSet<String> = before.iter().map(name).collect();
+    let of = |object: &Value| {
+        let mut object = object.clone();
+        object["metadata"].as_object_mut().expect("metadata").remove("labels");
+        if object["kind"] == "Deployment" {
+            object["spec"].take();
+        } else if let Some(spec) = object["spec"].as_object_mut() {
+            spec.remove("selector").expect("it selects pods");
+        }
+        object
+    };
+    let new = after.iter().filter(|object| !known.contains(&name(object)));
+    new.map(|object| (name(object), of(object))).collect()
+}
+
+#[test]
+fn the_chart_carries_the_table_of_paths_of_the_examples() {
+    let (ours, charts) = (
+        crate::guides::page("examples/login/paths.yaml"),
+        crate::guides::page("charts/opsadmin-operator/files/paths.yaml"),
+    );
+    assert!(ours == charts, "copy examples/login/paths.yaml to charts/opsadmin-operator/files");
 }
 
 #[test]

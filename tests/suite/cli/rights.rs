@@ -1,5 +1,6 @@
 //! The commands that only read work with the right to read, and leave no file behind.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::staff_database::{StaffDatabase, refused};
+use crate::database_contract::page::statements;
 use crate::support::names::unique;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::run::run;
@@ -60,6 +62,73 @@ async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
     doctor().await.succeeded();
     office.by_hand(&format!(r#"DROP OWNED BY "{user}""#)).await;
     office.by_hand(&format!(r#"DROP ROLE "{user}""#)).await;
+}
+
+#[tokio::test]
+async fn the_doctor_says_which_statement_gives_an_auth_server_what_it_lacks() {
+    let office = StaffDatabase::postgres("auth role rights").await;
+    office.apply(&[("acme", json!({}))]).await;
+    let role = unique("auth");
+    let doctor = async || {
+        let call = Opsadmin::new().args(["doctor", "--auth-server-role", &role, "--database", office.database.url()]);
+        call.args(["--keyring"]).args([office.keyring()]).args(["--secrets"]).args([office.secrets()]).run().await
+    };
+    let said = |problem: &str, remedy: &str| {
+        format!("rights: the role {role} of an auth server: it {problem}; run `{remedy}` in the database\n")
+    };
+    let missing = doctor().await;
+    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+    let create = format!(r#"CREATE ROLE "{role}" LOGIN"#);
+    assert!(missing.stdout.contains(&said("does not exist", &create)), "{missing:?}");
+
+    office.by_hand(&format!(r#"CREATE ROLE "{role}" NOLOGIN"#)).await;
+    office.by_hand("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await;
+    let few = doctor().await;
+    for (problem, remedy) in [
+        ("may not log in", format!(r#"ALTER ROLE "{role}" LOGIN"#)),
+        ("may not use the schema public", format!(r#"GRANT USAGE ON SCHEMA public TO "{role}""#)),
+        ("may not SELECT account_keys", format!(r#"GRANT SELECT ON account_keys TO "{role}""#)),
+        ("may not DELETE login_assertions", format!(r#"GRANT DELETE ON login_assertions TO "{role}""#)),
+    ] {
+        assert!(few.stdout.contains(&said(problem, &remedy)), "{problem}: {few:?}");
+    }
+    let remedies: Vec<&str> = few.stdout.lines().filter_map(|line| line.split('`').nth(1)).collect();
+    for remedy in remedies.iter().filter(|remedy| !remedy.contains(" ON ") || remedy.contains("SCHEMA")) {
+        office.by_hand(remedy).await;
+    }
+    // The rights on the page suffice, and it asks for no others.
+    let page = &statements()["The rights of an auth server"];
+    for grant in page
+        .replace("opsadmin_auth", &format!("\"{role}\""))
+        .split_inclusive(';')
+        .filter(|grant| !grant.trim().is_empty())
+    {
+        office.by_hand(grant).await;
+    }
+    doctor().await.succeeded();
+    let granted: Vec<(BTreeSet<&str>, BTreeSet<&str>)> = page.split(';').filter_map(privileges).collect();
+    for remedy in remedies.iter().filter(|remedy| remedy.contains(" ON ") && !remedy.contains("SCHEMA")) {
+        let (privilege, table) = privileges(remedy).expect("it grants something");
+        let is_on_the_page =
+            granted.iter().any(|(privileges, tables)| privilege.is_subset(privileges) && table.is_subset(tables));
+        assert!(is_on_the_page, "{remedy}: {granted:?}");
+    }
+    office.by_hand(&format!(r#"DROP OWNED BY "{role}""#)).await;
+    office.by_hand(&format!(r#"DROP ROLE "{role}""#)).await;
+
+    let file = StaffDatabase::sqlite().await;
+    file.apply(&[("acme", json!({}))]).await;
+    let call = Opsadmin::new().args(["doctor", "--auth-server-role", "a", "--database", file.database.url()]);
+    let unchecked = call.args(["--keyring"]).args([file.keyring()]).run().await;
+    assert_eq!(unchecked.status.code(), Some(1), "{unchecked:?}");
+    assert!(unchecked.stderr.contains("leave --auth-server-role out"), "{unchecked:?}");
+}
+
+/// Returns which privileges a statement grants, and on which tables.
+fn privileges(grant: &str) -> Option<(BTreeSet<&str>, BTreeSet<&str>)> {
+    let (privileges, rest) = grant.split_once("GRANT ")?.1.split_once(" ON ")?;
+    let (tables, _) = rest.split_once(" TO ")?;
+    Some((privileges.split(',').map(str::trim).collect(), tables.split(',').map(str::trim).collect()))
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::iter::Peekable;
 
+use crate::guides::{auth_server, repository};
+use crate::login::scene::AuthServer;
 use crate::support::opsadmin::Opsadmin;
 
 const TOUR: &str = include_str!("../../../docs/tour.md");
@@ -65,6 +67,8 @@ fn skip_to<'a>(line: Option<&String>, rest: &mut Peekable<impl Iterator<Item = &
 #[tokio::test]
 async fn the_commands_of_the_tour_print_what_it_shows() {
     let desk = Opsadmin::new();
+    fs::copy(repository("examples/login/login.sh"), desk.folder().join("login.sh")).expect("it can be copied");
+    let mut server: Option<AuthServer> = None;
     let mut commands = 0;
     let mut before = String::new();
     for Block { kind, lines } in blocks() {
@@ -83,12 +87,17 @@ async fn the_commands_of_the_tour_print_what_it_shows() {
             while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
                 expected.push(line);
             }
+            if command.starts_with("opsadmin auth-server") {
+                server = Some(auth_server::start(&command, desk.folder()).await);
+                continue;
+            }
+            let typed = auth_server::at(server.as_ref(), &command);
             if command.starts_with("export ") {
-                before.push_str(&command);
+                before.push_str(&typed);
                 before.push(';');
                 continue;
             }
-            compare(&command, &expected, &desk.shell(&format!("{before} {command}")).await);
+            compare(&command, &expected, &desk.shell(&format!("{before} {typed}")).await);
             commands += 1;
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of the pages for users: their links and commands work, and their generated parts agree with the code.
 
 mod advice;
+pub mod auth_server;
 mod commands;
 mod links;
 mod pictures;

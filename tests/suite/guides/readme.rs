@@ -1,6 +1,7 @@
 //! Runs the README's commands one after the other in one folder, as a new user does.
 
-use super::{page, repository};
+use super::{auth_server, page, repository};
+use crate::login::scene::AuthServer;
 use crate::support::cluster::Cluster;
 use crate::support::opsadmin::{Opsadmin, RunningController};
 use std::os::unix::fs::symlink;
@@ -40,17 +41,26 @@ async fn the_commands_of_the_readme_work() {
     let cluster = Cluster::of_its_own().await;
     let desk = Opsadmin::new().env("KUBECONFIG", cluster.kubeconfig());
     let desk = desk.args(controller.split_whitespace().skip(1)).args(["--metrics-address", "127.0.0.1:0"]);
-    desk.shell(&format!("mkdir examples && cp -r '{}' examples", repository("examples/quickstart").display())).await;
+    for example in ["examples/quickstart", "examples/login"] {
+        desk.shell(&format!("mkdir -p examples && cp -r '{}' examples", repository(example).display())).await;
+    }
     symlink(cluster.kubectl_program(), desk.folder().join("bin/kubectl")).expect("a new link");
 
     let mut running: Option<RunningController> = None;
-    let commands = typed(section(&readme, "Two commands")).chain(typed(on_a_cluster));
+    let mut server: Option<AuthServer> = None;
+    let [first, login] = ["Two commands", "Log in"].map(|heading| typed(section(&readme, heading)));
+    let commands = first.chain(login).chain(typed(on_a_cluster));
     // `tests/setup.sh` is skipped because the suite runs already, and the database for production does not exist here.
     for command in commands.filter(|line| !line.starts_with("tests/setup.sh") && !line.contains("postgres://")) {
         if is_controller(&command) {
             running = Some(desk.spawn());
             continue;
         }
+        if command.starts_with("opsadmin auth-server") {
+            server = Some(auth_server::start(&command, desk.folder()).await);
+            continue;
+        }
+        let command = auth_server::at(server.as_ref(), &command);
         let patience = if command.starts_with("kubectl wait") { " --timeout=55s" } else { "" };
         let kubeconfig = cluster.kubeconfig().display();
         let said = desk.shell(&format!("export KUBECONFIG='{kubeconfig}'; {command}{patience} && echo done")).await;
@@ -58,6 +68,12 @@ async fn the_commands_of_the_readme_work() {
         let table = said.strip_suffix("done\n").unwrap_or_else(|| panic!("$ {command}\n{said}\n{log}"));
         if command.starts_with("kubectl get") {
             assert_eq!(without_ages(table), without_ages(shown));
+        }
+        if let Some(server) = server.as_ref().filter(|_| command.contains("login.sh")) {
+            let answer: serde_json::Value =
+                serde_json::from_str(table).unwrap_or_else(|error| panic!("{error}: {table}"));
+            let token = answer["access_token"].as_str().expect("the login works");
+            assert_eq!(server.authorize(token, "/plans").await.status, 200);
         }
     }
     let (code, log) = running.expect("a controller runs").terminate(std::time::Duration::from_mins(1)).await;

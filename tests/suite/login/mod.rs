@@ -5,8 +5,10 @@
 mod authorization;
 mod feed;
 mod introspection;
+mod keyring;
 mod limits;
 mod logins;
+mod openapi;
 mod operation;
 mod protected_api;
 mod proxies;
@@ -16,6 +18,7 @@ mod replicas;
 mod rotations;
 pub mod scene;
 mod shell_client;
+mod tls;
 
 macro_rules! on_each_database {
     ($($module:ident::{$($case:ident),* $(,)?}),* $(,)?) => {
@@ -65,6 +68,7 @@ on_each_database!(
     replicas::{replicas_whose_clocks_differ_take_each_other_s_tokens_and_no_assertion_twice},
     rotations::{no_login_fails_while_keys_are_rotated_again_and_again},
     introspection::{only_a_caller_with_the_token_learns_about_tokens},
+    keyring::{a_rotation_of_the_keyring_refuses_no_login},
     limits::{too_many_tries_and_too_many_failures_wait},
     operation::{
         what_is_noted_is_written_at_the_end,

@@ -98,14 +98,14 @@ impl Scene {
 
     /// Starts an auth server whose clock is wrong by this time, such as `+5s`, and waits until it is ready.
     pub async fn serve_with_clock(&self, offset: &str) -> AuthServer {
-        let server = AuthServer::of(self.call(self.fresh.url(), &[]).with_clock(offset).spawn()).await;
+        let server = AuthServer::listening(self.call(self.fresh.url(), &[]).with_clock(offset).spawn()).await;
         server.ready().await;
         server
     }
 
     /// Starts an auth server, and waits until it listens.
     pub async fn start_at(&self, url: &str, more: &[&str]) -> AuthServer {
-        AuthServer::of(self.call(url, more).spawn()).await
+        AuthServer::listening(self.call(url, more).spawn()).await
     }
 
     fn call(&self, url: &str, more: &[&str]) -> Opsadmin {
@@ -120,8 +120,8 @@ impl Scene {
 }
 
 impl AuthServer {
-    /// Waits until the program listens.
-    async fn of(process: RunningController) -> Self {
+    /// Waits until a started auth server listens.
+    pub async fn listening(process: RunningController) -> Self {
         let [public, internal] = eventually("the auth server to listen", SOON, async || {
             let log = process.log();
             let line = log.lines().find(|line| line.contains("serving logins")).ok_or_else(|| log.clone())?;

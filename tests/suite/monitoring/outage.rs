@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes two controllers through an outage of the database. The alert of the outage fires and ends,
+//! A real Prometheus scrapes two controllers and an auth server through an outage of the database. The alert of the outage fires and ends,
 //! no other alert fires, and each query of the dashboard has its answer.
 //!
 //! With `OPSADMIN_TEST_WRITE=1`, the run takes longer and draws the picture of the dashboard from these answers.
@@ -15,7 +15,8 @@ use super::picture::{Drawing, Panel};
 use super::prometheus::{Prometheus, now};
 use crate::controller::scene::{SOON, Scene};
 use crate::guides::{page, repository};
-use crate::support::opsadmin::spawn_controller;
+use crate::login::scene::{AuthServer, ISSUER, sign, tokens};
+use crate::support::opsadmin::{Opsadmin, spawn_controller};
 use crate::support::postgres::Postgres;
 
 const PICTURE: &str = "docs/pictures/dashboard.svg";
@@ -49,9 +50,46 @@ fn rules() -> String {
     format!("{before}- alert: {DOWN}\n{}", alert.replacen("for: 5m", "for: 2s", 1))
 }
 
+/// A partner at an auth server.
+struct Partner {
+    server: AuthServer,
+    api_key: String,
+    secret_key: String,
+}
+
+impl Partner {
+    /// Starts an auth server, for the account in this Secret.
+    async fn new(scene: &Scene, database: &str, secret: &str) -> Self {
+        let call = Opsadmin::new().args(["auth-server", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"]);
+        let call = call.args(["--issuer", ISSUER, "--database", database, "--keyring"]).args([&scene.keyring]);
+        let server = AuthServer::listening(call.spawn()).await;
+        server.ready().await;
+        let mut keys = scene.data(secret).await;
+        let mut key = |name: &str| keys.remove(name).expect("the Secret has it");
+        Self { server, api_key: key("OPSADMIN_API_KEY"), secret_key: key("OPSADMIN_SECRET_KEY") }
+    }
+
+    /// Logs in, rightly and wrongly, and has a proxy ask about a request.
+    async fn log_in(&self, round: usize) {
+        let now = jiff::Timestamp::now().as_second();
+        let mut claims =
+            json!({ "iss": self.api_key, "sub": self.api_key, "aud": ISSUER, "iat": now, "exp": now + 60 });
+        let mut proof = |key: &str| {
+            claims["jti"] = json!(format!("{now}-{round}-{}", key.len()));
+            sign(key, &json!({ "alg": "HS256" }), &claims)
+        };
+        let (right, wrong) = (proof(&self.secret_key), proof(&format!("wrong-{}", self.secret_key)));
+        self.server.token(&wrong).await;
+        let answer = self.server.token(&right).await;
+        let token = if answer.status == 200 { tokens(&answer).access } else { String::new() };
+        self.server.authorize(&token, "/my-account").await;
+    }
+}
+
 /// Creates an account in each round, and changes or rotates the one before it. Waits for each if the database is up.
-async fn work(scene: &Scene, rounds: Range<usize>, pace: &Pace, is_up: bool) {
+async fn work(scene: &Scene, partner: &Partner, rounds: Range<usize>, pace: &Pace, is_up: bool) {
     for round in rounds {
+        partner.log_in(round).await;
         let name = |round: usize| format!("a{round}");
         let rotation = json!({ "interval": "720h", "overlap": "0s" });
         scene.create(&name(round), json!({ "rotation": rotation })).await;
@@ -139,27 +177,33 @@ async fn an_outage_of_the_database_fires_its_alert_and_each_query_of_the_dashboa
     for (number, controller) in controllers.iter().enumerate() {
         pods.push((format!("opsadmin-operator-{number}"), controller.address().await));
     }
+    scene.create("partner", json!({ "roles": ["Customer"] })).await;
+    scene.ready("partner").await;
+    let partner = Partner::new(&scene, database.url(), "partner-opsadmin").await;
+    pods.push(("opsadmin-auth-server-0".to_owned(), partner.server.internal.clone()));
     let prometheus = Prometheus::start(&pods, pace.interval, &rules()).await;
     let from = now();
     // A rate needs samples from before the first account.
     let is_one = |answer: &[(Value, f64)]| answer.iter().map(|series| series.1).collect::<Vec<_>>() == [1.0];
     prometheus.eventually("sum(opsadmin_leader) and sum(opsadmin_database_up) == 2", SOON, is_one).await;
 
+    // A series that begins with its first event needs a second one for a rate.
+    partner.log_in(usize::MAX).await;
     scene.create("first", json!({ "name": "First" })).await;
     scene.ready("first").await;
     scene.create("twin", json!({ "name": "First" })).await;
     scene.condition("twin", "False", "NameTaken").await;
-    work(&scene, 0..before, &pace, true).await;
+    work(&scene, &partner, 0..before, &pace, true).await;
 
     server.stop().await;
     scene.change("first", json!({ "enabled": false })).await;
     scene.condition("first", "Unknown", "DatabaseUnavailable").await;
-    work(&scene, before..before + during, &pace, false).await;
+    work(&scene, &partner, before..before + during, &pace, false).await;
     prometheus.eventually(&firing(DOWN), SOON, |answer| !answer.is_empty()).await;
     server.start().await;
     scene.ready("first").await;
     prometheus.eventually(&firing(DOWN), SOON, <[_]>::is_empty).await;
-    work(&scene, before + during..before + during + after, &pace, true).await;
+    work(&scene, &partner, before + during..before + during + after, &pace, true).await;
 
     only_this_alert_fired(&prometheus).await;
     let namespaces = prometheus.ask("label/namespace/values", &[("match[]", "opsadmin_build_info")]).await;
@@ -185,6 +229,10 @@ async fn an_outage_of_the_database_fires_its_alert_and_each_query_of_the_dashboa
         ("Requests to the API server", "done", 0.1),
         ("Calls to the database", "error: unavailable", 0.01),
         ("Rotations and revoked keys", "revoked", 0.5),
+        ("Tokens issued", "login", 0.01),
+        ("Refused logins", "signature", 0.01),
+        ("Answers to proxies", "allowed", 0.01),
+        ("Age of the last heartbeat", "opsadmin-auth-server-0", 0.01),
     ] {
         let found = values(&answers, panel, legend);
         assert!(found.iter().any(|value| *value >= least), "{panel} {legend}: {found:?}");
