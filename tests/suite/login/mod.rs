@@ -3,6 +3,7 @@
 //! Each case is written once, as a function that takes a scene, and becomes one test for each database.
 
 mod authorization;
+mod black_hole;
 mod feed;
 mod introspection;
 mod limits;
