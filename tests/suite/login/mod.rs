@@ -4,17 +4,21 @@
 
 mod authorization;
 mod black_hole;
+mod clients;
 mod feed;
 mod introspection;
 mod limits;
 mod logins;
 mod operation;
+mod partner_program;
 mod protected_api;
 mod proxies;
 mod refreshes;
 mod refusals;
 pub mod scene;
 mod shell_client;
+#[path = "../../../examples/login/clients/with_ureq.rs"]
+mod with_ureq;
 
 macro_rules! on_each_database {
     ($($module:ident::{$($case:ident),* $(,)?}),* $(,)?) => {

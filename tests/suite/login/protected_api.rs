@@ -170,6 +170,11 @@ impl ProtectedApi {
         started
     }
 
+    /// The URL under which the proxy serves the API.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Sends a request, such as `GET /plans`, with a token and with these additional header lines.
     pub async fn call(&self, what: &str, token: &str, headers: &str) -> Answer {
         self.send(what, &format!("Authorization: Bearer {token}\r\n{headers}")).await
