@@ -10,7 +10,7 @@ import java.time.*;
 import java.util.Scanner;
 
 /**
- * Calls the OpsAdmin API with the OAuth SDK of Nimbus, for each path in the standard input: java -cp 'jars/*' WithNimbus.java
+ * Calls the OpsAdmin API with Nimbus, for each path in the standard input: java -cp 'jars/*' WithNimbus.java
  *
  * The issuer, the API and the folder of the mounted Secret are in variables.
  */

@@ -13,7 +13,8 @@ let tokens
 
 /** Logs in with the present keys. */
 async function logIn() {
-  const [apiKey, secretKey] = await Promise.all(['api-key', 'secret-key'].map((name) => readFile(`${KEYS}/${name}`, 'utf8')))
+  const read = (name) => readFile(`${KEYS}/${name}`, 'utf8')
+  const [apiKey, secretKey] = await Promise.all([read('api-key'), read('secret-key')])
   const authentication = client.ClientSecretJwt(secretKey)
   configuration = await client.discovery(new URL(ISSUER), apiKey, {}, authentication, { algorithm: 'oauth2' })
   tokens = await client.clientCredentialsGrant(configuration)

@@ -16,7 +16,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Calls the API, and logs in when it must.
 pub struct OpsAdmin {
-    /// An agent with `http_status_as_error(false)`.
+    /// `ureq::Agent::config_builder().http_status_as_error(false).build().into()`
     pub agent: ureq::Agent,
     pub issuer: String,
     pub api: String,

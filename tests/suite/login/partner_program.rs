@@ -72,7 +72,8 @@ impl Library {
         match self {
             Self::RequestsOauth2client => "InvalidClient",
             Self::OpenidClient => "WWWAuthenticateChallengeError",
-            Self::Authlib | Self::Nimbus | Self::Ureq => "invalid_client",
+            Self::Nimbus => "The login failed",
+            Self::Authlib | Self::Ureq => "invalid_client",
         }
     }
 
