@@ -5,10 +5,15 @@
 set -eu
 . "$(dirname "$0")/settings.sh"
 
+# Nodes pull the image when a pod starts, so it stays small.
+most_bytes=30000000
+
 command -v buildah >/dev/null || fail "buildah is missing: install the package of that name."
 layout=$target_dir/image-$architecture
 root=$target_dir/image-root
 release/root.sh "$root"
+bytes=$(find "$root" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
+[ "$bytes" -lt "$most_bytes" ] || fail "the image's files have $bytes bytes; they must have less than $most_bytes."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

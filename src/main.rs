@@ -1,7 +1,6 @@
-//! The program `opsadmin`: parses the arguments, runs the command and returns its exit code.
+//! The program `opsadmin`.
 #![forbid(unsafe_code)]
 
-use opsadmin_operator::cli::{parse, run};
 use std::process::ExitCode;
 
 /// The allocator of the released program, whose C library is musl.
@@ -9,7 +8,6 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    run(parse(std::env::args_os())).await
+fn main() -> ExitCode {
+    opsadmin_operator::cli::main()
 }

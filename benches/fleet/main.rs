@@ -9,6 +9,7 @@
 
 mod accounts;
 mod measure;
+#[path = "../common/processes.rs"]
 mod processes;
 #[allow(unused_imports, reason = "it is the suite's, which uses all of it")]
 #[path = "../../tests/suite/support/mod.rs"]

@@ -3,7 +3,11 @@
 //! The functions are pure, so that a check gives the same answer as enforcement. The database may hold any text: a role
 //! or a network that cannot be read grants no access.
 
-use super::{Account, AllowedIp, KeyId, KeyState, Life, Role, StoredKey, StoredSettings};
+mod why;
+
+pub use why::{ListedNetworks, ListedRoles, Why};
+
+use super::{Account, KeyId, KeyState, Life, Role, StoredKey, StoredSettings};
 use jiff::Timestamp;
 use std::fmt;
 use std::net::IpAddr;
@@ -129,72 +133,72 @@ impl Verdict {
             Self::NotAsked => "notAsked",
         }
     }
-
-    fn of(passes: bool) -> Self {
-        if passes { Self::Pass } else { Self::Fail }
-    }
 }
 
 /// A rule with its verdict and the reason for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleResult {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleResult<'a> {
     /// The rule.
     pub rule: Rule,
     /// The verdict.
     pub verdict: Verdict,
-    /// The reason, safe to print: texts from the database are quoted and escaped.
-    pub why: String,
+    /// The reason.
+    pub why: Why<'a>,
 }
 
 /// The result of all rules for one use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct Access<'a> {
     /// Every rule, in the order in which the rules are applied.
-    pub rules: Vec<RuleResult>,
+    pub rules: [RuleResult<'a>; 7],
     /// The roles that the account has.
     pub roles: Vec<Role>,
-    /// The groups of endpoints that the account's roles reach.
-    pub endpoints: Vec<EndpointGroup>,
     /// The plans that the API returns to the account.
-    pub plans: VisiblePlans,
+    pub plans: VisiblePlans<'a>,
 }
 
 /// The plans that the API returns to an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VisiblePlans {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisiblePlans<'a> {
     /// The plans of every affiliate.
     All,
     /// The plans of this affiliate only.
-    Of(String),
+    Of(&'a str),
 }
 
-impl Access {
+impl<'a> Access<'a> {
     /// Returns whether no rule refuses the use.
     pub fn is_allowed(&self) -> bool {
         self.refusals().next().is_none()
     }
 
     /// Returns the rules that refuse the use.
-    pub fn refusals(&self) -> impl Iterator<Item = &RuleResult> {
+    pub fn refusals(&self) -> impl Iterator<Item = &RuleResult<'a>> {
         self.rules.iter().filter(|judged| judged.verdict == Verdict::Fail)
+    }
+
+    /// Returns the groups of endpoints that the account's roles reach.
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointGroup> {
+        endpoints_of(&self.roles)
     }
 }
 
 /// Applies every rule to one use of the account at the time `now`.
-pub fn access(account: &Account, asked: &AccessRequest, now: Timestamp) -> Access {
-    let roles = known_roles(&account.settings);
-    let endpoints = EndpointGroup::ALL.into_iter().filter(|group| opened_by(&roles, *group).is_some()).collect();
-    let plans = plans(&account.settings, &roles);
-    let judged = vec![
-        judge_life(account.life),
-        judge_enabled(account.settings.enabled),
-        judge_suspension(account),
-        judge_keys(account, asked.key, now),
-        judge_address(&account.settings, asked.ip),
-        judge_endpoints(&account.settings, &roles, asked.reach),
-        judge_plans(&plans, asked.affiliate.as_deref()),
+pub fn access<'a>(account: &'a Account, asked: &'a AccessRequest, now: Timestamp) -> Access<'a> {
+    let settings = &account.settings;
+    let roles = known_roles(settings);
+    let plans = plans(settings, &roles);
+    let judged = |rule, (verdict, why)| RuleResult { rule, verdict, why };
+    let rules = [
+        judged(Rule::Life, judge_life(account.life)),
+        judged(Rule::Enabled, judge_enabled(settings.enabled)),
+        judged(Rule::Suspension, judge_suspension(account)),
+        judged(Rule::Keys, judge_keys(account, asked.key, now)),
+        judged(Rule::Address, judge_address(settings, asked.ip)),
+        judged(Rule::Endpoints, judge_endpoints(settings, &roles, asked.reach)),
+        judged(Rule::Plans, judge_plans(plans, asked.affiliate.as_deref())),
     ];
-    Access { rules: judged, roles, endpoints, plans }
+    Access { rules, roles, plans }
 }
 
 /// Returns the account's known roles. An unknown role grants no access.
@@ -206,56 +210,49 @@ fn opened_by(roles: &[Role], group: EndpointGroup) -> Option<Role> {
     roles.iter().copied().find(|role| role.endpoint_groups().contains(&group))
 }
 
-fn plans(settings: &StoredSettings, roles: &[Role]) -> VisiblePlans {
+fn endpoints_of(roles: &[Role]) -> impl Iterator<Item = EndpointGroup> {
+    EndpointGroup::ALL.into_iter().filter(|group| opened_by(roles, *group).is_some())
+}
+
+fn plans<'a>(settings: &'a StoredSettings, roles: &[Role]) -> VisiblePlans<'a> {
     match &settings.affiliate {
-        Some(affiliate) if !roles.contains(&Role::Administrator) => VisiblePlans::Of(affiliate.clone()),
+        Some(affiliate) if !roles.contains(&Role::Administrator) => VisiblePlans::Of(affiliate),
         _ => VisiblePlans::All,
     }
 }
 
-fn judge_life(life: Life) -> RuleResult {
-    let (verdict, why) = match life {
-        Life::Live => (Verdict::Pass, "the account is live".to_owned()),
-        Life::Retained { since } => (
-            Verdict::Pass,
-            format!("no resource has declared the account since {since:.0}; the account is retained as it was"),
-        ),
-        Life::Deleted { since } => (Verdict::Fail, format!("the account is deleted since {since:.0}")),
-    };
-    RuleResult { rule: Rule::Life, verdict, why }
-}
-
-fn judge_enabled(enabled: bool) -> RuleResult {
-    let why = if enabled { "the account is enabled" } else { "the account is disabled" };
-    RuleResult { rule: Rule::Enabled, verdict: Verdict::of(enabled), why: why.to_owned() }
-}
-
-fn judge_suspension(account: &Account) -> RuleResult {
-    let why = match &account.suspension {
-        None => "the account is not suspended".to_owned(),
-        Some(suspension) => format!("the account is suspended since {:.0}: {:?}", suspension.since, suspension.reason),
-    };
-    RuleResult { rule: Rule::Suspension, verdict: Verdict::of(account.suspension.is_none()), why }
-}
-
-fn judge_keys(account: &Account, asked: Option<KeyId>, now: Timestamp) -> RuleResult {
-    let judged = |passes, why| RuleResult { rule: Rule::Keys, verdict: Verdict::of(passes), why };
-    if let Some(asked) = asked {
-        let (passes, why) = match account.keys.iter().find(|key| key.id == asked) {
-            None => (false, "the account does not have this key pair"),
-            Some(key) if works(key, now) => (true, "the account has this key pair to authenticate with"),
-            Some(_) => (false, "this key pair has expired"),
-        };
-        return judged(passes, why.to_owned());
+fn judge_life(life: Life) -> (Verdict, Why<'static>) {
+    match life {
+        Life::Live => (Verdict::Pass, Why::Live),
+        Life::Retained { since } => (Verdict::Pass, Why::Retained { since }),
+        Life::Deleted { since } => (Verdict::Fail, Why::Deleted { since }),
     }
-    let (working, expired): (Vec<_>, Vec<_>) = account.keys.iter().partition(|key| works(key, now));
-    let why = match (working.len(), expired.len()) {
-        (0, 0) => "the account has no key pair".to_owned(),
-        (0, _) => "every key pair has expired".to_owned(),
-        (1, _) => "the account has a key pair to authenticate with".to_owned(),
-        (working, _) => format!("the account has {working} key pairs to authenticate with"),
-    };
-    judged(!working.is_empty(), why)
+}
+
+fn judge_enabled(enabled: bool) -> (Verdict, Why<'static>) {
+    if enabled { (Verdict::Pass, Why::Enabled) } else { (Verdict::Fail, Why::Disabled) }
+}
+
+fn judge_suspension(account: &Account) -> (Verdict, Why<'_>) {
+    match &account.suspension {
+        None => (Verdict::Pass, Why::NotSuspended),
+        Some(suspension) => (Verdict::Fail, Why::Suspended(suspension)),
+    }
+}
+
+fn judge_keys(account: &Account, asked: Option<KeyId>, now: Timestamp) -> (Verdict, Why<'static>) {
+    if let Some(asked) = asked {
+        return match account.keys.iter().find(|key| key.id == asked) {
+            None => (Verdict::Fail, Why::UnknownPair),
+            Some(key) if works(key, now) => (Verdict::Pass, Why::PairWorks),
+            Some(_) => (Verdict::Fail, Why::PairExpired),
+        };
+    }
+    match account.keys.iter().filter(|key| works(key, now)).count() {
+        0 if account.keys.is_empty() => (Verdict::Fail, Why::NoPair),
+        0 => (Verdict::Fail, Why::EveryPairExpired),
+        working => (Verdict::Pass, Why::PairsWork { working }),
+    }
 }
 
 fn works(key: &StoredKey, now: Timestamp) -> bool {
@@ -265,95 +262,55 @@ fn works(key: &StoredKey, now: Timestamp) -> bool {
     }
 }
 
-fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> RuleResult {
-    let judged = |verdict, why| RuleResult { rule: Rule::Address, verdict, why };
+fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> (Verdict, Why<'_>) {
     if settings.any_ip {
-        return judged(Verdict::Pass, "the account may be used from any address".to_owned());
+        return (Verdict::Pass, Why::AnyAddress);
     }
-    let (networks, unread): (Vec<_>, Vec<_>) =
-        settings.allowed_ips.iter().partition(|text| AllowedIp::from_cidr(text).is_some());
-    let aside = match unread.as_slice() {
-        [] => String::new(),
-        unread => format!("; {} cannot be read and matches nothing", listed(unread)),
-    };
-    if networks.is_empty() {
-        return judged(
-            Verdict::Fail,
-            format!("no valid address is listed, so the account may not be used from any address{aside}"),
-        );
-    }
+    let listed = ListedNetworks(&settings.allowed_ips);
     let Some(ip) = ip else {
-        return judged(Verdict::NotAsked, format!("only from {}{aside}", networks_in_words(&networks)));
+        return if listed.readable().next().is_some() {
+            (Verdict::NotAsked, Why::OnlyFrom(listed))
+        } else {
+            (Verdict::Fail, Why::NoValidAddress(listed))
+        };
     };
     // Dual-stack sockets report an IPv4 address as `::ffff:a.b.c.d`.
     let ip = ip.to_canonical();
-    let holds = |text: &&&String| AllowedIp::from_cidr(text).is_some_and(|network| network.contains(ip));
-    match networks.iter().find(holds) {
-        Some(network) => judged(Verdict::Pass, format!("{ip} is in {network}")),
-        None => {
-            judged(Verdict::Fail, format!("{ip} is in none of the networks {}{aside}", networks_in_words(&networks)))
+    let mut has_networks = false;
+    for (text, network) in listed.readable() {
+        has_networks = true;
+        if network.contains(ip) {
+            return (Verdict::Pass, Why::InNetwork { ip, network: text });
         }
+    }
+    (Verdict::Fail, if has_networks { Why::InNoNetwork { ip, listed } } else { Why::NoValidAddress(listed) })
+}
+
+fn judge_endpoints<'a>(settings: &'a StoredSettings, roles: &[Role], reach: Option<Reach>) -> (Verdict, Why<'a>) {
+    let held = ListedRoles(&settings.roles);
+    let Some(wanted) = reach else { return (Verdict::NotAsked, Why::Reaches(held)) };
+    let opener = match wanted {
+        Reach::Endpoint(group) => opened_by(roles, group),
+        Reach::Role(role) => {
+            let mut openers = role.endpoint_groups().iter().map(|group| opened_by(roles, *group));
+            let first = openers.next().flatten();
+            first.filter(|_| openers.all(|opener| opener.is_some()))
+        }
+    };
+    match opener {
+        Some(opener) => (Verdict::Pass, Why::Opens { opener, wanted, held }),
+        None => (Verdict::Fail, Why::DoesNotOpen { wanted, held }),
     }
 }
 
-/// Joins networks without quotes: a text that was read as a network holds no character that needs them.
-fn networks_in_words(networks: &[&String]) -> String {
-    networks.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn listed(texts: &[&String]) -> String {
-    texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")
-}
-
-fn judge_endpoints(settings: &StoredSettings, roles: &[Role], reach: Option<Reach>) -> RuleResult {
-    let judged = |verdict, why| RuleResult { rule: Rule::Endpoints, verdict, why };
-    let unknown: Vec<_> = settings.roles.iter().filter(|text| Role::parse(text).is_err()).collect();
-    let aside = match unknown.as_slice() {
-        [] => String::new(),
-        unknown => format!("; {} is not a role and grants no access", listed(unknown)),
-    };
-    let held = match roles {
-        [] => "the account has no role".to_owned(),
-        roles => format!("the account is {}", roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")),
-    };
-    let (wanted, groups) = match reach {
-        None => {
-            let reaches = match roles {
-                [] => "reaches no endpoint".to_owned(),
-                roles => {
-                    let open = EndpointGroup::ALL.into_iter().filter(|group| opened_by(roles, *group).is_some());
-                    format!("reaches {}", open.map(EndpointGroup::as_str).collect::<Vec<_>>().join(", "))
-                }
-            };
-            return judged(Verdict::NotAsked, format!("{held} and {reaches}{aside}"));
-        }
-        Some(Reach::Role(role)) => (format!("all that {role} opens"), role.endpoint_groups().to_vec()),
-        Some(Reach::Endpoint(group)) => (group.to_string(), vec![group]),
-    };
-    let openers: Option<Vec<Role>> = groups.into_iter().map(|group| opened_by(roles, group)).collect();
-    match openers.as_deref() {
-        Some([opener, ..]) => judged(Verdict::Pass, format!("{opener} opens {wanted}{aside}")),
-        _ => judged(Verdict::Fail, format!("{held}, which does not open {wanted}{aside}")),
-    }
-}
-
-fn judge_plans(plans: &VisiblePlans, affiliate: Option<&str>) -> RuleResult {
-    let judged = |verdict, why| RuleResult { rule: Rule::Plans, verdict, why };
+fn judge_plans<'a>(plans: VisiblePlans<'a>, affiliate: Option<&'a str>) -> (Verdict, Why<'a>) {
     match (plans, affiliate) {
-        (VisiblePlans::All, None) => judged(Verdict::NotAsked, "the account sees every affiliate's plans".to_owned()),
-        (VisiblePlans::Of(own), None) => {
-            judged(Verdict::NotAsked, format!("the account sees only the plans of {own:?}"))
-        }
-        (VisiblePlans::All, Some(asked)) => {
-            judged(Verdict::Pass, format!("the account sees every affiliate's plans, those of {asked:?} too"))
-        }
+        (VisiblePlans::All, None) => (Verdict::NotAsked, Why::SeesAllPlans),
+        (VisiblePlans::Of(own), None) => (Verdict::NotAsked, Why::SeesOnlyPlansOf { own }),
+        (VisiblePlans::All, Some(asked)) => (Verdict::Pass, Why::SeesAllPlansAlsoOf { asked }),
         // The comparison is exact, so that a similar name cannot widen access.
-        (VisiblePlans::Of(own), Some(asked)) if own == asked => {
-            judged(Verdict::Pass, format!("the account sees the plans of {own:?}"))
-        }
-        (VisiblePlans::Of(own), Some(asked)) => {
-            judged(Verdict::Fail, format!("the account sees only the plans of {own:?}, and not those of {asked:?}"))
-        }
+        (VisiblePlans::Of(own), Some(asked)) if own == asked => (Verdict::Pass, Why::SeesPlansOf { own }),
+        (VisiblePlans::Of(own), Some(asked)) => (Verdict::Fail, Why::SeesOnlyOtherPlans { own, asked }),
     }
 }
 

@@ -27,7 +27,10 @@ mod suspension;
 mod text;
 mod twins;
 
-pub use access::{Access, AccessRequest, EndpointGroup, Reach, Rule, RuleResult, Verdict, VisiblePlans, access};
+pub use access::{
+    Access, AccessRequest, EndpointGroup, ListedNetworks, ListedRoles, Reach, Rule, RuleResult, Verdict, VisiblePlans,
+    Why, access,
+};
 pub use affiliate::{AffiliateName, EVERY_AFFILIATE, InvalidAffiliate};
 pub use diff::{ANY_ADDRESS, Field, FieldChange, NO_AFFILIATE, changes};
 pub(crate) use id::id;

@@ -3,7 +3,7 @@
 //! Each change has a number. An answer of the database carries the number at which it was asked for, and counts only as
 //! long as nothing that it depends on has changed since. So a load in flight never brings back what was there before.
 
-use crate::account::{Account, AccountId};
+use crate::account::{Account, AccountId, ApiKey};
 use crate::login::{Login, LoginId, TokenHash};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -14,6 +14,9 @@ const TOKENS: usize = 100_000;
 
 /// The most accounts that are kept.
 const ACCOUNTS: usize = 10_000;
+
+/// Most accounts have one pair of keys, and a second one for a while after a rotation.
+const KEYS_OF_AN_ACCOUNT: usize = 2;
 
 /// The changes of all accounts share this number of counters, and so do those of all logins. Two that share one only
 /// make each other be read again.
@@ -29,6 +32,8 @@ pub(super) struct AccessCache {
     changed_logins: LastChanges,
     logins: Bounded<TokenHash, Entry<Login>>,
     accounts: Bounded<AccountId, Entry<Account>>,
+    /// The accounts of API keys, also of keys that their account does not have any more.
+    api_keys: Bounded<ApiKey, AccountId>,
     data_version: Option<i64>,
 }
 
@@ -54,6 +59,7 @@ impl AccessCache {
             changed_logins: LastChanges::new(),
             logins: Bounded::new(tokens),
             accounts: Bounded::new(accounts),
+            api_keys: Bounded::new(KEYS_OF_AN_ACCOUNT * accounts),
             data_version: None,
         }
     }
@@ -75,6 +81,12 @@ impl AccessCache {
         self.is_current_account(id, entry.asked).then(|| Arc::clone(&entry.value))
     }
 
+    /// Returns the account that has this API key.
+    pub fn account_with(&self, api_key: &ApiKey) -> Option<Arc<Account>> {
+        let account = self.account(*self.api_keys.get(api_key)?)?;
+        account.keys.iter().any(|pair| pair.api_key == *api_key).then_some(account)
+    }
+
     /// Keeps a login that was loaded, unless it was ended since the load began.
     pub fn keep_login(&mut self, token: TokenHash, login: Arc<Login>, asked: Ticket) {
         let is_older = self.logins.get(&token).is_some_and(|kept| kept.asked > asked);
@@ -89,6 +101,9 @@ impl AccessCache {
         let kept = self.accounts.get(&id).filter(|kept| self.is_current_account(id, kept.asked));
         let is_older = kept.is_some_and(|kept| kept.asked > asked || kept.value.version > account.version);
         if !is_older && self.is_current_account(id, asked) {
+            for pair in &account.keys {
+                self.api_keys.insert(pair.api_key.clone(), id);
+            }
             self.accounts.insert(id, Entry { value: account, asked });
         }
     }
@@ -108,6 +123,7 @@ impl AccessCache {
         self.everything = self.changes;
         self.logins.clear();
         self.accounts.clear();
+        self.api_keys.clear();
     }
 
     /// Forgets everything if this number of the last commit is another one than before.
@@ -164,7 +180,7 @@ struct Bounded<K, V> {
     by_age: VecDeque<K>,
 }
 
-impl<K: Hash + Eq + Copy, V> Bounded<K, V> {
+impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     fn new(most: usize) -> Self {
         Self { most, entries: HashMap::new(), by_age: VecDeque::new() }
     }
@@ -174,7 +190,7 @@ impl<K: Hash + Eq + Copy, V> Bounded<K, V> {
     }
 
     fn insert(&mut self, key: K, value: V) {
-        if self.entries.insert(key, value).is_some() {
+        if self.entries.insert(key.clone(), value).is_some() {
             return;
         }
         self.by_age.push_back(key);
@@ -276,6 +292,19 @@ mod tests {
         assert!(cache.login(&token(1)).is_none());
         cache.keep_login(token(1), login(1), ticket);
         assert!(cache.login(&token(1)).is_none());
+    }
+
+    #[test]
+    fn an_account_is_found_by_the_keys_that_it_has_now() {
+        let mut cache = AccessCache::new();
+        let api_key = account(1).keys[0].api_key.clone();
+        assert!(cache.account_with(&api_key).is_none());
+        cache.keep_account(account(1), cache.ticket());
+        assert_eq!(cache.account_with(&api_key).unwrap().id, account(1).id);
+        cache.account_changed(account(1).id);
+        assert!(cache.account_with(&api_key).is_none());
+        cache.keep_account(Arc::new(Account { keys: Vec::new(), ..samples::account() }), cache.ticket());
+        assert!(cache.account_with(&api_key).is_none(), "the account does not have the pair any more");
     }
 
     #[test]

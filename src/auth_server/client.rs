@@ -2,7 +2,6 @@
 
 use super::answers::Failure;
 use super::audit::Subject;
-use super::current_access::in_time;
 use super::service::Service;
 use crate::account::{Account, KeyId};
 use crate::login::{
@@ -11,6 +10,7 @@ use crate::login::{
 use http::HeaderMap;
 use jiff::Timestamp;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Where a request comes from.
@@ -22,7 +22,7 @@ pub(super) struct Caller {
 
 /// A client that proved that it has a secret key, and whose assertion is good. It is not recorded yet.
 pub(super) struct ProvenClient {
-    pub account: Account,
+    pub account: Arc<Account>,
     pub key: KeyId,
     pub assertion: UsedAssertion,
     pub subject: Subject,
@@ -65,7 +65,7 @@ impl Service {
         let mut subject = Subject::claimed(&api_key);
         self.attempts().check_failures(&api_key, caller.address, Instant::now()).map_err(Failure::Limited)?;
 
-        let account = in_time(self.database.accounts.find_by_api_key(&api_key)).await?;
+        let account = self.access.of_api_key(&api_key).await?;
         let pair = account.as_ref().and_then(|account| {
             let pair = account.keys.iter().find(|pair| pair.api_key == api_key)?;
             Some((account, pair))

@@ -1,8 +1,8 @@
-//! What is known now about a token: from memory if that is certainly not older than a second, else from the database.
+//! What is known now about a token or an API key: from memory if that is certainly not older than a second, else from the database.
 
 use super::access_cache::{AccessCache, Ticket};
 use super::metrics::Metrics;
-use crate::account::{Account, AccountId};
+use crate::account::{Account, AccountId, ApiKey};
 use crate::database::{DatabaseError, WithLogins};
 use crate::login::{AccessChange, Login, LoginId, TokenHash};
 use jiff::Timestamp;
@@ -44,6 +44,36 @@ impl CurrentAccess {
     /// The state is not known: the database does not answer, or an entry cannot be read.
     pub async fn of_token(&self, token: &TokenHash, now: Timestamp) -> Result<Known, DatabaseError> {
         in_time(self.read(token, now)).await
+    }
+
+    /// Returns the account that has this API key.
+    ///
+    /// # Errors
+    /// As [`Self::of_token`].
+    pub async fn of_api_key(&self, api_key: &ApiKey) -> Result<Option<Arc<Account>>, DatabaseError> {
+        in_time(async {
+            let (may_use_memory, asked) = self.begin().await?;
+            let kept = if may_use_memory { self.cache().account_with(api_key) } else { None };
+            if kept.is_some() {
+                return Ok(kept);
+            }
+            let account = self.database.accounts.find_by_api_key(api_key).await?.map(Arc::new);
+            if let Some(account) = &account {
+                self.cache().keep_account(Arc::clone(account), asked);
+            }
+            Ok(account)
+        })
+        .await
+    }
+
+    /// Returns the ticket for a login that begins now, for [`Self::began`].
+    pub fn ticket(&self) -> Ticket {
+        self.cache().ticket()
+    }
+
+    /// Keeps a login that this server has just recorded, so that the first use of its token reads nothing.
+    pub fn began(&self, token: TokenHash, login: Login, ticket: Ticket) {
+        self.keep_login(token, login, ticket);
     }
 
     async fn read(&self, token: &TokenHash, now: Timestamp) -> Result<Known, DatabaseError> {

@@ -45,11 +45,13 @@ impl Service {
         let id = LoginId::from_random(random(environment)?);
         let new = NewLogin { id, account: account.id, key, address: caller.address, now };
         let (login, tokens) = begin(new, account.settings.use_refresh_token, self.lifetimes, entropy);
+        let ticket = self.access.ticket();
         match self.database.logins.begin(&login, &assertion).await? {
             AssertionUse::First => {
                 audit::accepted("login", &account, key, id, caller.address);
                 self.metrics.logins.inc();
                 self.uses.note(key, now);
+                self.access.began(tokens.access.hash(), login, ticket);
                 Ok(tokens)
             }
             AssertionUse::Replay => Err(Failure::refused(LoginRefusal::Replay, subject)),

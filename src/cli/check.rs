@@ -100,10 +100,10 @@ impl Check {
         }
     }
 
-    fn value(&self, account: &Account, access: &Access) -> Value {
+    fn value(&self, account: &Account, access: &Access<'_>) -> Value {
         let endpoint = self.endpoint.map(|group| EndpointGroup::from(group).as_str());
         let rules = access.rules.iter().map(
-            |judged| json!({ "rule": judged.rule.as_str(), "verdict": judged.verdict.as_str(), "why": judged.why }),
+            |judged| json!({ "rule": judged.rule.as_str(), "verdict": judged.verdict.as_str(), "why": judged.why.to_string() }),
         );
         json!({
             "account": { "id": account.id.to_string(), "name": account.settings.name },
@@ -115,10 +115,10 @@ impl Check {
             },
             "letIn": access.is_allowed(),
             "rules": rules.collect::<Vec<_>>(),
-            "endpoints": access.endpoints.iter().map(|group| group.as_str()).collect::<Vec<_>>(),
+            "endpoints": access.endpoints().map(EndpointGroup::as_str).collect::<Vec<_>>(),
             "plans": {
                 "all": access.plans == VisiblePlans::All,
-                "affiliate": match &access.plans {
+                "affiliate": match access.plans {
                     VisiblePlans::All => None,
                     VisiblePlans::Of(affiliate) => Some(affiliate),
                 },
@@ -128,13 +128,12 @@ impl Check {
     }
 }
 
-fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> {
+fn print(account: &Account, access: &Access<'_>, output: &mut Output) -> Result<()> {
     let mut rows = vec![["RULE", "VERDICT", "WHY"].map(str::to_owned)];
     rows.extend(
-        access
-            .rules
-            .iter()
-            .map(|judged| [judged.rule.as_str(), judged.verdict.as_str(), &judged.why].map(str::to_owned)),
+        access.rules.iter().map(|judged| {
+            [judged.rule.as_str().to_owned(), judged.verdict.as_str().to_owned(), judged.why.to_string()]
+        }),
     );
     output.painted_table(&rows, |row| match row.checked_sub(1).map(|rule| access.rules[rule].verdict) {
         Some(Verdict::Fail) => AnsiColor::Red.on_default(),
@@ -153,7 +152,7 @@ fn print(account: &Account, access: &Access, output: &mut Output) -> Result<()> 
         Ok(())
     } else {
         let style = strong(AnsiColor::Red);
-        let why: Vec<&str> = access.refusals().map(|judged| judged.why.as_str()).collect();
+        let why: Vec<_> = access.refusals().map(|judged| judged.why.to_string()).collect();
         output.sentence(&format!("{name} is {style}not let in{style:#}: {}", why.join("; ")))
     }
 }

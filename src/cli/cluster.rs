@@ -9,6 +9,7 @@ use crate::kube_error::{reason, with_causes, with_login_advice};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use http::header::{HeaderValue, USER_AGENT};
+use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::{AuthError, ClientBuilder};
 use kube::config::ExecConfig;
@@ -16,6 +17,7 @@ use kube::{Api, Client, Config};
 use kubeconfig::InvalidKubeconfig;
 use proxy::Proxy;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 use thiserror::Error;
 use tower::BoxError;
@@ -62,28 +64,32 @@ pub struct ClusterArgs {
 impl KubeArgs {
     /// Creates a client for the cluster.
     pub fn client(&self) -> Result<Client> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let (used, mut config, mut proxy) = self.connection(&variable)?;
-        let refused = |reason: String| anyhow!("cannot use {used}: {reason}");
-        if proxy.is_none() {
-            proxy = Proxy::of_environment(&config.cluster_url, &variable).map_err(&refused)?;
+        let (used, config, proxy) = self.connection()?;
+        if let Some(proxy) = &proxy {
+            tracing::info!("the way to the API server is {proxy}");
         }
-        config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
-        config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
-        let login = config.auth_info.exec.clone();
-        let client = ClientBuilder::try_from(config).map_err(|error| refused(client_error(&error, login.as_ref())))?;
-        let client = client.with_layer(&TimeoutLayer::new(CALL_TIMEOUT));
-        Ok(match proxy {
-            Some(proxy) => {
-                tracing::info!("the way to the API server is {proxy}");
-                client.with_layer(&MapErrLayer::new(move |error| with_proxy(&proxy, error))).build()
-            }
-            None => client.build(),
-        })
+        client(&used, config, proxy, TokioExecutor::new())
+    }
+
+    /// Creates a client for the cluster whose connections are tasks of this executor.
+    fn client_on(&self, executor: impl ConnectionExecutor) -> Result<Client> {
+        let (used, config, proxy) = self.connection()?;
+        client(&used, config, proxy, executor)
+    }
+
+    /// Returns a description of the source of the connection, the connection, and the proxy on its way.
+    fn connection(&self) -> Result<(String, Config, Option<Proxy>)> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let (used, config, mut proxy) = self.configured(&variable)?;
+        if proxy.is_none() {
+            proxy = Proxy::of_environment(&config.cluster_url, &variable)
+                .map_err(|reason| anyhow!("cannot use {used}: {reason}"))?;
+        }
+        Ok((used, config, proxy))
     }
 
     /// Returns a description of the source of the connection, the connection, and the proxy that the kubeconfig names.
-    fn connection(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, Config, Option<Proxy>)> {
+    fn configured(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, Config, Option<Proxy>)> {
         let listed = |files: String| -> Vec<PathBuf> {
             std::env::split_paths(files.trim()).filter(|file| !file.as_os_str().is_empty()).collect()
         };
@@ -106,6 +112,31 @@ impl KubeArgs {
             Err(error) => Err(anyhow!("cannot use {used}: {}", error.reason())),
         }
     }
+}
+
+/// An executor for the connections of a client.
+pub trait ConnectionExecutor:
+    hyper::rt::Executor<Pin<Box<dyn Future<Output = ()> + Send>>> + Send + Sync + Clone + 'static
+{
+}
+
+impl<E> ConnectionExecutor for E where
+    E: hyper::rt::Executor<Pin<Box<dyn Future<Output = ()> + Send>>> + Send + Sync + Clone + 'static
+{
+}
+
+/// Creates a client for this connection, which is described by `used`.
+fn client(used: &str, mut config: Config, proxy: Option<Proxy>, executor: impl ConnectionExecutor) -> Result<Client> {
+    config.proxy_url = proxy.as_ref().map(|proxy| proxy.url.clone());
+    config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("opsadmin/", env!("CARGO_PKG_VERSION")))));
+    let login = config.auth_info.exec.clone();
+    let client = ClientBuilder::try_from((config, executor))
+        .map_err(|error| anyhow!("cannot use {used}: {}", client_error(&error, login.as_ref())))?
+        .with_layer(&TimeoutLayer::new(CALL_TIMEOUT));
+    Ok(match proxy {
+        Some(proxy) => client.with_layer(&MapErrLayer::new(move |error| with_proxy(&proxy, error))).build(),
+        None => client.build(),
+    })
 }
 
 /// There is neither a kubeconfig nor the service account of a pod.
@@ -153,6 +184,11 @@ impl ClusterArgs {
         self.kube.client()
     }
 
+    /// Creates a client for the cluster whose connections are tasks of this executor.
+    pub fn client_on(&self, executor: impl ConnectionExecutor) -> Result<Client> {
+        self.kube.client_on(executor)
+    }
+
     /// Returns a client for the cluster, or `None` if no kubeconfig and no pod names a cluster.
     ///
     /// # Errors
@@ -167,7 +203,7 @@ impl ClusterArgs {
     /// Returns whether the program runs in a pod and uses the pod's service account.
     pub fn is_own_pod(&self) -> bool {
         let variable = |name: &str| std::env::var(name).ok();
-        self.kube.connection(&variable).is_ok_and(|(used, ..)| used == POD)
+        self.kube.configured(&variable).is_ok_and(|(used, ..)| used == POD)
     }
 
     /// The id that was given, if one was.

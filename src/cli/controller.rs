@@ -7,7 +7,7 @@ use super::environment::SystemEnvironment;
 use super::leader_election::LeaderElectionArgs;
 use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
 use super::stop::stopped;
-use crate::controller::{Freeze, Settings, run};
+use crate::controller::{Election, Freeze, Settings, run};
 use crate::database::{AccountAdmin, Keyring};
 use crate::http::Listen;
 use crate::reconcile::parse_namespace;
@@ -152,7 +152,8 @@ impl Controller {
     /// Reads what the controller needs from the cluster and the database before it starts.
     async fn settings(self, telemetry: Arc<Telemetry>) -> Result<Settings> {
         let client = self.cluster.client()?;
-        let lease = self.election.lease(&self.cluster, &client, &self.database)?;
+        let election = Election::new(self.election.lease(&self.cluster, &client, &self.database)?);
+        let writing_client = self.cluster.client_on(election.executor())?;
         let cluster = self.cluster.id(&client).await?;
         let freeze = if self.freeze { Freeze::On } else { Freeze::Off };
         if freeze.is_on() && self.database.is_missing_file() {
@@ -176,7 +177,8 @@ impl Controller {
         );
         Ok(Settings {
             client,
-            lease,
+            writing_client,
+            election,
             cluster,
             namespaces: self.namespaces,
             freeze,

@@ -119,6 +119,15 @@ enum Command {
 /// The name under which kubectl finds a plugin `opsadmin`.
 const PLUGIN: &str = "kubectl-opsadmin";
 
+/// Runs the program: reads its arguments, runs the command and returns the exit code.
+///
+/// The runtime is started here and not in the program's own crate: that crate would have a second copy of all that the
+/// commands await.
+#[tokio::main]
+pub async fn main() -> ExitCode {
+    run(parse(std::env::args_os())).await
+}
+
 /// Reads the arguments. Prints what is wrong with them, or the help that they ask for, and exits.
 ///
 /// Under the name `kubectl-opsadmin`, the program is a plugin of kubectl, and its help calls it `kubectl opsadmin`.

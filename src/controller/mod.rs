@@ -47,7 +47,7 @@ mod writes;
 pub use connect::Connection;
 pub use error::ControllerError;
 pub use freeze::Freeze;
-pub use leader::{LeaseSettings, Loss};
+pub use leader::{Election, LeaderExecutor, LeaseSettings, Loss};
 
 use crate::account::{ClusterId, Period, UnassignedPolicy};
 use crate::database::{AccountDatabase, CurrentKeyring, Keyring, UnknownAffiliate};
@@ -84,12 +84,14 @@ use waiting::Waiting;
 pub struct Settings {
     /// The client for the cluster.
     pub client: Client,
+    /// A client for the same cluster whose connections are tasks of the election's executor.
+    pub writing_client: Client,
     /// The id of the cluster in the account database.
     pub cluster: ClusterId,
     /// The namespaces to watch. If empty, all namespaces are watched.
     pub namespaces: Vec<String>,
-    /// The Lease of the leader election; `None`: no election, this controller always leads.
-    pub lease: Option<LeaseSettings>,
+    /// The leader election.
+    pub election: Election,
     /// Whether the controller only observes and reports.
     pub freeze: Freeze,
     /// The account database.
@@ -132,15 +134,14 @@ pub struct Settings {
 /// [`ControllerError`] if the database can never be used: it was sealed with another keyring, its schema is newer, or
 /// it refuses. Also if this controller led and lost its Lease.
 pub async fn run(mut settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
-    let lease = settings.lease.take();
-    let leadership = if lease.is_some() { Leadership::candidate() } else { Leadership::unelected() };
-    let metrics = Arc::clone(&settings.telemetry.metrics);
-    settings.client = body_timeout::with_body_timeout(measured::measured(settings.client, Arc::clone(&metrics)));
+    let leadership = settings.election.leadership().clone();
+    let (metrics, freeze) = (Arc::clone(&settings.telemetry.metrics), settings.freeze);
+    let watched = |client| body_timeout::with_body_timeout(measured::measured(client, Arc::clone(&metrics)));
+    let reading = watched(settings.client);
     // The election itself is not behind the fence that it moves.
     let environment = Arc::clone(&settings.environment);
-    let mut election = RunningElection::start(settings.client.clone(), lease, &leadership, environment);
-    let freeze = settings.freeze;
-    settings.client = fenced(settings.client, &leadership, freeze);
+    let mut election = RunningElection::start(reading.clone(), settings.election.clone(), environment);
+    settings.client = fenced(reading, watched(settings.writing_client.clone()), &leadership, freeze);
     let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone(), freeze };
     let database: Arc<dyn AccountDatabase> = Arc::new(MeasuredDatabase { database: Arc::new(fenced), metrics });
     settings.database = Arc::clone(&database);

@@ -235,13 +235,13 @@ fn holder_of<'a>(token: &AccessToken, circumstances: &Circumstances<'a>) -> Resu
 }
 
 /// Returns the first rule that refuses the client whatever it asks for.
-fn refusal_of_the_client(access: &Access) -> Option<Rule> {
+fn refusal_of_the_client(access: &Access<'_>) -> Option<Rule> {
     access.refusals().map(|refusal| refusal.rule).find(|rule| !matches!(rule, Rule::Endpoints | Rule::Plans))
 }
 
 fn allowed(
     account: &Account,
-    access: Access,
+    access: Access<'_>,
     group: Result<EndpointGroup, AmbiguousPath>,
 ) -> Result<Allowed, Forbidden> {
     let group = group.map_err(Forbidden::Path)?;
@@ -253,11 +253,11 @@ fn allowed(
 }
 
 /// Returns the plans for the API, which could take an empty or strange name for no limit.
-fn allowed_plans(plans: VisiblePlans) -> Result<AllowedPlans, Forbidden> {
+fn allowed_plans(plans: VisiblePlans<'_>) -> Result<AllowedPlans, Forbidden> {
     match plans {
         VisiblePlans::All => Ok(AllowedPlans::All),
         VisiblePlans::Of(affiliate) => {
-            Ok(AllowedPlans::Of(AffiliateName::parse(&affiliate).map_err(|_| Forbidden::Affiliate)?))
+            Ok(AllowedPlans::Of(AffiliateName::parse(affiliate).map_err(|_| Forbidden::Affiliate)?))
         }
     }
 }

@@ -8,17 +8,26 @@ use kube::Client;
 use kube::client::Body;
 use tower::BoxError;
 
-/// Returns the same client behind the fence and the freeze. Requests that read pass in any case.
-pub(in crate::controller) fn fenced(client: Client, leadership: &Leadership, freeze: Freeze) -> Client {
-    let (namespace, leadership) = (client.default_namespace().to_owned(), leadership.clone());
+/// Returns one client of two: `reading` gets the requests that only read, and `writing` the others, if this process leads
+/// and is not frozen.
+///
+/// The connections of `writing` have to be tasks of this leadership's executor. A request that was handed to a connection
+/// is out of the reach of the fence here.
+pub(in crate::controller) fn fenced(
+    reading: Client,
+    writing: Client,
+    leadership: &Leadership,
+    freeze: Freeze,
+) -> Client {
+    let (namespace, leadership) = (reading.default_namespace().to_owned(), leadership.clone());
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (client, leadership) = (client.clone(), leadership.clone());
+        let (reading, writing, leadership) = (reading.clone(), writing.clone(), leadership.clone());
         async move {
             if request.method().is_safe() {
-                return client.send(request).await.map_err(BoxError::from);
+                return reading.send(request).await.map_err(BoxError::from);
             }
             freeze.permits_request(request.uri().path())?;
-            leadership.guard(client.send(request)).await?.map_err(BoxError::from)
+            leadership.guard(writing.send(request)).await?.map_err(BoxError::from)
         }
     });
     Client::new(service, namespace)
@@ -47,7 +56,10 @@ mod tests {
             async { Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata":{"name":"a"}}"#.to_vec()))) }
         });
         let leadership = Leadership::candidate();
-        let maps: Api<ConfigMap> = Api::namespaced(fenced(Client::new(server, "ns"), &leadership, Freeze::Off), "ns");
+        let maps: Api<ConfigMap> = Api::namespaced(
+            fenced(Client::new(server.clone(), "ns"), Client::new(server, "ns"), &leadership, Freeze::Off),
+            "ns",
+        );
         maps.get("a").await.unwrap();
         let error = maps.create(&PostParams::default(), &ConfigMap::default()).await.unwrap_err();
         assert!(reason(&error).contains("not the leader"), "{}", reason(&error));

@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,20 +75,10 @@ fn start(scene: &Scene, name: &str) -> Replica {
     start_between(scene, name, &kubeconfig(scene, name), scene.database.url())
 }
 
-/// Starts a replica whose clock is wrong by this time, such as `+600s`. Only the time of day is wrong. Time that passes
-/// is measured correctly.
+/// Starts a replica whose clock is wrong by this time, such as `+600s`.
 fn start_with_clock(scene: &Scene, name: &str, offset: &str) -> Replica {
     let call = call(scene, name, &kubeconfig(scene, name), scene.database.url());
-    let call = call.env("LD_PRELOAD", wrong_clock()).env("FAKETIME", offset);
-    let process = call.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").spawn();
-    Replica { name: name.to_owned(), process }
-}
-
-/// Returns the library of libfaketime.
-fn wrong_clock() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").expect("the system has libraries").flatten().map(|entry| entry.path());
-    let mut candidates = folders.chain([PathBuf::from("/usr/lib")]).map(|f| f.join("faketime/libfaketime.so.1"));
-    candidates.find(|library| library.is_file()).expect("libfaketime is missing: run tests/setup.sh")
+    Replica { name: name.to_owned(), process: call.with_clock(offset).spawn() }
 }
 
 impl Replica {

@@ -15,6 +15,8 @@ mod protected_api;
 mod proxies;
 mod refreshes;
 mod refusals;
+mod replicas;
+mod rotations;
 pub mod scene;
 mod shell_client;
 #[path = "../../../examples/login/clients/with_ureq.rs"]
@@ -65,6 +67,8 @@ on_each_database!(
         a_change_of_the_account_acts_on_issued_tokens,
         a_proxy_that_asks_wrongly_is_refused,
     },
+    replicas::{replicas_whose_clocks_differ_take_each_other_s_tokens_and_no_assertion_twice},
+    rotations::{no_login_fails_while_keys_are_rotated_again_and_again},
     introspection::{only_a_caller_with_the_token_learns_about_tokens},
     limits::{too_many_tries_and_too_many_failures_wait},
     operation::{

@@ -98,9 +98,17 @@ impl Scene {
         server
     }
 
+    /// Starts an auth server whose clock is wrong by this time, such as `+5s`, and waits until it is ready.
+    pub async fn serve_with_clock(&self, offset: &str) -> AuthServer {
+        let server =
+            AuthServer::of(self.call("127.0.0.1:0", ISSUER, self.fresh.url(), &[]).with_clock(offset).spawn()).await;
+        server.ready().await;
+        server
+    }
+
     /// Starts an auth server, and waits until it listens.
     pub async fn start_at(&self, url: &str, more: &[&str]) -> AuthServer {
-        self.start("127.0.0.1:0", ISSUER, url, more).await
+        AuthServer::of(self.call("127.0.0.1:0", ISSUER, url, more).spawn()).await
     }
 
     /// Starts an auth server whose issuer is its own URL, and waits until it is ready.
@@ -123,20 +131,26 @@ impl Scene {
 
     async fn serve_under(&self, scheme: &str, more: &[&str]) -> AuthServer {
         let address = format!("127.0.0.1:{}", free_port());
-        let server = self.start(&address, &format!("{scheme}://{address}"), self.fresh.url(), more).await;
+        let issuer = format!("{scheme}://{address}");
+        let server = AuthServer::of(self.call(&address, &issuer, self.fresh.url(), more).spawn()).await;
         server.ready().await;
         server
     }
 
-    async fn start(&self, listen: &str, issuer: &str, url: &str, more: &[&str]) -> AuthServer {
-        let call = Opsadmin::new()
+    fn call(&self, listen: &str, issuer: &str, url: &str, more: &[&str]) -> Opsadmin {
+        Opsadmin::new()
             .args(["auth-server", "--listen", listen, "--internal-listen", "127.0.0.1:0"])
             .args(["--issuer", issuer, "--database", url])
             .args(["--keyring".as_ref(), self.keyring_file().as_os_str()])
             .args(["--introspection-token-file".as_ref(), self.introspection_file().as_os_str()])
             .args(more)
-            .env("RUST_LOG", "opsadmin_operator=trace");
-        let process = call.spawn();
+            .env("RUST_LOG", "opsadmin_operator=trace")
+    }
+}
+
+impl AuthServer {
+    /// Waits until the program listens.
+    async fn of(process: RunningController) -> Self {
         let [public, internal] = eventually("the auth server to listen", SOON, async || {
             let log = process.log();
             let line = log.lines().find(|line| line.contains("serving logins")).ok_or_else(|| log.clone())?;
@@ -147,11 +161,9 @@ impl Scene {
             Ok::<_, String>([field("address")?, field("internal_address")?])
         })
         .await;
-        AuthServer { process, public, internal }
+        Self { process, public, internal }
     }
-}
 
-impl AuthServer {
     /// Waits until the database has answered this server.
     pub async fn ready(&self) {
         eventually("the auth server to be ready", SOON, async || {

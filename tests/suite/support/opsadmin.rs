@@ -54,6 +54,13 @@ impl Opsadmin {
         self
     }
 
+    /// Makes the program's clock wrong by this time, such as `+600s`. Only the time of day is wrong. Time that passes is
+    /// measured correctly.
+    pub fn with_clock(self, offset: &str) -> Self {
+        let call = self.env("LD_PRELOAD", wrong_clock()).env("FAKETIME", offset);
+        call.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    }
+
     /// Sets the standard input. The default is an empty input.
     pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
@@ -271,4 +278,11 @@ impl RunningController {
         self.process.signal("KILL");
         self.wait(DONE_WITHIN).await.1
     }
+}
+
+/// Returns the library of libfaketime.
+fn wrong_clock() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("the system has libraries").flatten().map(|entry| entry.path());
+    let mut candidates = folders.chain([PathBuf::from("/usr/lib")]).map(|f| f.join("faketime/libfaketime.so.1"));
+    candidates.find(|library| library.is_file()).expect("libfaketime is missing: run tests/setup.sh")
 }
