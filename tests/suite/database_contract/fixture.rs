@@ -185,6 +185,18 @@ pub fn change(account: AccountId, action: Action) -> Change {
     Change { account, action, at: now(), actor: "controller".to_owned(), generation: Some(3), requested_by: None }
 }
 
+/// A rotation to this pair that ends the old pairs at once.
+pub fn rotation(account: &Account, to: &KeyPair) -> Change {
+    let rotate = Action::Rotate {
+        expected: account.version,
+        key: stored(account.id, to),
+        old_expires: None,
+        revoke: Vec::new(),
+        answered: account.answered_requests.clone(),
+    };
+    change(account.id, rotate)
+}
+
 /// A change that creates an account, and registers its affiliate if that is unknown.
 pub fn creation(owner: Owner, settings: Settings) -> Change {
     let account = AccountId::from_random(random());

@@ -4,7 +4,7 @@ use opsadmin_operator::account::{Role, StoredSettings, SuspensionReason};
 use opsadmin_operator::database::Action;
 
 use super::scene::{SOON, Scene};
-use crate::database_contract::fixture::{affiliate, change, deletion, ips, settings, update};
+use crate::database_contract::fixture::{affiliate, change, deletion, ips, pair, rotation, settings, update};
 use crate::support::wait::eventually;
 
 pub async fn roles_open_their_endpoints(scene: Scene) {
@@ -128,19 +128,7 @@ pub async fn a_change_of_the_account_acts_on_issued_tokens(scene: Scene) {
                 declared.roles = [Role::PlansAndRates].into();
                 update(account, &declared)
             }
-            "rotated" => change(
-                account.id,
-                Action::Rotate {
-                    expected: version,
-                    key: crate::database_contract::fixture::stored(
-                        account.id,
-                        &crate::database_contract::fixture::pair(),
-                    ),
-                    old_expires: None,
-                    revoke: Vec::new(),
-                    answered: account.answered_requests.clone(),
-                },
-            ),
+            "rotated" => rotation(account, &pair()),
             _ => {
                 let owner = "owner_cluster = NULL, owner_namespace = NULL, owner_name = NULL";
                 scene.fresh.by_hand(&format!("UPDATE accounts SET {owner} WHERE id = '{}'", account.id)).await.unwrap();

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use super::scene::{ISSUER, SOON, Scene};
+use crate::guides::{page, repository};
 use crate::support::http::exchange;
 use crate::support::run::run;
 
@@ -78,21 +79,26 @@ pub async fn the_metadata_names_the_endpoints(scene: Scene) {
 
 /// The login of `docs/login.md`, with nothing but the program's address changed.
 pub async fn the_commands_of_the_page_log_in(scene: Scene) {
-    let client = scene.account("acme", |_| {}).await;
-    let server = scene.serve(&[]).await;
-    let page = crate::guides::page("docs/login.md");
-    let commands = page.split("```bash\n").nth(1).unwrap().split("```").next().unwrap();
-    let commands = commands
-        .replace("issuer=http://127.0.0.1:8088", &format!("issuer={ISSUER}"))
-        .replace("\"$issuer/token\"", &format!("http://{}/token", server.public));
+    let client = scene.account("acme", |account| account.roles = [Role::PlansAndRates].into()).await;
+    let server = scene.serve_at_its_issuer().await;
     let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(repository("examples"), folder.path().join("examples")).unwrap();
     for (file, key) in [("api-key", &client.api_key), ("secret-key", &client.secret_key)] {
         std::fs::write(folder.path().join(file), key).unwrap();
     }
-    let mut bash = std::process::Command::new("bash");
-    bash.args(["-euc", &commands]).current_dir(folder.path());
-    let printed = run(bash, "", SOON).await.succeeded();
+    let documented = page("docs/login.md");
+    let run_block = async |number: usize, token: &str| {
+        let block = documented.split("```bash\n").nth(number).unwrap().split("```").next().unwrap();
+        let commands = block
+            .replace("127.0.0.1:8088", &server.public)
+            .replace("127.0.0.1:8089", &server.internal)
+            .replace("opsa_at_...", token);
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-euc", &commands]).current_dir(folder.path());
+        run(bash, "", SOON).await.succeeded()
+    };
+    let printed = run_block(1, "").await;
     let body: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
-    let token = body["access_token"].as_str().unwrap();
-    assert_eq!(server.authorize(token, "/plans").await.status, 403, "the account has no role");
+    let printed = run_block(2, body["access_token"].as_str().unwrap()).await;
+    assert!(printed.starts_with("HTTP/1.1 200") && printed.contains("opsadminplans: all"), "{printed}");
 }

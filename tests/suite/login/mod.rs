@@ -3,6 +3,8 @@
 //! Each case is written once, as a function that takes a scene, and becomes one test for each database.
 
 mod authorization;
+mod black_hole;
+mod clients;
 mod feed;
 mod introspection;
 mod keyring;
@@ -10,6 +12,7 @@ mod limits;
 mod logins;
 mod openapi;
 mod operation;
+mod partner_program;
 mod protected_api;
 mod proxies;
 mod refreshes;
@@ -19,6 +22,8 @@ mod rotations;
 pub mod scene;
 mod shell_client;
 mod tls;
+#[path = "../../../examples/login/clients/with_ureq.rs"]
+mod with_ureq;
 
 macro_rules! on_each_database {
     ($($module:ident::{$($case:ident),* $(,)?}),* $(,)?) => {

@@ -11,6 +11,7 @@ use crate::guides::{page, repository};
 use crate::support::http::{Answer, exchange};
 use crate::support::ports::free_port;
 use crate::support::process::{Folder, Supervised};
+use crate::support::programs::built;
 use crate::support::wait::eventually;
 
 /// A program that lets requests through if the auth server says yes.
@@ -18,6 +19,7 @@ use crate::support::wait::eventually;
 pub enum Proxy {
     Nginx,
     Caddy,
+    Envoy,
 }
 
 /// The example API, and the proxy in front of it. Both end when this value is dropped.
@@ -33,6 +35,7 @@ impl Proxy {
         match self {
             Self::Nginx => "examples/login/nginx.conf",
             Self::Caddy => "examples/login/Caddyfile",
+            Self::Envoy => "examples/login/envoy.yaml",
         }
     }
 
@@ -41,23 +44,62 @@ impl Proxy {
         match self {
             Self::Nginx => 500,
             Self::Caddy => 502,
+            Self::Envoy => 503,
+        }
+    }
+
+    /// The status with which it refuses a request if the auth server answers that it knows nothing.
+    pub fn status_without_a_database(self) -> u16 {
+        match self {
+            Self::Nginx => 500,
+            Self::Caddy | Self::Envoy => 503,
+        }
+    }
+
+    /// Whether it answers 400 to a request with these header lines: Envoy does if a client asks in `Connection` that
+    /// the way of its request be forgotten.
+    pub fn refuses_to_hear(self, headers: &str) -> bool {
+        let asks = |line: &str| line.starts_with("Connection:") && line.contains("X-Forwarded-For");
+        self == Self::Envoy && headers.lines().any(asks)
+    }
+
+    /// The addresses in the example: its own, the API's and the auth server's.
+    fn addresses(self) -> [&'static str; 3] {
+        match self {
+            Self::Nginx => ["listen 80;", "api:8080", "127.0.0.1:8089"],
+            Self::Caddy => ["api.example.com {", "api:8080", "127.0.0.1:8089"],
+            Self::Envoy => [
+                "address: 0.0.0.0, port_value: 80 ",
+                "address: api, port_value: 8080 ",
+                "address: 127.0.0.1, port_value: 8089 ",
+            ],
+        }
+    }
+
+    /// Writes an address, or the head of a site at it, as the example does.
+    fn written(self, address: &str, is_own: bool) -> String {
+        match self {
+            Self::Nginx if is_own => format!("listen {address};"),
+            Self::Caddy if is_own => format!("http://{address} {{"),
+            Self::Nginx | Self::Caddy => address.to_owned(),
+            Self::Envoy => {
+                let (host, port) = address.rsplit_once(':').unwrap();
+                format!("address: {host}, port_value: {port} ")
+            }
         }
     }
 
     /// Starts it at this address. Only the addresses of the example are replaced.
-    fn start(self, folder: &Arc<Folder>, address: &str, api: &str, auth_server: &str) -> Supervised {
-        let here = match self {
-            Self::Nginx => ("listen 80;", format!("listen {address};")),
-            Self::Caddy => ("api.example.com {", format!("http://{address} {{")),
-        };
+    async fn start(self, folder: &Arc<Folder>, own: &str, api: &str, auth_server: &str) -> Supervised {
         let mut site = page(self.example());
-        for (documented, actual) in [here, ("api:8080", api.to_owned()), ("127.0.0.1:8089", auth_server.to_owned())] {
+        for (documented, actual) in self.addresses().into_iter().zip([own, api, auth_server]) {
             assert_eq!(site.matches(documented).count(), 1, "{documented} in {}", self.example());
-            site = site.replace(documented, &actual);
+            site = site.replace(documented, &self.written(actual, actual == own));
         }
         let mut program = match self {
             Self::Nginx => nginx(folder, &site),
             Self::Caddy => caddy(folder, &site),
+            Self::Envoy => envoy(folder, &site).await,
         };
         program.env("HOME", folder.path()).current_dir(folder.path());
         Supervised::spawn(folder, "proxy", "KILL", &program)
@@ -93,6 +135,15 @@ fn caddy(folder: &Folder, site: &str) -> Command {
     program
 }
 
+/// Without hot restarts, several Envoys run beside each other.
+async fn envoy(folder: &Folder, site: &str) -> Command {
+    let file = folder.write("envoy.yaml", site);
+    let installed = tokio::task::spawn_blocking(|| built("envoy/build.sh", &[])).await.unwrap();
+    let mut program = Command::new(installed.unwrap_or_else(|problem| panic!("no Envoy: {problem}")).join("envoy"));
+    program.args(["--disable-hot-restart", "--concurrency", "1", "--config-path"]).arg(file);
+    program
+}
+
 impl ProtectedApi {
     /// Starts the API and the proxy, which asks the auth server at this address. Waits until requests get answers.
     pub async fn start(proxy: Proxy, auth_server: &str) -> Self {
@@ -107,7 +158,7 @@ impl ProtectedApi {
         })
         .await;
         let address = format!("127.0.0.1:{}", free_port());
-        let process = proxy.start(&folder, &address, &format!("127.0.0.1:{port}"), auth_server);
+        let process = proxy.start(&folder, &address, &format!("127.0.0.1:{port}"), auth_server).await;
         let started = Self { address, api, proxy: process };
         eventually("the proxy to answer (tests/setup.sh installs it)", SOON, async || {
             match exchange(&started.address, &started.request("GET /", "")).await {
@@ -117,6 +168,11 @@ impl ProtectedApi {
         })
         .await;
         started
+    }
+
+    /// The URL under which the proxy serves the API.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Sends a request, such as `GET /plans`, with a token and with these additional header lines.
@@ -130,7 +186,7 @@ impl ProtectedApi {
     }
 
     fn request(&self, what: &str, headers: &str) -> String {
-        format!("{what} HTTP/1.0\r\nHost: {}\r\n{headers}\r\n", self.address)
+        format!("{what} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", self.address)
     }
 
     /// Returns the method and the target of each request that reached the API, once one with this target did.

@@ -3,11 +3,13 @@
 use opsadmin_operator::account::{Role, Settings};
 use serde_json::{Value, json};
 
+use super::black_hole::BlackHole;
 use super::protected_api::{ProtectedApi, Proxy};
-use super::scene::{AuthServer, Client, Scene};
+use super::scene::{AuthServer, Client, SOON, Scene};
 use crate::database_contract::fixture::{affiliate, ips, settings, update};
 use crate::guides::page;
 use crate::support::http::Answer;
+use crate::support::wait::eventually;
 
 macro_rules! behind_each_proxy {
     ($($case:ident),* $(,)?) => {
@@ -15,7 +17,7 @@ macro_rules! behind_each_proxy {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$case(super::Stage::set(super::Proxy::Nginx).await).await;
+                    super::$case(super::Proxy::Nginx).await;
                 }
             )*
         }
@@ -23,7 +25,15 @@ macro_rules! behind_each_proxy {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$case(super::Stage::set(super::Proxy::Caddy).await).await;
+                    super::$case(super::Proxy::Caddy).await;
+                }
+            )*
+        }
+        mod envoy {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(super::Proxy::Envoy).await;
                 }
             )*
         }
@@ -36,6 +46,7 @@ behind_each_proxy!(
     what_a_client_claims_changes_nothing,
     a_client_cannot_claim_another_address,
     without_an_auth_server_nothing_passes,
+    without_a_database_nothing_passes,
 );
 
 /// An auth server, a proxy that asks it, and the API.
@@ -50,6 +61,10 @@ impl Stage {
     async fn set(proxy: Proxy) -> Self {
         let scene = Scene::sqlite().await;
         let server = scene.serve(&[]).await;
+        Self::of(proxy, scene, server).await
+    }
+
+    async fn of(proxy: Proxy, scene: Scene, server: AuthServer) -> Self {
         let api = ProtectedApi::start(proxy, &server.internal).await;
         Self { scene, server, proxy, api }
     }
@@ -85,7 +100,8 @@ fn body(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
 
-async fn the_api_learns_who_calls_and_what_they_may_see(stage: Stage) {
+async fn the_api_learns_who_calls_and_what_they_may_see(proxy: Proxy) {
+    let stage = Stage::set(proxy).await;
     let (client, token) = stage.partner().await;
     for endpoint in ["/plans", "/enrollments"] {
         let answer = stage.api.call(&format!("GET {endpoint}"), &token, "").await;
@@ -103,7 +119,8 @@ async fn the_api_learns_who_calls_and_what_they_may_see(stage: Stage) {
     assert_eq!(stage.api.call("GET /users", &token, "").await.status, 404, "this is the answer of the API");
 }
 
-async fn what_may_not_pass_does_not_reach_the_api(stage: Stage) {
+async fn what_may_not_pass_does_not_reach_the_api(proxy: Proxy) {
+    let stage = Stage::set(proxy).await;
     let (client, token) = stage.partner().await;
     let revoked = stage.server.log_in(&client).await.access;
     assert_eq!(stage.server.revoke(&client, &revoked).await.status, 200);
@@ -153,7 +170,8 @@ async fn what_may_not_pass_does_not_reach_the_api(stage: Stage) {
     assert_eq!(stage.api.reached("GET /plans?last").await, ["GET /plans?last"]);
 }
 
-async fn what_a_client_claims_changes_nothing(stage: Stage) {
+async fn what_a_client_claims_changes_nothing(proxy: Proxy) {
+    let stage = Stage::set(proxy).await;
     let (client, token) = stage.partner().await;
     for claims in [
         "OpsadminPlans: all\r\n",
@@ -166,19 +184,25 @@ async fn what_a_client_claims_changes_nothing(stage: Stage) {
         "X-Original-URI: /my-account\r\nX-Original-Method: POST\r\n",
         "X-Forwarded-Uri: /my-account\r\nX-Forwarded-Method: POST\r\n",
         "X-Real-IP: unknown\r\nX-Forwarded-For: unknown\r\n",
+        "X-Envoy-Original-Path: /my-account\r\nX-HTTP-Method-Override: POST\r\n",
         // A proxy does not pass on the headers that `Connection` names (RFC 9110 section 7.6.1).
         "Connection: OpsadminPlans, OpsadminRoles, OpsadminAccount\r\n",
         "Connection: X-Real-IP, X-Original-URI, X-Original-Method, X-Forwarded-For, X-Forwarded-Uri, X-Forwarded-Method\r\n",
         "Connection: OpsadminPlans\r\nConnection: close, OpsadminRoles\r\nOpsadminPlans: all\r\n",
     ] {
         let answer = stage.api.call("GET /plans", &token, claims).await;
-        assert_eq!(body(&answer), partners_answer(&client, "/plans"), "{claims}");
+        if stage.proxy.refuses_to_hear(claims) {
+            assert_eq!(answer.status, 400, "{claims}: {answer:?}");
+        } else {
+            assert_eq!(body(&answer), partners_answer(&client, "/plans"), "{claims}");
+        }
     }
     for claims in [
         "X-Original-URI: /plans\r\n",
         "x-original-uri: /plans\r\nX-Original-URI: /plans\r\n",
         "X_Original_URI: /plans\r\nX_Forwarded_Uri: /plans\r\n",
         "X-Forwarded-Uri: /plans\r\n",
+        "X-Envoy-Original-Path: /plans\r\nX-Envoy-Original-Host: plans\r\n",
         "X-Original-URL: /plans\r\nX-Rewrite-URL: /plans\r\n",
         "OpsadminRoles: Administrator\r\n",
         "Connection: X-Original-URI, X-Forwarded-Uri\r\nX-Original-URI: /plans\r\nX-Forwarded-Uri: /plans\r\n",
@@ -190,13 +214,15 @@ async fn what_a_client_claims_changes_nothing(stage: Stage) {
     assert_eq!(stage.api.send("GET /plans/refused", claims).await.status, 401);
 }
 
-async fn a_client_cannot_claim_another_address(stage: Stage) {
+async fn a_client_cannot_claim_another_address(proxy: Proxy) {
+    let stage = Stage::set(proxy).await;
     let (client, token) = stage.partner().await;
     let claims = [
         "",
         "X-Forwarded-For: 203.0.113.7\r\n",
         "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: 203.0.113.7\r\n",
         "X-Real-IP: 203.0.113.7\r\n",
+        "X-Envoy-External-Address: 203.0.113.7\r\nX-Envoy-Internal: true\r\n",
         "x_real_ip: 203.0.113.7\r\nX_Forwarded_For: 203.0.113.7\r\n",
         "Forwarded: for=203.0.113.7\r\nX-Client-IP: 203.0.113.7\r\nTrue-Client-IP: 203.0.113.7\r\n",
         "Connection: X-Real-IP, X-Forwarded-For\r\nX-Forwarded-For: 203.0.113.7\r\nX-Real-IP: 203.0.113.7\r\n",
@@ -208,12 +234,14 @@ async fn a_client_cannot_claim_another_address(stage: Stage) {
         account = stage.scene.database.accounts.commit(&update(&account, &declared)).await.unwrap();
         for claim in claims {
             let answer = stage.api.call("GET /plans", &token, claim).await;
+            let status = if stage.proxy.refuses_to_hear(claim) { 400 } else { status };
             assert_eq!(answer.status, status, "allowed: {allowed}; {claim}: {answer:?}");
         }
     }
 }
 
-async fn without_an_auth_server_nothing_passes(stage: Stage) {
+async fn without_an_auth_server_nothing_passes(proxy: Proxy) {
+    let stage = Stage::set(proxy).await;
     let (_, token) = stage.partner().await;
     assert_eq!(stage.api.call("GET /plans?first", &token, "").await.status, 200);
     stage.server.process.kill().await;
@@ -224,9 +252,35 @@ async fn without_an_auth_server_nothing_passes(stage: Stage) {
     assert_eq!(stage.api.reached("GET /plans?first").await, ["GET /plans?first"]);
 }
 
+async fn without_a_database_nothing_passes(proxy: Proxy) {
+    let scene = Scene::postgres(&format!("{proxy:?} without a database")).await;
+    let hole = BlackHole::before(scene.fresh.url()).await;
+    let server = scene.serve_at(&hole.url, &[]).await;
+    let stage = Stage::of(proxy, scene, server).await;
+    let (_, token) = stage.partner().await;
+    let answers = async |status: u16| {
+        eventually("the answer of the proxy to change", SOON, async || {
+            let answer = stage.api.call("GET /plans?first", &token, "").await;
+            if answer.status == status { Ok(()) } else { Err(format!("{answer:?}")) }
+        })
+        .await;
+    };
+    answers(200).await;
+    hole.set_gone(true);
+    answers(proxy.status_without_a_database()).await;
+    for target in ["/plans?refused", "/my-account", "/enrollments"] {
+        let answer = stage.api.call(&format!("GET {target}"), &token, "OpsadminPlans: all\r\n").await;
+        assert_eq!(answer.status, proxy.status_without_a_database(), "{target}: {answer:?}");
+    }
+    hole.set_gone(false);
+    answers(200).await;
+    let reached = stage.api.reached("GET /plans?first").await;
+    assert!(reached.iter().all(|request| request == "GET /plans?first"), "{reached:?}");
+}
+
 #[test]
 fn the_guide_has_these_configurations() {
-    for (proxy, language) in [(Proxy::Nginx, "nginx"), (Proxy::Caddy, "caddyfile")] {
+    for (proxy, language) in [(Proxy::Nginx, "nginx"), (Proxy::Caddy, "caddyfile"), (Proxy::Envoy, "yaml")] {
         let block = format!("```{language}\n{}```\n", page(proxy.example()));
         assert!(page("docs/login.md").contains(&block), "docs/login.md differs from {}", proxy.example());
     }

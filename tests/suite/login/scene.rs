@@ -13,8 +13,10 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use crate::database_contract::fixture::{Fresh, create, keyring, owner, random, settings};
+use crate::support::certificates::Authority;
 use crate::support::http::{Answer, exchange};
 use crate::support::opsadmin::{Opsadmin, RunningController};
+use crate::support::ports::free_port;
 use crate::support::wait::eventually;
 
 pub const SOON: Duration = Duration::from_secs(30);
@@ -98,20 +100,48 @@ impl Scene {
 
     /// Starts an auth server whose clock is wrong by this time, such as `+5s`, and waits until it is ready.
     pub async fn serve_with_clock(&self, offset: &str) -> AuthServer {
-        let server = AuthServer::listening(self.call(self.fresh.url(), &[]).with_clock(offset).spawn()).await;
+        let server =
+            AuthServer::listening(self.call("127.0.0.1:0", ISSUER, self.fresh.url(), &[]).with_clock(offset).spawn())
+                .await;
         server.ready().await;
         server
     }
 
     /// Starts an auth server, and waits until it listens.
     pub async fn start_at(&self, url: &str, more: &[&str]) -> AuthServer {
-        AuthServer::listening(self.call(url, more).spawn()).await
+        AuthServer::listening(self.call("127.0.0.1:0", ISSUER, url, more).spawn()).await
     }
 
-    fn call(&self, url: &str, more: &[&str]) -> Opsadmin {
+    /// Starts an auth server whose issuer is its own URL, and waits until it is ready.
+    pub async fn serve_at_its_issuer(&self) -> AuthServer {
+        self.serve_under("http", &[]).await
+    }
+
+    /// As [`Self::serve_at_its_issuer`], with TLS. Returns the certificate of the authority too.
+    pub async fn serve_by_tls(&self) -> (AuthServer, String) {
+        let authority = Authority::new();
+        let pair = authority.server(&["127.0.0.1"]);
+        let [certificate, key] = [("certificate", &pair.certificate), ("key", &pair.key)].map(|(name, pem)| {
+            let file = self.folder.path().join(name);
+            std::fs::write(&file, pem).unwrap();
+            file.to_str().unwrap().to_owned()
+        });
+        let server = self.serve_under("https", &["--tls-certificate", &certificate, "--tls-key", &key]).await;
+        (server, authority.certificate())
+    }
+
+    async fn serve_under(&self, scheme: &str, more: &[&str]) -> AuthServer {
+        let address = format!("127.0.0.1:{}", free_port());
+        let issuer = format!("{scheme}://{address}");
+        let server = AuthServer::listening(self.call(&address, &issuer, self.fresh.url(), more).spawn()).await;
+        server.ready().await;
+        server
+    }
+
+    fn call(&self, listen: &str, issuer: &str, url: &str, more: &[&str]) -> Opsadmin {
         Opsadmin::new()
-            .args(["auth-server", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
-            .args(["--issuer", ISSUER, "--database", url])
+            .args(["auth-server", "--listen", listen, "--internal-listen", "127.0.0.1:0"])
+            .args(["--issuer", issuer, "--database", url])
             .args(["--keyring".as_ref(), self.keyring_file().as_os_str()])
             .args(["--introspection-token-file".as_ref(), self.introspection_file().as_os_str()])
             .args(more)
