@@ -24,7 +24,7 @@ pub struct ApiAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The condition Ready, and Reconciling or Stalled while they apply.
+    /// The condition Ready, and others while they apply.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -78,6 +78,10 @@ pub struct KeyStatus {
     /// The time from which the key pair is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Time>,
+    /// When somebody last logged in with the key pair at an auth server. The first login is shown with the next sweep.
+    /// Later ones may be shown a day late, and an hour late while a pair is Retiring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Time>,
 }
 
 impl KeyStatus {

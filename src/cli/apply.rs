@@ -14,7 +14,7 @@ use super::retention::RetentionArgs;
 use crate::account::{Account, ClusterId, Owner};
 use crate::database::{AccountAdmin, AccountDatabase, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
-use crate::reconcile::{AlwaysCurrent, Environment, NotReady, Outcome, Reconciler};
+use crate::reconcile::{AlwaysCurrent, Done, Environment, NotReady, Outcome, Reconciler};
 use crate::run::{FolderGuard, PruneSet, Run, Work};
 use crate::secrets::directory::Directory;
 use anyhow::Result;

@@ -50,6 +50,7 @@ mod stop;
 mod suspend;
 mod terminal;
 mod text;
+mod uses;
 mod validate;
 mod view;
 

@@ -5,6 +5,7 @@ use super::connect::{Connection, Ready};
 use super::creation::ClusterCreationGuard;
 use super::events::Events;
 use super::freeze::Freeze;
+use super::last_uses::LastUses;
 use super::leader::Leadership;
 use super::memory::Memory;
 use super::pickup::Pickups;

@@ -89,10 +89,6 @@ impl Context {
 
     async fn finish_deletion(&self, resource: &ApiAccount, outcome: &Outcome) -> Result<(), kube::Error> {
         let reference = ObjectRef::from_obj(resource);
-        self.log_done_for(resource, &outcome.done);
-        self.emit_events(resource, outcome, false);
-        self.waiting.update(&reference, outcome, Instant::now());
-        self.brake.deleted(&reference, Instant::now());
         // This comes before the watch shows that the resource is gone. A deletion that is held at that time was never
         // allowed.
         self.brake.release(&reference);

@@ -6,9 +6,10 @@ use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::next_attempt::{Next, next_attempt};
 use super::outage::is_same_outage;
 use super::refusal_limit::{LIMIT, Verdict};
-use crate::api::{ApiAccount, ApiAccountStatus};
-use crate::reconcile::{NotReady, Outcome, status};
+use crate::api::{ApiAccount, ApiAccountStatus, KeyStatus};
+use crate::reconcile::{NotReady, Outcome, newly_used_late, show_last_uses, status};
 use crate::telemetry::LostEvent;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -63,6 +64,7 @@ impl Context {
         {
             status.database_id = Some(identity);
         }
+        show_last_uses(&mut status.keys, &self.last_uses.of(&ObjectRef::from_obj(resource)));
         status
     }
 
@@ -82,6 +84,9 @@ impl Context {
         // A change is not made again, so its event is emitted now or never. A reason is reported again by the next
         // attempt.
         self.emit_events(resource, outcome, is_new_reason && written.is_ok());
+        if is_new && written.is_ok() {
+            self.report_late_uses(resource, previous, status);
+        }
         written
     }
 
@@ -93,6 +98,17 @@ impl Context {
             && is_new_reason
         {
             self.report_refusal(resource, not_ready);
+        }
+    }
+
+    /// Logs and emits events about old key pairs that a partner is found to use in the second half of their overlap.
+    fn report_late_uses(&self, resource: &ApiAccount, previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus) {
+        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let before = previous.map(|previous| previous.keys.as_slice()).unwrap_or_default();
+        for key in newly_used_late(before, &status.keys) {
+            let note = late_use(key);
+            tracing::warn!(namespace, name, "{note}");
+            self.events.emit_late_use(resource, &note);
         }
     }
 
@@ -140,6 +156,17 @@ fn says_the_same(previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus)
         None => *previous == ApiAccountStatus { database_id: None, ..status.clone() },
         Some(_) => previous == status,
     })
+}
+
+/// Describes the use of an old key pair that ends soon. The pair is named by its id, since no event has a key.
+fn late_use(key: &KeyStatus) -> String {
+    let time = |time: Option<&Time>| time.map_or_else(|| "an unknown time".to_owned(), |time| time.0.to_string());
+    format!(
+        "a partner still logs in with the old key pair {}, which ends at {}; the last login was at {}. Have the partner's program read the Secret again",
+        key.id,
+        time(key.expires.as_ref()),
+        time(key.last_used.as_ref())
+    )
 }
 
 /// What the Ready condition says, except since when.

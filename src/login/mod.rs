@@ -25,7 +25,7 @@ pub use dialect::{Dialect, DialectError, ENVOY_PREFIX, ProxiedRequest, TokenFaul
 pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
 pub use form::{ASSERTION_TYPE, ClientAssertion, FormRefusal, Grant, MAX_FORM_BYTES, RevocationRequest, TokenRequest};
 pub use paths::{AmbiguousPath, InvalidPaths, PathTable, RequestPath};
-pub use port::{AccessChange, AssertionUse, Generations, KeyUse, LoginDatabase, RefreshWrite};
+pub use port::{AccessChange, AssertionUse, Generations, LoginDatabase, RefreshWrite};
 pub use record::{
     AssertionHash, End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens,
     UsedAssertion,

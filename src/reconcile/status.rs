@@ -40,7 +40,8 @@ pub fn status(
     if let Some(account) = &outcome.account {
         status.account_id = Some(account.id.to_string());
         let expired: Vec<_> = expired(account, now).into_iter().map(|key| key.id).collect();
-        status.keys = account.keys.iter().filter(|key| !expired.contains(&key.id)).map(key_status).collect();
+        let shown = account.keys.iter().filter(|key| !expired.contains(&key.id));
+        status.keys = shown.map(|key| key_status(key, &before.keys)).collect();
     }
     if outcome.not_ready.is_none() || outcome.secret_version.is_some() {
         status.secret_name = Some(secret_name.to_owned());
@@ -73,13 +74,15 @@ fn drift_status(drift: &Drift) -> DriftStatus {
     DriftStatus { field: drift.field.clone(), declared: drift.declared.clone(), actual: drift.actual.clone() }
 }
 
-fn key_status(key: &StoredKey) -> KeyStatus {
+fn key_status(key: &StoredKey, before: &[KeyStatus]) -> KeyStatus {
     let (state, expires) = match key.state {
         KeyState::Active => (KeyStatus::ACTIVE, None),
         KeyState::Retiring { expires } => (KeyStatus::RETIRING, Some(whole_seconds(expires))),
     };
+    let id = key.id.to_string();
     KeyStatus {
-        id: key.id.to_string(),
+        last_used: before.iter().find(|before| before.id == id).and_then(|before| before.last_used.clone()),
+        id,
         api_key: key.api_key.printable().to_owned(),
         state: state.to_owned(),
         created: whole_seconds(key.created),
@@ -146,6 +149,6 @@ fn ready_message(outcome: &Outcome, before: &[Condition]) -> String {
 
 /// Cuts a time to whole seconds. The API server would cut off the fraction, and the comparison would then show a
 /// change.
-fn whole_seconds(time: Timestamp) -> Time {
+pub(super) fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }

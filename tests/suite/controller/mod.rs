@@ -14,6 +14,7 @@ mod keyring;
 mod keys;
 mod kstatus;
 mod kubectl;
+mod last_uses;
 mod leaders;
 mod lifecycle;
 mod logs;

@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 use opsadmin_operator::api::{
     ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CHANGED_BY_ANNOTATION, CONFIRM_CREATION_ANNOTATION,
     CONFIRM_DELETION_ANNOTATION, FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, MARK_ANNOTATION,
-    OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason, condition,
+    OLD_KEYS_IN_USE, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason, condition,
 };
 use opsadmin_operator::cli::Cli;
 use opsadmin_operator::reconcile::Done;
@@ -236,7 +236,8 @@ fn events() -> String {
     let rows = Done::REASONS.map(|reason| format!("`{reason}` | {}", done_in_words(reason)));
     format!(
         "## Events\n\nEach change is reported once, as a Normal event with one of these reasons and a note that lists the fields, \
-         old to new; never a key. A new refusal is reported once, as a Warning with the reason of the condition.\n\n{}",
+         old to new; never a key. A new refusal is reported once, as a Warning with the reason of the condition. The Warning \
+         `{OLD_KEYS_IN_USE}` is reported once when a partner logs in with an old key pair in the second half of its overlap.\n\n{}",
         table("reason | what was done", rows)
     )
 }
