@@ -39,7 +39,7 @@ pub use id::{AccountId, KeyId};
 pub use invisible::{INVISIBLE, is_invisible};
 pub use ips::{AllowedIp, AllowedIps, InvalidIp, IpFault};
 pub use key_use::KeyUse;
-pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, SecretKey};
+pub use keys::{ApiKey, HIDDEN_KEY, InvalidKey, KeyEntropy, KeyPair, KeyState, MIN_SECRET_OCTETS, SecretKey};
 pub use mark::Mark;
 pub use name::{AccountName, InvalidName, comparable_name};
 pub use owner::{Adopter, ClusterId, InvalidClusterId, Owner};

@@ -122,7 +122,7 @@ pub struct DriftStatus {
     pub actual: String,
 }
 
-/// The types of conditions, as kstatus defines them.
+/// The types of conditions. The first three are those of kstatus, which ignores others.
 pub mod condition {
     /// Whether the account and its Secret match the spec.
     pub const READY: &str = "Ready";
@@ -130,6 +130,12 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// A user must act before the resource can become ready.
     pub const STALLED: &str = "Stalled";
+    /// Nobody can log in at an auth server with the key pair in the Secret until the keys are rotated. The account and
+    /// its Secret are as declared nevertheless.
+    pub const CANNOT_LOG_IN: &str = "CannotLogIn";
+
+    /// The reason of [`CANNOT_LOG_IN`]: the secret key is too short to sign an assertion.
+    pub const SECRET_KEY_TOO_SHORT: &str = "SecretKeyTooShort";
 }
 
 /// The `reason` of the conditions: why a resource is ready or not.

@@ -6,7 +6,7 @@ use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
 use super::uses::read_uses;
 use super::view::AccountView;
-use crate::account::{Account, Life};
+use crate::account::{Account, Life, MIN_SECRET_OCTETS};
 use crate::database::AccountAdmin;
 use crate::reconcile::Environment;
 use anstyle::Style;
@@ -111,6 +111,12 @@ impl Get {
             output.table(&keys)?;
         } else {
             output.table(&view.key_lines())?;
+        }
+        for pair in view.too_short() {
+            output.sentence(&format!(
+                "The secret key of the pair {pair} has fewer than {MIN_SECRET_OCTETS} characters, so that nobody can log in with it at an auth server. Give the account new keys: opsadmin rotate {}",
+                account.id
+            ))?;
         }
         let mut secret_keys = view.secret_keys().peekable();
         if secret_keys.peek().is_some() {

@@ -9,6 +9,9 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
+/// The state of a key pair that is refused.
+const EXPIRED: &str = "Expired";
+
 /// What a table shows in the place of a time that there is not.
 const NONE: &str = "-";
 
@@ -58,6 +61,8 @@ struct KeyView {
     state: &'static str,
     created: Timestamp,
     expires: Option<Timestamp>,
+    /// Whether the secret key has too few characters to log in with it.
+    secret_too_short: bool,
     /// Present only if the uses were read.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     uses: Option<UsesView>,
@@ -206,6 +211,13 @@ impl AccountView {
         rows
     }
 
+    /// Returns the ids of the key pairs that nobody can log in with because their secret key is too short. Those that
+    /// have expired do not count.
+    pub fn too_short(&self) -> impl Iterator<Item = &str> {
+        let short = self.keys.iter().filter(|key| key.secret_too_short && key.state != EXPIRED);
+        short.map(|key| key.id.as_str())
+    }
+
     /// Returns the key pairs for a terminal that is too narrow for the table: one property for each line.
     pub fn key_lines(&self) -> Vec<[String; 2]> {
         let lines =
@@ -287,7 +299,7 @@ impl KeyView {
         let (state, expires) = match key.state {
             KeyState::Active => ("Active", None),
             KeyState::Retiring { expires } if expires > now => ("Retiring", Some(expires)),
-            KeyState::Retiring { expires } => ("Expired", Some(expires)),
+            KeyState::Retiring { expires } => (EXPIRED, Some(expires)),
         };
         Self {
             id: key.id.to_string(),
@@ -295,6 +307,7 @@ impl KeyView {
             state,
             created: key.created,
             expires,
+            secret_too_short: key.is_too_short(),
             uses: None,
             secret_key: None,
         }

@@ -15,7 +15,7 @@ mod record;
 mod refusal;
 mod token;
 
-pub use assertion::{AssertionRefusal, Audience, MIN_SECRET_OCTETS, UnverifiedAssertion, VerifiedAssertion};
+pub use assertion::{AssertionRefusal, Audience, UnverifiedAssertion, VerifiedAssertion};
 pub use client_address::{TrustedProxies, UnknownAddress, client_address};
 pub use decision::{
     ActiveToken, Allowed, AllowedPlans, Circumstances, Decision, Forbidden, Unauthorized, active_token, decide,

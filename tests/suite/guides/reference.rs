@@ -88,6 +88,12 @@ fn conditions() -> String {
             condition::STALLED,
             "true while something is wrong that stays so until a person does something, and else not there",
         ),
+        (
+            condition::CANNOT_LOG_IN,
+            "true while nobody can log in at an auth server with the key pair in the Secret, and else not there; the reason \
+             `SecretKeyTooShort`: an imported secret key has fewer than 32 characters, so rotate the keys. Ready is not \
+             affected, because account and Secret are as declared",
+        ),
     ];
     let types = types.map(|(name, meaning)| format!("`{name}` | {meaning}"));
     let reasons = Reason::ALL.map(|reason| {
@@ -95,7 +101,7 @@ fn conditions() -> String {
         format!("`{reason}` | {ready} | {meaning} | {way_out}")
     });
     format!(
-        "## Conditions\n\n{}\nAll of them give the same reason, and a message that says which field, who and what:\n\n{}",
+        "## Conditions\n\n{}\nThe first three give the same reason, and a message that says which field, who and what:\n\n{}",
         table("type | meaning", types),
         table("reason | Ready | meaning | what to do", reasons)
     )
