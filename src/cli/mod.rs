@@ -45,6 +45,7 @@ mod prune;
 mod release;
 mod render;
 mod retention;
+mod revocation;
 mod rotate;
 mod stop;
 mod suspend;

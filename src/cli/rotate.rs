@@ -8,6 +8,7 @@ use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs};
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
+use super::revocation::RevocationArgs;
 use super::text::display_name;
 use super::uses::read_uses;
 use super::view::AccountView;
@@ -42,6 +43,9 @@ pub struct Rotate {
 
     #[command(flatten)]
     confirm: ConfirmArgs,
+
+    #[command(flatten)]
+    revocation: RevocationArgs,
 
     #[command(flatten)]
     actor: ActorArgs,
@@ -96,6 +100,9 @@ impl Rotate {
         };
         database.close().await;
         let (account, rotated) = rotated?;
+        if !rotated.revoked.is_empty() {
+            self.revocation.in_force().await;
+        }
         let waiting = Waiting::of(&account, &resource);
         let printed = match self.format.format {
             Format::Text => print(&account, &rotated, waiting.as_ref(), output),

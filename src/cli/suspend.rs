@@ -6,6 +6,7 @@ use super::change_account::{ManualChange, change_account};
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
+use super::revocation::RevocationArgs;
 use super::text::display_name;
 use super::uses::read_uses;
 use super::view::AccountView;
@@ -30,6 +31,9 @@ pub struct Suspend {
     /// The reason, in one line. Everyone who may read the account's resource can read it.
     #[arg(long, value_name = "TEXT", value_parser = SuspensionReason::parse)]
     reason: SuspensionReason,
+
+    #[command(flatten)]
+    revocation: RevocationArgs,
 
     #[command(flatten)]
     target: Target,
@@ -75,7 +79,9 @@ impl Suspend {
             let action = Action::Suspend { expected: account.version, reason: self.reason.clone() };
             (!has_this_reason).then_some(action)
         };
-        let ManualChange { account, done, .. } = self.target.change(decide).await?;
+        let Changed { change, uses } = self.target.change(decide, output).await?;
+        let ManualChange { account, done, .. } = change;
+        self.revocation.in_force().await;
         let name = display_name(&account.settings.name);
         let said = match &account.suspension {
             Some(found) if done.is_none() => {

@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::pickup::Pickups;
 use super::refusal_limit::RefusalLimit;
 use super::resources::{Resources, Stores};
+use super::revocations::Revocations;
 use super::versions::Versions;
 use super::waiting::Waiting;
 use crate::account::{ClusterId, Period, Requester};
@@ -51,6 +52,8 @@ pub(super) struct Context {
     pub memory: Arc<Memory>,
     pub pickups: Pickups,
     pub versions: Versions,
+    pub last_uses: LastUses,
+    pub revocations: Revocations,
     pub brake: Brake,
     pub waiting: Waiting,
     pub creations: Arc<ClusterCreationGuard>,

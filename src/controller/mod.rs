@@ -36,6 +36,7 @@ mod refusal_limit;
 mod report;
 mod requester;
 mod resources;
+mod revocations;
 mod scope;
 mod stats;
 mod sweep;
@@ -72,6 +73,7 @@ use pickup::Pickups;
 use queues::{Queue, Queues};
 use refusal_limit::RefusalLimit;
 use resources::Stores;
+use revocations::Revocations;
 use scope::Scope;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -110,6 +112,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// The longest time between two sweeps for changes of accounts by other programs and users.
     pub sweep_interval: Duration,
+    /// How long auth servers may answer from memory after a change. A narrower access is reported after this time.
+    pub revocation_lag: Duration,
     /// How long a deleted account is kept, so that its resource can be created again.
     pub deleted_account_retention: Duration,
     /// How long journal entries are kept; `None`: forever.
@@ -195,6 +199,8 @@ async fn work(
         memory: Arc::clone(&memory),
         pickups: Pickups::default(),
         versions: Versions::default(),
+        last_uses: LastUses::default(),
+        revocations: Revocations::new(settings.revocation_lag),
         brake: Brake::new(settings.deletion_brake),
         waiting: Waiting::new(Queues::of(&queues)),
         creations: Arc::clone(&creations),

@@ -31,6 +31,13 @@ impl Context {
             return Ok((self.leave_to_newer_reconcile(resource, &outcome, &why.0), None));
         }
         let status = self.status_of(resource, secret_name, &outcome, previous.as_ref());
+        let reference = ObjectRef::from_obj(resource);
+        if let Some(left) = self.revocations.time_left(&reference, &outcome, Instant::now())
+            && !says_the_same(previous.as_ref(), &status)
+            && !is_fought_over(&outcome)
+        {
+            return Ok((self.leave_to_later_reconcile(resource, &outcome, left), Some(outcome)));
+        }
         self.publish(resource, &outcome, previous.as_ref(), &status).await?;
         let (now, wall_clock) = (Instant::now(), self.environment.now());
         if let Some(took) = self.pickups.reported(resource, &outcome, now, wall_clock) {
@@ -48,6 +55,17 @@ impl Context {
         self.log_done_for(resource, &outcome.done);
         self.emit_events(resource, outcome, false);
         self.retry_later(resource, LONGEST_BACKOFF)
+    }
+
+    /// Ends a reconcile whose status may report a narrower access than auth servers still give from memory. The status is
+    /// written by the reconcile that follows after this time.
+    fn leave_to_later_reconcile(&self, resource: &ApiAccount, outcome: &Outcome, left: Duration) -> Action {
+        self.log_done_for(resource, &outcome.done);
+        self.emit_events(resource, outcome, false);
+        let reference = ObjectRef::from_obj(resource);
+        self.waiting.update(&reference, outcome, Instant::now());
+        self.versions.reconciled(&reference, outcome.account.as_ref().map(|account| account.version));
+        Action::requeue(left)
     }
 
     fn status_of(
@@ -147,6 +165,11 @@ impl Context {
             Next::WithoutObstacle => self.requeue_spread(OBSTACLE_RECHECK),
         }
     }
+}
+
+/// Returns whether other writers keep changing the account. Its status says so, and does not wait until they stop.
+fn is_fought_over(outcome: &Outcome) -> bool {
+    matches!(outcome.not_ready, Some(NotReady::RepeatedDrift { .. } | NotReady::Contended))
 }
 
 /// Returns whether the status has nothing new. The first id of a database alone does not count, so that an upgrade does

@@ -54,7 +54,7 @@ pub use not_ready::{AdoptionPath, NextAttempt, NotReady};
 pub use nulls::fields_applied_as_null;
 pub use observed::{Evidence, Observed, ObservedSecret, RecoveredKeys, Verified};
 pub use obstacle::Obstacle;
-pub use outcome::{Drift, Outcome};
+pub use outcome::{Drift, Found, Outcome};
 pub use plan::{AccountPlan, KeysPlan, Plan, SecretPlan, plan};
 pub use reconciler::Reconciler;
 pub use repeated_drift::{Corrections, History};

@@ -27,6 +27,7 @@ mod pooled;
 mod refusals;
 mod render;
 mod requesters;
+mod revocations;
 pub mod rights;
 pub mod scene;
 mod secrets;
