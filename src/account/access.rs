@@ -244,12 +244,15 @@ fn judge_keys(account: &Account, asked: Option<KeyId>, now: Timestamp) -> (Verdi
     if let Some(asked) = asked {
         return match account.keys.iter().find(|key| key.id == asked) {
             None => (Verdict::Fail, Why::UnknownPair),
+            Some(key) if key.is_too_short() => (Verdict::Fail, Why::PairTooShort),
             Some(key) if works(key, now) => (Verdict::Pass, Why::PairWorks),
             Some(_) => (Verdict::Fail, Why::PairExpired),
         };
     }
-    match account.keys.iter().filter(|key| works(key, now)).count() {
+    let unexpired = || account.keys.iter().filter(|key| works(key, now));
+    match unexpired().filter(|key| !key.is_too_short()).count() {
         0 if account.keys.is_empty() => (Verdict::Fail, Why::NoPair),
+        0 if unexpired().next().is_some() => (Verdict::Fail, Why::PairTooShort),
         0 => (Verdict::Fail, Why::EveryPairExpired),
         working => (Verdict::Pass, Why::PairsWork { working }),
     }

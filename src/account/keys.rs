@@ -86,6 +86,10 @@ struct KeyForm {
     least_imported: usize,
 }
 
+/// The least octets of a secret key that can sign an assertion (RFC 7518 section 3.2). Only keys of other programs can
+/// be shorter.
+pub const MIN_SECRET_OCTETS: usize = 32;
+
 /// The maximum number of characters of an imported key.
 const MAX_IMPORTED: usize = 128;
 

@@ -1,6 +1,9 @@
 //! The account and its key pairs as the database stores them.
 
-use super::{AccountId, Adopter, ApiKey, KeyId, KeyState, Owner, RotationRequests, StoredSettings, comparable_name};
+use super::{
+    AccountId, Adopter, ApiKey, KeyId, KeyState, MIN_SECRET_OCTETS, Owner, RotationRequests, StoredSettings,
+    comparable_name,
+};
 use jiff::Timestamp;
 use std::fmt;
 
@@ -111,6 +114,14 @@ pub struct StoredKey {
     pub created: Timestamp,
 }
 
+impl StoredKey {
+    /// Returns whether the secret key has too few octets to sign an assertion: see [`MIN_SECRET_OCTETS`]. Nobody can
+    /// log in with such a key pair.
+    pub fn is_too_short(&self) -> bool {
+        self.sealed.secret_octets().is_some_and(|octets| octets < MIN_SECRET_OCTETS)
+    }
+}
+
 /// A secret key, encrypted with a key of the keyring.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedSecret {
@@ -118,6 +129,17 @@ pub struct SealedSecret {
     pub sealed_with: String,
     /// Nonce, ciphertext and tag.
     pub bytes: Vec<u8>,
+}
+
+impl SealedSecret {
+    /// The octets of a nonce and of a tag (NIST SP 800-38D with 96 and 128 bits).
+    const NONCE_AND_TAG: usize = 12 + 16;
+
+    /// Returns how many octets the secret key has. The ciphertext of AES-GCM has the length of the text, so this needs
+    /// no keyring. `None`: this holds no sealed secret key.
+    pub fn secret_octets(&self) -> Option<usize> {
+        self.bytes.len().checked_sub(Self::NONCE_AND_TAG)
+    }
 }
 
 impl fmt::Debug for SealedSecret {

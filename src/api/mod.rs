@@ -37,6 +37,8 @@ pub const EVERY_ADDRESS: [&str; 2] = ["0.0.0.0/0", "::/0"];
 pub const FINALIZER: &str = "ops-admin.com/account";
 /// The name of the field manager and of the reporter of events, and the value of [`MANAGED_BY_LABEL`].
 pub const MANAGER: &str = "opsadmin-operator";
+/// The reason of the event about a partner that still logs in with an old key pair in the second half of its overlap.
+pub const OLD_KEYS_IN_USE: &str = "OldKeysInUse";
 /// The label of the Secrets that this program writes. The watch selects Secrets by it. Other programs have reasons to
 /// change common labels, so this label is the operator's own.
 pub const ACCOUNT_LABEL: &str = "ops-admin.com/account";

@@ -24,7 +24,7 @@ pub struct ApiAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The condition Ready, and Reconciling or Stalled while they apply.
+    /// The condition Ready, and others while they apply.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -78,6 +78,10 @@ pub struct KeyStatus {
     /// The time from which the key pair is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Time>,
+    /// When somebody last logged in with the key pair at an auth server. The first login is shown with the next sweep.
+    /// Later ones may be shown a day late, and an hour late while a pair is Retiring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Time>,
 }
 
 impl KeyStatus {
@@ -118,7 +122,7 @@ pub struct DriftStatus {
     pub actual: String,
 }
 
-/// The types of conditions, as kstatus defines them.
+/// The types of conditions. The first three are those of kstatus, which ignores others.
 pub mod condition {
     /// Whether the account and its Secret match the spec.
     pub const READY: &str = "Ready";
@@ -126,6 +130,12 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// A user must act before the resource can become ready.
     pub const STALLED: &str = "Stalled";
+    /// Nobody can log in at an auth server with the key pair in the Secret until the keys are rotated. The account and
+    /// its Secret are as declared nevertheless.
+    pub const CANNOT_LOG_IN: &str = "CannotLogIn";
+
+    /// The reason of [`CANNOT_LOG_IN`]: the secret key is too short to sign an assertion.
+    pub const SECRET_KEY_TOO_SHORT: &str = "SecretKeyTooShort";
 }
 
 /// The `reason` of the conditions: why a resource is ready or not.

@@ -1,8 +1,8 @@
 //! When each key pair was used: counted in memory, and written from time to time.
 
-use crate::account::KeyId;
+use crate::account::{KeyId, KeyUse};
 use crate::database::DatabaseError;
-use crate::login::{KeyUse, LoginDatabase};
+use crate::login::LoginDatabase;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

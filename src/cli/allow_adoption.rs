@@ -9,6 +9,7 @@ use super::lookup;
 use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use super::text::display_name;
+use super::uses::read_uses;
 use super::view::AccountView;
 use crate::account::{Account, Adopter, ClusterId, Life, UnassignedPolicy};
 use crate::database::{AccountAdmin, Action};
@@ -85,11 +86,16 @@ impl AllowAdoption {
         let cluster = if self.nobody { None } else { Some(self.cluster.id_without_client().await?) };
         let database = self.database.open_existing().await?;
         let allowed = self.allow(database.as_ref(), cluster.as_ref(), &actor).await;
+        let uses = match self.format.format {
+            Format::Text => None,
+            _ => read_uses(database.as_ref(), None, output).await,
+        };
         database.close().await;
         let allowed = allowed?;
         if self.format.format != Format::Text {
-            let accounts: Vec<_> =
-                allowed.iter().map(|account| AccountView::of(account, SystemEnvironment.now())).collect();
+            let now = SystemEnvironment.now();
+            let view = |account| AccountView::of(account, now).with_uses(uses.as_deref());
+            let accounts: Vec<_> = allowed.iter().map(view).collect();
             output.value(self.format.format, &json!({ "accounts": accounts }))?;
             return Ok(ExitCode::SUCCESS);
         }

@@ -11,10 +11,11 @@ use super::manifests::{ManifestArgs, count_accounts};
 use super::output::{Format, Output};
 use super::prune::{PruneArgs, confirm};
 use super::retention::RetentionArgs;
+use super::revocation::RevocationArgs;
 use crate::account::{Account, ClusterId, Owner};
 use crate::database::{AccountAdmin, AccountDatabase, IsDeclared, Purged, Unpurged};
 use crate::manifests::Manifest;
-use crate::reconcile::{AlwaysCurrent, Environment, NotReady, Outcome, Reconciler};
+use crate::reconcile::{AlwaysCurrent, Done, Environment, NotReady, Outcome, Reconciler};
 use crate::run::{FolderGuard, PruneSet, Run, Work};
 use crate::secrets::directory::Directory;
 use anyhow::Result;
@@ -71,6 +72,9 @@ pub struct Apply {
     prune: PruneArgs,
 
     #[command(flatten)]
+    revocation: RevocationArgs,
+
+    #[command(flatten)]
     retention: RetentionArgs,
 
     #[command(flatten)]
@@ -114,7 +118,7 @@ impl Apply {
         let mut run = Run::new(manifests, &prune_set, database.as_ref());
         let mut applied = Applied::new(self.output, manifests.len() + prune_set.len());
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-        let mut outages = 0;
+        let (mut outages, mut is_narrower) = (0, false);
         loop {
             let turn = match run.next(&work).await {
                 Ok(None) => break,
@@ -126,6 +130,7 @@ impl Apply {
                 return applied.stop(Stop::Interrupted, output);
             }
             let (outcome, report) = run.perform(turn, &work).await;
+            is_narrower |= outcome.done.iter().any(Done::may_narrow_access);
             if let Some(report) = report {
                 applied.push(&outcome, &report, output)?;
             }
@@ -133,6 +138,9 @@ impl Apply {
             if outages == GIVE_UP_AFTER {
                 return applied.stop(Stop::DatabaseAway, output);
             }
+        }
+        if is_narrower {
+            self.revocation.in_force().await;
         }
         let code = applied.finish(output)?;
         let declared: HashSet<&Owner> = manifests.iter().map(|manifest| &manifest.desired.owner).collect();

@@ -6,6 +6,7 @@ use super::database::{DatabaseArgs, KeyringArgs, OnUnknownAffiliate};
 use super::environment::SystemEnvironment;
 use super::leader_election::LeaderElectionArgs;
 use super::retention::{MinimumIntervalArgs, RetentionArgs, at_least_a_second};
+use super::revocation::RevocationArgs;
 use super::stop::stopped;
 use crate::controller::{Election, Freeze, Settings, run};
 use crate::database::{AccountAdmin, Keyring};
@@ -60,6 +61,9 @@ pub struct Controller {
     /// also reports each change at once.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = at_least_a_second)]
     sweep_interval: Duration,
+
+    #[command(flatten)]
+    revocation: RevocationArgs,
 
     #[command(flatten)]
     retention: RetentionArgs,
@@ -189,6 +193,7 @@ impl Controller {
             unassigned: self.unassigned_accounts.into(),
             concurrency: self.concurrency,
             sweep_interval: self.sweep_interval,
+            revocation_lag: self.revocation.revocation_lag,
             deleted_account_retention: self.retention.deleted_account_retention,
             journal_retention: self.retention.journal_retention,
             orphan_grace: self.orphan_grace,

@@ -4,8 +4,9 @@ use super::account::{NamedBy, readable};
 use super::database::{DatabaseArgs, KeyringArgs};
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
+use super::uses::read_uses;
 use super::view::AccountView;
-use crate::account::{Account, Life};
+use crate::account::{Account, Life, MIN_SECRET_OCTETS};
 use crate::database::AccountAdmin;
 use crate::reconcile::Environment;
 use anstyle::Style;
@@ -95,7 +96,8 @@ impl Get {
 
     async fn one(&self, name: &str, database: &dyn AccountAdmin, output: &mut Output) -> Result<()> {
         let account = self.by.find(database, name).await?;
-        let mut view = AccountView::of(&account, SystemEnvironment.now());
+        let uses = read_uses(database, Some(account.id), output).await;
+        let mut view = AccountView::of(&account, SystemEnvironment.now()).with_uses(uses.as_deref());
         if self.show_secret {
             view = view.with_secret_keys(self.secret_keys(&account, database).await?);
         }
@@ -109,6 +111,12 @@ impl Get {
             output.table(&keys)?;
         } else {
             output.table(&view.key_lines())?;
+        }
+        for pair in view.too_short() {
+            output.sentence(&format!(
+                "The secret key of the pair {pair} has fewer than {MIN_SECRET_OCTETS} characters, so that nobody can log in with it at an auth server. Give the account new keys: opsadmin rotate {}",
+                account.id
+            ))?;
         }
         let mut secret_keys = view.secret_keys().peekable();
         if secret_keys.peek().is_some() {
@@ -144,6 +152,8 @@ impl Get {
         let now = SystemEnvironment.now();
         let views: Vec<AccountView> = accounts.iter().map(|account| AccountView::of(account, now)).collect();
         if self.format.format != Format::Text {
+            let uses = read_uses(database, None, output).await;
+            let views: Vec<_> = views.into_iter().map(|view| view.with_uses(uses.as_deref())).collect();
             output.value(self.format.format, &json!({ "accounts": views }))?;
         } else if !views.is_empty() {
             self.print(&views, output)?;

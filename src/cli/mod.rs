@@ -45,11 +45,13 @@ mod prune;
 mod release;
 mod render;
 mod retention;
+mod revocation;
 mod rotate;
 mod stop;
 mod suspend;
 mod terminal;
 mod text;
+mod uses;
 mod validate;
 mod view;
 

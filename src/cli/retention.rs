@@ -40,22 +40,35 @@ impl MinimumIntervalArgs {
     }
 }
 
+const EXAMPLE: &str = "write it as 30s, 5m, 1h or 7d";
+
 /// Parses a time of at least one second.
 pub fn at_least_a_second(text: &str) -> Result<Duration, String> {
-    let example = "write it as 30s, 5m, 1h or 7d";
-    // A day is 24 hours: leap seconds and clock changes do not matter for these times.
-    let span: Span = text.parse().map_err(|error: jiff::Error| format!("{error}; {example}"))?;
-    let interval =
-        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| format!("{error}; {example}"))?;
-    match Duration::try_from(interval) {
-        Ok(interval) if interval >= Duration::from_secs(1) => Ok(interval),
-        _ => Err(format!("it must be a second or more; {example}")),
+    match parse_time(text)? {
+        interval if interval >= Duration::from_secs(1) => Ok(interval),
+        _ => Err(format!("it must be a second or more; {EXAMPLE}")),
     }
+}
+
+/// Parses a time, which may be zero.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    // A day is 24 hours: leap seconds and clock changes do not matter for these times.
+    let span: Span = text.parse().map_err(|error: jiff::Error| format!("{error}; {EXAMPLE}"))?;
+    let interval =
+        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| format!("{error}; {EXAMPLE}"))?;
+    Duration::try_from(interval).map_err(|_| format!("it must not be negative; {EXAMPLE}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_may_be_zero_and_not_negative() {
+        assert_eq!(parse_time("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
+        assert!(parse_time("-1s").unwrap_err().ends_with(EXAMPLE));
+    }
 
     #[test]
     fn a_time_is_a_second_or_more() {

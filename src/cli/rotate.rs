@@ -8,7 +8,9 @@ use super::confirm::ConfirmArgs;
 use super::database::{DatabaseArgs, KeyringArgs};
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
+use super::revocation::RevocationArgs;
 use super::text::display_name;
+use super::uses::read_uses;
 use super::view::AccountView;
 use crate::account::{Account, Life, Owner, Period, RotationEffect, rotation_effect};
 use crate::api::{ApiAccount, Choice, DEFAULT_OVERLAP, ManagementPolicy, Reason, default_secret_name};
@@ -41,6 +43,9 @@ pub struct Rotate {
 
     #[command(flatten)]
     confirm: ConfirmArgs,
+
+    #[command(flatten)]
+    revocation: RevocationArgs,
 
     #[command(flatten)]
     actor: ActorArgs,
@@ -89,13 +94,20 @@ impl Rotate {
         let resource = self.account.resource().await?;
         let database = self.database.open_existing().await?;
         let rotated = self.rotate(database.as_ref(), &actor, &resource).await;
+        let uses = match &rotated {
+            Ok((account, _)) => read_uses(database.as_ref(), Some(account.id), output).await,
+            Err(_) => None,
+        };
         database.close().await;
         let (account, rotated) = rotated?;
+        if !rotated.revoked.is_empty() {
+            self.revocation.in_force().await;
+        }
         let waiting = Waiting::of(&account, &resource);
         let printed = match self.format.format {
             Format::Text => print(&account, &rotated, waiting.as_ref(), output),
             format => {
-                let account = AccountView::of(&account, SystemEnvironment.now());
+                let account = AccountView::of(&account, SystemEnvironment.now()).with_uses(uses.as_deref());
                 output.value(format, &json!({ "account": account, "rotated": rotated, "waiting": waiting }))
             }
         };

@@ -6,9 +6,11 @@ use super::change_account::{ManualChange, change_account};
 use super::database::DatabaseArgs;
 use super::environment::SystemEnvironment;
 use super::output::{Format, FormatArgs, Output};
+use super::revocation::RevocationArgs;
 use super::text::display_name;
+use super::uses::read_uses;
 use super::view::AccountView;
-use crate::account::{Account, Life, SuspensionReason};
+use crate::account::{Account, KeyUse, Life, SuspensionReason};
 use crate::database::Action;
 use crate::reconcile::Environment;
 use anyhow::Result;
@@ -29,6 +31,9 @@ pub struct Suspend {
     /// The reason, in one line. Everyone who may read the account's resource can read it.
     #[arg(long, value_name = "TEXT", value_parser = SuspensionReason::parse)]
     reason: SuspensionReason,
+
+    #[command(flatten)]
+    revocation: RevocationArgs,
 
     #[command(flatten)]
     target: Target,
@@ -60,6 +65,12 @@ struct Target {
     format: FormatArgs,
 }
 
+/// What was done to an account, and when its key pairs were used.
+struct Changed {
+    change: ManualChange,
+    uses: Option<Vec<KeyUse>>,
+}
+
 impl Suspend {
     /// Suspends the account, and prints what was done.
     pub async fn run(&self, output: &mut Output) -> Result<ExitCode> {
@@ -68,7 +79,9 @@ impl Suspend {
             let action = Action::Suspend { expected: account.version, reason: self.reason.clone() };
             (!has_this_reason).then_some(action)
         };
-        let ManualChange { account, done, .. } = self.target.change(decide).await?;
+        let Changed { change, uses } = self.target.change(decide, output).await?;
+        let ManualChange { account, done, .. } = change;
+        self.revocation.in_force().await;
         let name = display_name(&account.settings.name);
         let said = match &account.suspension {
             Some(found) if done.is_none() => {
@@ -78,7 +91,7 @@ impl Suspend {
             // Another user resumed the account at the same moment.
             None => format!("{name} is not suspended any more"),
         };
-        self.target.print(&said, &account, done.is_some(), output)
+        self.target.print(&said, &account, uses.as_deref(), done.is_some(), output)
     }
 }
 
@@ -89,7 +102,8 @@ impl Resume {
             let action = Action::Resume { expected: account.version };
             account.suspension.is_some().then_some(action)
         };
-        let ManualChange { account, done, .. } = self.target.change(decide).await?;
+        let Changed { change, uses } = self.target.change(decide, output).await?;
+        let ManualChange { account, done, .. } = change;
         let name = display_name(&account.settings.name);
         let still = match (account.life, account.settings.enabled) {
             (Life::Deleted { .. }, _) => "; it is deleted, and does not authenticate",
@@ -100,28 +114,37 @@ impl Resume {
             Some(_) => format!("{name} is not suspended any more{still}"),
             None => format!("{name} is not suspended{still}"),
         };
-        self.target.print(&said, &account, done.is_some(), output)
+        self.target.print(&said, &account, uses.as_deref(), done.is_some(), output)
     }
 }
 
 impl Target {
-    async fn change(&self, decide: impl Fn(&Account) -> Option<Action>) -> Result<ManualChange> {
+    async fn change(&self, decide: impl Fn(&Account) -> Option<Action>, output: &Output) -> Result<Changed> {
         let actor = self.actor.in_journal()?;
         let database = self.database.open_existing().await?;
         let changed = async {
             let account = self.account.find(database.as_ref()).await?;
-            change_account(database.as_ref(), account, &actor, |account| Ok(decide(account))).await
+            let change = change_account(database.as_ref(), account, &actor, |account| Ok(decide(account))).await?;
+            let uses = read_uses(database.as_ref(), Some(change.account.id), output).await;
+            Ok(Changed { change, uses })
         }
         .await;
         database.close().await;
         changed
     }
 
-    fn print(&self, said: &str, account: &Account, changed: bool, output: &mut Output) -> Result<ExitCode> {
+    fn print(
+        &self,
+        said: &str,
+        account: &Account,
+        uses: Option<&[KeyUse]>,
+        changed: bool,
+        output: &mut Output,
+    ) -> Result<ExitCode> {
         match self.format.format {
             Format::Text => output.line(said)?,
             format => {
-                let account = AccountView::of(account, SystemEnvironment.now());
+                let account = AccountView::of(account, SystemEnvironment.now()).with_uses(uses);
                 output.value(format, &json!({ "account": account, "changed": changed }))?;
             }
         }

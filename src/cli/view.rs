@@ -2,12 +2,18 @@
 //! docs/commands-accounts.md documents them, and they must not change.
 
 use super::text::{display_name, named};
-use crate::account::{Account, KeyState, Life, Owner, StoredKey, Suspension};
+use crate::account::{Account, KeyState, KeyUse, Life, Owner, StoredKey, Suspension};
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
+
+/// The state of a key pair that is refused.
+const EXPIRED: &str = "Expired";
+
+/// What a table shows in the place of a time that there is not.
+const NONE: &str = "-";
 
 /// An account for output. docs/commands-accounts.md documents the fields, and they do not change.
 #[derive(Debug, Serialize)]
@@ -55,9 +61,22 @@ struct KeyView {
     state: &'static str,
     created: Timestamp,
     expires: Option<Timestamp>,
+    /// Whether the secret key has too few characters to log in with it.
+    secret_too_short: bool,
+    /// Present only if the uses were read.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    uses: Option<UsesView>,
     /// The secret key. Present only if a user on a terminal asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_key: Option<Shown>,
+}
+
+/// When a key pair was used to log in; null: never, as far as it is recorded.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsesView {
+    first_used: Option<Timestamp>,
+    last_used: Option<Timestamp>,
 }
 
 /// A secret key to show on a terminal. [`std::fmt::Debug`] does not show it.
@@ -98,6 +117,17 @@ impl AccountView {
             use_refresh_token: settings.use_refresh_token,
             keys: account.keys.iter().map(|key| KeyView::of(key, now)).collect(),
         }
+    }
+
+    /// Adds when the key pairs were used, if it is known.
+    pub fn with_uses(mut self, uses: Option<&[KeyUse]>) -> Self {
+        let Some(uses) = uses else { return self };
+        for key in &mut self.keys {
+            let of_key = uses.iter().find(|used| used.key.to_string() == key.id);
+            let (first_used, last_used) = (of_key.map(|used| used.first), of_key.map(|used| used.last));
+            key.uses = Some(UsesView { first_used, last_used });
+        }
+        self
     }
 
     /// Adds secret keys, in the order of the key pairs of the account.
@@ -170,24 +200,34 @@ impl AccountView {
     }
 
     /// Returns a table of the key pairs, with a heading and without secret keys.
-    pub fn key_rows(&self) -> Vec<[String; 5]> {
-        let mut rows = vec![["PAIR", "API KEY", "STATE", "CREATED", "EXPIRES"].map(str::to_owned)];
+    pub fn key_rows(&self) -> Vec<[String; 6]> {
+        let mut rows = vec![["PAIR", "API KEY", "STATE", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned)];
+        let time = |time: Option<Timestamp>| time.map_or_else(|| NONE.to_owned(), |at| format!("{at:.0}"));
         rows.extend(self.keys.iter().map(|key| {
-            let expires = key.expires.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
-            [key.id.clone(), key.api_key.clone(), key.state.to_owned(), format!("{:.0}", key.created), expires]
+            let last_used = key.uses.as_ref().and_then(|uses| uses.last_used);
+            let (created, expires, last_used) = (time(Some(key.created)), time(key.expires), time(last_used));
+            [key.id.clone(), key.api_key.clone(), key.state.to_owned(), created, expires, last_used]
         }));
         rows
     }
 
+    /// Returns the ids of the key pairs that nobody can log in with because their secret key is too short. Those that
+    /// have expired do not count.
+    pub fn too_short(&self) -> impl Iterator<Item = &str> {
+        let short = self.keys.iter().filter(|key| key.secret_too_short && key.state != EXPIRED);
+        short.map(|key| key.id.as_str())
+    }
+
     /// Returns the key pairs for a terminal that is too narrow for the table: one property for each line.
     pub fn key_lines(&self) -> Vec<[String; 2]> {
-        let lines = self.key_rows().into_iter().skip(1).flat_map(|[id, api_key, state, created, expires]| {
-            let state = match expires.as_str() {
-                "-" => format!("{state}, created {created}"),
-                expires => format!("{state}, created {created}, expires {expires}"),
-            };
-            [("Pair:", id), ("  API key:", api_key), ("  State:", state)].map(|(what, text)| [what.to_owned(), text])
-        });
+        let lines =
+            self.key_rows().into_iter().skip(1).flat_map(|[id, api_key, state, created, expires, last_used]| {
+                let times = [("created", created), ("expires", expires), ("last used", last_used)];
+                let times = times.into_iter().filter(|(_, at)| at != NONE).map(|(what, at)| format!("{what} {at}"));
+                let state = [state].into_iter().chain(times).collect::<Vec<_>>().join(", ");
+                [("Pair:", id), ("  API key:", api_key), ("  State:", state)]
+                    .map(|(what, text)| [what.to_owned(), text])
+            });
         lines.collect()
     }
 
@@ -259,7 +299,7 @@ impl KeyView {
         let (state, expires) = match key.state {
             KeyState::Active => ("Active", None),
             KeyState::Retiring { expires } if expires > now => ("Retiring", Some(expires)),
-            KeyState::Retiring { expires } => ("Expired", Some(expires)),
+            KeyState::Retiring { expires } => (EXPIRED, Some(expires)),
         };
         Self {
             id: key.id.to_string(),
@@ -267,6 +307,8 @@ impl KeyView {
             state,
             created: key.created,
             expires,
+            secret_too_short: key.is_too_short(),
+            uses: None,
             secret_key: None,
         }
     }

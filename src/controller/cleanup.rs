@@ -68,6 +68,7 @@ impl Cleanup {
         let is_there = |resource: &ObjectRef<ApiAccount>| !resources.lacks(resource);
         self.context.waiting.retain(is_there);
         self.context.versions.retain(is_there);
+        self.context.revocations.retain(is_there);
         // A resource that was attempted has used its account from the bulk read, or will not use it.
         ready.startup_accounts.retain(|owner| {
             let resource = resource(owner);

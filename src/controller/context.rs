@@ -5,11 +5,13 @@ use super::connect::{Connection, Ready};
 use super::creation::ClusterCreationGuard;
 use super::events::Events;
 use super::freeze::Freeze;
+use super::last_uses::LastUses;
 use super::leader::Leadership;
 use super::memory::Memory;
 use super::pickup::Pickups;
 use super::refusal_limit::RefusalLimit;
 use super::resources::{Resources, Stores};
+use super::revocations::Revocations;
 use super::versions::Versions;
 use super::waiting::Waiting;
 use crate::account::{ClusterId, Period, Requester};
@@ -50,6 +52,8 @@ pub(super) struct Context {
     pub memory: Arc<Memory>,
     pub pickups: Pickups,
     pub versions: Versions,
+    pub last_uses: LastUses,
+    pub revocations: Revocations,
     pub brake: Brake,
     pub waiting: Waiting,
     pub creations: Arc<ClusterCreationGuard>,

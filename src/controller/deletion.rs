@@ -7,8 +7,8 @@ use crate::account::{Life, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::database::DatabaseError;
 use crate::reconcile::{
-    Deletion, Desired, NotReady, Outcome, Verified, deletion_policy, deletions_count_since, is_confirmed, is_held,
-    may_be_held, possible_secrets,
+    Deletion, DeletionPolicy, Desired, NotReady, Outcome, Verified, deletion_policy, deletions_count_since,
+    is_confirmed, is_held, may_be_held, possible_secrets,
 };
 use crate::secrets::{ResourceIdentity, SecretError};
 use kube::ResourceExt;
@@ -69,7 +69,15 @@ impl Context {
         if outcome.not_ready.is_some() {
             return self.report(resource, "", outcome, status).await;
         }
-        self.finish_deletion(resource, &outcome).await?;
+        self.log_done_for(resource, &outcome.done);
+        self.emit_events(resource, &outcome, false);
+        self.waiting.update(&ObjectRef::from_obj(resource), &outcome, Instant::now());
+        self.brake.deleted(&ObjectRef::from_obj(resource), Instant::now());
+        // The resource stays until no auth server lets the account in any more.
+        if let Some(left) = self.time_left_to_end(resource, policy, &outcome) {
+            return Ok((Action::requeue(left), Some(outcome)));
+        }
+        self.finish_deletion(resource).await?;
         Ok((Action::await_change(), Some(outcome)))
     }
 
@@ -87,12 +95,18 @@ impl Context {
         self.report(resource, "", outcome, previous).await
     }
 
-    async fn finish_deletion(&self, resource: &ApiAccount, outcome: &Outcome) -> Result<(), kube::Error> {
+    /// Returns how much longer an auth server may let the account in. A retained account is let in as before.
+    fn time_left_to_end(&self, resource: &ApiAccount, policy: DeletionPolicy, outcome: &Outcome) -> Option<Duration> {
+        match policy {
+            DeletionPolicy::Delete => {
+                self.revocations.time_left(&ObjectRef::from_obj(resource), outcome, Instant::now())
+            }
+            DeletionPolicy::Retain => None,
+        }
+    }
+
+    async fn finish_deletion(&self, resource: &ApiAccount) -> Result<(), kube::Error> {
         let reference = ObjectRef::from_obj(resource);
-        self.log_done_for(resource, &outcome.done);
-        self.emit_events(resource, outcome, false);
-        self.waiting.update(&reference, outcome, Instant::now());
-        self.brake.deleted(&reference, Instant::now());
         // This comes before the watch shows that the resource is gone. A deletion that is held at that time was never
         // allowed.
         self.brake.release(&reference);
@@ -100,6 +114,7 @@ impl Context {
         self.memory.forget(resource);
         self.pickups.forget(&ObjectRef::from_obj(resource));
         self.versions.forget(&reference);
+        self.revocations.forget(&reference);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Events are sent in the background from a bounded queue, so that no reconcile waits for an event. When the controller
 //! stops, the rest of the queue is sent for a short time.
 
-use crate::api::{ApiAccount, MANAGER};
+use crate::api::{ApiAccount, MANAGER, OLD_KEYS_IN_USE};
 use crate::kube_error::reason as explained;
 use crate::reconcile::{Done, NotReady};
 use crate::telemetry::{LostEvent, Metrics};
@@ -70,6 +70,11 @@ impl Events {
     /// Emits an event about a refusal.
     pub fn emit_not_ready(&self, resource: &ApiAccount, not_ready: &NotReady) {
         self.queue(resource, "Warning", not_ready.reason().as_str(), &not_ready.to_string());
+    }
+
+    /// Emits an event about the use of an old key pair that ends soon.
+    pub fn emit_late_use(&self, resource: &ApiAccount, note: &str) {
+        self.queue(resource, "Warning", OLD_KEYS_IN_USE, note);
     }
 
     /// Drops the event if the queue is full. No reconcile follows from that, because the status and the log say the

@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod freeze;
 mod keyring_file;
+mod last_uses;
 mod leader;
 mod managed_fields;
 mod measured;
@@ -35,6 +36,7 @@ mod refusal_limit;
 mod report;
 mod requester;
 mod resources;
+mod revocations;
 mod scope;
 mod stats;
 mod sweep;
@@ -62,6 +64,7 @@ use creation::ClusterCreationGuard;
 use events::Events;
 use futures::future::{Either, join_all, select};
 use kube::Client;
+use last_uses::LastUses;
 use leader::{FencedDatabase, Leadership, RunningElection, fenced};
 use memory::Memory;
 use obstacle_poller::ObstaclePoller;
@@ -70,6 +73,7 @@ use pickup::Pickups;
 use queues::{Queue, Queues};
 use refusal_limit::RefusalLimit;
 use resources::Stores;
+use revocations::Revocations;
 use scope::Scope;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -108,6 +112,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// The longest time between two sweeps for changes of accounts by other programs and users.
     pub sweep_interval: Duration,
+    /// How long auth servers may answer from memory after a change. A narrower access is reported after this time.
+    pub revocation_lag: Duration,
     /// How long a deleted account is kept, so that its resource can be created again.
     pub deleted_account_retention: Duration,
     /// How long journal entries are kept; `None`: forever.
@@ -174,7 +180,7 @@ async fn work(
     let orphans = Orphans::new(settings.orphan_grace, Scope::secret_caches(&scopes));
     let queues = Queue::each(scopes);
     let metrics = Arc::clone(&settings.telemetry.metrics);
-    let (database, client) = (settings.database, settings.client);
+    let (database, client, interval) = (settings.database, settings.client, settings.sweep_interval);
     let memory = Arc::new(Memory::default());
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
@@ -193,6 +199,8 @@ async fn work(
         memory: Arc::clone(&memory),
         pickups: Pickups::default(),
         versions: Versions::default(),
+        last_uses: LastUses::default(),
+        revocations: Revocations::new(settings.revocation_lag),
         brake: Brake::new(settings.deletion_brake),
         waiting: Waiting::new(Queues::of(&queues)),
         creations: Arc::clone(&creations),
@@ -203,13 +211,13 @@ async fn work(
         environment: Arc::clone(&settings.environment),
         metrics,
     });
-    let stopping_context = Arc::clone(&context);
+    let (stopping_context, connecting_context) = (Arc::clone(&context), Arc::clone(&context));
     settings.telemetry.set_controller(Arc::<Context>::downgrade(&context) as Weak<dyn ControllerStats>);
     let sweeper = Sweeper {
         context: Arc::clone(&context),
         database: Arc::clone(&database),
         queues: Queues::of(&queues),
-        interval: settings.sweep_interval,
+        interval,
     };
     let cleanup = Cleanup {
         context: Arc::clone(&context),
@@ -223,8 +231,7 @@ async fn work(
     let keyring = CurrentKeyring::from(settings.keyring);
     let keyring_file = (settings.keyring_file, keyring.clone());
     let keyring_file = keyring_file::follow(keyring_file, Arc::clone(&database), &context, Queues::of(&queues));
-    let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) };
-    let connecting_context = Arc::clone(&context);
+    let poller = ObstaclePoller { context: Arc::clone(&context), database: Arc::clone(&database) }.run();
     let parts = connect::ReconcilerParts {
         secrets: Arc::new(Cluster::new(client.clone(), secret_caches)),
         unknown_affiliate: settings.unknown_affiliate,
@@ -233,13 +240,12 @@ async fn work(
         declarations: Arc::new(ClusterDeclarations { client, memory }),
         creations,
     };
-    let interval = settings.sweep_interval;
     let connecting = connect::once_leading(&connecting_context, &database, keyring, interval, parts, connection_sender);
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
     // These never end by themselves. They end together with the watches.
-    let serving = futures::future::join3(sweeper.run(cleanup), poller.run(), keyring_file);
+    let serving = futures::future::join3(sweeper.run(cleanup), poller, keyring_file);
     let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
     let stopping = async {
         let stop = std::pin::pin!(stop);

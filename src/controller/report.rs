@@ -6,9 +6,10 @@ use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::next_attempt::{Next, next_attempt};
 use super::outage::is_same_outage;
 use super::refusal_limit::{LIMIT, Verdict};
-use crate::api::{ApiAccount, ApiAccountStatus};
-use crate::reconcile::{NotReady, Outcome, status};
+use crate::api::{ApiAccount, ApiAccountStatus, KeyStatus};
+use crate::reconcile::{NotReady, Outcome, newly_used_late, show_last_uses, status};
 use crate::telemetry::LostEvent;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -30,6 +31,13 @@ impl Context {
             return Ok((self.leave_to_newer_reconcile(resource, &outcome, &why.0), None));
         }
         let status = self.status_of(resource, secret_name, &outcome, previous.as_ref());
+        let reference = ObjectRef::from_obj(resource);
+        if let Some(left) = self.revocations.time_left(&reference, &outcome, Instant::now())
+            && !says_the_same(previous.as_ref(), &status)
+            && !is_fought_over(&outcome)
+        {
+            return Ok((self.leave_to_later_reconcile(resource, &outcome, left), Some(outcome)));
+        }
         self.publish(resource, &outcome, previous.as_ref(), &status).await?;
         let (now, wall_clock) = (Instant::now(), self.environment.now());
         if let Some(took) = self.pickups.reported(resource, &outcome, now, wall_clock) {
@@ -49,6 +57,17 @@ impl Context {
         self.retry_later(resource, LONGEST_BACKOFF)
     }
 
+    /// Ends a reconcile whose status may report a narrower access than auth servers still give from memory. The status is
+    /// written by the reconcile that follows after this time.
+    fn leave_to_later_reconcile(&self, resource: &ApiAccount, outcome: &Outcome, left: Duration) -> Action {
+        self.log_done_for(resource, &outcome.done);
+        self.emit_events(resource, outcome, false);
+        let reference = ObjectRef::from_obj(resource);
+        self.waiting.update(&reference, outcome, Instant::now());
+        self.versions.reconciled(&reference, outcome.account.as_ref().map(|account| account.version));
+        Action::requeue(left)
+    }
+
     fn status_of(
         &self,
         resource: &ApiAccount,
@@ -63,6 +82,7 @@ impl Context {
         {
             status.database_id = Some(identity);
         }
+        show_last_uses(&mut status.keys, &self.last_uses.of(&ObjectRef::from_obj(resource)));
         status
     }
 
@@ -82,6 +102,9 @@ impl Context {
         // A change is not made again, so its event is emitted now or never. A reason is reported again by the next
         // attempt.
         self.emit_events(resource, outcome, is_new_reason && written.is_ok());
+        if is_new && written.is_ok() {
+            self.report_late_uses(resource, previous, status);
+        }
         written
     }
 
@@ -93,6 +116,17 @@ impl Context {
             && is_new_reason
         {
             self.report_refusal(resource, not_ready);
+        }
+    }
+
+    /// Logs and emits events about old key pairs that a partner is found to use in the second half of their overlap.
+    fn report_late_uses(&self, resource: &ApiAccount, previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus) {
+        let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let before = previous.map(|previous| previous.keys.as_slice()).unwrap_or_default();
+        for key in newly_used_late(before, &status.keys) {
+            let note = late_use(key);
+            tracing::warn!(namespace, name, "{note}");
+            self.events.emit_late_use(resource, &note);
         }
     }
 
@@ -133,6 +167,11 @@ impl Context {
     }
 }
 
+/// Returns whether other writers keep changing the account. Its status says so, and does not wait until they stop.
+fn is_fought_over(outcome: &Outcome) -> bool {
+    matches!(outcome.not_ready, Some(NotReady::RepeatedDrift { .. } | NotReady::Contended))
+}
+
 /// Returns whether the status has nothing new. The first id of a database alone does not count, so that an upgrade does
 /// not write every status.
 fn says_the_same(previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus) -> bool {
@@ -140,6 +179,17 @@ fn says_the_same(previous: Option<&ApiAccountStatus>, status: &ApiAccountStatus)
         None => *previous == ApiAccountStatus { database_id: None, ..status.clone() },
         Some(_) => previous == status,
     })
+}
+
+/// Describes the use of an old key pair that ends soon. The pair is named by its id, since no event has a key.
+fn late_use(key: &KeyStatus) -> String {
+    let time = |time: Option<&Time>| time.map_or_else(|| "an unknown time".to_owned(), |time| time.0.to_string());
+    format!(
+        "a partner still logs in with the old key pair {}, which ends at {}; the last login was at {}. Have the partner's program read the Secret again",
+        key.id,
+        time(key.expires.as_ref()),
+        time(key.last_used.as_ref())
+    )
 }
 
 /// What the Ready condition says, except since when.

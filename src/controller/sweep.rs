@@ -12,6 +12,7 @@ use super::resources::resource;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, Changed, DatabaseError};
+use crate::reconcile::has_unshown_use;
 use crate::telemetry::SweepResult;
 use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
@@ -153,6 +154,26 @@ impl Sweeper {
         }
     }
 
+    /// Reads when key pairs were used, and returns the resources whose status does not show a use that is worth a write.
+    /// Without an answer, statuses keep what they show.
+    async fn newly_used(&self) -> Vec<Resource> {
+        match self.database.key_uses(&self.context.cluster).await {
+            Ok(uses) => self.context.last_uses.replace(uses),
+            Err(error) => {
+                tracing::warn!(%error, "a sweep could not read when key pairs were used; statuses do not show it");
+                return Vec::new();
+            }
+        }
+        self.context.last_uses.resources_with(|resource, uses| {
+            let shown = self.context.stores.get(resource);
+            shown.is_some_and(|shown| {
+                self.context
+                    .memory
+                    .with_status(&shown, |status| status.is_some_and(|status| has_unshown_use(&status.keys, uses)))
+            })
+        })
+    }
+
     /// Sweeps once. `last` is the result of the previous sweep: a warning is not logged twice in a row. `history` is the
     /// history of the database that was known before.
     async fn sweep(&self, ready: &Ready, last: SweepResult, history: &mut Option<String>) -> SweepResult {
@@ -191,7 +212,8 @@ impl Sweeper {
         let changed = self.context.versions.changed_since(&listed, asked);
         tracing::debug!(accounts = versions.len(), changed = changed.len(), "swept for changes by others");
         let again = self.context.creations.resources_to_retry(&versions).await;
-        for resource in changed.into_iter().chain(doubted).chain(again) {
+        let used = self.newly_used().await;
+        for resource in changed.into_iter().chain(doubted).chain(again).chain(used) {
             self.queues.send(&resource);
         }
         if is_empty { SweepResult::Empty } else { SweepResult::Done }

@@ -105,6 +105,7 @@ async fn reconcile_accounts(
                 watch_context.memory.forget(account);
                 watch_context.pickups.forget(&ObjectRef::from_obj(account));
                 watch_context.versions.forget(&ObjectRef::from_obj(account));
+                watch_context.revocations.forget(&ObjectRef::from_obj(account));
                 watch_context.waiting.forget(&ObjectRef::from_obj(account));
                 watch_context.creations.forget(&ObjectRef::from_obj(account));
                 watch_context.brake.resource_gone(&ObjectRef::from_obj(account));

@@ -97,7 +97,14 @@ mod tests {
     fn full() -> ApiAccountStatus {
         let time = Time(Timestamp::UNIX_EPOCH);
         let text = || "text".to_owned();
-        let key = KeyStatus { id: text(), api_key: text(), state: text(), created: time.clone(), expires: None };
+        let key = KeyStatus {
+            id: text(),
+            api_key: text(),
+            state: text(),
+            created: time.clone(),
+            expires: None,
+            last_used: None,
+        };
         ApiAccountStatus {
             observed_generation: Some(1),
             conditions: Vec::new(),

@@ -42,8 +42,8 @@ pub use register::{AccountAdmin, LackedRight, Named, Resealed, SealedPair};
 pub use schema::Schema;
 
 use crate::account::{
-    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, ClusterId, FieldChange, KeyId, Owner, Requester,
-    RotationRequests, Settings, StoredKey, SuspensionReason, Version,
+    Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, ClusterId, FieldChange, KeyId, KeyUse, Owner,
+    Requester, RotationRequests, Settings, StoredKey, SuspensionReason, Version,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -120,6 +120,10 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// Returns the owner and the version of every account (live, retained or deleted) that a resource of this cluster
     /// owns, in one read that loads nothing else.
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError>;
+
+    /// Returns when the key pairs of this cluster's accounts were used to log in, each with the owner of its account, in
+    /// one read and unordered. A pair without a recorded use has no entry.
+    async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError>;
 
     /// Returns the database's own notifications of changes from now on, by any program or person. A notification may be
     /// late, but none is lost. The stream ends at once for a database that sends no notifications.

@@ -1,7 +1,7 @@
 //! The calls of the account database that only the command line needs, beyond those that a reconcile needs.
 
 use super::{AccountDatabase, Change, DatabaseError, JournalEntry, JournalRecord, Schema};
-use crate::account::{Account, AccountId, AccountName, AffiliateName, KeyId, Owner, SealedSecret, StoredKey};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, KeyId, KeyUse, Owner, SealedSecret, StoredKey};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +57,10 @@ pub trait AccountAdmin: AccountDatabase {
     /// Returns every resource that declares or declared an account. The account may be live, retained or deleted, and
     /// may be unreadable.
     async fn owners(&self) -> Result<Vec<Owner>, DatabaseError>;
+
+    /// Returns when the key pairs of the account, or of all accounts, were used to log in, unordered. A pair without a
+    /// recorded use has no entry.
+    async fn uses(&self, account: Option<AccountId>) -> Result<Vec<KeyUse>, DatabaseError>;
 
     /// Returns the privileges that a controller needs and the database's user lacks, such as `UPDATE accounts`. The
     /// list is empty for a database without users.

@@ -7,7 +7,7 @@
 mod json;
 
 use super::{AssertionHash, UsedAssertion};
-use crate::account::{ApiKey, KeyId, SecretKey};
+use crate::account::{ApiKey, KeyId, MIN_SECRET_OCTETS, SecretKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -15,10 +15,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 use std::fmt;
-
-/// The least octets of a secret key that can sign an assertion (RFC 7518 section 3.2). Only keys of other programs can
-/// be shorter.
-pub const MIN_SECRET_OCTETS: usize = 32;
 
 /// How long an assertion is good after its `iat`. Clients that reuse an assertion, or give it an hour, are common.
 const MAX_AGE: SignedDuration = SignedDuration::from_secs(60);

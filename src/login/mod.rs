@@ -15,7 +15,7 @@ mod record;
 mod refusal;
 mod token;
 
-pub use assertion::{AssertionRefusal, Audience, MIN_SECRET_OCTETS, UnverifiedAssertion, VerifiedAssertion};
+pub use assertion::{AssertionRefusal, Audience, UnverifiedAssertion, VerifiedAssertion};
 pub use client_address::{TrustedProxies, UnknownAddress, client_address};
 pub use decision::{
     ActiveToken, Allowed, AllowedPlans, Circumstances, Decision, Forbidden, Unauthorized, active_token, decide,
@@ -25,7 +25,7 @@ pub use dialect::{Dialect, DialectError, ENVOY_PREFIX, ProxiedRequest, TokenFaul
 pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
 pub use form::{ASSERTION_TYPE, ClientAssertion, FormRefusal, Grant, MAX_FORM_BYTES, RevocationRequest, TokenRequest};
 pub use paths::{AmbiguousPath, InvalidPaths, PathTable, RequestPath};
-pub use port::{AccessChange, AssertionUse, Generations, KeyUse, LoginDatabase, RefreshWrite};
+pub use port::{AccessChange, AssertionUse, Generations, LoginDatabase, RefreshWrite};
 pub use record::{
     AssertionHash, End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens,
     UsedAssertion,

@@ -3,7 +3,7 @@
 //! The account of a login is read through [`crate::database::AccountDatabase`].
 
 use super::{EndReason, Generation, Login, LoginId, TokenHash, UsedAssertion};
-use crate::account::{AccountId, KeyId, Version};
+use crate::account::{AccountId, KeyUse, Version};
 use crate::database::DatabaseError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -60,9 +60,6 @@ pub trait LoginDatabase: fmt::Debug + Send + Sync {
     /// servers may record in any order. Ignores pairs that no longer exist.
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<(), DatabaseError>;
 
-    /// Returns the recorded uses of the account's key pairs, unordered. A pair without a recorded use has no entry.
-    async fn uses(&self, account: AccountId) -> Result<Vec<KeyUse>, DatabaseError>;
-
     /// Returns what changes from now on, by any program or person, as the database tells it. Begins with
     /// [`AccessChange::Everything`], and has it again after each interruption. The stream of a database that tells
     /// nothing ends at once: see [`Self::data_version`].
@@ -104,17 +101,6 @@ pub enum RefreshWrite {
     Replay,
     /// The login changed in the meantime. Nothing was written: read it again and decide again.
     Overtaken,
-}
-
-/// When a key pair was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyUse {
-    /// The key pair.
-    pub key: KeyId,
-    /// The first use.
-    pub first: Timestamp,
-    /// The last use.
-    pub last: Timestamp,
 }
 
 /// What changed about who is let in.

@@ -141,6 +141,7 @@ impl Reconciler {
     async fn end_account(&self, deletion: Deletion<'_>, outcome: &mut Outcome) -> Result<Step, Interruption> {
         let Deletion { resource, places, confirmed, .. } = deletion;
         let account = self.database.find_by_owner(&resource.owner).await?;
+        outcome.read(account.as_ref());
         if let Some(account) = &account
             && matches!(account.life, Life::Live | Life::Retained { .. })
         {

@@ -2,7 +2,7 @@
 //!
 //! The reasons are a contract: they are event reasons and the values of the metrics' label `change`.
 
-use crate::account::{FieldChange, KeyId, RotationReason};
+use crate::account::{Field, FieldChange, KeyId, RotationReason};
 use crate::secrets::SecretRef;
 use jiff::Timestamp;
 use std::fmt;
@@ -114,6 +114,33 @@ impl Done {
         match self {
             Self::Revoked(keys) | Self::Rotated { revoked: keys, .. } => keys,
             _ => &[],
+        }
+    }
+
+    /// Returns whether the change may have ended or narrowed an access that the account had. A new or wider access is
+    /// none of that, and neither is the removal of a pair that has expired, because its end is judged by the clock.
+    pub fn may_narrow_access(&self) -> bool {
+        let narrows = |change: &FieldChange| match change.field {
+            Field::Enabled => change.new == "false",
+            Field::Affiliate | Field::Roles | Field::AllowedIps | Field::UseRefreshToken => true,
+            Field::Name | Field::Description | Field::Keys | Field::Suspension | Field::Adopter => false,
+        };
+        match self {
+            Self::Updated { changes } | Self::DriftCorrected { changes } | Self::Restored { changes } => {
+                changes.iter().any(narrows)
+            }
+            Self::Rotated { revoked, .. } => !revoked.is_empty(),
+            Self::Disabled => true,
+            Self::Created { .. }
+            | Self::Adopted
+            | Self::Revoked(_)
+            | Self::KeyRestored(_)
+            | Self::Retained
+            | Self::SecretWritten(_)
+            | Self::SecretUpdated { .. }
+            | Self::SecretPutBack { .. }
+            | Self::SecretRemoved(_)
+            | Self::SecretReleased(_) => false,
         }
     }
 

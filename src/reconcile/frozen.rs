@@ -44,7 +44,7 @@ impl Reconciler {
             Some(account) => Some(account),
             None => self.database.find_by_owner(&desired.owner).await?,
         };
-        outcome.account.clone_from(&account);
+        outcome.read(account.as_ref());
         let desired = desired.keeping_addresses(account.as_ref());
         if let Err(not_ready) = self.creations.check(&desired, account.as_ref()).await {
             // This database may be the wrong one, so nothing from it goes into the status.

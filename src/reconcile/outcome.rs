@@ -3,7 +3,7 @@
 
 use super::repeated_drift::was_reconciled;
 use super::{Done, NotReady};
-use crate::account::{Account, FieldChange};
+use crate::account::{Account, FieldChange, Version};
 use crate::api::{ACCOUNT_LABEL, ApiAccountStatus};
 use crate::database::NameHolder;
 use crate::secrets::is_bookkeeping;
@@ -14,6 +14,9 @@ use jiff::Timestamp;
 pub struct Outcome {
     /// The account as it is now, if it is known.
     pub account: Option<Account>,
+    /// The account as the reconcile found it, before its own changes. If another writer changed the account in between,
+    /// as it was after that.
+    pub found: Found,
     /// The version of the Secret that is verified to be as declared.
     pub secret_version: Option<String>,
     /// Whether something else changes the Secret's `app.kubernetes.io/managed-by` label at each write; `None` if this
@@ -37,10 +40,31 @@ pub struct Outcome {
     pub not_ready: Option<NotReady>,
 }
 
+/// The account as a reconcile found it, before its own changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Found {
+    /// The account was not read.
+    #[default]
+    Unread,
+    /// There was no account.
+    Absent,
+    /// The account had this version.
+    At(Version),
+}
+
 impl Outcome {
     /// Returns an outcome without changes, for a resource that is not Ready for this reason.
     pub fn blocked(not_ready: NotReady) -> Self {
         Self { not_ready: Some(not_ready), ..Self::default() }
+    }
+
+    /// Records the account as an attempt reads it.
+    pub(super) fn read(&mut self, account: Option<&Account>) {
+        let version = |account: Option<&Account>| account.map(|account| account.version);
+        if self.found == Found::Unread || version(self.account.as_ref()) != version(account) {
+            self.found = version(account).map_or(Found::Absent, Found::At);
+        }
+        self.account = account.cloned();
     }
 
     /// Marks the changes that correct drift, and leaves those that follow from a change of the spec or of the keys.

@@ -82,7 +82,7 @@ impl Reconciler {
             Some(account) => Some(account),
             None => self.database.find_by_owner(&desired.owner).await?,
         };
-        outcome.account.clone_from(&account);
+        outcome.read(account.as_ref());
         let desired = &*desired.keeping_addresses(account.as_ref());
         if desired.paused {
             return Ok(Step::Blocked(NotReady::Paused));

@@ -2,8 +2,8 @@
 //! is not written again.
 
 use super::{Drift, NotReady, Outcome};
-use crate::account::{KeyState, StoredKey, expired};
-use crate::api::{ApiAccountStatus, DriftStatus, KeyStatus, Reason, condition};
+use crate::account::{KeyState, MIN_SECRET_OCTETS, StoredKey, expired};
+use crate::api::{ApiAccountStatus, DriftStatus, KeyStatus, ROTATE_ANNOTATION, Reason, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -15,7 +15,8 @@ const RELABELLED: &str =
 /// Returns the status of a resource of this generation after this outcome.
 ///
 /// Conditions follow kstatus: `Stalled` while a person has to act, `Reconciling` while the problem may pass by itself,
-/// and neither while `Ready` is true or the resource is paused. Fields that the outcome does not know keep their
+/// and neither while `Ready` is true or the resource is paused. `CannotLogIn` has a type of its own, because the account
+/// is as declared, and tools for `GitOps` must not report a failure. Fields that the outcome does not know keep their
 /// previous values.
 pub fn status(
     generation: Option<i64>,
@@ -40,7 +41,8 @@ pub fn status(
     if let Some(account) = &outcome.account {
         status.account_id = Some(account.id.to_string());
         let expired: Vec<_> = expired(account, now).into_iter().map(|key| key.id).collect();
-        status.keys = account.keys.iter().filter(|key| !expired.contains(&key.id)).map(key_status).collect();
+        let shown = account.keys.iter().filter(|key| !expired.contains(&key.id));
+        status.keys = shown.map(|key| key_status(key, &before.keys)).collect();
     }
     if outcome.not_ready.is_none() || outcome.secret_version.is_some() {
         status.secret_name = Some(secret_name.to_owned());
@@ -73,13 +75,15 @@ fn drift_status(drift: &Drift) -> DriftStatus {
     DriftStatus { field: drift.field.clone(), declared: drift.declared.clone(), actual: drift.actual.clone() }
 }
 
-fn key_status(key: &StoredKey) -> KeyStatus {
+fn key_status(key: &StoredKey, before: &[KeyStatus]) -> KeyStatus {
     let (state, expires) = match key.state {
         KeyState::Active => (KeyStatus::ACTIVE, None),
         KeyState::Retiring { expires } => (KeyStatus::RETIRING, Some(whole_seconds(expires))),
     };
+    let id = key.id.to_string();
     KeyStatus {
-        id: key.id.to_string(),
+        last_used: before.iter().find(|before| before.id == id).and_then(|before| before.last_used.clone()),
+        id,
         api_key: key.api_key.printable().to_owned(),
         state: state.to_owned(),
         created: whole_seconds(key.created),
@@ -94,29 +98,43 @@ fn conditions(
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
-    let condition_of = |type_: &str, status: &str, reason: Reason, message: &str| {
+    let condition_of = |type_: &str, status: &str, reason: &str, message: &str| {
         let unchanged = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
         Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),
-            reason: reason.as_str().to_owned(),
+            reason: reason.to_owned(),
             message: message.to_owned(),
             observed_generation: generation,
             last_transition_time: unchanged.map_or_else(|| whole_seconds(now), |c| c.last_transition_time.clone()),
         }
     };
-    let Some(not_ready) = &outcome.not_ready else {
-        return vec![condition_of(condition::READY, "True", Reason::Reconciled, ready_message)];
+    let mut conditions = match &outcome.not_ready {
+        None => vec![condition_of(condition::READY, "True", Reason::Reconciled.as_str(), ready_message)],
+        Some(not_ready) => {
+            let (reason, message) = (not_ready.reason().as_str(), not_ready.to_string());
+            let ready = condition_of(condition::READY, ready_status(not_ready), reason, &message);
+            let because = if not_ready.needs_a_person() { condition::STALLED } else { condition::RECONCILING };
+            match not_ready {
+                NotReady::Paused => vec![ready],
+                _ => vec![ready, condition_of(because, "True", reason, &message)],
+            }
+        }
     };
-    let (reason, message) = (not_ready.reason(), not_ready.to_string());
-    if matches!(not_ready, NotReady::Paused) {
-        return vec![condition_of(condition::READY, ready_status(not_ready), reason, &message)];
-    }
-    let because = if not_ready.needs_a_person() { condition::STALLED } else { condition::RECONCILING };
-    vec![
-        condition_of(condition::READY, ready_status(not_ready), reason, &message),
-        condition_of(because, "True", reason, &message),
-    ]
+    conditions.extend(match &outcome.account {
+        Some(account) => account.active_key().filter(|key| key.is_too_short()).map(|key| {
+            condition_of(condition::CANNOT_LOG_IN, "True", condition::SECRET_KEY_TOO_SHORT, &too_short(key))
+        }),
+        None => before.iter().find(|condition| condition.type_ == condition::CANNOT_LOG_IN).cloned(),
+    });
+    conditions
+}
+
+fn too_short(key: &StoredKey) -> String {
+    format!(
+        "the secret key of the pair {} has fewer than {MIN_SECRET_OCTETS} characters, so that nobody can log in with it at an auth server; rotate the keys, for example with the annotation {ROTATE_ANNOTATION}",
+        key.id
+    )
 }
 
 /// Returns `Unknown` if it is not known whether the resource is as declared: it is paused, the database did not answer,
@@ -146,6 +164,6 @@ fn ready_message(outcome: &Outcome, before: &[Condition]) -> String {
 
 /// Cuts a time to whole seconds. The API server would cut off the fraction, and the comparison would then show a
 /// change.
-fn whole_seconds(time: Timestamp) -> Time {
+pub(super) fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }

@@ -2,6 +2,7 @@
 //! at each change, so that no count can drift.
 
 use crate::api::Reason;
+use crate::reconcile::OverlapHalf;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +16,12 @@ pub struct Fleet {
     pub accounts: HashMap<Option<Reason>, usize>,
     /// When the oldest active key pair was created; `None` without key pairs.
     pub oldest_active_key: Option<Timestamp>,
+    /// The number of resources with an old key pair that was last used in this half of its overlap, with
+    /// [`OverlapHalf::Second`] if it has both.
+    pub old_keys_in_use: HashMap<OverlapHalf, usize>,
+    /// When the first of the old key pairs expires that were last used in the second half of their overlap; `None`
+    /// without such pairs.
+    pub next_used_key_expiry: Option<Timestamp>,
     /// The time of the next scheduled rotation among the resources that are Ready; `None` if no rotation is scheduled.
     pub next_rotation: Option<Timestamp>,
 }

@@ -3,7 +3,7 @@
 use super::Metrics;
 use super::calls::DatabaseCall;
 use super::traces::{self, Call, Ending};
-use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -86,6 +86,10 @@ impl AccountDatabase for MeasuredDatabase {
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         self.count(DatabaseCall::List, self.database.versions(cluster)).await
+    }
+
+    async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
+        self.count(DatabaseCall::List, self.database.key_uses(cluster)).await
     }
 
     fn changes(&self) -> BoxStream<'static, Changed> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::account::samples::{account, key};
-use crate::account::{AllowedIp, StoredKey, Suspension};
+use crate::account::{AllowedIp, SealedSecret, StoredKey, Suspension};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -298,6 +298,32 @@ fn restricted(account: &Account, way: u8, which: usize) -> Account {
         _ => account.keys.iter_mut().for_each(|key| key.state = KeyState::Retiring { expires: NOW }),
     }
     account
+}
+
+/// Returns a key pair whose sealed secret key has this many octets.
+fn key_of(number: u8, octets: usize, state: KeyState) -> StoredKey {
+    let sealed = SealedSecret { sealed_with: "k".to_owned(), bytes: vec![0; 12 + octets + 16] };
+    StoredKey { id: KeyId::from_random([number; 16]), sealed, ..key(state) }
+}
+
+#[test]
+fn nobody_logs_in_with_a_secret_key_that_is_too_short() {
+    let judged = |keys: Vec<StoredKey>, asked: Option<u8>| {
+        let account = Account { keys, ..account() };
+        let asked = AccessRequest { key: asked.map(|number| KeyId::from_random([number; 16])), ..Default::default() };
+        let judged = access(&account, &asked, NOW).rules[3];
+        assert_eq!(judged.rule, Rule::Keys);
+        (judged.verdict, judged.why.to_string())
+    };
+    let (short, long) = (key_of(1, 31, KeyState::Active), key_of(2, 32, KeyState::Active));
+    assert_eq!(judged(vec![long.clone()], None).0, Verdict::Pass);
+    let (verdict, why) = judged(vec![short.clone()], None);
+    assert!(verdict == Verdict::Fail && why.contains("fewer than 32 characters"), "{why}");
+    let both = vec![long, short];
+    assert_eq!(judged(both.clone(), None).1, "the account has a key pair to authenticate with");
+    assert_eq!([judged(both.clone(), Some(1)).0, judged(both, Some(2)).0], [Verdict::Fail, Verdict::Pass]);
+    let retiring = KeyState::Retiring { expires: NOW };
+    assert_eq!(judged(vec![key_of(1, 31, retiring)], None).1, "every key pair has expired");
 }
 
 proptest! {

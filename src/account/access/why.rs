@@ -1,7 +1,7 @@
 //! Why an access rule allows or refuses a use: kept as data, and put into words only where somebody reads them.
 
 use super::{EndpointGroup, Reach, endpoints_of};
-use crate::account::{AllowedIp, Role, Suspension};
+use crate::account::{AllowedIp, MIN_SECRET_OCTETS, Role, Suspension};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,6 +21,7 @@ pub enum Why<'a> {
     UnknownPair,
     PairWorks,
     PairExpired,
+    PairTooShort,
     NoPair,
     EveryPairExpired,
     PairsWork { working: usize },
@@ -109,6 +110,10 @@ impl fmt::Display for Why<'_> {
             Self::UnknownPair => f.write_str("the account does not have this key pair"),
             Self::PairWorks => f.write_str("the account has this key pair to authenticate with"),
             Self::PairExpired => f.write_str("this key pair has expired"),
+            Self::PairTooShort => write!(
+                f,
+                "the secret key has fewer than {MIN_SECRET_OCTETS} characters, so that nobody can log in with it until the keys are rotated"
+            ),
             Self::NoPair => f.write_str("the account has no key pair"),
             Self::EveryPairExpired => f.write_str("every key pair has expired"),
             Self::PairsWork { working: 1 } => f.write_str("the account has a key pair to authenticate with"),

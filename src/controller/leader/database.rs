@@ -1,7 +1,7 @@
 //! An account database that is changed only while this process leads and is not frozen.
 
 use super::fence::Leadership;
-use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use crate::controller::freeze::Freeze;
 use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use async_trait::async_trait;
@@ -85,6 +85,10 @@ impl AccountDatabase for FencedDatabase {
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         self.database.versions(cluster).await
+    }
+
+    async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
+        self.database.key_uses(cluster).await
     }
 
     fn changes(&self) -> BoxStream<'static, Changed> {

@@ -116,6 +116,8 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         pickups: Pickups::default(),
         creations,
         versions: Versions::default(),
+        last_uses: crate::controller::last_uses::LastUses::default(),
+        revocations: crate::controller::revocations::Revocations::default(),
         brake: Brake::new(20),
         waiting: Waiting::new(Queues::of(&queues)),
         stores,

@@ -7,7 +7,7 @@ mod overlay;
 
 use super::{AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Keyring, Purged, UnknownAffiliate};
 use crate::account::{
-    Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, Life, Owner, Settings, StoredKey, Version,
+    Account, AccountId, AccountName, ApiKey, ClusterId, KeyPair, KeyUse, Life, Owner, Settings, StoredKey, Version,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -254,6 +254,13 @@ impl AccountDatabase for DryRunDatabase {
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         let accounts = self.list_by_cluster(cluster).await?;
         Ok(accounts.into_iter().filter_map(|account| Some((account.owner?, account.version))).collect())
+    }
+
+    async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
+        match &self.real {
+            Some(real) => real.key_uses(cluster).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {

@@ -78,6 +78,7 @@ impl Dialect for Postgres {
              ('database_identity', ARRAY['SELECT']), \
              ('revoked_keys', ARRAY['SELECT', 'INSERT']), \
              ('schema_compatibility', ARRAY['SELECT']), \
+             ('key_uses', ARRAY['SELECT']), \
              ('_sqlx_migrations', ARRAY['SELECT'])) AS needed (name, privileges) \
          CROSS JOIN LATERAL unnest(privileges) AS privilege \
          WHERE NOT has_table_privilege(name, privilege)",

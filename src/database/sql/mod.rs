@@ -22,7 +22,7 @@ pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name
 pub(super) use read::{Which, which};
 
 use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
-use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, Owner, Version};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -180,6 +180,16 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             let rows: Vec<VersionRow> = session.rows(VERSIONS, &[cluster.as_str().into()]).await?;
             session.finish().await?;
             Ok(rows.into_iter().map(|row| row.of(cluster)).collect())
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let uses = logins::uses::of_cluster(&mut session, cluster).await?;
+            session.finish().await?;
+            Ok(uses)
         };
         self.answer(CALL_TIMEOUT, work).await
     }

@@ -1,7 +1,7 @@
 //! The command line's view of the account database, [`AccountAdmin`], over SQL.
 
-use super::{CALL_TIMEOUT, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, read, reseal, write};
-use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, Owner};
+use super::{CALL_TIMEOUT, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, logins, read, reseal, write};
+use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, KeyUse, Owner};
 use crate::database::{
     AccountAdmin, Change, DatabaseError, JournalEntry, JournalRecord, LackedRight, Named, Resealed, Schema, SealedPair,
 };
@@ -91,6 +91,16 @@ impl<D: Dialect> AccountAdmin for SqlAccounts<D> {
                 Some(Owner { cluster: ClusterId::parse(&cluster).ok()?, namespace, name })
             };
             Ok(rows.into_iter().filter_map(owner).collect())
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn uses(&self, account: Option<AccountId>) -> Result<Vec<KeyUse>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let uses = logins::uses::of_account(&mut session, account).await?;
+            session.finish().await?;
+            Ok(uses)
         };
         self.answer(CALL_TIMEOUT, work).await
     }

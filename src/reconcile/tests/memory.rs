@@ -1,6 +1,8 @@
 //! The two ports in memory, with the constraints that the real ones enforce.
 
-use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Life, Owner, Settings, StoredKey, Version};
+use crate::account::{
+    Account, AccountId, AccountName, ApiKey, ClusterId, KeyUse, Life, Owner, Settings, StoredKey, Version,
+};
 use crate::database::{
     AccountDatabase, Action, Change, DatabaseError, Deletions, IsDeclared, Purged, UnknownAffiliate,
 };
@@ -161,6 +163,10 @@ impl AccountDatabase for Accounts {
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         let accounts = self.list_by_cluster(cluster).await?;
         Ok(accounts.into_iter().filter_map(|account| Some((account.owner?, account.version))).collect())
+    }
+
+    async fn key_uses(&self, _: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
+        Ok(Vec::new())
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {

@@ -3,14 +3,15 @@
 use super::memory::{Accounts, Fault, Secrets, lock};
 use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
 use crate::account::{
-    AccountName, AllowedIps, Description, KeyState, Life, Period, RotationPolicy, RotationRequests, Settings,
+    Account, AccountId, AccountName, AllowedIps, ApiKey, Description, KeyId, KeyPair, KeyState, Life, Period,
+    RotationPolicy, RotationRequests, SecretKey, Settings, StoredKey, samples,
 };
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
 use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, NotReady, Outcome, Reconciler, Verified, status};
 use crate::secrets::directory::Directory;
 use crate::secrets::{ResourceIdentity, SecretLayout, SecretRef};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -338,4 +339,40 @@ fn a_secret_that_another_program_deleted_is_not_reported_as_removed() {
     assert_eq!(outcome.done, [Done::SecretWritten(moved.secret.at.clone())]);
     std::fs::remove_file(folder.path().join("ns.t.yaml")).unwrap();
     assert_eq!(run(reconciler.delete(Deletion::of(&moved.identity()), DeletionPolicy::Delete)).done, [Done::Disabled]);
+}
+
+/// A key pair that another program created with a secret key of this many characters, as imported.
+fn imported_key(characters: usize) -> StoredKey {
+    let pair = KeyPair {
+        id: KeyId::from_random([9; 16]),
+        api_key: ApiKey::imported("legacy-key").unwrap(),
+        secret_key: SecretKey::imported(&"x".repeat(characters)).unwrap(),
+    };
+    let id = AccountId::from_random([5; 16]);
+    let sealed = keyring().seal(id, pair.id, &pair.secret_key, [7; 12]);
+    StoredKey { id: pair.id, api_key: pair.api_key, sealed, state: KeyState::Active, created: Timestamp::UNIX_EPOCH }
+}
+
+#[test]
+fn a_secret_key_that_is_too_short_to_log_in_is_reported_until_a_rotation() {
+    let with =
+        |keys: Vec<StoredKey>| Outcome { account: Some(Account { keys, ..samples::account() }), ..Outcome::default() };
+    let of = |outcome: &Outcome, previous: Option<&ApiAccountStatus>| {
+        status(Some(1), "s", outcome, previous, Timestamp::UNIX_EPOCH)
+    };
+    let told = |status: &ApiAccountStatus| -> Vec<String> {
+        status.conditions.iter().map(|found| format!("{}={}/{}", found.type_, found.status, found.reason)).collect()
+    };
+    let ready = "Ready=True/Reconciled";
+    assert_eq!(told(&of(&with(vec![imported_key(32)]), None)), [ready]);
+    let short = of(&with(vec![imported_key(31)]), None);
+    assert_eq!(told(&short), [ready, "CannotLogIn=True/SecretKeyTooShort"]);
+    assert_eq!(of(&with(vec![imported_key(31)]), Some(&short)), short, "it is told once");
+
+    let away = DatabaseError::Unavailable { reason: "gone".to_owned() };
+    let away = of(&Outcome::blocked(NotReady::Database(away)), Some(&short));
+    assert_eq!(told(&away).last().unwrap(), "CannotLogIn=True/SecretKeyTooShort");
+    let retiring = KeyState::Retiring { expires: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1) };
+    let rotated = vec![imported_key(43), StoredKey { state: retiring, ..imported_key(31) }];
+    assert_eq!(told(&of(&with(rotated), Some(&away))), [ready]);
 }

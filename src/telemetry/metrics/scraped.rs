@@ -3,6 +3,7 @@
 
 use super::labels::{PENDING, number};
 use crate::api::Reason;
+use crate::reconcile::OverlapHalf;
 use crate::telemetry::controller_stats::ControllerHandle;
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
@@ -30,6 +31,14 @@ impl Collector for ScrapedStats {
             }
             let help = "Time at which the oldest active key pair was created.";
             encode_time(&mut encoder, "oldest_active_key_timestamp", help, fleet.oldest_active_key)?;
+            let help = "ApiAccounts that logged in with an old key pair, by the half of its overlap.";
+            let mut family = encoder.encode_descriptor("old_keys_in_use", help, None, MetricType::Gauge)?;
+            for half in OverlapHalf::ALL {
+                let count = ConstGauge::new(number(fleet.old_keys_in_use.get(&half).copied().unwrap_or_default()));
+                count.encode(family.encode_family(&[("overlap_half", half.as_str())])?)?;
+            }
+            let help = "Time at which the first old key pair expires that was used in the second half of its overlap.";
+            encode_time(&mut encoder, "used_old_key_expiry_timestamp", help, fleet.next_used_key_expiry)?;
             let help = "Time of the next scheduled rotation of an account that is Ready.";
             encode_time(&mut encoder, "next_rotation_timestamp", help, fleet.next_rotation)?;
         }

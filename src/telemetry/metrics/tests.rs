@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::account::{KeyId, RotationReason};
-use crate::reconcile::NotReady;
+use crate::reconcile::{NotReady, OverlapHalf};
 use crate::secrets::SecretRef;
 use crate::telemetry::{ControllerStats, Fleet, Telemetry};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,6 +47,8 @@ fn about(accounts: &[(Option<Reason>, usize)], held: usize) -> (Arc<Telemetry>, 
     let (telemetry, _pulse) = Telemetry::new();
     let fleet = Fleet {
         accounts: accounts.iter().copied().collect(),
+        old_keys_in_use: HashMap::from([(OverlapHalf::Second, 2)]),
+        next_used_key_expiry: Some(Timestamp::from_second(1_900_000_000).unwrap()),
         oldest_active_key: Some(Timestamp::from_second(1_700_000_000).unwrap()),
         next_rotation: Some(Timestamp::from_second(1_800_000_000).unwrap()),
     };
@@ -171,6 +173,9 @@ fn calls_and_pickups_are_measured() {
         r#"opsadmin_kubernetes_request_duration_seconds_count{verb="patch"} 1"#,
         "opsadmin_oldest_active_key_timestamp_seconds 1700000000",
         "opsadmin_next_rotation_timestamp_seconds 1800000000",
+        r#"opsadmin_old_keys_in_use{overlap_half="first"} 0"#,
+        r#"opsadmin_old_keys_in_use{overlap_half="second"} 2"#,
+        "opsadmin_used_old_key_expiry_timestamp_seconds 1900000000",
     ] {
         assert!(text.lines().any(|written| written == line), "{line}: {text}");
     }

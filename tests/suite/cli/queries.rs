@@ -447,3 +447,45 @@ async fn an_account_that_cannot_be_read_hides_no_other() {
         office.by_hand(disown).await;
     }
 }
+
+async fn uses_and_short_keys_are_shown(office: StaffDatabase) {
+    let legacy = r#"{"name": "Acme", "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
+    let import = office.call_with_keyring(&["import", "-"]).stdin(format!("{legacy}\n"));
+    import.run().await.succeeded();
+    let unused = office.json(&["get", "Acme"]).await;
+    let key = &unused["keys"][0];
+    assert_eq!(
+        [&key["firstUsed"], &key["lastUsed"], &key["secretTooShort"]],
+        [&json!(null), &json!(null), &json!(true)]
+    );
+    let pair = key["id"].as_str().expect("an id");
+    office.by_hand(&format!("INSERT INTO key_uses VALUES ('{pair}', 5000000, 6000000)")).await;
+    let times = [json!("1970-01-01T00:00:05Z"), json!("1970-01-01T00:00:06Z")];
+    for shown in [office.json(&["get", "Acme"]).await, office.json(&["get"]).await["accounts"][0].clone()] {
+        assert_eq!([&shown["keys"][0]["firstUsed"], &shown["keys"][0]["lastUsed"]], times.each_ref());
+    }
+
+    let text = office.run(&["get", "Acme"]).await.succeeded();
+    assert!(text.contains("1970-01-01T00:00:06Z"), "{text}");
+    let warned =
+        |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").contains("fewer than 32 characters");
+    assert!(warned(&text), "{text}");
+    let check = office.run(&["check", "Acme"]).await;
+    assert!(check.status.code() == Some(3) && warned(&check.stdout), "{check:?}");
+
+    office.call_with_keyring(&["rotate", "Acme"]).run().await.succeeded();
+    let rotated = office.run(&["check", "Acme"]).await;
+    assert!(!warned(&rotated.succeeded()), "the new pair logs in");
+    let both = office.json(&["get", "Acme"]).await;
+    assert_eq!([&both["keys"][0]["secretTooShort"], &both["keys"][1]["secretTooShort"]], [false, true]);
+}
+
+#[tokio::test]
+async fn uses_and_short_keys_are_shown_on_sqlite() {
+    uses_and_short_keys_are_shown(StaffDatabase::sqlite().await).await;
+}
+
+#[tokio::test]
+async fn uses_and_short_keys_are_shown_on_postgres() {
+    uses_and_short_keys_are_shown(StaffDatabase::postgres("uses").await).await;
+}

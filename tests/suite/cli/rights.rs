@@ -46,6 +46,7 @@ async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
     let user = unique("writer");
     office.by_hand(&format!(r#"CREATE ROLE "{user}" LOGIN PASSWORD 'writes'"#)).await;
     office.by_hand(&format!(r#"GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{user}""#)).await;
+    office.by_hand(&format!(r#"REVOKE SELECT ON key_uses FROM PUBLIC, "{user}""#)).await;
     let (_, server) = office.database.url().rsplit_once('@').expect("somebody logs in");
     let url = format!("postgres://{user}:writes@{server}");
     let doctor = async || {
@@ -54,10 +55,15 @@ async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
     };
     let few = doctor().await;
     assert_eq!(few.status.code(), Some(2), "{few:?}");
-    for missing in ["UPDATE accounts", "DELETE account_keys", "INSERT revoked_keys", "INSERT account_journal"] {
+    for missing in
+        ["UPDATE accounts", "DELETE account_keys", "INSERT revoked_keys", "INSERT account_journal", "SELECT key_uses"]
+    {
         let said = format!("rights: the database: the database's user may not {missing}; grant it");
         assert!(few.stdout.contains(&said), "{said}: {few:?}");
     }
+    let without_uses = Opsadmin::new().args(["get", "acme", "--database", &url]).run().await;
+    assert!(without_uses.stderr.contains("cannot show when the key pairs were used"), "{without_uses:?}");
+    assert!(without_uses.succeeded().contains("LAST USED"));
     office.by_hand(&format!(r#"GRANT ALL ON ALL TABLES IN SCHEMA public TO "{user}""#)).await;
     doctor().await.succeeded();
     office.by_hand(&format!(r#"DROP OWNED BY "{user}""#)).await;

@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -25,6 +26,32 @@ fn pairs(account: &Value) -> Vec<(&str, &str)> {
     let keys = account["keys"].as_array().expect("keys");
     assert!(keys.iter().all(|key| !text(&key["apiKey"]).is_empty()));
     keys.iter().map(|key| (key["id"].as_str().expect("an id"), key["state"].as_str().expect("a state"))).collect()
+}
+
+#[tokio::test]
+async fn a_command_that_narrows_an_access_returns_after_the_lag_of_auth_servers() {
+    let office = StaffDatabase::sqlite().await;
+    office.apply(&[("acme", json!({}))]).await;
+    let took = async |arguments: &[&str]| {
+        let started = Instant::now();
+        office.call(arguments).args(["--revocation-lag", "2s"]).run().await.succeeded();
+        started.elapsed()
+    };
+    let lag = Duration::from_secs(2);
+    assert!(took(&["suspend", "acme", "--reason", "unpaid"]).await >= lag);
+    let keyring = office.keyring();
+    let keyring = keyring.to_str().expect("it is text");
+    assert!(took(&["rotate", "acme", "--overlap", "0s", "--yes", "--keyring", keyring]).await >= lag);
+    let folder = office.secrets();
+    let apply = ["apply", "-f", "-", "--prune", "--yes", "--secrets", folder.to_str().expect("it is text")];
+    let started = Instant::now();
+    let disabled = json!({
+        "apiVersion": "ops-admin.com/v1", "kind": "ApiAccount",
+        "metadata": { "name": "acme", "namespace": "partners" }, "spec": { "enabled": false },
+    });
+    let call = office.call_with_keyring(&apply).args(["--revocation-lag", "2s"]).stdin(disabled.to_string());
+    call.run().await.succeeded();
+    assert!(started.elapsed() >= lag);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
 
 use super::scene::{SOON, Scene};
+use crate::support::opsadmin::Opsadmin;
 use crate::support::wait::eventually;
 
 /// Returns the ids and states of the account's key pairs, the newest first.
@@ -157,4 +158,27 @@ async fn keys_are_not_rotated_while_the_secret_cannot_be_written() {
     assert_eq!(pairs(&refused), before);
     scene.change("acme", json!({ "secret": { "name": "free" } })).await;
     assert_eq!(pairs(&scene.ready("acme").await).len(), 2, "asked for, and done once it can be");
+}
+
+#[tokio::test]
+async fn an_imported_secret_key_that_is_too_short_is_reported_until_the_keys_are_rotated() {
+    let scene = Scene::with_controller("short secret", &["--unassigned-accounts", "adopt"]).await;
+    let legacy = r#"{"name": "acme", "apiKey": "legacy-1", "secretKey": "legacy-secret-0123456789"}"#;
+    let import = Opsadmin::new().args(["import", "-", "--database", scene.database.url(), "--keyring"]);
+    import.args([&scene.keyring]).stdin(format!("{legacy}\n")).run().await.succeeded();
+    scene.create("acme", json!({ "adoptionPolicy": "IfUnowned" })).await;
+    let conditions = |account: &ApiAccount| -> Vec<(String, String, String)> {
+        let told = account.status.iter().flat_map(|status| &status.conditions);
+        told.map(|found| (found.type_.clone(), found.status.clone(), found.reason.clone())).collect()
+    };
+    let ready = || ("Ready".to_owned(), "True".to_owned(), "Reconciled".to_owned());
+    let cannot = ("CannotLogIn".to_owned(), "True".to_owned(), "SecretKeyTooShort".to_owned());
+    assert_eq!(conditions(&scene.ready("acme").await), [ready(), cannot]);
+
+    scene.annotate("acme", json!({ "ops-admin.com/rotate": "for a longer one" })).await;
+    eventually("the condition to end", SOON, async || {
+        let account = scene.accounts().get("acme").await.map_err(|error| error.to_string())?;
+        if conditions(&account) == [ready()] { Ok(()) } else { Err(format!("{account:?}\n{}", scene.log())) }
+    })
+    .await;
 }

@@ -80,17 +80,40 @@ async fn a_sweep_over_unchanged_accounts_changes_nothing() {
         })
         .await;
     };
+    // Partners log in with the same pair again and again. The first login is shown.
+    let logs_in = async |second: i64| {
+        by_hand(
+            &database,
+            &format!(
+                "INSERT INTO key_uses SELECT id, created_at, created_at + {second} * 1000000 FROM account_keys \
+                 ON CONFLICT (key_id) DO UPDATE SET last_used_at = excluded.last_used_at"
+            ),
+        )
+        .await;
+    };
+    logs_in(1).await;
+    for number in 0..5 {
+        let name = format!("a{number}");
+        eventually("the first login to be shown", SOON, async || {
+            let status = scene.accounts().get(&name).await.map_err(|error| error.to_string())?.status;
+            let is_shown = status.is_some_and(|status| status.keys.iter().all(|key| key.last_used.is_some()));
+            if is_shown { Ok(()) } else { Err(scene.log()) }
+        })
+        .await;
+    }
     // The watch events of the resource's own finalizer and status may still be on their way.
     pass(0, 3).await;
+    logs_in(1800).await;
     let (mark, calls) = (server.log().len(), scene.cluster.audit(scene.namespace.name()));
     pass(mark, 4).await;
     scene.stop().await;
 
     let statements = asked(&server, mark);
     let is_idle = |asked: &&String| {
-        // Versions, the database's identity and its history, live accounts for orphans, and deleted accounts to purge. One statement
-        // each, for any number of accounts.
+        // Versions, the database's identity and its history, uses of key pairs, live accounts for orphans, and deleted accounts to
+        // purge. One statement each, for any number of accounts.
         asked.starts_with("SELECT owner_namespace, owner_name")
+            || asked.starts_with("SELECT account.owner_namespace, account.owner_name, used.key_id")
             || asked.starts_with("SELECT id FROM database_identity")
             || asked.starts_with("SELECT system_identifier")
             || asked.starts_with(

@@ -6,8 +6,9 @@ use super::page::statements;
 use crate::support::names::unique;
 use futures::StreamExt as _;
 use jiff::ToSpan as _;
+use opsadmin_operator::account::KeyUse;
 use opsadmin_operator::database::{DatabaseError, WithLogins, open_with_logins};
-use opsadmin_operator::login::{AccessChange, AssertionUse, EndReason, KeyUse, RefreshWrite, Tokens};
+use opsadmin_operator::login::{AccessChange, AssertionUse, EndReason, RefreshWrite, Tokens};
 
 /// Opens the database as a new role that has the rights on the page.
 async fn as_auth_server(fresh: &Fresh) -> WithLogins {
@@ -50,7 +51,7 @@ async fn the_role_of_an_auth_server_suffices() {
     assert_eq!(server.logins.list(None, now()).await.unwrap(), []);
     let uses = [KeyUse { key: account.keys[0].id, first: now(), last: now() }];
     server.logins.record_uses(&uses).await.unwrap();
-    assert_eq!(server.logins.uses(account.id).await.unwrap(), uses);
+    assert_eq!(server.accounts.uses(Some(account.id)).await.unwrap(), uses);
     assert_eq!(server.logins.purge_expired(now() + 24.hours(), 100).await.unwrap(), 2 + 4);
 
     let refusals = [

@@ -4,11 +4,11 @@ use super::fixture::*;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use jiff::{Timestamp, ToSpan as _};
-use opsadmin_operator::account::{Account, KeyId};
+use opsadmin_operator::account::{Account, ClusterId, KeyId, KeyUse};
 use opsadmin_operator::database::{DatabaseError, WithLogins, open_with_logins};
 use opsadmin_operator::login::{
-    AssertionHash, AssertionUse, End, EndReason, Family, FamilySeed, Generation, Generations, IssuedToken, KeyUse,
-    Login, LoginId, RefreshWrite, TokenHash, Tokens, UsedAssertion,
+    AssertionHash, AssertionUse, End, EndReason, Family, FamilySeed, Generation, Generations, IssuedToken, Login,
+    LoginId, RefreshWrite, TokenHash, Tokens, UsedAssertion,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
@@ -303,7 +303,7 @@ pub async fn logins_do_not_keep_an_account(fresh: Fresh) {
     let purged = database.accounts.purge(&owner("gone").cluster, &|_| false, later, later).await.unwrap();
     assert_eq!((purged.accounts, purged.refused), (1, Vec::new()));
     assert_eq!(database.logins.find(login.id).await.unwrap(), Some(login), "it expires");
-    assert_eq!(database.logins.uses(account.id).await.unwrap(), []);
+    assert_eq!(database.accounts.uses(Some(account.id)).await.unwrap(), []);
     assert_eq!(database.logins.purge_expired(now(), 100).await.unwrap(), 1, "the uses of a pair that is gone");
     assert_eq!(fresh.count("key_uses").await, "0");
 }
@@ -316,13 +316,20 @@ pub async fn uses_have_the_earliest_first_and_the_latest_last(fresh: Fresh) {
     let used = |of: &Account, first, last| KeyUse { key: of.keys[0].id, first: at(first), last: at(last) };
     let unknown = KeyUse { key: KeyId::from_random(random()), first: now(), last: now() };
     database.logins.record_uses(&[used(&theirs, 5, 5), used(&ours, 10, 20), unknown]).await.unwrap();
-    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 10, 20)]);
+    assert_eq!(database.accounts.uses(Some(ours.id)).await.unwrap(), [used(&ours, 10, 20)]);
     other.logins.record_uses(&[used(&ours, 12, 15), used(&ours, 5, 18)]).await.unwrap();
-    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 5, 20)]);
+    assert_eq!(database.accounts.uses(Some(ours.id)).await.unwrap(), [used(&ours, 5, 20)]);
     other.logins.record_uses(&[used(&ours, 7, 30)]).await.unwrap();
-    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 5, 30)]);
-    assert_eq!(database.logins.uses(theirs.id).await.unwrap(), [used(&theirs, 5, 5)]);
+    assert_eq!(database.accounts.uses(Some(ours.id)).await.unwrap(), [used(&ours, 5, 30)]);
+    assert_eq!(database.accounts.uses(Some(theirs.id)).await.unwrap(), [used(&theirs, 5, 5)]);
     assert_eq!(fresh.count("key_uses").await, "2");
+    let mut listed = database.accounts.uses(None).await.unwrap();
+    listed.sort_by_key(|used| used.last);
+    assert_eq!(listed, [used(&theirs, 5, 5), used(&ours, 5, 30)]);
+    let mut owned = database.accounts.key_uses(&owner("ours").cluster).await.unwrap();
+    owned.sort_by_key(|(_, used)| used.last);
+    assert_eq!(owned, [(owner("theirs"), used(&theirs, 5, 5)), (owner("ours"), used(&ours, 5, 30))]);
+    assert_eq!(database.accounts.key_uses(&ClusterId::parse("another").unwrap()).await.unwrap(), []);
     let unchanged = database.accounts.find_by_id(ours.id).await.unwrap().unwrap();
     assert_eq!(unchanged.version, ours.version, "a use is no change of the account");
 
@@ -336,7 +343,7 @@ pub async fn uses_have_the_earliest_first_and_the_latest_last(fresh: Fresh) {
     for recorded in join_all((40..60).map(record)).await {
         recorded.unwrap().unwrap();
     }
-    assert_eq!(database.logins.uses(ours.id).await.unwrap(), [used(&ours, 5, 59)]);
+    assert_eq!(database.accounts.uses(Some(ours.id)).await.unwrap(), [used(&ours, 5, 59)]);
 }
 
 pub async fn an_unreadable_login_is_reported(fresh: Fresh) {

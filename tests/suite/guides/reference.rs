@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 use opsadmin_operator::api::{
     ACCOUNT_LABEL, ACCOUNT_LABEL_VALUE, APPLIED_ANNOTATION, CHANGED_BY_ANNOTATION, CONFIRM_CREATION_ANNOTATION,
     CONFIRM_DELETION_ANNOTATION, FINALIZER, IMPORTED_ANNOTATION, MANAGED_BY_LABEL, MANAGER, MARK_ANNOTATION,
-    OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason, condition,
+    OLD_KEYS_IN_USE, OWNER_ANNOTATION, PAUSED_ANNOTATION, ROTATE_ANNOTATION, Reason, condition,
 };
 use opsadmin_operator::cli::Cli;
 use opsadmin_operator::reconcile::Done;
@@ -88,6 +88,12 @@ fn conditions() -> String {
             condition::STALLED,
             "true while something is wrong that stays so until a person does something, and else not there",
         ),
+        (
+            condition::CANNOT_LOG_IN,
+            "true while nobody can log in at an auth server with the key pair in the Secret, and else not there; the reason \
+             `SecretKeyTooShort`: an imported secret key has fewer than 32 characters, so rotate the keys. Ready is not \
+             affected, because account and Secret are as declared",
+        ),
     ];
     let types = types.map(|(name, meaning)| format!("`{name}` | {meaning}"));
     let reasons = Reason::ALL.map(|reason| {
@@ -95,7 +101,7 @@ fn conditions() -> String {
         format!("`{reason}` | {ready} | {meaning} | {way_out}")
     });
     format!(
-        "## Conditions\n\n{}\nAll of them give the same reason, and a message that says which field, who and what:\n\n{}",
+        "## Conditions\n\n{}\nThe first three give the same reason, and a message that says which field, who and what:\n\n{}",
         table("type | meaning", types),
         table("reason | Ready | meaning | what to do", reasons)
     )
@@ -236,7 +242,8 @@ fn events() -> String {
     let rows = Done::REASONS.map(|reason| format!("`{reason}` | {}", done_in_words(reason)));
     format!(
         "## Events\n\nEach change is reported once, as a Normal event with one of these reasons and a note that lists the fields, \
-         old to new; never a key. A new refusal is reported once, as a Warning with the reason of the condition.\n\n{}",
+         old to new; never a key. A new refusal is reported once, as a Warning with the reason of the condition. The Warning \
+         `{OLD_KEYS_IN_USE}` is reported once when a partner logs in with an old key pair in the second half of its overlap.\n\n{}",
         table("reason | what was done", rows)
     )
 }

@@ -15,11 +15,11 @@ pub async fn what_is_noted_is_written_at_the_end(scene: Scene) {
     let server = scene.serve(&[]).await;
     server.log_in(&client).await;
     server.log_in(&client).await;
-    assert_eq!(scene.database.logins.uses(client.account.id).await.unwrap(), []);
+    assert_eq!(scene.database.accounts.uses(Some(client.account.id)).await.unwrap(), []);
     let (code, log) = server.process.terminate(Duration::from_secs(30)).await;
     assert_eq!(code, 0, "{log}");
     assert!(log.contains("stopped"), "{log}");
-    let uses = scene.database.logins.uses(client.account.id).await.unwrap();
+    let uses = scene.database.accounts.uses(Some(client.account.id)).await.unwrap();
     assert_eq!(uses.len(), 1);
     assert!(uses[0].key == client.account.keys[0].id && uses[0].first < uses[0].last, "{uses:?}");
 }

@@ -2,21 +2,22 @@
 
 mod accept;
 mod rows;
+pub(super) mod uses;
 
 pub(in crate::database) use accept::{Acceptance, Accepted, accept, begin_in_one_statement};
 
 use super::fault::Fault;
 use super::{CALL_TIMEOUT, Dialect, Session, SqlAccounts, Value};
-use crate::account::AccountId;
+use crate::account::{AccountId, KeyUse};
 use crate::database::DatabaseError;
 use crate::login::{
-    AccessChange, AssertionUse, EndReason, Generations, KeyUse, Login, LoginDatabase, LoginId, RefreshWrite, TokenHash,
+    AccessChange, AssertionUse, EndReason, Generations, Login, LoginDatabase, LoginId, RefreshWrite, TokenHash,
     UsedAssertion,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use rows::{KeyUseRow, LoginRow};
+use rows::LoginRow;
 use serde_json::json;
 
 /// Builds a query for the logins that fulfil a condition.
@@ -46,9 +47,6 @@ const END_SOME: &str = "UPDATE logins SET ended_at = $2, end_reason = $3 WHERE i
      WHERE account_id = $1 AND ended_at IS NULL LIMIT $4) AND ended_at IS NULL RETURNING id";
 
 const NOT_ENDED: &str = "SELECT id FROM logins WHERE account_id = $1 AND ended_at IS NULL LIMIT 1";
-
-const USES: &str = "SELECT used.key_id, used.first_used_at, used.last_used_at FROM account_keys AS pair \
-     JOIN key_uses AS used ON used.key_id = pair.id WHERE pair.account_id = $1";
 
 /// How many logins one statement ends.
 const ENDS_AT_ONCE: i64 = 1000;
@@ -175,17 +173,6 @@ impl<D: Dialect> LoginDatabase for SqlAccounts<D> {
             self.single(D::RECORD_USES, &[listed.as_str().into()]).await?;
         }
         Ok(())
-    }
-
-    async fn uses(&self, account: AccountId) -> Result<Vec<KeyUse>, DatabaseError> {
-        let account = account.to_string();
-        let work = async {
-            let mut session = self.dialect.read().await?;
-            let rows: Vec<KeyUseRow> = session.rows(USES, &[account.as_str().into()]).await?;
-            session.finish().await?;
-            Ok(rows.into_iter().map(KeyUseRow::decode).collect::<Result<_, _>>()?)
-        };
-        self.answer(CALL_TIMEOUT, work).await
     }
 
     fn changes(&self) -> BoxStream<'static, AccessChange> {

@@ -4,9 +4,7 @@ use crate::account::{AccountId, KeyId};
 use crate::database::DatabaseError;
 use crate::database::sql::Value;
 use crate::database::sql::rows::Cell;
-use crate::login::{
-    End, EndReason, Family, FamilySeed, Generation, IssuedToken, KeyUse, Login, LoginId, TokenHash, Tokens,
-};
+use crate::login::{End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens};
 use sqlx::FromRow;
 use std::net::IpAddr;
 
@@ -28,14 +26,6 @@ pub(super) struct LoginRow {
     previous_refresh_hash: Option<Vec<u8>>,
     ended_at: Option<i64>,
     end_reason: Option<String>,
-}
-
-/// A row of `key_uses`.
-#[derive(FromRow)]
-pub(super) struct KeyUseRow {
-    key_id: String,
-    first_used_at: i64,
-    last_used_at: i64,
 }
 
 /// A new row of `logins`. Holds what a [`Login`] has in another form than its columns.
@@ -115,18 +105,6 @@ impl LoginRow {
 
     fn cell(&self, column: &'static str) -> Cell<'_> {
         Cell { table: "logins", column, row: &self.id }
-    }
-}
-
-impl KeyUseRow {
-    /// Returns the uses of this row.
-    pub fn decode(self) -> Result<KeyUse, DatabaseError> {
-        let cell = |column| Cell { table: "key_uses", column, row: &self.key_id };
-        Ok(KeyUse {
-            key: cell("key_id").id(&self.key_id, KeyId::parse)?,
-            first: cell("first_used_at").time(self.first_used_at)?,
-            last: cell("last_used_at").time(self.last_used_at)?,
-        })
     }
 }
 

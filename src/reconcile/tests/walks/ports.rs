@@ -4,7 +4,7 @@ use super::super::memory::{Accounts, Secrets, lock};
 use super::edits::Target;
 use super::promises::Witness;
 use super::steps::{SLOTS, Trouble};
-use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, Owner, Version};
+use crate::account::{Account, AccountId, AccountName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use crate::database::{AccountDatabase, Change, DatabaseError, Deletions, IsDeclared, Purged};
 use crate::secrets::{
     FoundSecret, Lookup, ResourceIdentity, SecretError, SecretManifest, SecretRef, SecretStore, Stored, VerifiedSecret,
@@ -131,6 +131,10 @@ impl AccountDatabase for Ports {
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         self.call_database(self.accounts.versions(cluster)).await
+    }
+
+    async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
+        self.call_database(self.accounts.key_uses(cluster)).await
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {

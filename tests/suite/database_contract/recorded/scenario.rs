@@ -7,13 +7,13 @@ use crate::database_contract::fixture::{
 };
 use jiff::ToSpan as _;
 use opsadmin_operator::account::{
-    Account, AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, Requester, RotationRequests, Settings,
+    Account, AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, KeyUse, Requester, RotationRequests, Settings,
     StoredKey, SuspensionReason,
 };
 use opsadmin_operator::database::{AccountAdmin, Action, Change, Resealed, UnknownAffiliate, WithLogins};
 use opsadmin_operator::login::{
-    AssertionHash, AssertionUse, EndReason, Family, FamilySeed, Generation, Generations, IssuedToken, KeyUse, Login,
-    LoginDatabase, LoginId, RefreshWrite, TokenHash, Tokens, UsedAssertion,
+    AssertionHash, AssertionUse, EndReason, Family, FamilySeed, Generation, Generations, IssuedToken, Login, LoginId,
+    RefreshWrite, TokenHash, Tokens, UsedAssertion,
 };
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
@@ -26,7 +26,7 @@ pub async fn run(program: &WithLogins) {
     changes(database, first).await;
     let imported = adoptions(database).await;
     reads(database, &second, &imported).await;
-    logins(&*program.logins, &second).await;
+    logins(program, &second).await;
     seals(database, &second).await;
     ends(database, second).await;
 }
@@ -113,7 +113,8 @@ async fn reads(database: &dyn AccountAdmin, account: &Account, retained: &Accoun
 }
 
 /// The life of two logins: one with an access token, and one that is refreshed.
-async fn logins(database: &dyn LoginDatabase, account: &Account) {
+async fn logins(program: &WithLogins, account: &Account) {
+    let database = program.logins.as_ref();
     let pair = account.keys[0].id;
     let assertion = |number: u8| {
         let hash = AssertionHash::from_bytes([number; 32]);
@@ -150,7 +151,11 @@ async fn logins(database: &dyn LoginDatabase, account: &Account) {
     assert_eq!(database.end_account(account.id, now(), EndReason::LoggedOut).await.unwrap(), 1);
     let used = KeyUse { key: pair, first: now(), last: now() + 1.minute() };
     database.record_uses(&[used]).await.unwrap();
-    assert_eq!(database.uses(account.id).await.unwrap(), [used]);
+    let accounts = program.accounts.as_ref();
+    assert_eq!(accounts.uses(Some(account.id)).await.unwrap(), [used]);
+    assert_eq!(accounts.uses(None).await.unwrap(), [used]);
+    let owner = account.owner.clone().unwrap();
+    assert_eq!(accounts.key_uses(&owner.cluster).await.unwrap(), [(owner, used)]);
     database.heartbeat(1).await.unwrap();
     database.data_version().await.unwrap();
     assert_eq!(database.purge_expired(now() + 1.hour(), 100).await.unwrap(), 1 + 4);
