@@ -80,7 +80,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 #[tokio::main]
 async fn measured() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = [OsString::from("opsadmin")].into_iter().chain(env::args_os().skip(1));
-    let code = run(parse(arguments)).await;
+    let code = Box::pin(run(parse(arguments))).await;
     let status = fs::read_to_string("/proc/self/status")
         .map_err(|error| format!("/proc/self/status cannot be read, and has the peak: {error}"))?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));

@@ -16,8 +16,13 @@ use crate::support::wait::eventually;
 use crate::world::{SOON, once};
 
 /// A second release beside the one that serves the partners.
-const DISTURBED: Installation =
-    Installation { name: "disturbed", namespace: "disturbed-system", watched: &["disturbed"], has_definition: false };
+const DISTURBED: Installation = Installation {
+    name: "disturbed",
+    namespace: "disturbed-system",
+    watched: &["disturbed"],
+    has_definition: false,
+    has_auth_server: false,
+};
 
 /// Returns the namespace of the disturbed release, with at least one account. One test at a time has it.
 async fn disturbed() -> MutexGuard<'static, Scene> {

@@ -19,9 +19,11 @@ use crate::support::run::run;
 
 const WITHIN: Duration = Duration::from_mins(2);
 /// The names of the `busybox` programs in an image.
-const APPLETS: [&str; 7] = ["cat", "grep", "readlink", "sh", "sleep", "tr", "true"];
+const APPLETS: [&str; 9] = ["cat", "date", "grep", "od", "readlink", "sh", "sleep", "tr", "true"];
 /// The user of the PostgreSQL server, which refuses to run as root.
 const USER: &str = "65532";
+/// The program of an image does nothing until it is stopped.
+const IDLE: &str = "trap 'exit 0' TERM; sleep 1000000 & wait";
 /// Creates the database on an empty volume, and then runs the server. Durability ends with the node, as everything here.
 const RUN_POSTGRESQL: &str = r#"
     if [ ! -e "$PGDATA" ]; then
@@ -65,8 +67,24 @@ impl Blobs {
     /// manifest.
     pub async fn idle(&self) -> String {
         let root = self.root_with_a_shell("idle").await;
-        let idle = "trap 'exit 0' TERM; sleep 1000000 & wait";
-        self.image(&root, &json!({ "Entrypoint": ["/bin/sh", "-c", idle], "Env": ["PATH=/bin"] })).await
+        self.idling(&root).await
+    }
+
+    /// Creates such an image with what `examples/login/login.sh` needs.
+    pub async fn with_curl(&self) -> String {
+        let root = self.root_with_a_shell("curl").await;
+        for program in ["bash", "curl", "openssl"] {
+            let found = said("sh", ["-c", &format!("command -v {program}")]).await;
+            let program = fs::canonicalize(found.trim_end()).expect("it is there");
+            copy_libraries(&program, &root).await;
+            fs::copy(&program, root.join("bin").join(program.file_name().expect("it is a file")))
+                .expect("it can be read");
+        }
+        self.idling(&root).await
+    }
+
+    async fn idling(&self, root: &Path) -> String {
+        self.image(root, &json!({ "Entrypoint": ["/bin/sh", "-c", IDLE], "Env": ["PATH=/bin"] })).await
     }
 
     /// Creates an image with this machine's PostgreSQL server. Returns the digest of its manifest.

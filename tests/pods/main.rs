@@ -9,6 +9,7 @@ mod disturbances;
 mod harness;
 mod images;
 mod load;
+mod logins;
 mod node;
 mod operator;
 mod partners;
@@ -67,6 +68,7 @@ fn trials() -> Vec<Trial> {
         disturbances::the_leaders_death_under_load_loses_and_doubles_nothing,
         disturbances::a_restart_of_the_database_under_load_restarts_no_pod_of_the_operator,
         disturbances::uninstalled_and_installed_again_it_has_the_same_keys,
+        logins::a_pod_logs_in_with_its_secret_and_may_do_what_its_account_says,
         partners::a_suspended_and_a_deleted_account_no_longer_serve_a_pod,
     ]
 }

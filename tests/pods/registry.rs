@@ -29,12 +29,13 @@ impl Registry {
     /// examples' Deployments.
     pub async fn filled() -> Self {
         let blobs = Blobs::new();
-        let (idle, postgresql) = tokio::join!(blobs.idle(), blobs.postgresql());
+        let (idle, with_curl, postgresql) = tokio::join!(blobs.idle(), blobs.with_curl(), blobs.postgresql());
         let mut manifests =
             HashMap::from([("opsadmin-operator".to_owned(), blobs.operator()), ("postgresql".to_owned(), postgresql)]);
         for name in ["halden/app", "kestrel/billing", "pause"] {
             manifests.insert(name.to_owned(), idle.clone());
         }
+        manifests.insert("linden/compare".to_owned(), with_curl);
         Self { blobs, manifests }
     }
 

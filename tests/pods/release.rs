@@ -12,15 +12,21 @@ use kube::Api;
 use kube::api::ListParams;
 use opsadmin_operator::api::ApiAccount;
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::OnceCell;
+use url::Url;
 
+use crate::apart::NODE_ADDRESS;
 use crate::database::Database;
 use crate::support::helm::chart;
 use crate::support::opsadmin::Opsadmin;
 use crate::support::process::Folder;
 use crate::trial::tried;
-use crate::world::{CONTROLLERS, IMAGE, World, once, world};
+use crate::world::{CONTROLLERS, IMAGE, World, once, repository, world};
+
+/// The password of the auth servers' database role.
+const AUTH_SERVERS_PASSWORD: &str = "only-for-tests";
 
 /// What distinguishes a release from the others.
 pub struct Installation {
@@ -31,14 +37,17 @@ pub struct Installation {
     pub watched: &'static [&'static str],
     /// Whether this release owns the CustomResourceDefinition.
     pub has_definition: bool,
+    /// Whether this release runs auth servers.
+    pub has_auth_server: bool,
 }
 
 /// The release that serves the partners.
 const PRODUCTION: Installation = Installation {
     name: "opsadmin",
     namespace: "opsadmin-system",
-    watched: &["steady", "logged", "partners-staging", "leaving"],
+    watched: &["steady", "logged", "partners-staging", "leaving", "logging-in"],
     has_definition: true,
+    has_auth_server: true,
 };
 
 /// Returns the release that serves the partners. Nothing disturbs it but the tests in `operator.rs`.
@@ -70,6 +79,9 @@ impl Release {
         let folder = Folder::new("keyring");
         let release =
             Self { world, installation, database, keyring: folder.path().join("opsadmin.keyring"), _folder: folder };
+        if installation.has_auth_server {
+            release.create_role_of_auth_servers().await;
+        }
         release.install().await;
         let secret = release.keyring_secret().await;
         let keyring = secret.data.and_then(|mut data| data.remove("keyring")).expect("the hook has created it");
@@ -113,6 +125,14 @@ impl Release {
             "keyring": { "create": true },
             "networkPolicy": { "enabled": true },
             "service": { "enabled": true },
+            "authServer": {
+                "enabled": self.installation.has_auth_server,
+                "issuer": self.issuer(),
+                // The proxies are on the node.
+                "internalNetworks": [format!("{NODE_ADDRESS}/32")],
+                "database": { "existingSecret": "opsadmin-auth-database" },
+                "networkPolicy": { "internalFrom": [{ "ipBlock": { "cidr": format!("{NODE_ADDRESS}/32") } }] },
+            },
         });
         let arguments = [arguments, &["--namespace", self.installation.namespace]].concat();
         let said = self.world.helm.run_with(&arguments, &values.to_string()).await;
@@ -127,6 +147,38 @@ impl Release {
     /// Returns the name of the Deployment and of the Lease.
     pub fn full_name(&self) -> String {
         format!("{}-opsadmin-operator", self.installation.name)
+    }
+
+    /// Creates the database role of the auth servers, with the rights in docs/database.md, and the Secret with its URL.
+    async fn create_role_of_auth_servers(&self) {
+        self.opsadmin(&["migrate"]).run().await.succeeded();
+        let page = fs::read_to_string(repository("docs/database.md")).expect("the page is there");
+        let (_, grants) = page.split_once("-- The rights of an auth server.").expect("the page has the rights");
+        let (grants, _) = grants.split_once("```").expect("the statements end");
+        let role = format!("CREATE ROLE opsadmin_auth LOGIN PASSWORD '{AUTH_SERVERS_PASSWORD}'; {grants}");
+        sqlx::raw_sql(AssertSqlSafe(role)).execute(&self.sql().await).await.expect("the role is new");
+        let mut url = Url::parse(self.database.url()).expect("the database has a URL");
+        url.set_username("opsadmin_auth").expect("the URL has a host");
+        url.set_password(Some(AUTH_SERVERS_PASSWORD)).expect("the URL has a host");
+        let url = format!("--from-literal=url={url}");
+        let create = ["create", "secret", "generic", "opsadmin-auth-database", &url];
+        self.world.cluster.kubectl(self.installation.namespace, &create).await.succeeded();
+    }
+
+    /// Returns the name of the auth servers' Deployment and of their Service for partners.
+    pub fn auth_server(&self) -> String {
+        format!("{}-auth-server", self.full_name())
+    }
+
+    /// Returns the URL of the auth servers for partners.
+    pub fn issuer(&self) -> String {
+        format!("http://{}:8088", self.auth_server())
+    }
+
+    /// Returns the address of a Service of the release.
+    pub async fn service(&self, name: &str) -> String {
+        let address = ["get", "service", name, "-o", "jsonpath={.spec.clusterIP}"];
+        self.world.cluster.kubectl(self.installation.namespace, &address).await.succeeded()
     }
 
     /// Returns the Secret that the hook has created.

@@ -4,10 +4,10 @@ use opsadmin_operator::account::Role;
 use serde_json::{Value, json};
 
 use super::partner_program::{Library, PartnerProgram, Place};
-use super::protected_api::{ProtectedApi, Proxy};
 use super::scene::{AuthServer, Client, Scene};
 use crate::database_contract::fixture::{affiliate, pair, rotation};
 use crate::guides::page;
+use crate::support::protected_api::{ProtectedApi, Proxy};
 
 macro_rules! with_each_library {
     ($($case:ident),* $(,)?) => {

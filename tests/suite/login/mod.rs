@@ -13,7 +13,6 @@ mod logins;
 mod openapi;
 mod operation;
 mod partner_program;
-mod protected_api;
 mod proxies;
 mod refreshes;
 mod refusals;

@@ -4,11 +4,11 @@ use opsadmin_operator::account::{Role, Settings};
 use serde_json::{Value, json};
 
 use super::black_hole::BlackHole;
-use super::protected_api::{ProtectedApi, Proxy};
 use super::scene::{AuthServer, Client, SOON, Scene};
 use crate::database_contract::fixture::{affiliate, ips, settings, update};
 use crate::guides::page;
 use crate::support::http::Answer;
+use crate::support::protected_api::{ProtectedApi, Proxy};
 use crate::support::wait::eventually;
 
 macro_rules! behind_each_proxy {

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod postgres_programs;
 pub mod process;
 pub mod programs;
+pub mod protected_api;
 pub mod proxy;
 pub mod run;
 pub mod shell;

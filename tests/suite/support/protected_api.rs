@@ -1,18 +1,24 @@
 //! The example API behind a real proxy, which has the configuration of the guide.
 
-use std::path::PathBuf;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::scene::SOON;
-use crate::guides::{page, repository};
-use crate::support::http::{Answer, exchange};
-use crate::support::ports::free_port;
-use crate::support::process::{Folder, Supervised};
-use crate::support::programs::built;
-use crate::support::wait::eventually;
+use super::http::{Answer, exchange};
+use super::ports::free_port;
+use super::process::{Folder, Supervised};
+use super::programs::built;
+use super::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The folder of the repository.
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A program that lets requests through if the auth server says yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +97,8 @@ impl Proxy {
 
     /// Starts it at this address. Only the addresses of the example are replaced.
     async fn start(self, folder: &Arc<Folder>, own: &str, api: &str, auth_server: &str) -> Supervised {
-        let mut site = page(self.example());
+        let file = Path::new(REPOSITORY).join(self.example());
+        let mut site = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         for (documented, actual) in self.addresses().into_iter().zip([own, api, auth_server]) {
             assert_eq!(site.matches(documented).count(), 1, "{documented} in {}", self.example());
             site = site.replace(documented, &self.written(actual, actual == own));
@@ -147,17 +154,22 @@ async fn envoy(folder: &Folder, site: &str) -> Command {
 impl ProtectedApi {
     /// Starts the API and the proxy, which asks the auth server at this address. Waits until requests get answers.
     pub async fn start(proxy: Proxy, auth_server: &str) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), proxy, auth_server).await
+    }
+
+    /// As [`Self::start`], with a proxy that listens at this address of the machine.
+    pub async fn start_at(own: IpAddr, proxy: Proxy, auth_server: &str) -> Self {
         let folder = Folder::new("protected-api");
         let port = free_port();
         let mut program = Command::new("python3");
-        program.arg(repository("examples/login/api.py")).arg(port.to_string());
+        program.arg(Path::new(REPOSITORY).join("examples/login/api.py")).arg(port.to_string());
         let api = Supervised::spawn(&folder, "api", "KILL", &program);
         eventually("the example API to listen", SOON, async || match TcpStream::connect(("127.0.0.1", port)).await {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("{error}\n{}", api.tail())),
         })
         .await;
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = format!("{own}:{}", free_port());
         let process = proxy.start(&folder, &address, &format!("127.0.0.1:{port}"), auth_server).await;
         let started = Self { address, api, proxy: process };
         eventually("the proxy to answer (tests/setup.sh installs it)", SOON, async || {
