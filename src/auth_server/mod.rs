@@ -132,7 +132,7 @@ pub async fn run(
 
 fn service(settings: Settings) -> Service {
     let metrics = Arc::new(Metrics::new());
-    let access = Arc::new(CurrentAccess::new(settings.database.clone(), Arc::clone(&metrics)));
+    let access = Arc::new(CurrentAccess::new(settings.database.clone(), settings.feed.is_some(), Arc::clone(&metrics)));
     Service {
         database: settings.database,
         exposition: Exposition::new(&metrics, &access),

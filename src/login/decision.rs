@@ -266,13 +266,13 @@ fn allowed_plans(plans: VisiblePlans<'_>) -> Result<AllowedPlans, Forbidden> {
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Allowed {
-    /// The name of the header with the account's id. The names have no punctuation: a proxy or an API may take `X_Y` or
-    /// `X.Y` from a client for `X-Y`.
-    pub const ACCOUNT: &'static str = "OpsadminAccount";
+    /// The name of the header with the account's id, in lower case as all three: case does not count (RFC 9110 section
+    /// 5.1). The names have no punctuation: a proxy or an API may take `X_Y` or `X.Y` from a client for `X-Y`.
+    pub const ACCOUNT: &'static str = "opsadminaccount";
     /// The name of the header with the roles.
-    pub const ROLES: &'static str = "OpsadminRoles";
+    pub const ROLES: &'static str = "opsadminroles";
     /// The name of the header with the plans.
-    pub const PLANS: &'static str = "OpsadminPlans";
+    pub const PLANS: &'static str = "opsadminplans";
 
     /// Returns the headers for the API. No value is empty, because proxies leave out empty headers.
     ///
