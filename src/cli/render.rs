@@ -133,7 +133,8 @@ impl Render {
 
     fn controller(&self, image: &str) -> String {
         let watched = self.watched.iter().map(|namespace| format!("--namespace={namespace}"));
-        let arguments = watched.chain(self.arguments.iter().cloned());
+        let lag = self.auth_server.controller_argument(&self.arguments);
+        let arguments = watched.chain(lag).chain(self.arguments.iter().cloned());
         let arguments: Vec<String> = arguments.map(|argument| format!("        - {}\n", quoted(&argument))).collect();
         let text =
             self.placed(&without_heading(CONTROLLER)).replace(ARGUMENTS, &format!("{ARGUMENTS}{}", arguments.concat()));

@@ -44,7 +44,18 @@ pub struct AuthServerManifests {
     arguments: Vec<String>,
 }
 
+/// How long auth servers on PostgreSQL answer from memory, as the controller's option says it.
+const LAG: &str = "--revocation-lag=1s";
+
 impl AuthServerManifests {
+    /// Returns what the controller beside the auth server must know, unless the user says it: it reports a revocation only
+    /// when no auth server lets the account in any more.
+    pub fn controller_argument(&self, given: &[String]) -> Option<String> {
+        let option = LAG.split('=').next().unwrap_or(LAG);
+        let is_given = given.iter().any(|argument| argument.starts_with(option));
+        (self.auth_server.is_some() && !is_given).then(|| LAG.to_owned())
+    }
+
     /// Returns the manifests of an auth server, if there is to be one. `place` inserts the namespace.
     pub fn text(&self, image: &str, place: impl Fn(&str) -> String) -> Option<String> {
         let issuer = self.auth_server.as_ref()?;

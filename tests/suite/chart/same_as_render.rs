@@ -80,6 +80,22 @@ async fn the_chart_grants_the_rights_that_render_grants() {
 }
 
 #[tokio::test]
+async fn a_revocation_lag_that_is_given_counts_and_sqlite_needs_none() {
+    let lags = |objects: &[Value]| -> Vec<String> {
+        let arguments = comparable(objects, "controller")["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let arguments = arguments.as_array().expect("a list").iter().map(|argument| argument.as_str().expect("a text"));
+        arguments.filter(|argument| argument.starts_with("--revocation-lag")).map(str::to_owned).collect()
+    };
+    assert_eq!(lags(&of_chart("auth-server", &["--set=controller.revocationLag=3s"]).await), ["--revocation-lag=3s"]);
+    assert_eq!(lags(&of_chart("auth-server-sqlite", &[]).await), Vec::<String>::new());
+    assert_eq!(lags(&of_chart("postgresql", &[]).await), Vec::<String>::new());
+    let server = ["--auth-server=https://auth.example.com", "--auth-server-networks=10.244.0.0/16"];
+    let given = [&server[..], &["--controller-arg=--revocation-lag=3s"]].concat();
+    assert_eq!(lags(&of_render(&given).await), ["--revocation-lag=3s"]);
+    assert_eq!(lags(&of_render(&[]).await), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn the_chart_installs_the_definition_that_render_installs() {
     let (chart, render) = (of_chart("default", &[]).await, of_render(&[]).await);
     let definition = |objects: &[Value]| of_kind(objects, "CustomResourceDefinition")[0].clone();
@@ -137,6 +153,10 @@ async fn the_chart_runs_the_auth_server_that_render_runs() {
     );
     let arguments = |objects: &[Value]| comparable(objects, "auth-server")["spec"]["template"]["spec"].clone();
     assert_eq!(arguments(&with.0), arguments(&with.1));
+    // The controller beside it waits until no auth server lets an account in any more.
+    let controller = comparable(&with.0, "controller");
+    assert_eq!(controller, comparable(&with.1, "controller"));
+    assert!(controller.to_string().contains("\"--revocation-lag=1s\""), "{controller}");
     let (chart, render) = (added(&without.0, &with.0), added(&without.1, &with.1));
     assert_eq!(chart.keys().collect::<Vec<_>>(), render.keys().collect::<Vec<_>>());
     assert!(chart.len() == 6, "{chart:?}");
