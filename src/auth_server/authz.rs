@@ -5,31 +5,31 @@
 
 use super::audit;
 use super::current_access::Known;
+use super::internal::Listed;
 use super::service::Service;
 use crate::login::{
     Allowed, Circumstances, Decision, Dialect, ProxiedRequest, TokenFault, Unauthorized, client_address, decide,
 };
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
-use std::sync::Arc;
 
 /// The challenge of a request without a token (RFC 6750 section 3).
 const NO_TOKEN: &str = r#"Bearer realm="OpsAdmin""#;
 const WRONG_TOKEN: &str = r#"Bearer realm="OpsAdmin", error="invalid_token""#;
 const WRONG_ROLES: &str = r#"Bearer realm="OpsAdmin", error="insufficient_scope""#;
 
-pub(super) async fn nginx(service: State<Arc<Service>>, request: Request) -> Response {
+pub(super) async fn nginx(Listed(service): Listed, request: Request) -> Response {
     service.authorize(Dialect::Nginx, &request.into_parts().0).await
 }
 
-pub(super) async fn forward(service: State<Arc<Service>>, request: Request) -> Response {
+pub(super) async fn forward(Listed(service): Listed, request: Request) -> Response {
     service.authorize(Dialect::Forward, &request.into_parts().0).await
 }
 
-pub(super) async fn envoy(service: State<Arc<Service>>, request: Request) -> Response {
+pub(super) async fn envoy(Listed(service): Listed, request: Request) -> Response {
     service.authorize(Dialect::Envoy, &request.into_parts().0).await
 }
 

@@ -6,11 +6,11 @@ use super::service::Service;
 use crate::http::Limits;
 use crate::login::MAX_FORM_BYTES;
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::{ConnectInfo, FromRequestParts, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,35 +33,38 @@ pub(super) const LIMITS: Limits = Limits {
 
 /// Returns the routes. The probes are for everybody: they tell nothing, and the kubelet asks from the node's address.
 pub(super) fn router(service: Arc<Service>) -> Router {
-    let listed = Router::new()
+    Router::new()
         .route("/authz/nginx", any(authz::nginx))
         .route("/authz/forward", any(authz::forward))
         .route("/authz/envoy/{*target}", any(authz::envoy))
         .route("/authz/envoy/", any(authz::envoy))
         .route("/introspect", post(introspect))
         .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), only_from_listed_networks));
-    Router::new()
-        .merge(listed)
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(is_ready))
         .with_state(service)
 }
 
-async fn only_from_listed_networks(
-    State(service): State<Arc<Service>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if service.internal.include(peer.ip()) {
-        return next.run(request).await;
+/// The service, for a request from a listed network. A handler that takes this answers nobody else.
+pub(super) struct Listed(pub Arc<Service>);
+
+impl FromRequestParts<Arc<Service>> for Listed {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(request: &mut Parts, service: &Arc<Service>) -> Result<Self, StatusCode> {
+        let peer = request.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        if peer.is_some_and(|peer| service.internal.include(peer)) {
+            return Ok(Self(Arc::clone(service)));
+        }
+        tracing::warn!(
+            peer = peer.map(tracing::field::display),
+            "a request at the internal listener came from a network that is not listed in --internal-networks"
+        );
+        Err(StatusCode::FORBIDDEN)
     }
-    tracing::warn!(peer = %peer.ip(), "a request at the internal listener came from a network that is not listed in --internal-networks");
-    StatusCode::FORBIDDEN.into_response()
 }
 
-async fn metrics(State(service): State<Arc<Service>>, headers: HeaderMap) -> Response {
+async fn metrics(Listed(service): Listed, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(ACCEPT);
     let is_open = accepted.iter().any(|value| value.to_str().is_ok_and(|value| value.contains(OPENMETRICS)));
     let content_type = if is_open {

@@ -1,16 +1,16 @@
 //! `/introspect`: a program asks about a token (RFC 7662). It authenticates with a token of its own.
 
 use super::answers::{json_answer, no_store};
+use super::internal::Listed;
 use super::service::Service;
 use crate::login::{AccessToken, ActiveToken, Circumstances, MAX_FORM_BYTES, active_token};
 use axum::body::to_bytes;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use std::net::IpAddr;
-use std::sync::Arc;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -21,7 +21,7 @@ struct Question {
     address: Option<IpAddr>,
 }
 
-pub(super) async fn introspect(State(service): State<Arc<Service>>, request: Request) -> Response {
+pub(super) async fn introspect(Listed(service): Listed, request: Request) -> Response {
     if !service.knows_caller(request.headers()) {
         let challenge = [(WWW_AUTHENTICATE, r#"Bearer realm="OpsAdmin introspection""#)];
         return no_store((StatusCode::UNAUTHORIZED, challenge).into_response());

@@ -34,7 +34,7 @@ pub async fn the_internal_listener_is_for_listed_networks(scene: Scene) {
     for probe in ["/livez", "/readyz"] {
         assert_eq!(server.get_internal(probe, "").await.status, 200);
     }
-    server.logged(&["--internal-network", "peer=127.0.0.1"]).await;
+    server.logged(&["--internal-networks", "peer=127.0.0.1"]).await;
 }
 
 /// `docs/metrics.md` has one row for each metric, with its type and its labels.
