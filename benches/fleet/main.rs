@@ -2,7 +2,7 @@
 //! processor time and writes, for new accounts and after a restart.
 //!
 //! `cargo bench --bench fleet -- 1000 5000` measures fleets of these sizes, each on a cluster and a database of its own,
-//! and prints a line of a Markdown table for each. docs/performance.md has the figures. It needs Linux, and the programs
+//! and prints a line of a Markdown table for each. docs/reliability.md has the figures. It needs Linux, and the programs
 //! that the tests need.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
