@@ -11,7 +11,7 @@ use crate::support::run::{Finished, run};
 
 const RULES: &str = "charts/opsadmin-operator/files/alerts.yaml";
 const CASES: &str = "tests/prometheus/alerts.test.yaml";
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_mins(3);
 
 /// Runs `promtool`.
 async fn promtool(arguments: &[&str]) -> Finished {
