@@ -30,7 +30,7 @@ impl Stage {
         let api = ProtectedApi::start_at(NODE_ADDRESS.into(), Proxy::Nginx, &internal).await;
         release.opsadmin(&["affiliates", "add", "Linden"]).run().await.succeeded();
         let mut stage = Self { scene, api, address: String::new() };
-        stage.declare(json!({ "roles": ["PlansAndRates"], "affiliate": "Linden" })).await;
+        stage.declare(partner()).await;
         stage.run_the_pod().await;
         stage
     }
@@ -122,6 +122,11 @@ impl Stage {
     }
 }
 
+/// What the account declares at first. An account that had a list of addresses keeps it until there is another one.
+fn partner() -> Value {
+    json!({ "roles": ["PlansAndRates"], "affiliate": "Linden", "allowedIPs": [] })
+}
+
 /// Returns the names of the plans in an answer of the API.
 fn plans(answer: &Value) -> Vec<&str> {
     answer["plans"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
@@ -135,9 +140,8 @@ pub async fn a_pod_logs_in_with_its_secret_and_may_do_what_its_account_says() {
     assert_eq!(stage.call(&token, "/my-account").await.0, 403, "the role does not open it");
     assert_eq!(stage.call("opsa_at_unknown", "/plans").await.0, 401);
 
-    let partner = json!({ "roles": ["PlansAndRates"], "affiliate": "Linden" });
     let with = |field: &str, value: Value| {
-        let mut spec = partner.clone();
+        let mut spec = partner();
         spec[field] = value;
         spec
     };
@@ -147,7 +151,7 @@ pub async fn a_pod_logs_in_with_its_secret_and_may_do_what_its_account_says() {
     assert!(stage.log_in().await.unwrap_err().contains("invalid_client"));
     stage.declare(with("enabled", json!(false))).await;
     stage.calls_get(&token, "/plans", 401, "it is disabled").await;
-    stage.declare(partner.clone()).await;
+    stage.declare(partner()).await;
     stage.calls_get(&token, "/plans", 200, "it is as before").await;
     stage.opsadmin(&["suspend", ACCOUNT, "--reason", "a test"]).await;
     stage.calls_get(&token, "/plans", 401, "it is suspended").await;
@@ -167,7 +171,7 @@ pub async fn a_pod_logs_in_with_its_secret_and_may_do_what_its_account_says() {
     administrator["allowedIPs"] = json!(["198.51.100.7/32"]);
     stage.declare(administrator).await;
     stage.calls_get(&token, "/my-account", 401, "an administrator is elsewhere").await;
-    stage.declare(partner).await;
+    stage.declare(partner()).await;
 
     // The pod has the old keys until the kubelet replaces its files. They work as long as the overlap lasts.
     stage.scene.release.opsadmin_with_keyring(&["rotate", ACCOUNT]).run().await.succeeded();
