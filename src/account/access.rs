@@ -7,7 +7,7 @@ mod why;
 
 pub use why::{ListedNetworks, ListedRoles, Why};
 
-use super::{Account, KeyId, KeyState, Life, Role, StoredKey, StoredSettings};
+use super::{Account, AllowedIp, KeyId, KeyState, Life, Role, StoredKey, StoredSettings};
 use jiff::Timestamp;
 use std::fmt;
 use std::net::IpAddr;
@@ -270,23 +270,15 @@ fn judge_address(settings: &StoredSettings, ip: Option<IpAddr>) -> (Verdict, Why
         return (Verdict::Pass, Why::AnyAddress);
     }
     let listed = ListedNetworks(&settings.allowed_ips);
-    let Some(ip) = ip else {
-        return if listed.readable().next().is_some() {
-            (Verdict::NotAsked, Why::OnlyFrom(listed))
-        } else {
-            (Verdict::Fail, Why::NoValidAddress(listed))
-        };
-    };
     // Dual-stack sockets report an IPv4 address as `::ffff:a.b.c.d`.
-    let ip = ip.to_canonical();
-    let mut has_networks = false;
-    for (text, network) in listed.readable() {
-        has_networks = true;
-        if network.contains(ip) {
-            return (Verdict::Pass, Why::InNetwork { ip, network: text });
-        }
+    let ip = ip.map(|ip| ip.to_canonical());
+    let network = ip.and_then(|ip| settings.allowed_ips.iter().find(|text| AllowedIp::covers(text, ip)));
+    match (ip, network) {
+        (Some(ip), Some(network)) => (Verdict::Pass, Why::InNetwork { ip, network }),
+        _ if listed.readable().next().is_none() => (Verdict::Fail, Why::NoValidAddress(listed)),
+        (Some(ip), None) => (Verdict::Fail, Why::InNoNetwork { ip, listed }),
+        (None, _) => (Verdict::NotAsked, Why::OnlyFrom(listed)),
     }
-    (Verdict::Fail, if has_networks { Why::InNoNetwork { ip, listed } } else { Why::NoValidAddress(listed) })
 }
 
 fn judge_endpoints<'a>(settings: &'a StoredSettings, roles: &[Role], reach: Option<Reach>) -> (Verdict, Why<'a>) {

@@ -107,7 +107,13 @@ impl AllowedIp {
     /// Reads a text that [`AllowedIps::cidrs`] writes. Returns `None` for any other text, such as an address without a
     /// prefix length.
     pub fn from_cidr(text: &str) -> Option<Self> {
-        Self::read(text).ok().filter(|network| network.0.to_string() == text)
+        if text.contains('/') { Self::read(text).ok() } else { None }
+    }
+
+    /// Returns whether the text is a network as [`AllowedIp::from_cidr`] reads it and contains the address. Only a network
+    /// that contains the address is read in full.
+    pub fn covers(text: &str, address: IpAddr) -> bool {
+        text.parse::<IpNet>().is_ok_and(|network| network.contains(&address)) && Self::from_cidr(text).is_some()
     }
 
     fn read(text: &str) -> Result<Self, IpFault> {
@@ -165,6 +171,19 @@ mod tests {
             ("10.0.0.1/8", false),
         ] {
             assert_eq!(AllowedIp::from_cidr(text).is_some(), is_one, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_network_covers_the_addresses_that_it_contains(
+            (a, b, c) in (0_u8..3, 0_u8..3, 0_u8..3), bits in 0_u8..34, address in (0_u8..3, 0_u8..3, 0_u8..3),
+            form in "(::ffff:)?IP/BITS|IP|IP/0BITS| IP/BITS|IP/",
+        ) {
+            let text = form.replace("IP", &format!("{a}.{b}.{c}.0")).replace("BITS", &bits.to_string());
+            let address: IpAddr = [address.0, address.1, address.2, 1].into();
+            let contains = AllowedIp::from_cidr(&text).is_some_and(|network| network.contains(address));
+            prop_assert_eq!(AllowedIp::covers(&text, address), contains, "{}", text);
         }
     }
 

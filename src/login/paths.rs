@@ -126,9 +126,9 @@ impl PathTable {
 
     /// Returns the group of a request. Of the patterns that match, the most exact one decides: segment by segment, a
     /// literal is more exact than `*`, and `*` more than `**`. The order in the file does not matter.
-    pub fn group(&self, method: &str, path: &RequestPath) -> EndpointGroup {
+    pub fn group(&self, method: &str, path: &RequestPath<'_>) -> EndpointGroup {
         let matching = self.rules.iter().filter(|rule| rule.methods.include(method) && rule.pattern.matches(path));
-        let most_exact = matching.max_by_key(|rule| rule.pattern.exactness());
+        let most_exact = matching.max_by(|one, other| one.pattern.exactness().cmp(other.pattern.exactness()));
         most_exact.map_or(EndpointGroup::Everything, |rule| rule.group)
     }
 }
@@ -173,19 +173,19 @@ impl TryFrom<Vec<String>> for Methods {
 }
 
 impl Pattern {
-    fn matches(&self, path: &RequestPath) -> bool {
+    fn matches(&self, path: &RequestPath<'_>) -> bool {
         let found = path.segments();
         let fits = if self.below { found.len() >= self.segments.len() } else { found.len() == self.segments.len() };
         fits && self.segments.iter().zip(found).all(|(segment, found)| segment.matches(found))
     }
 
     /// Two patterns that match the same path and are equally exact are the same pattern.
-    fn exactness(&self) -> Vec<Exactness> {
+    fn exactness(&self) -> impl Iterator<Item = Exactness> {
         let segments = self.segments.iter().map(|segment| match segment {
             Segment::Any => Exactness::Any,
             Segment::Literal(_) => Exactness::Literal,
         });
-        segments.chain([if self.below { Exactness::Below } else { Exactness::End }]).collect()
+        segments.chain([if self.below { Exactness::Below } else { Exactness::End }])
     }
 }
 
@@ -212,7 +212,7 @@ impl TryFrom<String> for Pattern {
             Some((last, before)) if last == "**" => (before, true),
             _ => (path.segments(), false),
         };
-        let segments = segments.iter().map(|segment| match segment.as_str() {
+        let segments = segments.iter().map(|segment| match segment.as_ref() {
             "*" => Ok(Segment::Any),
             literal if literal.contains('*') => {
                 Err(refused("write * alone for one segment, or ** alone at the end for everything below"))

@@ -18,7 +18,10 @@ const LOGIN_CHARS: usize = 22;
 
 /// A token with which a client calls the API (RFC 6750). `Debug` hides it; only [`AccessToken::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AccessToken(Zeroizing<String>);
+pub struct AccessToken {
+    text: Zeroizing<String>,
+    hash: TokenHash,
+}
 
 /// A token with which a client gets the next access token (RFC 6749 section 6). `Debug` hides it; only
 /// [`RefreshToken::expose`] returns it.
@@ -31,23 +34,28 @@ pub struct RefreshToken {
 impl AccessToken {
     /// Creates the token of these bits.
     pub fn from_bits(bits: &TokenBits) -> Self {
-        Self(write(ACCESS, &[(bits.as_slice(), BITS_CHARS)]))
+        Self::of(write(ACCESS, &[(bits.as_slice(), BITS_CHARS)]))
     }
 
     /// Reads a token; `None` for a text that is not the text of an access token.
     pub fn parse(text: &str) -> Option<Self> {
         body_of(text, ACCESS, BITS_CHARS)?;
-        Some(Self(Zeroizing::new(text.to_owned())))
+        Some(Self::of(Zeroizing::new(text.to_owned())))
+    }
+
+    fn of(text: Zeroizing<String>) -> Self {
+        let hash = TokenHash::of(&text);
+        Self { text, hash }
     }
 
     /// Returns the token as text, for the answer to the client.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Returns the hash by which the tables know the token.
     pub fn hash(&self) -> TokenHash {
-        TokenHash::of(&self.0)
+        self.hash
     }
 }
 

@@ -49,14 +49,14 @@ pub struct ListedNetworks<'a>(pub(super) &'a BTreeSet<String>);
 pub struct ListedRoles<'a>(pub(super) &'a BTreeSet<String>);
 
 impl<'a> ListedNetworks<'a> {
-    /// Returns the networks that can be read, with their texts.
-    pub(super) fn readable(self) -> impl Iterator<Item = (&'a str, AllowedIp)> {
-        self.0.iter().filter_map(|text| Some((text.as_str(), AllowedIp::from_cidr(text)?)))
+    /// Returns the texts that are networks.
+    pub(super) fn readable(self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(String::as_str).filter(|text| AllowedIp::from_cidr(text).is_some())
     }
 
     /// Joins the readable networks. They need no quotes: a text that was read as a network has nothing to escape.
     fn in_words(self) -> String {
-        self.readable().map(|(text, _)| text).collect::<Vec<_>>().join(", ")
+        self.readable().collect::<Vec<_>>().join(", ")
     }
 
     /// Returns what to add for texts that cannot be read.

@@ -1,13 +1,14 @@
 //! The path of a request, read so strictly that no other program reads it differently.
 
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
 
 /// A path of a request: decoded segments, none of which is `.` or `..`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RequestPath {
-    segments: Vec<String>,
+pub struct RequestPath<'a> {
+    segments: Vec<Cow<'a, str>>,
 }
 
 /// Why a path is refused: two programs could read it differently.
@@ -51,39 +52,39 @@ impl AmbiguousPath {
     }
 }
 
-impl RequestPath {
+impl<'a> RequestPath<'a> {
     /// Reads the target of a request as it was sent, with its query (RFC 9112 section 3.2.1).
     ///
     /// # Errors
     /// Two programs could read the path differently. The query is not read, except that a `#` is refused in it too.
-    pub fn parse(target: &str) -> Result<Self, AmbiguousPath> {
+    pub fn parse(target: &'a str) -> Result<Self, AmbiguousPath> {
         if target.contains('#') {
             return Err(AmbiguousPath::Character);
         }
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
         let segments = path.strip_prefix('/').ok_or(AmbiguousPath::NotAbsolute)?;
-        let segments: Vec<String> = segments.split('/').map(decoded).collect::<Result<_, _>>()?;
+        let segments: Vec<_> = segments.split('/').map(decoded).collect::<Result<_, _>>()?;
         match segments.split_last() {
             // The last segment may be empty: `/plans/` is a path of its own.
-            Some((_, before)) if before.iter().any(String::is_empty) => Err(AmbiguousPath::EmptySegment),
+            Some((_, before)) if before.iter().any(|segment| segment.is_empty()) => Err(AmbiguousPath::EmptySegment),
             _ => Ok(Self { segments }),
         }
     }
 
     /// The segments, decoded. The root has one empty segment, and so has each path that ends with `/`.
-    pub fn segments(&self) -> &[String] {
+    pub fn segments(&self) -> &[Cow<'a, str>] {
         &self.segments
     }
 }
 
 /// Decodes one segment (RFC 3986 section 3.3).
-fn decoded(segment: &str) -> Result<String, AmbiguousPath> {
+fn decoded(segment: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
     if matches!(segment, "." | "..") {
         return Err(AmbiguousPath::DotSegment);
     }
     check_characters(segment)?;
     let text = percent_decode_str(segment).decode_utf8().map_err(|_| AmbiguousPath::NotUtf8)?;
-    if text.contains(char::is_control) { Err(AmbiguousPath::EncodedCharacter) } else { Ok(text.into_owned()) }
+    if text.contains(char::is_control) { Err(AmbiguousPath::EncodedCharacter) } else { Ok(text) }
 }
 
 /// Checks each byte before anything is decoded.
@@ -118,7 +119,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
 }
 
-impl fmt::Debug for RequestPath {
+impl fmt::Debug for RequestPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RequestPath").field(&self.segments).finish()
     }
