@@ -191,3 +191,29 @@ pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, DatabaseEr
     let answer = timeout(READ_WITHIN, answer).await;
     answer.unwrap_or_else(|_| Err(DatabaseError::Unavailable { reason: "it did not answer in time".to_owned() }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::samples;
+    use crate::database::{open, open_with_logins};
+
+    #[tokio::test]
+    async fn memory_counts_only_while_a_database_that_tells_changes_is_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("a.db").display());
+        let owner = open(url.as_str()).unwrap();
+        owner.migrate().await.unwrap();
+        let access = CurrentAccess::new(open_with_logins(url.as_str()).unwrap(), true, Arc::new(Metrics::new()));
+        // Only memory has this account.
+        let account = Arc::new(samples::account());
+        let api_key = &account.keys[0].api_key;
+        let ticket = access.ticket();
+        access.cache().keep_account(Arc::clone(&account), ticket);
+        assert_eq!(access.of_api_key(api_key).await.unwrap(), None, "nothing was heard yet");
+        access.heard(Instant::now());
+        assert_eq!(access.of_api_key(api_key).await.unwrap().as_deref(), Some(&*account));
+        access.account_changed(account.id);
+        assert_eq!(access.of_api_key(api_key).await.unwrap(), None, "it has changed");
+    }
+}

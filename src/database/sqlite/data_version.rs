@@ -71,3 +71,38 @@ impl DataVersion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_question_after_a_commit_is_not_answered_by_an_earlier_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("a.db")).create_if_missing(true);
+        let mut writer = options.connect().await.unwrap();
+        sqlx::raw_sql("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
+        let (versions, is_over) = (Arc::new(DataVersion::new(options)), Arc::new(AtomicBool::new(false)));
+        let others: Vec<_> = std::iter::repeat_n((Arc::clone(&versions), Arc::clone(&is_over)), 8)
+            .map(|(versions, is_over)| {
+                tokio::spawn(async move {
+                    while !is_over.load(Ordering::Relaxed) {
+                        versions.current().await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..300 {
+            let before = versions.current().await.unwrap();
+            sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(&mut writer).await.unwrap();
+            assert_ne!(versions.current().await.unwrap(), before);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for other in others {
+            other.await.unwrap();
+        }
+        versions.close().await;
+    }
+}

@@ -187,14 +187,19 @@ pub fn change(account: AccountId, action: Action) -> Change {
 
 /// A rotation to this pair that ends the old pairs at once.
 pub fn rotation(account: &Account, to: &KeyPair) -> Change {
-    let rotate = Action::Rotate {
-        expected: account.version,
-        key: stored(account.id, to),
-        old_expires: None,
-        revoke: Vec::new(),
-        answered: account.answered_requests.clone(),
-    };
-    change(account.id, rotate)
+    rotation_with_overlap(account, to, None, Vec::new())
+}
+
+/// A rotation to this pair. The active pair works until `old_expires`, and the pairs in `revoke` end at once.
+pub fn rotation_with_overlap(
+    account: &Account,
+    to: &KeyPair,
+    old_expires: Option<Timestamp>,
+    revoke: Vec<KeyId>,
+) -> Change {
+    let key = stored(account.id, to);
+    let (expected, answered) = (account.version, account.answered_requests.clone());
+    change(account.id, Action::Rotate { expected, key, old_expires, revoke, answered })
 }
 
 /// A change that creates an account, and registers its affiliate if that is unknown.

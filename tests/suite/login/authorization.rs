@@ -139,6 +139,9 @@ pub async fn a_change_of_the_account_acts_on_issued_tokens(scene: Scene) {
         };
         accounts.commit(&narrowing).await.unwrap();
         server.eventually(&format!("{name} to be refused"), &token, status).await;
+        // A login finds the account where a request does.
+        let login = if status == 401 { 401 } else { 200 };
+        assert_eq!(server.token(&client.assertion()).await.status, login, "{name}");
     }
     // The other way: what is allowed again works with the same token.
     let client = scene.account("again", |account| account.roles = [Role::Customer].into()).await;

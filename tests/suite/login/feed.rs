@@ -30,6 +30,7 @@ async fn a_silent_feed_lets_nobody_in_and_is_opened_again() {
     let suspended =
         scene.database.accounts.commit(&change(client.account.id, suspend(client.account.version))).await.unwrap();
     server.eventually("the suspended account to be out although the feed is silent", &token, 401).await;
+    assert_eq!(server.token(&client.assertion()).await.status, 401, "a login does not use what is in memory");
     server.logged(&["the account database tells no changes any more"]).await;
     let resume = Action::Resume { expected: suspended.version };
     scene.database.accounts.commit(&change(client.account.id, resume)).await.unwrap();

@@ -5,7 +5,7 @@ use opsadmin_operator::account::AllowedIps;
 use serde_json::{Value, json};
 
 use super::scene::{Client, ISSUER, Scene, encoded, login_form, sign};
-use crate::database_contract::fixture::{change, deletion, ips, keyring, random, stored};
+use crate::database_contract::fixture::{change, deletion, ips, keyring, random, rotation};
 use opsadmin_operator::account::{ApiKey, KeyId, KeyPair, SecretKey, SuspensionReason};
 use opsadmin_operator::database::Action;
 
@@ -101,14 +101,7 @@ async fn short(scene: &Scene) -> Client {
         api_key: ApiKey::stored("legacy-key-1").unwrap(),
         secret_key: SecretKey::stored("only-twenty-octets-1").unwrap(),
     };
-    let rotate = Action::Rotate {
-        expected: account.version,
-        key: stored(account.id, &pair),
-        old_expires: None,
-        revoke: Vec::new(),
-        answered: account.answered_requests.clone(),
-    };
-    let account = scene.database.accounts.commit(&change(account.id, rotate)).await.unwrap();
+    let account = scene.database.accounts.commit(&rotation(&account, &pair)).await.unwrap();
     assert!(keyring().open(account.id, account.keys[0].id, &account.keys[0].sealed).is_ok());
     Client::of(account)
 }

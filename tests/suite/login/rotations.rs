@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsadmin_operator::account::KeyState;
-use opsadmin_operator::database::Action;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::scene::{Client, SOON, Scene};
-use crate::database_contract::fixture::{change, pair, stored};
+use crate::database_contract::fixture::{pair, rotation_with_overlap};
 
 /// The clients, each of which logs in again and again.
 const CLIENTS: usize = 3;
@@ -28,18 +27,17 @@ pub async fn no_login_fails_while_keys_are_rotated_again_and_again(scene: Scene)
     let partner = scene.account("acme", |_| {}).await;
     let (secret, is_over) = (watch::Sender::new(partner.clone()), AtomicBool::new(false));
     let logins = AtomicUsize::new(0);
-    // The number of the rotation that each client saw last.
-    let seen = watch::Sender::new([0; CLIENTS]);
+    // How often each client has logged in.
+    let counts = watch::Sender::new([0; CLIENTS]);
     let log_in_again_and_again = async |client: usize| {
         let mut number = 0;
         while !is_over.load(Ordering::Relaxed) {
             let mounted: Client = secret.borrow().clone();
-            let newest = mounted.account.keys.len();
             let answer = server.token(&mounted.assertion()).await;
-            assert_eq!(answer.status, 200, "after {number} rotations and {newest} pairs: {answer:?}");
+            assert_eq!(answer.status, 200, "after {number} logins: {answer:?}");
             logins.fetch_add(1, Ordering::Relaxed);
             number += 1;
-            seen.send_modify(|seen| seen[client] = number);
+            counts.send_modify(|counts| counts[client] = number);
         }
     };
     let rotate = async || {
@@ -47,14 +45,9 @@ pub async fn no_login_fails_while_keys_are_rotated_again_and_again(scene: Scene)
         for _ in 0..rotations() {
             let new = pair();
             let retiring = account.keys.iter().filter(|key| key.state != KeyState::Active).map(|key| key.id);
-            let rotate = Action::Rotate {
-                expected: account.version,
-                key: stored(account.id, &new),
-                old_expires: Some(Timestamp::now() + Duration::from_hours(1)),
-                revoke: retiring.collect(),
-                answered: account.answered_requests.clone(),
-            };
-            account = scene.database.accounts.commit(&change(account.id, rotate)).await.unwrap();
+            let in_an_hour = Timestamp::now() + Duration::from_hours(1);
+            let rotate = rotation_with_overlap(&account, &new, Some(in_an_hour), retiring.collect());
+            account = scene.database.accounts.commit(&rotate).await.unwrap();
             let active = account.keys.iter().find(|key| key.state == KeyState::Active).unwrap();
             assert_eq!(active.api_key, new.api_key);
             let newest = Client {
@@ -64,9 +57,9 @@ pub async fn no_login_fails_while_keys_are_rotated_again_and_again(scene: Scene)
             };
             secret.send_replace(newest);
             // A login that begins from now on has the new keys. The next rotation ends the overlap of the previous ones.
-            let begun = *seen.borrow();
-            let mut progress = seen.subscribe();
-            let all = progress.wait_for(|seen| seen.iter().zip(&begun).all(|(now, begun)| *now > begun + 1));
+            let begun = *counts.borrow();
+            let mut progress = counts.subscribe();
+            let all = progress.wait_for(|counts| counts.iter().zip(&begun).all(|(now, begun)| *now > begun + 1));
             timeout(SOON, all).await.expect("the clients go on").expect("they still run");
         }
         is_over.store(true, Ordering::Relaxed);
