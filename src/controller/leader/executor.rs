@@ -37,6 +37,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
     use tokio::task::yield_now;
+    use tokio::time::timeout;
 
     #[tokio::test]
     async fn a_connection_sends_nothing_after_the_end_of_the_leadership() {
@@ -55,7 +56,8 @@ mod tests {
                 yield_now().await;
             }
         });
-        assert!(closed.await.is_err());
+        let closed = timeout(Duration::from_secs(10), closed).await.expect("the connection is closed");
+        assert!(closed.is_err());
         assert_eq!(sent.load(Ordering::Relaxed), 1);
     }
 }
