@@ -232,11 +232,17 @@ fn both_formats_have_the_same_samples() {
     assert!(samples(&open).contains(&version), "{open}");
 }
 
-/// Returns the page without the section of the auth server, whose metrics are of another program.
-fn page() -> String {
+/// Returns the page without the section about auth servers, and that section. The suite compares the section with a
+/// running auth server.
+fn pages() -> (String, String) {
     let (before, rest) = WHOLE_PAGE.split_once("\n## Metrics of an auth server\n").unwrap();
-    let (_, after) = rest.split_once("\n## ").unwrap();
-    format!("{before}\n## {after}")
+    let (section, after) = rest.split_once("\n## ").unwrap();
+    (format!("{before}\n## {after}"), section.to_owned())
+}
+
+/// Returns the text of each code span.
+fn code_spans(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
 }
 
 /// The type and labels of each metric, by its name.
@@ -270,32 +276,35 @@ fn exposed() -> (Described, BTreeSet<String>) {
 
 #[test]
 fn the_page_describes_exactly_the_existing_metrics() {
-    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect::<BTreeSet<_>>();
-    let page = page();
+    let (page, _) = pages();
     let rows = page.lines().filter(|line| line.starts_with("| `opsadmin_"));
     let described: Described = rows
         .map(|row| {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
-            (cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), words(cells[3])))
+            (cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), code_spans(cells[3])))
         })
         .collect();
     let (exposed, values) = exposed();
     assert_eq!(described, exposed);
-    let mentioned = words(&page);
+    let mentioned = code_spans(&page);
     let missing: Vec<_> = values.difference(&mentioned).collect();
     assert!(missing.is_empty(), "docs/metrics.md does not say what these label values mean: {missing:?}");
 }
 
 #[test]
 fn alerts_dashboard_and_pages_use_existing_metrics_and_labels() {
-    let (exposed, values) = exposed();
+    let (exposed, mut values) = exposed();
+    let (page, of_auth_servers) = pages();
+    let of_auth_servers = code_spans(&of_auth_servers);
+    let exists = |name: &str| exposed.contains_key(name) || of_auth_servers.contains(name);
     let known = |name: &str| {
         let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
-        exposed.contains_key(name) || histogram.is_some_and(|name| exposed.contains_key(name))
+        exists(name) || histogram.is_some_and(exists)
     };
+    values.extend(of_auth_servers.iter().cloned());
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
     for (file, text) in [
-        ("metrics.md", page().as_str()),
+        ("metrics.md", page.as_str()),
         ("runbooks.md", RUNBOOKS),
         ("alerts.yaml", ALERTS),
         ("dashboard.json", DASHBOARD),
@@ -319,6 +328,7 @@ fn rules() -> Vec<serde_json::Value> {
 
 #[test]
 fn each_alert_has_a_runbook_and_a_row_on_the_page() {
+    let (page, _) = pages();
     let mut sections: BTreeSet<_> = RUNBOOKS.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     for rule in rules() {
         let name = rule["alert"].as_str().unwrap();
@@ -335,7 +345,7 @@ fn each_alert_has_a_runbook_and_a_row_on_the_page() {
         let (severity, after) =
             (rule["labels"]["severity"].as_str().unwrap(), rule["for"].as_str().unwrap_or("at once"));
         let row = format!("| [`{name}`](runbooks.md#{anchor}) | {severity} | {after} |");
-        assert!(page().contains(&row), "docs/metrics.md has no {row}");
+        assert!(page.contains(&row), "docs/metrics.md has no {row}");
     }
     assert!(sections.is_empty(), "these sections have no alert: {sections:?}");
 }
