@@ -50,6 +50,8 @@ pub struct Postgres {
     password: String,
     /// Whether a commit waits until it is on the disk.
     is_durable: bool,
+    /// Whether the server can count statements, by the extension `pg_stat_statements`.
+    counts_statements: bool,
 }
 
 impl Postgres {
@@ -61,6 +63,15 @@ impl Postgres {
     /// Starts such a server whose commits wait for the disk, as in production.
     pub async fn durable() -> Self {
         Self::started(true).await
+    }
+
+    /// Starts a server that can count statements: each database can create the extension `pg_stat_statements`.
+    pub async fn counting() -> Self {
+        let mut server = Self::started(false).await;
+        server.stop().await;
+        server.counts_statements = true;
+        server.start().await;
+        server
     }
 
     async fn started(is_durable: bool) -> Self {
@@ -94,7 +105,16 @@ impl Postgres {
                 chown(path, Some(user.uid), Some(user.gid)).map_err(|error| format!("{}: {error}", path.display()))?;
             }
         }
-        let server = Self { server: None, folder, programs, run_as, port: free_port(), password, is_durable };
+        let server = Self {
+            server: None,
+            folder,
+            programs,
+            run_as,
+            port: free_port(),
+            password,
+            is_durable,
+            counts_statements: false,
+        };
         let mut initdb = server.command("initdb");
         initdb.arg(format!("--pgdata={}", server.data().display())).args([
             "--username=postgres",
@@ -123,6 +143,7 @@ impl Postgres {
             port: free_port(),
             password: self.password.clone(),
             is_durable: self.is_durable,
+            counts_statements: false,
         };
         if let Some(user) = &standby.run_as {
             chown(standby.folder.path(), Some(user.uid), Some(user.gid)).expect("the folder is given away");
@@ -215,6 +236,9 @@ impl Postgres {
             format!("full_page_writes={}", self.is_durable),
         ] {
             postgres.arg("-c").arg(setting);
+        }
+        if self.counts_statements {
+            postgres.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
         }
         let started = Supervised::spawn(&self.folder, "postgres", "QUIT", &postgres);
         let url = self.url("postgres");

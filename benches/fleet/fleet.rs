@@ -1,0 +1,97 @@
+//! One fleet: made by the bare loop and by the controller in one run, looked over after a restart, and edited.
+
+use std::time::Duration;
+
+use super::edits::{self, Edits};
+use super::phase::{self, CONTROLLER, Phase, Times, difference};
+use super::processes::{Memory, memory, processor_time};
+use super::world::World;
+use super::{accounts, bare};
+
+const NAMESPACE: &str = "partners";
+
+/// The namespaces of the bare loop, which runs before the controller and after it, so that a machine that becomes slower
+/// meanwhile does not decide.
+const BARE: [&str; 2] = ["bare-before", "bare-after"];
+
+/// A namespace without accounts.
+const EMPTY: &str = "empty";
+
+/// The figures of one fleet.
+pub struct Measured {
+    pub accounts: usize,
+    pub bare: [BareLoop; 2],
+    pub idle: Memory,
+    pub new: Phase,
+    pub restart: Phase,
+    pub edits: Edits,
+    pub database_bytes: i64,
+}
+
+/// The figures of the bare loop.
+pub struct BareLoop {
+    pub time: Duration,
+    pub processor_time: Times,
+}
+
+/// Measures a fleet of this size.
+pub async fn measure(accounts: usize) -> Measured {
+    let world = World::start(&[NAMESPACE, BARE[0], BARE[1], EMPTY]).await;
+    eprintln!("a controller without accounts");
+    let nothing = phase::start(&world, EMPTY, 0, has_swept).await;
+    let idle = memory(CONTROLLER);
+    phase::end(nothing).await;
+    let before = bare_loop(&world, BARE[0], accounts).await;
+    eprintln!("creating {accounts} ApiAccounts for the controller");
+    accounts::create(world.client().await, NAMESPACE, accounts).await;
+    eprintln!("starting the controller");
+    let all_ready = |metrics: &str| value(metrics, r#"opsadmin_accounts{reason="Reconciled"}"#) == accounts;
+    let new = Phase::run(&world, NAMESPACE, accounts, all_ready).await;
+    let after = bare_loop(&world, BARE[1], accounts).await;
+    eprintln!("restarting the controller");
+    let looked_over = |metrics: &str| unchanged(metrics) >= accounts;
+    let restart = Phase::run(&world, NAMESPACE, accounts, looked_over).await;
+    eprintln!("editing accounts");
+    let running = phase::start(&world, NAMESPACE, accounts, looked_over).await;
+    let edits = edits::measure(&world.client().await, NAMESPACE, &world.database(), accounts).await;
+    phase::end(running).await;
+    Measured {
+        accounts,
+        bare: [before, after],
+        idle,
+        new,
+        restart,
+        edits,
+        database_bytes: world.database_bytes().await,
+    }
+}
+
+async fn bare_loop(world: &World, namespace: &str, accounts: usize) -> BareLoop {
+    eprintln!("creating {accounts} ApiAccounts for the bare loop");
+    accounts::create(world.client().await, namespace, accounts).await;
+    eprintln!("the bare loop");
+    let before = processor_time();
+    let time = bare::run(world.client().await, namespace, &world.database(), accounts).await;
+    BareLoop { time, processor_time: difference(&processor_time(), &before) }
+}
+
+/// Returns whether the first sweep has ended.
+fn has_swept(metrics: &str) -> bool {
+    value(metrics, r#"opsadmin_sweeps_total{result="done"}"#) > 0
+}
+
+/// Returns the sum of all series of reconciles that had nothing to do.
+fn unchanged(metrics: &str) -> usize {
+    let series = metrics.lines().filter(|line| line.starts_with(r#"opsadmin_reconciles_total{result="unchanged""#));
+    series.map(number_at_the_end).sum()
+}
+
+/// Returns the value of a series, and 0 if there is none.
+fn value(metrics: &str, series: &str) -> usize {
+    metrics.lines().find(|line| line.starts_with(series)).map_or(0, number_at_the_end)
+}
+
+fn number_at_the_end(line: &str) -> usize {
+    let number = line.rsplit(' ').next().and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| panic!("{line:?} has no whole number"))
+}

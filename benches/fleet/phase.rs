@@ -1,0 +1,106 @@
+//! One phase of a fleet: what the controller and the servers did from its start until nothing was left to do.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::processes::{Memory, memory, processor_time};
+use super::support::http::get;
+use super::support::opsadmin::RunningController;
+use super::support::wait::eventually;
+use super::world::{World, Writes};
+
+/// The process of the controller.
+pub const CONTROLLER: &str = "opsadmin";
+
+/// How long the controller may take for one account. Only a broken controller takes longer.
+const FOR_ONE: Duration = Duration::from_millis(200);
+const STARTED_WITHIN: Duration = Duration::from_mins(1);
+const ENDED_WITHIN: Duration = Duration::from_mins(1);
+
+/// The processor time of each program.
+pub type Times = BTreeMap<String, Duration>;
+
+/// What one phase took.
+pub struct Phase {
+    /// From the start of the program until nothing was left to do.
+    pub time: Duration,
+    /// What the controller wrote, events too.
+    pub writes: Writes,
+    /// How many objects the controller read one by one.
+    pub single_reads: usize,
+    /// How many statements the database ran.
+    pub statements: i64,
+    /// The processor time of each program.
+    pub processor_time: Times,
+    /// The controller's memory.
+    pub memory: Memory,
+}
+
+impl Phase {
+    /// Runs a controller until its metrics say that it is done, and counts until it has ended.
+    pub async fn run(world: &World, namespace: &str, accounts: usize, is_done: impl Fn(&str) -> bool) -> Self {
+        let (writes, single_reads) = (world.writes(namespace), world.single_reads(namespace));
+        let (statements, times) = (world.statements().await, processor_time());
+        let begun = Instant::now();
+        let controller = start(world, namespace, accounts, is_done).await;
+        let (time, memory) = (begun.elapsed(), memory(CONTROLLER));
+        // The system no longer knows the time of a process that has ended.
+        let processor_time = difference(&processor_time(), &times);
+        // The events that wait are sent before the controller ends.
+        end(controller).await;
+        let since = |(kind, count): (String, usize)| {
+            let count = count - writes.get(&kind).copied().unwrap_or_default();
+            (count > 0).then_some((kind, count))
+        };
+        Self {
+            time,
+            writes: world.writes(namespace).into_iter().filter_map(since).collect(),
+            single_reads: world.single_reads(namespace) - single_reads,
+            statements: world.statements().await - statements,
+            processor_time,
+            memory,
+        }
+    }
+
+    /// The number of writes of all kinds.
+    pub fn write_count(&self) -> usize {
+        self.writes.values().sum()
+    }
+
+    /// The processor time of the controller.
+    pub fn own_time(&self) -> Duration {
+        self.processor_time.get(CONTROLLER).copied().unwrap_or_default()
+    }
+}
+
+/// Starts a controller, and waits until its metrics say that it is done.
+pub async fn start(
+    world: &World,
+    namespace: &str,
+    accounts: usize,
+    is_done: impl Fn(&str) -> bool,
+) -> RunningController {
+    let controller = world.controller(namespace);
+    let address = controller.address().await;
+    let within = STARTED_WITHIN + FOR_ONE * u32::try_from(accounts).expect("a fleet is not that large");
+    eventually("the controller to be done", within, async || {
+        let metrics = get(&address, "/metrics").await?.body;
+        if is_done(&metrics) { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    controller
+}
+
+/// Ends a controller as Kubernetes does.
+pub async fn end(controller: RunningController) {
+    let (code, log) = controller.terminate(ENDED_WITHIN).await;
+    assert_eq!(code, 0, "{log}");
+}
+
+/// Returns the time of each program since then.
+pub fn difference(after: &Times, before: &Times) -> Times {
+    let since = |(name, time): (&String, &Duration)| {
+        (name.clone(), time.saturating_sub(before.get(name).copied().unwrap_or_default()))
+    };
+    after.iter().map(since).collect()
+}

@@ -1,0 +1,152 @@
+//! The figures of a fleet, as a table for people and as JSON, and the bounds that no machine and no load change.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::bare::AT_A_TIME;
+use super::fleet::Measured;
+use super::phase::{Phase, Times};
+
+/// The most API writes for a new account, events included.
+const WRITES_FOR_A_NEW_ACCOUNT: usize = 4;
+
+/// The most statements of the database for a new account, the ends of transactions included.
+const STATEMENTS_FOR_A_NEW_ACCOUNT: i64 = 4;
+
+/// The statements that a controller sends in any case, for its start and its sweeps.
+const STATEMENTS_OF_A_START: i64 = 200;
+
+impl Measured {
+    /// The controller's speed for new accounts as a share of the bare loop's.
+    fn speed_ratio(&self) -> f64 {
+        self.bare_time().as_secs_f64() / self.new.time.as_secs_f64()
+    }
+
+    fn bare_time(&self) -> Duration {
+        (self.bare[0].time + self.bare[1].time) / 2
+    }
+
+    /// Returns what was more than promised.
+    pub fn exceeded_bounds(&self) -> Vec<String> {
+        let writes = WRITES_FOR_A_NEW_ACCOUNT * self.accounts;
+        let statements = STATEMENTS_OF_A_START + STATEMENTS_FOR_A_NEW_ACCOUNT * whole(self.accounts);
+        let mut exceeded = Vec::new();
+        let mut check = |what: &str, found: i64, most: i64| {
+            if found > most {
+                exceeded.push(format!("{what}: {found}, at most {most}"));
+            }
+        };
+        check("API writes for new accounts", whole(self.new.write_count()), whole(writes));
+        check("statements for new accounts", self.new.statements, statements);
+        check("API writes after a restart", whole(self.restart.write_count()), 0);
+        check("objects read one by one after a restart", whole(self.restart.single_reads), 0);
+        exceeded
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "the figures are for people")]
+    fn for_each(&self, number: f64) -> f64 {
+        number / self.accounts as f64
+    }
+
+    /// The KiB of memory that one more account takes.
+    #[allow(clippy::cast_precision_loss, reason = "the figures are for people")]
+    fn memory_of_one(&self, kib: u64) -> f64 {
+        self.for_each(kib.saturating_sub(self.idle.resident) as f64)
+    }
+
+    /// All figures on one line.
+    pub fn json(&self) -> Value {
+        json!({
+            "accounts": self.accounts,
+            "speedRatio": self.speed_ratio(),
+            "bare": self.bare.iter().map(|bare| json!({
+                "seconds": bare.time.as_secs_f64(),
+                "processorSeconds": seconds(&bare.processor_time),
+            })).collect::<Vec<_>>(),
+            "idleKib": self.idle.resident,
+            "new": phase(&self.new),
+            "restart": phase(&self.restart),
+            "editMilliseconds": {
+                "p50": millis(self.edits.within(50)),
+                "p99": millis(self.edits.within(99)),
+                "most": millis(self.edits.within(100)),
+            },
+            "databaseBytes": self.database_bytes,
+        })
+    }
+}
+
+fn phase(phase: &Phase) -> Value {
+    json!({
+        "seconds": phase.time.as_secs_f64(),
+        "writes": phase.writes,
+        "singleReads": phase.single_reads,
+        "statements": phase.statements,
+        "processorSeconds": seconds(&phase.processor_time),
+        "residentKib": phase.memory.resident,
+        "peakKib": phase.memory.peak,
+    })
+}
+
+/// Leaves out programs that needed no more than a moment.
+fn seconds(times: &Times) -> Value {
+    let times = times.iter().filter(|(_, time)| **time > Duration::from_millis(50));
+    times.map(|(name, time)| (name.clone(), Value::from(time.as_secs_f64()))).collect()
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).expect("a fleet is not that large")
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.1} MiB", Duration::from_millis(kib * 1000).as_secs_f64() / 1024.0)
+}
+
+/// The processor time of each program for each account, in milliseconds.
+fn times_of_one(measured: &Measured, times: &Times) -> String {
+    let of_one = |(name, time): (&String, &Duration)| {
+        let of_one = measured.for_each(millis(*time));
+        (of_one >= 0.05).then(|| format!("{name} {of_one:.1}"))
+    };
+    times.iter().filter_map(of_one).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Measured {
+    #[allow(clippy::cast_precision_loss, reason = "the figures are for people")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accounts, bare, new, restart, edits, .. } = self;
+        let rate = |time: Duration| *accounts as f64 / time.as_secs_f64();
+        let writes = new.writes.iter().map(|(kind, count)| format!("{kind} {:.2}", self.for_each(*count as f64)));
+        writeln!(f, "| {accounts} accounts | |")?;
+        writeln!(f, "|---|---|")?;
+        let [before, after] = bare.each_ref().map(|bare| rate(bare.time));
+        writeln!(f, "| bare loop, {AT_A_TIME} at a time | {before:.0} and {after:.0} a second |")?;
+        let ratio = self.speed_ratio();
+        writeln!(f, "| new accounts | {:.0} a second: {ratio:.2} of the bare loop |", rate(new.time))?;
+        let of_one = self.for_each(new.write_count() as f64);
+        writeln!(f, "| API writes for each | {of_one:.2}: {} |", writes.collect::<Vec<_>>().join(", "))?;
+        writeln!(f, "| database statements for each | {:.2} |", self.for_each(new.statements as f64))?;
+        writeln!(f, "| the controller's CPU for each | {:.2} ms |", self.for_each(millis(new.own_time())))?;
+        writeln!(f, "| all CPU for each, ms | {} |", times_of_one(self, &new.processor_time))?;
+        writeln!(f, "| all CPU for each in the bare loop, ms | {} |", times_of_one(self, &bare[0].processor_time))?;
+        writeln!(f, "| memory without accounts | {} |", mib(self.idle.resident))?;
+        for (name, memory) in [("after creation", new.memory), ("after a restart", restart.memory)] {
+            let (rest, peak) = (self.memory_of_one(memory.resident), self.memory_of_one(memory.peak));
+            let (all, most) = (mib(memory.resident), mib(memory.peak));
+            writeln!(f, "| memory {name} | {all}, peak {most}: {rest:.1} and {peak:.1} KiB for each |")?;
+        }
+        let reads = restart.single_reads;
+        let time = restart.time.as_secs_f64();
+        let (written, asked) = (restart.write_count(), restart.statements);
+        writeln!(f, "| restart | {time:.1} s, {written} writes, {reads} single reads, {asked} statements |")?;
+        let [half, nearly_all, all] = [50, 99, 100].map(|percent| millis(edits.within(percent)));
+        writeln!(f, "| edit to database, 50 a second | p50 {half:.0} ms, p99 {nearly_all:.0} ms, most {all:.0} ms |")?;
+        writeln!(f, "| database | {:.0} MiB |", self.database_bytes as f64 / 1024.0 / 1024.0)
+    }
+}
