@@ -1,23 +1,41 @@
 //! Notices commits in the file: <https://www.sqlite.org/pragma.html#pragma_data_version>.
+//!
+//! A question in SQL costs more than all the rest of a decision about a request. So it is asked only if the index of the
+//! write-ahead log is not as it was before the last question.
 
+use super::wal_index::{Header, WalIndex};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex as SyncMutex, PoisonError};
 use tokio::sync::Mutex;
 
 /// A connection that only asks for the number of the last commit. The connection writes nothing itself, because the
 /// number does not count its own commits.
 pub(super) struct DataVersion {
+    path: PathBuf,
     options: SqliteConnectOptions,
+    /// `None` while the next question must be asked in SQL.
+    seen: SyncMutex<Option<Seen>>,
     /// How many questions there were.
     questions: AtomicU64,
     watch: Mutex<Watch>,
+}
+
+/// The last answer, and what the index of the write-ahead log was before its question.
+struct Seen {
+    index: WalIndex,
+    header: Header,
+    number: i64,
 }
 
 #[derive(Default)]
 struct Watch {
     /// `None` before the first question and after a failed one.
     connection: Option<SqliteConnection>,
+    /// The index that the connection uses; `None` if there is none.
+    index: Option<WalIndex>,
     /// How often the file was opened. The numbers of two connections cannot be compared.
     opened: u32,
     /// The last answer, and how many questions came before the file was read for it. It is the answer to all of these.
@@ -26,15 +44,32 @@ struct Watch {
 }
 
 impl DataVersion {
-    /// Opens the file with the first question.
-    pub fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, questions: AtomicU64::new(0), watch: Mutex::default() }
+    /// Opens the file at this path with the first question.
+    pub fn new(path: PathBuf, options: SqliteConnectOptions) -> Self {
+        let (questions, watch) = (AtomicU64::new(0), Mutex::default());
+        Self { path, options, seen: SyncMutex::default(), questions, watch }
     }
 
     /// Returns a number that differs from the last one if anything was committed in between.
-    ///
-    /// Questions that wait at the same time are answered by one look at the file, which begins after all of them.
     pub async fn current(&self) -> Result<i64, sqlx::Error> {
+        match self.unchanged() {
+            Some(number) => Ok(number),
+            None => self.ask().await,
+        }
+    }
+
+    /// Returns the last answer if the index shows that nothing was committed since its question.
+    fn unchanged(&self) -> Option<i64> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref().filter(|seen| seen.index.header() == Some(seen.header)).map(|seen| seen.number)
+    }
+
+    fn set_seen(&self, now: Option<Seen>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Questions that wait at the same time are answered by one look at the file, which begins after all of them.
+    async fn ask(&self) -> Result<i64, sqlx::Error> {
         let question = self.questions.fetch_add(1, Ordering::SeqCst) + 1;
         let mut watch = self.watch.lock().await;
         if watch.is_closed {
@@ -46,16 +81,25 @@ impl DataVersion {
             return Ok(number);
         }
         let questions = self.questions.load(Ordering::SeqCst);
-        // The connection is put back only after an answer. A question that fails or is given up leaves none.
-        let mut connection = if let Some(connection) = watch.connection.take() {
-            connection
-        } else {
-            watch.opened = watch.opened.wrapping_add(1);
-            self.options.connect().await?
+        // Both are put back only after an answer. A question that fails or is given up leaves neither. SQLite keeps the
+        // file of the index for as long as the connection is open.
+        self.set_seen(None);
+        let (mut connection, index) = match (watch.connection.take(), watch.index.take()) {
+            (Some(connection), index) => (connection, index),
+            (None, _) => {
+                watch.opened = watch.opened.wrapping_add(1);
+                (self.options.connect().await?, None)
+            }
         };
+        let header = index.as_ref().and_then(WalIndex::header);
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;
         let number = i64::from(watch.opened) << 32 | (version & i64::from(u32::MAX));
-        watch.connection = Some(connection);
+        // The first question on a connection makes SQLite open the index.
+        let index = index.or_else(|| WalIndex::open(&self.path));
+        if let (Some(index), Some(header)) = (&index, header) {
+            self.set_seen(Some(Seen { index: index.clone(), header, number }));
+        }
+        (watch.connection, watch.index) = (Some(connection), index);
         watch.last = Some((questions, number));
         Ok(number)
     }
@@ -64,6 +108,8 @@ impl DataVersion {
     pub async fn close(&self) {
         let mut watch = self.watch.lock().await;
         watch.is_closed = true;
+        watch.index = None;
+        self.set_seen(None);
         if let Some(connection) = watch.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -81,15 +127,17 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_question_after_a_commit_is_not_answered_by_an_earlier_look() {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteConnectOptions::new().filename(folder.path().join("a.db")).create_if_missing(true);
+        let path = folder.path().join("a.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
         let mut writer = options.connect().await.unwrap();
         sqlx::raw_sql("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
-        let (versions, is_over) = (Arc::new(DataVersion::new(options)), Arc::new(AtomicBool::new(false)));
+        let (versions, is_over) = (Arc::new(DataVersion::new(path, options)), Arc::new(AtomicBool::new(false)));
         let others: Vec<_> = std::iter::repeat_n((Arc::clone(&versions), Arc::clone(&is_over)), 8)
             .map(|(versions, is_over)| {
                 tokio::spawn(async move {
                     while !is_over.load(Ordering::Relaxed) {
                         versions.current().await.unwrap();
+                        tokio::task::yield_now().await;
                     }
                 })
             })
@@ -97,12 +145,54 @@ mod tests {
         for _ in 0..300 {
             let before = versions.current().await.unwrap();
             sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(&mut writer).await.unwrap();
-            assert_ne!(versions.current().await.unwrap(), before);
+            let after = versions.current().await.unwrap();
+            assert_ne!(after, before);
+            assert_eq!(versions.current().await.unwrap(), after);
         }
         is_over.store(true, Ordering::Relaxed);
         for other in others {
             other.await.unwrap();
         }
         versions.close().await;
+    }
+
+    #[tokio::test]
+    async fn only_a_commit_makes_it_ask_in_sql() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut writer = options.connect().await.unwrap();
+        sqlx::raw_sql("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
+        let versions = DataVersion::new(path, options);
+        let first = versions.current().await.unwrap();
+        assert_eq!(versions.unchanged(), None, "the index is opened after the first question");
+        assert_eq!(versions.current().await.unwrap(), first);
+        assert_eq!(versions.unchanged(), Some(first));
+        for statement in ["INSERT INTO t VALUES (1)", "PRAGMA wal_checkpoint(TRUNCATE)", "DELETE FROM t"] {
+            sqlx::raw_sql(statement).execute(&mut writer).await.unwrap();
+            if !statement.starts_with("PRAGMA") {
+                assert_eq!(versions.unchanged(), None, "{statement}");
+            }
+            let now = versions.current().await.unwrap();
+            assert_eq!(versions.unchanged(), Some(now), "{statement}");
+        }
+        versions.close().await;
+        assert_eq!(versions.unchanged(), None);
+    }
+
+    #[tokio::test]
+    async fn without_a_write_ahead_log_it_asks_in_sql_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut writer = options.connect().await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
+        let versions = DataVersion::new(path, options);
+        for _ in 0..3 {
+            let before = versions.current().await.unwrap();
+            assert_eq!(versions.unchanged(), None);
+            sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(&mut writer).await.unwrap();
+            assert_ne!(versions.current().await.unwrap(), before);
+        }
     }
 }

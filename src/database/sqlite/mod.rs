@@ -3,6 +3,7 @@
 
 mod data_version;
 mod shared_commits;
+mod wal_index;
 
 use super::DatabaseError;
 use super::sql::{
@@ -101,9 +102,9 @@ impl Sqlite {
         });
         let writer = pool.clone().max_connections(1).max_lifetime(WRITER_LIFETIME).connect_lazy_with(writing);
         Self {
+            data_version: DataVersion::new(path.clone(), reading.clone()),
             path,
             shared_commits: SharedCommits::new(writer.clone()),
-            data_version: DataVersion::new(reading.clone()),
             readers: pool.max_connections(READERS).connect_lazy_with(reading),
             writer,
         }
