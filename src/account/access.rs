@@ -186,8 +186,8 @@ impl<'a> Access<'a> {
 /// Applies every rule to one use of the account at the time `now`.
 pub fn access<'a>(account: &'a Account, asked: &'a AccessRequest, now: Timestamp) -> Access<'a> {
     let settings = &account.settings;
-    let roles = known_roles(settings);
-    let plans = plans(settings, &roles);
+    let roles = settings.known_roles();
+    let plans = settings.visible_plans(&roles);
     let judged = |rule, (verdict, why)| RuleResult { rule, verdict, why };
     let results = [
         judged(Rule::Life, judge_life(account.life)),
@@ -201,9 +201,19 @@ pub fn access<'a>(account: &'a Account, asked: &'a AccessRequest, now: Timestamp
     Access { rules: results, roles, plans }
 }
 
-/// Returns the account's known roles. An unknown role grants no access.
-fn known_roles(settings: &StoredSettings) -> Vec<Role> {
-    settings.roles.iter().filter_map(|text| Role::parse(text).ok()).collect()
+impl StoredSettings {
+    /// Returns the roles that are known, in the order of their names. An unknown role grants no access.
+    pub fn known_roles(&self) -> Vec<Role> {
+        self.roles.iter().filter_map(|text| Role::parse(text).ok()).collect()
+    }
+
+    /// Returns the plans that the API returns to an account with these settings, whose known roles are `roles`.
+    pub fn visible_plans(&self, roles: &[Role]) -> VisiblePlans<'_> {
+        match &self.affiliate {
+            Some(affiliate) if !roles.contains(&Role::Administrator) => VisiblePlans::Of(affiliate),
+            _ => VisiblePlans::All,
+        }
+    }
 }
 
 fn opened_by(roles: &[Role], group: EndpointGroup) -> Option<Role> {
@@ -212,13 +222,6 @@ fn opened_by(roles: &[Role], group: EndpointGroup) -> Option<Role> {
 
 fn endpoints_of(roles: &[Role]) -> impl Iterator<Item = EndpointGroup> {
     EndpointGroup::ALL.into_iter().filter(|group| opened_by(roles, *group).is_some())
-}
-
-fn plans<'a>(settings: &'a StoredSettings, roles: &[Role]) -> VisiblePlans<'a> {
-    match &settings.affiliate {
-        Some(affiliate) if !roles.contains(&Role::Administrator) => VisiblePlans::Of(affiliate),
-        _ => VisiblePlans::All,
-    }
 }
 
 fn judge_life(life: Life) -> (Verdict, Why<'static>) {

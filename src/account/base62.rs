@@ -57,9 +57,13 @@ pub(crate) fn has_checksum(text: &str) -> bool {
     let Some((body, checksum)) = parts else {
         return false;
     };
-    let mut expected = String::with_capacity(CHECKSUM_CHARS);
-    push(&mut expected, &checksum_of(body), CHECKSUM_CHARS);
-    checksum == expected
+    let mut rest = u32::from_be_bytes(checksum_of(body));
+    let are_right = checksum.bytes().rev().all(|digit| {
+        let expected = DIGITS[(rest % 62) as usize];
+        rest /= 62;
+        digit == expected
+    });
+    are_right && rest == 0
 }
 
 fn checksum_of(text: &str) -> [u8; 4] {
@@ -86,6 +90,15 @@ mod tests {
                 push(&mut text, &number, 22);
                 prop_assert_eq!(text, digits);
             }
+        }
+
+        #[test]
+        fn only_the_written_checksum_is_right(text in "\\PC*", other in "[0-9A-Za-z]{6}") {
+            let mut whole = text.clone();
+            push_checksum(&mut whole);
+            prop_assert!(has_checksum(&whole));
+            let changed = format!("{text}{other}");
+            prop_assert_eq!(has_checksum(&changed), changed == whole);
         }
 
         #[test]

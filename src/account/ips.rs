@@ -139,12 +139,15 @@ impl AllowedIp {
         if network.trunc() != network {
             return Err(IpFault::HostBits { network: network.trunc().to_string(), address: address.to_string() });
         }
-        let canonical = match prefix {
-            None => address.to_string(),
-            Some(_) => network.to_string(),
-        };
-        if canonical != text {
-            return Err(IpFault::NotCanonical { canonical });
+        // Only IPv6 has several texts for one address.
+        if address.is_ipv6() {
+            let canonical = match prefix {
+                None => address.to_string(),
+                Some(_) => network.to_string(),
+            };
+            if canonical != text {
+                return Err(IpFault::NotCanonical { canonical });
+            }
         }
         Ok(Self(network))
     }

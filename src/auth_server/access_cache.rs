@@ -3,8 +3,8 @@
 //! Each change has a number. An answer of the database carries the number at which it was asked for, and counts only as
 //! long as nothing that it depends on has changed since. So a load in flight never brings back what was there before.
 
-use crate::account::{Account, AccountId, ApiKey};
-use crate::login::{Login, LoginId, TokenHash};
+use crate::account::{AccountId, ApiKey};
+use crate::login::{KnownAccount, Login, LoginId, TokenHash};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct AccessCache {
     changed_accounts: LastChanges,
     changed_logins: LastChanges,
     logins: Bounded<TokenHash, Entry<Login>>,
-    accounts: Bounded<AccountId, Entry<Account>>,
+    accounts: Bounded<AccountId, Entry<KnownAccount>>,
     /// The accounts of API keys, also of keys that their account does not have any more.
     api_keys: Bounded<ApiKey, AccountId>,
     data_version: Option<i64>,
@@ -76,13 +76,13 @@ impl AccessCache {
     }
 
     /// Returns the account.
-    pub fn account(&self, id: AccountId) -> Option<Arc<Account>> {
+    pub fn account(&self, id: AccountId) -> Option<Arc<KnownAccount>> {
         let entry = self.accounts.get(&id)?;
         self.is_current_account(id, entry.asked).then(|| Arc::clone(&entry.value))
     }
 
     /// Returns the account that has this API key.
-    pub fn account_with(&self, api_key: &ApiKey) -> Option<Arc<Account>> {
+    pub fn account_with(&self, api_key: &ApiKey) -> Option<Arc<KnownAccount>> {
         let account = self.account(*self.api_keys.get(api_key)?)?;
         account.keys.iter().any(|pair| pair.api_key == *api_key).then_some(account)
     }
@@ -96,7 +96,7 @@ impl AccessCache {
     }
 
     /// Keeps an account that was loaded, unless it was changed since the load began or a newer version is kept.
-    pub fn keep_account(&mut self, account: Arc<Account>, asked: Ticket) {
+    pub fn keep_account(&mut self, account: Arc<KnownAccount>, asked: Ticket) {
         let id = account.id;
         let kept = self.accounts.get(&id).filter(|kept| self.is_current_account(id, kept.asked));
         let is_older = kept.is_some_and(|kept| kept.asked > asked || kept.value.version > account.version);
@@ -210,7 +210,7 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{KeyId, Version, samples};
+    use crate::account::{Account, KeyId, Version, samples};
     use crate::login::{IssuedToken, Tokens};
     use jiff::Timestamp;
     use std::net::{IpAddr, Ipv4Addr};
@@ -231,8 +231,8 @@ mod tests {
         })
     }
 
-    fn account(version: i64) -> Arc<Account> {
-        Arc::new(Account { version: Version(version), ..samples::account() })
+    fn account(version: i64) -> Arc<KnownAccount> {
+        Arc::new(KnownAccount::new(Account { version: Version(version), ..samples::account() }))
     }
 
     #[test]
@@ -303,7 +303,8 @@ mod tests {
         assert_eq!(cache.account_with(&api_key).unwrap().id, account(1).id);
         cache.account_changed(account(1).id);
         assert!(cache.account_with(&api_key).is_none());
-        cache.keep_account(Arc::new(Account { keys: Vec::new(), ..samples::account() }), cache.ticket());
+        let without = KnownAccount::new(Account { keys: Vec::new(), ..samples::account() });
+        cache.keep_account(Arc::new(without), cache.ticket());
         assert!(cache.account_with(&api_key).is_none(), "the account does not have the pair any more");
     }
 

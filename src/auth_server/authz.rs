@@ -14,11 +14,12 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// The challenge of a request without a token (RFC 6750 section 3).
 const NO_TOKEN: &str = r#"Bearer realm="OpsAdmin""#;
 const WRONG_TOKEN: &str = r#"Bearer realm="OpsAdmin", error="invalid_token""#;
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const WRONG_ROLES: &str = r#"Bearer realm="OpsAdmin", error="insufficient_scope""#;
 
 pub(super) async fn nginx(Listed(service): Listed, request: Request) -> Response {
@@ -99,17 +100,12 @@ impl Service {
     }
 
     fn allow(&self, allowed: &Allowed) -> Response {
-        let mut answer = StatusCode::OK.into_response();
-        for (name, value) in allowed.headers() {
-            let Ok(value) = HeaderValue::try_from(value) else {
-                // Without one of the headers, the API could take the request for one without limits.
-                tracing::error!("a header for the API cannot be written, which is a bug in opsadmin");
-                return self.unknown();
-            };
-            answer.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut headers = HeaderMap::with_capacity(allowed.headers().len() + 1);
+        headers.extend(allowed.headers().iter().cloned());
+        headers.insert(CACHE_CONTROL, NO_STORE);
         self.metrics.allowed.inc();
+        let mut answer = Response::default();
+        *answer.headers_mut() = headers;
         answer
     }
 

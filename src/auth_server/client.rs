@@ -3,9 +3,10 @@
 use super::answers::Failure;
 use super::audit::Subject;
 use super::service::Service;
-use crate::account::{Account, KeyId};
+use crate::account::KeyId;
 use crate::login::{
-    AssertionRefusal, ClientAssertion, LoginRefusal, UnverifiedAssertion, UsedAssertion, client_address, may_log_in,
+    AssertionRefusal, ClientAssertion, KnownAccount, LoginRefusal, UnverifiedAssertion, UsedAssertion, client_address,
+    may_log_in,
 };
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -22,7 +23,7 @@ pub(super) struct Caller {
 
 /// A client that proved that it has a secret key, and whose assertion is good. It is not recorded yet.
 pub(super) struct ProvenClient {
-    pub account: Arc<Account>,
+    pub account: Arc<KnownAccount>,
     pub key: KeyId,
     pub assertion: UsedAssertion,
     pub subject: Subject,

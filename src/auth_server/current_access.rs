@@ -4,7 +4,7 @@ use super::access_cache::{AccessCache, Ticket};
 use super::metrics::Metrics;
 use crate::account::{Account, AccountId, ApiKey};
 use crate::database::{DatabaseError, WithLogins};
-use crate::login::{AccessChange, Login, LoginId, TokenHash};
+use crate::login::{AccessChange, KnownAccount, Login, LoginId, TokenHash};
 use jiff::Timestamp;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ pub(super) struct CurrentAccess {
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub login: Option<Arc<Login>>,
-    pub account: Option<Arc<Account>>,
+    pub account: Option<Arc<KnownAccount>>,
 }
 
 impl CurrentAccess {
@@ -59,14 +59,14 @@ impl CurrentAccess {
     ///
     /// # Errors
     /// As [`Self::of_token`].
-    pub async fn of_api_key(&self, api_key: &ApiKey) -> Result<Option<Arc<Account>>, DatabaseError> {
+    pub async fn of_api_key(&self, api_key: &ApiKey) -> Result<Option<Arc<KnownAccount>>, DatabaseError> {
         in_time(async {
             let (may_use_memory, asked) = self.begin().await?;
             let kept = if may_use_memory { self.cache().account_with(api_key) } else { None };
             if kept.is_some() {
                 return Ok(kept);
             }
-            let account = self.database.accounts.find_by_api_key(api_key).await?.map(Arc::new);
+            let account = self.database.accounts.find_by_api_key(api_key).await?.map(kept_account);
             if let Some(account) = &account {
                 self.cache().keep_account(Arc::clone(account), asked);
             }
@@ -100,7 +100,7 @@ impl CurrentAccess {
                 None => return Ok(Known { login: None, account: None }),
             },
         };
-        let account = self.database.accounts.find_by_id(login.account).await?.map(Arc::new);
+        let account = self.database.accounts.find_by_id(login.account).await?.map(kept_account);
         if let Some(account) = &account {
             self.cache().keep_account(Arc::clone(account), asked);
         }
@@ -126,7 +126,7 @@ impl CurrentAccess {
 
     /// Returns the login in memory, with its account if that is in memory too. A token that has expired is read again,
     /// because a repeated refresh may have moved its end.
-    fn kept(&self, token: &TokenHash, now: Timestamp) -> Option<(Arc<Login>, Option<Arc<Account>>)> {
+    fn kept(&self, token: &TokenHash, now: Timestamp) -> Option<(Arc<Login>, Option<Arc<KnownAccount>>)> {
         let cache = self.cache();
         let login = cache.login(token).filter(|login| login.access_token(token).is_some_and(|it| it.expires > now))?;
         let account = cache.account(login.account);
@@ -186,6 +186,10 @@ impl fmt::Debug for CurrentAccess {
     }
 }
 
+fn kept_account(account: Account) -> Arc<KnownAccount> {
+    Arc::new(KnownAccount::new(account))
+}
+
 /// Limits the time that the database may take.
 pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
     let answer = timeout(READ_WITHIN, answer).await;
@@ -206,7 +210,7 @@ mod tests {
         owner.migrate().await.unwrap();
         let access = CurrentAccess::new(open_with_logins(url.as_str()).unwrap(), true, Arc::new(Metrics::new()));
         // Only memory has this account.
-        let account = Arc::new(samples::account());
+        let account = kept_account(samples::account());
         let api_key = &account.keys[0].api_key;
         let ticket = access.ticket();
         access.cache().keep_account(Arc::clone(&account), ticket);

@@ -78,16 +78,16 @@ impl Service {
 
 /// Returns the answer of RFC 7662 section 2.2. `roles` and `plans` are ours, in the form of the headers for the API.
 fn description(active: &ActiveToken) -> serde_json::Value {
-    let [(_, account), (_, roles), (_, plans)] = active.allowed.headers();
+    let allowed = &active.allowed;
     json!({
         "active": true,
         "client_id": active.api_key.as_str(),
-        "sub": account,
+        "sub": allowed.account().to_string(),
         "token_type": "Bearer",
         "iat": active.issued.as_second(),
         "exp": active.expires.as_second(),
-        "roles": roles,
-        "plans": plans,
+        "roles": allowed.roles(),
+        "plans": allowed.plans(),
     })
 }
 

@@ -4,47 +4,23 @@
 //! login and not to an account: the token, and the path.
 
 use super::{
-    AccessToken, AmbiguousPath, EndReason, IssuedToken, Lifetimes, Login, PathTable, ProxiedRequest, RequestPath,
-    TokenFault, Tokens, UnknownAddress,
+    AccessToken, Allowed, AmbiguousPath, EndReason, IssuedToken, KnownAccount, Lifetimes, Login, PathTable,
+    ProxiedRequest, RequestPath, TokenFault, Tokens, UnknownAddress,
 };
-use crate::account::{
-    Access, AccessRequest, Account, AccountId, AffiliateName, ApiKey, EndpointGroup, KeyId, Reach, Role, Rule,
-    VisiblePlans, access,
-};
+use crate::account::{Access, AccessRequest, Account, ApiKey, EndpointGroup, KeyId, Reach, Rule, access};
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The answer to a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Status 200, with the headers for the API.
-    Allowed(Allowed),
+    Allowed(Arc<Allowed>),
     /// Status 401: the token, the state of the account or the address is refused. The client is not told which.
     Unauthorized(Unauthorized),
     /// Status 403: the client may do something, but not this.
     Forbidden(Forbidden),
-}
-
-/// What the API learns about a client that is let through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allowed {
-    /// The account.
-    pub account: AccountId,
-    /// Its roles: at least one.
-    pub roles: Vec<Role>,
-    /// The plans that it sees.
-    pub plans: AllowedPlans,
-}
-
-/// The plans that a client that is let through sees. Unlike [`VisiblePlans`], it cannot hold a stored text that is not
-/// the name of an affiliate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AllowedPlans {
-    /// The plans of every affiliate.
-    All,
-    /// The plans of this affiliate only.
-    Of(AffiliateName),
 }
 
 /// Why the answer is 401.
@@ -114,7 +90,7 @@ pub struct Circumstances<'a> {
     /// The login that has the request's token, and its account; each `None` if the database has none.
     pub login: Option<&'a Login>,
     /// The account of the login.
-    pub account: Option<&'a Account>,
+    pub account: Option<&'a KnownAccount>,
     /// The client's address.
     pub address: Result<IpAddr, UnknownAddress>,
     /// The endpoint groups.
@@ -156,7 +132,7 @@ pub fn decide(request: &ProxiedRequest<'_>, circumstances: &Circumstances<'_>) -
     if let Some(rule) = refusal_of_the_client(&access) {
         return Decision::Unauthorized(Unauthorized::Rule(rule));
     }
-    match allowed(client.account, access, group) {
+    match allowed(client.account, &access, group) {
         Ok(allowed) => Decision::Allowed(allowed),
         Err(reason) => Decision::Forbidden(reason),
     }
@@ -168,7 +144,7 @@ pub struct ActiveToken {
     /// The API key with which the account logged in.
     pub api_key: ApiKey,
     /// What the API learns about the account.
-    pub allowed: Allowed,
+    pub allowed: Arc<Allowed>,
     /// The time of the login.
     pub issued: Timestamp,
     /// The time from which the token does not work.
@@ -188,22 +164,21 @@ pub fn active_token(token: &AccessToken, circumstances: &Circumstances<'_>) -> R
         return Err(Unauthorized::Rule(refusal.rule));
     }
     let pair = account.keys.iter().find(|pair| pair.id == login.key).ok_or(Unauthorized::Rule(Rule::Keys))?;
-    let plans = allowed_plans(access.plans).map_err(|_| Unauthorized::Rule(Rule::Plans))?;
-    let allowed = Allowed { account: account.id, roles: access.roles, plans };
+    let allowed = account.allowed().map_err(|_| Unauthorized::Rule(Rule::Plans))?;
     Ok(ActiveToken { api_key: pair.api_key.clone(), allowed, issued: login.began, expires: issued.expires })
 }
 
 /// A client with a token that works.
 struct Client<'a> {
     login: &'a Login,
-    account: &'a Account,
+    account: &'a KnownAccount,
     address: IpAddr,
 }
 
 /// The login and the account of a token that has neither expired nor ended.
 struct Holder<'a> {
     login: &'a Login,
-    account: &'a Account,
+    account: &'a KnownAccount,
     issued: &'a IssuedToken,
 }
 
@@ -240,52 +215,12 @@ fn refusal_of_the_client(access: &Access<'_>) -> Option<Rule> {
 }
 
 fn allowed(
-    account: &Account,
-    access: Access<'_>,
+    account: &KnownAccount,
+    access: &Access<'_>,
     group: Result<EndpointGroup, AmbiguousPath>,
-) -> Result<Allowed, Forbidden> {
+) -> Result<Arc<Allowed>, Forbidden> {
     let group = group.map_err(Forbidden::Path)?;
-    if !access.is_allowed() {
-        return Err(Forbidden::Endpoints(group));
-    }
-    let plans = allowed_plans(access.plans)?;
-    Ok(Allowed { account: account.id, roles: access.roles, plans })
-}
-
-/// Returns the plans for the API, which could take an empty or strange name for no limit.
-fn allowed_plans(plans: VisiblePlans<'_>) -> Result<AllowedPlans, Forbidden> {
-    match plans {
-        VisiblePlans::All => Ok(AllowedPlans::All),
-        VisiblePlans::Of(affiliate) => {
-            Ok(AllowedPlans::Of(AffiliateName::parse(affiliate).map_err(|_| Forbidden::Affiliate)?))
-        }
-    }
-}
-
-/// What a percent-encoded name keeps: the unreserved characters of RFC 3986 section 2.3.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-impl Allowed {
-    /// The name of the header with the account's id, in lower case as all three: case does not count (RFC 9110 section
-    /// 5.1). The names have no punctuation: a proxy or an API may take `X_Y` or `X.Y` from a client for `X-Y`.
-    pub const ACCOUNT: &'static str = "opsadminaccount";
-    /// The name of the header with the roles.
-    pub const ROLES: &'static str = "opsadminroles";
-    /// The name of the header with the plans.
-    pub const PLANS: &'static str = "opsadminplans";
-
-    /// Returns the headers for the API. No value is empty, because proxies leave out empty headers.
-    ///
-    /// `OpsadminRoles` has the roles with commas between them. `OpsadminPlans` is `all`, or `affiliate=` and the
-    /// affiliate's name, percent-encoded.
-    pub fn headers(&self) -> [(&'static str, String); 3] {
-        let roles: Vec<_> = self.roles.iter().map(|role| role.as_str()).collect();
-        let plans = match &self.plans {
-            AllowedPlans::All => "all".to_owned(),
-            AllowedPlans::Of(name) => format!("affiliate={}", utf8_percent_encode(name.as_str(), ENCODED)),
-        };
-        [(Self::ACCOUNT, self.account.to_string()), (Self::ROLES, roles.join(",")), (Self::PLANS, plans)]
-    }
+    if access.is_allowed() { account.allowed() } else { Err(Forbidden::Endpoints(group)) }
 }
 
 #[cfg(test)]

@@ -10,11 +10,19 @@
 
 use super::AccessToken;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use thiserror::Error;
 
 /// The path at which Envoy asks, which is its `path_prefix`.
 pub const ENVOY_PREFIX: &str = "/authz/envoy";
+
+// A text would have to be checked at each look, because not every text is a name.
+static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+static ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How a proxy asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,19 +55,19 @@ pub enum DialectError {
     #[error("the proxy sent no header {header}: set it as docs/login.md says")]
     Missing {
         /// The header.
-        header: &'static str,
+        header: &'static HeaderName,
     },
     /// A header is there more than once.
     #[error("the proxy sent the header {header} more than once: have it replace what the client sends")]
     Repeated {
         /// The header.
-        header: &'static str,
+        header: &'static HeaderName,
     },
     /// A header has a value that cannot be read.
     #[error("the header {header} of the proxy has a value that cannot be read")]
     Unreadable {
         /// The header.
-        header: &'static str,
+        header: &'static HeaderName,
     },
     /// The path does not begin with Envoy's prefix and a slash.
     #[error("the path does not begin with {ENVOY_PREFIX}/: set it as path_prefix, without a slash at its end")]
@@ -103,23 +111,19 @@ impl Dialect {
         headers: &'a HeaderMap,
     ) -> Result<ProxiedRequest<'a>, DialectError> {
         let (method, target, forwarded) = match self {
-            Self::Nginx => (
-                method_in(headers, "x-original-method")?,
-                one(headers, "x-original-uri")?,
-                single_hop(headers, "x-real-ip")?,
-            ),
-            Self::Forward => (
-                method_in(headers, "x-forwarded-method")?,
-                one(headers, "x-forwarded-uri")?,
-                one(headers, "x-forwarded-for")?,
-            ),
-            Self::Envoy => (method.clone(), without_prefix(path)?, one(headers, "x-forwarded-for")?),
+            Self::Nginx => {
+                (method_in(headers, &ORIGINAL_METHOD)?, one(headers, &ORIGINAL_URI)?, single_hop(headers, &REAL_IP)?)
+            }
+            Self::Forward => {
+                (method_in(headers, &FORWARDED_METHOD)?, one(headers, &FORWARDED_URI)?, one(headers, &FORWARDED_FOR)?)
+            }
+            Self::Envoy => (method.clone(), without_prefix(path)?, one(headers, &FORWARDED_FOR)?),
         };
         Ok(ProxiedRequest { method, target, forwarded, token: bearer(headers) })
     }
 }
 
-fn one<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, DialectError> {
+fn one<'a>(headers: &'a HeaderMap, header: &'static HeaderName) -> Result<&'a str, DialectError> {
     let mut values = headers.get_all(header).iter();
     match (values.next(), values.next()) {
         (None, _) => Err(DialectError::Missing { header }),
@@ -132,12 +136,12 @@ fn one<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, Dial
     }
 }
 
-fn method_in(headers: &HeaderMap, header: &'static str) -> Result<Method, DialectError> {
+fn method_in(headers: &HeaderMap, header: &'static HeaderName) -> Result<Method, DialectError> {
     Method::from_bytes(one(headers, header)?.as_bytes()).map_err(|_| DialectError::Unreadable { header })
 }
 
 /// `X-Real-IP` is one address. A list in it would come from a client, through a proxy that appends.
-fn single_hop<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, DialectError> {
+fn single_hop<'a>(headers: &'a HeaderMap, header: &'static HeaderName) -> Result<&'a str, DialectError> {
     let hop = one(headers, header)?;
     if hop.contains(',') { Err(DialectError::Repeated { header }) } else { Ok(hop) }
 }

@@ -3,6 +3,7 @@
 //! This module is pure. Time and random bits are arguments, headers and forms are values, and the tables are behind the
 //! port [`LoginDatabase`]. Whether an account may do something is decided by [`crate::account::access`] alone.
 
+mod allowed;
 mod assertion;
 mod client_address;
 mod decision;
@@ -15,12 +16,10 @@ mod record;
 mod refusal;
 mod token;
 
+pub use allowed::{Allowed, KnownAccount};
 pub use assertion::{AssertionRefusal, Audience, UnverifiedAssertion, VerifiedAssertion};
 pub use client_address::{TrustedProxies, UnknownAddress, client_address};
-pub use decision::{
-    ActiveToken, Allowed, AllowedPlans, Circumstances, Decision, Forbidden, Unauthorized, active_token, decide,
-    may_log_in,
-};
+pub use decision::{ActiveToken, Circumstances, Decision, Forbidden, Unauthorized, active_token, decide, may_log_in};
 pub use dialect::{Dialect, DialectError, ENVOY_PREFIX, ProxiedRequest, TokenFault};
 pub use family::{Issued, Lifetimes, LoginEntropy, NewLogin, NextTokens, Refresh, RefreshRefusal, begin, refresh};
 pub use form::{ASSERTION_TYPE, ClientAssertion, FormRefusal, Grant, MAX_FORM_BYTES, RevocationRequest, TokenRequest};

@@ -84,12 +84,11 @@ impl DataVersion {
         // Both are put back only after an answer. A question that fails or is given up leaves neither. SQLite keeps the
         // file of the index for as long as the connection is open.
         self.set_seen(None);
-        let (mut connection, index) = match (watch.connection.take(), watch.index.take()) {
-            (Some(connection), index) => (connection, index),
-            (None, _) => {
-                watch.opened = watch.opened.wrapping_add(1);
-                (self.options.connect().await?, None)
-            }
+        let (mut connection, index) = if let Some(connection) = watch.connection.take() {
+            (connection, watch.index.take())
+        } else {
+            watch.opened = watch.opened.wrapping_add(1);
+            (self.options.connect().await?, None)
         };
         let header = index.as_ref().and_then(WalIndex::header);
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;

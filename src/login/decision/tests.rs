@@ -1,7 +1,7 @@
 //! Tests of decisions: each reason, and that nothing but `access` decides about the account.
 
 use super::*;
-use crate::account::{KeyState, Life, StoredSettings, Suspension, samples};
+use crate::account::{AccountId, KeyState, Life, StoredSettings, Suspension, samples};
 use crate::login::{
     AccessToken, End, FamilySeed, LoginEntropy, LoginId, NewLogin, TrustedProxies, begin, client_address,
 };
@@ -77,9 +77,10 @@ impl Asked {
             forwarded: "192.0.2.1",
             token: self.token.clone(),
         };
+        let account = self.account.clone().map(KnownAccount::new);
         let circumstances = Circumstances {
             login: self.login.as_ref(),
-            account: self.account.as_ref(),
+            account: account.as_ref(),
             address: self.address,
             paths: &paths(),
             lifetimes: Lifetimes::default(),
@@ -90,7 +91,9 @@ impl Asked {
 
     fn headers(&self) -> [String; 3] {
         match self.decide() {
-            Decision::Allowed(allowed) => allowed.headers().map(|(_, value)| value),
+            Decision::Allowed(allowed) => {
+                allowed.headers().each_ref().map(|(_, value)| value.to_str().unwrap().to_owned())
+            }
             refused => panic!("{refused:?}"),
         }
     }
@@ -260,10 +263,10 @@ proptest! {
         match asked.decide() {
             Decision::Allowed(allowed) => {
                 prop_assert!(judged(Some(Reach::Endpoint(group.unwrap()))));
-                prop_assert!(asked.now < at(300) && !allowed.roles.is_empty());
+                prop_assert!(asked.now < at(300) && !allowed.roles().is_empty());
                 for (name, value) in allowed.headers() {
-                    prop_assert!(!value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()), "{name}");
-                    prop_assert!(name.bytes().all(|byte| byte.is_ascii_alphabetic()));
+                    prop_assert!(!value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic), "{name}");
+                    prop_assert!(name.as_str().bytes().all(|byte| byte.is_ascii_alphabetic()));
                 }
             }
             Decision::Forbidden(reason) => {
@@ -281,7 +284,7 @@ proptest! {
     #[test]
     fn each_affiliate_has_its_own_header(one in "\\PC{1,30}", other in "\\PC{1,30}") {
         let plans = |name: &str| match Asked::by(account(&["PlansAndRates"], Some(name))).decide() {
-            Decision::Allowed(allowed) => Some(allowed.headers()[2].1.clone()),
+            Decision::Allowed(allowed) => Some(allowed.plans().to_owned()),
             _ => None,
         };
         if let (Some(first), Some(second)) = (plans(&one), plans(&other)) {

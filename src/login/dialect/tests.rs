@@ -1,15 +1,15 @@
 //! Tests of dialects: each reads its own headers and no others.
 
 use super::*;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 const DIALECTS: [Dialect; 3] = [Dialect::Nginx, Dialect::Forward, Dialect::Envoy];
 
 /// The headers that any dialect reads.
-const HEADERS: [&str; 6] =
-    ["x-original-method", "x-original-uri", "x-real-ip", "x-forwarded-method", "x-forwarded-uri", "x-forwarded-for"];
+static HEADERS: [&HeaderName; 6] =
+    [&ORIGINAL_METHOD, &ORIGINAL_URI, &REAL_IP, &FORWARDED_METHOD, &FORWARDED_URI, &FORWARDED_FOR];
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -62,7 +62,7 @@ fn a_missing_empty_repeated_or_unreadable_header_is_refused() {
         let (method, path, whole) = question(dialect);
         for name in whole.keys() {
             let refused = |headers: &HeaderMap| dialect.read(&method, path, headers).unwrap_err();
-            let header = HEADERS.into_iter().find(|header| name == header).unwrap();
+            let header = HEADERS.into_iter().find(|header| name == *header).unwrap();
             let mut headers = whole.clone();
             headers.insert(name, HeaderValue::from_static(""));
             assert_eq!(refused(&headers), DialectError::Missing { header });
@@ -82,11 +82,11 @@ fn a_value_that_cannot_be_meant_is_refused() {
     let (method, path, mut headers) = question(Dialect::Nginx);
     headers.insert("x-real-ip", HeaderValue::from_static("192.0.2.9, 192.0.2.1"));
     let refused = Dialect::Nginx.read(&method, path, &headers).unwrap_err();
-    assert_eq!(refused, DialectError::Repeated { header: "x-real-ip" });
+    assert_eq!(refused, DialectError::Repeated { header: &REAL_IP });
     let (method, path, mut headers) = question(Dialect::Forward);
     headers.insert("x-forwarded-method", HeaderValue::from_static("GET, PUT"));
     let refused = Dialect::Forward.read(&method, path, &headers).unwrap_err();
-    assert_eq!(refused, DialectError::Unreadable { header: "x-forwarded-method" });
+    assert_eq!(refused, DialectError::Unreadable { header: &FORWARDED_METHOD });
     let (method, _, headers) = question(Dialect::Envoy);
     for path in ["/authz/envoy", "/authz/envoyplans", "/authz/envoy?x", "/AUTHZ/envoy/plans", "/plans", ""] {
         assert_eq!(Dialect::Envoy.read(&method, path, &headers).unwrap_err(), DialectError::Prefix, "{path}");
@@ -126,7 +126,7 @@ proptest! {
             let (method, path, own) = question(dialect);
             let mut headers = own.clone();
             for (which, form, value) in &added {
-                let name = HEADERS[which.index(HEADERS.len())];
+                let name = HEADERS[which.index(HEADERS.len())].as_str();
                 let alias = match form {
                     0 => name.replace('-', "_"),
                     1 => name.replace('-', "."),

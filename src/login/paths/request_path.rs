@@ -83,6 +83,9 @@ fn decoded(segment: &str) -> Result<Cow<'_, str>, AmbiguousPath> {
         return Err(AmbiguousPath::DotSegment);
     }
     check_characters(segment)?;
+    if !segment.contains('%') {
+        return Ok(Cow::Borrowed(segment));
+    }
     let text = percent_decode_str(segment).decode_utf8().map_err(|_| AmbiguousPath::NotUtf8)?;
     if text.contains(char::is_control) { Err(AmbiguousPath::EncodedCharacter) } else { Ok(text) }
 }
