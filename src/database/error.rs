@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 /// Why a call of the account database failed. No variant shows a key or the password of a URL.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum DatabaseError {
     /// Another live account has the name.
     #[error("the account name {:?} is taken", name.as_str())]

@@ -11,6 +11,7 @@ mod concurrency;
 mod dry_runs;
 mod failures;
 pub mod fixture;
+mod groups;
 mod hand_edits;
 mod keys;
 mod lifecycle;
@@ -26,6 +27,7 @@ mod rules;
 mod schema;
 mod sealing;
 mod staff;
+mod statements;
 mod switchover;
 mod triggers;
 mod versions;
@@ -108,6 +110,11 @@ for_each_adapter!(
         no_read_mixes_two_versions,
         concurrent_updates_lose_no_change,
         a_restore_during_a_purge_is_complete_or_a_conflict,
+    },
+    groups::{
+        each_caller_hears_only_of_its_own_change,
+        a_caller_that_gives_up_takes_no_other_change_along,
+        crossing_changes_of_several_programs_end,
     },
     hand_edits::{
         invalid_settings_are_read_as_stored,

@@ -27,11 +27,11 @@ impl Postgres {
         let (mut session, accepted);
         match acceptance {
             Acceptance::Begin { login, assertion } => {
-                session = self.pool.single().await?;
+                session = self.pool.single(WRITE).await?;
                 accepted = begin_in_one_statement(&mut session, login, assertion).await?;
             }
             Acceptance::Nothing { .. } => {
-                session = self.pool.single().await?;
+                session = self.pool.single(WRITE).await?;
                 accepted = accept(&mut session, acceptance).await?;
             }
             Acceptance::Refresh { .. } => {
@@ -49,7 +49,7 @@ impl Postgres {
     /// Notifies each listener, behind the notifications of everything that was committed before.
     pub(super) async fn send_heartbeat(&self, heartbeat: u64) -> Result<(), Fault> {
         let payload = serde_json::json!({ "heartbeat": heartbeat }).to_string();
-        let mut session = self.pool.single().await?;
+        let mut session = self.pool.single(WRITE).await?;
         session.run(NOTIFY, &[AccessChange::CHANNEL.into(), payload.as_str().into()]).await?;
         Ok(session.finish().await?)
     }

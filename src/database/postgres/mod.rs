@@ -1,14 +1,18 @@
 //! The PostgreSQL adapter, for production and for several replicas. Its SQL is here where it differs from SQLite's.
 
 mod changes;
+mod commit;
+mod creations;
 mod listening;
 mod logins;
 mod migrate;
 mod pool;
 mod servers;
+mod whole;
 
-use super::sql::{Acceptance, Accepted, Dialect, ErrorKind, Fault, Which, binding, said, which};
-use super::{Changed, server_url};
+use super::sql::{Acceptance, Accepted, Changes, Dialect, ErrorKind, Fault, Value, Which, binding, said, which};
+use super::{Change, Changed, server_url};
+use crate::account::Account;
 use crate::login::AccessChange;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -170,8 +174,20 @@ impl Dialect for Postgres {
         self.pool.begin(WRITE).await
     }
 
+    async fn find(&self, which: &Which, values: &[Value<'_>]) -> Result<Option<Account>, Fault> {
+        Ok(self.read_whole(which, values).await?.pop())
+    }
+
+    async fn commit_together(&self, changes: &Changes) {
+        self.commit_group(changes).await;
+    }
+
+    async fn commit_alone(&self, change: &Change) -> Result<Account, Fault> {
+        self.commit_one(change).await
+    }
+
     async fn single(&self) -> Result<Self::Session, Fault> {
-        self.pool.single().await
+        self.pool.single(WRITE).await
     }
 
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Fault> {

@@ -6,6 +6,7 @@
 use super::bound;
 use super::servers::{Connected, Servers, state_of};
 use crate::database::DatabaseError;
+use crate::database::server_url::ServerState;
 use crate::database::sql::{Fault, Row, Session, Value};
 use async_trait::async_trait;
 use sqlx::Connection;
@@ -34,16 +35,18 @@ const RECENT: Duration = Duration::from_secs(30);
 /// Limits the statements that have no transaction around them. Only for a session that no pooler shares.
 const LIMIT_SESSION: &str = "SET statement_timeout = '10s'";
 
-/// Begins a transaction, sets its time limits, and asks for the server's state, all in one message. The limits are set
+/// Begins a transaction, asks for the server's state, and sets the time limits, all in one message. The limits are set
 /// for the transaction and not for the session, because a pooler may share the session. They end a transaction that
 /// hangs, so that it does not hold its locks for ever.
 macro_rules! begin {
-    ($how:literal) => {
+    ($how:literal $(, $also:literal)?) => {
         concat!(
             "BEGIN ISOLATION LEVEL ",
             $how,
-            "; SET LOCAL statement_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '30s'; ",
-            "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean"
+            "; SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean, ",
+            "set_config('statement_timeout', '10s', true), ",
+            "set_config('idle_in_transaction_session_timeout', '30s', true)"
+            $(, $also)?
         )
     };
 }
@@ -53,7 +56,16 @@ pub(super) const READ: &str = begin!("REPEATABLE READ READ ONLY");
 
 /// Begins a transaction that writes. It does not say `READ WRITE`: a standby would then fail with an error about an
 /// unsupported feature, instead of showing that it is a standby.
-pub(super) const WRITE: &str = begin!("READ COMMITTED");
+///
+/// A transaction that writes finds each row by a key. The server keeps the plan of a statement that was sent before, and a
+/// plan from the time when a table was small would still scan all of it when it has grown. So no plan scans a table that
+/// has an index for the statement.
+pub(super) const WRITE: &str = begin!("READ COMMITTED", ", set_config('enable_seqscan', 'off', true)");
+
+/// Begins a transaction like [`WRITE`] for several callers. It waits only briefly for a lock, so that the callers who need
+/// no lock that another transaction holds do not wait for it. It also ends each deadlock before the server looks for one.
+pub(super) const WRITE_TOGETHER: &str =
+    begin!("READ COMMITTED", ", set_config('enable_seqscan', 'off', true), set_config('lock_timeout', '300ms', true)");
 
 /// A pool of connections. Clones share the connections.
 #[derive(Clone)]
@@ -110,7 +122,7 @@ impl Pool {
         self.0.left.subscribe()
     }
 
-    /// Begins a transaction, with [`READ`] or [`WRITE`], on an idle connection or on a new one.
+    /// Begins a transaction with one of the texts above, on an idle connection or on a new one.
     pub async fn begin(&self, how: &'static str) -> Result<PgSession, Fault> {
         let permit = self.permit().await?;
         self.begin_with(permit, how).await
@@ -136,22 +148,25 @@ impl Pool {
         Ok(PgSession::new(pooled, permit, Arc::clone(&self.0), true))
     }
 
-    /// Begins a session for one statement that writes. If a direct connection was in use recently, the statement is
-    /// sent alone: if the server takes no writes any more, it refuses the statement. Otherwise a transaction begins.
-    pub async fn single(&self) -> Result<PgSession, Fault> {
+    /// Begins a session for one statement. If a direct connection was in use recently, the statement is sent alone. A
+    /// server that takes no writes any more refuses one that writes, and one that reads has to ask for the server's
+    /// state itself. Otherwise a transaction begins with `otherwise`.
+    pub async fn single(&self, otherwise: &'static str) -> Result<PgSession, Fault> {
         let permit = self.permit().await?;
         match self.0.take() {
-            Some(mut pooled) if pooled.is_direct && pooled.last_used.elapsed() < RECENT => {
-                let limited = if pooled.is_limited { Ok(()) } else { pooled.limit().await };
-                let mut session = PgSession::new(pooled, permit, Arc::clone(&self.0), false);
-                session.noted(limited)?;
-                Ok(session)
-            }
+            Some(mut pooled) if pooled.is_direct && pooled.last_used.elapsed() < RECENT => match pooled.limit().await {
+                Ok(()) => Ok(PgSession::new(pooled, permit, Arc::clone(&self.0), false)),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection that was kept is of no use any more");
+                    self.0.drop_all();
+                    self.begin_with(permit, otherwise).await
+                }
+            },
             Some(pooled) => {
                 self.0.put_back_unused(pooled);
-                self.begin_with(permit, WRITE).await
+                self.begin_with(permit, otherwise).await
             }
-            None => self.begin_with(permit, WRITE).await,
+            None => self.begin_with(permit, otherwise).await,
         }
     }
 
@@ -233,7 +248,11 @@ impl PooledConnection {
         self.created.elapsed() < MAX_LIFETIME && self.last_used.elapsed() < MAX_IDLE
     }
 
+    /// Sets the time limit of statements without a transaction, unless it is set.
     async fn limit(&mut self) -> Result<(), sqlx::Error> {
+        if self.is_limited {
+            return Ok(());
+        }
         let limited = timeout(CALL_TIMEOUT, sqlx::raw_sql(LIMIT_SESSION).execute(&mut self.connection)).await;
         limited.map_err(|_| sqlx::Error::PoolTimedOut)??;
         self.is_limited = true;
@@ -260,7 +279,7 @@ fn close_in_background(connections: Vec<PooledConnection>) {
 
 /// Returns whether the error means that the connection is lost, or that its server shuts down or no longer takes
 /// writes.
-fn is_end_of_connection(error: &sqlx::Error) -> bool {
+pub(super) fn is_end_of_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
             matches!(
@@ -294,6 +313,21 @@ impl PgSession {
     pub fn connection(&mut self) -> Result<(&mut PgConnection, bool), sqlx::Error> {
         let pooled = self.pooled.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         Ok((&mut pooled.connection, pooled.is_direct))
+    }
+
+    /// Returns whether the connection ended before the session did.
+    pub fn is_lost(&self) -> bool {
+        self.pooled.is_none()
+    }
+
+    /// Returns whether a server in this state is suitable. If it is not, the pool drops this connection and all others.
+    pub fn suits(&mut self, state: ServerState) -> bool {
+        let suits = self.shared.servers.refuses(state).is_none();
+        if !suits {
+            self.shared.drop_all();
+            close_in_background(self.pooled.take().into_iter().collect());
+        }
+        suits
     }
 
     /// Passes the server's answer on. If it shows the end of the connection, the pool drops this connection and all

@@ -2,10 +2,12 @@
 //!
 //! A statement that both databases understand belongs to the other files of this folder.
 
+use super::commit::Changes;
 use super::fault::Fault;
 use super::logins::{Acceptance, Accepted};
-use super::read::Which;
-use crate::database::Changed;
+use super::read::{self, Which};
+use crate::account::Account;
+use crate::database::{Change, Changed};
 use crate::login::AccessChange;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -80,6 +82,21 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// Begins a transaction that writes.
     async fn write(&self) -> Result<Self::Session, Fault>;
+
+    /// Reads the account of a selection of at most one account.
+    async fn find(&self, which: &Which, values: &[Value<'_>]) -> Result<Option<Account>, Fault> {
+        let mut session = self.read().await?;
+        let account = read::first(&mut session, which, values).await?;
+        session.finish().await?;
+        Ok(account)
+    }
+
+    /// Makes the changes of a group in one transaction, and gives each caller its answer. A change that cannot be
+    /// committed does not affect the others.
+    async fn commit_together(&self, changes: &Changes);
+
+    /// Makes a change in a transaction of its own, and returns the account as read back.
+    async fn commit_alone(&self, change: &Change) -> Result<Account, Fault>;
 
     /// Begins a session for one statement that writes. The statement may be committed before [`Session::finish`].
     async fn single(&self) -> Result<Self::Session, Fault> {

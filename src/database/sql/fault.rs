@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// Why a call failed: the driver's error, or an error of the trait.
+#[derive(Clone)]
 pub(crate) enum Fault {
     /// Shared, because one failed commit may be the fault of several calls.
     Driver(Arc<sqlx::Error>),
@@ -65,11 +66,21 @@ impl<D: Dialect> SqlAccounts<D> {
     ) -> Result<T, DatabaseError> {
         match timeout(within, work).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Fault::Explained(error))) => Err(error),
-            Ok(Err(Fault::Driver(error))) => Err(self.explain(&error).await),
-            Err(_) => Err(DatabaseError::Unavailable {
-                reason: format!("{}: no answer within {} s", self.dialect, within.as_secs()),
-            }),
+            Ok(Err(fault)) => Err(self.explained(fault).await),
+            Err(_) => Err(self.no_answer(within)),
+        }
+    }
+
+    /// Returns the error of a call that ended without an answer within this time.
+    pub(super) fn no_answer(&self, within: Duration) -> DatabaseError {
+        DatabaseError::Unavailable { reason: format!("{}: no answer within {} s", self.dialect, within.as_secs()) }
+    }
+
+    /// Converts a fault to the error of the trait.
+    pub(super) async fn explained(&self, fault: Fault) -> DatabaseError {
+        match fault {
+            Fault::Explained(error) => error,
+            Fault::Driver(error) => self.explain(&error).await,
         }
     }
 

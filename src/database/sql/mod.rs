@@ -1,7 +1,10 @@
 //! The account database over SQL. The code here serves both databases; [`Dialect`] holds what differs between them.
 
+mod commit;
+mod creation;
 mod dialect;
 mod fault;
+mod gathering;
 mod journal;
 mod logins;
 mod migrations;
@@ -14,20 +17,27 @@ mod revoked;
 mod rows;
 mod write;
 
+pub(super) use commit::{Answer, Changes, Committed, make_and_read_back, stored};
+pub(super) use creation::Creation;
 pub(super) use dialect::{Dialect, ErrorKind, Row, Session, Value, binding, session};
 pub(super) use fault::{Fault, said};
+pub(super) use gathering::{Gathering, Group};
 pub(super) use logins::{Acceptance, Accepted, accept, begin_in_one_statement};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name_keys};
-pub(super) use read::{Which, which};
+pub(super) use read::{Which, select_accounts, which, whole_in_postgres};
+pub(super) use rows::{AccountRow, KeyRow, Parts};
+pub(super) use write::{apply, creation_refusal};
 
 use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use async_trait::async_trait;
+use commit::Commits;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use rows::{HolderRow, VersionRow};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -45,23 +55,17 @@ const VERSIONS: &str = "SELECT owner_namespace, owner_name, version FROM account
 /// The account database in an SQL database.
 #[derive(Debug)]
 pub(super) struct SqlAccounts<D> {
-    dialect: D,
-    /// One permit for each call that may run at a time. A wait for a permit is no failure, so no time limit includes
-    /// it.
-    turns: Semaphore,
+    dialect: Arc<D>,
+    /// One permit for each call or group of calls that may run at a time. A wait for a permit is no failure, so no time
+    /// limit includes it.
+    turns: Arc<Semaphore>,
+    commits: Commits,
 }
 
 impl<D: Dialect> SqlAccounts<D> {
     pub fn new(dialect: D) -> Self {
-        let turns = Semaphore::new(dialect.at_a_time());
-        Self { dialect, turns }
-    }
-
-    async fn first(&self, which: &read::Which, values: &[Value<'_>]) -> Result<Option<Account>, Fault> {
-        let mut session = self.dialect.read().await?;
-        let account = read::first(&mut session, which, values).await?;
-        session.finish().await?;
-        Ok(account)
+        let turns = Arc::new(Semaphore::new(dialect.at_a_time()));
+        Self { dialect: Arc::new(dialect), turns, commits: Commits::new() }
     }
 
     async fn all(&self, which: &read::Which, values: &[Value<'_>]) -> Result<Vec<Account>, Fault> {
@@ -82,16 +86,6 @@ impl<D: Dialect> SqlAccounts<D> {
         Ok(accounts)
     }
 
-    /// Makes one of the transaction's changes, and increases the account's version by exactly one.
-    async fn make(session: &mut D::Session, change: &Change, id: &str) -> Result<(), Fault> {
-        let before = if D::COUNTS_EACH_ROW { write::version(session, id).await? } else { None };
-        write::apply(session, change).await?;
-        if D::COUNTS_EACH_ROW {
-            write::count_as_one(session, id, before).await?;
-        }
-        Ok(())
-    }
-
     async fn texts(&self, statement: &'static str) -> Result<BTreeSet<String>, Fault> {
         let mut session = self.dialect.read().await?;
         let texts: Vec<(String,)> = session.rows(statement, &[]).await?;
@@ -104,7 +98,7 @@ impl<D: Dialect> SqlAccounts<D> {
 impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
         let values = [owner.cluster.as_str().into(), owner.namespace.as_str().into(), owner.name.as_str().into()];
-        self.answer(CALL_TIMEOUT, self.first(&read::BY_OWNER, &values)).await
+        self.answer(CALL_TIMEOUT, self.dialect.find(&read::BY_OWNER, &values)).await
     }
 
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
@@ -114,15 +108,15 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     }
 
     async fn find_by_name(&self, name: &AccountName) -> Result<Option<Account>, DatabaseError> {
-        self.answer(CALL_TIMEOUT, self.first(&read::BY_NAME, &[name.comparable().as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.dialect.find(&read::BY_NAME, &[name.comparable().as_str().into()])).await
     }
 
     async fn find_by_id(&self, id: AccountId) -> Result<Option<Account>, DatabaseError> {
-        self.answer(CALL_TIMEOUT, self.first(&read::BY_ID, &[id.to_string().as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.dialect.find(&read::BY_ID, &[id.to_string().as_str().into()])).await
     }
 
     async fn find_by_api_key(&self, api_key: &ApiKey) -> Result<Option<Account>, DatabaseError> {
-        self.answer(CALL_TIMEOUT, self.first(&read::BY_API_KEY, &[api_key.as_str().into()])).await
+        self.answer(CALL_TIMEOUT, self.dialect.find(&read::BY_API_KEY, &[api_key.as_str().into()])).await
     }
 
     async fn find_holders(&self, names: &[AccountName], api_keys: &[ApiKey]) -> Result<Vec<Account>, DatabaseError> {
@@ -199,21 +193,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     }
 
     async fn commit(&self, change: &Change) -> Result<Account, DatabaseError> {
-        let work = async {
-            let id = change.account.to_string();
-            let mut session = self.dialect.write().await?;
-            Self::make(&mut session, change, &id).await?;
-            let account = read::first(&mut session, &read::BY_ID, &[id.as_str().into()]).await?;
-            // A trigger or a rule in the database removed the row within the transaction that wrote it.
-            let account = account.ok_or(DatabaseError::Conflict)?;
-            let parts = change.not_stored(&account);
-            if !parts.is_empty() && !change.may_stay(&account, &parts) {
-                return Err(Fault::Explained(DatabaseError::NotStored { parts }));
-            }
-            session.finish().await?;
-            Ok(account)
-        };
-        self.answer(CALL_TIMEOUT, work).await
+        self.commit_in_group(change).await
     }
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {

@@ -1,5 +1,5 @@
 //! Reads accounts with four statements, regardless of the number of accounts. The caller's transaction must give all
-//! four the same state.
+//! four the same state. PostgreSQL reads few accounts with one statement instead.
 
 use super::fault::Fault;
 use super::rows::{AccountRow, KeyRow, Parts, TextRow};
@@ -9,12 +9,43 @@ use crate::database::DatabaseError;
 use std::collections::HashMap;
 
 /// The four statements that read a selection of accounts: the accounts, their roles, their allowed IPs and their key
-/// pairs.
+/// pairs. And the one statement that reads the same from PostgreSQL.
 pub(crate) struct Which {
     pub accounts: &'static str,
     pub roles: &'static str,
     pub allowed_ips: &'static str,
     pub keys: &'static str,
+    /// One row for each key pair, and one for an account without key pairs. Each row also tells the server's state. If
+    /// no account is selected, the only row has that state and no account.
+    pub whole_in_postgres: &'static str,
+}
+
+/// The beginning of a statement that reads each column of `accounts`.
+macro_rules! select_accounts {
+    () => {
+        "SELECT id, version, name, description, enabled, use_refresh_token, affiliate, any_ip, owner_cluster, \
+         owner_namespace, owner_name, retained_at, deleted_at, suspended_at, suspended_reason, answered_trigger, \
+         answered_annotation, adopter"
+    };
+}
+
+/// Builds the one statement for PostgreSQL from further columns and a condition on `accounts`.
+macro_rules! whole_in_postgres {
+    ($columns:literal, $condition:literal) => {
+        concat!(
+            $crate::database::sql::select_accounts!(),
+            ", ARRAY(SELECT role FROM account_roles WHERE account_id = id) AS roles, ",
+            "ARRAY(SELECT cidr FROM account_allowed_ips WHERE account_id = id) AS allowed_ips, ",
+            "pair_id, api_key, secret_key_sealed, sealed_with, pair_created_at, expires_at, is_standby, is_read_only",
+            $columns,
+            " FROM (SELECT pg_is_in_recovery() AS is_standby, ",
+            "current_setting('default_transaction_read_only')::boolean AS is_read_only) AS server LEFT JOIN accounts ON ",
+            $condition,
+            " LEFT JOIN (SELECT id AS pair_id, account_id, api_key, secret_key_sealed, sealed_with, ",
+            "created_at AS pair_created_at, expires_at FROM account_keys) AS pair ON account_id = id ",
+            "ORDER BY created_at, id, pair_created_at DESC, pair_id"
+        )
+    };
 }
 
 /// Builds a [`Which`] from a condition on `accounts`.
@@ -22,9 +53,8 @@ macro_rules! which {
     ($condition:literal) => {
         $crate::database::sql::Which {
             accounts: concat!(
-                "SELECT id, version, name, description, enabled, use_refresh_token, affiliate, any_ip, ",
-                "owner_cluster, owner_namespace, owner_name, retained_at, deleted_at, suspended_at, suspended_reason, ",
-                "answered_trigger, answered_annotation, adopter FROM accounts WHERE ",
+                $crate::database::sql::select_accounts!(),
+                " FROM accounts WHERE ",
                 $condition,
                 " ORDER BY created_at, id"
             ),
@@ -46,14 +76,15 @@ macro_rules! which {
                 $condition,
                 ") ORDER BY created_at DESC, id"
             ),
+            whole_in_postgres: $crate::database::sql::whole_in_postgres!("", $condition),
         }
     };
 }
 
-pub(crate) use which;
+pub(crate) use {select_accounts, which, whole_in_postgres};
 
 /// `$1`: the account's id.
-pub(super) const BY_ID: Which = which!("id = $1");
+pub(in crate::database) const BY_ID: Which = which!("id = $1");
 
 /// `$1`, `$2`, `$3`: cluster, namespace and name of the owner.
 pub(super) const BY_OWNER: Which = which!("owner_cluster = $1 AND owner_namespace = $2 AND owner_name = $3");
@@ -81,7 +112,7 @@ pub(super) const UNDECLARED: Which =
     which!("deleted_at IS NULL AND (owner_cluster IS NULL OR retained_at IS NOT NULL)");
 
 /// Reads the account of a selection of at most one account.
-pub(super) async fn first<S: Session>(
+pub(in crate::database) async fn first<S: Session>(
     session: &mut S,
     which: &Which,
     values: &[Value<'_>],

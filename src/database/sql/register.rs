@@ -1,5 +1,6 @@
 //! The command line's view of the account database, [`AccountAdmin`], over SQL.
 
+use super::commit::make;
 use super::{CALL_TIMEOUT, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, logins, read, reseal, write};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, KeyUse, Owner};
 use crate::database::{
@@ -47,7 +48,7 @@ impl<D: Dialect> AccountAdmin for SqlAccounts<D> {
         let work = async {
             let mut session = self.dialect.write().await?;
             for change in changes {
-                Self::make(&mut session, change, &change.account.to_string()).await?;
+                make::<D>(&mut session, change).await?;
             }
             session.finish().await?;
             Ok(())

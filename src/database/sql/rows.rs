@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 /// A row of `accounts`.
 #[derive(FromRow)]
-pub(super) struct AccountRow {
+pub(in crate::database) struct AccountRow {
     pub id: String,
     version: i64,
     name: String,
@@ -62,14 +62,14 @@ pub(super) struct TextRow {
 
 /// A row of `account_keys`.
 #[derive(FromRow)]
-pub(super) struct KeyRow {
-    id: String,
+pub(in crate::database) struct KeyRow {
+    pub id: String,
     pub account_id: String,
-    api_key: String,
-    secret_key_sealed: Vec<u8>,
-    sealed_with: String,
-    created_at: i64,
-    expires_at: Option<i64>,
+    pub api_key: String,
+    pub secret_key_sealed: Vec<u8>,
+    pub sealed_with: String,
+    pub created_at: i64,
+    pub expires_at: Option<i64>,
 }
 
 /// A row of `account_journal`.
@@ -99,7 +99,7 @@ pub(super) struct JournalRecordRow {
 
 /// The rows of one account in the other tables.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(in crate::database) struct Parts {
     pub roles: BTreeSet<String>,
     pub allowed_ips: BTreeSet<String>,
     pub keys: Vec<StoredKey>,

@@ -5,12 +5,13 @@
 
 mod suspension;
 
+use super::creation::Creation;
 use super::fault::Fault;
 use super::revoked::{self, Reason};
 use super::{Session, Value};
 use crate::account::{
     Adopter, AffiliateName, Field, FieldChange, KeyId, KeyState, Owner, Requester, RotationRequests, Settings,
-    StoredKey, StoredSettings, Version, changes as differences,
+    StoredKey, StoredSettings, Version,
 };
 use crate::database::{Action, Change, DatabaseError, UnknownAffiliate};
 use jiff::Timestamp;
@@ -106,20 +107,13 @@ struct Writer<'a, S> {
 }
 
 /// Writes the change and its journal entry.
-pub(super) async fn apply<S: Session>(session: &mut S, change: &Change) -> Result<(), Fault> {
+pub(in crate::database) async fn apply<S: Session>(session: &mut S, change: &Change) -> Result<(), Fault> {
     let mut writer = Writer { session, change, id: change.account.to_string(), at: change.at.as_microsecond() };
+    if let Some(creation) = Creation::of(change) {
+        return writer.create(&creation).await;
+    }
     match &change.action {
-        Action::Create { owner, settings, key, answered, unknown_affiliate } => {
-            writer.create((Some(owner), None), settings, key, answered, *unknown_affiliate).await?;
-            writer.record("created", &differences(&StoredSettings::empty(), settings)).await
-        }
-        Action::Import { settings, key, adopter, unknown_affiliate } => {
-            let whose = (None, adopter.as_ref());
-            writer.create(whose, settings, key, &RotationRequests::default(), *unknown_affiliate).await?;
-            let mut changes = differences(&StoredSettings::empty(), settings);
-            changes.extend(adopter.as_ref().map(|adopter| adopter_change(None, Some(adopter))));
-            writer.record("imported", &changes).await
-        }
+        Action::Create { .. } | Action::Import { .. } => Ok(()),
         Action::AllowAdoption { expected, adopter } => writer.allow_adoption(*expected, adopter.as_ref()).await,
         Action::Adopt { expected, owner, answered } => writer.adopt(*expected, owner, answered).await,
         Action::Rotate { expected, key, old_expires, revoke, answered } => {
@@ -161,15 +155,9 @@ pub(super) async fn register_affiliate<S: Session>(
 }
 
 impl<S: Session> Writer<'_, S> {
-    async fn create(
-        &mut self,
-        (owner, adopter): (Option<&Owner>, Option<&Adopter>),
-        settings: &Settings,
-        key: &StoredKey,
-        answered: &RotationRequests,
-        unknown_affiliate: UnknownAffiliate,
-    ) -> Result<(), Fault> {
-        self.register_affiliate(settings, unknown_affiliate).await?;
+    async fn create(&mut self, creation: &Creation<'_>) -> Result<(), Fault> {
+        let Creation { owner, adopter, settings, key, answered, unknown_affiliate, .. } = creation;
+        self.register_affiliate(settings, *unknown_affiliate).await?;
         let name_key = settings.name.comparable();
         let mut values = account_values(&self.id, FIRST_VERSION, settings, &name_key, self.at);
         let owner_part = |part: fn(&Owner) -> &str| Value::from(owner.map(part));
@@ -183,7 +171,9 @@ impl<S: Session> Writer<'_, S> {
             .extend([answered.trigger.as_deref(), answered.annotation.as_deref(), adopter.as_deref()].map(Value::from));
         self.session.run(CREATE, &values).await.map_err(|error| refusal(error, settings))?;
         self.add_parts(settings).await?;
-        self.add_existing_key(key).await
+        self.add_existing_key(key).await?;
+        let entry = creation.entry();
+        self.add_entry(entry.requested_by, entry.action, &entry.changes).await
     }
 
     async fn update(
@@ -362,22 +352,28 @@ impl<S: Session> Writer<'_, S> {
     }
 
     async fn record(&mut self, action: &str, changes: &[FieldChange]) -> Result<(), Fault> {
-        let changes: Vec<_> = changes
-            .iter()
-            .map(|change| json!({ "field": change.field.as_str(), "old": change.old, "new": change.new }))
-            .collect();
-        let changes = serde_json::Value::from(changes).to_string();
+        let requested_by = self.change.requested_by.as_ref().map(Requester::as_str);
+        self.add_entry(requested_by, action, &journal_text(changes)).await
+    }
+
+    async fn add_entry(&mut self, requested_by: Option<&str>, action: &str, changes: &str) -> Result<(), Fault> {
         let values = [
             self.id.as_str().into(),
             self.at.into(),
             self.change.actor.as_str().into(),
             self.change.generation.into(),
-            self.change.requested_by.as_ref().map(Requester::as_str).into(),
+            requested_by.into(),
             action.into(),
-            changes.as_str().into(),
+            changes.into(),
         ];
         Ok(self.session.run(ADD_JOURNAL_ENTRY, &values).await?)
     }
+}
+
+/// Returns the text of the journal's column `changes`.
+pub(super) fn journal_text(changes: &[FieldChange]) -> String {
+    let change = |change: &FieldChange| json!({ "field": change.field.as_str(), "old": change.old, "new": change.new });
+    changes.iter().map(change).collect::<serde_json::Value>().to_string()
 }
 
 /// Returns the parameters `$1` to `$10` of [`CREATE`] and [`UPDATE`].
@@ -403,7 +399,7 @@ fn account_values<'a>(
 }
 
 /// Returns the journal's change of the resources that may adopt the account.
-fn adopter_change(old: Option<&str>, new: Option<&Adopter>) -> FieldChange {
+pub(super) fn adopter_change(old: Option<&str>, new: Option<&Adopter>) -> FieldChange {
     let new = new.map(ToString::to_string).unwrap_or_default();
     FieldChange { field: Field::Adopter, old: old.unwrap_or_default().to_owned(), new }
 }
@@ -432,6 +428,15 @@ fn refusal(error: sqlx::Error, settings: &Settings) -> Fault {
         (ErrorKind::ForeignKeyViolation, Some(affiliate)) => {
             DatabaseError::UnknownAffiliate { affiliate: affiliate.clone() }.into()
         }
+        _ => conflict_if_unique_violation(error),
+    }
+}
+
+/// Returns why the one statement was refused that creates an account with its parts.
+pub(in crate::database) fn creation_refusal(error: sqlx::Error, settings: &Settings) -> Fault {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::table) {
+        Some("accounts") => refusal(error, settings),
+        Some("account_keys") => key_refusal(error),
         _ => conflict_if_unique_violation(error),
     }
 }

@@ -2,17 +2,18 @@
 //! from PostgreSQL's.
 
 mod data_version;
-mod shared_commits;
+mod together;
 mod wal_index;
 
+use super::Change;
 use super::DatabaseError;
 use super::sql::{
-    Acceptance, Accepted, Dialect, ErrorKind, Fault, NAME_KEYS_MIGRATION, Which, apply_missing, renew_name_keys,
-    session, which,
+    Acceptance, Accepted, Changes, Dialect, ErrorKind, Fault, Gathering, NAME_KEYS_MIGRATION, Session as _, Which,
+    apply_missing, make_and_read_back, renew_name_keys, session, which,
 };
+use crate::account::Account;
 use async_trait::async_trait;
 use data_version::DataVersion;
-use shared_commits::SharedCommits;
 use sqlx::Connection;
 use sqlx::error::DatabaseError as ServerError;
 use sqlx::migrate::Migrator;
@@ -23,6 +24,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use together::write_together;
 use tokio::time::sleep;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/database/sqlite/migrations");
@@ -51,7 +53,8 @@ pub(super) struct Sqlite {
     readers: SqlitePool,
     /// A single connection, so that writes are made in the order of the calls. SQLite's own waiting keeps no order.
     writer: SqlitePool,
-    shared_commits: SharedCommits,
+    /// The acceptances that concurrent callers write together.
+    acceptances: Gathering<Acceptance, Result<Accepted, Fault>>,
     data_version: DataVersion,
 }
 
@@ -91,20 +94,18 @@ impl Sqlite {
     }
 
     fn with(path: PathBuf, reading: SqliteConnectOptions, writing: SqliteConnectOptions) -> Self {
-        let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT).after_release(|connection, _| {
-            Box::pin(async {
-                // After a full disk or an I/O error SQLite itself rolls back. The driver then regards the transaction
-                // as open for ever and begins no other, so such a connection is closed. The ping is queued behind the
-                // driver's own rollback.
-                connection.ping().await?;
-                Ok(!connection.is_in_transaction())
-            })
-        });
+        // The other end of a connection is in this process, so a connection need not be tested before its use.
+        let pool = SqlitePoolOptions::new().acquire_timeout(QUEUE_TIMEOUT).test_before_acquire(false).before_acquire(
+            // After a full disk or an I/O error SQLite itself rolls back. The driver then regards the transaction as
+            // open for ever and begins no other, so such a connection is closed. The driver's own rollback is over by
+            // now, because the pool has waited for it when the connection was released.
+            |connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }),
+        );
         let writer = pool.clone().max_connections(1).max_lifetime(WRITER_LIFETIME).connect_lazy_with(writing);
         Self {
             data_version: DataVersion::new(path.clone(), reading.clone()),
             path,
-            shared_commits: SharedCommits::new(writer.clone()),
+            acceptances: Gathering::new(),
             readers: pool.max_connections(READERS).connect_lazy_with(reading),
             writer,
         }
@@ -261,8 +262,21 @@ impl Dialect for Sqlite {
         Ok(begin(&self.writer).await?)
     }
 
+    async fn commit_together(&self, changes: &Changes) {
+        write_together(&self.writer, changes).await;
+    }
+
+    async fn commit_alone(&self, change: &Change) -> Result<Account, Fault> {
+        let mut transaction = self.write().await?;
+        let account = make_and_read_back::<Self>(&mut transaction, change).await?;
+        transaction.finish().await?;
+        Ok(account)
+    }
+
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Fault> {
-        self.shared_commits.write(acceptance).await
+        let writer = self.writer.clone();
+        let work = |group| async move { write_together(&writer, &group).await };
+        self.acceptances.join(acceptance, work).await.ok_or(sqlx::Error::WorkerCrashed)?
     }
 
     async fn data_version(&self) -> Result<Option<i64>, Fault> {

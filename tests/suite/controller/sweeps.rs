@@ -310,7 +310,7 @@ async fn refused_accounts_write_nothing_and_are_checked_together() {
     }
     scene.stop().await;
     let statements = asked(&server, mark);
-    let inserts = statements.iter().filter(|asked| asked.starts_with("INSERT INTO accounts ")).count();
+    let inserts = statements.iter().filter(|asked| asked.contains("INSERT INTO accounts ")).count();
     assert!(inserts <= 2 * REFUSED, "one for each that was woken: {statements:#?}");
 }
 

@@ -5,6 +5,7 @@
 use crate::database_contract::fixture::{
     affiliate, change, deletion, full_settings, keyring, name, now, owner, settings, update,
 };
+use futures::future::join_all;
 use jiff::ToSpan as _;
 use opsadmin_operator::account::{
     Account, AccountId, Adopter, KeyEntropy, KeyId, KeyPair, KeyState, KeyUse, Requester, RotationRequests, Settings,
@@ -45,10 +46,13 @@ async fn start(database: &dyn AccountAdmin) {
 }
 
 async fn creations(database: &dyn AccountAdmin) -> [Account; 2] {
-    let first = database.commit(&creation(1, full_settings_in_one_line("first"))).await.unwrap();
-    let others = [creation(2, settings("second")), creation(3, full_settings_in_one_line("third"))];
-    database.commit_all(&others).await.unwrap();
-    [first, database.find_by_id(others[0].account).await.unwrap().unwrap()]
+    // The first one begins at once, and the others wait for it and are committed together.
+    let names = ["first", "second", "third"];
+    let changes = [1, 2, 3].map(|number| creation(number, full_settings_in_one_line(names[usize::from(number) - 1])));
+    let made = join_all(changes.iter().map(|change| database.commit(change))).await;
+    let [first, second, _] = made.try_into().expect("there are three");
+    assert_eq!(database.find_by_id(changes[1].account).await.unwrap(), second.as_ref().ok().cloned());
+    [first.unwrap(), second.unwrap()]
 }
 
 /// Each change that an account that a resource declares can have.
@@ -77,9 +81,10 @@ async fn adoptions(database: &dyn AccountAdmin) -> Account {
     let commit = async |change: Change| database.commit(&change).await.unwrap();
     let id = AccountId::from_random([4; 16]);
     let here = Adopter::parse("one/partners/imported").unwrap();
-    let unknown_affiliate = UnknownAffiliate::Register;
-    let import = Action::Import { settings: settings("imported"), key: key(id, 4), adopter: None, unknown_affiliate };
-    let imported = commit(change(id, import)).await;
+    let (settings, unknown_affiliate) = (full_settings_in_one_line("imported"), UnknownAffiliate::Register);
+    let import = Action::Import { settings, key: key(id, 4), adopter: None, unknown_affiliate };
+    database.commit_all(&[change(id, import)]).await.unwrap();
+    let imported = database.find_by_id(id).await.unwrap().unwrap();
     let allowed = Action::AllowAdoption { expected: imported.version, adopter: Some(here) };
     let imported = commit(change(id, allowed)).await;
     assert_eq!(database.list_undeclared().await.unwrap().len(), 1);
