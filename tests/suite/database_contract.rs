@@ -174,6 +174,7 @@ for_each_adapter!(
         an_assertion_is_accepted_once,
         of_concurrent_logins_with_one_assertion_one_succeeds,
         a_login_that_fails_does_not_affect_its_neighbours,
+        concurrent_logins_each_get_their_own_answer,
         a_refresh_replaces_the_generations,
         a_refused_refresh_leaves_no_trace,
         of_concurrent_refreshes_one_succeeds,

@@ -17,6 +17,7 @@ use crate::login::AccessChange;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use listening::listen;
+use logins::Beginnings;
 use pool::{PgSession, Pool, READ, WRITE};
 use server_url::{ServerUrls, Wanted};
 use servers::Servers;
@@ -32,13 +33,16 @@ binding!(Postgres);
 /// A database on a PostgreSQL server, or on the suitable one of several servers.
 pub(super) struct Postgres {
     pool: Pool,
+    /// The logins that begin.
+    beginnings: Beginnings,
 }
 
 impl Postgres {
     /// Makes no connection yet, so the server need not be available. `wanted` applies if the URL has no
     /// `target_session_attrs`.
     pub fn open(urls: ServerUrls, wanted: Wanted, password_file: Option<PathBuf>, connections: u32) -> Self {
-        Self { pool: Pool::new(Servers::new(urls, wanted, password_file), connections) }
+        let pool = Pool::new(Servers::new(urls, wanted, password_file), connections);
+        Self { pool, beginnings: Beginnings::new() }
     }
 }
 
@@ -140,8 +144,6 @@ impl Dialect for Postgres {
     const REVOKED: &'static str = "SELECT api_key_sha256 FROM revoked_keys \
          WHERE api_key_sha256 IN (SELECT json_array_elements_text($1::json))";
 
-    const SHARES_COMMITS: bool = false;
-
     /// Locks each key pair in the same order as other servers do, so that no two wait for each other.
     const RECORD_USES: &'static str = "INSERT INTO key_uses (key_id, first_used_at, last_used_at) \
          SELECT pair.id, min((used.value ->> 1)::bigint), max((used.value ->> 2)::bigint) \
@@ -191,7 +193,7 @@ impl Dialect for Postgres {
     }
 
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Fault> {
-        self.write_acceptance(&acceptance).await
+        self.write_acceptance(acceptance).await
     }
 
     fn migrations(&self) -> &'static Migrator {

@@ -61,10 +61,6 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Query for the hashes that are in `revoked_keys`; `$1`: a JSON list of hashes.
     const REVOKED: &'static str;
 
-    /// Whether concurrent calls of [`Self::accept`] share a transaction, so that none of them needs a connection of its
-    /// own.
-    const SHARES_COMMITS: bool;
-
     /// Statement that records uses of key pairs that exist; `$1`: a JSON list of lists of the key pair's id, its first
     /// and its last use.
     const RECORD_USES: &'static str;
@@ -103,7 +99,7 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
         self.write().await
     }
 
-    /// Records an assertion, and what it is accepted for, completely or not at all.
+    /// Records an assertion, and what it is accepted for, completely or not at all. Concurrent calls share commits.
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Fault>;
 
     /// Returns this program's migrations.

@@ -22,7 +22,7 @@ pub(super) use creation::Creation;
 pub(super) use dialect::{Dialect, ErrorKind, Row, Session, Value, binding, session};
 pub(super) use fault::{Fault, said};
 pub(super) use gathering::{Gathering, Group};
-pub(super) use logins::{Acceptance, Accepted, accept, begin_in_one_statement};
+pub(super) use logins::{Acceptance, Accepted, accept, begin_in_one_statement, begin_many};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name_keys};
 pub(super) use read::{Which, select_accounts, which, whole_in_postgres};

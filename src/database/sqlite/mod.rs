@@ -231,8 +231,6 @@ impl Dialect for Sqlite {
     const REVOKED: &'static str =
         "SELECT api_key_sha256 FROM revoked_keys WHERE api_key_sha256 IN (SELECT value FROM json_each($1))";
 
-    const SHARES_COMMITS: bool = true;
-
     const RECORD_USES: &'static str = "INSERT INTO key_uses (key_id, first_used_at, last_used_at) \
          SELECT pair.id, min(used.value ->> 1), max(used.value ->> 2) \
          FROM json_each($1) AS used CROSS JOIN account_keys AS pair WHERE pair.id = used.value ->> 0 \

@@ -104,6 +104,57 @@ pub async fn each_kind_of_login_reads_back(fresh: Fresh) {
     assert_eq!(database.logins.find(LoginId::from_random(random())).await.unwrap(), None);
 }
 
+/// Concurrent logins may share a statement or a transaction. Each gets the answer that it would get alone.
+pub async fn concurrent_logins_each_get_their_own_answer(fresh: Fresh) {
+    let database = fresh.open_with_logins().await;
+    let account = account(&database, "together").await;
+    let (earlier, replayed) = (login(&account), assertion(account.keys[0].id));
+    assert_eq!(database.logins.begin(&earlier, &replayed).await.unwrap(), AssertionUse::First);
+    for round in 0..5 {
+        let mut refreshed = family(&account);
+        let Tokens::Family(tokens) = &mut refreshed.tokens else { panic!("it is a family") };
+        tokens.previous = Some(generation());
+        let end = Some(End { at: now(), reason: EndReason::Revoked });
+        let good: Vec<Login> = (0..10)
+            .map(|_| login(&account))
+            .chain([family(&account), refreshed, Login { end, ..login(&account) }])
+            .collect();
+        let twice = assertion(account.keys[0].id);
+        let twins: Vec<Login> = (0..3).map(|_| login(&account)).collect();
+        // Of every other round, one login cannot be written at all: its token is another one's.
+        let impossible = Login { id: LoginId::from_random(random()), ..earlier.clone() };
+        let (replay, own) = (login(&account), assertion(account.keys[0].id));
+        let begin = async |login: &Login, assertion: UsedAssertion| database.logins.begin(login, &assertion).await;
+        let (begun, of_twins, of_replay, of_impossible) = tokio::join!(
+            join_all(good.iter().map(|login| begin(login, assertion(login.key)))),
+            join_all(twins.iter().map(|login| begin(login, twice.clone()))),
+            begin(&replay, replayed.clone()),
+            async { if round % 2 == 0 { Some(begin(&impossible, own.clone()).await) } else { None } },
+        );
+        for (login, begun) in good.iter().zip(begun) {
+            assert_eq!(begun.unwrap(), AssertionUse::First);
+            assert_eq!(database.logins.find(login.id).await.unwrap().as_ref(), Some(login));
+        }
+        let of_twins: Vec<_> = of_twins.into_iter().map(Result::unwrap).collect();
+        assert_eq!(of_twins.iter().filter(|used| **used == AssertionUse::First).count(), 1, "{of_twins:?}");
+        for (login, used) in twins.iter().zip(of_twins) {
+            let found = database.logins.find(login.id).await.unwrap();
+            assert_eq!(found.is_some(), used == AssertionUse::First);
+        }
+        assert_eq!(of_replay.unwrap(), AssertionUse::Replay);
+        assert_eq!(database.logins.find(replay.id).await.unwrap(), None);
+        if let Some(refused) = of_impossible {
+            assert!(matches!(refused, Err(DatabaseError::Refused { .. })), "{refused:?}");
+            assert_eq!(database.logins.find(impossible.id).await.unwrap(), None);
+            assert_eq!(
+                database.logins.use_assertion(&own).await.unwrap(),
+                AssertionUse::First,
+                "nothing is left of it"
+            );
+        }
+    }
+}
+
 pub async fn an_assertion_is_accepted_once(fresh: Fresh) {
     let database = fresh.open_with_logins().await;
     let other = open_with_logins(fresh.url()).unwrap();

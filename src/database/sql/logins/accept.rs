@@ -4,6 +4,7 @@ use super::rows::NewLogin;
 use crate::database::sql::fault::Fault;
 use crate::database::sql::{Session, Value};
 use crate::login::{AssertionUse, Generation, Generations, Login, LoginId, RefreshWrite, TokenHash, UsedAssertion};
+use std::collections::HashSet;
 
 /// `$1` to `$15`: the columns of [`NewLogin`]; `$16` to `$18`: key pair, hash and end of the assertion. Answers no row
 /// for a replay.
@@ -12,6 +13,24 @@ const BEGIN: &str = "WITH first AS (INSERT INTO login_assertions (key_id, jti_ha
      INSERT INTO logins (id, account_id, key_id, address, began_at, expires_at, access_hash, access_expires_at, \
      refresh_hash, family_seed, previous_access_hash, previous_access_expires_at, previous_refresh_hash, ended_at, \
      end_reason) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 FROM first RETURNING id";
+
+/// The same for several logins; `$1`: a JSON list of [`NewLogin::json`]. Answers the ids of those that began. Assertions
+/// are added in one order by all servers, so that no two wait for each other.
+const BEGIN_MANY: &str = "WITH asked AS (SELECT DISTINCT ON (key_id, jti_hash) * FROM jsonb_to_recordset($1::jsonb) \
+     AS asked (id text, account_id text, key_id text, address text, began_at bigint, expires_at bigint, \
+     access_hash text, access_expires_at bigint, refresh_hash text, family_seed text, previous_access_hash text, \
+     previous_access_expires_at bigint, previous_refresh_hash text, ended_at bigint, end_reason text, jti_hash text, \
+     keep_until bigint) ORDER BY key_id, jti_hash), \
+     first AS (INSERT INTO login_assertions (key_id, jti_hash, keep_until) \
+     SELECT key_id, decode(jti_hash, 'base64'), keep_until FROM asked \
+     ON CONFLICT (key_id, jti_hash) DO NOTHING RETURNING key_id, jti_hash) \
+     INSERT INTO logins (id, account_id, key_id, address, began_at, expires_at, access_hash, access_expires_at, \
+     refresh_hash, family_seed, previous_access_hash, previous_access_expires_at, previous_refresh_hash, ended_at, \
+     end_reason) SELECT id, account_id, asked.key_id, address, began_at, expires_at, decode(access_hash, 'base64'), \
+     access_expires_at, decode(refresh_hash, 'base64'), decode(family_seed, 'base64'), \
+     decode(previous_access_hash, 'base64'), previous_access_expires_at, decode(previous_refresh_hash, 'base64'), \
+     ended_at, end_reason FROM asked JOIN first ON first.key_id = asked.key_id \
+     AND first.jti_hash = decode(asked.jti_hash, 'base64') RETURNING id";
 
 const ADD_LOGIN: &str = "INSERT INTO logins (id, account_id, key_id, address, began_at, expires_at, access_hash, \
      access_expires_at, refresh_hash, family_seed, previous_access_hash, previous_access_expires_at, \
@@ -91,6 +110,17 @@ pub(in crate::database) async fn begin_in_one_statement<S: Session>(
     let values: Vec<Value<'_>> = login.values().into_iter().chain(assertion_values(assertion, &key)).collect();
     let begun: Vec<(String,)> = session.rows(BEGIN, &values).await?;
     Ok(if begun.is_empty() { Accepted::Replay } else { Accepted::Done })
+}
+
+/// Begins logins in one statement, and returns the ids of those whose assertion is used for the first time. Of several
+/// with one assertion, one begins.
+pub(in crate::database) async fn begin_many<'a, S: Session>(
+    session: &mut S,
+    logins: impl Iterator<Item = (&'a Login, &'a UsedAssertion)>,
+) -> Result<HashSet<String>, Fault> {
+    let listed: serde_json::Value = logins.map(|(login, assertion)| NewLogin::of(login).json(assertion)).collect();
+    let begun: Vec<(String,)> = session.rows(BEGIN_MANY, &[listed.to_string().as_str().into()]).await?;
+    Ok(begun.into_iter().map(|(id,)| id).collect())
 }
 
 async fn is_first_use<S: Session>(session: &mut S, assertion: &UsedAssertion) -> Result<bool, Fault> {

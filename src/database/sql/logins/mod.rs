@@ -4,7 +4,7 @@ mod accept;
 mod rows;
 pub(super) mod uses;
 
-pub(in crate::database) use accept::{Acceptance, Accepted, accept, begin_in_one_statement};
+pub(in crate::database) use accept::{Acceptance, Accepted, accept, begin_in_one_statement, begin_many};
 
 use super::fault::Fault;
 use super::{CALL_TIMEOUT, Dialect, Session, SqlAccounts, Value};
@@ -56,12 +56,7 @@ const USES_AT_ONCE: usize = 1000;
 
 impl<D: Dialect> SqlAccounts<D> {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, DatabaseError> {
-        let work = self.dialect.accept(acceptance);
-        if D::SHARES_COMMITS {
-            self.answer_at_once(CALL_TIMEOUT, work).await
-        } else {
-            self.answer(CALL_TIMEOUT, work).await
-        }
+        self.answer_at_once(CALL_TIMEOUT, self.dialect.accept(acceptance)).await
     }
 
     async fn logins(&self, query: &'static str, values: &[Value<'_>]) -> Result<Vec<Login>, DatabaseError> {

@@ -4,7 +4,10 @@ use crate::account::{AccountId, KeyId};
 use crate::database::DatabaseError;
 use crate::database::sql::Value;
 use crate::database::sql::rows::Cell;
-use crate::login::{End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens};
+use crate::login::{
+    End, EndReason, Family, FamilySeed, Generation, IssuedToken, Login, LoginId, TokenHash, Tokens, UsedAssertion,
+};
+use base64::prelude::*;
 use sqlx::FromRow;
 use std::net::IpAddr;
 
@@ -27,6 +30,25 @@ pub(super) struct LoginRow {
     ended_at: Option<i64>,
     end_reason: Option<String>,
 }
+
+/// The columns of `logins`, in the order of [`NewLogin::values`].
+const COLUMNS: [&str; 15] = [
+    "id",
+    "account_id",
+    "key_id",
+    "address",
+    "began_at",
+    "expires_at",
+    "access_hash",
+    "access_expires_at",
+    "refresh_hash",
+    "family_seed",
+    "previous_access_hash",
+    "previous_access_expires_at",
+    "previous_refresh_hash",
+    "ended_at",
+    "end_reason",
+];
 
 /// A new row of `logins`. Holds what a [`Login`] has in another form than its columns.
 pub(super) struct NewLogin<'a> {
@@ -144,5 +166,26 @@ impl<'a> NewLogin<'a> {
             end.map(|end| end.at.as_microsecond()).into(),
             end.map(|end| end.reason.as_str()).into(),
         ]
+    }
+
+    /// Returns the columns, under their names, and the assertion as JSON, with bytes in base64.
+    pub fn json(&self, assertion: &UsedAssertion) -> serde_json::Value {
+        let mut row: serde_json::Map<_, _> =
+            COLUMNS.into_iter().zip(self.values()).map(|(column, value)| (column.to_owned(), as_json(value))).collect();
+        row.insert("jti_hash".to_owned(), as_json(assertion.hash.as_bytes().as_slice().into()));
+        row.insert("keep_until".to_owned(), assertion.until.as_microsecond().into());
+        row.into()
+    }
+}
+
+fn as_json(value: Value<'_>) -> serde_json::Value {
+    match value {
+        Value::Text(text) => text.into(),
+        Value::MaybeText(text) => text.into(),
+        Value::Int(number) => number.into(),
+        Value::MaybeInt(number) => number.into(),
+        Value::Bool(truth) => truth.into(),
+        Value::Bytes(bytes) => BASE64_STANDARD.encode(bytes).into(),
+        Value::MaybeBytes(bytes) => bytes.map(|bytes| BASE64_STANDARD.encode(bytes)).into(),
     }
 }
