@@ -315,6 +315,11 @@ impl PgSession {
         Ok((&mut pooled.connection, pooled.is_direct))
     }
 
+    /// Returns whether a transaction has begun, so that the connection worked when the session began.
+    pub fn is_transaction(&self) -> bool {
+        self.is_transaction
+    }
+
     /// Returns whether the connection ended before the session did.
     pub fn is_lost(&self) -> bool {
         self.pooled.is_none()

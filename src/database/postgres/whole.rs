@@ -30,9 +30,10 @@ impl Postgres {
     /// Reads the selected accounts. Usually this is one message on a connection that was in use recently.
     pub(super) async fn read_whole(&self, which: &Which, values: &[Value<'_>]) -> Result<Vec<Account>, Fault> {
         let mut session = self.pool.single(READ).await?;
+        let is_begun = session.is_transaction();
         let accounts = match read(&mut session, which, values).await {
             Ok((state, accounts)) if session.suits(state) => accounts,
-            Err(fault) if !session.is_lost() => return Err(fault),
+            Err(fault) if is_begun || !session.is_lost() => return Err(fault),
             // The connection ended since its last use, or its server is not suitable any more. A transaction begins only
             // on a connection that works, to a suitable server.
             _ => {

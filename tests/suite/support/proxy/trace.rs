@@ -38,9 +38,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// Returns whether the call only reads.
+    /// Returns whether the call only reads. `SET` limits the time of later statements on the same connection.
     pub fn is_read(&self) -> bool {
-        ["GET ", "LIST ", "WATCH ", "SELECT ", "BEGIN ", "ROLLBACK", "COMMIT READ ONLY", "LISTEN "]
+        ["GET ", "LIST ", "WATCH ", "SELECT ", "BEGIN ", "ROLLBACK", "COMMIT READ ONLY", "LISTEN ", "SET "]
             .iter()
             .any(|verb| self.what.starts_with(verb))
     }
