@@ -9,6 +9,7 @@ mod apply;
 mod body_timeout;
 mod brake;
 mod cleanup;
+mod clock_steps;
 mod confirmation;
 mod connect;
 mod context;
@@ -211,7 +212,6 @@ async fn work(
         environment: Arc::clone(&settings.environment),
         metrics,
     });
-    let (stopping_context, connecting_context) = (Arc::clone(&context), Arc::clone(&context));
     settings.telemetry.set_controller(Arc::<Context>::downgrade(&context) as Weak<dyn ControllerStats>);
     let sweeper = Sweeper {
         context: Arc::clone(&context),
@@ -240,13 +240,14 @@ async fn work(
         declarations: Arc::new(ClusterDeclarations { client, memory }),
         creations,
     };
-    let connecting = connect::once_leading(&connecting_context, &database, keyring, interval, parts, connection_sender);
+    let connecting = connect::once_leading(&context, &database, keyring, interval, parts, connection_sender);
+    // These never end by themselves. They end together with the watches.
+    let clock_steps = clock_steps::follow(Arc::clone(&context), Queues::of(&queues));
+    let serving = Box::pin(futures::future::join4(sweeper.run(cleanup), poller, keyring_file, clock_steps));
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
-    // These never end by themselves. They end together with the watches.
-    let serving = futures::future::join3(sweeper.run(cleanup), poller, keyring_file);
-    let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
+    let watching = select(Box::pin(join_all(watching)), serving);
     let stopping = async {
         let stop = std::pin::pin!(stop);
         let connecting = std::pin::pin!(connecting);
@@ -260,7 +261,7 @@ async fn work(
         };
         tracing::info!("stopping: waiting for running reconciles");
         // Reconciles that have not begun are left to the next start.
-        stopping_context.slots.close();
+        context.slots.close();
         stop_sender.send_replace(true);
         connected
     };
