@@ -27,7 +27,7 @@ const STARTED_WITHIN: Duration = Duration::from_mins(1);
 const ENDED_WITHIN: Duration = Duration::from_mins(1);
 
 /// The most API writes for a new account, events included.
-const WRITES_FOR_A_NEW_ACCOUNT: usize = 5;
+const WRITES_FOR_A_NEW_ACCOUNT: usize = 4;
 
 /// The head of the table whose lines [`Measured`] prints.
 pub const HEADER: &str = "\

@@ -19,6 +19,7 @@ mod deletion;
 mod error;
 mod events;
 mod freeze;
+mod in_work;
 mod keyring_file;
 mod last_uses;
 mod leader;
@@ -64,6 +65,7 @@ use context::Context;
 use creation::ClusterCreationGuard;
 use events::Events;
 use futures::future::{Either, join_all, select};
+use in_work::InWork;
 use kube::Client;
 use last_uses::LastUses;
 use leader::{FencedDatabase, Leadership, RunningElection, fenced};
@@ -183,7 +185,8 @@ async fn work(
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let (database, client, interval) = (settings.database, settings.client, settings.sweep_interval);
     let memory = Arc::new(Memory::default());
-    let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
+    let in_work = Arc::<InWork>::default();
+    let (events, publisher) = Events::new(client.clone(), Arc::clone(&in_work), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
     let (limit, cluster) = (settings.creation_brake, &settings.cluster);
     let creations = ClusterCreationGuard::new(limit, cluster, &database, &memory, &stores, queues.len());
@@ -208,6 +211,7 @@ async fn work(
         stores,
         scopes: queues.len(),
         slots: Semaphore::new(settings.concurrency.into()),
+        in_work,
         least_interval: settings.least_interval,
         environment: Arc::clone(&settings.environment),
         metrics,
@@ -272,7 +276,5 @@ async fn work(
         connected
     };
     // When the sender is dropped, no more events are emitted.
-    let publishing = publisher.run(async { drop(finished.await) });
-    let (connected, ()) = futures::future::join(working, publishing).await;
-    connected
+    futures::future::join(working, publisher.run(async { drop(finished.await) })).await.0
 }

@@ -26,6 +26,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
     }
     // The work queue of each namespace has a limit of its own; this one is for all of them together.
     let Ok(_slot) = context.slots.acquire().await else { return Ok(Action::await_change()) };
+    let _in_work = context.in_work.begin();
     let reference = ObjectRef::from_obj(&*resource);
     let started = Instant::now();
     context.versions.begin(&reference);
