@@ -230,6 +230,7 @@ mod tests {
     use crate::telemetry::Telemetry;
     use http::{Request, Response};
     use kube::client::Body;
+    use kube::runtime::reflector::ObjectRef;
     use std::convert::Infallible;
 
     fn lost(metrics: &Metrics, cause: &str) -> bool {
@@ -293,7 +294,7 @@ mod tests {
         let (events, mut publisher) = events(10, Client::new(service, "ns"), &telemetry);
         publisher.gives_way_for = Duration::from_hours(1);
         let in_work = Arc::clone(&publisher.in_work);
-        let account = in_work.begin();
+        let account = in_work.begin(ObjectRef::from_obj(&resource()));
         events.emit_done(&resource(), &[Done::Disabled]);
         let work = async {
             // The publisher gets many opportunities to send too early.

@@ -7,9 +7,10 @@ use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
 use super::deletions::held;
-use super::metrics::{counted, create};
-use super::scene::Scene;
+use super::metrics::{counted, create, scraped};
+use super::scene::{SOON, Scene};
 use crate::support::audit::AuditEvent;
+use crate::support::wait::eventually;
 
 /// The write of an event. The API server chooses its name.
 pub const EVENT: &str = "create events/ ";
@@ -80,6 +81,25 @@ async fn a_new_account_takes_four_writes_and_no_read_and_an_unchanged_one_none()
 }
 
 #[tokio::test]
+async fn a_new_account_is_reconciled_once_and_again_when_somebody_removes_its_finalizer() {
+    let scene = Scene::with_controller("one look", &[]).await;
+    create(&scene, 10).await;
+    // When this one is Ready, the watch has shown what the controller wrote to those before.
+    scene.create("last", json!({})).await;
+    scene.ready("last").await;
+    counted(&scene, r#"opsadmin_reconciles_total{result="changed",reason="Reconciled"}"#, 11.0).await;
+    let reconciles = reconciles(&scene).await;
+    assert!((reconciles - 11.0).abs() < f64::EPSILON, "{reconciles} reconciles\n{}", scene.log());
+
+    scene.strip_finalizers("a0").await;
+    eventually("the finalizer to be back", SOON, async || {
+        let account = scene.accounts().get("a0").await.map_err(|error| error.to_string())?;
+        if account.metadata.finalizers.is_some() { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_edit_takes_one_write_and_one_event_and_one_read_of_the_secret() {
     let mut scene = Scene::with_controller("edit", &[]).await;
     scene.create("acme", json!({})).await;
@@ -136,6 +156,13 @@ async fn held_deletions_cause_no_requests_after_a_restart() {
     }
     assert_eq!(versions(&scene).await, before);
     assert_eq!(self::told(&scene).await, told);
+}
+
+/// Returns the sum of the controller's counts of reconciles.
+async fn reconciles(scene: &Scene) -> f64 {
+    let metrics = scraped(scene).await;
+    let counts = metrics.lines().filter_map(|line| line.strip_prefix("opsadmin_reconciles_total{")?.rsplit_once(' '));
+    counts.map(|(_, count)| count.parse::<f64>().expect("it is a number")).sum()
 }
 
 /// Returns the `resourceVersion`s of the events about held deletions.
