@@ -5,6 +5,7 @@ use super::connect::{Connection, Ready};
 use super::creation::ClusterCreationGuard;
 use super::events::Events;
 use super::freeze::Freeze;
+use super::in_work::InWork;
 use super::last_uses::LastUses;
 use super::leader::Leadership;
 use super::memory::Memory;
@@ -62,6 +63,7 @@ pub(super) struct Context {
     pub scopes: usize,
     /// One permit for each resource that may be reconciled at a time. Closed once the controller is stopping.
     pub slots: Semaphore,
+    pub in_work: Arc<InWork>,
     /// The shortest interval at which keys may be rotated automatically.
     pub least_interval: Period,
     /// Time and randomness.

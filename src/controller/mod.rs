@@ -9,6 +9,7 @@ mod apply;
 mod body_timeout;
 mod brake;
 mod cleanup;
+mod clock_steps;
 mod confirmation;
 mod connect;
 mod context;
@@ -18,6 +19,7 @@ mod deletion;
 mod error;
 mod events;
 mod freeze;
+mod in_work;
 mod keyring_file;
 mod last_uses;
 mod leader;
@@ -63,6 +65,7 @@ use context::Context;
 use creation::ClusterCreationGuard;
 use events::Events;
 use futures::future::{Either, join_all, select};
+use in_work::InWork;
 use kube::Client;
 use last_uses::LastUses;
 use leader::{FencedDatabase, Leadership, RunningElection, fenced};
@@ -182,7 +185,8 @@ async fn work(
     let metrics = Arc::clone(&settings.telemetry.metrics);
     let (database, client, interval) = (settings.database, settings.client, settings.sweep_interval);
     let memory = Arc::new(Memory::default());
-    let (events, publisher) = Events::new(client.clone(), Arc::clone(&metrics));
+    let in_work = Arc::<InWork>::default();
+    let (events, publisher) = Events::new(client.clone(), Arc::clone(&in_work), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
     let (limit, cluster) = (settings.creation_brake, &settings.cluster);
     let creations = ClusterCreationGuard::new(limit, cluster, &database, &memory, &stores, queues.len());
@@ -207,11 +211,11 @@ async fn work(
         stores,
         scopes: queues.len(),
         slots: Semaphore::new(settings.concurrency.into()),
+        in_work,
         least_interval: settings.least_interval,
         environment: Arc::clone(&settings.environment),
         metrics,
     });
-    let (stopping_context, connecting_context) = (Arc::clone(&context), Arc::clone(&context));
     settings.telemetry.set_controller(Arc::<Context>::downgrade(&context) as Weak<dyn ControllerStats>);
     let sweeper = Sweeper {
         context: Arc::clone(&context),
@@ -240,13 +244,14 @@ async fn work(
         declarations: Arc::new(ClusterDeclarations { client, memory }),
         creations,
     };
-    let connecting = connect::once_leading(&connecting_context, &database, keyring, interval, parts, connection_sender);
+    let connecting = connect::once_leading(&context, &database, keyring, interval, parts, connection_sender);
+    // These never end by themselves. They end together with the watches.
+    let clock_steps = clock_steps::follow(Arc::clone(&context), Queues::of(&queues));
+    let serving = Box::pin(futures::future::join4(sweeper.run(cleanup), poller, keyring_file, clock_steps));
     let watching = queues
         .into_iter()
         .map(|queue| watches::run(queue, Arc::clone(&context), settings.concurrency, stopped.clone()));
-    // These never end by themselves. They end together with the watches.
-    let serving = futures::future::join3(sweeper.run(cleanup), poller, keyring_file);
-    let watching = select(Box::pin(join_all(watching)), Box::pin(serving));
+    let watching = select(Box::pin(join_all(watching)), serving);
     let stopping = async {
         let stop = std::pin::pin!(stop);
         let connecting = std::pin::pin!(connecting);
@@ -260,7 +265,7 @@ async fn work(
         };
         tracing::info!("stopping: waiting for running reconciles");
         // Reconciles that have not begun are left to the next start.
-        stopping_context.slots.close();
+        context.slots.close();
         stop_sender.send_replace(true);
         connected
     };
@@ -271,7 +276,5 @@ async fn work(
         connected
     };
     // When the sender is dropped, no more events are emitted.
-    let publishing = publisher.run(async { drop(finished.await) });
-    let (connected, ()) = futures::future::join(working, publishing).await;
-    connected
+    futures::future::join(working, publisher.run(async { drop(finished.await) })).await.0
 }

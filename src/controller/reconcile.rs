@@ -27,6 +27,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
     // The work queue of each namespace has a limit of its own; this one is for all of them together.
     let Ok(_slot) = context.slots.acquire().await else { return Ok(Action::await_change()) };
     let reference = ObjectRef::from_obj(&*resource);
+    let in_work = context.in_work.begin(reference.clone());
     let started = Instant::now();
     context.versions.begin(&reference);
     let attempt = async {
@@ -45,7 +46,12 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
     context.versions.end(&reference);
     context.memory.attempt_ended(&resource);
     context.measure(&result, started.elapsed());
-    result.map(|(action, _)| action)
+    let (action, outcome) = result?;
+    let verified = outcome.as_ref().and_then(|outcome| outcome.secret_version.as_deref());
+    let is_finished_deletion = resource.metadata.deletion_timestamp.is_some()
+        && outcome.as_ref().is_some_and(|outcome| outcome.not_ready.is_none());
+    let secret_changed_again = in_work.end(verified) && !is_finished_deletion;
+    Ok(if secret_changed_again { Action::requeue(Duration::ZERO) } else { action })
 }
 
 /// Returns what the trace of an attempt says about its end.

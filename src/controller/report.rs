@@ -109,9 +109,7 @@ impl Context {
     }
 
     pub(super) fn emit_events(&self, resource: &ApiAccount, outcome: &Outcome, is_new_reason: bool) {
-        for done in &outcome.done {
-            self.events.emit_done(resource, done);
-        }
+        self.events.emit_done(resource, &outcome.done);
         if let Some(not_ready) = &outcome.not_ready
             && is_new_reason
         {

@@ -3,14 +3,15 @@
 use super::body_timeout::WATCH_SECONDS;
 use super::connect::Connection;
 use super::context::Context;
+use super::in_work::SecretChange;
 use super::queues::Queue;
 use super::reconcile::{on_error, reconcile};
 use super::requester::requester;
 use super::scope::Scope;
 use super::watch_errors::refusal;
 use crate::api::{
-    ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, Lenient, PAUSED_ANNOTATION,
-    ROTATE_ANNOTATION,
+    ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER, Lenient,
+    PAUSED_ANNOTATION, ROTATE_ANNOTATION,
 };
 use crate::reconcile::{awaits_confirmation, fields_applied_as_null};
 use crate::secrets::cache::CacheChange;
@@ -114,7 +115,7 @@ async fn reconcile_accounts(
         })
         .applied_objects()
         .predicate_filter(
-            predicates::generation.combine(predicates::finalizers).combine(requests),
+            predicates::generation.combine(has_lost_finalizer).combine(requests),
             PredicateConfig::default(),
         );
     // A follower drops what its watch shows, so everything is reconciled when it leads and its database answers, and
@@ -160,6 +161,16 @@ async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Rece
     }
 }
 
+/// A predicate: whether a resource that has an account lacks the finalizer, because somebody removed it.
+///
+/// The finalizer that this program adds to a new resource changes nothing here, so it causes no second reconcile.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of kube's predicates")]
+fn has_lost_finalizer(account: &ApiAccount) -> Option<u64> {
+    let has_account = account.status.as_ref().is_some_and(|status| status.account_id.is_some());
+    let has_finalizer = account.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    Some(u64::from(has_account && !has_finalizer))
+}
+
 /// A predicate: the annotations that request something from this controller, or make it refuse the resource.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of kube's predicates")]
 fn requests(account: &ApiAccount) -> Option<u64> {
@@ -170,6 +181,15 @@ fn requests(account: &ApiAccount) -> Option<u64> {
         .hash(&mut hasher);
     fields_applied_as_null(account).hash(&mut hasher);
     Some(hasher.finish())
+}
+
+fn secret_change(event: &Event<PartialObjectMeta<Secret>>) -> SecretChange {
+    match event {
+        Event::Apply(secret) | Event::InitApply(secret) => {
+            SecretChange::At(secret.resource_version().unwrap_or_default())
+        }
+        Event::Delete(_) | Event::Init | Event::InitDone => SecretChange::Gone,
+    }
 }
 
 /// Feeds the cache of Secrets, and requeues the accounts whose Secrets were changed by other programs or users.
@@ -209,7 +229,8 @@ async fn watch_secrets(
             listing.send_if_modified(|listing| std::mem::replace(listing, Listing::Done) != Listing::Done);
         }
         for account in changed_accounts {
-            if changed.send(ObjectRef::new(&account.name).within(&account.namespace)).is_err() {
+            let account = ObjectRef::new(&account.name).within(&account.namespace);
+            if !context.in_work.leave(&account, secret_change(&event)) && changed.send(account).is_err() {
                 return;
             }
         }

@@ -99,7 +99,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
     let ready = Connection::Ready(Arc::new(Ready { reconciler, startup_accounts: StartupAccounts::default() }));
     let (_connection, connection) = watch::channel(ready);
     let (telemetry, _pulse) = Telemetry::new();
-    let (events, _publisher) = Events::new(client.clone(), Arc::clone(&telemetry.metrics));
+    let (events, _publisher) = Events::new(client.clone(), Arc::default(), Arc::clone(&telemetry.metrics));
     let queues = Queue::each(Scope::each(&[]));
     let context = Arc::new(Context {
         least_interval: crate::account::Period::NONE,
@@ -123,6 +123,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         stores,
         scopes: 1,
         slots: Semaphore::new(1),
+        in_work: Arc::default(),
         environment: Arc::new(Clock(|| Timestamp::UNIX_EPOCH)),
         metrics: Arc::clone(&telemetry.metrics),
     });

@@ -110,7 +110,7 @@ async fn describe_and_events_report_what_happened() {
     scene.ready("holder").await;
     scene.create("other", json!({ "name": "Acme" })).await;
     scene.condition("other", "False", "NameTaken").await;
-    scene.event("holder", "SecretWritten").await;
+    scene.event("holder", "Created").await;
     scene.event("other", "NameTaken").await;
 
     let holder = kubectl(&scene, &["describe", "apiaccount", "holder"]).await.succeeded();
@@ -118,7 +118,7 @@ async fn describe_and_events_report_what_happened() {
     for shown in ["Conditions:", "account and Secret are as declared", "Observed Generation:", "Reconciled"] {
         assert!(object.contains(shown), "{shown}: {holder}");
     }
-    for shown in ["Created", "created the account and its keys", "SecretWritten", "opsadmin-operator"] {
+    for shown in ["Created", "created the account and its keys", "Secret holder-opsadmin", "opsadmin-operator"] {
         assert!(events.contains(shown), "{shown}: {holder}");
     }
     let other = kubectl(&scene, &["describe", "apiaccount", "other"]).await.succeeded();
@@ -127,7 +127,7 @@ async fn describe_and_events_report_what_happened() {
     }
     let events = kubectl(&scene, &["events", "--for", "apiaccount/other"]).await.succeeded();
     assert!(events.contains("NameTaken") && events.contains("Warning"), "{events}");
-    assert!(!events.contains("SecretWritten"), "{events}");
+    assert!(!events.contains("Created"), "{events}");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn answer(scene: &Scene, path: &str) -> Answer {
 }
 
 /// Returns all metrics as text.
-async fn scraped(scene: &Scene) -> String {
+pub async fn scraped(scene: &Scene) -> String {
     let answer = answer(scene, "/metrics").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body

@@ -18,7 +18,7 @@ mod last_uses;
 mod leaders;
 mod lifecycle;
 mod logs;
-mod metrics;
+pub mod metrics;
 mod outages;
 mod ownership;
 mod plan_reads;

@@ -5,6 +5,7 @@
 
 mod crash;
 mod databases;
+mod events;
 mod failover;
 mod imports;
 mod operations;

@@ -4,13 +4,13 @@ use serde_json::json;
 
 use super::office::{account, rendered};
 use crate::controller::scene::{SOON, Scene};
-use crate::controller::writes::{calls, writes};
+use crate::controller::writes::{EVENT, calls, writes};
 use crate::support::wait::eventually;
 
 const FINALIZER: &str = "ops-admin.com/account";
 
 #[tokio::test]
-async fn a_new_account_takes_two_writes_and_both_kinds_of_apply_keep_the_finalizer() {
+async fn a_new_account_takes_three_writes_and_both_kinds_of_apply_keep_the_finalizer() {
     let mut scene = Scene::set("finalizer policy").await;
     let here = scene.namespace.name().to_owned();
     let kinds = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
@@ -51,8 +51,9 @@ async fn a_new_account_takes_two_writes_and_both_kinds_of_apply_keep_the_finaliz
         let mut expected = Vec::new();
         for name in ["client", "server"] {
             expected.push(format!("create secrets/ {name}-opsadmin"));
-            // One for the new account, one for the edit.
+            // One of each for the new account, one for the edit.
             expected.extend([(); 2].map(|()| format!("patch apiaccounts/status {name}")));
+            expected.extend([(); 2].map(|()| EVENT.to_owned()));
         }
         let mut seen = writes(&calls);
         seen.sort();

@@ -242,7 +242,8 @@ fn events() -> String {
     let rows = Done::REASONS.map(|reason| format!("`{reason}` | {}", done_in_words(reason)));
     format!(
         "## Events\n\nEach change is reported once, as a Normal event with one of these reasons and a note that lists the fields, \
-         old to new; never a key. A new refusal is reported once, as a Warning with the reason of the condition. The Warning \
+         old to new; never a key. A change of the Secret that follows from a change of the account is in the note of that \
+         change's event: `Created` also says that the Secret was written, and `Disabled` that it was deleted. A new refusal is reported once, as a Warning with the reason of the condition. The Warning \
          `{OLD_KEYS_IN_USE}` is reported once when a partner logs in with an old key pair in the second half of its overlap.\n\n{}",
         table("reason | what was done", rows)
     )
@@ -266,11 +267,11 @@ fn done_in_words(reason: &str) -> &'static str {
         "Retained" => {
             "the resource was deleted with `deletionPolicy: Retain` or `managementPolicy: Observe`; the account stays as it is"
         }
-        "SecretWritten" => "the Secret was created",
-        "SecretUpdated" => "the Secret was updated after a rotation, or after a change of `spec.secret`",
+        "SecretWritten" => "the Secret was created for an account that was there",
+        "SecretUpdated" => "the Secret was updated after `opsadmin rotate`, or after a change of `spec.secret`",
         "SecretPutBack" => "somebody had changed the Secret; the change was corrected",
-        "SecretRemoved" => "the Secret was deleted: the keys moved to another one, or the account was deleted",
-        "SecretReleased" => "the resource was deleted, and the Secret stays",
+        "SecretRemoved" => "the Secret of an account that had lost its access before was deleted",
+        "SecretReleased" => "the resource was deleted, and the Secret stays; the account was retained before",
         other => panic!("say here what {other} means"),
     }
 }
