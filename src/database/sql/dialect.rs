@@ -5,6 +5,7 @@
 use super::fault::Fault;
 use super::logins::{Acceptance, Accepted};
 use super::read::Which;
+use super::sweep::SweepQueries;
 use crate::database::Changed;
 use crate::login::AccessChange;
 use async_trait::async_trait;
@@ -38,6 +39,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// Query for the history that the data continue; `None`: the database has one history.
     const HISTORY: Option<&'static str>;
+
+    /// Queries for what changed since the last sweep; `None`: [`Self::data_version`] tells whether anything did.
+    const SWEEP: Option<SweepQueries>;
 
     /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has its
     /// own functions to read JSON.

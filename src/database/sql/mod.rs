@@ -12,6 +12,7 @@ mod register;
 mod reseal;
 mod revoked;
 mod rows;
+mod sweep;
 mod write;
 
 pub(super) use dialect::{Dialect, ErrorKind, Row, Session, Value, binding, session};
@@ -20,8 +21,11 @@ pub(super) use logins::{Acceptance, Accepted, accept, begin_in_one_statement};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name_keys};
 pub(super) use read::{Which, which};
+pub(super) use sweep::SweepQueries;
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
+use super::{
+    AccountDatabase, Change, Changed, Changes, DatabaseError, Deletions, IsDeclared, Obstacles, Purged, SweepMark,
+};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -108,8 +112,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     }
 
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
-        let parts = owners.iter().map(|owner| [owner.cluster.as_str(), &owner.namespace, &owner.name]);
-        let listed = parts.map(Vec::from).collect::<serde_json::Value>().to_string();
+        let listed = listed(owners);
         self.answer(CALL_TIMEOUT, self.all(&D::BY_OWNERS, &[listed.as_str().into()])).await
     }
 
@@ -170,8 +173,9 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(CALL_TIMEOUT, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
     }
 
-    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.answer(CALL_TIMEOUT, self.each(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+    async fn find_readable(&self, owners: &[Owner]) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        let listed = listed(owners);
+        self.answer(CALL_TIMEOUT, self.each(&D::BY_OWNERS, &[listed.as_str().into()])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -182,6 +186,45 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             Ok(rows.into_iter().map(|row| row.of(cluster)).collect())
         };
         self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn versions_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let versions = sweep::versions_after(&mut session, cluster, after, limit).await?;
+            session.finish().await?;
+            Ok(versions)
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn changes_since(&self, cluster: &ClusterId, since: Option<&SweepMark>) -> Result<Changes, DatabaseError> {
+        let Some(queries) = &D::SWEEP else {
+            let commit = self.answer(CALL_TIMEOUT, self.dialect.data_version()).await?;
+            return Ok(commit.map_or_else(Changes::unknown, |commit| sweep::by_commit(commit, since)));
+        };
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let changes = sweep::changes(&mut session, queries, cluster, since).await?;
+            session.finish().await?;
+            Ok(changes)
+        };
+        let mut changes = self.answer(CALL_TIMEOUT, work).await?;
+        // Asked after the changes: if the database was replaced in between, they are not believed.
+        let history = self.history().await?;
+        if history.is_none() {
+            return Ok(Changes::unknown());
+        }
+        if since.is_some_and(|since| since.history != history) {
+            changes.accounts = None;
+        }
+        changes.mark = changes.mark.map(|mark| SweepMark { history, ..mark });
+        Ok(changes)
     }
 
     async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
@@ -225,6 +268,21 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             let owner = |(namespace, name)| Owner { cluster: cluster.clone(), namespace, name };
             Ok(names.into_iter().map(owner).collect())
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn live_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<Owner>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let owners = sweep::live_after(&mut session, cluster, after, limit).await?;
+            session.finish().await?;
+            Ok(owners)
         };
         self.answer(CALL_TIMEOUT, work).await
     }
@@ -357,4 +415,10 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     async fn close(&self) {
         self.dialect.close().await;
     }
+}
+
+/// Returns a JSON list of lists of cluster, namespace and name.
+fn listed(owners: &[Owner]) -> String {
+    let parts = owners.iter().map(|owner| [owner.cluster.as_str(), &owner.namespace, &owner.name]);
+    parts.map(Vec::from).collect::<serde_json::Value>().to_string()
 }

@@ -1,0 +1,9 @@
+//! What is held of each resource while nothing happens to it: its place, and what decides, packed into one small text.
+
+mod key;
+mod packed;
+mod phrases;
+mod store;
+
+pub(super) use key::Key;
+pub(super) use store::Store;
