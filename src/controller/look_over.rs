@@ -15,9 +15,6 @@ use tokio::sync::watch;
 /// The number of accounts that are read at a time.
 const PAGE: usize = 500;
 
-/// The next page is read when at most this number of resources is due.
-const FEW: usize = PAGE / 2;
-
 /// How many unreadable accounts of a scope are logged one by one.
 const SHOWN: usize = 10;
 
@@ -75,7 +72,7 @@ fn all(store: &Store, work: &Work) {
 /// Makes all resources due, in pages, after the accounts of each page were read.
 async fn read_ahead(store: &Store, work: &Work, context: &Context, ready: &Ready) {
     let mut unreadable = 0;
-    for page in store.keys().chunks(PAGE) {
+    in_pages(&store.keys(), PAGE, work, async |page| {
         let owners: Vec<Owner> = page.iter().map(|key| owner(key, context)).collect();
         match ready.reconciler.database.find_readable(&owners).await {
             Ok(accounts) => {
@@ -92,13 +89,21 @@ async fn read_ahead(store: &Store, work: &Work, context: &Context, ready: &Ready
             // Each reconcile reads its account, and reports what it finds.
             Err(error) => tracing::debug!(%error, "a page of accounts could not be read at the start"),
         }
-        for key in page {
-            work.add(key);
-        }
-        work.has_at_most(FEW).await;
-    }
+    })
+    .await;
     if unreadable > SHOWN {
         tracing::warn!(accounts = unreadable, "there are more accounts that cannot be read");
+    }
+}
+
+/// Makes resources due in pages, after `read` was called for each page. The next page waits until half of a page is done.
+async fn in_pages(keys: &[Key], page: usize, work: &Work, mut read: impl AsyncFnMut(&[Key])) {
+    for page_of_keys in keys.chunks(page) {
+        read(page_of_keys).await;
+        for key in page_of_keys {
+            work.add(key);
+        }
+        work.has_at_most(page / 2).await;
     }
 }
 
@@ -112,4 +117,32 @@ fn report_unreadable(error: &DatabaseError, number: usize) {
 fn owner(key: &Key, context: &Context) -> Owner {
     let (namespace, name) = key.parts();
     Owner { cluster: context.cluster.clone(), namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ApiAccount;
+    use futures::FutureExt;
+    use kube::runtime::reflector::ObjectRef;
+    use std::cell::RefCell;
+
+    #[tokio::test]
+    async fn a_page_is_read_when_half_of_the_one_before_is_done() {
+        let key = |number: usize| Key::of(&ObjectRef::<ApiAccount>::new(&number.to_string()).within("ns"));
+        let keys: Vec<Key> = (0..7).map(key).collect();
+        let (work, read) = (Work::default(), RefCell::new(Vec::new()));
+        let mut reading = std::pin::pin!(in_pages(&keys, 4, &work, async |page| read.borrow_mut().push(page.len())));
+        let mut done = Vec::new();
+        let expected = [vec![4], vec![4], vec![4, 3], vec![4, 3]];
+        for read_by_then in expected {
+            assert!(reading.as_mut().now_or_never().is_none());
+            assert_eq!(*read.borrow(), read_by_then, "after {done:?}");
+            done.extend(work.next().now_or_never());
+        }
+        done.extend(work.next().now_or_never());
+        assert!(reading.as_mut().now_or_never().is_some(), "the rest is due");
+        done.extend(std::iter::from_fn(|| work.next().now_or_never()));
+        assert_eq!(done, keys);
+    }
 }

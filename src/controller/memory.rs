@@ -9,6 +9,7 @@ use crate::backoff::{Backoff, spread};
 use crate::reconcile::Corrections;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ struct Entry {
     attempted: Option<Declaration>,
     /// The resourceVersion that the watch showed last.
     shown: Option<Box<str>>,
+    /// A hash of everything for which the watch makes the resource due.
+    looked: Option<u64>,
 }
 
 /// The declaration that the watch showed last, and when.
@@ -77,6 +80,13 @@ impl Memory {
         }
     }
 
+    /// Returns `read` of each status that was written and that the watch has not shown yet.
+    pub fn written_and_not_shown<T>(&self, read: impl Fn(&ApiAccountStatus) -> T) -> HashMap<Key, T> {
+        let entries = self.entries();
+        let written = entries.iter().filter_map(|(key, entry)| Some((key, entry.written.as_ref()?)));
+        written.map(|(key, written)| (key.clone(), read(&written.status))).collect()
+    }
+
     /// Records the answer of the API server to a write of the status.
     pub fn status_written(&self, resource: &ApiAccount) {
         let (Some(version), Some(status)) = (&resource.metadata.resource_version, &resource.status) else {
@@ -118,6 +128,17 @@ impl Memory {
         entry.watched = Some(shown);
         entry.written.take_if(|written| !written.is_newer_than(uid, version));
         entry.shown = Some(version.into());
+    }
+
+    /// Records a hash of everything for which the watch makes the resource due, and returns whether it is another one
+    /// than before.
+    pub fn looks_different(&self, resource: &ApiAccount, hash: Option<u64>) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (&resource.metadata.uid, hash).hash(&mut hasher);
+        let uid_and_hash = Some(hasher.finish());
+        let mut entries = self.entries();
+        let entry = entries.entry(Key::of_resource(resource)).or_default();
+        std::mem::replace(&mut entry.looked, uid_and_hash) != uid_and_hash
     }
 
     /// Records who requested what the watch is about to show.
@@ -223,6 +244,16 @@ mod tests {
         assert_eq!(generation(&resource("u", "9", 1)), Some(2));
         assert_eq!(generation(&resource("u", "11", 3)), Some(3));
         assert_eq!(generation(&resource("made-again", "9", 1)), Some(1));
+    }
+
+    #[test]
+    fn a_resource_looks_different_after_a_change_or_when_it_is_another_one() {
+        let memory = Memory::default();
+        let looks = |uid: &str, hash| memory.looks_different(&resource(uid, "1", 1), Some(hash));
+        assert!(looks("u", 1) && !looks("u", 1) && looks("u", 2) && looks("u", 1));
+        assert!(looks("made-again", 1) && !looks("made-again", 1));
+        memory.forget(&resource("made-again", "2", 1));
+        assert!(looks("made-again", 1));
     }
 
     #[test]

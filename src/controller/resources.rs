@@ -1,6 +1,6 @@
 //! The existing resources, as the watches of all scopes together know them.
 
-use super::held::{Key, Store};
+use super::held::{Key, Share, Store};
 use super::scope::Scope;
 use crate::account::Owner;
 use crate::api::ApiAccount;
@@ -61,6 +61,13 @@ impl Resources {
     /// Returns every resource. Each is unpacked when it is its turn.
     pub fn all(&self) -> impl Iterator<Item = Arc<ApiAccount>> {
         self.0.iter().flat_map(|(_, store)| store.all())
+    }
+
+    /// Calls `with` with what each resource adds to the numbers of the fleet.
+    pub fn each_share(&self, mut with: impl FnMut(&Key, &Share)) {
+        for (_, store) in &self.0 {
+            store.each_share(&mut with);
+        }
     }
 
     /// Returns whether the resource exists and has a deletion timestamp.

@@ -22,7 +22,7 @@ use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{PredicateConfig, WatchStreamExt, predicates};
+use kube::runtime::{WatchStreamExt, predicates};
 use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -127,17 +127,15 @@ async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, wo
             }
             _ => {}
         })
-        .applied_objects()
-        .predicate_filter(
-            predicates::generation.combine(predicates::finalizers).combine(requests),
-            PredicateConfig::default(),
-        );
+        .applied_objects();
+    let due_for = predicates::generation.combine(predicates::finalizers).combine(requests);
     let mut accounts = std::pin::pin!(accounts);
     while let Some(account) = accounts.next().await {
-        // The resources of the first list are looked over together. Errors were logged above.
-        if let Ok(account) = account
-            && store.is_listed()
-        {
+        // Errors were logged above.
+        let Ok(account) = account else { continue };
+        let is_different = context.memory.looks_different(&account, due_for.hash_property(&account));
+        // The resources of the first list are looked over together.
+        if is_different && store.is_listed() {
             work.add(&Key::of_resource(&account));
         }
     }

@@ -94,7 +94,7 @@ impl Work {
     }
 
     /// Waits until a resource is due, and returns it. [`Self::finished`] must follow.
-    async fn next(&self) -> Key {
+    pub async fn next(&self) -> Key {
         loop {
             let (taken, first) = {
                 let mut state = self.state();

@@ -3,7 +3,9 @@
 mod key;
 mod packed;
 mod phrases;
+mod share;
 mod store;
 
 pub(super) use key::Key;
+pub(super) use share::Share;
 pub(super) use store::Store;

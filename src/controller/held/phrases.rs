@@ -23,7 +23,7 @@ const PHRASES: [&str; 31] = [
     r#""adoptionPolicy":"Never","managementPolicy":"Enforce","deletionPolicy":"Delete"},"status":{"#,
     r#""observedGeneration":"#,
     r#""conditions":[{"lastTransitionTime":""#,
-    r#""lastTransitionTime":""#,
+    r#"","message":"account and Secret are as declared","observedGeneration":"#,
     r#"","message":""#,
     r#""reason":"Reconciled","status":"True","type":"Ready"}],"accountId":""#,
     r#""reason":""#,

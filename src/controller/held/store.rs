@@ -4,6 +4,7 @@
 
 use super::key::Key;
 use super::packed::Packed;
+use super::share::Share;
 use crate::api::ApiAccount;
 use kube::runtime::watcher::Event;
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ struct State {
 
 struct Held {
     packed: Packed,
+    share: Share,
     listing: u32,
     is_being_deleted: bool,
 }
@@ -47,9 +49,10 @@ impl Store {
             Event::InitApply(resource) | Event::Apply(resource) => {
                 let (key, packed) = (Key::of_resource(resource), Packed::new(resource));
                 let is_being_deleted = resource.metadata.deletion_timestamp.is_some();
+                let share = Share::of(resource.status.as_ref());
                 self.write(|state| {
                     let listing = state.listing;
-                    state.held.insert(key, Held { packed, listing, is_being_deleted });
+                    state.held.insert(key, Held { packed, share, listing, is_being_deleted });
                 });
             }
             Event::InitDone => {
@@ -101,6 +104,13 @@ impl Store {
     pub fn all(&self) -> impl Iterator<Item = Arc<ApiAccount>> + use<> {
         let packed: Vec<Packed> = self.state().held.values().map(|held| held.packed.clone()).collect();
         packed.into_iter().filter_map(|packed| unpacked(&packed))
+    }
+
+    /// Calls `with` with what each resource adds to the numbers of the fleet.
+    pub fn each_share(&self, mut with: impl FnMut(&Key, &Share)) {
+        for (key, held) in &self.state().held {
+            with(key, &held.share);
+        }
     }
 
     /// Returns whether there are no resources.

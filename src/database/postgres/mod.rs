@@ -7,7 +7,7 @@ mod migrate;
 mod pool;
 mod servers;
 
-use super::sql::{Acceptance, Accepted, Dialect, ErrorKind, Fault, SweepQueries, Which, binding, said, which};
+use super::sql::{Acceptance, Accepted, Dialect, ErrorKind, Fault, Which, binding, said, which};
 use super::{Changed, server_url};
 use crate::login::AccessChange;
 use async_trait::async_trait;
@@ -116,15 +116,15 @@ impl Dialect for Postgres {
         "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()",
     );
 
-    // Transaction ids repeat after 4 billion transactions. An account that has not changed for half of them seems to be
-    // of the future.
-    const SWEEP: Option<SweepQueries> = Some(SweepQueries {
-        mark: "SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text AS moment, count(*) || ' ' || \
-               coalesce(sum(hashtextextended(owner_namespace || '/' || owner_name || '/' || id, 0)), 0) AS owners \
-               FROM accounts WHERE owner_cluster = $1",
-        changed: "SELECT owner_namespace, owner_name, version FROM accounts \
-                  WHERE owner_cluster = $1 AND age(xmin) BETWEEN 0 AND age($2::text::xid)",
-    });
+    // Transaction ids repeat after 4 billion transactions. A row that has not changed for half of them seems to be of the
+    // future.
+    const CHANGES: Option<&'static str> = Some(
+        "SELECT owner_namespace, owner_name, version, moment, owners FROM \
+         (SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text AS moment, count(*) || ' ' || \
+         coalesce(sum(hashtextextended(owner_namespace || '/' || owner_name || '/' || id, 0)), 0) AS owners \
+         FROM accounts WHERE owner_cluster = $1) AS mark LEFT JOIN accounts ON owner_cluster = $1 \
+         AND age(accounts.xmin) BETWEEN 0 AND age($2::text::xid) AND owners = $3",
+    );
 
     const BY_OWNERS: Which = which!(
         "(owner_cluster, owner_namespace, owner_name) IN \

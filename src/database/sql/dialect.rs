@@ -5,7 +5,6 @@
 use super::fault::Fault;
 use super::logins::{Acceptance, Accepted};
 use super::read::Which;
-use super::sweep::SweepQueries;
 use crate::database::Changed;
 use crate::login::AccessChange;
 use async_trait::async_trait;
@@ -40,8 +39,10 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Query for the history that the data continue; `None`: the database has one history.
     const HISTORY: Option<&'static str>;
 
-    /// Queries for what changed since the last sweep; `None`: [`Self::data_version`] tells whether anything did.
-    const SWEEP: Option<SweepQueries>;
+    /// Query for the present mark of a sweep, with the accounts that changed since the last one; `$1`: the cluster, `$2`
+    /// and `$3`: moment and owners of the last mark, or null. Without accounts, there is one row that has only the mark.
+    /// `None`: [`Self::data_version`] tells whether anything changed.
+    const CHANGES: Option<&'static str>;
 
     /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has its
     /// own functions to read JSON.

@@ -21,7 +21,6 @@ pub(super) use logins::{Acceptance, Accepted, accept, begin_in_one_statement};
 pub(super) use migrations::{TABLE as MIGRATIONS_TABLE, apply_missing};
 pub(super) use name_keys::{MIGRATION as NAME_KEYS_MIGRATION, renew as renew_name_keys};
 pub(super) use read::{Which, which};
-pub(super) use sweep::SweepQueries;
 
 use super::{
     AccountDatabase, Change, Changed, Changes, DatabaseError, Deletions, IsDeclared, Obstacles, Purged, SweepMark,
@@ -204,13 +203,13 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     }
 
     async fn changes_since(&self, cluster: &ClusterId, since: Option<&SweepMark>) -> Result<Changes, DatabaseError> {
-        let Some(queries) = &D::SWEEP else {
+        let Some(query) = D::CHANGES else {
             let commit = self.answer(CALL_TIMEOUT, self.dialect.data_version()).await?;
             return Ok(commit.map_or_else(Changes::unknown, |commit| sweep::by_commit(commit, since)));
         };
         let work = async {
             let mut session = self.dialect.read().await?;
-            let changes = sweep::changes(&mut session, queries, cluster, since).await?;
+            let changes = sweep::changes(&mut session, query, cluster, since).await?;
             session.finish().await?;
             Ok(changes)
         };

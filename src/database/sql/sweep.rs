@@ -21,18 +21,21 @@ const LIVE_AFTER: &str = "SELECT owner_namespace, owner_name FROM accounts \
      WHERE owner_cluster = $1 AND (owner_namespace, owner_name) > ($2, $3) \
      AND deleted_at IS NULL AND retained_at IS NULL ORDER BY owner_namespace, owner_name LIMIT $4";
 
-/// The queries for what changed.
-pub(crate) struct SweepQueries {
-    /// The moment, and a checksum of the owners; `$1`: the cluster.
-    pub mark: &'static str,
-    /// The accounts that changed, as [`VersionRow`]; `$1`: the cluster, `$2`: the moment of the last sweep.
-    pub changed: &'static str,
-}
-
+/// A row of [`super::Dialect::CHANGES`]: the present mark, and an account that changed, if one did.
 #[derive(FromRow)]
-struct MarkRow {
+struct ChangeRow {
+    owner_namespace: Option<String>,
+    owner_name: Option<String>,
+    version: Option<i64>,
     moment: String,
     owners: String,
+}
+
+impl ChangeRow {
+    fn account(self, cluster: &ClusterId) -> Option<(Owner, Version)> {
+        let owner = Owner { cluster: cluster.clone(), namespace: self.owner_namespace?, name: self.owner_name? };
+        Some((owner, Version(self.version?)))
+    }
 }
 
 /// Returns one page of the versions.
@@ -66,19 +69,17 @@ fn page<'a>(cluster: &'a ClusterId, after: Option<&'a Owner>, limit: usize) -> [
 /// Returns what changed since an earlier mark of the same history, and the present mark without its history.
 pub(super) async fn changes<S: Session>(
     session: &mut S,
-    queries: &SweepQueries,
+    query: &'static str,
     cluster: &ClusterId,
     since: Option<&SweepMark>,
 ) -> Result<Changes, Fault> {
-    let marks: Vec<MarkRow> = session.rows(queries.mark, &[cluster.as_str().into()]).await?;
-    let Some(MarkRow { moment, owners }) = marks.into_iter().next() else { return Ok(Changes::unknown()) };
-    let mark = SweepMark { history: None, moment, owners };
-    let Some(since) = since.filter(|since| since.owners == mark.owners) else {
-        return Ok(Changes { accounts: None, mark: Some(mark) });
-    };
-    let values = [cluster.as_str().into(), since.moment.as_str().into()];
-    let changed: Vec<VersionRow> = session.rows(queries.changed, &values).await?;
-    Ok(Changes { accounts: Some(changed.into_iter().map(|row| row.of(cluster)).collect()), mark: Some(mark) })
+    let (moment, owners) = (since.map(|since| since.moment.as_str()), since.map(|since| since.owners.as_str()));
+    let rows: Vec<ChangeRow> = session.rows(query, &[cluster.as_str().into(), moment.into(), owners.into()]).await?;
+    let Some(first) = rows.first() else { return Ok(Changes::unknown()) };
+    let mark = SweepMark { history: None, moment: first.moment.clone(), owners: first.owners.clone() };
+    let is_told = owners.is_some_and(|owners| owners == mark.owners);
+    let accounts = is_told.then(|| rows.into_iter().filter_map(|row| row.account(cluster)).collect());
+    Ok(Changes { accounts, mark: Some(mark) })
 }
 
 /// Returns what changed for a database that only tells the number of its last commit.

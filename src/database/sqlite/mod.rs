@@ -6,8 +6,8 @@ mod shared_commits;
 
 use super::DatabaseError;
 use super::sql::{
-    Acceptance, Accepted, Dialect, ErrorKind, Fault, NAME_KEYS_MIGRATION, SweepQueries, Which, apply_missing,
-    renew_name_keys, session, which,
+    Acceptance, Accepted, Dialect, ErrorKind, Fault, NAME_KEYS_MIGRATION, Which, apply_missing, renew_name_keys,
+    session, which,
 };
 use async_trait::async_trait;
 use data_version::DataVersion;
@@ -206,7 +206,7 @@ impl Dialect for Sqlite {
 
     const HISTORY: Option<&'static str> = None;
 
-    const SWEEP: Option<SweepQueries> = None;
+    const CHANGES: Option<&'static str> = None;
 
     /// SQLite does not reorder a CROSS JOIN. So it finds each owner by the index; otherwise it would prefer a table
     /// scan.
