@@ -191,12 +191,25 @@ impl Sweeper {
         looked: &mut Looked,
         history: &mut Option<String>,
     ) -> SweepResult {
+        let result = self.look_and_requeue(ready, last, looked, history).await;
+        if result == SweepResult::Failed {
+            // What was found is not requeued, and the database would not tell it again.
+            *looked = Looked::default();
+        }
+        result
+    }
+
+    async fn look_and_requeue(
+        &self,
+        ready: &Ready,
+        last: SweepResult,
+        looked: &mut Looked,
+        history: &mut Option<String>,
+    ) -> SweepResult {
         let asked = Instant::now();
         let found = match self.look(ready, looked, asked).await {
             Ok(found) => found,
             Err(error) => {
-                // What was read may be half of it.
-                *looked = Looked::default();
                 if last == SweepResult::Failed {
                     tracing::debug!(%error, "a sweep failed again");
                 } else {
@@ -239,10 +252,14 @@ impl Sweeper {
         let Changes { accounts, mark } = self.database.changes_since(&self.context.cluster, since.as_ref()).await?;
         let found = match accounts {
             // To release a held creation, it must be known which accounts are there.
-            Some(changed) if !is_due && !self.context.creations.holds_any() => self.compare(ready, &changed, asked),
+            Some(changed) if !is_due && !self.context.creations.holds_any() => {
+                let found = self.compare(ready, &changed, asked);
+                // No account came since all were compared.
+                Found { has_no_account: looked.has_no_account, ..found }
+            }
             _ => {
                 let found = self.compare_all(ready, asked).await?;
-                looked.at_all = Some(asked);
+                (looked.at_all, looked.has_no_account) = (Some(asked), found.has_no_account);
                 found
             }
         };
@@ -300,6 +317,8 @@ struct Looked {
     mark: Option<SweepMark>,
     /// When all accounts were compared.
     at_all: Option<Instant>,
+    /// Whether there was no account then.
+    has_no_account: bool,
 }
 
 /// What a look found.
