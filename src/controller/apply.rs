@@ -2,11 +2,11 @@
 
 use super::connect::Ready;
 use super::context::{Context, ReconcileResult};
+use super::work::Action;
 use crate::account::Life;
 use crate::api::{ApiAccount, ApiAccountStatus, ManagementPolicy};
 use crate::reconcile::{Desired, History, NotReady, Obstacle, Outcome, Verified};
 use jiff::SignedDuration;
-use kube::runtime::controller::Action;
 use std::time::Instant;
 
 impl Context {

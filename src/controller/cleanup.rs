@@ -67,7 +67,7 @@ impl Cleanup {
         };
         let is_there = |resource: &ObjectRef<ApiAccount>| !resources.lacks(resource);
         self.context.waiting.retain(is_there);
-        self.context.versions.retain(is_there);
+        self.context.versions.retain(|key| !resources.lacks_key(key));
         self.context.revocations.retain(is_there);
         // A resource that was attempted has used its account from the bulk read, or will not use it.
         ready.startup_accounts.retain(|owner| {
@@ -75,7 +75,7 @@ impl Cleanup {
             is_there(&resource) && !self.context.memory.was_attempted(&resource)
         });
         self.context.pickups.retain(is_there);
-        self.context.memory.retain(is_there);
+        self.context.memory.retain(|key| !resources.lacks_key(key));
     }
 
     /// Removes the journal entries that are older than the retention, at most once per [`TRIM_EVERY`].
@@ -100,9 +100,8 @@ impl Cleanup {
     }
 
     async fn look_for_orphans(&mut self, ready: &Ready) {
-        match self.database.live(&self.context.cluster).await {
-            Ok(live) => self.orphans.check(live, &self.context, ready, Instant::now()).await,
-            Err(error) => tracing::debug!(%error, "the live accounts could not be read"),
+        if let Err(error) = self.orphans.check(&self.context, ready, Instant::now()).await {
+            tracing::debug!(%error, "the live accounts could not be read");
         }
     }
 

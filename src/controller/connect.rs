@@ -4,13 +4,13 @@
 use super::context::Context;
 use super::error::ControllerError;
 use super::freeze::Freeze;
-use crate::account::{Account, ClusterId, Owner, UnassignedPolicy, Version};
+use crate::account::{Account, Owner, UnassignedPolicy, Version};
 use crate::backoff::Backoff;
 use crate::database::{AccountDatabase, CurrentKeyring, DatabaseError, Keyring, UnknownAffiliate};
 use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
 use crate::secrets::SecretStore;
 use futures::future::{Either, select};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,9 +20,6 @@ use tokio::sync::watch;
 
 /// The pauses between two attempts to connect.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
-
-/// How many unreadable accounts are logged one by one.
-const SHOWN: usize = 10;
 
 /// Whether the account database can be used.
 #[derive(Clone, Default)]
@@ -45,18 +42,20 @@ pub enum Connection {
 pub struct Ready {
     /// The reconciler that uses this database.
     pub reconciler: Reconciler,
-    /// The accounts, as one bulk read at the start found them.
+    /// The accounts that were read in bulk at the start and are not used yet.
     pub startup_accounts: StartupAccounts,
 }
 
-/// Accounts from one bulk read. The first reconcile of each resource uses its account from here instead of reading it.
+/// Accounts from bulk reads. The first reconcile of each resource uses its account from here instead of reading it.
 #[derive(Default)]
 pub struct StartupAccounts(Mutex<HashMap<Owner, Account>>);
 
 impl StartupAccounts {
-    fn new(accounts: Vec<Account>) -> Self {
-        let owned = accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account)));
-        Self(Mutex::new(owned.collect()))
+    /// Adds an account that was just read.
+    pub fn add(&self, account: Account) {
+        if let Some(owner) = account.owner.clone() {
+            self.accounts().insert(owner, account);
+        }
     }
 
     /// Removes the account of this owner, and returns it.
@@ -72,9 +71,9 @@ impl StartupAccounts {
         }
     }
 
-    /// Removes every account that is not listed with the same version.
-    pub fn retain_current(&self, listed: &HashMap<Owner, Version>) {
-        self.accounts().retain(|owner, account| listed.get(owner) == Some(&account.version));
+    /// Returns the owners of the accounts.
+    pub fn owners(&self) -> HashSet<Owner> {
+        self.accounts().keys().cloned().collect()
     }
 
     /// Removes the accounts that no resource will use any more.
@@ -178,11 +177,10 @@ async fn connect(
     parts: ReconcilerParts,
     connection: watch::Sender<Connection>,
 ) -> Result<(), ControllerError> {
-    let cluster = &context.cluster;
     let mut failures = 0;
-    let accounts = loop {
-        match prepare(database.as_ref(), &keyring.get(), cluster, parts.creations.as_ref(), context.freeze).await {
-            Ok(accounts) => break accounts,
+    loop {
+        match prepare(database.as_ref(), &keyring.get(), parts.creations.as_ref(), context.freeze).await {
+            Ok(()) => break,
             Err(ControllerError::Database(error)) if error.is_retryable() => {
                 let (reason, is_login) = match error {
                     DatabaseError::Unavailable { reason } => (reason, false),
@@ -196,10 +194,9 @@ async fn connect(
         }
         tokio::time::sleep(BACKOFF.pause(failures)).await;
         failures += 1;
-    };
+    }
     context.reached.store(true, Ordering::Relaxed);
-    tracing::info!(accounts = accounts.len(), %cluster, "the account database is ready");
-    let startup_accounts = StartupAccounts::new(accounts);
+    tracing::info!(cluster = %context.cluster, "the account database is ready");
     let reconciler = Reconciler {
         database,
         secrets: parts.secrets,
@@ -211,17 +208,17 @@ async fn connect(
         declarations: parts.declarations,
         creations: parts.creations,
     };
-    connection.send_replace(Connection::Ready(Arc::new(Ready { reconciler, startup_accounts })));
+    connection
+        .send_replace(Connection::Ready(Arc::new(Ready { reconciler, startup_accounts: StartupAccounts::default() })));
     Ok(())
 }
 
 async fn prepare(
     database: &dyn AccountDatabase,
     keyring: &Keyring,
-    cluster: &ClusterId,
     creations: &dyn CreationGuard,
     freeze: Freeze,
-) -> Result<Vec<Account>, ControllerError> {
+) -> Result<(), ControllerError> {
     if freeze.is_on() {
         freeze.permits_schema(&database.pending_migrations().await?)?;
     } else {
@@ -229,24 +226,14 @@ async fn prepare(
     }
     creations.begin().await?;
     keyring.check(&database.sealing_keys_in_use().await?)?;
-    // One unreadable account does not delay the others. The reconcile of its resource reads it again and reports the
-    // error.
-    let (accounts, unreadable): (Vec<_>, Vec<_>) =
-        database.list_readable(cluster).await?.into_iter().partition(Result::is_ok);
-    for error in unreadable.iter().filter_map(|account| account.as_ref().err()).take(SHOWN) {
-        tracing::warn!("{error}; its resource reports this, and other accounts are not affected");
-    }
-    if unreadable.len() > SHOWN {
-        tracing::warn!(accounts = unreadable.len(), "there are more accounts that cannot be read");
-    }
-    Ok(accounts.into_iter().flatten().collect())
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::account::{
-        AccountId, AccountName, AllowedIps, Description, Life, RotationRequests, Settings, StoredSettings,
+        AccountId, AccountName, AllowedIps, ClusterId, Description, Life, RotationRequests, Settings, StoredSettings,
     };
 
     fn owner(name: &str) -> Owner {
@@ -274,7 +261,9 @@ mod tests {
             answered_requests: RotationRequests::default(),
             suspension: None,
         };
-        StartupAccounts::new(vec![account("same"), account("other"), account("gone")])
+        let read = StartupAccounts::default();
+        ["same", "other", "gone"].into_iter().map(account).for_each(|account| read.add(account));
+        read
     }
 
     fn left(startup_accounts: &StartupAccounts) -> Vec<&'static str> {
@@ -289,9 +278,7 @@ mod tests {
         notified.account_changed(&owner("gone"), None);
         assert_eq!(left(&notified), ["same"]);
         assert_eq!(left(&notified), [""; 0]);
-        let swept = startup_accounts();
-        swept.retain_current(&HashMap::from([(owner("same"), Version(3)), (owner("other"), Version(2))]));
-        assert_eq!(left(&swept), ["same"]);
+        assert_eq!(startup_accounts().owners(), HashSet::from(["same", "other", "gone"].map(owner)));
         let cleaned_up = startup_accounts();
         cleaned_up.retain(|owner| owner.name == "other");
         assert_eq!(left(&cleaned_up), ["other"]);

@@ -15,13 +15,13 @@ use super::resources::{Resources, Stores};
 use super::revocations::Revocations;
 use super::versions::Versions;
 use super::waiting::Waiting;
+use super::work::Action;
 use crate::account::{ClusterId, Period, Requester};
 use crate::api::ApiAccount;
 use crate::backoff::spread;
 use crate::database::DatabaseError;
 use crate::reconcile::{Done, Environment, NotReady, Outcome, awaits_confirmation};
 use crate::telemetry::Metrics;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use std::sync::atomic::AtomicBool;
@@ -83,9 +83,8 @@ impl Context {
     pub fn begin_leading(&self) {
         if self.leadership.is_elected() {
             self.memory.distrust_watches();
-            let seen = self.stores.seen();
-            let held = seen.iter().filter(|resource| awaits_confirmation(resource));
-            self.brake.restart(held.map(|resource| ObjectRef::from_obj(&**resource)));
+            let held = self.stores.seen().filter(|resource| awaits_confirmation(resource));
+            self.brake.restart(held.map(|resource| ObjectRef::from_obj(&*resource)));
         }
         self.leads_since.get_or_init(Instant::now);
     }

@@ -6,7 +6,7 @@
 
 use super::memory::Memory;
 use super::resources::Stores;
-use crate::account::{Account, ClusterId, Owner, Version};
+use crate::account::{Account, ClusterId, Owner};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, DatabaseError};
 use crate::reconcile::{
@@ -123,12 +123,12 @@ impl ClusterCreationGuard {
         self.state().held.remove(resource);
     }
 
-    /// Returns the held resources to reconcile again after a sweep. `versions` are the accounts that the sweep found.
-    pub async fn resources_to_retry(&self, versions: &HashMap<Owner, Version>) -> Vec<Resource> {
+    /// Returns the held resources to reconcile again after a sweep that found accounts of all these owners.
+    pub async fn resources_to_retry(&self, found: &HashSet<Owner>) -> Vec<Resource> {
         if !self.holds_any() {
             return Vec::new();
         }
-        let are_few = match self.missing(|owner| versions.contains_key(owner)) {
+        let are_few = match self.missing(|owner| found.contains(owner)) {
             Some(missing) => {
                 let mut assessment = self.assessment.lock().await;
                 assessment.forget_old(Instant::now());
@@ -139,7 +139,7 @@ impl ClusterCreationGuard {
         let is_there = |resource: &Resource| {
             let namespace = resource.namespace.clone().unwrap_or_default();
             let owner = Owner { cluster: self.cluster.clone(), namespace, name: resource.name.clone() };
-            versions.contains_key(&owner)
+            found.contains(&owner)
         };
         let state = self.state();
         let again =

@@ -3,6 +3,7 @@
 use super::brake::{Cause, Counted, Decision};
 use super::connect::Ready;
 use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
+use super::work::Action;
 use crate::account::{Life, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::database::DatabaseError;
@@ -12,7 +13,6 @@ use crate::reconcile::{
 };
 use crate::secrets::{ResourceIdentity, SecretError};
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use std::time::{Duration, Instant};
 

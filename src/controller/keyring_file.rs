@@ -3,7 +3,6 @@
 use super::context::Context;
 use super::queues::Queues;
 use crate::database::{AccountDatabase, CurrentKeyring, KeyringFile, KeyringRead};
-use kube::runtime::reflector::ObjectRef;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,8 +17,8 @@ pub(super) async fn follow(
     let file = KeyringFile { database, path, keyring };
     file.run(|read| {
         if read == KeyringRead::Replaced {
-            for resource in context.stores.seen() {
-                queues.send(&ObjectRef::from_obj(&*resource));
+            for key in context.stores.keys() {
+                queues.send(&key.reference());
             }
         }
         context.metrics.keyring_refused(read.is_refused());

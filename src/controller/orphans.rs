@@ -6,14 +6,19 @@
 use super::brake::{Cause, Decision};
 use super::connect::Ready;
 use super::context::Context;
+use super::held::Key;
 use super::resources::{Resources, resource};
 use crate::account::{Life, Owner};
 use crate::api::ApiAccount;
+use crate::database::DatabaseError;
 use crate::reconcile::Outcome;
 use crate::secrets::cache::SecretCaches;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
+
+/// The number of live accounts that are read at a time.
+const PAGE: usize = 5_000;
 
 /// The known orphans.
 pub(super) struct Orphans {
@@ -39,12 +44,14 @@ impl Orphans {
 
     /// Finds the live accounts that have no resource, and disables those that have had none for longer than the grace
     /// period. Does nothing until all resources have been listed.
-    pub async fn check(&mut self, live: Vec<Owner>, context: &Context, ready: &Ready, now: Instant) {
+    ///
+    /// # Errors
+    /// The live accounts cannot be read.
+    pub async fn check(&mut self, context: &Context, ready: &Ready, now: Instant) -> Result<(), DatabaseError> {
         let Some(resources) = context.resources() else {
-            return;
+            return Ok(());
         };
-        let alive: HashSet<_> = live.iter().map(resource).collect();
-        let missing: HashSet<&Owner> = live.iter().filter(|owner| resources.lacks(&resource(owner))).collect();
+        let missing = without_resource(ready, context, &resources).await?;
         context.metrics.orphans(missing.len());
         if resources.is_empty() && !missing.is_empty() {
             // The likely reason is a fault of the cluster or of this program. So nothing is disabled.
@@ -55,17 +62,18 @@ impl Orphans {
                 );
             }
             self.empty_reported = true;
-            return;
+            return Ok(());
         }
         self.empty_reported = false;
         self.seen.retain(|owner, _| missing.contains(owner));
         // Releases orphans whose resource exists again, and deletions that ended without an event of the watch. Both
         // conditions are checked anew, because a resource that disappears at this moment would fulfil neither of two
         // older results.
+        let alive: HashSet<_> = missing.iter().map(resource).collect();
         let is_orphan = |held: &ObjectRef<ApiAccount>| alive.contains(held) && resources.lacks(held);
         context.brake.retain(|held| resources.is_being_deleted(held), is_orphan);
         let mut left = missing.len();
-        for owner in missing {
+        for owner in &missing {
             let orphan = self.seen.entry(owner.clone()).or_insert_with(|| {
                 let grace = self.grace;
                 tracing::warn!(
@@ -82,17 +90,24 @@ impl Orphans {
             }
         }
         if !context.freeze.is_on() {
-            self.remove_secrets(&live, &resources, context, ready).await;
+            self.remove_secrets(&missing, &resources, context, ready).await;
         }
+        Ok(())
     }
 
     /// Deletes the Secrets of deleted accounts that have no resource: an earlier deletion was interrupted before the
     /// Secret was deleted. Secrets of retained accounts, and of accounts that this database does not have, are kept.
-    async fn remove_secrets(&mut self, live: &[Owner], resources: &Resources, context: &Context, ready: &Ready) {
-        let live: HashSet<&Owner> = live.iter().collect();
-        let mut left: HashSet<Owner> = self.secrets.owners().into_iter().collect();
-        left.retain(|owner| {
-            owner.cluster == context.cluster && !live.contains(owner) && resources.lacks(&resource(owner))
+    ///
+    /// `missing` are the live accounts without a resource.
+    async fn remove_secrets(
+        &mut self,
+        missing: &HashSet<Owner>,
+        resources: &Resources,
+        context: &Context,
+        ready: &Ready,
+    ) {
+        let left = self.secrets.owners(|owner| {
+            owner.cluster == context.cluster && !missing.contains(owner) && resources.lacks_key(&Key::from(owner))
         });
         self.kept.retain(|owner| left.contains(owner));
         let unknown: Vec<Owner> = left.difference(&self.kept).cloned().collect();
@@ -114,6 +129,24 @@ impl Orphans {
             } else {
                 self.kept.insert(owner);
             }
+        }
+    }
+}
+
+/// Returns the owners of live accounts that have no resource. Reads the live accounts page by page.
+async fn without_resource(
+    ready: &Ready,
+    context: &Context,
+    resources: &Resources,
+) -> Result<HashSet<Owner>, DatabaseError> {
+    let (mut missing, mut last) = (HashSet::new(), None);
+    loop {
+        let page = ready.reconciler.database.live_after(&context.cluster, last.as_ref(), PAGE).await?;
+        missing.extend(page.iter().filter(|owner| resources.lacks_key(&Key::from(*owner))).cloned());
+        let is_last = page.len() < PAGE;
+        last = page.into_iter().next_back();
+        if is_last {
+            return Ok(missing);
         }
     }
 }

@@ -5,10 +5,10 @@
 //! status writes.
 
 use super::context::{Context, ReconcileResult};
+use super::work::Action;
 use crate::api::{ApiAccount, ApiAccountStatus, Reason, condition};
 use crate::reconcile::{NotReady, Outcome, status};
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 use std::time::{Duration, Instant};
 
 /// How long after the start a resource keeps a status that is about its present spec.

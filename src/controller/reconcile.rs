@@ -6,11 +6,11 @@
 
 use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::panics::{Panicked, catch_panic};
+use super::work::Action;
 use crate::api::{ApiAccount, FINALIZER};
 use crate::kube_error::reason;
 use crate::telemetry::traces::{self, Ending};
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,11 +67,10 @@ fn ending(result: &ReconcileResult) -> Ending {
 }
 
 /// Requeues a resource after the API server did not accept a write.
-#[expect(clippy::needless_pass_by_value, reason = "the signature of kube's error policies")]
-pub(super) fn on_error(resource: Arc<ApiAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
+pub(super) fn on_error(resource: &ApiAccount, error: &kube::Error, context: &Context) -> Action {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     tracing::warn!(namespace, name, "the API server did not accept a write: {}; trying again", reason(error));
-    context.retry_later(&resource, LONGEST_BACKOFF)
+    context.retry_later(resource, LONGEST_BACKOFF)
 }
 
 impl Context {

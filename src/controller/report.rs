@@ -6,12 +6,12 @@ use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
 use super::next_attempt::{Next, next_attempt};
 use super::outage::is_same_outage;
 use super::refusal_limit::{LIMIT, Verdict};
+use super::work::Action;
 use crate::api::{ApiAccount, ApiAccountStatus, KeyStatus};
 use crate::reconcile::{NotReady, Outcome, newly_used_late, show_last_uses, status};
 use crate::telemetry::LostEvent;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use std::time::{Duration, Instant};
 

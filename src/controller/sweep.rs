@@ -1,7 +1,8 @@
 //! Detects changes of accounts by other programs and users: at once by notifications of the database where it sends
 //! them, and in any case by a periodic sweep.
 //!
-//! A sweep reads the version of every account in one query, and compares it with the version that was last reconciled.
+//! A sweep asks what changed since the last one, and compares the versions with those that were last reconciled. Where
+//! the database cannot tell what changed, and once an hour, a sweep compares all accounts, page by page.
 //! Both ways only put resources into the work queue; the reconcile decides what to do.
 
 use super::cleanup::Cleanup;
@@ -11,12 +12,12 @@ use super::queues::Queues;
 use super::resources::resource;
 use crate::account::{Owner, Version};
 use crate::api::ApiAccount;
-use crate::database::{AccountDatabase, Changed, DatabaseError};
+use crate::database::{AccountDatabase, Changed, Changes, DatabaseError, SweepMark};
 use crate::reconcile::has_unshown_use;
 use crate::telemetry::SweepResult;
 use futures::StreamExt;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -29,6 +30,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a failed sweep. Also the interval at which the database is asked whether it answers while any
 /// resource waits for it.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// How often all accounts are compared although the database tells what changed.
+const COMPARE_ALL_EVERY: Duration = Duration::from_hours(1);
+
+/// The number of accounts that are read at a time when all are compared.
+const PAGE: usize = 5_000;
 
 type Resource = ObjectRef<ApiAccount>;
 
@@ -61,6 +68,7 @@ impl Sweeper {
         let mut swept = Due::now();
         let mut due = swept + self.pause(last);
         let mut probe = swept;
+        let mut looked = Looked::default();
         let mut history = self.database.history().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "the first sweep finds out which history the account database continues");
             None
@@ -98,7 +106,7 @@ impl Sweeper {
                     probe = Due::now() + self.spread(AFTER_FAILURE);
                 }
                 () = sleep_until(due) => {
-                    last = self.sweep(&ready, last, &mut history).await;
+                    last = self.sweep(&ready, last, &mut looked, &mut history).await;
                     self.context.metrics.swept(last, self.context.environment.now());
                     // Nothing is disabled or purged in a database that may be the wrong one.
                     if last == SweepResult::Done && !self.context.creations.may_be_wrong_database() {
@@ -176,10 +184,31 @@ impl Sweeper {
 
     /// Sweeps once. `last` is the result of the previous sweep: a warning is not logged twice in a row. `history` is the
     /// history of the database that was known before.
-    async fn sweep(&self, ready: &Ready, last: SweepResult, history: &mut Option<String>) -> SweepResult {
+    async fn sweep(
+        &self,
+        ready: &Ready,
+        last: SweepResult,
+        looked: &mut Looked,
+        history: &mut Option<String>,
+    ) -> SweepResult {
+        let result = self.look_and_requeue(ready, last, looked, history).await;
+        if result == SweepResult::Failed {
+            // What was found is not requeued, and the database would not tell it again.
+            *looked = Looked::default();
+        }
+        result
+    }
+
+    async fn look_and_requeue(
+        &self,
+        ready: &Ready,
+        last: SweepResult,
+        looked: &mut Looked,
+        history: &mut Option<String>,
+    ) -> SweepResult {
         let asked = Instant::now();
-        let versions: HashMap<Owner, Version> = match self.database.versions(&self.context.cluster).await {
-            Ok(versions) => versions.into_iter().collect(),
+        let found = match self.look(ready, looked, asked).await {
+            Ok(found) => found,
             Err(error) => {
                 if last == SweepResult::Failed {
                     tracing::debug!(%error, "a sweep failed again");
@@ -202,20 +231,105 @@ impl Sweeper {
             }
         };
         self.context.waiting.database_answered(asked);
-        let is_empty = versions.is_empty() && !self.context.versions.is_empty();
+        let is_empty = found.has_no_account && !self.context.versions.is_empty();
         if is_empty && last != SweepResult::Empty {
             // The creation guard decides for each resource whether its account is created again.
             tracing::warn!("a sweep for changes by others found no account at all");
         }
-        ready.startup_accounts.retain_current(&versions);
-        let listed = versions.iter().map(|(owner, version)| (resource(owner), *version)).collect();
-        let changed = self.context.versions.changed_since(&listed, asked);
-        tracing::debug!(accounts = versions.len(), changed = changed.len(), "swept for changes by others");
-        let again = self.context.creations.resources_to_retry(&versions).await;
+        tracing::debug!(read = found.read, changed = found.changed.len(), "swept for changes by others");
         let used = self.newly_used().await;
-        for resource in changed.into_iter().chain(doubted).chain(again).chain(used) {
+        for resource in found.changed.into_iter().chain(doubted).chain(found.again).chain(used) {
             self.queues.send(&resource);
         }
         if is_empty { SweepResult::Empty } else { SweepResult::Done }
     }
+
+    /// Looks for accounts that differ from what was last reconciled: among those that changed since the last look if the
+    /// database tells them, and among all otherwise, and now and then.
+    async fn look(&self, ready: &Ready, looked: &mut Looked, asked: Instant) -> Result<Found, DatabaseError> {
+        let is_due = looked.at_all.is_none_or(|at| asked.duration_since(at) >= COMPARE_ALL_EVERY);
+        let since = looked.mark.take().filter(|_| !is_due);
+        let Changes { accounts, mark } = self.database.changes_since(&self.context.cluster, since.as_ref()).await?;
+        let found = match accounts {
+            // To release a held creation, it must be known which accounts are there.
+            Some(changed) if !is_due && !self.context.creations.holds_any() => {
+                let found = self.compare(ready, &changed, asked);
+                // No account came since all were compared.
+                Found { has_no_account: looked.has_no_account, ..found }
+            }
+            _ => {
+                let found = self.compare_all(ready, asked).await?;
+                (looked.at_all, looked.has_no_account) = (Some(asked), found.has_no_account);
+                found
+            }
+        };
+        looked.mark = mark;
+        Ok(found)
+    }
+
+    fn compare(&self, ready: &Ready, read: &[(Owner, Version)], asked: Instant) -> Found {
+        for (owner, version) in read {
+            ready.startup_accounts.account_changed(owner, Some(*version));
+        }
+        Found { read: read.len(), changed: self.context.versions.changed_among(read, asked), ..Found::default() }
+    }
+
+    /// Compares all accounts, page by page.
+    async fn compare_all(&self, ready: &Ready, asked: Instant) -> Result<Found, DatabaseError> {
+        let (database, cluster) = (&self.database, &self.context.cluster);
+        let is_held = self.context.creations.holds_any();
+        let (mut found, mut there) = (Found::default(), HashSet::new());
+        let mut awaited = ready.startup_accounts.owners();
+        self.context.versions.begin_comparison();
+        let mut last = None;
+        loop {
+            let page = database.versions_after(cluster, last.as_ref(), PAGE).await?;
+            let Found { read, changed, .. } = self.compare(ready, &page, asked);
+            found.read += read;
+            found.changed.extend(changed);
+            for (owner, _) in &page {
+                awaited.remove(owner);
+                if is_held {
+                    there.insert(owner.clone());
+                }
+            }
+            match page.into_iter().next_back() {
+                Some((owner, _)) if read == PAGE => last = Some(owner),
+                _ => break,
+            }
+        }
+        for owner in &awaited {
+            ready.startup_accounts.account_changed(owner, None);
+        }
+        found.changed.extend(self.context.versions.not_found(asked));
+        found.has_no_account = found.read == 0;
+        if is_held {
+            found.again = self.context.creations.resources_to_retry(&there).await;
+        }
+        Ok(found)
+    }
+}
+
+/// What earlier sweeps looked at.
+#[derive(Default)]
+struct Looked {
+    /// The database's mark of the last look.
+    mark: Option<SweepMark>,
+    /// When all accounts were compared.
+    at_all: Option<Instant>,
+    /// Whether there was no account then.
+    has_no_account: bool,
+}
+
+/// What a look found.
+#[derive(Default)]
+struct Found {
+    /// How many accounts were read.
+    read: usize,
+    /// The resources whose account differs from what was last reconciled.
+    changed: Vec<Resource>,
+    /// The resources whose creation is no longer held.
+    again: Vec<Resource>,
+    /// Whether the database has no account at all.
+    has_no_account: bool,
 }

@@ -1,14 +1,15 @@
 //! The watches of one scope (a namespace or the whole cluster), and the controller that reconciles what they show.
 
 use super::body_timeout::WATCH_SECONDS;
-use super::connect::Connection;
 use super::context::Context;
+use super::held::{Key, Store};
 use super::in_work::SecretChange;
+use super::look_over;
 use super::queues::Queue;
-use super::reconcile::{on_error, reconcile};
 use super::requester::requester;
 use super::scope::Scope;
 use super::watch_errors::refusal;
+use super::work::{self, Work};
 use crate::api::{
     ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER, Lenient,
     PAUSED_ANNOTATION, ROTATE_ANNOTATION,
@@ -19,21 +20,20 @@ use futures::StreamExt;
 use futures::future::Either;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::utils::Predicate;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{Config, Controller, PredicateConfig, WatchStreamExt, predicates, reflector};
+use kube::runtime::{WatchStreamExt, predicates};
 use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
 /// The state of the first list of a scope's Secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Listing {
+pub(super) enum Listing {
     /// The API server has not answered yet.
     Trying,
     /// The API server refuses the list.
@@ -59,7 +59,7 @@ pub(super) async fn run(
 async fn reconcile_accounts(
     scope: &Scope,
     context: Arc<Context>,
-    changed: mpsc::UnboundedReceiver<ObjectRef<ApiAccount>>,
+    mut changed: mpsc::UnboundedReceiver<ObjectRef<ApiAccount>>,
     concurrency: u16,
     mut secrets_listed: watch::Receiver<Listing>,
     mut stopped: watch::Receiver<bool>,
@@ -71,93 +71,74 @@ async fn reconcile_accounts(
     if let Either::Right(_) = futures::future::select(std::pin::pin!(listed), std::pin::pin!(stop)).await {
         return;
     }
-    let (reader, writer) = reflector::store();
-    context.stores.add(scope.clone(), reader.clone());
-    let never_ready = stopped_before_ready(reader.clone(), stopped.clone());
-    let (watch_context, applied_context, shown_context) =
-        (Arc::clone(&context), Arc::clone(&context), Arc::clone(&context));
+    let (store, work) = (Store::default(), Work::default());
+    context.stores.add(scope.clone(), store.clone());
+    let watching = watch_accounts(scope, &context, &store, &work);
+    let looking_over = look_over::run(&store, &work, &context, secrets_listed);
+    let queueing = async {
+        while let Some(resource) = changed.recv().await {
+            work.add(&Key::of(&resource));
+        }
+    };
+    // None of these ends by itself before the controller stops.
+    let feeding = futures::future::join3(watching, looking_over, queueing);
+    let reconciling = work::run(&work, &store, &context, concurrency, stopped);
+    futures::future::select(std::pin::pin!(reconciling), std::pin::pin!(feeding)).await;
+}
+
+/// Feeds the store of resources, and makes those due whose declaration has changed.
+async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, work: &Work) {
     let mut watch_errors = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
         .default_backoff()
-        .modify(move |account| {
-            shown_context.memory.with_status(account, |status| {
-                shown_context.pickups.shown(account, status, Instant::now());
+        .modify(|account| {
+            context.memory.with_status(account, |status| {
+                context.pickups.shown(account, status, Instant::now());
             });
-            shown_context.memory.requested(account, requester(account));
+            context.memory.requested(account, requester(account));
             account.managed_fields_mut().clear();
         })
-        .reflect(writer)
-        .inspect(move |event| {
+        .inspect(|event| {
+            if let Ok(event) = event {
+                store.apply(event);
+            }
             if let Ok(Event::Apply(account) | Event::InitApply(account)) = event {
-                applied_context.memory.watch_showed(account, Instant::now());
+                context.memory.watch_showed(account, Instant::now());
             }
         })
-        .inspect(move |event| match event {
+        .inspect(|event| match event {
             // The brake gets to know held deletions before any deletion is reconciled, so that no other deletion is
             // allowed after a restart.
             Ok(Event::InitApply(account)) if awaits_confirmation(account) => {
-                watch_context.brake.hold(&ObjectRef::from_obj(account));
+                context.brake.hold(&ObjectRef::from_obj(account));
             }
-            Ok(Event::InitDone) if watch_context.resources().is_some() => watch_context.waiting.lists_complete(),
+            Ok(Event::InitDone) if context.resources().is_some() => context.waiting.lists_complete(),
             Ok(Event::Delete(account)) => {
-                watch_context.memory.forget(account);
-                watch_context.pickups.forget(&ObjectRef::from_obj(account));
-                watch_context.versions.forget(&ObjectRef::from_obj(account));
-                watch_context.revocations.forget(&ObjectRef::from_obj(account));
-                watch_context.waiting.forget(&ObjectRef::from_obj(account));
-                watch_context.creations.forget(&ObjectRef::from_obj(account));
-                watch_context.brake.resource_gone(&ObjectRef::from_obj(account));
+                work.forget(&Key::of_resource(account));
+                context.memory.forget(account);
+                context.pickups.forget(&ObjectRef::from_obj(account));
+                context.versions.forget(&ObjectRef::from_obj(account));
+                context.revocations.forget(&ObjectRef::from_obj(account));
+                context.waiting.forget(&ObjectRef::from_obj(account));
+                context.creations.forget(&ObjectRef::from_obj(account));
+                context.brake.resource_gone(&ObjectRef::from_obj(account));
             }
             _ => {}
         })
-        .applied_objects()
-        .predicate_filter(
-            predicates::generation.combine(has_lost_finalizer).combine(requests),
-            PredicateConfig::default(),
-        );
-    // A follower drops what its watch shows, so everything is reconciled when it leads and its database answers, and
-    // also when the database does not answer then.
-    let (is_elected, mut was_waiting) = (context.leadership.is_elected(), false);
-    let became_ready = WatchStream::from_changes(context.connection.clone())
-        .filter(move |connection| {
-            let is_waiting = matches!(connection, Connection::Waiting { .. });
-            let is_first_outage = is_elected && is_waiting && !std::mem::replace(&mut was_waiting, is_waiting);
-            std::future::ready(matches!(connection, Connection::Ready(_)) || is_first_outage)
-        })
-        .map(|_| ());
-    let became_listed = WatchStream::from_changes(secrets_listed.clone())
-        .filter(|listing| std::future::ready(*listing == Listing::Done))
-        .map(|_| ());
-    let reconciling = Controller::for_stream(accounts, reader)
-        .with_config(Config::default().concurrency(concurrency))
-        .reconcile_on(UnboundedReceiverStream::new(changed))
-        .reconcile_all_on(became_ready)
-        .reconcile_all_on(became_listed)
-        .graceful_shutdown_on(async move {
-            // If the sender is gone, the controller is stopping too.
-            drop(stopped.wait_for(|stopped| *stopped).await);
-        })
-        .run(reconcile, on_error, context)
-        .for_each(|result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a reconcile failed");
-            }
-            std::future::ready(())
-        });
-    futures::future::select(std::pin::pin!(reconciling), std::pin::pin!(never_ready)).await;
-}
-
-/// Completes if `stopped` comes before the first list of the resources. Never completes otherwise.
-///
-/// `Controller` waits for its store before it stops gracefully. Without a list, that would never end.
-async fn stopped_before_ready(store: Store<ApiAccount>, mut stopped: watch::Receiver<bool>) {
-    let ready = std::pin::pin!(store.wait_until_ready());
-    let stop = std::pin::pin!(stopped.wait_for(|stopped| *stopped));
-    if let Either::Left((Ok(()), _)) = futures::future::select(ready, stop).await {
-        std::future::pending::<()>().await;
+        .applied_objects();
+    let due_for = predicates::generation.combine(has_lost_finalizer).combine(requests);
+    let mut accounts = std::pin::pin!(accounts);
+    while let Some(account) = accounts.next().await {
+        // Errors were logged above.
+        let Ok(account) = account else { continue };
+        let is_different = context.memory.looks_different(&account, due_for.hash_property(&account));
+        // The resources of the first list are looked over together.
+        if is_different && store.is_listed() {
+            work.add(&Key::of_resource(&account));
+        }
     }
 }
 

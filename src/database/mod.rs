@@ -23,6 +23,7 @@ mod schema;
 mod server_url;
 mod sql;
 mod sqlite;
+mod sweep;
 mod url;
 
 pub use address::{
@@ -40,6 +41,7 @@ pub use not_stored::NotStored;
 pub use obstacles::{NameHolder, Obstacles};
 pub use register::{AccountAdmin, LackedRight, Named, Resealed, SealedPair};
 pub use schema::Schema;
+pub use sweep::{Changes, SweepMark, page_after};
 
 use crate::account::{
     Account, AccountId, AccountName, Adopter, AffiliateName, ApiKey, ClusterId, FieldChange, KeyId, KeyUse, Owner,
@@ -111,15 +113,32 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     /// others.
     async fn list_by_cluster(&self, cluster: &ClusterId) -> Result<Vec<Account>, DatabaseError>;
 
-    /// Returns the same accounts as [`Self::list_by_cluster`], with an error in place of each account that cannot be
+    /// Returns the same accounts as [`Self::find_by_owners`], with an error in place of each account that cannot be
     /// read.
-    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        Ok(self.list_by_cluster(cluster).await?.into_iter().map(Ok).collect())
+    async fn find_readable(&self, owners: &[Owner]) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        Ok(self.find_by_owners(owners).await?.into_iter().map(Ok).collect())
     }
 
     /// Returns the owner and the version of every account (live, retained or deleted) that a resource of this cluster
     /// owns, in one read that loads nothing else.
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError>;
+
+    /// Returns the first of the accounts that [`Self::versions`] returns, in the order of the owners' namespaces and names
+    /// as the database orders text: at most `limit` of those after this owner, or of all. One call reads one page.
+    async fn versions_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        Ok(page_after(self.versions(cluster).await?, |(owner, _)| owner, after, limit))
+    }
+
+    /// Returns what changed among the accounts that [`Self::versions`] returns, since an earlier call returned this mark,
+    /// by any program or person. The database tells only what changed, and no account at rest.
+    async fn changes_since(&self, _cluster: &ClusterId, _since: Option<&SweepMark>) -> Result<Changes, DatabaseError> {
+        Ok(Changes::unknown())
+    }
 
     /// Returns when the key pairs of this cluster's accounts were used to log in, each with the owner of its account, in
     /// one read and unordered. A pair without a recorded use has no entry.
@@ -144,6 +163,16 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
 
     /// Returns the owners in this cluster whose accounts are live: neither deleted nor retained.
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError>;
+
+    /// Returns the first of the owners that [`Self::live`] returns, in pages as [`Self::versions_after`].
+    async fn live_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<Owner>, DatabaseError> {
+        Ok(page_after(self.live(cluster).await?, |owner| owner, after, limit))
+    }
 
     /// Returns how many accounts of this cluster are live, and how many were deleted since this time without
     /// confirmation.

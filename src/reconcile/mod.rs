@@ -51,7 +51,7 @@ pub use environment::{Environment, RandomnessError, random, random_secret};
 pub use keys::new_key;
 pub use last_use::{OverlapHalf, has_unshown_use, newly_used_late, show_last_uses, used_in_overlap};
 pub use not_ready::{AdoptionPath, NextAttempt, NotReady};
-pub use nulls::fields_applied_as_null;
+pub use nulls::{fields_applied_as_null, may_have_nulls};
 pub use observed::{Evidence, Observed, ObservedSecret, RecoveredKeys, Verified};
 pub use obstacle::Obstacle;
 pub use outcome::{Drift, Found, Outcome};

@@ -15,12 +15,17 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub(super) const NO_VALUE: &str = "has no value in the manifest that kubectl applied, and kubectl takes that for a field \
                                    that is removed: give it one, or leave the field out, and apply the manifest again";
 
+/// Returns whether this annotation may make [`fields_applied_as_null`] return any field.
+pub fn may_have_nulls(annotation: &str, value: &str) -> bool {
+    annotation == LAST_APPLIED && value.contains("null")
+}
+
 /// Returns the fields of `spec` that are null in the applied manifest, except those that have been given a value since.
 pub fn fields_applied_as_null(resource: &ApiAccount) -> Vec<String> {
     let annotations = resource.metadata.annotations.as_ref();
     let applied = annotations.and_then(|annotations| annotations.get(LAST_APPLIED));
     // Most resources have no such field. Parsing is skipped for them, because this function runs for every event.
-    let Some(applied) = applied.filter(|applied| applied.contains("null")) else {
+    let Some(applied) = applied.filter(|applied| may_have_nulls(LAST_APPLIED, applied)) else {
         return Vec::new();
     };
     let Ok(applied) = serde_json::from_str::<Value>(applied) else {

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::Event;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,12 +35,12 @@ impl SecretCaches {
         }
     }
 
-    /// Returns the owners in the owner annotations of Secrets, provided that the owner is in the Secret's namespace. An
-    /// owner is returned once for each such Secret.
-    pub fn owners(&self) -> Vec<Owner> {
+    /// Returns the owners in the owner annotations of Secrets for which `is_wanted` returns true, provided that the owner
+    /// is in the Secret's namespace.
+    pub fn owners(&self, is_wanted: impl Fn(&Owner) -> bool) -> HashSet<Owner> {
         match self {
-            Self::Cluster(cache) => cache.owners(),
-            Self::Namespaces(caches) => caches.values().flat_map(|cache| cache.owners()).collect(),
+            Self::Cluster(cache) => cache.owners(&is_wanted),
+            Self::Namespaces(caches) => caches.values().flat_map(|cache| cache.owners(&is_wanted)).collect(),
         }
     }
 }
@@ -50,13 +51,15 @@ pub struct SecretCache(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    seen: HashMap<SecretRef, CachedSecret>,
-    by_account: HashMap<ResourceName, BTreeSet<SecretRef>>,
+    seen: HashMap<Place, CachedSecret>,
+    by_account: HashMap<Place, Places>,
     /// Places with a Secret that the watch does not show or shows differently, such as a foreign Secret without this
     /// program's label. These are read each time.
     contested: HashSet<SecretRef>,
+    /// Texts that many Secrets share.
+    shared: SharedTexts,
     /// The number of lists so far. It shows which Secrets a new list does not contain.
-    listing: u64,
+    listing: u32,
     /// Why the API server refuses the first list.
     refused: Option<String>,
     /// Whether a list was completed.
@@ -66,14 +69,36 @@ struct State {
 /// The part of a Secret's metadata that is kept. It is small, because a cluster may have very many Secrets.
 #[derive(Debug)]
 struct CachedSecret {
-    version: String,
+    version: Box<str>,
     controller: Option<Box<OwnerReference>>,
-    /// The value of the owner annotation.
-    owner_annotation: Option<Box<str>>,
+    noted: Option<Noted>,
+    marked_with: Option<Arc<str>>,
     has_owner_reference: bool,
-    marked_with: Option<Box<str>>,
-    listing: u64,
+    listing: u32,
 }
+
+/// The value of the owner annotation, in two parts: the Secrets of a namespace share the first.
+#[derive(Debug)]
+struct Noted {
+    /// Everything before the last slash.
+    beginning: Arc<str>,
+    /// The last slash, if there is one, and everything after it.
+    end: Box<str>,
+}
+
+/// A namespace and a name with a slash in between. Kubernetes allows no slash in either.
+type Place = Arc<str>;
+
+/// The places of the Secrets of one account: nearly always one.
+#[derive(Debug)]
+enum Places {
+    One(Place),
+    Many(BTreeSet<Place>),
+}
+
+/// The texts that many Secrets share: keyrings' key ids, and the beginnings of owner annotations.
+#[derive(Debug, Default)]
+struct SharedTexts(HashSet<Arc<str>>);
 
 /// The namespace and name of an ApiAccount that Secrets may belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,11 +141,11 @@ impl SecretCache {
     /// Returns what the cache knows of this place.
     pub fn lookup(&self, at: &SecretRef) -> CacheLookup {
         let state = self.state();
-        match state.seen.get(at) {
+        match state.seen.get(&place_of(at)) {
             _ if state.contested.contains(at) => CacheLookup::Unknown,
             None => CacheLookup::Absent,
             Some(CachedSecret { version, has_owner_reference, marked_with, .. }) => CacheLookup::Secret {
-                version: version.clone(),
+                version: version.to_string(),
                 has_owner_reference: *has_owner_reference,
                 marked_with: marked_with.as_deref().map(str::to_owned),
             },
@@ -149,22 +174,23 @@ impl SecretCache {
     /// Returns the Secrets of this resource in its own namespace.
     pub fn owned_by(&self, wanted: &ResourceIdentity) -> Vec<SecretRef> {
         let state = self.state();
-        let account = ResourceName { namespace: wanted.owner.namespace.clone(), name: wanted.owner.name.clone() };
-        let is_own = |at: &&SecretRef| {
-            state
-                .seen
-                .get(*at)
-                .is_some_and(|seen| wanted.check_holder(seen.controller(), seen.owner_annotation()).is_ok())
+        let is_own = |at: &&Place| {
+            state.seen.get(*at).is_some_and(|seen| {
+                let noted = seen.noted.as_ref().map(Noted::text);
+                wanted.check_holder(seen.controller(), noted.as_deref()).is_ok()
+            })
         };
-        state.by_account.get(&account).into_iter().flatten().filter(is_own).cloned().collect()
+        let places = state.by_account.get(&joined(&wanted.owner.namespace, &wanted.owner.name));
+        places.into_iter().flat_map(Places::all).filter(is_own).map(secret_ref).collect()
     }
 
-    fn owners(&self) -> Vec<Owner> {
+    fn owners(&self, is_wanted: &impl Fn(&Owner) -> bool) -> HashSet<Owner> {
         let state = self.state();
-        let owner = |(at, seen): (&SecretRef, &CachedSecret)| {
-            Owner::parse(seen.owner_annotation()?).filter(|owner| owner.namespace == at.namespace)
+        let owner = |(at, seen): (&Place, &CachedSecret)| {
+            let (namespace, _) = split(at);
+            Owner::parse(&seen.noted.as_ref()?.text()).filter(|owner| owner.namespace == namespace)
         };
-        state.seen.iter().filter_map(owner).collect()
+        state.seen.iter().filter_map(owner).filter(is_wanted).collect()
     }
 
     /// Records the metadata of a Secret that was just written or read.
@@ -176,7 +202,7 @@ impl SecretCache {
     pub fn forget(&self, at: &SecretRef) {
         let mut state = self.state();
         state.contested.remove(at);
-        state.forget(at);
+        state.forget(&place_of(at));
     }
 
     /// Records that there is a Secret where the cache has none, or another one than the cache has.
@@ -200,15 +226,14 @@ impl SecretCache {
                 state.refused = None;
                 state.complete = true;
                 let listing = state.listing;
-                let gone: Vec<_> =
+                let gone: Vec<Place> =
                     state.seen.iter().filter(|(_, seen)| seen.listing < listing).map(|(at, _)| at.clone()).collect();
                 CacheChange::Changed(gone.iter().flat_map(|at| state.forget(at)).collect())
             }
             Event::Delete(secret) => {
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
-                let is_current =
-                    |at: &SecretRef| state.seen.get(at).is_some_and(|seen| !is_later(&seen.version, version));
-                match place(&secret.metadata).filter(is_current) {
+                let is_current = |at: &Place| state.seen.get(at).is_some_and(|seen| !is_later(&seen.version, version));
+                match place(&secret.metadata).as_ref().map(place_of).filter(is_current) {
                     Some(at) => CacheChange::Changed(state.forget(&at).into_iter().collect()),
                     None => CacheChange::Nothing,
                 }
@@ -229,40 +254,40 @@ impl State {
         if is_watched(metadata) {
             self.contested.remove(at);
         }
-        let version = metadata.resource_version.clone().unwrap_or_default();
-        let listing = self.listing;
-        if let Some(seen) = self.seen.get_mut(at)
-            && !is_later(&version, &seen.version)
+        let version = metadata.resource_version.as_deref().unwrap_or_default();
+        let (listing, place) = (self.listing, place_of(at));
+        if let Some(seen) = self.seen.get_mut(&place)
+            && !is_later(version, &seen.version)
         {
             seen.listing = listing;
             return None;
         }
-        let mut concerned: BTreeSet<ResourceName> = self.forget(at).into_iter().collect();
+        let mut concerned: BTreeSet<ResourceName> = self.forget(&place).into_iter().collect();
         let cached = CachedSecret {
-            version,
+            version: version.into(),
             controller: controller(metadata).cloned().map(Box::new),
-            owner_annotation: owner_annotation(metadata).map(Box::from),
+            noted: owner_annotation(metadata).map(|noted| Noted::new(noted, &mut self.shared)),
             has_owner_reference: has_owner_reference(metadata),
-            marked_with: marked_with(metadata).map(Box::from),
+            marked_with: marked_with(metadata).map(|id| self.shared.get(id)),
             listing,
         };
-        for account in cached.accounts(at) {
-            self.by_account.entry(account.clone()).or_default().insert(at.clone());
+        for account in cached.accounts(&place) {
+            let places = self.by_account.entry(joined(&account.namespace, &account.name));
+            places.and_modify(|places| places.add(&place)).or_insert_with(|| Places::One(Arc::clone(&place)));
             concerned.insert(account);
         }
-        self.seen.insert(at.clone(), cached);
+        self.seen.insert(place, cached);
         Some(concerned)
     }
 
     /// Removes the Secret, and returns the ApiAccounts that it may have belonged to.
-    fn forget(&mut self, at: &SecretRef) -> Vec<ResourceName> {
+    fn forget(&mut self, at: &Place) -> Vec<ResourceName> {
         let accounts = self.seen.remove(at).map(|seen| seen.accounts(at)).unwrap_or_default();
         for account in &accounts {
-            if let Some(secrets) = self.by_account.get_mut(account) {
-                secrets.remove(at);
-                if secrets.is_empty() {
-                    self.by_account.remove(account);
-                }
+            if let Entry::Occupied(mut places) = self.by_account.entry(joined(&account.namespace, &account.name))
+                && places.get_mut().remove(at)
+            {
+                places.remove();
             }
         }
         accounts
@@ -274,14 +299,84 @@ impl CachedSecret {
         self.controller.as_deref()
     }
 
-    fn owner_annotation(&self) -> Option<&str> {
-        self.owner_annotation.as_deref()
+    fn accounts(&self, at: &Place) -> Vec<ResourceName> {
+        let (namespace, _) = split(at);
+        let account = |name: &str| ResourceName { namespace: namespace.to_owned(), name: name.to_owned() };
+        let noted = self.noted.as_ref().map(Noted::text);
+        accounts_of(self.controller(), noted.as_deref()).map(account).collect()
+    }
+}
+
+impl Noted {
+    fn new(text: &str, shared: &mut SharedTexts) -> Self {
+        let (beginning, end) = text.split_at(text.rfind('/').unwrap_or_default());
+        Self { beginning: shared.get(beginning), end: end.into() }
     }
 
-    fn accounts(&self, at: &SecretRef) -> Vec<ResourceName> {
-        let account = |name: &str| ResourceName { namespace: at.namespace.clone(), name: name.to_owned() };
-        accounts_of(self.controller(), self.owner_annotation()).map(account).collect()
+    fn text(&self) -> String {
+        [&self.beginning, &*self.end].concat()
     }
+}
+
+impl Places {
+    fn all(&self) -> impl Iterator<Item = &Place> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(one), None),
+            Self::Many(many) => (None, Some(many)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn add(&mut self, place: &Place) {
+        match self {
+            Self::One(one) => *self = Self::Many(BTreeSet::from([Arc::clone(one), Arc::clone(place)])),
+            Self::Many(many) => _ = many.insert(Arc::clone(place)),
+        }
+    }
+
+    /// Removes a place, and returns whether none is left.
+    fn remove(&mut self, place: &Place) -> bool {
+        match self {
+            Self::One(one) => one == place,
+            Self::Many(many) => {
+                many.remove(place);
+                many.is_empty()
+            }
+        }
+    }
+}
+
+impl SharedTexts {
+    /// Returns the shared text that is equal to this one.
+    fn get(&mut self, text: &str) -> Arc<str> {
+        if let Some(shared) = self.0.get(text) {
+            return Arc::clone(shared);
+        }
+        // Texts that no Secret has any more are removed when the number of texts has doubled.
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|shared| Arc::strong_count(shared) > 1);
+        }
+        let shared = Arc::from(text);
+        self.0.insert(Arc::clone(&shared));
+        shared
+    }
+}
+
+fn joined(namespace: &str, name: &str) -> Place {
+    [namespace, "/", name].concat().into()
+}
+
+fn place_of(at: &SecretRef) -> Place {
+    joined(&at.namespace, &at.name)
+}
+
+fn split(place: &Place) -> (&str, &str) {
+    place.split_once('/').unwrap_or_default()
+}
+
+fn secret_ref(place: &Place) -> SecretRef {
+    let (namespace, name) = split(place);
+    SecretRef { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
 fn place(metadata: &ObjectMeta) -> Option<SecretRef> {
@@ -400,7 +495,7 @@ mod tests {
         let copy = ObjectMeta { namespace: Some("elsewhere".to_owned()), ..metadata("a", 1, Some("acme")) };
         cache.record(&elsewhere, &copy);
         assert!(cache.owned_by(&identity("acme")).is_empty());
-        assert_eq!(SecretCaches::Cluster(Arc::new(cache)).owners(), []);
+        assert_eq!(SecretCaches::Cluster(Arc::new(cache)).owners(|_| true), HashSet::new());
     }
 
     #[test]

@@ -4,7 +4,9 @@ use super::Metrics;
 use super::calls::DatabaseCall;
 use super::traces::{self, Call, Ending};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
+use crate::database::{
+    AccountDatabase, Change, Changed, Changes, DatabaseError, Deletions, IsDeclared, Obstacles, Purged, SweepMark,
+};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -80,12 +82,25 @@ impl AccountDatabase for MeasuredDatabase {
         self.count(DatabaseCall::List, self.database.list_by_cluster(cluster)).await
     }
 
-    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.count(DatabaseCall::List, self.database.list_readable(cluster)).await
+    async fn find_readable(&self, owners: &[Owner]) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        self.count(DatabaseCall::List, self.database.find_readable(owners)).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         self.count(DatabaseCall::List, self.database.versions(cluster)).await
+    }
+
+    async fn versions_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        self.count(DatabaseCall::List, self.database.versions_after(cluster, after, limit)).await
+    }
+
+    async fn changes_since(&self, cluster: &ClusterId, since: Option<&SweepMark>) -> Result<Changes, DatabaseError> {
+        self.count(DatabaseCall::List, self.database.changes_since(cluster, since)).await
     }
 
     async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
@@ -102,6 +117,15 @@ impl AccountDatabase for MeasuredDatabase {
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         self.count(DatabaseCall::List, self.database.live(cluster)).await
+    }
+
+    async fn live_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<Owner>, DatabaseError> {
+        self.count(DatabaseCall::List, self.database.live_after(cluster, after, limit)).await
     }
 
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {

@@ -28,6 +28,7 @@ mod schema;
 mod sealing;
 mod staff;
 mod statements;
+mod sweeping;
 mod switchover;
 mod triggers;
 mod versions;
@@ -134,6 +135,13 @@ for_each_adapter!(
         a_row_moved_to_another_account_gives_both_a_new_version,
         an_edit_by_hand_may_set_the_version,
         versions_of_one_cluster_are_listed_also_of_unreadable_accounts,
+    },
+    sweeping::{
+        at_rest_no_account_is_told,
+        each_change_of_an_account_is_told_once,
+        accounts_that_come_and_go_are_told,
+        pages_have_each_account_once,
+        an_unreadable_account_does_not_hide_its_neighbours,
     },
     queries::{
         an_account_is_found_by_its_id_until_it_is_purged,

@@ -3,7 +3,9 @@
 use super::fence::Leadership;
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use crate::controller::freeze::Freeze;
-use crate::database::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
+use crate::database::{
+    AccountDatabase, Change, Changed, Changes, DatabaseError, Deletions, IsDeclared, Obstacles, Purged, SweepMark,
+};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -79,12 +81,25 @@ impl AccountDatabase for FencedDatabase {
         self.database.list_by_cluster(cluster).await
     }
 
-    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.database.list_readable(cluster).await
+    async fn find_readable(&self, owners: &[Owner]) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        self.database.find_readable(owners).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
         self.database.versions(cluster).await
+    }
+
+    async fn versions_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        self.database.versions_after(cluster, after, limit).await
+    }
+
+    async fn changes_since(&self, cluster: &ClusterId, since: Option<&SweepMark>) -> Result<Changes, DatabaseError> {
+        self.database.changes_since(cluster, since).await
     }
 
     async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
@@ -101,6 +116,15 @@ impl AccountDatabase for FencedDatabase {
 
     async fn live(&self, cluster: &ClusterId) -> Result<Vec<Owner>, DatabaseError> {
         self.database.live(cluster).await
+    }
+
+    async fn live_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<Owner>, DatabaseError> {
+        self.database.live_after(cluster, after, limit).await
     }
 
     async fn deletions(&self, cluster: &ClusterId, since: Timestamp) -> Result<Deletions, DatabaseError> {

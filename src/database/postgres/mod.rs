@@ -124,6 +124,16 @@ impl Dialect for Postgres {
         "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()",
     );
 
+    // Transaction ids repeat after 4 billion transactions. A row that has not changed for half of them seems to be of the
+    // future.
+    const CHANGES: Option<&'static str> = Some(
+        "SELECT owner_namespace, owner_name, version, moment, owners FROM \
+         (SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text AS moment, count(*) || ' ' || \
+         coalesce(sum(hashtextextended(owner_namespace || '/' || owner_name || '/' || id, 0)), 0) AS owners \
+         FROM accounts WHERE owner_cluster = $1) AS mark LEFT JOIN accounts ON owner_cluster = $1 \
+         AND age(accounts.xmin) BETWEEN 0 AND age($2::text::xid) AND owners = $3",
+    );
+
     const BY_OWNERS: Which = which!(
         "(owner_cluster, owner_namespace, owner_name) IN \
          (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_array_elements($1::json))"

@@ -41,6 +41,11 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Query for the history that the data continue; `None`: the database has one history.
     const HISTORY: Option<&'static str>;
 
+    /// Query for the present mark of a sweep, with the accounts that changed since the last one; `$1`: the cluster, `$2`
+    /// and `$3`: moment and owners of the last mark, or null. Without accounts, there is one row that has only the mark.
+    /// `None`: [`Self::data_version`] tells whether anything changed.
+    const CHANGES: Option<&'static str>;
+
     /// The accounts of many owners; `$1`: a JSON list of lists of cluster, namespace and name. Each database has its
     /// own functions to read JSON.
     const BY_OWNERS: Which;

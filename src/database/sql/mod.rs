@@ -15,6 +15,7 @@ mod register;
 mod reseal;
 mod revoked;
 mod rows;
+mod sweep;
 mod write;
 
 pub(super) use commit::{Answer, Changes, Committed, make_and_read_back, stored};
@@ -29,7 +30,9 @@ pub(super) use read::{Which, select_accounts, which, whole_in_postgres};
 pub(super) use rows::{AccountRow, KeyRow, Parts};
 pub(super) use write::{apply, creation_refusal};
 
-use super::{AccountDatabase, Change, Changed, DatabaseError, Deletions, IsDeclared, Obstacles, Purged};
+use super::{
+    AccountDatabase, Change, Changed, Changes, DatabaseError, Deletions, IsDeclared, Obstacles, Purged, SweepMark,
+};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ApiKey, ClusterId, KeyUse, Owner, Version};
 use async_trait::async_trait;
 use commit::Commits;
@@ -102,8 +105,7 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     }
 
     async fn find_by_owners(&self, owners: &[Owner]) -> Result<Vec<Account>, DatabaseError> {
-        let parts = owners.iter().map(|owner| [owner.cluster.as_str(), &owner.namespace, &owner.name]);
-        let listed = parts.map(Vec::from).collect::<serde_json::Value>().to_string();
+        let listed = listed(owners);
         self.answer(CALL_TIMEOUT, self.all(&D::BY_OWNERS, &[listed.as_str().into()])).await
     }
 
@@ -164,8 +166,9 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
         self.answer(CALL_TIMEOUT, self.all(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
     }
 
-    async fn list_readable(&self, cluster: &ClusterId) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
-        self.answer(CALL_TIMEOUT, self.each(&read::BY_CLUSTER, &[cluster.as_str().into()])).await
+    async fn find_readable(&self, owners: &[Owner]) -> Result<Vec<Result<Account, DatabaseError>>, DatabaseError> {
+        let listed = listed(owners);
+        self.answer(CALL_TIMEOUT, self.each(&D::BY_OWNERS, &[listed.as_str().into()])).await
     }
 
     async fn versions(&self, cluster: &ClusterId) -> Result<Vec<(Owner, Version)>, DatabaseError> {
@@ -176,6 +179,45 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             Ok(rows.into_iter().map(|row| row.of(cluster)).collect())
         };
         self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn versions_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<(Owner, Version)>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let versions = sweep::versions_after(&mut session, cluster, after, limit).await?;
+            session.finish().await?;
+            Ok(versions)
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn changes_since(&self, cluster: &ClusterId, since: Option<&SweepMark>) -> Result<Changes, DatabaseError> {
+        let Some(query) = D::CHANGES else {
+            let commit = self.answer(CALL_TIMEOUT, self.dialect.data_version()).await?;
+            return Ok(commit.map_or_else(Changes::unknown, |commit| sweep::by_commit(commit, since)));
+        };
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let changes = sweep::changes(&mut session, query, cluster, since).await?;
+            session.finish().await?;
+            Ok(changes)
+        };
+        let mut changes = self.answer(CALL_TIMEOUT, work).await?;
+        // Asked after the changes: if the database was replaced in between, they are not believed.
+        let history = self.history().await?;
+        if history.is_none() {
+            return Ok(Changes::unknown());
+        }
+        if since.is_some_and(|since| since.history != history) {
+            changes.accounts = None;
+        }
+        changes.mark = changes.mark.map(|mark| SweepMark { history, ..mark });
+        Ok(changes)
     }
 
     async fn key_uses(&self, cluster: &ClusterId) -> Result<Vec<(Owner, KeyUse)>, DatabaseError> {
@@ -205,6 +247,21 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
             session.finish().await?;
             let owner = |(namespace, name)| Owner { cluster: cluster.clone(), namespace, name };
             Ok(names.into_iter().map(owner).collect())
+        };
+        self.answer(CALL_TIMEOUT, work).await
+    }
+
+    async fn live_after(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&Owner>,
+        limit: usize,
+    ) -> Result<Vec<Owner>, DatabaseError> {
+        let work = async {
+            let mut session = self.dialect.read().await?;
+            let owners = sweep::live_after(&mut session, cluster, after, limit).await?;
+            session.finish().await?;
+            Ok(owners)
         };
         self.answer(CALL_TIMEOUT, work).await
     }
@@ -337,4 +394,10 @@ impl<D: Dialect> AccountDatabase for SqlAccounts<D> {
     async fn close(&self) {
         self.dialect.close().await;
     }
+}
+
+/// Returns a JSON list of lists of cluster, namespace and name.
+fn listed(owners: &[Owner]) -> String {
+    let parts = owners.iter().map(|owner| [owner.cluster.as_str(), &owner.namespace, &owner.name]);
+    parts.map(Vec::from).collect::<serde_json::Value>().to_string()
 }

@@ -208,6 +208,8 @@ impl Dialect for Sqlite {
 
     const HISTORY: Option<&'static str> = None;
 
+    const CHANGES: Option<&'static str> = None;
+
     /// SQLite does not reorder a CROSS JOIN. So it finds each owner by the index; otherwise it would prefer a table
     /// scan.
     const BY_OWNERS: Which = which!(

@@ -131,6 +131,46 @@ async fn a_sweep_over_unchanged_accounts_changes_nothing() {
     }
 }
 
+/// Returns the number of sweeps that compared all accounts.
+fn comparisons(statements: &[String]) -> usize {
+    statements.iter().filter(|asked| asked.starts_with("SELECT owner_namespace, owner_name, version FROM")).count()
+}
+
+#[tokio::test]
+async fn a_sweep_without_notifications_reads_only_what_changed() {
+    let mut scene = Scene::set("only changes").await;
+    let (server, database) = talkative().await;
+    scene.start_on(database.url(), &SWEEPING);
+    for name in ["acme", "other"] {
+        scene.create(name, json!({})).await;
+        scene.ready(name).await;
+    }
+    by_hand(&database, "DROP TRIGGER accounts_tell ON accounts").await;
+    let sweep = async |mark: usize| {
+        eventually("sweeps", SOON, async || if sweeps(&asked(&server, mark)) >= 3 { Ok(()) } else { Err(scene.log()) })
+            .await;
+    };
+    // The first sweep compares all accounts, and so does the one after a creation.
+    sweep(0).await;
+    let mark = server.log().len();
+    sweep(mark).await;
+    let mark = server.log().len();
+    by_hand(&database, "UPDATE accounts SET description = 'by hand' WHERE owner_name = 'acme'").await;
+    is_told(&scene, "acme", "DriftCorrected", r#"description: "by hand" → """#).await;
+    sweep(mark).await;
+    let statements = asked(&server, mark);
+    assert_eq!(comparisons(&statements), 0, "{statements:#?}");
+    assert_eq!(looks(&statements, "other"), 0, "{statements:#?}");
+    // What is gone tells nothing.
+    let gone = "DELETE FROM account_keys WHERE account_id IN (SELECT id FROM accounts WHERE owner_name = 'acme'); \
+                DELETE FROM accounts WHERE owner_name = 'acme'";
+    by_hand(&database, gone).await;
+    is_told(&scene, "acme", "Recovered", "created the account again, with the keys from its Secret").await;
+    scene.stop().await;
+    let statements = asked(&server, mark);
+    assert!(comparisons(&statements) > 0, "{statements:#?}");
+}
+
 #[tokio::test]
 async fn an_observed_account_with_an_overdue_rotation_is_not_read_more_often() {
     let mut scene = Scene::set("observed overdue").await;

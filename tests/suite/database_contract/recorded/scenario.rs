@@ -105,9 +105,13 @@ async fn reads(database: &dyn AccountAdmin, account: &Account, retained: &Accoun
     assert_eq!((obstacles.names.len(), obstacles.affiliates.len()), (2, 1));
     assert_eq!(database.find_by_resource(None, &owner("imported").name).await.unwrap(), std::slice::from_ref(retained));
     assert_eq!(database.list().await.unwrap().len(), 4);
-    assert_eq!(database.list_readable(&cluster).await.unwrap().len(), 4);
+    assert_eq!(database.find_readable(&[owner("number-1"), owner("number-2")]).await.unwrap().len(), 2);
     assert_eq!(database.versions(&cluster).await.unwrap().len(), 4);
     assert_eq!(database.live(&cluster).await.unwrap().len(), 3);
+    // Not with a mark: its moment is another one in each database.
+    assert_eq!(database.changes_since(&cluster, None).await.unwrap().accounts, None);
+    assert_eq!(database.versions_after(&cluster, None, 3).await.unwrap().len(), 3);
+    assert_eq!(database.live_after(&cluster, None, 3).await.unwrap().len(), 3);
     assert_eq!(database.owners().await.unwrap().len(), 4);
     assert_eq!(database.names(10).await.unwrap().len(), 4);
     assert_eq!(database.affiliates().await.unwrap().len(), 2);

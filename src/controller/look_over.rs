@@ -1,0 +1,148 @@
+//! Looks over all resources of a scope: at the start, after an outage at the start, and once its Secrets are listed.
+//!
+//! At the start, accounts are read in pages, a page ahead of the reconciles that need them. So no reconcile reads its
+//! account alone, and only about a page of accounts is in memory, however many there are.
+
+use super::connect::{Connection, Ready};
+use super::context::Context;
+use super::held::{Key, Store};
+use super::watches::Listing;
+use super::work::Work;
+use crate::account::Owner;
+use crate::database::DatabaseError;
+use tokio::sync::watch;
+
+/// The number of accounts that are read at a time.
+const PAGE: usize = 500;
+
+/// How many unreadable accounts of a scope are logged one by one.
+const SHOWN: usize = 10;
+
+/// Makes all resources of a scope due, each time that there is a reason, for as long as it is polled.
+pub(super) async fn run(store: &Store, work: &Work, context: &Context, mut secrets: watch::Receiver<Listing>) {
+    store.listed().await;
+    let mut connection = context.connection.clone();
+    secrets.mark_unchanged();
+    let mut was_waiting = false;
+    loop {
+        let state = connection.borrow_and_update().clone();
+        match state {
+            Connection::Trying => {}
+            Connection::Ready(ready) => {
+                read_ahead(store, work, context, &ready).await;
+                break;
+            }
+            // An outage concerns all resources alike. The later attempts to connect are not reported again.
+            Connection::Waiting { .. } if was_waiting => {}
+            Connection::Waiting { .. } => {
+                was_waiting = true;
+                all(store, work);
+            }
+        }
+        tokio::select! {
+            changed = connection.changed() => if changed.is_err() { return std::future::pending().await },
+            () = secrets_became_listed(&mut secrets) => all(store, work),
+        }
+    }
+    loop {
+        secrets_became_listed(&mut secrets).await;
+        all(store, work);
+    }
+}
+
+/// Waits until the Secrets are listed that could not be listed before.
+async fn secrets_became_listed(secrets: &mut watch::Receiver<Listing>) {
+    loop {
+        // The sender ends together with the watch of the Secrets.
+        if secrets.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if *secrets.borrow_and_update() == Listing::Done {
+            return;
+        }
+    }
+}
+
+fn all(store: &Store, work: &Work) {
+    for key in store.keys() {
+        work.add(&key);
+    }
+}
+
+/// Makes all resources due, in pages, after the accounts of each page were read.
+async fn read_ahead(store: &Store, work: &Work, context: &Context, ready: &Ready) {
+    let mut unreadable = 0;
+    in_pages(&store.keys(), PAGE, work, async |page| {
+        let owners: Vec<Owner> = page.iter().map(|key| owner(key, context)).collect();
+        match ready.reconciler.database.find_readable(&owners).await {
+            Ok(accounts) => {
+                for account in accounts {
+                    match account {
+                        Ok(account) => ready.startup_accounts.add(account),
+                        Err(error) => {
+                            unreadable += 1;
+                            report_unreadable(&error, unreadable);
+                        }
+                    }
+                }
+            }
+            // Each reconcile reads its account, and reports what it finds.
+            Err(error) => tracing::debug!(%error, "a page of accounts could not be read at the start"),
+        }
+    })
+    .await;
+    if unreadable > SHOWN {
+        tracing::warn!(accounts = unreadable, "there are more accounts that cannot be read");
+    }
+}
+
+/// Makes resources due in pages, after `read` was called for each page. The next page waits until half of a page is done.
+async fn in_pages(keys: &[Key], page: usize, work: &Work, mut read: impl AsyncFnMut(&[Key])) {
+    for page_of_keys in keys.chunks(page) {
+        read(page_of_keys).await;
+        for key in page_of_keys {
+            work.add(key);
+        }
+        work.has_at_most(page / 2).await;
+    }
+}
+
+/// One unreadable account does not delay the others. The reconcile of its resource reads it again and reports the error.
+fn report_unreadable(error: &DatabaseError, number: usize) {
+    if number <= SHOWN {
+        tracing::warn!("{error}; its resource reports this, and other accounts are not affected");
+    }
+}
+
+fn owner(key: &Key, context: &Context) -> Owner {
+    let (namespace, name) = key.parts();
+    Owner { cluster: context.cluster.clone(), namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ApiAccount;
+    use futures::FutureExt;
+    use kube::runtime::reflector::ObjectRef;
+    use std::cell::RefCell;
+
+    #[tokio::test]
+    async fn a_page_is_read_when_half_of_the_one_before_is_done() {
+        let key = |number: usize| Key::of(&ObjectRef::<ApiAccount>::new(&number.to_string()).within("ns"));
+        let keys: Vec<Key> = (0..7).map(key).collect();
+        let (work, read) = (Work::default(), RefCell::new(Vec::new()));
+        let mut reading = std::pin::pin!(in_pages(&keys, 4, &work, async |page| read.borrow_mut().push(page.len())));
+        let mut done = Vec::new();
+        let expected = [vec![4], vec![4], vec![4, 3], vec![4, 3]];
+        for read_by_then in expected {
+            assert!(reading.as_mut().now_or_never().is_none());
+            assert_eq!(*read.borrow(), read_by_then, "after {done:?}");
+            done.extend(work.next().now_or_never());
+        }
+        done.extend(work.next().now_or_never());
+        assert!(reading.as_mut().now_or_never().is_some(), "the rest is due");
+        done.extend(std::iter::from_fn(|| work.next().now_or_never()));
+        assert_eq!(done, keys);
+    }
+}
