@@ -6,7 +6,7 @@ use super::pool::{PgSession, WRITE, WRITE_TOGETHER, is_end_of_connection};
 use super::whole::{ReadBack, read_back};
 use crate::account::{Account, AccountId};
 use crate::database::sql::{
-    Answer, Changes, Committed, Creation, Fault, Session as _, apply, creation_refusal, stored,
+    Answer, ChangeGroup, Committed, Creation, Fault, Session as _, apply, creation_refusal, stored,
 };
 use crate::database::{Change, DatabaseError};
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ enum Failure {
 impl Postgres {
     /// Commits the changes of a group. If one of them makes the transaction fail, every change is left out, because the
     /// server cannot go on with the others.
-    pub(super) async fn commit_group(&self, group: &Changes) {
+    pub(super) async fn commit_group(&self, group: &ChangeGroup) {
         let mut jobs = group.take();
         // Each program locks accounts in this order, so that no two wait for each other.
         jobs.sort_by_cached_key(|job| job.job.account.to_string());

@@ -10,7 +10,7 @@ mod pool;
 mod servers;
 mod whole;
 
-use super::sql::{Acceptance, Accepted, Changes, Dialect, ErrorKind, Fault, Value, Which, binding, said, which};
+use super::sql::{Acceptance, Accepted, ChangeGroup, Dialect, ErrorKind, Fault, Value, Which, binding, said, which};
 use super::{Change, Changed, server_url};
 use crate::account::Account;
 use crate::login::AccessChange;
@@ -190,7 +190,7 @@ impl Dialect for Postgres {
         Ok(self.read_whole(which, values).await?.pop())
     }
 
-    async fn commit_together(&self, changes: &Changes) {
+    async fn commit_together(&self, changes: &ChangeGroup) {
         self.commit_group(changes).await;
     }
 

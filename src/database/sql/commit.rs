@@ -20,7 +20,7 @@ pub(in crate::database) enum Committed {
 pub(in crate::database) type Answer = Result<Committed, Fault>;
 
 /// The changes that concurrent callers commit together.
-pub(in crate::database) type Changes = Group<Change, Answer>;
+pub(in crate::database) type ChangeGroup = Group<Change, Answer>;
 
 /// The groups of changes.
 pub(super) type Commits = Gathering<Change, Answer>;
@@ -30,7 +30,7 @@ impl<D: Dialect> SqlAccounts<D> {
     /// the turn of the group is no failure, so the time limit does not include it.
     pub(super) async fn commit_in_group(&self, change: &Change) -> Result<Account, DatabaseError> {
         let (dialect, turns) = (Arc::clone(&self.dialect), Arc::clone(&self.turns));
-        let work = |group: Changes| async move {
+        let work = |group: ChangeGroup| async move {
             let Ok(_turn) = turns.acquire().await else { return };
             if timeout(CALL_TIMEOUT, dialect.commit_together(&group)).await.is_err() {
                 tracing::debug!("a group of changes took too long, and none of its callers gets an answer");

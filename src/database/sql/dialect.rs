@@ -2,7 +2,7 @@
 //!
 //! A statement that both databases understand belongs to the other files of this folder.
 
-use super::commit::Changes;
+use super::commit::ChangeGroup;
 use super::fault::Fault;
 use super::logins::{Acceptance, Accepted};
 use super::read::{self, Which};
@@ -94,7 +94,7 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// Makes the changes of a group in one transaction, and gives each caller its answer. A change that cannot be
     /// committed does not affect the others.
-    async fn commit_together(&self, changes: &Changes);
+    async fn commit_together(&self, changes: &ChangeGroup);
 
     /// Makes a change in a transaction of its own, and returns the account as read back.
     async fn commit_alone(&self, change: &Change) -> Result<Account, Fault>;

@@ -18,7 +18,7 @@ mod rows;
 mod sweep;
 mod write;
 
-pub(super) use commit::{Answer, Changes, Committed, make_and_read_back, stored};
+pub(super) use commit::{Answer, ChangeGroup, Committed, make_and_read_back, stored};
 pub(super) use creation::Creation;
 pub(super) use dialect::{Dialect, ErrorKind, Row, Session, Value, binding, session};
 pub(super) use fault::{Fault, said};

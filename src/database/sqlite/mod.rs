@@ -8,7 +8,7 @@ mod wal_index;
 use super::Change;
 use super::DatabaseError;
 use super::sql::{
-    Acceptance, Accepted, Changes, Dialect, ErrorKind, Fault, Gathering, NAME_KEYS_MIGRATION, Session as _, Which,
+    Acceptance, Accepted, ChangeGroup, Dialect, ErrorKind, Fault, Gathering, NAME_KEYS_MIGRATION, Session as _, Which,
     apply_missing, make_and_read_back, renew_name_keys, session, which,
 };
 use crate::account::Account;
@@ -262,7 +262,7 @@ impl Dialect for Sqlite {
         Ok(begin(&self.writer).await?)
     }
 
-    async fn commit_together(&self, changes: &Changes) {
+    async fn commit_together(&self, changes: &ChangeGroup) {
         write_together(&self.writer, changes).await;
     }
 
