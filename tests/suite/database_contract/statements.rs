@@ -20,7 +20,8 @@ async fn make(database: &dyn AccountAdmin, names: &[String]) {
     join_all(names.iter().map(|name| create(database, owner(name), full_settings(name)))).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// On one thread, no call goes on before all have begun.
+#[tokio::test]
 async fn new_accounts_share_their_statements() {
     const ROUNDS: usize = 8;
     let (server, database) = talkative().await;
