@@ -55,7 +55,12 @@ async fn disturb(operation: &Operation, point: &Point, end: &State) {
             Point::EndAfterAll => std::future::pending().await,
         }
     };
+    let is_write = matches!(point, Point::EndBefore(call) | Point::LoseAnswer(call) if !call.is_read());
     let done = async {
+        if is_write {
+            // Every write is made. An event may come a moment after all else.
+            std::future::pending::<()>().await;
+        }
         operation.settled(&stage).await;
         stage.quiet().await;
     };
