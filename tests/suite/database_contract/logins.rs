@@ -125,14 +125,14 @@ pub async fn concurrent_logins_each_get_their_own_answer(fresh: Fresh) {
         let impossible = Login { id: LoginId::from_random(random()), ..earlier.clone() };
         let (replay, own) = (login(&account), assertion(account.keys[0].id));
         let begin = async |login: &Login, assertion: UsedAssertion| database.logins.begin(login, &assertion).await;
-        let (begun, of_twins, of_replay, of_impossible) = tokio::join!(
+        let (outcomes, of_twins, of_replay, of_impossible) = tokio::join!(
             join_all(good.iter().map(|login| begin(login, assertion(login.key)))),
             join_all(twins.iter().map(|login| begin(login, twice.clone()))),
             begin(&replay, replayed.clone()),
             async { if round % 2 == 0 { Some(begin(&impossible, own.clone()).await) } else { None } },
         );
-        for (login, begun) in good.iter().zip(begun) {
-            assert_eq!(begun.unwrap(), AssertionUse::First);
+        for (login, outcome) in good.iter().zip(outcomes) {
+            assert_eq!(outcome.unwrap(), AssertionUse::First);
             assert_eq!(database.logins.find(login.id).await.unwrap().as_ref(), Some(login));
         }
         let of_twins: Vec<_> = of_twins.into_iter().map(Result::unwrap).collect();
