@@ -59,7 +59,7 @@ impl DataVersion {
     }
 
     /// Returns the last answer if the index shows that nothing was committed since its question.
-    fn unchanged(&self) -> Option<i64> {
+    pub fn unchanged(&self) -> Option<i64> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref().filter(|seen| seen.index.header() == Some(seen.header)).map(|seen| seen.number)
     }

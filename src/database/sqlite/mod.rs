@@ -284,6 +284,10 @@ impl Dialect for Sqlite {
         Ok(Some(self.data_version.current().await?))
     }
 
+    fn data_version_at_once(&self) -> Option<i64> {
+        self.data_version.unchanged()
+    }
+
     fn migrations(&self) -> &'static Migrator {
         &MIGRATIONS
     }

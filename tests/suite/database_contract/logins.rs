@@ -489,12 +489,18 @@ async fn the_data_version_of_sqlite_differs_after_each_commit() {
     let fresh = Fresh::sqlite();
     let database = fresh.open_with_logins().await;
     let version = async || database.logins.data_version().await.unwrap().unwrap();
+    let at_once = || database.logins.data_version_at_once();
+    assert_eq!(at_once(), None, "it was not asked for yet");
     let first = version().await;
     assert_eq!(version().await, first);
+    assert_eq!(at_once(), Some(first));
     let account = account(&database, "noticed").await;
+    assert_eq!(at_once(), None);
     let after_own = version().await;
     assert_ne!(after_own, first);
+    assert_eq!(at_once(), Some(after_own));
     fresh.by_hand(&format!("UPDATE accounts SET enabled = 0 WHERE id = '{}'", account.id)).await.unwrap();
+    assert_eq!(at_once(), None);
     let after_edit = version().await;
     assert_ne!(after_edit, after_own);
     begin(&database, &login(&account)).await;
