@@ -14,6 +14,12 @@ const NAMESPACE: &str = "partners";
 /// meanwhile does not decide.
 const BARE: [&str; 2] = ["bare-before", "bare-after"];
 
+/// The reconciles that had nothing to do.
+const UNCHANGED: &str = r#"opsadmin_reconciles_total{result="unchanged""#;
+
+/// The objects that the controller created.
+const CREATED: &str = r#"opsadmin_kubernetes_requests_total{verb="create",result="done""#;
+
 /// A namespace without accounts.
 const EMPTY: &str = "empty";
 
@@ -46,11 +52,13 @@ pub async fn measure(accounts: usize) -> Measured {
     accounts::create(world.client().await, NAMESPACE, accounts).await;
     eprintln!("starting the controller");
     let all_ready = |metrics: &str| value(metrics, r#"opsadmin_accounts{reason="Reconciled"}"#) == accounts;
-    let new = Phase::run(&world, NAMESPACE, accounts, all_ready).await;
+    // Each new account is a Secret and an event that the controller creates.
+    let all_told = |metrics: &str| sum(metrics, CREATED) + sum(metrics, "opsadmin_events_lost_total") >= 2 * accounts;
+    let new = Phase::run(&world, NAMESPACE, accounts, all_ready, all_told).await;
     let after = bare_loop(&world, BARE[1], accounts).await;
     eprintln!("restarting the controller");
-    let looked_over = |metrics: &str| unchanged(metrics) >= accounts;
-    let restart = Phase::run(&world, NAMESPACE, accounts, looked_over).await;
+    let looked_over = |metrics: &str| sum(metrics, UNCHANGED) >= accounts;
+    let restart = Phase::run(&world, NAMESPACE, accounts, looked_over, |_| true).await;
     eprintln!("editing accounts");
     let running = phase::start(&world, NAMESPACE, accounts, looked_over).await;
     let edits = edits::measure(&world.client().await, NAMESPACE, &world.database(), accounts).await;
@@ -80,10 +88,9 @@ fn has_swept(metrics: &str) -> bool {
     value(metrics, r#"opsadmin_sweeps_total{result="done"}"#) > 0
 }
 
-/// Returns the sum of all series of reconciles that had nothing to do.
-fn unchanged(metrics: &str) -> usize {
-    let series = metrics.lines().filter(|line| line.starts_with(r#"opsadmin_reconciles_total{result="unchanged""#));
-    series.map(number_at_the_end).sum()
+/// Returns the sum of all series whose line begins so.
+fn sum(metrics: &str, beginning: &str) -> usize {
+    metrics.lines().filter(|line| line.starts_with(beginning)).map(number_at_the_end).sum()
 }
 
 /// Returns the value of a series, and 0 if there is none.

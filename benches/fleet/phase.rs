@@ -37,16 +37,24 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Runs a controller until its metrics say that it is done, and counts until it has ended.
-    pub async fn run(world: &World, namespace: &str, accounts: usize, is_done: impl Fn(&str) -> bool) -> Self {
+    /// Runs a controller until its metrics say that it is done, and counts until they say that it also has told
+    /// everything, and it has ended.
+    pub async fn run(
+        world: &World,
+        namespace: &str,
+        accounts: usize,
+        is_done: impl Fn(&str) -> bool,
+        has_told: impl Fn(&str) -> bool,
+    ) -> Self {
         let (writes, single_reads) = (world.writes(namespace), world.single_reads(namespace));
         let (statements, times) = (world.statements().await, processor_time());
         let begun = Instant::now();
         let controller = start(world, namespace, accounts, is_done).await;
-        let (time, memory) = (begun.elapsed(), memory(CONTROLLER));
-        // The system no longer knows the time of a process that has ended.
-        let processor_time = difference(&processor_time(), &times);
-        // The events that wait are sent before the controller ends.
+        let time = begun.elapsed();
+        // Events give way to accounts, so many of them are sent afterwards.
+        shows(&controller, accounts, has_told).await;
+        // The system knows neither of a process that has ended.
+        let (processor_time, memory) = (difference(&processor_time(), &times), memory(CONTROLLER));
         end(controller).await;
         let since = |(kind, count): (String, usize)| {
             let count = count - writes.get(&kind).copied().unwrap_or_default();
@@ -81,14 +89,19 @@ pub async fn start(
     is_done: impl Fn(&str) -> bool,
 ) -> RunningController {
     let controller = world.controller(namespace);
+    shows(&controller, accounts, is_done).await;
+    controller
+}
+
+/// Waits until the metrics of a controller show this.
+async fn shows(controller: &RunningController, accounts: usize, is_shown: impl Fn(&str) -> bool) {
     let address = controller.address().await;
     let within = STARTED_WITHIN + FOR_ONE * u32::try_from(accounts).expect("a fleet is not that large");
-    eventually("the controller to be done", within, async || {
+    eventually("the metrics to show it", within, async || {
         let metrics = get(&address, "/metrics").await?.body;
-        if is_done(&metrics) { Ok(()) } else { Err(metrics) }
+        if is_shown(&metrics) { Ok(()) } else { Err(metrics) }
     })
     .await;
-    controller
 }
 
 /// Ends a controller as Kubernetes does.

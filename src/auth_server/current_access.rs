@@ -45,8 +45,7 @@ impl CurrentAccess {
     /// # Errors
     /// The state is not known: the database does not answer, or an entry cannot be read.
     pub async fn of_token(&self, token: &TokenHash, now: Timestamp) -> Result<Known, DatabaseError> {
-        if self.is_told
-            && self.is_fresh()
+        if self.is_memory_current()
             && let Some((login, Some(account))) = self.kept(token, now)
         {
             self.metrics.cache_hits.inc();
@@ -117,6 +116,18 @@ impl CurrentAccess {
             return Ok((true, cache.ticket()));
         }
         Ok((self.is_fresh(), self.cache().ticket()))
+    }
+
+    /// Returns whether it is known without waiting that memory may be used now.
+    fn is_memory_current(&self) -> bool {
+        if self.is_told {
+            return self.is_fresh();
+        }
+        let version = self.database.logins.data_version_at_once();
+        if let Some(version) = version {
+            self.cache().is_at(version);
+        }
+        version.is_some()
     }
 
     /// Returns whether the last heartbeat is young enough for memory to be used.

@@ -72,6 +72,10 @@ pub trait LoginDatabase: fmt::Debug + Send + Sync {
     /// Returns a number that differs from the last one if anything in the database was committed in between; `None` for
     /// a database that has no such number and tells changes instead.
     async fn data_version(&self) -> Result<Option<i64>, DatabaseError>;
+
+    /// Returns the last answer of [`Self::data_version`] if the database can see without waiting that it still holds;
+    /// otherwise `None`.
+    fn data_version_at_once(&self) -> Option<i64>;
 }
 
 /// The generations of a family, as a refresh writes them.

@@ -137,6 +137,11 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Returns the last number if it is seen without waiting that nothing was committed since; otherwise `None`.
+    fn data_version_at_once(&self) -> Option<i64> {
+        None
+    }
+
     /// Closes every connection cleanly.
     async fn close(&self);
 }

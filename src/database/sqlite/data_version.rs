@@ -34,7 +34,7 @@ struct Seen {
 struct Watch {
     /// `None` before the first question and after a failed one.
     connection: Option<SqliteConnection>,
-    /// The index that the connection uses; `None` if there is none.
+    /// The index that the connection uses, or that the one before it used; `None` if there is none.
     index: Option<WalIndex>,
     /// How often the file was opened. The numbers of two connections cannot be compared.
     opened: u32,
@@ -59,7 +59,7 @@ impl DataVersion {
     }
 
     /// Returns the last answer if the index shows that nothing was committed since its question.
-    fn unchanged(&self) -> Option<i64> {
+    pub fn unchanged(&self) -> Option<i64> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref().filter(|seen| seen.index.header() == Some(seen.header)).map(|seen| seen.number)
     }
@@ -81,24 +81,25 @@ impl DataVersion {
             return Ok(number);
         }
         let questions = self.questions.load(Ordering::SeqCst);
-        // Both are put back only after an answer. A question that fails or is given up leaves neither. SQLite keeps the
-        // file of the index for as long as the connection is open.
         self.set_seen(None);
-        let (mut connection, index) = if let Some(connection) = watch.connection.take() {
-            (connection, watch.index.take())
+        // A connection is put back only after an answer. A question that fails or is given up leaves none.
+        let (is_new, mut connection) = if let Some(connection) = watch.connection.take() {
+            (false, connection)
         } else {
             watch.opened = watch.opened.wrapping_add(1);
-            (self.options.connect().await?, None)
+            (true, self.options.connect().await?)
         };
-        let header = index.as_ref().and_then(WalIndex::header);
+        let header = if is_new { None } else { watch.index.as_ref().and_then(WalIndex::header) };
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;
         let number = i64::from(watch.opened) << 32 | (version & i64::from(u32::MAX));
-        // The first question on a connection makes SQLite open the index.
-        let index = index.or_else(|| WalIndex::open(&self.path));
-        if let (Some(index), Some(header)) = (&index, header) {
+        if is_new {
+            // With its first question, the connection has opened the index.
+            watch.index = WalIndex::of(&self.path, watch.index.take());
+        }
+        if let (Some(index), Some(header)) = (&watch.index, header) {
             self.set_seen(Some(Seen { index: index.clone(), header, number }));
         }
-        (watch.connection, watch.index) = (Some(connection), index);
+        watch.connection = Some(connection);
         watch.last = Some((questions, number));
         Ok(number)
     }
@@ -107,7 +108,6 @@ impl DataVersion {
     pub async fn close(&self) {
         let mut watch = self.watch.lock().await;
         watch.is_closed = true;
-        watch.index = None;
         self.set_seen(None);
         if let Some(connection) = watch.connection.take()
             && let Err(error) = connection.close().await
@@ -120,30 +120,47 @@ impl DataVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
+    use tempfile::TempDir;
+    use tokio::task::yield_now;
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_question_after_a_commit_is_not_answered_by_an_earlier_look() {
+    const INSERT: &str = "INSERT INTO t VALUES (1)";
+
+    /// Creates a database with this journal, and returns its folder, another program's connection, and what notices the
+    /// commits.
+    async fn database(journal: &'static str) -> (TempDir, SqliteConnection, DataVersion) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let mut writer = options.connect().await.unwrap();
-        sqlx::raw_sql("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
-        let (versions, is_over) = (Arc::new(DataVersion::new(path, options)), Arc::new(AtomicBool::new(false)));
+        let mut writer = options.clone().pragma("journal_mode", journal).connect().await.unwrap();
+        run(&mut writer, "CREATE TABLE t (a)").await;
+        (folder, writer, DataVersion::new(path, options))
+    }
+
+    async fn run(writer: &mut SqliteConnection, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(writer).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_question_after_a_commit_is_not_answered_by_an_earlier_look() {
+        let (_folder, mut writer, versions) = database("WAL").await;
+        let (versions, is_over) = (Arc::new(versions), Arc::new(AtomicBool::new(false)));
         let others: Vec<_> = std::iter::repeat_n((Arc::clone(&versions), Arc::clone(&is_over)), 8)
             .map(|(versions, is_over)| {
                 tokio::spawn(async move {
                     while !is_over.load(Ordering::Relaxed) {
                         versions.current().await.unwrap();
-                        tokio::task::yield_now().await;
+                        yield_now().await;
                     }
                 })
             })
             .collect();
         for _ in 0..300 {
             let before = versions.current().await.unwrap();
-            sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(&mut writer).await.unwrap();
+            run(&mut writer, INSERT).await;
             let after = versions.current().await.unwrap();
             assert_ne!(after, before);
             assert_eq!(versions.current().await.unwrap(), after);
@@ -157,21 +174,16 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_commit_makes_it_ask_in_sql() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let mut writer = options.connect().await.unwrap();
-        sqlx::raw_sql("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
-        let versions = DataVersion::new(path, options);
+        let (_folder, mut writer, versions) = database("WAL").await;
         let first = versions.current().await.unwrap();
         assert_eq!(versions.unchanged(), None, "the index is opened after the first question");
         assert_eq!(versions.current().await.unwrap(), first);
         assert_eq!(versions.unchanged(), Some(first));
-        for statement in ["INSERT INTO t VALUES (1)", "PRAGMA wal_checkpoint(TRUNCATE)", "DELETE FROM t"] {
-            sqlx::raw_sql(statement).execute(&mut writer).await.unwrap();
-            if !statement.starts_with("PRAGMA") {
-                assert_eq!(versions.unchanged(), None, "{statement}");
-            }
+        for (statement, is_commit) in
+            [(INSERT, true), ("PRAGMA wal_checkpoint(TRUNCATE)", false), ("DELETE FROM t", true)]
+        {
+            run(&mut writer, statement).await;
+            assert!(!is_commit || versions.unchanged().is_none(), "{statement}");
             let now = versions.current().await.unwrap();
             assert_eq!(versions.unchanged(), Some(now), "{statement}");
         }
@@ -181,17 +193,45 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_write_ahead_log_it_asks_in_sql_each_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let mut writer = options.connect().await.unwrap();
-        sqlx::raw_sql("CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
-        let versions = DataVersion::new(path, options);
+        let (_folder, mut writer, versions) = database("DELETE").await;
         for _ in 0..3 {
             let before = versions.current().await.unwrap();
             assert_eq!(versions.unchanged(), None);
-            sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(&mut writer).await.unwrap();
+            run(&mut writer, INSERT).await;
             assert_ne!(versions.current().await.unwrap(), before);
         }
+    }
+
+    /// The system releases all locks of a process on a file when the process closes any descriptor of it.
+    #[tokio::test]
+    async fn the_locks_of_other_connections_stay() {
+        let (folder, mut writer, versions) = database("WAL").await;
+        run(&mut writer, "BEGIN IMMEDIATE").await;
+        let index = folder.path().canonicalize().unwrap().join("a.db-shm");
+        assert_eq!(write_locks(&index), 1, "the writer has its lock");
+        for _ in 0..2 {
+            versions.current().await.unwrap();
+        }
+        versions.watch.lock().await.connection = None;
+        versions.current().await.unwrap();
+        assert_eq!(write_locks(&index), 1, "another connection to the database was closed and opened");
+        versions.close().await;
+        drop(versions);
+        assert_eq!(write_locks(&index), 1, "the watch of the database has ended");
+    }
+
+    /// Counts the locks for writing that this process has on a file.
+    ///
+    /// The system says them for each descriptor. Its list of all locks, `/proc/locks`, is read in parts, so a lock is
+    /// missing or there twice when other tests lock their databases meanwhile.
+    fn write_locks(path: &Path) -> usize {
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+        let of_the_file = descriptors.filter(|descriptor| fs::read_link(descriptor).is_ok_and(|target| target == path));
+        let locks = of_the_file.map(|descriptor| {
+            let number = descriptor.file_name().unwrap();
+            let says = fs::read_to_string(Path::new("/proc/self/fdinfo").join(number)).unwrap();
+            says.lines().filter(|line| line.starts_with("lock:") && line.contains("WRITE")).count()
+        });
+        locks.sum()
     }
 }

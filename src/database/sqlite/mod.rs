@@ -158,7 +158,10 @@ fn log_of(path: &Path) -> PathBuf {
 }
 
 fn options(rights: SqliteConnectOptions, path: &Path) -> SqliteConnectOptions {
-    rights.filename(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Full)
+    let options =
+        rights.filename(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Full);
+    // A savepoint needs a temporary file, and a container with a read-only root has no folder for one.
+    options.pragma("temp_store", "MEMORY")
 }
 
 fn ensure_file(path: &Path) -> Result<(), String> {
@@ -283,6 +286,10 @@ impl Dialect for Sqlite {
         Ok(Some(self.data_version.current().await?))
     }
 
+    fn data_version_at_once(&self) -> Option<i64> {
+        self.data_version.unchanged()
+    }
+
     fn migrations(&self) -> &'static Migrator {
         &MIGRATIONS
     }
@@ -329,3 +336,20 @@ impl fmt::Display for Sqlite {
 }
 
 session!(Sqlite);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2 stands for memory: <https://www.sqlite.org/pragma.html#pragma_temp_store>. In a pod, a temporary file is a disk
+    /// I/O error.
+    #[tokio::test]
+    async fn no_connection_needs_a_folder_for_temporary_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Sqlite::open(folder.path().join("a.db")).unwrap();
+        for pool in [&database.writer, &database.readers] {
+            let temp_store: i64 = sqlx::query_scalar("PRAGMA temp_store").fetch_one(pool).await.unwrap();
+            assert_eq!(temp_store, 2);
+        }
+    }
+}

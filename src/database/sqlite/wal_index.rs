@@ -5,9 +5,10 @@
 //! whether anything was committed.
 
 use std::ffi::OsString;
-use std::fs::{File, canonicalize};
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::fs::{File, Metadata, canonicalize, metadata};
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The bytes of the header. A copy follows it, which a commit writes first.
@@ -21,18 +22,28 @@ const IS_INITIALISED: usize = 12;
 pub(super) struct Header([u8; HEADER_BYTES]);
 
 /// The open index of one database.
+///
+/// The file is never closed. That would release the locks that all connections of this process have on it, and another
+/// program could then write at the same time: <https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>.
 #[derive(Debug, Clone)]
-pub(super) struct WalIndex(Arc<File>);
+pub(super) struct WalIndex(Arc<ManuallyDrop<File>>);
 
 impl WalIndex {
-    /// Opens the index of the database at this path; `None` if it has none, for example because it has no write-ahead
-    /// log. Keep a connection open for as long as the index is used, because SQLite may otherwise remove the file.
-    pub fn open(database: &Path) -> Option<Self> {
-        // SQLite follows links to the database first, and names its other files after what it finds.
-        let database = canonicalize(database).ok()?;
-        let mut path = OsString::from(database);
-        path.push("-shm");
-        File::open(path).ok().map(|file| Self(Arc::new(file)))
+    /// Returns the index that an open connection to the database at this path uses: the one that is held, unless SQLite
+    /// has made another file meanwhile. `None` if there is none, for example because there is no write-ahead log.
+    ///
+    /// Keep the connection open for as long as the index is used, because SQLite may otherwise replace the file.
+    pub fn of(database: &Path, held: Option<Self>) -> Option<Self> {
+        let path = path(database)?;
+        let present = metadata(&path).ok()?;
+        match held {
+            Some(held) if held.is_at(&present) => Some(held),
+            _ => File::open(path).ok().map(|file| Self(Arc::new(ManuallyDrop::new(file)))),
+        }
+    }
+
+    fn is_at(&self, present: &Metadata) -> bool {
+        self.0.metadata().is_ok_and(|held| (held.dev(), held.ino()) == (present.dev(), present.ino()))
     }
 
     /// Returns the header; `None` if it cannot be read, or if a commit is writing it.
@@ -42,4 +53,11 @@ impl WalIndex {
         let (header, copy) = both.split_at(HEADER_BYTES);
         (header == copy && header[IS_INITIALISED] == 1).then(|| header.try_into().ok().map(Header))?
     }
+}
+
+fn path(database: &Path) -> Option<PathBuf> {
+    // SQLite follows links to the database first, and names its other files after what it finds.
+    let mut path = OsString::from(canonicalize(database).ok()?);
+    path.push("-shm");
+    Some(path.into())
 }

@@ -28,7 +28,7 @@ fn declare(desk: &WorkingFolder, accounts: usize) {
 }
 
 fn reads_more_of_many(call: &Call) -> bool {
-    call.what.contains("json_array_elements") && call.number > 1
+    call.what.contains("(owner_cluster, owner_namespace, owner_name) IN") && call.number > 1
 }
 
 /// Checks that the JSON result of a failed run is complete JSON, and returns the number of its accounts.

@@ -125,14 +125,14 @@ pub async fn concurrent_logins_each_get_their_own_answer(fresh: Fresh) {
         let impossible = Login { id: LoginId::from_random(random()), ..earlier.clone() };
         let (replay, own) = (login(&account), assertion(account.keys[0].id));
         let begin = async |login: &Login, assertion: UsedAssertion| database.logins.begin(login, &assertion).await;
-        let (begun, of_twins, of_replay, of_impossible) = tokio::join!(
+        let (outcomes, of_twins, of_replay, of_impossible) = tokio::join!(
             join_all(good.iter().map(|login| begin(login, assertion(login.key)))),
             join_all(twins.iter().map(|login| begin(login, twice.clone()))),
             begin(&replay, replayed.clone()),
             async { if round % 2 == 0 { Some(begin(&impossible, own.clone()).await) } else { None } },
         );
-        for (login, begun) in good.iter().zip(begun) {
-            assert_eq!(begun.unwrap(), AssertionUse::First);
+        for (login, outcome) in good.iter().zip(outcomes) {
+            assert_eq!(outcome.unwrap(), AssertionUse::First);
             assert_eq!(database.logins.find(login.id).await.unwrap().as_ref(), Some(login));
         }
         let of_twins: Vec<_> = of_twins.into_iter().map(Result::unwrap).collect();
@@ -489,12 +489,18 @@ async fn the_data_version_of_sqlite_differs_after_each_commit() {
     let fresh = Fresh::sqlite();
     let database = fresh.open_with_logins().await;
     let version = async || database.logins.data_version().await.unwrap().unwrap();
+    let at_once = || database.logins.data_version_at_once();
+    assert_eq!(at_once(), None, "it was not asked for yet");
     let first = version().await;
     assert_eq!(version().await, first);
+    assert_eq!(at_once(), Some(first));
     let account = account(&database, "noticed").await;
+    assert_eq!(at_once(), None);
     let after_own = version().await;
     assert_ne!(after_own, first);
+    assert_eq!(at_once(), Some(after_own));
     fresh.by_hand(&format!("UPDATE accounts SET enabled = 0 WHERE id = '{}'", account.id)).await.unwrap();
+    assert_eq!(at_once(), None);
     let after_edit = version().await;
     assert_ne!(after_edit, after_own);
     begin(&database, &login(&account)).await;

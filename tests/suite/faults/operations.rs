@@ -105,6 +105,8 @@ impl Operation {
             step.act(&stage).await;
             step.settled(&stage).await;
         }
+        // Otherwise a late event would count as a call of the action.
+        stage.events_sent(self.before.iter().filter(|step| step.causes_event()).count()).await;
         stage.quiet().await;
         stage.proxy.trace.begin();
         stage
@@ -115,6 +117,7 @@ impl Operation {
         let stage = self.stage().await;
         self.act(&stage).await;
         self.settled(&stage).await;
+        stage.events_sent(1).await;
         stage.quiet().await;
         let calls = stage.proxy.trace.calls();
         let (end, _) = stage.look().await;
@@ -134,6 +137,11 @@ impl Operation {
 }
 
 impl Step {
+    /// Returns whether the controller tells the step in an event.
+    fn causes_event(&self) -> bool {
+        !matches!(self, Self::Disown)
+    }
+
     async fn act(&self, stage: &Stage) {
         let scene = &stage.scene;
         match self {

@@ -10,7 +10,7 @@ use opsadmin_operator::api::OWNER_ANNOTATION;
 
 use crate::controller::scene::{SOON, Scene};
 use crate::support::process::Folder;
-use crate::support::proxy::{Proxy, listed};
+use crate::support::proxy::{Call, Proxy, listed};
 use crate::support::wait::eventually;
 
 use super::state::{Keys, Observer, State};
@@ -97,6 +97,15 @@ impl Stage {
     /// Waits until the controller has nothing more to do.
     pub async fn quiet(&self) {
         self.proxy.trace.quiet(QUIET).await;
+    }
+
+    /// Waits until this number of events was sent since the record began. An event may come a moment after all else.
+    pub async fn events_sent(&self, events: usize) {
+        let is_last = |call: &Call| call.what == "POST events" && call.number >= events && !call.answer.is_empty();
+        if events > 0 {
+            let sent = self.proxy.trace.seen(SOON, is_last).await;
+            assert!(sent.is_some(), "fewer than {events} events were sent:\n{}", self.calls());
+        }
     }
 
     /// Kills the controller and starts another one.

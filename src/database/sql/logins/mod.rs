@@ -181,4 +181,8 @@ impl<D: Dialect> LoginDatabase for SqlAccounts<D> {
     async fn data_version(&self) -> Result<Option<i64>, DatabaseError> {
         self.answer_at_once(CALL_TIMEOUT, self.dialect.data_version()).await
     }
+
+    fn data_version_at_once(&self) -> Option<i64> {
+        self.dialect.data_version_at_once()
+    }
 }
