@@ -20,6 +20,9 @@ const UNCHANGED: &str = r#"opsadmin_reconciles_total{result="unchanged""#;
 /// The objects that the controller created.
 const CREATED: &str = r#"opsadmin_kubernetes_requests_total{verb="create",result="done""#;
 
+/// Arguments with which the controller sweeps all the time while accounts are edited.
+const SWEEPS: [&str; 2] = ["--sweep-interval", "1s"];
+
 /// A namespace without accounts.
 const EMPTY: &str = "empty";
 
@@ -44,7 +47,7 @@ pub struct BareLoop {
 pub async fn measure(accounts: usize) -> Measured {
     let world = World::start(&[NAMESPACE, BARE[0], BARE[1], EMPTY]).await;
     eprintln!("a controller without accounts");
-    let nothing = phase::start(&world, EMPTY, 0, has_swept).await;
+    let nothing = phase::start(&world, EMPTY, &[], 0, has_swept).await;
     let idle = memory(CONTROLLER);
     phase::end(nothing).await;
     let before = bare_loop(&world, BARE[0], accounts).await;
@@ -60,7 +63,7 @@ pub async fn measure(accounts: usize) -> Measured {
     let looked_over = |metrics: &str| sum(metrics, UNCHANGED) >= accounts;
     let restart = Phase::run(&world, NAMESPACE, accounts, looked_over, |_| true).await;
     eprintln!("editing accounts");
-    let running = phase::start(&world, NAMESPACE, accounts, looked_over).await;
+    let running = phase::start(&world, NAMESPACE, &SWEEPS, accounts, looked_over).await;
     let edits = edits::measure(&world.client().await, NAMESPACE, &world.database(), accounts).await;
     phase::end(running).await;
     Measured {

@@ -49,7 +49,7 @@ impl Phase {
         let (writes, single_reads) = (world.writes(namespace), world.single_reads(namespace));
         let (statements, times) = (world.statements().await, processor_time());
         let begun = Instant::now();
-        let controller = start(world, namespace, accounts, is_done).await;
+        let controller = start(world, namespace, &[], accounts, is_done).await;
         let time = begun.elapsed();
         // Events give way to accounts, so many of them are sent afterwards.
         shows(&controller, accounts, has_told).await;
@@ -81,14 +81,15 @@ impl Phase {
     }
 }
 
-/// Starts a controller, and waits until its metrics say that it is done.
+/// Starts a controller with further arguments, and waits until its metrics say that it is done.
 pub async fn start(
     world: &World,
     namespace: &str,
+    arguments: &[&str],
     accounts: usize,
     is_done: impl Fn(&str) -> bool,
 ) -> RunningController {
-    let controller = world.controller(namespace);
+    let controller = world.controller(namespace, arguments);
     shows(&controller, accounts, is_done).await;
     controller
 }

@@ -54,9 +54,9 @@ impl World {
         self.postgres.url("postgres")
     }
 
-    /// Starts a controller for this namespace.
-    pub fn controller(&self, namespace: &str) -> RunningController {
-        spawn_controller(self.cluster.kubeconfig(), &[namespace], &self.database(), &self.keyring, &[])
+    /// Starts a controller for this namespace, with further arguments.
+    pub fn controller(&self, namespace: &str, arguments: &[&str]) -> RunningController {
+        spawn_controller(self.cluster.kubeconfig(), &[namespace], &self.database(), &self.keyring, arguments)
     }
 
     /// Returns what the controllers so far have written in this namespace.
