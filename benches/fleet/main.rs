@@ -2,8 +2,8 @@
 //! sends the same writes and decides nothing: speed, writes, statements, processor time, memory, a restart and edits.
 //!
 //! `cargo bench --bench fleet -- 1000 5000` measures fleets of these sizes, each on a cluster and a database of its own.
-//! For each it prints a table in Markdown and one line of JSON. It fails if more is written or asked than docs/reliability.md
-//! promises: those counts do not depend on the machine or its load. It needs Linux, and the programs that the tests need.
+//! For each it prints a table in Markdown and one line of JSON. It fails if more is written or asked than docs/performance.md
+//! says: those counts do not depend on the machine or its load. It needs Linux, and the programs that the tests need.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
