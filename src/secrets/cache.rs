@@ -5,6 +5,7 @@
 //! counts.
 
 use super::found::{accounts_of, controller, has_owner_reference, is_watched, marked_with, owner_annotation};
+use super::small_texts::{Noted, Place, Places, SharedTexts, joined, place_of, secret_ref, split};
 use super::{ResourceIdentity, SecretRef};
 use crate::account::Owner;
 use crate::api::is_later_version as is_later;
@@ -76,29 +77,6 @@ struct CachedSecret {
     has_owner_reference: bool,
     listing: u32,
 }
-
-/// The value of the owner annotation, in two parts: the Secrets of a namespace share the first.
-#[derive(Debug)]
-struct Noted {
-    /// Everything before the last slash.
-    beginning: Arc<str>,
-    /// The last slash, if there is one, and everything after it.
-    end: Box<str>,
-}
-
-/// A namespace and a name with a slash in between. Kubernetes allows no slash in either.
-type Place = Arc<str>;
-
-/// The places of the Secrets of one account: nearly always one.
-#[derive(Debug)]
-enum Places {
-    One(Place),
-    Many(BTreeSet<Place>),
-}
-
-/// The texts that many Secrets share: keyrings' key ids, and the beginnings of owner annotations.
-#[derive(Debug, Default)]
-struct SharedTexts(HashSet<Arc<str>>);
 
 /// The namespace and name of an ApiAccount that Secrets may belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -305,78 +283,6 @@ impl CachedSecret {
         let noted = self.noted.as_ref().map(Noted::text);
         accounts_of(self.controller(), noted.as_deref()).map(account).collect()
     }
-}
-
-impl Noted {
-    fn new(text: &str, shared: &mut SharedTexts) -> Self {
-        let (beginning, end) = text.split_at(text.rfind('/').unwrap_or_default());
-        Self { beginning: shared.get(beginning), end: end.into() }
-    }
-
-    fn text(&self) -> String {
-        [&self.beginning, &*self.end].concat()
-    }
-}
-
-impl Places {
-    fn all(&self) -> impl Iterator<Item = &Place> {
-        let (one, many) = match self {
-            Self::One(one) => (Some(one), None),
-            Self::Many(many) => (None, Some(many)),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
-
-    fn add(&mut self, place: &Place) {
-        match self {
-            Self::One(one) => *self = Self::Many(BTreeSet::from([Arc::clone(one), Arc::clone(place)])),
-            Self::Many(many) => _ = many.insert(Arc::clone(place)),
-        }
-    }
-
-    /// Removes a place, and returns whether none is left.
-    fn remove(&mut self, place: &Place) -> bool {
-        match self {
-            Self::One(one) => one == place,
-            Self::Many(many) => {
-                many.remove(place);
-                many.is_empty()
-            }
-        }
-    }
-}
-
-impl SharedTexts {
-    /// Returns the shared text that is equal to this one.
-    fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(shared) = self.0.get(text) {
-            return Arc::clone(shared);
-        }
-        // Texts that no Secret has any more are removed when the number of texts has doubled.
-        if self.0.len() == self.0.capacity() {
-            self.0.retain(|shared| Arc::strong_count(shared) > 1);
-        }
-        let shared = Arc::from(text);
-        self.0.insert(Arc::clone(&shared));
-        shared
-    }
-}
-
-fn joined(namespace: &str, name: &str) -> Place {
-    [namespace, "/", name].concat().into()
-}
-
-fn place_of(at: &SecretRef) -> Place {
-    joined(&at.namespace, &at.name)
-}
-
-fn split(place: &Place) -> (&str, &str) {
-    place.split_once('/').unwrap_or_default()
-}
-
-fn secret_ref(place: &Place) -> SecretRef {
-    let (namespace, name) = split(place);
-    SecretRef { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
 fn place(metadata: &ObjectMeta) -> Option<SecretRef> {

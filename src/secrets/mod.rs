@@ -8,6 +8,7 @@ mod dry_run;
 mod error;
 mod found;
 mod manifest;
+mod small_texts;
 mod snapshot;
 
 pub use dry_run::DryRunSecrets;
