@@ -37,7 +37,8 @@ const LIMIT_SESSION: &str = "SET statement_timeout = '10s'";
 
 /// Begins a transaction, asks for the server's state, and sets the time limits, all in one message. The limits are set
 /// for the transaction and not for the session, because a pooler may share the session. They end a transaction that
-/// hangs, so that it does not hold its locks for ever.
+/// hangs, so that it does not hold its locks for ever. A call gives up after 30 s and says so. The server waits longer for
+/// an idle transaction, because otherwise its message would sometimes take the place of the call's own.
 macro_rules! begin {
     ($how:literal $(, $also:literal)?) => {
         concat!(
@@ -45,7 +46,7 @@ macro_rules! begin {
             $how,
             "; SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean, ",
             "set_config('statement_timeout', '10s', true), ",
-            "set_config('idle_in_transaction_session_timeout', '30s', true)"
+            "set_config('idle_in_transaction_session_timeout', '40s', true)"
             $(, $also)?
         )
     };
