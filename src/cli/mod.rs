@@ -61,9 +61,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use given::ParsedArguments;
 use output::Output;
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 /// The cluster id of accounts that `apply` creates without a cluster.
 const LOCAL_CLUSTER: &str = "local";
@@ -127,12 +128,24 @@ const PLUGIN: &str = "kubectl-opsadmin";
 /// The runtime is started here and not in the program's own crate: that crate would have a second copy of all that the
 /// commands await.
 pub fn main() -> ExitCode {
-    match Runtime::new() {
-        Ok(runtime) => runtime.block_on(Box::pin(run(parse(std::env::args_os())))),
+    let cli = parse(std::env::args_os());
+    match runtime(&cli.command) {
+        Ok(runtime) => runtime.block_on(Box::pin(run(cli))),
         Err(error) => {
             eprintln!("error: the system gives no threads: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Starts the runtime of a command.
+///
+/// The controller mostly waits for answers and does little with each. It has one thread, because to wake another thread
+/// for each answer would take a fifth of its processor time.
+fn runtime(command: &Command) -> io::Result<Runtime> {
+    match command {
+        Command::Controller(_) => Builder::new_current_thread().enable_all().build(),
+        _ => Runtime::new(),
     }
 }
 
