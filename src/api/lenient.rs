@@ -11,6 +11,7 @@ use serde::{Deserialize, de};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// The depth to which managed fields are read. The managed fields of a resource's annotations have depth four.
 const DEEPEST: usize = 16;
@@ -47,21 +48,65 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
     }
 }
 
-#[derive(Deserialize)]
+/// An object in two parts.
+#[derive(Default)]
 struct Object {
-    #[serde(default)]
     metadata: Metadata,
-    #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
+/// The metadata of an object in two parts.
+#[derive(Default)]
 struct Metadata {
-    #[serde(default)]
     managed_fields: Vec<Shallow>,
-    #[serde(flatten)]
     rest: Map<String, Value>,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (metadata, rest) = deserializer.deserialize_map(Split::at("metadata"))?;
+        Ok(Self { metadata: metadata.unwrap_or_default(), rest })
+    }
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (managed_fields, rest) = deserializer.deserialize_map(Split::at("managedFields"))?;
+        Ok(Self { managed_fields: managed_fields.unwrap_or_default(), rest })
+    }
+}
+
+/// Reads one field of a map as a type of its own, and the others as they are. `#[serde(flatten)]` would do the same, but
+/// reads everything twice.
+struct Split<T> {
+    name: &'static str,
+    field: PhantomData<T>,
+}
+
+impl<T> Split<T> {
+    const fn at(name: &'static str) -> Self {
+        Self { name, field: PhantomData }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Split<T> {
+    type Value = (Option<T>, Map<String, Value>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with the field {}", self.name)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut field, mut rest) = (None, Map::new());
+        while let Some(name) = map.next_key::<String>()? {
+            if name == self.name {
+                field = Some(map.next_value()?);
+            } else {
+                rest.insert(name, map.next_value()?);
+            }
+        }
+        Ok((field, rest))
+    }
 }
 
 /// A JSON value without the values below [`DEEPEST`] levels.

@@ -5,7 +5,7 @@
 //! counts.
 
 use super::found::{accounts_of, controller, has_owner_reference, is_watched, marked_with, owner_annotation};
-use super::small_texts::{Noted, Place, Places, SharedTexts, joined, place_of, secret_ref, split};
+use super::small_texts::{Noted, Place, Places, SharedTexts, SmallController, joined, place_of, secret_ref, split};
 use super::{ResourceIdentity, SecretRef};
 use crate::account::Owner;
 use crate::api::is_later_version as is_later;
@@ -71,7 +71,7 @@ struct State {
 #[derive(Debug)]
 struct CachedSecret {
     version: Box<str>,
-    controller: Option<Box<OwnerReference>>,
+    controller: Option<SmallController>,
     noted: Option<Noted>,
     marked_with: Option<Arc<str>>,
     has_owner_reference: bool,
@@ -155,7 +155,7 @@ impl SecretCache {
         let is_own = |at: &&Place| {
             state.seen.get(*at).is_some_and(|seen| {
                 let noted = seen.noted.as_ref().map(Noted::text);
-                wanted.check_holder(seen.controller(), noted.as_deref()).is_ok()
+                wanted.check_holder(seen.controller().as_ref(), noted.as_deref()).is_ok()
             })
         };
         let places = state.by_account.get(&joined(&wanted.owner.namespace, &wanted.owner.name));
@@ -243,7 +243,7 @@ impl State {
         let mut concerned: BTreeSet<ResourceName> = self.forget(&place).into_iter().collect();
         let cached = CachedSecret {
             version: version.into(),
-            controller: controller(metadata).cloned().map(Box::new),
+            controller: controller(metadata).map(|found| SmallController::new(found, &mut self.shared)),
             noted: owner_annotation(metadata).map(|noted| Noted::new(noted, &mut self.shared)),
             has_owner_reference: has_owner_reference(metadata),
             marked_with: marked_with(metadata).map(|id| self.shared.get(id)),
@@ -273,15 +273,15 @@ impl State {
 }
 
 impl CachedSecret {
-    fn controller(&self) -> Option<&OwnerReference> {
-        self.controller.as_deref()
+    fn controller(&self) -> Option<OwnerReference> {
+        self.controller.as_ref().map(SmallController::reference)
     }
 
     fn accounts(&self, at: &Place) -> Vec<ResourceName> {
         let (namespace, _) = split(at);
         let account = |name: &str| ResourceName { namespace: namespace.to_owned(), name: name.to_owned() };
-        let noted = self.noted.as_ref().map(Noted::text);
-        accounts_of(self.controller(), noted.as_deref()).map(account).collect()
+        let (controller, noted) = (self.controller(), self.noted.as_ref().map(Noted::text));
+        accounts_of(controller.as_ref(), noted.as_deref()).map(account).collect()
     }
 }
 

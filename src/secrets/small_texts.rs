@@ -2,6 +2,7 @@
 //! nearly all of them differ in a few characters only.
 
 use super::SecretRef;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -14,6 +15,15 @@ pub(super) struct Noted {
     end: Box<str>,
 }
 
+/// A controller reference without its `blockOwnerDeletion`. The Secrets of ApiAccounts share its first two texts.
+#[derive(Debug)]
+pub(super) struct SmallController {
+    api_version: Arc<str>,
+    kind: Arc<str>,
+    name_and_uid: Box<str>,
+    name_bytes: usize,
+}
+
 /// A namespace and a name with a slash in between. Kubernetes allows no slash in either.
 pub(super) type Place = Arc<str>;
 
@@ -24,7 +34,7 @@ pub(super) enum Places {
     Many(BTreeSet<Place>),
 }
 
-/// The texts that many Secrets share: keyrings' key ids, and the beginnings of owner annotations.
+/// The texts that many Secrets share: keyrings' key ids, the kinds of controllers, and the beginnings of owner annotations.
 #[derive(Debug, Default)]
 pub(super) struct SharedTexts(HashSet<Arc<str>>);
 
@@ -38,6 +48,31 @@ impl Noted {
     /// Returns the whole text.
     pub fn text(&self) -> String {
         [&self.beginning, &*self.end].concat()
+    }
+}
+
+impl SmallController {
+    /// Keeps the reference.
+    pub fn new(reference: &OwnerReference, shared: &mut SharedTexts) -> Self {
+        Self {
+            api_version: shared.get(&reference.api_version),
+            kind: shared.get(&reference.kind),
+            name_and_uid: [reference.name.as_str(), &reference.uid].concat().into(),
+            name_bytes: reference.name.len(),
+        }
+    }
+
+    /// Returns the reference.
+    pub fn reference(&self) -> OwnerReference {
+        let (name, uid) = self.name_and_uid.split_at(self.name_bytes);
+        OwnerReference {
+            api_version: self.api_version.to_string(),
+            kind: self.kind.to_string(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
     }
 }
 
@@ -120,6 +155,23 @@ mod tests {
             assert_eq!(noted.text(), *text);
         }
         assert!(Arc::ptr_eq(&noted[0].1.beginning, &noted[1].1.beginning));
+    }
+
+    #[test]
+    fn controllers_of_a_kind_share_its_name() {
+        let mut shared = SharedTexts::default();
+        let reference = |name: &str, uid: &str| OwnerReference {
+            api_version: "ops-admin.com/v1".to_owned(),
+            kind: "ApiAccount".to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        };
+        let found = [reference("acme", "u-1"), reference("", "u-2"), reference("é", "")];
+        let kept = [0, 1, 2].map(|place| SmallController::new(&found[place], &mut shared));
+        assert_eq!(kept.each_ref().map(SmallController::reference), found);
+        assert!(Arc::ptr_eq(&kept[0].kind, &kept[1].kind) && Arc::ptr_eq(&kept[0].api_version, &kept[2].api_version));
     }
 
     #[test]
