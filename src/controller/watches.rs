@@ -31,9 +31,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
-/// The number of objects in a page of a list. A page is in memory as text and as whole objects.
-const PAGE: u32 = 100;
-
 /// The state of the first list of a scope's Secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listing {
@@ -92,7 +89,7 @@ async fn reconcile_accounts(
 /// Feeds the store of resources, and makes those due whose declaration has changed.
 async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, work: &Work) {
     let mut watch_errors = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
-    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
@@ -183,7 +180,7 @@ async fn watch_secrets(
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
     listing: &watch::Sender<Listing>,
 ) {
-    let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS).page_size(PAGE);
+    let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS);
     let api: Api<Lenient<PartialObjectMeta<Secret>>> = scope.api(&context.client);
     let mut watch_errors = scope.watch_errors("Secret", Arc::clone(&context.metrics));
     let events =
