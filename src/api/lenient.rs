@@ -49,7 +49,6 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
 }
 
 /// An object in two parts.
-#[derive(Default)]
 struct Object {
     metadata: Metadata,
     rest: Map<String, Value>,
@@ -241,6 +240,15 @@ mod tests {
         let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&text).unwrap();
         assert_eq!(shown, read);
         assert_eq!(shown.metadata.managed_fields.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_object_without_managed_fields_or_metadata_is_read() {
+        for metadata in [r#""metadata":{"name":"acme"},"#, ""] {
+            let text = format!(r#"{{"apiVersion":"ops-admin.com/v1","kind":"ApiAccount",{metadata}"spec":{{}}}}"#);
+            let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&text).unwrap();
+            assert_eq!(shown.metadata.name.is_some(), !metadata.is_empty());
+        }
     }
 
     #[test]
