@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::future::pending;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -198,6 +199,20 @@ async fn a_wait_that_fails_reports_the_last_state() {
         Err::<(), _>(format!("look {looks}: silence"))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_look_without_an_answer_does_not_use_up_a_wait() {
+    let mut looks = 0;
+    eventually("a second look", SOON, async || {
+        looks += 1;
+        if looks == 1 {
+            pending::<()>().await;
+        }
+        Ok::<_, String>(())
+    })
+    .await;
+    assert_eq!(looks, 2);
 }
 
 #[tokio::test]
