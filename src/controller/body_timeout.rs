@@ -1,18 +1,18 @@
-//! A client that reports an error when an answer of the API server begins and then stalls.
+//! Ends an answer of the API server with an error if it begins and then stalls.
 //!
 //! The client of `kube` limits only the time until an answer begins. Without this module, a list or watch whose body
 //! stalls would wait forever.
 
 use bytes::Bytes;
 use futures::stream;
-use http::{Request, Uri};
+use http::Uri;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use kube::Client;
 use kube::client::Body;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
+use tower::BoxError;
 
 /// The number of seconds after which the API server ends a watch. The watcher then continues at the same
 /// resourceVersion. A watch whose connection is lost without notice is detected a few seconds after that.
@@ -32,33 +32,30 @@ const TIMEOUTS: BodyTimeouts =
 #[error("the API server began an answer and sent no more of it for {} s", .0.as_secs())]
 struct Stalled(Duration);
 
-/// Returns the same client, whose answers end with an error if they stall.
-pub(super) fn with_body_timeout(client: Client) -> Client {
-    with_timeouts(client, TIMEOUTS)
+impl BodyTimeouts {
+    fn of(self, uri: &Uri) -> Duration {
+        if is_watch(uri) { self.watch } else { self.answer }
+    }
 }
 
-fn with_timeouts(client: Client, timeouts: BodyTimeouts) -> Client {
-    let namespace = client.default_namespace().to_owned();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let client = client.clone();
-        async move {
-            let within = if is_watch(request.uri()) { timeouts.watch } else { timeouts.answer };
-            let answer = client.send(request).await?;
-            Ok::<_, kube::Error>(answer.map(|body| StreamBody::new(frames(body, within))))
-        }
-    });
-    Client::new(service, namespace)
+/// Returns how long the next part of the answer to this request may take.
+pub(super) fn timeout_of(uri: &Uri) -> Duration {
+    TIMEOUTS.of(uri)
+}
+
+/// Returns the same body, which ends with an error if its next part takes longer than `within`.
+pub(super) fn with_timeout(
+    body: Body,
+    within: Duration,
+) -> impl hyper::body::Body<Data = Bytes, Error = BoxError> + Send {
+    StreamBody::new(frames(body, within))
 }
 
 fn is_watch(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part == "watch=true"))
 }
 
-/// Returns the parts of the body, and an error if the next part takes longer than `within`.
-fn frames(
-    body: Body,
-    within: Duration,
-) -> impl futures::Stream<Item = Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> {
+fn frames(body: Body, within: Duration) -> impl futures::Stream<Item = Result<Frame<Bytes>, BoxError>> {
     stream::unfold(Some(body), move |body| async move {
         let mut body = body?;
         match timeout(within, body.frame()).await {
@@ -76,19 +73,24 @@ mod tests {
     use crate::api::ApiAccount;
     use crate::kube_error::reason;
     use futures::{StreamExt, TryStreamExt};
-    use http::Response;
-    use kube::Api;
+    use http::{Request, Response};
     use kube::api::{ListParams, WatchParams};
+    use kube::{Api, Client};
     use std::convert::Infallible;
 
     /// A client of an API server whose answers begin and never end.
     fn stalling() -> Client {
-        let service = tower::service_fn(|_: Request<Body>| async {
+        let server = tower::service_fn(|_: Request<Body>| async {
             let begun = stream::once(async { Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{\"items\":["))) });
             Ok::<_, Infallible>(Response::new(StreamBody::new(begun.chain(stream::pending()))))
         });
+        let server = Client::new(server, "ns");
         let timeouts = BodyTimeouts { answer: Duration::from_millis(20), watch: Duration::from_millis(40) };
-        with_timeouts(Client::new(service, "ns"), timeouts)
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (server, within) = (server.clone(), timeouts.of(request.uri()));
+            async move { Ok::<_, kube::Error>(server.send(request).await?.map(|body| with_timeout(body, within))) }
+        });
+        Client::new(service, "ns")
     }
 
     #[tokio::test]

@@ -1,28 +1,23 @@
-//! A client that counts each request to the API server, its result, and how long the answer took to begin.
+//! Counts each request to the API server, its result, and how long the answer took to begin.
 
 use crate::telemetry::{KubernetesResult, Metrics, Verb, traces};
-use http::{Method, Request, Uri};
+use http::{Method, Request, Response, Uri};
 use kube::Client;
 use kube::client::Body;
-use std::sync::Arc;
 use std::time::Instant;
 
-/// Returns the same client, whose requests are counted.
-pub(super) fn measured(client: Client, metrics: Arc<Metrics>) -> Client {
-    let namespace = client.default_namespace().to_owned();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (client, metrics) = (client.clone(), Arc::clone(&metrics));
-        async move {
-            let verb = verb(request.method(), request.uri());
-            let started = Instant::now();
-            let path = request.uri().path().to_owned();
-            let answer = traces::request(verb, &path, client.send(request)).await;
-            let status = answer.as_ref().ok().map(http::Response::status);
-            metrics.kubernetes(verb, KubernetesResult::of(status), started.elapsed());
-            answer
-        }
-    });
-    Client::new(service, namespace)
+/// Sends a request, and counts it.
+///
+/// # Errors
+/// As [`Client::send`].
+pub(super) async fn send(client: &Client, request: Request<Body>, metrics: &Metrics) -> kube::Result<Response<Body>> {
+    let verb = verb(request.method(), request.uri());
+    let started = Instant::now();
+    let path = request.uri().path().to_owned();
+    let answer = traces::request(verb, &path, client.send(request)).await;
+    let status = answer.as_ref().ok().map(Response::status);
+    metrics.kubernetes(verb, KubernetesResult::of(status), started.elapsed());
+    answer
 }
 
 /// Returns the verb of a request, as the audit log of the API server names it.
@@ -55,13 +50,14 @@ fn is_of_one_object(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::requests::Requests;
     use crate::telemetry::Telemetry;
-    use http::Response;
     use k8s_openapi::api::core::v1::{Namespace, Secret};
     use kube::Api;
     use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
     use serde_json::json;
     use std::convert::Infallible;
+    use std::sync::Arc;
 
     #[tokio::test]
     async fn each_request_is_counted_by_verb_and_result() {
@@ -70,7 +66,7 @@ mod tests {
             let status = if request.method() == Method::DELETE { 409 } else { 503 };
             Ok::<_, Infallible>(Response::builder().status(status).body(Body::empty()).unwrap())
         });
-        let client = measured(Client::new(service, "ns"), Arc::clone(&telemetry.metrics));
+        let client = Requests::new(Client::new(service, "ns"), Arc::clone(&telemetry.metrics)).into_client();
         let secrets: Api<Secret> = Api::namespaced(client.clone(), "ns");
         let _ = secrets.get("a").await;
         let _ = Api::<Namespace>::all(client.clone()).get("kube-system").await;

@@ -39,6 +39,7 @@ mod reconcile;
 mod refusal_limit;
 mod report;
 mod requester;
+mod requests;
 mod resources;
 mod revocations;
 mod scope;
@@ -78,6 +79,7 @@ use orphans::Orphans;
 use pickup::Pickups;
 use queues::{Queue, Queues};
 use refusal_limit::RefusalLimit;
+use requests::Requests;
 use resources::Stores;
 use revocations::Revocations;
 use scope::Scope;
@@ -148,12 +150,12 @@ pub struct Settings {
 pub async fn run(mut settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), ControllerError> {
     let leadership = settings.election.leadership().clone();
     let (metrics, freeze) = (Arc::clone(&settings.telemetry.metrics), settings.freeze);
-    let watched = |client| body_timeout::with_body_timeout(measured::measured(client, Arc::clone(&metrics)));
-    let reading = watched(settings.client);
+    let requests = |client| Requests::new(client, Arc::clone(&metrics));
+    let reading = requests(settings.client);
     // The election itself is not behind the fence that it moves.
     let environment = Arc::clone(&settings.environment);
-    let mut election = RunningElection::start(reading.clone(), settings.election.clone(), environment);
-    settings.client = fenced(reading, watched(settings.writing_client.clone()), &leadership, freeze);
+    let mut election = RunningElection::start(reading.clone().into_client(), settings.election.clone(), environment);
+    settings.client = fenced(reading, requests(settings.writing_client.clone()), &leadership, freeze);
     let fenced = FencedDatabase { database: settings.database, leadership: leadership.clone(), freeze };
     let database: Arc<dyn AccountDatabase> = Arc::new(MeasuredDatabase { database: Arc::new(fenced), metrics });
     settings.database = Arc::clone(&database);

@@ -3,19 +3,20 @@
 
 use super::fence::Leadership;
 use crate::controller::freeze::Freeze;
+use crate::controller::requests::Requests;
 use http::Request;
 use kube::Client;
 use kube::client::Body;
 use tower::BoxError;
 
-/// Returns one client of two: `reading` gets the requests that only read, and `writing` the others, if this process leads
+/// Returns one client for both: `reading` gets the requests that only read, and `writing` the others, if this process leads
 /// and is not frozen.
 ///
 /// The connections of `writing` have to be tasks of this leadership's executor. A request that was handed to a connection
 /// is out of the reach of the fence here.
 pub(in crate::controller) fn fenced(
-    reading: Client,
-    writing: Client,
+    reading: Requests,
+    writing: Requests,
     leadership: &Leadership,
     freeze: Freeze,
 ) -> Client {
@@ -38,6 +39,7 @@ mod tests {
     use super::*;
     use crate::controller::leader::clock;
     use crate::kube_error::reason;
+    use crate::telemetry::Telemetry;
     use http::Response;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::Api;
@@ -56,10 +58,9 @@ mod tests {
             async { Ok::<_, Infallible>(Response::new(Body::from(br#"{"metadata":{"name":"a"}}"#.to_vec()))) }
         });
         let leadership = Leadership::candidate();
-        let maps: Api<ConfigMap> = Api::namespaced(
-            fenced(Client::new(server.clone(), "ns"), Client::new(server, "ns"), &leadership, Freeze::Off),
-            "ns",
-        );
+        let (telemetry, _pulse) = Telemetry::new();
+        let requests = || Requests::new(Client::new(server.clone(), "ns"), Arc::clone(&telemetry.metrics));
+        let maps: Api<ConfigMap> = Api::namespaced(fenced(requests(), requests(), &leadership, Freeze::Off), "ns");
         maps.get("a").await.unwrap();
         let error = maps.create(&PostParams::default(), &ConfigMap::default()).await.unwrap_err();
         assert!(reason(&error).contains("not the leader"), "{}", reason(&error));
