@@ -1,22 +1,22 @@
-//! Reads objects from lists and watches even if `metadata.managedFields` is unreadable.
+//! Reads objects from lists and watches without what is not used of `metadata.managedFields`, however long or unreadable
+//! that is.
 //!
 //! The API server accepts times and nesting in `managedFields` that a client cannot read. A user who may write one
-//! object must not be able to stop the watch of all the others.
+//! object must not be able to stop the watch of all the others. Besides, `managedFields` is half of an object, and would be
+//! the greater part of it in memory.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
 use kube::runtime::watcher::{self, Event};
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
+use std::collections::BTreeMap;
 
-/// The depth to which managed fields are read. The managed fields of a resource's annotations have depth four.
-const DEEPEST: usize = 16;
-
-/// An object without the unreadable entries of its managed fields.
+/// An object whose managed fields have only what the controller uses: which entries have a field of the spec, and the
+/// names of their annotations. Unreadable entries are left out.
 #[derive(Debug, Clone)]
 pub struct Lenient<K>(pub K);
 
@@ -36,147 +36,97 @@ impl<K> Lenient<K> {
     }
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
+impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Lenient<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Object { metadata: Metadata { mut managed_fields, rest: mut metadata }, mut rest } =
-            Object::deserialize(deserializer)?;
-        managed_fields.retain(|Shallow(entry)| ManagedFieldsEntry::deserialize(entry).is_ok());
-        let managed_fields = managed_fields.into_iter().map(|Shallow(entry)| entry).collect();
-        metadata.insert("managedFields".to_owned(), Value::Array(managed_fields));
-        rest.insert("metadata".to_owned(), Value::Object(metadata));
-        K::deserialize(Value::Object(rest)).map(Self).map_err(D::Error::custom)
+        let whole = Box::<RawValue>::deserialize(deserializer)?;
+        Self::read(whole.get()).map_err(D::Error::custom)
     }
 }
 
-/// An object in two parts.
-struct Object {
-    metadata: Metadata,
-    rest: Map<String, Value>,
-}
-
-/// The metadata of an object in two parts.
-#[derive(Default)]
-struct Metadata {
-    managed_fields: Vec<Shallow>,
-    rest: Map<String, Value>,
-}
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (metadata, rest) = deserializer.deserialize_map(Split::at("metadata"))?;
-        Ok(Self { metadata: metadata.unwrap_or_default(), rest })
+impl<K: DeserializeOwned + Resource> Lenient<K> {
+    fn read(json: &str) -> serde_json::Result<Self> {
+        let outline: Outline = serde_json::from_str(json)?;
+        let Some(managed_fields) = outline.metadata.and_then(|metadata| metadata.managed_fields) else {
+            return serde_json::from_str(json).map(Self);
+        };
+        let mut object: K = serde_json::from_str(&without(managed_fields, json))?;
+        object.meta_mut().managed_fields = Some(readable(managed_fields));
+        Ok(Self(object))
     }
 }
 
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (managed_fields, rest) = deserializer.deserialize_map(Split::at("managedFields"))?;
-        Ok(Self { managed_fields: managed_fields.unwrap_or_default(), rest })
-    }
+/// Where the managed fields of an object are.
+#[derive(Deserialize)]
+struct Outline<'a> {
+    #[serde(borrow)]
+    metadata: Option<MetadataOutline<'a>>,
 }
 
-/// Reads one field of a map as a type of its own, and the others as they are. `#[serde(flatten)]` would do the same, but
-/// reads everything twice.
-struct Split<T> {
-    name: &'static str,
-    field: PhantomData<T>,
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MetadataOutline<'a> {
+    #[serde(borrow)]
+    managed_fields: Option<&'a RawValue>,
 }
 
-impl<T> Split<T> {
-    const fn at(name: &'static str) -> Self {
-        Self { name, field: PhantomData }
-    }
+/// Where the fields of an entry are.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryOutline<'a> {
+    #[serde(borrow)]
+    fields_v1: Option<&'a RawValue>,
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Split<T> {
-    type Value = (Option<T>, Map<String, Value>);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object with the field {}", self.name)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut field, mut rest) = (None, Map::new());
-        while let Some(name) = map.next_key::<String>()? {
-            if name == self.name {
-                field = Some(map.next_value()?);
-            } else {
-                rest.insert(name, map.next_value()?);
-            }
-        }
-        Ok((field, rest))
-    }
+/// Returns `json` with null in place of `part`, which has to be a part of it.
+fn without(part: &RawValue, json: &str) -> String {
+    let part = part.get();
+    let begin = part.as_ptr().addr() - json.as_ptr().addr();
+    [&json[..begin], "null", &json[begin + part.len()..]].concat()
 }
 
-/// A JSON value without the values below [`DEEPEST`] levels.
-struct Shallow(Value);
-
-impl<'de> Deserialize<'de> for Shallow {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        DepthLimit(DEEPEST).deserialize(deserializer).map(Self)
-    }
+/// Returns the entries that can be read, with the fields that are used.
+fn readable(managed_fields: &RawValue) -> Vec<ManagedFieldsEntry> {
+    let entries: Vec<&RawValue> = serde_json::from_str(managed_fields.get()).unwrap_or_default();
+    entries.into_iter().filter_map(|entry| read_entry(entry.get()).ok()).collect()
 }
 
-/// Reads a JSON value to this depth. Deeper values are read as null.
-#[derive(Clone, Copy)]
-struct DepthLimit(usize);
-
-impl<'de> DeserializeSeed<'de> for DepthLimit {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        match self.0 {
-            0 => IgnoredAny::deserialize(deserializer).map(|_| Value::Null),
-            _ => deserializer.deserialize_any(self),
-        }
-    }
+fn read_entry(json: &str) -> serde_json::Result<ManagedFieldsEntry> {
+    let EntryOutline { fields_v1: Some(fields) } = serde_json::from_str(json)? else {
+        return serde_json::from_str(json);
+    };
+    let mut entry: ManagedFieldsEntry = serde_json::from_str(&without(fields, json))?;
+    entry.fields_v1 = serde_json::from_str(fields.get()).ok().map(|fields: UsedFields| FieldsV1(fields.value()));
+    Ok(entry)
 }
 
-impl<'de> Visitor<'de> for DepthLimit {
-    type Value = Value;
+/// The fields of an entry that are used.
+#[derive(Deserialize)]
+struct UsedFields<'a> {
+    #[serde(rename = "f:spec")]
+    spec: Option<IgnoredAny>,
+    #[serde(rename = "f:metadata", borrow, default)]
+    metadata: UsedMetadata<'a>,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("managed fields")
-    }
+#[derive(Default, Deserialize)]
+#[expect(clippy::zero_sized_map_values, reason = "JSON has a map here")]
+struct UsedMetadata<'a> {
+    #[serde(rename = "f:annotations", borrow, default)]
+    annotations: BTreeMap<Cow<'a, str>, IgnoredAny>,
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+impl UsedFields<'_> {
+    fn value(self) -> Value {
         let mut fields = Map::new();
-        while let Some(name) = map.next_key()? {
-            fields.insert(name, map.next_value_seed(Self(self.0 - 1))?);
+        if self.spec.is_some() {
+            fields.insert("f:spec".to_owned(), json!({}));
         }
-        Ok(Value::Object(fields))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = list.next_element_seed(Self(self.0 - 1))? {
-            entries.push(entry);
+        if !self.metadata.annotations.is_empty() {
+            let names = self.metadata.annotations.into_keys();
+            let annotations: Map<_, _> = names.map(|name| (name.into_owned(), json!({}))).collect();
+            fields.insert("f:metadata".to_owned(), json!({ "f:annotations": annotations }));
         }
-        Ok(Value::Array(entries))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::from(text))
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+        Value::Object(fields)
     }
 }
 
@@ -217,7 +167,6 @@ impl<K: Resource> Resource for Lenient<K> {
 mod tests {
     use super::*;
     use crate::api::ApiAccount;
-    use serde_json::json;
 
     fn account(managed_fields: &str) -> String {
         format!(
@@ -234,21 +183,29 @@ mod tests {
     }
 
     #[test]
-    fn a_readable_object_is_read_unchanged() {
-        let text = account(&format!("[{}]", entry("m", "2026-11-27T09:00:00Z", r#"{"f:spec":{"f:roles":{}}}"#)));
-        let read: ApiAccount = serde_json::from_str(&text).unwrap();
+    fn a_readable_object_is_read_with_the_fields_that_are_used() {
+        let fields = r#"{"f:metadata":{"f:labels":{"f:a":{}},"f:annotations":{".":{},"f:a\u002fb":{}}},"f:spec":{"f:roles":{}}}"#;
+        let text = account(&format!("[{}]", entry("m", "2026-11-27T09:00:00Z", fields)));
+        let mut read: ApiAccount = serde_json::from_str(&text).unwrap();
         let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&text).unwrap();
+        let used = json!({ "f:metadata": { "f:annotations": { ".": {}, "f:a/b": {} } }, "f:spec": {} });
+        read.metadata.managed_fields.as_mut().unwrap()[0].fields_v1 = Some(FieldsV1(used));
         assert_eq!(shown, read);
-        assert_eq!(shown.metadata.managed_fields.unwrap().len(), 1);
     }
 
     #[test]
-    fn an_object_without_managed_fields_or_metadata_is_read() {
-        for metadata in [r#""metadata":{"name":"acme"},"#, ""] {
-            let text = format!(r#"{{"apiVersion":"ops-admin.com/v1","kind":"ApiAccount",{metadata}"spec":{{}}}}"#);
-            let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&text).unwrap();
-            assert_eq!(shown.metadata.name.is_some(), !metadata.is_empty());
+    fn odd_managed_fields_do_not_make_an_object_unreadable() {
+        for odd in ["null", "7", "[]", "[7]", r#"[{"fieldsV1":7}]"#, r#"[{"fieldsV1":{"f:metadata":[]}}]"#] {
+            let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(&account(odd)).unwrap();
+            assert_eq!(shown.metadata.generation, Some(3), "{odd}");
         }
+    }
+
+    #[test]
+    fn an_object_without_managed_fields_is_read() {
+        let text = r#"{"apiVersion":"ops-admin.com/v1","kind":"ApiAccount","metadata":{"name":"acme"},"spec":{}}"#;
+        let Lenient(shown): Lenient<ApiAccount> = serde_json::from_str(text).unwrap();
+        assert_eq!(shown.metadata.name.as_deref(), Some("acme"));
     }
 
     #[test]

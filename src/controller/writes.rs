@@ -3,9 +3,10 @@
 //! A status is patched field by field, so that fields of a newer version of this program are kept.
 
 use super::context::Context;
-use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, MANAGER};
+use crate::api::{ApiAccount, ApiAccountStatus, FINALIZER, Lenient, MANAGER};
 use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 /// The fields of a status that this program writes.
@@ -33,7 +34,8 @@ impl Context {
         let patch = json!({
             "metadata": { "resourceVersion": resource.resource_version(), "finalizers": finalizers }
         });
-        self.api(resource).patch_metadata(&resource.name_any(), &as_manager(), &Patch::Merge(patch)).await?;
+        let accounts: Api<ApiAccount> = self.api(resource);
+        accounts.patch_metadata(&resource.name_any(), &as_manager(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 
@@ -47,12 +49,13 @@ impl Context {
             .and_then(serde_json::from_value)
             .map_err(kube::Error::SerdeError)?;
         let patch = Patch::Json::<()>(patch);
-        let written = self.api(resource).patch_status(&resource.name_any(), &as_manager(), &patch).await?;
+        let accounts: Api<Lenient<ApiAccount>> = self.api(resource);
+        let Lenient(written) = accounts.patch_status(&resource.name_any(), &as_manager(), &patch).await?;
         self.memory.status_written(&written);
         Ok(())
     }
 
-    fn api(&self, resource: &ApiAccount) -> Api<ApiAccount> {
+    fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self, resource: &ApiAccount) -> Api<K> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
 }

@@ -48,7 +48,7 @@ impl Namespaces {
 
 async fn pages<K>(api: &Api<Lenient<K>>, params: &ListParams, take: &mut impl FnMut(K)) -> Result<(), kube::Error>
 where
-    K: Clone + DeserializeOwned + Debug,
+    K: Resource + Clone + DeserializeOwned + Debug,
 {
     let mut params = params.clone();
     let mut attempts = 1;
