@@ -74,7 +74,7 @@ impl Cleanup {
             let resource = resource(owner);
             is_there(&resource) && !self.context.memory.was_attempted(&resource)
         });
-        self.context.pickups.retain(is_there);
+        self.context.pickups.retain(|key| !resources.lacks_key(key));
         self.context.memory.retain(|key| !resources.lacks_key(key));
     }
 

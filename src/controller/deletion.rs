@@ -3,6 +3,7 @@
 use super::brake::{Cause, Counted, Decision};
 use super::connect::Ready;
 use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
+use super::held::Key;
 use super::work::Action;
 use crate::account::{Life, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus};
@@ -112,7 +113,7 @@ impl Context {
         self.brake.release(&reference);
         self.patch_finalizers(resource, false).await?;
         self.memory.forget(resource);
-        self.pickups.forget(&ObjectRef::from_obj(resource));
+        self.pickups.forget(&Key::of_resource(resource));
         self.versions.forget(&reference);
         self.revocations.forget(&reference);
         Ok(())

@@ -7,22 +7,26 @@
 //! time since the API server stored the generation includes that delay, but it has whole seconds and another clock. The
 //! longer one counts, after one second is subtracted from the latter. So the result is never too long by the rounding.
 
+use super::held::Key;
 use super::managed_fields::{entries, has_spec};
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::reconcile::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// The number of entries for which there is always room. Most of the room for more is given back once it is unused, because
+/// a whole fleet may be new at once.
+const ROOM: usize = 1000;
 
 /// The resolution of the times that the API server stores.
 const RESOLUTION: SignedDuration = SignedDuration::from_secs(1);
 
 /// The generations that are not Ready yet, by resource.
 #[derive(Default)]
-pub(super) struct Pickups(Mutex<HashMap<ObjectRef<ApiAccount>, Pending>>);
+pub(super) struct Pickups(Mutex<HashMap<Key, Pending>>);
 
 /// A generation that is not Ready yet.
 struct Pending {
@@ -41,28 +45,28 @@ impl Pickups {
     /// A generation that has been reconciled before the controller first sees it is not measured, because it is not
     /// known whether it was Ready once.
     pub fn shown(&self, resource: &ApiAccount, status: Option<&ApiAccountStatus>, now: Instant) {
-        let reference = ObjectRef::from_obj(resource);
+        let key = Key::of_resource(resource);
         let Some(generation) = resource.metadata.generation.filter(|_| resource.metadata.deletion_timestamp.is_none())
         else {
-            self.forget(&reference);
+            self.forget(&key);
             return;
         };
         let mut pending = self.pending();
         let is_observed = status.is_some_and(|status| status.observed_generation == Some(generation));
         let is_ready =
             is_observed && status.and_then(ApiAccountStatus::ready).is_some_and(|ready| ready.status == "True");
-        let is_pending = pending.get(&reference).is_some_and(|pending| pending.generation == generation);
+        let is_pending = pending.get(&key).is_some_and(|pending| pending.generation == generation);
         if is_ready || (is_observed && !is_pending) {
-            pending.remove(&reference);
+            remove(&mut pending, &key);
         } else if !is_pending {
             let written = written(&resource.metadata);
-            pending.insert(reference, Pending { generation, written, shown: now, is_attempted: false });
+            pending.insert(key, Pending { generation, written, shown: now, is_attempted: false });
         }
     }
 
     /// Records an attempt of the resource. Returns for how long it waited since the watch showed it, if this is the
     /// first attempt of its generation.
-    pub fn began(&self, resource: &ObjectRef<ApiAccount>, now: Instant) -> Option<Duration> {
+    pub fn began(&self, resource: &Key, now: Instant) -> Option<Duration> {
         let mut all = self.pending();
         let pending = all.get_mut(resource).filter(|pending| !pending.is_attempted)?;
         pending.is_attempted = true;
@@ -81,35 +85,42 @@ impl Pickups {
         wall_clock: Timestamp,
     ) -> Option<Duration> {
         let mut all = self.pending();
-        let reference = ObjectRef::from_obj(resource);
-        let pending = all.get(&reference).filter(|pending| Some(pending.generation) == resource.metadata.generation)?;
+        let key = Key::of_resource(resource);
+        let pending = all.get(&key).filter(|pending| Some(pending.generation) == resource.metadata.generation)?;
         match &outcome.not_ready {
             Some(not_ready) if !not_ready.needs_a_person() => None,
             Some(_) => {
-                all.remove(&reference);
+                remove(&mut all, &key);
                 None
             }
             None => {
                 let took = pending.took(now, wall_clock);
-                all.remove(&reference);
+                remove(&mut all, &key);
                 Some(took)
             }
         }
     }
 
     /// Removes a resource that is gone.
-    pub fn forget(&self, resource: &ObjectRef<ApiAccount>) {
-        self.pending().remove(resource);
+    pub fn forget(&self, resource: &Key) {
+        remove(&mut self.pending(), resource);
     }
 
     /// Removes the resources that no longer exist, including those whose deletion no watch has shown.
-    pub fn retain(&self, is_there: impl Fn(&ObjectRef<ApiAccount>) -> bool) {
+    pub fn retain(&self, is_there: impl Fn(&Key) -> bool) {
         self.pending().retain(|resource, _| is_there(resource));
     }
 
     /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
-    fn pending(&self) -> MutexGuard<'_, HashMap<ObjectRef<ApiAccount>, Pending>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<Key, Pending>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remove(pending: &mut HashMap<Key, Pending>, resource: &Key) {
+    pending.remove(resource);
+    if pending.len() < pending.capacity() / 8 {
+        pending.shrink_to((pending.len() * 2).max(ROOM));
     }
 }
 
@@ -188,6 +199,20 @@ mod tests {
         assert_eq!(took(2, "2026-01-01T00:00:02.5Z"), seconds(2));
         assert_eq!(took(2, "2026-01-01T00:01:01Z"), seconds(60), "the watch was late");
         assert_eq!(took(2, "2025-12-31T23:00:00Z"), seconds(2), "the other clock is ahead");
+    }
+
+    #[test]
+    fn the_room_for_a_fleet_that_was_new_at_once_is_given_back() {
+        let (pickups, now) = (Pickups::default(), Instant::now());
+        let named = |number: usize| {
+            let mut resource = resource(1);
+            resource.metadata.name = Some(number.to_string());
+            resource
+        };
+        (0..20 * ROOM).for_each(|number| pickups.shown(&named(number), None, now));
+        assert!(pickups.pending().capacity() >= 20 * ROOM);
+        (0..20 * ROOM).for_each(|number| pickups.forget(&Key::of_resource(&named(number))));
+        assert!(pickups.pending().capacity() < 3 * ROOM, "{}", pickups.pending().capacity());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! without a database (`outage.rs`), and a deletion that is finished or waits.
 
 use super::context::{Context, LONGEST_BACKOFF, ReconcileResult};
+use super::held::Key;
 use super::panics::{Panicked, catch_panic};
 use super::work::Action;
 use crate::api::{ApiAccount, FINALIZER};
@@ -40,7 +41,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
         namespace: &resource.namespace().unwrap_or_default(),
         name: &resource.name_any(),
         generation: resource.metadata.generation,
-        waited: context.pickups.began(&reference, started).unwrap_or_default(),
+        waited: context.pickups.began(&Key::of_resource(&resource), started).unwrap_or_default(),
     };
     let result = traces::reconcile(trace, attempt, ending).await;
     context.versions.end(&reference);

@@ -119,7 +119,7 @@ async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, wo
             Ok(Event::Delete(account)) => {
                 work.forget(&Key::of_resource(account));
                 context.memory.forget(account);
-                context.pickups.forget(&ObjectRef::from_obj(account));
+                context.pickups.forget(&Key::of_resource(account));
                 context.versions.forget(&ObjectRef::from_obj(account));
                 context.revocations.forget(&ObjectRef::from_obj(account));
                 context.waiting.forget(&ObjectRef::from_obj(account));
