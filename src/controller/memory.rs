@@ -118,13 +118,13 @@ impl Memory {
         }
     }
 
-    /// Records the declaration of the resource as the watch shows it. Discards the status that was written, once the
+    /// Records the declaration of the resource at `key` as the watch shows it. Discards the status that was written, once the
     /// watch shows it or a later one.
-    pub fn watch_showed(&self, resource: &ApiAccount, now: Instant) {
+    pub fn watch_showed(&self, key: &Key, resource: &ApiAccount, now: Instant) {
         let shown = WatchedDeclaration { declaration: Declaration::of(&resource.metadata), at: now };
         let (uid, version) = (resource.metadata.uid.as_deref(), version(resource));
         let mut entries = self.entries();
-        let entry = entries.entry(Key::of_resource(resource)).or_default();
+        let entry = entries.entry(key.clone()).or_default();
         entry.watched = Some(shown);
         entry.written.take_if(|written| !written.is_newer_than(uid, version));
         entry.shown = Some(version.into());
@@ -142,8 +142,8 @@ impl Memory {
     }
 
     /// Records who requested what the watch is about to show.
-    pub fn requested(&self, resource: &ApiAccount, by: Option<Requester>) {
-        self.entries().entry(Key::of_resource(resource)).or_default().requested_by = by;
+    pub fn requested(&self, key: &Key, by: Option<Requester>) {
+        self.entries().entry(key.clone()).or_default().requested_by = by;
     }
 
     /// Returns who requested what the watch showed last, if it is known.
@@ -236,6 +236,10 @@ mod tests {
         resource
     }
 
+    fn key() -> Key {
+        Key::of_resource(&resource("u", "1", 1))
+    }
+
     #[test]
     fn the_written_status_is_used_until_the_watch_shows_it_or_a_later_one() {
         let memory = Memory::default();
@@ -260,17 +264,17 @@ mod tests {
     fn a_status_is_held_once_the_watch_shows_it() {
         let (memory, now) = (Memory::default(), Instant::now());
         let is_held = || memory.entries().values().any(|entry| entry.written.is_some());
-        memory.watch_showed(&resource("u", "9", 1), now);
+        memory.watch_showed(&key(), &resource("u", "9", 1), now);
         memory.status_written(&resource("u", "10", 2));
-        memory.watch_showed(&resource("u", "9", 1), now);
+        memory.watch_showed(&key(), &resource("u", "9", 1), now);
         assert!(is_held(), "the watch is behind");
-        memory.watch_showed(&resource("u", "10", 2), now);
+        memory.watch_showed(&key(), &resource("u", "10", 2), now);
         assert!(!is_held());
-        memory.watch_showed(&resource("u", "12", 2), now);
+        memory.watch_showed(&key(), &resource("u", "12", 2), now);
         memory.status_written(&resource("u", "12", 2));
         assert!(!is_held(), "the watch was quicker than the answer");
         memory.status_written(&resource("u", "13", 3));
-        memory.watch_showed(&resource("made-again", "11", 1), now);
+        memory.watch_showed(&key(), &resource("made-again", "11", 1), now);
         assert!(!is_held(), "the resource is another one");
     }
 
@@ -314,14 +318,14 @@ mod tests {
             !memory.is_fresh(&reference, |shown| *shown == wanted, now)
         };
         assert!(asks(1, start), "it was never shown");
-        memory.watch_showed(&account(1), start);
+        memory.watch_showed(&key(), &account(1), start);
         assert!(!asks(1, start) && asks(2, start));
         assert!(!asks(1, start + FRESH.mul_f64(0.99)));
         assert!(asks(1, start + FRESH), "it waited too long in the queue");
         memory.attempt_ended(&account(1));
-        memory.watch_showed(&account(1), start);
+        memory.watch_showed(&key(), &account(1), start);
         assert!(asks(1, start), "an attempt was made before");
-        memory.watch_showed(&account(2), start);
+        memory.watch_showed(&key(), &account(2), start);
         assert!(!asks(2, start) && asks(1, start));
         memory.distrust_watch(&reference);
         assert!(asks(2, start), "somebody else was quicker");

@@ -20,7 +20,11 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// The API server did not accept a finalizer or a status.
-pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
+pub(super) async fn reconcile(
+    key: &Key,
+    resource: Arc<ApiAccount>,
+    context: Arc<Context>,
+) -> Result<Action, kube::Error> {
     // All resources are reconciled when this controller becomes the leader.
     if !context.leadership.is_leader() {
         return Ok(Action::await_change());
@@ -30,7 +34,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
     let reference = ObjectRef::from_obj(&*resource);
     let in_work = context.in_work.begin(reference.clone());
     let started = Instant::now();
-    context.versions.begin(&reference);
+    context.versions.begin(key);
     let attempt = async {
         match catch_panic(Box::pin(context.attempt(&resource))).await {
             Ok(result) => result,
@@ -41,7 +45,7 @@ pub(super) async fn reconcile(resource: Arc<ApiAccount>, context: Arc<Context>) 
         namespace: &resource.namespace().unwrap_or_default(),
         name: &resource.name_any(),
         generation: resource.metadata.generation,
-        waited: context.pickups.began(&Key::of_resource(&resource), started).unwrap_or_default(),
+        waited: context.pickups.began(key, started).unwrap_or_default(),
     };
     let result = traces::reconcile(trace, attempt, ending).await;
     context.versions.end(&reference);

@@ -48,8 +48,8 @@ struct Notified {
 
 impl Versions {
     /// Records that a reconcile of the resource begins.
-    pub fn begin(&self, resource: &Resource) {
-        self.state().entries.entry(Key::of(resource)).or_default().notified = Some(Notified::default());
+    pub fn begin(&self, resource: &Key) {
+        self.state().entries.entry(resource.clone()).or_default().notified = Some(Notified::default());
     }
 
     /// Records the version with which a reconcile ended, and returns whether the account has changed again since.
@@ -196,7 +196,7 @@ mod tests {
     /// Returns a resource that was reconciled at this version.
     fn known(version: i64) -> (Versions, Resource) {
         let (versions, acme) = (Versions::default(), resource("acme"));
-        versions.begin(&acme);
+        versions.begin(&Key::of(&acme));
         assert!(!versions.reconciled(&acme, Some(Version(version))));
         (versions, acme)
     }
@@ -219,7 +219,7 @@ mod tests {
             [(Some(Version(3)), false), (Some(Version(4)), false), (Some(Version(5)), true), (None, true)]
         {
             let (versions, acme) = known(3);
-            versions.begin(&acme);
+            versions.begin(&Key::of(&acme));
             assert!(!versions.account_changed(&acme, heard));
             assert_eq!(versions.reconciled(&acme, Some(Version(4))), causes_reconcile, "{heard:?}");
             assert!(!versions.account_changed(&acme, Some(Version(4))));
@@ -230,7 +230,7 @@ mod tests {
     fn a_sweep_finds_accounts_with_another_version_or_none() {
         let versions = Versions::default();
         for name in ["same", "other", "older", "gone"] {
-            versions.begin(&resource(name));
+            versions.begin(&Key::of(&resource(name)));
             versions.reconciled(&resource(name), Some(Version(3)));
         }
         let asked = Instant::now() + std::time::Duration::from_nanos(1);
@@ -247,7 +247,7 @@ mod tests {
         let asked = Instant::now();
         let (versions, acme) = known(3);
         assert_eq!(compared(&versions, &[("acme", 2)], asked), []);
-        versions.begin(&acme);
+        versions.begin(&Key::of(&acme));
         assert_eq!(compared(&versions, &[], Instant::now()), []);
         assert_eq!(compared(&versions, &[("acme", 5)], Instant::now()), []);
         assert!(
@@ -260,7 +260,7 @@ mod tests {
     fn after_lost_commits_every_account_is_reconciled_again() {
         let (versions, acme) = known(3);
         assert_eq!(versions.doubted(), std::slice::from_ref(&acme));
-        versions.begin(&acme);
+        versions.begin(&Key::of(&acme));
         assert_eq!(versions.doubted(), [], "its reconcile still goes on");
         assert!(versions.reconciled(&acme, Some(Version(4))), "and is followed by another one");
         versions.reconciled(&acme, None);
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_deleted_resource_is_removed_after_its_reconcile() {
         let (versions, acme) = known(3);
-        versions.begin(&acme);
+        versions.begin(&Key::of(&acme));
         versions.retain(|_| false);
         assert!(!versions.state().entries.is_empty());
         versions.end(&acme);
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_reconcile_without_result_keeps_the_known_version() {
         let (versions, acme) = known(3);
-        versions.begin(&acme);
+        versions.begin(&Key::of(&acme));
         assert!(!versions.account_changed(&acme, Some(Version(4))));
         versions.end(&acme);
         assert!(versions.account_changed(&acme, Some(Version(4))));

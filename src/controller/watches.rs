@@ -94,20 +94,10 @@ async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, wo
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
         .default_backoff()
-        .modify(|account| {
-            context.memory.with_status(account, |status| {
-                context.pickups.shown(account, status, Instant::now());
-            });
-            context.memory.requested(account, requester(account));
-            account.managed_fields_mut().clear();
-        })
-        .inspect(|event| {
-            if let Ok(event) = event {
-                store.apply(event);
-            }
-            if let Ok(Event::Apply(account) | Event::InitApply(account)) = event {
-                context.memory.watch_showed(account, Instant::now());
-            }
+        .inspect(|event| match event {
+            Ok(Event::Apply(account) | Event::InitApply(account)) => shown(account, store, context),
+            Ok(event) => store.apply(event),
+            Err(_) => {}
         })
         .inspect(|event| match event {
             // The brake gets to know held deletions before any deletion is reconciled, so that no other deletion is
@@ -137,9 +127,18 @@ async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, wo
         let is_different = context.memory.looks_different(&account, due_for.hash_property(&account));
         // The resources of the first list are looked over together.
         if is_different && store.is_listed() {
-            work.add(&Key::of_resource(&account));
+            work.add(&store.key_of(&account));
         }
     }
+}
+
+/// Records a resource as the watch shows it.
+fn shown(account: &ApiAccount, store: &Store, context: &Context) {
+    let (key, now) = (store.key_of(account), Instant::now());
+    context.memory.with_status(account, |status| context.pickups.shown(account, status, now));
+    context.memory.requested(&key, requester(account));
+    store.hold(&key, account);
+    context.memory.watch_showed(&key, account, now);
 }
 
 /// A predicate: whether a resource that has an account lacks the finalizer, because somebody removed it.

@@ -198,7 +198,7 @@ pub(super) async fn run(
 
 async fn one(key: Key, store: &Store, context: &Arc<Context>) -> (Key, Action) {
     let Some(resource) = store.get(&key) else { return (key, Action::await_change()) };
-    let action = match Box::pin(reconcile(Arc::clone(&resource), Arc::clone(context))).await {
+    let action = match Box::pin(reconcile(&key, Arc::clone(&resource), Arc::clone(context))).await {
         Ok(action) => action,
         Err(error) => on_error(&resource, &error, context),
     };

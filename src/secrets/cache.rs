@@ -5,7 +5,7 @@
 //! counts.
 
 use super::found::{accounts_of, controller, has_owner_reference, is_watched, marked_with, owner_annotation};
-use super::small_texts::{Noted, Place, Places, SharedTexts, SmallController, joined, place_of, secret_ref, split};
+use super::small_texts::{Noted, Place, Places, SharedTexts, SmallController, place_of, secret_ref, split};
 use super::{ResourceIdentity, SecretRef};
 use crate::account::Owner;
 use crate::api::is_later_version as is_later;
@@ -15,6 +15,7 @@ use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The caches of all watched parts of the cluster. Each watch has a cache of its own, because a new list of one watch
@@ -53,7 +54,9 @@ pub struct SecretCache(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     seen: HashMap<Place, CachedSecret>,
-    by_account: HashMap<Place, Places>,
+    /// The Secrets by a hash of the account's place. Two accounts that share one are told apart where it is used.
+    by_account: HashMap<u64, Places>,
+    hasher: RandomState,
     /// Places with a Secret that the watch does not show or shows differently, such as a foreign Secret without this
     /// program's label. These are read each time.
     contested: HashSet<SecretRef>,
@@ -153,12 +156,13 @@ impl SecretCache {
     pub fn owned_by(&self, wanted: &ResourceIdentity) -> Vec<SecretRef> {
         let state = self.state();
         let is_own = |at: &&Place| {
-            state.seen.get(*at).is_some_and(|seen| {
-                let noted = seen.noted.as_ref().map(Noted::text);
-                wanted.check_holder(seen.controller().as_ref(), noted.as_deref()).is_ok()
-            })
+            split(at).0 == wanted.owner.namespace
+                && state.seen.get(*at).is_some_and(|seen| {
+                    let noted = seen.noted.as_ref().map(Noted::text);
+                    wanted.check_holder(seen.controller().as_ref(), noted.as_deref()).is_ok()
+                })
         };
-        let places = state.by_account.get(&joined(&wanted.owner.namespace, &wanted.owner.name));
+        let places = state.by_account.get(&state.hash(&wanted.owner.namespace, &wanted.owner.name));
         places.into_iter().flat_map(Places::all).filter(is_own).map(secret_ref).collect()
     }
 
@@ -250,7 +254,7 @@ impl State {
             listing,
         };
         for account in cached.accounts(&place) {
-            let places = self.by_account.entry(joined(&account.namespace, &account.name));
+            let places = self.by_account.entry(self.hash(&account.namespace, &account.name));
             places.and_modify(|places| places.add(&place)).or_insert_with(|| Places::One(Arc::clone(&place)));
             concerned.insert(account);
         }
@@ -258,11 +262,15 @@ impl State {
         Some(concerned)
     }
 
+    fn hash(&self, namespace: &str, name: &str) -> u64 {
+        self.hasher.hash_one((namespace, name))
+    }
+
     /// Removes the Secret, and returns the ApiAccounts that it may have belonged to.
     fn forget(&mut self, at: &Place) -> Vec<ResourceName> {
         let accounts = self.seen.remove(at).map(|seen| seen.accounts(at)).unwrap_or_default();
         for account in &accounts {
-            if let Entry::Occupied(mut places) = self.by_account.entry(joined(&account.namespace, &account.name))
+            if let Entry::Occupied(mut places) = self.by_account.entry(self.hash(&account.namespace, &account.name))
                 && places.get_mut().remove(at)
             {
                 places.remove();

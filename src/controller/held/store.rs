@@ -46,15 +46,7 @@ impl Store {
     pub fn apply(&self, event: &Event<ApiAccount>) {
         match event {
             Event::Init => self.write(|state| state.listing = state.listing.wrapping_add(1)),
-            Event::InitApply(resource) | Event::Apply(resource) => {
-                let (key, packed) = (Key::of_resource(resource), Packed::new(resource));
-                let is_being_deleted = resource.metadata.deletion_timestamp.is_some();
-                let share = Share::of(resource.status.as_ref());
-                self.write(|state| {
-                    let listing = state.listing;
-                    state.held.insert(key, Held { packed, share, listing, is_being_deleted });
-                });
-            }
+            Event::InitApply(resource) | Event::Apply(resource) => self.hold(&self.key_of(resource), resource),
             Event::InitDone => {
                 self.write(|state| {
                     let listing = state.listing;
@@ -66,6 +58,24 @@ impl Store {
                 state.held.remove(&Key::of_resource(resource));
             }),
         }
+    }
+
+    /// Records a resource as the watch shows it.
+    pub fn hold(&self, key: &Key, resource: &ApiAccount) {
+        let packed = Packed::new(resource);
+        let is_being_deleted = resource.metadata.deletion_timestamp.is_some();
+        let share = Share::of(resource.status.as_ref());
+        self.write(|state| {
+            let listing = state.listing;
+            state.held.insert(key.clone(), Held { packed, share, listing, is_being_deleted });
+        });
+    }
+
+    /// Returns the key of a resource. Each call for a resource that is held returns a clone of one key, so that it is in
+    /// memory once.
+    pub fn key_of(&self, resource: &ApiAccount) -> Key {
+        let key = Key::of_resource(resource);
+        self.state().held.get_key_value(&key).map_or_else(|| key.clone(), |(held, _)| held.clone())
     }
 
     /// Returns whether the resources have been listed completely.
@@ -171,6 +181,17 @@ mod tests {
         store.apply(&Event::InitDone);
         assert_eq!(names(&store), ["kept"]);
         assert_eq!(store.get(&key("kept")).unwrap().metadata.resource_version.as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn a_held_resource_has_one_key_in_memory() {
+        let store = Store::default();
+        let new = store.key_of(&resource("acme", "1"));
+        store.hold(&new, &resource("acme", "1"));
+        store.apply(&Event::Apply(resource("acme", "2")));
+        for key in [store.key_of(&resource("acme", "3")), store.keys().remove(0)] {
+            assert_eq!(key.parts().0.as_ptr(), new.parts().0.as_ptr());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::controller::brake::Brake;
 use crate::controller::connect::{Connection, Ready, StartupAccounts};
 use crate::controller::creation::ClusterCreationGuard;
 use crate::controller::events::Events;
+use crate::controller::held::Key;
 use crate::controller::leader::Leadership;
 use crate::controller::pickup::Pickups;
 use crate::controller::queues::{Queue, Queues};
@@ -128,7 +129,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
         metrics: Arc::clone(&telemetry.metrics),
     });
     for times in 1..3 {
-        assert!(reconcile(Arc::new(resource()), Arc::clone(&context)).await.is_ok());
+        assert!(reconcile(&Key::of_resource(&resource()), Arc::new(resource()), Arc::clone(&context)).await.is_ok());
         let counted = format!(r#"opsadmin_reconciles_total{{result="failed",reason="InternalError"}} {times}"#);
         assert!(telemetry.metrics.text().unwrap().contains(&counted));
     }
