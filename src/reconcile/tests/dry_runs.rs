@@ -1,7 +1,7 @@
 //! Tests of dry runs: a dry run changes nothing, and reports exactly what the real run then does.
 
+use super::generators::{desired, everything, owner, reconciler_at, run, world};
 use super::memory::{Accounts, lock};
-use super::properties::{desired, everything, owner, reconciler_at, run, world};
 use crate::account::{Life, Owner, comparable_name};
 use crate::database;
 use crate::reconcile::{Deletion, DeletionPolicy, Desired, Outcome, Reconciler};

@@ -1,8 +1,8 @@
 //! Tests of keys that are found in a Secret: they are used only with a mark of this program, and never after they were
 //! revoked.
 
+use super::generators::{owner, reconciler, run};
 use super::memory::{Accounts, Secrets, lock};
-use super::properties::{owner, reconciler, run};
 use super::scenarios::desired;
 use crate::account::{KeyEntropy, KeyId, KeyPair, Mark, Role};
 use crate::api::{AdoptionPolicy, MARK_ANNOTATION, ManagementPolicy, Reason};

@@ -3,6 +3,7 @@
 
 mod dry_runs;
 mod evidence;
+mod generators;
 pub mod memory;
 mod obstacles;
 mod properties;

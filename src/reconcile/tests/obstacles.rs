@@ -1,8 +1,8 @@
 //! Tests of obstacles: a refused resource first checks whether the obstacle still exists, so that nothing is written in
 //! vain.
 
+use super::generators::{owner, reconciler, run};
 use super::memory::{Accounts, Fault, Secrets, lock};
-use super::properties::{owner, reconciler, run};
 use super::scenarios::desired;
 use crate::account::AffiliateName;
 use crate::api::{AdoptionPolicy, ApiAccountStatus};

@@ -1,7 +1,7 @@
 //! Tests of invalid resources that the API server accepted: they can be read, and nothing is done unless its meaning is
 //! certain.
 
-use super::properties::owner;
+use super::generators::owner;
 use crate::api::{ApiAccount, ApiAccountStatus};
 use crate::reconcile::{DeletionPolicy, Desired, Outcome, deletion_policy, is_held, status};
 use jiff::Timestamp;

@@ -1,7 +1,7 @@
 //! Tests of Secrets that a mutating admission policy changes when they are written.
 
+use super::generators::{reconciler, run};
 use super::memory::{Accounts, Secrets, lock};
-use super::properties::{reconciler, run};
 use super::scenarios::desired;
 use crate::api::{ACCOUNT_LABEL, ApiAccountStatus, MANAGED_BY_LABEL, Reason};
 use crate::reconcile::{Done, NextAttempt, Outcome, Reconciler, Verified, status};

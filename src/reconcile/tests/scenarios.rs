@@ -1,7 +1,7 @@
 //! Tests of single scenarios that the property tests rarely reach: lost answers, races, deletions.
 
+use super::generators::{keyring, owner, reconciler, reconciler_with_clock, run};
 use super::memory::{Accounts, Fault, Secrets, lock};
-use super::properties::{keyring, owner, reconciler, reconciler_with_clock, run};
 use crate::account::{
     Account, AccountId, AccountName, AllowedIps, ApiKey, Description, KeyId, KeyPair, KeyState, Life, Period,
     RotationPolicy, RotationRequests, SecretKey, Settings, StoredKey, samples,

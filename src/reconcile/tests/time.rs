@@ -1,7 +1,7 @@
 //! Tests of rotations and overlaps while the clock jumps forward and back.
 
+use super::generators::{reconciler_with_clock, run};
 use super::memory::{Accounts, Counting, Secrets, lock};
-use super::properties::{reconciler_with_clock, run};
 use super::scenarios::desired;
 use crate::account::{Account, KeyId, KeyState, Period, Suspension};
 use crate::api::ManagementPolicy;

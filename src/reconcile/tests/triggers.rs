@@ -1,7 +1,7 @@
 //! Tests of accounts that a database trigger rewrites, and of drift that returns after each correction.
 
+use super::generators::{reconciler, run};
 use super::memory::{Accounts, Secrets, lock};
-use super::properties::{reconciler, run};
 use super::scenarios::desired;
 use crate::account::{AllowedIp, AllowedIps, Description};
 use crate::api::{ApiAccountStatus, Reason};

@@ -1,7 +1,7 @@
 //! Tests of changes that no notification reports: an account that is imported, a Secret that no watch shows.
 
+use super::generators::{owner, reconciler_with_clock, run};
 use super::memory::{Accounts, Counting, Secrets, lock};
-use super::properties::{owner, reconciler_with_clock, run};
 use super::scenarios::desired;
 use crate::account::{Life, Owner, Version};
 use crate::api::{ApiAccountSpec, ApiAccountStatus, ManagementPolicy};

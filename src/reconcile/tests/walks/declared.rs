@@ -1,7 +1,7 @@
 //! What a resource of a walk declares. It is read without the code under test, which is possible because a walk uses
 //! few values.
 
-use super::super::properties::owner;
+use super::super::generators::owner;
 use super::promises::opened;
 use crate::account::{Account, ApiKey, Owner, RotationRequests, SecretKey, StoredSettings};
 use crate::api::{

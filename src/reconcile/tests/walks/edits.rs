@@ -1,7 +1,7 @@
 //! Edits that other writers make in the database and to Secrets during a walk.
 
+use super::super::generators::{keyring, owner};
 use super::super::memory::{Accounts, Secrets, lock};
-use super::super::properties::{keyring, owner};
 use super::steps::{AccountEdit, Edit, SecretEdit, Slot};
 use crate::account::{
     Account, AccountId, ClusterId, KeyEntropy, KeyId, KeyPair, KeyState, Life, Owner, Role, StoredKey, StoredSettings,

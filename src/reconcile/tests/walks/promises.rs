@@ -1,7 +1,7 @@
 //! The promises of the design about every single write. A witness checks them: it knows what is declared and what the
 //! reconciler has read, and it shares no code with the plan.
 
-use super::super::properties::keyring;
+use super::super::generators::keyring;
 use super::declared::Declared;
 use crate::account::{
     Account, AccountId, ApiKey, KeyState, Life, RotationRequests, SecretKey, StoredKey, comparable_name,

@@ -1,8 +1,8 @@
 //! The promises of the design once nothing is left to do: each resource is as declared, or is refused for a reason that
 //! holds.
 
+use super::super::generators::{keyring, run};
 use super::super::memory::lock;
-use super::super::properties::{keyring, run};
 use super::declared::Declared;
 use super::edits::UNMARKED;
 use super::promises::{Witness, data, opened, texts};

@@ -3,8 +3,8 @@
 //! The driver works as the controller does: it parses a resource, reconciles or deletes it, and writes its status. A
 //! deleted resource is removed only after the finalizer's work.
 
+use super::super::generators::{keyring, owner, run};
 use super::super::memory::{Counting, lock};
-use super::super::properties::{keyring, owner, run};
 use super::declared::Declared;
 use super::edits::Target;
 use super::ports::Ports;
