@@ -23,11 +23,8 @@ const STATEMENTS_OF_A_START: i64 = 200;
 impl Measured {
     /// The controller's speed for new accounts as a share of the bare loop's.
     fn speed_ratio(&self) -> f64 {
-        self.bare_time().as_secs_f64() / self.new.time.as_secs_f64()
-    }
-
-    fn bare_time(&self) -> Duration {
-        (self.bare[0].time + self.bare[1].time) / 2
+        let [before, after] = self.bare.each_ref().map(|bare| rate(bare.accounts, bare.time));
+        2.0 * rate(self.accounts, self.new.time) / (before + after)
     }
 
     /// Returns what was more than promised.
@@ -64,6 +61,7 @@ impl Measured {
             "accounts": self.accounts,
             "speedRatio": self.speed_ratio(),
             "bare": self.bare.iter().map(|bare| json!({
+                "accounts": bare.accounts,
                 "seconds": bare.time.as_secs_f64(),
                 "processorSeconds": seconds(&bare.processor_time),
             })).collect::<Vec<_>>(),
@@ -110,10 +108,17 @@ fn mib(kib: u64) -> String {
     format!("{:.1} MiB", Duration::from_millis(kib * 1000).as_secs_f64() / 1024.0)
 }
 
+/// The number of accounts in a second.
+#[allow(clippy::cast_precision_loss, reason = "the figures are for people")]
+fn rate(accounts: usize, time: Duration) -> f64 {
+    accounts as f64 / time.as_secs_f64()
+}
+
 /// The processor time of each program for each account, in milliseconds.
-fn times_of_one(measured: &Measured, times: &Times) -> String {
+#[allow(clippy::cast_precision_loss, reason = "the figures are for people")]
+fn times_of_one(accounts: usize, times: &Times) -> String {
     let of_one = |(name, time): (&String, &Duration)| {
-        let of_one = measured.for_each(millis(*time));
+        let of_one = millis(*time) / accounts as f64;
         (of_one >= 0.05).then(|| format!("{name} {of_one:.1}"))
     };
     times.iter().filter_map(of_one).collect::<Vec<_>>().join(", ")
@@ -123,20 +128,23 @@ impl fmt::Display for Measured {
     #[allow(clippy::cast_precision_loss, reason = "the figures are for people")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { accounts, bare, new, restart, edits, .. } = self;
-        let rate = |time: Duration| *accounts as f64 / time.as_secs_f64();
         let writes = new.writes.iter().map(|(kind, count)| format!("{kind} {:.2}", self.for_each(*count as f64)));
         writeln!(f, "| {accounts} accounts | |")?;
         writeln!(f, "|---|---|")?;
-        let [before, after] = bare.each_ref().map(|bare| rate(bare.time));
+        let [before, after] = bare.each_ref().map(|bare| rate(bare.accounts, bare.time));
         writeln!(f, "| bare loop, {AT_A_TIME} at a time | {before:.0} and {after:.0} a second |")?;
         let ratio = self.speed_ratio();
-        writeln!(f, "| new accounts | {:.0} a second: {ratio:.2} of the bare loop |", rate(new.time))?;
+        writeln!(f, "| new accounts | {:.0} a second: {ratio:.2} of the bare loop |", rate(*accounts, new.time))?;
         let of_one = self.for_each(new.write_count() as f64);
         writeln!(f, "| API writes for each | {of_one:.2}: {} |", writes.collect::<Vec<_>>().join(", "))?;
         writeln!(f, "| database statements for each | {:.2} |", self.for_each(new.statements as f64))?;
         writeln!(f, "| the controller's CPU for each | {:.2} ms |", self.for_each(millis(new.own_time())))?;
-        writeln!(f, "| all CPU for each, ms | {} |", times_of_one(self, &new.processor_time))?;
-        writeln!(f, "| all CPU for each in the bare loop, ms | {} |", times_of_one(self, &bare[0].processor_time))?;
+        writeln!(f, "| all CPU for each, ms | {} |", times_of_one(*accounts, &new.processor_time))?;
+        writeln!(
+            f,
+            "| all CPU for each in the bare loop, ms | {} |",
+            times_of_one(bare[0].accounts, &bare[0].processor_time)
+        )?;
         writeln!(f, "| memory without accounts | {} |", mib(self.idle.resident))?;
         for (name, memory) in [("after creation", new.memory), ("after a restart", restart.memory)] {
             let (rest, peak) = (self.memory_of_one(memory.resident), self.memory_of_one(memory.peak));
