@@ -69,9 +69,9 @@ impl Sweeper {
         let mut due = swept + self.pause(last);
         let mut probe = swept;
         let mut looked = Looked::default();
-        let mut history = self.database.history().await.unwrap_or_else(|error| {
+        let mut origin = self.origin().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "the first sweep finds out which history the account database continues");
-            None
+            Origin::default()
         });
         loop {
             tokio::select! {
@@ -106,7 +106,7 @@ impl Sweeper {
                     probe = Due::now() + self.spread(AFTER_FAILURE);
                 }
                 () = sleep_until(due) => {
-                    last = self.sweep(&ready, last, &mut looked, &mut history).await;
+                    last = self.sweep(&ready, last, &mut looked, &mut origin).await;
                     self.context.metrics.swept(last, self.context.environment.now());
                     // Nothing is disabled or purged in a database that may be the wrong one.
                     if last == SweepResult::Done && !self.context.creations.may_be_wrong_database() {
@@ -144,22 +144,25 @@ impl Sweeper {
         }
     }
 
-    /// Returns the resources to reconcile because the database continues another history than `known`, which then is the
-    /// new one.
-    async fn doubted(&self, known: &mut Option<String>) -> Result<Vec<Resource>, DatabaseError> {
-        let Some(history) = self.database.history().await? else { return Ok(Vec::new()) };
-        match known.replace(history.clone()) {
-            Some(before) if before != history => {
-                let doubted = self.context.versions.doubted();
-                tracing::warn!(
-                    accounts = doubted.len(),
-                    "the account database continues from an earlier state, as after the failover to a standby; its last \
-                     changes may be lost, and every account is compared again"
-                );
-                Ok(doubted)
-            }
-            _ => Ok(Vec::new()),
+    async fn origin(&self) -> Result<Origin, DatabaseError> {
+        let history = self.database.history().await?;
+        Ok(Origin { identity: self.context.creations.identity(), history })
+    }
+
+    /// Returns the resources to reconcile because the data has another origin than `known`, which then is the new one.
+    async fn doubted(&self, known: &mut Origin) -> Result<Vec<Resource>, DatabaseError> {
+        let origin = self.origin().await?;
+        let before = std::mem::replace(known, origin);
+        if !known.is_other_than(&before) {
+            return Ok(Vec::new());
         }
+        let doubted = self.context.versions.doubted();
+        tracing::warn!(
+            accounts = doubted.len(),
+            "the account database is another one than before, or continues from an earlier state, as after the failover \
+             to a standby; its last changes may be lost, and every account is compared again"
+        );
+        Ok(doubted)
     }
 
     /// Reads when key pairs were used, and returns the resources whose status does not show a use that is worth a write.
@@ -182,16 +185,10 @@ impl Sweeper {
         })
     }
 
-    /// Sweeps once. `last` is the result of the previous sweep: a warning is not logged twice in a row. `history` is the
-    /// history of the database that was known before.
-    async fn sweep(
-        &self,
-        ready: &Ready,
-        last: SweepResult,
-        looked: &mut Looked,
-        history: &mut Option<String>,
-    ) -> SweepResult {
-        let result = self.look_and_requeue(ready, last, looked, history).await;
+    /// Sweeps once. `last` is the result of the previous sweep: a warning is not logged twice in a row. `origin` is the
+    /// origin of the data that was known before.
+    async fn sweep(&self, ready: &Ready, last: SweepResult, looked: &mut Looked, origin: &mut Origin) -> SweepResult {
+        let result = self.look_and_requeue(ready, last, looked, origin).await;
         if result == SweepResult::Failed {
             // What was found is not requeued, and the database would not tell it again.
             *looked = Looked::default();
@@ -204,7 +201,7 @@ impl Sweeper {
         ready: &Ready,
         last: SweepResult,
         looked: &mut Looked,
-        history: &mut Option<String>,
+        origin: &mut Origin,
     ) -> SweepResult {
         let asked = Instant::now();
         let found = match self.look(ready, looked, asked).await {
@@ -223,7 +220,7 @@ impl Sweeper {
             return SweepResult::Failed;
         }
         // Asked after the versions: if the database was replaced in between, every account is compared with the new one.
-        let doubted = match self.doubted(history).await {
+        let doubted = match self.doubted(origin).await {
             Ok(doubted) => doubted,
             Err(error) => {
                 tracing::debug!(%error, "a sweep could not tell which history the account database continues");
@@ -319,6 +316,23 @@ struct Looked {
     at_all: Option<Instant>,
     /// Whether there was no account then.
     has_no_account: bool,
+}
+
+/// Where the data of the database comes from, as far as the database tells.
+#[derive(Default)]
+struct Origin {
+    /// As [`AccountDatabase::identity`].
+    identity: Option<String>,
+    /// As [`AccountDatabase::history`].
+    history: Option<String>,
+}
+
+impl Origin {
+    /// Returns whether both are known and differ.
+    fn is_other_than(&self, before: &Self) -> bool {
+        let differ = |before: &Option<String>, now: &Option<String>| before.is_some() && now.is_some() && before != now;
+        differ(&before.identity, &self.identity) || differ(&before.history, &self.history)
+    }
 }
 
 /// What a look found.

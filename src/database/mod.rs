@@ -201,8 +201,8 @@ pub trait AccountDatabase: fmt::Debug + Send + Sync {
     async fn identity(&self) -> Result<Option<String>, DatabaseError>;
 
     /// Returns which history of its data the database continues; `None` if it does not tell. The history becomes another
-    /// one when a standby is promoted, or when a server is restored from a backup. Commits may then be lost, and the
-    /// version of an account may stand for another state than before.
+    /// one when a standby is promoted, when a server is restored from a backup, or when another database takes the place
+    /// of this one. Commits may then be lost, and the version of an account may stand for another state than before.
     async fn history(&self) -> Result<Option<String>, DatabaseError> {
         Ok(None)
     }

@@ -119,9 +119,11 @@ impl Dialect for Postgres {
 
     const LOCK_KEYS: Option<&'static str> = Some("LOCK TABLE account_keys IN SHARE ROW EXCLUSIVE MODE");
 
-    /// The server and its timeline. Each promotion and each recovery from a backup begins another timeline.
+    /// The server, its timeline and the database. Each promotion and each recovery from a backup begins another timeline.
+    /// A database keeps its number for as long as it exists, whatever its name, so a copy of it has another one.
     const HISTORY: Option<&'static str> = Some(
-        "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()",
+        "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || '/' || oid \
+         FROM pg_control_system(), pg_database WHERE datname = current_database()",
     );
 
     // Transaction ids repeat after 4 billion transactions. A row that has not changed for half of them seems to be of the

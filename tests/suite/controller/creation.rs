@@ -7,6 +7,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use super::drift::SWEEPING;
+use super::metrics::{counted, scraped, value};
 use super::planned::{Planner, manifests};
 use super::scene::{SOON, Scene};
 use crate::support::opsadmin::Opsadmin;
@@ -15,6 +16,9 @@ use crate::support::statements::by_hand;
 use crate::support::wait::eventually;
 
 const ACCOUNTS: usize = 8;
+
+/// The sweeps that did not fail.
+const SWEPT: &str = r#"opsadmin_sweeps_total{result="done"}"#;
 
 fn names() -> impl Iterator<Item = String> {
     (0..ACCOUNTS).map(|number| format!("a{number}"))
@@ -176,6 +180,50 @@ async fn a_database_exchanged_under_a_running_controller_is_detected() {
     scene.stop().await;
 }
 
+#[tokio::test]
+async fn an_older_copy_in_place_of_the_database_is_brought_up_to_date() {
+    let mut scene = Scene::with_controller("older copy", &SWEEPING).await;
+    create_all(&scene).await;
+    let server = postgres().await;
+    let (url, own, copy) = (server.url("postgres"), scene.database.name().to_owned(), server.database("copy").await);
+    // The copy has the same accounts in the same rows, so nothing in it has changed since.
+    copied(&url, &own, copy.name()).await;
+    scene.change("a3", json!({ "enabled": false })).await;
+    scene.ready("a3").await;
+    // Two sweeps with the database as it is: the next one asks only for what changed since.
+    let swept = value(&scraped(&scene).await, SWEPT).unwrap_or_default();
+    counted(&scene, SWEPT, swept + 2.0).await;
+    swap(&url, &own, copy.name()).await;
+    let enabled = "SELECT enabled::text FROM accounts WHERE name = 'a3'";
+    eventually("the account to be disabled in the copy too", SOON, async || {
+        let pool = sqlx::PgPool::connect(scene.database.url()).await.map_err(|error| error.to_string())?;
+        let enabled: String = sqlx::query_scalar(enabled).fetch_one(&pool).await.map_err(|error| error.to_string())?;
+        pool.close().await;
+        if enabled == "false" { Ok(()) } else { Err(scene.log()) }
+    })
+    .await;
+    scene.stop().await;
+}
+
+/// Makes the database `copy` a copy of the other one, even if clients are connected.
+async fn copied(maintenance: &str, original: &str, copy: &str) {
+    let pool = sqlx::PgPool::connect(maintenance).await.expect("it answers");
+    run(&pool, format!(r#"DROP DATABASE "{copy}""#)).await.expect("it is dropped");
+    run(&pool, format!(r#"ALTER DATABASE "{original}" WITH ALLOW_CONNECTIONS false"#)).await.expect("it is altered");
+    eventually("the database to be copied", SOON, async || {
+        run(&pool, ended(original)).await?;
+        run(&pool, format!(r#"CREATE DATABASE "{copy}" TEMPLATE "{original}""#)).await
+    })
+    .await;
+    run(&pool, format!(r#"ALTER DATABASE "{original}" WITH ALLOW_CONNECTIONS true"#)).await.expect("it is altered");
+    pool.close().await;
+}
+
+/// Returns the statement that ends all connections to a database.
+fn ended(database: &str) -> String {
+    format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+}
+
 /// Exchanges the names of two databases, even if clients are connected.
 async fn swap(maintenance: &str, one: &str, other: &str) {
     let pool = sqlx::PgPool::connect(maintenance).await.expect("it answers");
@@ -184,8 +232,7 @@ async fn swap(maintenance: &str, one: &str, other: &str) {
     }
     for (from, to) in [(one, "swapping"), (other, one), ("swapping", other)] {
         eventually("the database to be renamed", SOON, async || {
-            let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{from}'");
-            run(&pool, end).await?;
+            run(&pool, ended(from)).await?;
             run(&pool, format!(r#"ALTER DATABASE "{from}" RENAME TO "{to}""#)).await
         })
         .await;

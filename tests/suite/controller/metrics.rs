@@ -33,7 +33,7 @@ pub async fn scraped(scene: &Scene) -> String {
 }
 
 /// Returns the value of a series, or `None` if there is no such series.
-fn value(metrics: &str, series: &str) -> Option<f64> {
+pub fn value(metrics: &str, series: &str) -> Option<f64> {
     let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     Some(line.parse().unwrap_or_else(|error| panic!("{series}: {error}: {line}")))
 }

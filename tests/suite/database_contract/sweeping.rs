@@ -134,6 +134,17 @@ async fn postgres_tells_a_change_that_is_committed_after_the_look() {
     nothing_is_told(&*database, mark).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_believes_no_mark_of_another_database() {
+    // Both are on the same server, and have the same accounts: none.
+    let (before, after) = (Fresh::postgres("mark of before").await, Fresh::postgres("mark of another").await);
+    let mark = first_mark(&*before.open().await).await;
+    let database = after.open().await;
+    let (told, mark) = next(&*database, mark).await;
+    assert_eq!(told, None, "all are compared");
+    assert_eq!(next(&*database, mark).await.0, Some(Vec::new()));
+}
+
 pub async fn pages_have_each_account_once(fresh: Fresh) {
     let database = fresh.open().await;
     let cluster = owner("any").cluster;

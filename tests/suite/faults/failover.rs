@@ -150,7 +150,7 @@ async fn accounts_and_secrets_agree_again_after_a_failover_that_lost_commits() {
     servers.answers(disabled, "false").await;
     // Nothing declares the account whose deletion was lost. It is an orphan.
     servers.answers("SELECT (deleted_at IS NOT NULL)::text FROM accounts WHERE owner_name = 'deleted'", "true").await;
-    servers.scene.logged("the account database continues from an earlier state").await;
+    servers.scene.logged("continues from an earlier state").await;
     for name in ["rotated", "disabled", "lost-0", "lost-1", "during-0", "during-1", "during-2"] {
         servers.scene.ready(name).await;
     }
