@@ -12,18 +12,31 @@ use sqlx::postgres::PgListener;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::phase::{Times, difference};
+use super::processes::processor_time;
+
 const EDITS: usize = 500;
 const PAUSE: Duration = Duration::from_millis(20);
 const EACH_WITHIN: Duration = Duration::from_secs(30);
 
-/// The times of the edits.
-pub struct Edits(Vec<Duration>);
+/// What the edits took.
+pub struct Edits {
+    /// From each edit to its change in the database, the shortest first.
+    times: Vec<Duration>,
+    /// The processor time of each program for all of them.
+    pub processor_time: Times,
+}
 
 impl Edits {
     /// The time within which this share of all edits was in the database.
     pub fn within(&self, percent: usize) -> Duration {
-        let last = self.0.len().saturating_sub(1);
-        self.0.get(last * percent / 100).copied().unwrap_or_default()
+        let last = self.times.len().saturating_sub(1);
+        self.times.get(last * percent / 100).copied().unwrap_or_default()
+    }
+
+    /// The number of edits.
+    pub fn count(&self) -> usize {
+        self.times.len()
     }
 }
 
@@ -33,6 +46,7 @@ pub async fn measure(client: &Client, namespace: &str, database: &str, accounts:
     notifications.listen("opsadmin_accounts").await.expect("it can be listened to");
     let sent: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
     let edited = EDITS.min(accounts);
+    let before = processor_time();
     let editing = tokio::spawn(edit(client.clone(), namespace.to_owned(), edited, Arc::clone(&sent)));
     let mut times = Vec::new();
     while times.len() < edited {
@@ -47,7 +61,7 @@ pub async fn measure(client: &Client, namespace: &str, database: &str, accounts:
     }
     editing.await.expect("the edits are sent");
     times.sort_unstable();
-    Edits(times)
+    Edits { times, processor_time: difference(&processor_time(), &before) }
 }
 
 async fn edit(client: Client, namespace: String, count: usize, sent: Arc<Mutex<HashMap<String, Instant>>>) {

@@ -68,10 +68,11 @@ impl Measured {
             "idleKib": self.idle.resident,
             "new": phase(&self.new),
             "restart": phase(&self.restart),
-            "editMilliseconds": {
-                "p50": millis(self.edits.within(50)),
-                "p99": millis(self.edits.within(99)),
-                "most": millis(self.edits.within(100)),
+            "edits": {
+                "p50Milliseconds": millis(self.edits.within(50)),
+                "p99Milliseconds": millis(self.edits.within(99)),
+                "mostMilliseconds": millis(self.edits.within(100)),
+                "processorSeconds": seconds(&self.edits.processor_time),
             },
             "databaseBytes": self.database_bytes,
         })
@@ -155,11 +156,13 @@ impl fmt::Display for Measured {
         let time = restart.time.as_secs_f64();
         let (written, asked) = (restart.write_count(), restart.statements);
         writeln!(f, "| restart | {time:.1} s, {written} writes, {reads} single reads, {asked} statements |")?;
+        writeln!(f, "| all CPU of a restart for each, ms | {} |", times_of_one(*accounts, &restart.processor_time))?;
         let [half, nearly_all, all] = [50, 99, 100].map(|percent| millis(edits.within(percent)));
         writeln!(
             f,
             "| edit to database, 50 a second and a sweep each second | p50 {half:.0} ms, p99 {nearly_all:.0} ms, most {all:.0} ms |"
         )?;
+        writeln!(f, "| all CPU for each edit, ms | {} |", times_of_one(edits.count(), &edits.processor_time))?;
         writeln!(f, "| database | {:.0} MiB |", self.database_bytes as f64 / 1024.0 / 1024.0)
     }
 }

@@ -21,8 +21,11 @@ const SHOWN: usize = 10;
 /// Makes all resources of a scope due, each time that there is a reason, for as long as it is polled.
 pub(super) async fn run(store: &Store, work: &Work, context: &Context, mut secrets: watch::Receiver<Listing>) {
     store.listed().await;
+    // The sender ends together with the watch of the Secrets.
+    if secrets.wait_for(|listing| *listing != Listing::Trying).await.is_err() {
+        return std::future::pending().await;
+    }
     let mut connection = context.connection.clone();
-    secrets.mark_unchanged();
     let mut was_waiting = false;
     loop {
         let state = connection.borrow_and_update().clone();
@@ -53,7 +56,6 @@ pub(super) async fn run(store: &Store, work: &Work, context: &Context, mut secre
 /// Waits until the Secrets are listed that could not be listed before.
 async fn secrets_became_listed(secrets: &mut watch::Receiver<Listing>) {
     loop {
-        // The sender ends together with the watch of the Secrets.
         if secrets.changed().await.is_err() {
             return std::future::pending().await;
         }

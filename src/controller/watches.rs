@@ -17,7 +17,6 @@ use crate::api::{
 use crate::reconcile::{awaits_confirmation, fields_applied_as_null};
 use crate::secrets::cache::CacheChange;
 use futures::StreamExt;
-use futures::future::Either;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
@@ -64,17 +63,10 @@ async fn reconcile_accounts(
     mut secrets_listed: watch::Receiver<Listing>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Before the Secrets are listed, every Secret would seem to be missing. If they cannot be listed, each resource
-    // reports that.
-    let listed = secrets_listed.wait_for(|listing| *listing != Listing::Trying);
-    let stop = stopped.wait_for(|stopped| *stopped);
-    if let Either::Right(_) = futures::future::select(std::pin::pin!(listed), std::pin::pin!(stop)).await {
-        return;
-    }
     let (store, work) = (Store::default(), Work::default());
     context.stores.add(scope.clone(), store.clone());
     let watching = watch_accounts(scope, &context, &store, &work);
-    let looking_over = look_over::run(&store, &work, &context, secrets_listed);
+    let looking_over = look_over::run(&store, &work, &context, secrets_listed.clone());
     let queueing = async {
         while let Some(resource) = changed.recv().await {
             work.add(&Key::of(&resource));
@@ -82,7 +74,15 @@ async fn reconcile_accounts(
     };
     // None of these ends by itself before the controller stops.
     let feeding = futures::future::join3(watching, looking_over, queueing);
-    let reconciling = work::run(&work, &store, &context, concurrency, stopped);
+    let reconciling = async {
+        // Before the Secrets are listed, every Secret would seem to be missing. If they cannot be listed, each resource
+        // reports that.
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = secrets_listed.wait_for(|listing| *listing != Listing::Trying) => {}
+        }
+        work::run(&work, &store, &context, concurrency, stopped.clone()).await;
+    };
     futures::future::select(std::pin::pin!(reconciling), std::pin::pin!(feeding)).await;
 }
 

@@ -201,6 +201,25 @@ async fn a_list_that_expires_between_two_pages_is_started_again() {
 }
 
 #[tokio::test]
+async fn both_lists_are_read_at_the_same_time_and_nothing_is_written_before_the_secrets_are_known() {
+    let (mut stage, seen, keys) = ready("lists at the same time").await;
+    stage.scene.kill().await;
+    stage.proxy.trace.meet_all(|call| call.what == "LIST secrets", Fault::Hold);
+    stage.launch(&[]);
+    stage.watching().await;
+    let calls = stage.proxy.trace.calls();
+    let is_look = |call: &Call| call.what.starts_with("SELECT id, version, name");
+    assert!(calls.iter().all(|call| call.is_read() && !is_look(call)), "it acts too early\n{}", stage.calls());
+    stage.proxy.trace.heal();
+    assert!(stage.proxy.trace.seen(SOON, is_look).await.is_some(), "the account is not read\n{}", stage.calls());
+    stage.quiet().await;
+    let calls = stage.proxy.trace.calls();
+    assert_eq!(calls.iter().filter(|call| is_look(call)).count(), 1, "it is read once\n{}", stage.calls());
+    assert!(calls.iter().all(Call::is_read), "nothing has changed\n{}", stage.calls());
+    wait_until_same(&stage, &seen, &keys).await;
+}
+
+#[tokio::test]
 async fn an_empty_list_ends_no_account() {
     let (mut stage, seen, keys) = ready("empty lists").await;
     for at_start in [false, true] {
