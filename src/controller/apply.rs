@@ -5,7 +5,7 @@ use super::context::{Context, ReconcileResult};
 use super::work::Action;
 use crate::account::Life;
 use crate::api::{ApiAccount, ApiAccountStatus, ManagementPolicy};
-use crate::reconcile::{Desired, History, NotReady, Obstacle, Outcome, Verified};
+use crate::reconcile::{Desired, History, KnownAccount, NotReady, Obstacle, Outcome, Verified};
 use jiff::SignedDuration;
 use std::time::Instant;
 
@@ -13,7 +13,11 @@ impl Context {
     pub(super) async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> ReconcileResult {
         let previous = self.memory.status(resource);
         let desired = match Desired::parse_for(resource, &self.cluster, self.least_interval) {
-            Ok(desired) => Desired { requested_by: self.memory.requested_by(resource), ..desired },
+            Ok(desired) => Desired {
+                requested_by: self.memory.requested_by(resource),
+                known_account: KnownAccount::of(resource, previous.as_ref()),
+                ..desired
+            },
             Err(invalid) => {
                 return self.report(resource, "", Outcome::blocked(NotReady::InvalidSpec(invalid)), previous).await;
             }

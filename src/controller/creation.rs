@@ -4,7 +4,6 @@
 //! before. The resource is reconciled again when the database notifies about its account, or when a sweep finds its
 //! account or finds that few accounts are missing.
 
-use super::memory::Memory;
 use super::resources::Stores;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::ApiAccount;
@@ -32,7 +31,6 @@ pub(super) struct ClusterCreationGuard {
     pub percent: u8,
     pub cluster: ClusterId,
     pub database: Arc<dyn AccountDatabase>,
-    pub memory: Arc<Memory>,
     pub stores: Arc<Stores>,
     /// How many scopes are watched.
     pub scopes: usize,
@@ -63,7 +61,6 @@ impl ClusterCreationGuard {
         percent: u8,
         cluster: &ClusterId,
         database: &Arc<dyn AccountDatabase>,
-        memory: &Arc<Memory>,
         stores: &Arc<Stores>,
         scopes: usize,
     ) -> Arc<Self> {
@@ -71,7 +68,6 @@ impl ClusterCreationGuard {
             percent,
             cluster: cluster.clone(),
             database: Arc::clone(database),
-            memory: Arc::clone(memory),
             stores: Arc::clone(stores),
             scopes,
             assessment: tokio::sync::Mutex::default(),
@@ -217,17 +213,13 @@ impl Assessment {
 impl CreationGuard for ClusterCreationGuard {
     async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
         let resource = ObjectRef::new(&desired.owner.name).within(&desired.owner.namespace);
-        let known = self.stores.get(&resource).and_then(|shown| {
-            let status = self.memory.status(&shown);
-            KnownAccount::of(&shown, status.as_ref())
-        });
-        let Some(known) = known.filter(|known| !known.is_settled(found)) else {
+        let Some(known) = desired.known_account.as_ref().filter(|known| !known.is_settled(found)) else {
             self.forget(&resource);
             return Ok(());
         };
-        if let Some(doubt) = self.doubt(&known, &desired.owner, found).await? {
+        if let Some(doubt) = self.doubt(known, &desired.owner, found).await? {
             self.state().held.insert(resource, doubt.clone());
-            return Err(known.held(doubt));
+            return Err(known.clone().held(doubt));
         }
         self.forget(&resource);
         Ok(())

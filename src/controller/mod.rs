@@ -194,7 +194,7 @@ async fn work(
     let (events, publisher) = Events::new(client.clone(), Arc::clone(&in_work), Arc::clone(&metrics));
     let stores = Arc::new(Stores::default());
     let (limit, cluster) = (settings.creation_brake, &settings.cluster);
-    let creations = ClusterCreationGuard::new(limit, cluster, &database, &memory, &stores, queues.len());
+    let creations = ClusterCreationGuard::new(limit, cluster, &database, &stores, queues.len());
     let context = Arc::new(Context {
         client: client.clone(),
         cluster: settings.cluster.clone(),

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A packed resource.
+/// A packed resource. Times are whole seconds, as the API server and this program write them.
 #[derive(Clone)]
 pub(super) struct Packed(Form);
 
@@ -19,7 +19,7 @@ enum Form {
         text: Arc<[u8]>,
         is_partial: bool,
     },
-    /// A resource that reads differently after it was packed. None is known.
+    /// A resource that cannot be written as text. None is known.
     Whole(Arc<ApiAccount>),
 }
 
@@ -28,33 +28,26 @@ impl Packed {
     pub fn new(resource: &ApiAccount) -> Self {
         let resource = trimmed(resource);
         let is_partial = resource.status.as_ref().is_some_and(|status| status.is_partial);
-        let text = serde_json::to_vec(&resource).map(|json| Arc::from(shorten(&json)));
-        match text.map(|text| Form::Text { text, is_partial }) {
-            Ok(form) if form.unpack().is_ok_and(|read| *read == resource) => Self(form),
-            _ => Self(Form::Whole(Arc::new(resource))),
+        match serde_json::to_vec(&resource) {
+            Ok(json) => Self(Form::Text { text: Arc::from(shorten(&json)), is_partial }),
+            Err(_) => Self(Form::Whole(Arc::new(resource))),
         }
     }
 
     /// Returns the resource.
     ///
     /// # Errors
-    /// The text cannot be read. That never happens, because it was read once when the resource was packed.
+    /// The text cannot be read. No such text is known: whatever the API server shows reads the same after it was packed.
     pub fn unpack(&self) -> serde_json::Result<Arc<ApiAccount>> {
-        self.0.unpack()
-    }
-}
-
-impl Form {
-    fn unpack(&self) -> serde_json::Result<Arc<ApiAccount>> {
-        match self {
-            Self::Text { text, is_partial } => {
+        match &self.0 {
+            Form::Text { text, is_partial } => {
                 let mut resource: ApiAccount = serde_json::from_slice(&restore(text))?;
                 if let Some(status) = &mut resource.status {
                     status.is_partial = *is_partial;
                 }
                 Ok(Arc::new(resource))
             }
-            Self::Whole(resource) => Ok(Arc::clone(resource)),
+            Form::Whole(resource) => Ok(Arc::clone(resource)),
         }
     }
 }
@@ -87,6 +80,7 @@ fn is_ours(annotation: &str) -> bool {
 mod tests {
     use super::*;
     use crate::api::{FINALIZER, ROTATE_ANNOTATION};
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -134,6 +128,75 @@ mod tests {
 
     fn read(resource: Value) -> ApiAccount {
         serde_json::from_value(resource).unwrap()
+    }
+
+    /// The fields whose values the properties replace.
+    const FIELDS: [&str; 33] = [
+        "/metadata/uid",
+        "/metadata/resourceVersion",
+        "/metadata/finalizers/0",
+        "/metadata/annotations/ops-admin.com~1rotate",
+        "/spec",
+        "/spec/description",
+        "/spec/enabled",
+        "/spec/useRefreshToken",
+        "/spec/affiliate",
+        "/spec/roles",
+        "/spec/roles/0",
+        "/spec/allowedIPs",
+        "/spec/allowedIPs/1",
+        "/spec/secret",
+        "/spec/rotation",
+        "/spec/rotation/interval",
+        "/spec/rotation/overlap",
+        "/spec/adoptionPolicy",
+        "/spec/managementPolicy",
+        "/spec/deletionPolicy",
+        "/status",
+        "/status/observedGeneration",
+        "/status/conditions",
+        "/status/conditions/0",
+        "/status/conditions/0/reason",
+        "/status/conditions/0/lastTransitionTime",
+        "/status/accountId",
+        "/status/secretResourceVersion",
+        "/status/nextRotation",
+        "/status/drift",
+        "/status/keys",
+        "/status/keys/0/state",
+        "/status/keys/0/created",
+    ];
+
+    fn value() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![any::<String>(), Just("Never".to_owned()), Just("2026-12-29T10:00:02Z".to_owned())];
+        let text = text.prop_map(Value::from);
+        let number = prop_oneof![any::<i64>().prop_map(Value::from), any::<f64>().prop_map(Value::from)];
+        let plain = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), number, text];
+        let list = proptest::collection::vec(plain.clone(), 0..3).prop_map(Value::from);
+        let map = proptest::collection::btree_map("[a-z]{1,3}|keys|name|state", plain.clone(), 0..3);
+        prop_oneof![plain, list, map.prop_map(|map| json!(map))]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_can_be_read_reads_the_same_after_it_was_packed(
+            changes in proptest::collection::vec((0..FIELDS.len(), value()), 0..6)
+        ) {
+            let mut odd = resource();
+            for (field, value) in changes {
+                let (parent, name) = FIELDS[field].rsplit_once('/').unwrap();
+                match odd.pointer_mut(parent) {
+                    Some(Value::Object(parent)) => _ = parent.insert(name.replace("~1", "/"), value),
+                    Some(Value::Array(parent)) if !parent.is_empty() => parent[0] = value,
+                    _ => {}
+                }
+            }
+            if let Ok(resource) = serde_json::from_value::<ApiAccount>(odd) {
+                let packed = Packed::new(&resource);
+                prop_assert!(!matches!(packed.0, Form::Whole(_)));
+                prop_assert_eq!(&*packed.unpack().unwrap(), &trimmed(&resource));
+            }
+        }
     }
 
     #[test]

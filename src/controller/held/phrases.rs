@@ -46,16 +46,19 @@ const FIRST_PLAIN: u8 = 0x20;
 pub(super) fn shorten(json: &[u8]) -> Vec<u8> {
     let mut short = Vec::with_capacity(json.len());
     let mut rest = json;
-    while let Some((&first, after)) = rest.split_first() {
-        let codes = (1..FIRST_PLAIN).zip(PHRASES);
-        let mut phrases = codes.filter(|_| first == b'"');
-        if let Some((code, phrase)) = phrases.find(|(_, phrase)| rest.starts_with(phrase.as_bytes())) {
-            short.push(code);
-            rest = &rest[phrase.len()..];
-        } else {
-            short.push(first);
-            rest = after;
-        }
+    while !rest.is_empty() {
+        let phrase = (1..FIRST_PLAIN).zip(&PHRASES).find(|(_, phrase)| rest.starts_with(phrase.as_bytes()));
+        let (taken, put) = match &phrase {
+            Some((code, phrase)) => (phrase.len(), std::slice::from_ref(code)),
+            // No phrase begins before the next quotation mark.
+            None => {
+                let plain = &rest[1..];
+                let plain = 1 + plain.iter().position(|byte| *byte == b'"').unwrap_or(plain.len());
+                (plain, &rest[..plain])
+            }
+        };
+        short.extend_from_slice(put);
+        rest = &rest[taken..];
     }
     short
 }
@@ -63,10 +66,14 @@ pub(super) fn shorten(json: &[u8]) -> Vec<u8> {
 /// Returns the text that was shortened.
 pub(super) fn restore(short: &[u8]) -> Vec<u8> {
     let mut json = Vec::with_capacity(short.len() * 3);
-    for byte in short {
-        match byte.checked_sub(1).and_then(|place| PHRASES.get(usize::from(place))) {
-            Some(phrase) => json.extend_from_slice(phrase.as_bytes()),
-            None => json.push(*byte),
+    for part in short.split_inclusive(|byte| *byte < FIRST_PLAIN) {
+        match part.split_last() {
+            Some((code, plain)) if *code < FIRST_PLAIN => {
+                json.extend_from_slice(plain);
+                let phrase = code.checked_sub(1).and_then(|place| PHRASES.get(usize::from(place)));
+                json.extend_from_slice(phrase.map_or(std::slice::from_ref(code), |phrase| phrase.as_bytes()));
+            }
+            _ => json.extend_from_slice(part),
         }
     }
     json

@@ -85,7 +85,7 @@ async fn a_panic_over_one_resource_is_said_on_it_and_ends_nothing() {
     let client = client(&calls);
     let (memory, stores, cluster) = (Arc::default(), Arc::default(), ClusterId::parse("here").unwrap());
     let accounts = Arc::clone(&database) as Arc<dyn AccountDatabase>;
-    let creations = ClusterCreationGuard::new(20, &cluster, &accounts, &memory, &stores, 1);
+    let creations = ClusterCreationGuard::new(20, &cluster, &accounts, &stores, 1);
     let reconciler = Reconciler {
         database,
         creations: Arc::clone(&creations) as _,
