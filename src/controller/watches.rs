@@ -30,6 +30,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
+/// The number of objects in a page of a list. For each page, the API server goes through the whole rest of the list, so
+/// small pages of a long list are slow. A page is in memory as text and as objects.
+const LIST_PAGE: u32 = 1_000;
+
 /// The state of the first list of a scope's Secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listing {
@@ -89,7 +93,7 @@ async fn reconcile_accounts(
 /// Feeds the store of resources, and makes those due whose declaration has changed.
 async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, work: &Work) {
     let mut watch_errors = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(LIST_PAGE);
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
@@ -179,7 +183,7 @@ async fn watch_secrets(
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
     listing: &watch::Sender<Listing>,
 ) {
-    let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS);
+    let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS).page_size(LIST_PAGE);
     let api: Api<Lenient<PartialObjectMeta<Secret>>> = scope.api(&context.client);
     let mut watch_errors = scope.watch_errors("Secret", Arc::clone(&context.metrics));
     let events =

@@ -47,18 +47,17 @@ pub(super) fn shorten(json: &[u8]) -> Vec<u8> {
     let mut short = Vec::with_capacity(json.len());
     let mut rest = json;
     while !rest.is_empty() {
-        let phrase = (1..FIRST_PLAIN).zip(&PHRASES).find(|(_, phrase)| rest.starts_with(phrase.as_bytes()));
-        let (taken, put) = match &phrase {
-            Some((code, phrase)) => (phrase.len(), std::slice::from_ref(code)),
+        let mut phrases = (1..FIRST_PLAIN).zip(&PHRASES);
+        if let Some((code, phrase)) = phrases.find(|(_, phrase)| rest.starts_with(phrase.as_bytes())) {
+            short.push(code);
+            rest = &rest[phrase.len()..];
+        } else {
             // No phrase begins before the next quotation mark.
-            None => {
-                let plain = &rest[1..];
-                let plain = 1 + plain.iter().position(|byte| *byte == b'"').unwrap_or(plain.len());
-                (plain, &rest[..plain])
-            }
-        };
-        short.extend_from_slice(put);
-        rest = &rest[taken..];
+            let next = rest.iter().skip(1).position(|byte| *byte == b'"').map_or(rest.len(), |place| place + 1);
+            let (plain, following) = rest.split_at(next);
+            short.extend_from_slice(plain);
+            rest = following;
+        }
     }
     short
 }
