@@ -151,9 +151,7 @@ impl Sweeper {
 
     /// Returns the resources to reconcile because the data has another origin than `known`, which then is the new one.
     async fn doubted(&self, known: &mut Origin) -> Result<Vec<Resource>, DatabaseError> {
-        let origin = self.origin().await?;
-        let before = std::mem::replace(known, origin);
-        if !known.is_other_than(&before) {
+        if !known.update(self.origin().await?) {
             return Ok(Vec::new());
         }
         let doubted = self.context.versions.doubted();
@@ -328,10 +326,14 @@ struct Origin {
 }
 
 impl Origin {
-    /// Returns whether both are known and differ.
-    fn is_other_than(&self, before: &Self) -> bool {
-        let differ = |before: &Option<String>, now: &Option<String>| before.is_some() && now.is_some() && before != now;
-        differ(&before.identity, &self.identity) || differ(&before.history, &self.history)
+    /// Takes what the database tells now, and returns whether any of it differs from what it told before. What it does
+    /// not tell now stays known.
+    fn update(&mut self, now: Self) -> bool {
+        let is_other = |known: &mut Option<String>, now: Option<String>| {
+            now.is_some_and(|now| known.replace(now.clone()).is_some_and(|before| before != now))
+        };
+        let is_other_database = is_other(&mut self.identity, now.identity);
+        is_other(&mut self.history, now.history) || is_other_database
     }
 }
 
@@ -346,4 +348,30 @@ struct Found {
     again: Vec<Resource>,
     /// Whether the database has no account at all.
     has_no_account: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_origin_is_noticed_once_also_after_a_time_without_an_answer() {
+        let origin = |identity: Option<&str>, history: Option<&str>| Origin {
+            identity: identity.map(str::to_owned),
+            history: history.map(str::to_owned),
+        };
+        let mut known = Origin::default();
+        for (now, is_other) in [
+            (origin(Some("a"), Some("1")), false),
+            (origin(Some("a"), Some("2")), true),
+            (origin(Some("a"), Some("2")), false),
+            (origin(None, None), false),
+            (origin(Some("a"), Some("3")), true),
+            (origin(Some("b"), None), true),
+            (origin(Some("c"), Some("4")), true),
+            (origin(Some("c"), Some("4")), false),
+        ] {
+            assert_eq!(known.update(now), is_other, "{:?} {:?}", known.identity, known.history);
+        }
+    }
 }

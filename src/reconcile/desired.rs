@@ -35,7 +35,7 @@ pub struct Desired {
     pub generation: Option<i64>,
     /// Who wrote the resource, for the journal. A parser cannot know it, so the caller sets it.
     pub requested_by: Option<Requester>,
-    /// The account that the resource had, for the creation guard. A caller who knows the resource's status sets it.
+    /// The account that the resource's status names, for the controller's creation guard. Only the controller sets it.
     pub known_account: Option<KnownAccount>,
     /// The settings that the account has to have.
     pub settings: Settings,
