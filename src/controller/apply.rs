@@ -13,11 +13,7 @@ impl Context {
     pub(super) async fn apply(&self, resource: &ApiAccount, has_finalizer: bool) -> ReconcileResult {
         let previous = self.memory.status(resource);
         let desired = match Desired::parse_for(resource, &self.cluster, self.least_interval) {
-            Ok(desired) => Desired {
-                requested_by: self.memory.requested_by(resource),
-                known_account: KnownAccount::of(resource, previous.as_ref()),
-                ..desired
-            },
+            Ok(desired) => Desired { requested_by: self.memory.requested_by(resource), ..desired },
             Err(invalid) => {
                 return self.report(resource, "", Outcome::blocked(NotReady::InvalidSpec(invalid)), previous).await;
             }
@@ -55,12 +51,13 @@ impl Context {
     ) -> Outcome {
         let known = ready.startup_accounts.take(&desired.owner);
         let verified = previous.and_then(Verified::of);
-        if self.freeze.is_on() {
-            return ready.reconciler.report_frozen(desired, verified.as_ref(), known).await;
-        }
         let corrections = self.memory.corrections(resource);
         let history = History::new(&corrections, previous, desired.generation, Instant::now())
-            .with_obstacle(previous.and_then(|status| Obstacle::of(status, desired.generation)));
+            .with_obstacle(previous.and_then(|status| Obstacle::of(status, desired.generation)))
+            .with_known_account(KnownAccount::of(resource, previous));
+        if self.freeze.is_on() {
+            return ready.reconciler.report_frozen(&history, desired, verified.as_ref(), known).await;
+        }
         let outcome = ready.reconciler.reconcile_with(&history, desired, verified.as_ref(), known).await;
         self.check_repeated_drift(resource, outcome, previous)
     }

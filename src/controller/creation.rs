@@ -8,9 +8,7 @@ use super::resources::Stores;
 use crate::account::{Account, ClusterId, Owner};
 use crate::api::ApiAccount;
 use crate::database::{AccountDatabase, DatabaseError};
-use crate::reconcile::{
-    CreationGuard, Desired, Doubt, KnownAccount, Missing, NotReady, Unconfirmed, is_created_if_missing,
-};
+use crate::reconcile::{CreationGuard, Doubt, KnownAccount, Missing, NotReady, Unconfirmed, is_created_if_missing};
 use async_trait::async_trait;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
@@ -211,13 +209,18 @@ impl Assessment {
 
 #[async_trait]
 impl CreationGuard for ClusterCreationGuard {
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
-        let resource = ObjectRef::new(&desired.owner.name).within(&desired.owner.namespace);
-        let Some(known) = desired.known_account.as_ref().filter(|known| !known.is_settled(found)) else {
+    async fn check(
+        &self,
+        owner: &Owner,
+        known: Option<&KnownAccount>,
+        found: Option<&Account>,
+    ) -> Result<(), NotReady> {
+        let resource = ObjectRef::new(&owner.name).within(&owner.namespace);
+        let Some(known) = known.filter(|known| !known.is_settled(found)) else {
             self.forget(&resource);
             return Ok(());
         };
-        if let Some(doubt) = self.doubt(known, &desired.owner, found).await? {
+        if let Some(doubt) = self.doubt(known, owner, found).await? {
             self.state().held.insert(resource, doubt.clone());
             return Err(known.clone().held(doubt));
         }

@@ -4,7 +4,7 @@
 //! or the database is another one than before, new accounts would give every partner new keys and would not correct the
 //! mistake. The creation is then held until a person decides.
 
-use super::{Desired, NotReady, deletion_limit, is_paused};
+use super::{NotReady, deletion_limit, is_paused};
 use crate::account::{Account, Owner};
 use crate::api::{ApiAccount, ApiAccountStatus, CONFIRM_CREATION_ANNOTATION, Choice, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
@@ -14,13 +14,14 @@ use std::collections::HashSet;
 /// Decides whether a missing account may be created. Knows earlier accounts from sources other than the database.
 #[async_trait]
 pub trait CreationGuard: Send + Sync {
-    /// Checks whether the database can be trusted about this resource's account. `found` is the account that the
-    /// database has.
+    /// Checks whether the database can be trusted about the account of the resource `owner`. `known` is the account
+    /// that the resource's status names, and `found` the account that the database has.
     ///
     /// # Errors
     /// [`NotReady::CreationHeld`] if no account may be created for the resource; another reason if the check is not
     /// possible.
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady>;
+    async fn check(&self, owner: &Owner, known: Option<&KnownAccount>, found: Option<&Account>)
+    -> Result<(), NotReady>;
 
     /// Prepares the guard. Called when the database can be used, before anything is changed.
     ///
@@ -37,7 +38,7 @@ pub struct AllowEveryCreation;
 
 #[async_trait]
 impl CreationGuard for AllowEveryCreation {
-    async fn check(&self, _: &Desired, _: Option<&Account>) -> Result<(), NotReady> {
+    async fn check(&self, _: &Owner, _: Option<&KnownAccount>, _: Option<&Account>) -> Result<(), NotReady> {
         Ok(())
     }
 }

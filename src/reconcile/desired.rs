@@ -3,7 +3,6 @@
 //! The rules are those of the CRD's schema and CEL (`api/spec.rs`), so that a manifest is judged in the same way
 //! without a cluster. A test checks the same invalid manifests with both.
 
-use super::creation::KnownAccount;
 use super::labels::{check_annotation_name, check_data_key, check_label_name, check_label_value, check_secret_name};
 use super::nulls::{NO_VALUE, fields_applied_as_null};
 use crate::account::{
@@ -35,8 +34,6 @@ pub struct Desired {
     pub generation: Option<i64>,
     /// Who wrote the resource, for the journal. A parser cannot know it, so the caller sets it.
     pub requested_by: Option<Requester>,
-    /// The account that the resource's status names, for the controller's creation guard. Only the controller sets it.
-    pub known_account: Option<KnownAccount>,
     /// The settings that the account has to have.
     pub settings: Settings,
     /// Whether the resource declares the addresses from which the account may be used. If it does not, `settings`
@@ -130,7 +127,6 @@ impl Desired {
                 uid: resource.metadata.uid.clone(),
                 generation: resource.metadata.generation,
                 requested_by: None,
-                known_account: None,
                 settings,
                 declares_addresses: resource.spec.named_addresses().is_some(),
                 secret,

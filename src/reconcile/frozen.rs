@@ -2,7 +2,7 @@
 
 use super::reconciler::schedule;
 use super::step::{ATTEMPTS, Interruption, Step};
-use super::{Desired, Drift, KeysPlan, NotReady, Outcome, Reconciler, SecretPlan, Verified, plan};
+use super::{Desired, Drift, History, KeysPlan, NotReady, Outcome, Reconciler, SecretPlan, Verified, plan};
 use crate::account::Account;
 use crate::api::ManagementPolicy;
 
@@ -10,21 +10,22 @@ use crate::api::ManagementPolicy;
 const KEYS: &str = "keys";
 
 impl Reconciler {
-    /// Reports what [`Self::reconcile`] would change, and changes nothing. If that is nothing, the outcome is the same
+    /// Reports what [`Self::reconcile_with`] would change, and changes nothing. If that is nothing, the outcome is the same
     /// as that of a reconcile.
     pub async fn report_frozen(
         &self,
+        history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
         mut known: Option<Account>,
     ) -> Outcome {
         if desired.paused || desired.management == ManagementPolicy::Observe {
             // A reconcile of such a resource changes nothing either.
-            return self.reconcile(desired, verified, known).await;
+            return self.reconcile_with(history, desired, verified, known).await;
         }
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
-            let attempt = self.compare(desired, verified, known.take(), &mut outcome).await;
+            let attempt = self.compare(history, desired, verified, known.take(), &mut outcome).await;
             if outcome.ends_with(attempt, self.declarations.as_ref(), &desired.owner) {
                 return outcome;
             }
@@ -35,6 +36,7 @@ impl Reconciler {
 
     async fn compare(
         &self,
+        history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
         known: Option<Account>,
@@ -46,7 +48,9 @@ impl Reconciler {
         };
         outcome.read(account.as_ref());
         let desired = desired.keeping_addresses(account.as_ref());
-        if let Err(not_ready) = self.creations.check(&desired, account.as_ref()).await {
+        if let Err(not_ready) =
+            self.creations.check(&desired.owner, history.known_account.as_ref(), account.as_ref()).await
+        {
             // This database may be the wrong one, so nothing from it goes into the status.
             outcome.account = None;
             return Err(not_ready.into());

@@ -90,7 +90,9 @@ impl Reconciler {
         if desired.management == ManagementPolicy::Observe {
             return self.report_only(desired, verified, account, outcome).await;
         }
-        if let Err(not_ready) = self.creations.check(desired, account.as_ref()).await {
+        if let Err(not_ready) =
+            self.creations.check(&desired.owner, history.known_account.as_ref(), account.as_ref()).await
+        {
             // This database may be the wrong one, so nothing from it goes into the status.
             outcome.account = None;
             return Err(not_ready.into());

@@ -5,7 +5,7 @@
 //! grants more access than is declared never waits longer than [`LONGEST_WAIT_IF_WIDER`]: otherwise, repeated drift
 //! would be a way to widen access.
 
-use super::{AccountPlan, Desired, Done, Obstacle, Outcome, Plan, SecretPlan};
+use super::{AccountPlan, Desired, Done, KnownAccount, Obstacle, Outcome, Plan, SecretPlan};
 use crate::account::{Account, StoredSettings};
 use crate::api::{ApiAccountStatus, Reason, condition};
 use crate::backoff::Backoff;
@@ -99,6 +99,8 @@ pub struct History<'a> {
     previous: Option<Previous<'a>>,
     /// The obstacle that the last reconcile met.
     pub(super) obstacle: Option<Obstacle>,
+    /// The account that the resource's status names.
+    pub(super) known_account: Option<KnownAccount>,
 }
 
 /// The earlier corrections of a resource whose present spec was reconciled before.
@@ -121,7 +123,7 @@ impl<'a> History<'a> {
     ) -> Self {
         let known = previous.filter(|status| was_reconciled(status, generation));
         let key = known.and_then(|status| verified_key(status, generation));
-        Self { previous: known.map(|_| Previous { corrections, key, now }), obstacle: None }
+        Self { previous: known.map(|_| Previous { corrections, key, now }), ..Self::default() }
     }
 
     /// Adds the obstacle that the last reconcile met. The next reconcile checks whether the obstacle still exists
@@ -129,6 +131,12 @@ impl<'a> History<'a> {
     #[must_use]
     pub fn with_obstacle(self, obstacle: Option<Obstacle>) -> Self {
         Self { obstacle, ..self }
+    }
+
+    /// Adds the account that the resource's status names, for the creation guard.
+    #[must_use]
+    pub fn with_known_account(self, known_account: Option<KnownAccount>) -> Self {
+        Self { known_account, ..self }
     }
 
     /// Removes from the plan the corrections that have to wait, because something keeps changing the same parts.

@@ -7,7 +7,7 @@ use super::known::BATCH;
 use crate::account::{Account, Owner};
 use crate::database::AccountDatabase;
 use crate::manifests::Manifest;
-use crate::reconcile::{CreationGuard, Desired, Doubt, Missing, NotReady};
+use crate::reconcile::{CreationGuard, Doubt, KnownAccount, Missing, NotReady};
 use crate::secrets::directory::Directory;
 use async_trait::async_trait;
 use std::collections::HashSet;
@@ -57,12 +57,12 @@ impl FolderGuard {
 
 #[async_trait]
 impl CreationGuard for FolderGuard {
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
-        if found.is_some() || self.is_confirmed || self.known.binary_search(&desired.owner).is_err() {
+    async fn check(&self, owner: &Owner, _: Option<&KnownAccount>, found: Option<&Account>) -> Result<(), NotReady> {
+        if found.is_some() || self.is_confirmed || self.known.binary_search(owner).is_err() {
             return Ok(());
         }
         match self.too_many_missing.get_or_try_init(|| self.are_too_many_missing()).await? {
-            true => Err(NotReady::CreationHeld { account: desired.owner.to_string(), doubt: Doubt::Secrets }),
+            true => Err(NotReady::CreationHeld { account: owner.to_string(), doubt: Doubt::Secrets }),
             false => Ok(()),
         }
     }

@@ -108,7 +108,7 @@ prop_compose! {
         let (uid, generation, management) = (Some(UID.to_owned()), Some(3), ManagementPolicy::Enforce);
         Desired {
             owner: owner("acme"), uid, generation, settings, declares_addresses: true, secret, rotation, adoption, management,
-            paused: false, requested_by: None, known_account: None,
+            paused: false, requested_by: None,
         }
     }
 }

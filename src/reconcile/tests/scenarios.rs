@@ -21,7 +21,6 @@ pub fn desired() -> Desired {
         uid: Some("u".to_owned()),
         generation: Some(1),
         requested_by: None,
-        known_account: None,
         settings: Settings {
             name: AccountName::parse("acme").unwrap(),
             description: Description::default(),

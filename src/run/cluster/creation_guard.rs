@@ -2,7 +2,7 @@
 
 use crate::account::{Account, Owner};
 use crate::database::AccountDatabase;
-use crate::reconcile::{CreationGuard, Desired, Doubt, KnownAccount, Missing, NotReady};
+use crate::reconcile::{CreationGuard, Doubt, KnownAccount, Missing, NotReady};
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,16 +36,14 @@ impl StatusGuard {
 
 #[async_trait]
 impl CreationGuard for StatusGuard {
-    async fn check(&self, desired: &Desired, found: Option<&Account>) -> Result<(), NotReady> {
-        let Some(known) = self.known.get(&desired.owner).filter(|known| !known.is_settled(found)) else {
+    async fn check(&self, owner: &Owner, _: Option<&KnownAccount>, found: Option<&Account>) -> Result<(), NotReady> {
+        let Some(known) = self.known.get(owner).filter(|known| !known.is_settled(found)) else {
             return Ok(());
         };
         if let Some(doubt) = known.other_database(self.database.identity().await?.as_deref()) {
             return Err(known.clone().held(doubt));
         }
-        if found.is_none()
-            && *self.too_many_missing.get_or_try_init(|| self.are_too_many_missing(&desired.owner)).await?
-        {
+        if found.is_none() && *self.too_many_missing.get_or_try_init(|| self.are_too_many_missing(owner)).await? {
             return Err(known.clone().held(Doubt::Many));
         }
         Ok(())
