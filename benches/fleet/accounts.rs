@@ -24,7 +24,7 @@ pub async fn create(client: Client, namespace: &str, count: usize) {
 }
 
 /// An account with two roles and two networks.
-fn account(namespace: &str, number: usize) -> ApiAccount {
+pub fn account(namespace: &str, number: usize) -> ApiAccount {
     let network = number % 256;
     serde_json::from_value(json!({
         "apiVersion": "ops-admin.com/v1",
