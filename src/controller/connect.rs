@@ -7,7 +7,7 @@ use super::freeze::Freeze;
 use crate::account::{Account, Owner, UnassignedPolicy, Version};
 use crate::backoff::Backoff;
 use crate::database::{AccountDatabase, CurrentKeyring, DatabaseError, Keyring, UnknownAffiliate};
-use crate::reconcile::{CreationGuard, Declarations, Environment, Reconciler};
+use crate::reconcile::{CreationGuard, Declarations, Environment, Known, Reconciler};
 use crate::secrets::SecretStore;
 use futures::future::{Either, select};
 use std::collections::{HashMap, HashSet};
@@ -42,47 +42,51 @@ pub enum Connection {
 pub struct Ready {
     /// The reconciler that uses this database.
     pub reconciler: Reconciler,
-    /// The accounts that were read in bulk at the start and are not used yet.
+    /// What was read in bulk at the start and is not used yet.
     pub startup_accounts: StartupAccounts,
 }
 
-/// Accounts from bulk reads. The first reconcile of each resource uses its account from here instead of reading it.
+/// What bulk reads found: accounts, and owners that have none. The first reconcile of each resource uses what is found
+/// here instead of reading its account.
 #[derive(Default)]
-pub struct StartupAccounts(Mutex<HashMap<Owner, Account>>);
+pub struct StartupAccounts(Mutex<HashMap<Owner, Option<Account>>>);
 
 impl StartupAccounts {
-    /// Adds an account that was just read.
-    pub fn add(&self, account: Account) {
-        if let Some(owner) = account.owner.clone() {
-            self.accounts().insert(owner, account);
+    /// Adds the account of this owner that was just read, or that it has none.
+    pub fn add(&self, owner: Owner, account: Option<Account>) {
+        self.accounts().insert(owner, account);
+    }
+
+    /// Removes what was found for this owner, and returns it.
+    pub fn take(&self, owner: &Owner) -> Known {
+        match self.accounts().remove(owner) {
+            None => Known::Nothing,
+            Some(None) => Known::NoAccount,
+            Some(Some(account)) => Known::Account(Box::new(account)),
         }
     }
 
-    /// Removes the account of this owner, and returns it.
-    pub fn take(&self, owner: &Owner) -> Option<Account> {
-        self.accounts().remove(owner)
-    }
-
-    /// Removes the account if the database now has another version of it, or none.
+    /// Removes what was found for this owner if the database now has another version of its account. `None`: it has none.
     pub fn account_changed(&self, owner: &Owner, version: Option<Version>) {
         let mut accounts = self.accounts();
-        if accounts.get(owner).is_some_and(|account| Some(account.version) != version) {
+        let found = accounts.get(owner).map(|account| account.as_ref().map(|account| account.version));
+        if found.is_some_and(|found| found != version) {
             accounts.remove(owner);
         }
     }
 
-    /// Returns the owners of the accounts.
+    /// Returns the owners.
     pub fn owners(&self) -> HashSet<Owner> {
         self.accounts().keys().cloned().collect()
     }
 
-    /// Removes the accounts that no resource will use any more.
+    /// Removes what no resource will use any more.
     pub fn retain(&self, is_awaited: impl Fn(&Owner) -> bool) {
         self.accounts().retain(|owner, _| is_awaited(owner));
     }
 
     /// A panic of another task cannot leave the map half changed, so a poisoned lock is still usable.
-    fn accounts(&self) -> MutexGuard<'_, HashMap<Owner, Account>> {
+    fn accounts(&self) -> MutexGuard<'_, HashMap<Owner, Option<Account>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -236,6 +240,8 @@ mod tests {
         AccountId, AccountName, AllowedIps, ClusterId, Description, Life, RotationRequests, Settings, StoredSettings,
     };
 
+    const NAMES: [&str; 5] = ["same", "other", "gone", "new", "created"];
+
     fn owner(name: &str) -> Owner {
         Owner { cluster: ClusterId::parse("here").unwrap(), namespace: "ns".to_owned(), name: name.to_owned() }
     }
@@ -262,12 +268,22 @@ mod tests {
             suspension: None,
         };
         let read = StartupAccounts::default();
-        ["same", "other", "gone"].into_iter().map(account).for_each(|account| read.add(account));
+        for name in ["same", "other", "gone"] {
+            read.add(owner(name), Some(account(name)));
+        }
+        for name in ["new", "created"] {
+            read.add(owner(name), None);
+        }
         read
     }
 
     fn left(startup_accounts: &StartupAccounts) -> Vec<&'static str> {
-        ["same", "other", "gone"].into_iter().filter(|name| startup_accounts.take(&owner(name)).is_some()).collect()
+        let is_known = |name: &&str| match startup_accounts.take(&owner(name)) {
+            Known::Nothing => false,
+            Known::NoAccount => ["new", "created"].contains(name),
+            Known::Account(account) => account.owner == Some(owner(name)),
+        };
+        NAMES.into_iter().filter(is_known).collect()
     }
 
     #[test]
@@ -276,9 +292,11 @@ mod tests {
         notified.account_changed(&owner("same"), Some(Version(3)));
         notified.account_changed(&owner("other"), Some(Version(4)));
         notified.account_changed(&owner("gone"), None);
-        assert_eq!(left(&notified), ["same"]);
+        notified.account_changed(&owner("new"), None);
+        notified.account_changed(&owner("created"), Some(Version(1)));
+        assert_eq!(left(&notified), ["same", "new"]);
         assert_eq!(left(&notified), [""; 0]);
-        assert_eq!(startup_accounts().owners(), HashSet::from(["same", "other", "gone"].map(owner)));
+        assert_eq!(startup_accounts().owners(), HashSet::from(NAMES.map(owner)));
         let cleaned_up = startup_accounts();
         cleaned_up.retain(|owner| owner.name == "other");
         assert_eq!(left(&cleaned_up), ["other"]);

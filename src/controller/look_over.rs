@@ -8,8 +8,9 @@ use super::context::Context;
 use super::held::{Key, Store};
 use super::watches::Listing;
 use super::work::Work;
-use crate::account::Owner;
+use crate::account::{Account, Owner};
 use crate::database::DatabaseError;
+use std::collections::HashMap;
 use tokio::sync::watch;
 
 /// The number of accounts that are read at a time.
@@ -76,26 +77,42 @@ async fn read_ahead(store: &Store, work: &Work, context: &Context, ready: &Ready
     let mut unreadable = 0;
     in_pages(&store.keys(), PAGE, work, async |page| {
         let owners: Vec<Owner> = page.iter().map(|key| owner(key, context)).collect();
-        match ready.reconciler.database.find_readable(&owners).await {
-            Ok(accounts) => {
-                for account in accounts {
-                    match account {
-                        Ok(account) => ready.startup_accounts.add(account),
-                        Err(error) => {
-                            unreadable += 1;
-                            report_unreadable(&error, unreadable);
-                        }
-                    }
+        let read = match ready.reconciler.database.find_readable(&owners).await {
+            Ok(read) => read,
+            // Each reconcile reads its account, and reports what it finds.
+            Err(error) => return tracing::debug!(%error, "a page of accounts could not be read at the start"),
+        };
+        let (mut accounts, mut is_complete) = (Vec::with_capacity(read.len()), true);
+        for account in read {
+            match account {
+                Ok(account) => accounts.push(account),
+                Err(error) => {
+                    is_complete = false;
+                    unreadable += 1;
+                    report_unreadable(&error, unreadable);
                 }
             }
-            // Each reconcile reads its account, and reports what it finds.
-            Err(error) => tracing::debug!(%error, "a page of accounts could not be read at the start"),
+        }
+        for (owner, account) in by_owner(owners, accounts, is_complete) {
+            ready.startup_accounts.add(owner, account);
         }
     })
     .await;
     if unreadable > SHOWN {
         tracing::warn!(accounts = unreadable, "there are more accounts that cannot be read");
     }
+}
+
+/// Returns what a read found for each of these owners. An error does not tell whose account cannot be read. So if the
+/// read `is_complete`, owners without an account are returned too, and otherwise they are left out.
+fn by_owner(owners: Vec<Owner>, accounts: Vec<Account>, is_complete: bool) -> Vec<(Owner, Option<Account>)> {
+    let mut found: HashMap<Owner, Account> =
+        accounts.into_iter().filter_map(|account| Some((account.owner.clone()?, account))).collect();
+    let each = owners.into_iter().map(|owner| {
+        let account = found.remove(&owner);
+        (owner, account)
+    });
+    each.filter(|(_, account)| is_complete || account.is_some()).collect()
 }
 
 /// Makes resources due in pages, after `read` was called for each page. The next page waits until half of a page is done.
@@ -124,10 +141,23 @@ fn owner(key: &Key, context: &Context) -> Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::{ClusterId, samples};
     use crate::api::ApiAccount;
     use futures::FutureExt;
     use kube::runtime::reflector::ObjectRef;
     use std::cell::RefCell;
+
+    #[test]
+    fn an_owner_has_no_account_only_if_every_account_could_be_read() {
+        let owner_of_it =
+            Owner { cluster: ClusterId::parse("here").unwrap(), namespace: "ns".to_owned(), name: "one".to_owned() };
+        let account = Account { owner: Some(owner_of_it.clone()), ..samples::account() };
+        let other = Owner { name: "another".to_owned(), ..owner_of_it.clone() };
+        let owners = || vec![other.clone(), owner_of_it.clone()];
+        let of_one = (owner_of_it.clone(), Some(account.clone()));
+        assert_eq!(by_owner(owners(), vec![account.clone()], true), [(other.clone(), None), of_one.clone()]);
+        assert_eq!(by_owner(owners(), vec![account], false), [of_one]);
+    }
 
     #[tokio::test]
     async fn a_page_is_read_when_half_of_the_one_before_is_done() {

@@ -1,10 +1,10 @@
 //! What a frozen controller reports about one resource: everything that it would change. Nothing is written.
 
 use super::reconciler::schedule;
-use super::step::{ATTEMPTS, Interruption, Step};
-use super::{Desired, Drift, History, KeysPlan, NotReady, Outcome, Reconciler, SecretPlan, Verified, plan};
-use crate::account::Account;
+use super::step::{ATTEMPTS, Interruption, Step, again_if_refused};
+use super::{Desired, Drift, History, KeysPlan, Known, NotReady, Outcome, Reconciler, SecretPlan, Verified, plan};
 use crate::api::ManagementPolicy;
+use std::mem::take;
 
 /// The field that a difference of the account's keys is reported under.
 const KEYS: &str = "keys";
@@ -17,7 +17,7 @@ impl Reconciler {
         history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
-        mut known: Option<Account>,
+        mut known: Known,
     ) -> Outcome {
         if desired.paused || desired.management == ManagementPolicy::Observe {
             // A reconcile of such a resource changes nothing either.
@@ -25,7 +25,11 @@ impl Reconciler {
         }
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
-            let attempt = self.compare(history, desired, verified, known.take(), &mut outcome).await;
+            let is_assumed_missing = known == Known::NoAccount;
+            let mut attempt = self.compare(history, desired, verified, take(&mut known), &mut outcome).await;
+            if is_assumed_missing {
+                attempt = again_if_refused(attempt);
+            }
             if outcome.ends_with(attempt, self.declarations.as_ref(), &desired.owner) {
                 return outcome;
             }
@@ -39,13 +43,10 @@ impl Reconciler {
         history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
-        known: Option<Account>,
+        known: Known,
         outcome: &mut Outcome,
     ) -> Result<Step, Interruption> {
-        let account = match known {
-            Some(account) => Some(account),
-            None => self.database.find_by_owner(&desired.owner).await?,
-        };
+        let account = known.or_read(self.database.as_ref(), &desired.owner).await?;
         outcome.read(account.as_ref());
         let desired = desired.keeping_addresses(account.as_ref());
         if let Err(not_ready) =

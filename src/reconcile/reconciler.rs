@@ -4,9 +4,9 @@
 //! ([`plan`]), its execution ([`execute`](super::execute)), and what is due next.
 
 use super::repeated_drift::Postponed;
-use super::step::{ATTEMPTS, Interruption, Step};
+use super::step::{ATTEMPTS, Interruption, Step, again_if_refused};
 use super::{
-    CreationGuard, Declarations, Desired, Environment, History, NotReady, Observed, ObservedSecret, Outcome,
+    CreationGuard, Declarations, Desired, Environment, History, Known, NotReady, Observed, ObservedSecret, Outcome,
     SecretPlan, Verified, plan,
 };
 use crate::account::{Account, Suspension, UnassignedPolicy, next_key_event, next_rotation, rotation_reason};
@@ -14,6 +14,7 @@ use crate::api::ManagementPolicy;
 use crate::database::{AccountDatabase, CurrentKeyring, UnknownAffiliate};
 use crate::secrets::SecretStore;
 use jiff::{SignedDuration, Timestamp};
+use std::mem::take;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ impl Reconciler {
     /// `verified` saves reading a Secret that has not changed. `known` is the account as a bulk read found it a moment
     /// ago, and saves reading it.
     pub async fn reconcile(&self, desired: &Desired, verified: Option<&Verified>, known: Option<Account>) -> Outcome {
-        self.reconcile_with(&History::default(), desired, verified, known).await
+        self.reconcile_with(&History::default(), desired, verified, known.into()).await
     }
 
     /// Reconciles one resource with its history: repeated drift is corrected less and less often, and an obstacle of
@@ -55,11 +56,15 @@ impl Reconciler {
         history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
-        mut known: Option<Account>,
+        mut known: Known,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
-            let attempt = self.attempt(history, desired, verified, known.take(), &mut outcome).await;
+            let is_assumed_missing = known == Known::NoAccount;
+            let mut attempt = self.attempt(history, desired, verified, take(&mut known), &mut outcome).await;
+            if is_assumed_missing {
+                attempt = again_if_refused(attempt);
+            }
             if outcome.ends_with(attempt, self.declarations.as_ref(), &desired.owner) {
                 return outcome;
             }
@@ -73,15 +78,12 @@ impl Reconciler {
         history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
-        known: Option<Account>,
+        known: Known,
         outcome: &mut Outcome,
     ) -> Result<Step, Interruption> {
         // An earlier attempt may have verified keys that were rotated since.
         (outcome.secret_version, outcome.label_corrected) = (None, None);
-        let account = match known {
-            Some(account) => Some(account),
-            None => self.database.find_by_owner(&desired.owner).await?,
-        };
+        let account = known.or_read(self.database.as_ref(), &desired.owner).await?;
         outcome.read(account.as_ref());
         let desired = &*desired.keeping_addresses(account.as_ref());
         if desired.paused {

@@ -45,6 +45,15 @@ impl Step {
     }
 }
 
+/// Returns another attempt in place of a refusal. For an attempt that assumed that the account is missing: the account
+/// may have been created since it was looked for, and the next attempt reads it.
+pub(super) fn again_if_refused(attempt: Result<Step, Interruption>) -> Result<Step, Interruption> {
+    match attempt {
+        Ok(Step::Blocked(_)) | Err(Interruption::Failed(_)) => Ok(Step::Again),
+        other => other,
+    }
+}
+
 impl Outcome {
     /// Records how an attempt ended. Returns whether the reconcile ends with it.
     pub(super) fn ends_with(

@@ -23,6 +23,8 @@ pub struct Accounts {
     pub affiliates: Mutex<BTreeSet<String>>,
     /// Every committed change, so that tests can count them.
     pub changes: Mutex<Vec<Change>>,
+    /// How often an account was searched by its owner.
+    pub searches: Mutex<usize>,
     /// Faults of the next commits. A fault may let the change happen and lose only the answer.
     pub faults: Mutex<Vec<Fault>>,
     /// A database trigger that rewrites every account when it is written.
@@ -125,6 +127,7 @@ fn no_key_is(rows: &[Account], wanted: &StoredKey) -> Result<(), DatabaseError> 
 #[async_trait]
 impl AccountDatabase for Accounts {
     async fn find_by_owner(&self, owner: &Owner) -> Result<Option<Account>, DatabaseError> {
+        *lock(&self.searches) += 1;
         Ok(lock(&self.rows).iter().find(|row| row.owner.as_ref() == Some(owner)).cloned())
     }
 

@@ -6,7 +6,7 @@ use super::memory::{Accounts, Fault, Secrets, lock};
 use super::scenarios::desired;
 use crate::account::AffiliateName;
 use crate::api::{AdoptionPolicy, ApiAccountStatus};
-use crate::reconcile::{Desired, Done, History, NotReady, Obstacle, Outcome, Reconciler, status};
+use crate::reconcile::{Desired, Done, History, Known, NotReady, Obstacle, Outcome, Reconciler, status};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -29,8 +29,12 @@ impl Stage {
         let obstacle = Obstacle::of(&told, desired.generation);
         assert!(obstacle.is_some(), "{refused:?}");
         lock(&self.accounts.faults).push(Fault::NotMade);
-        let outcome =
-            run(self.reconciler.reconcile_with(&History::default().with_obstacle(obstacle), desired, None, None));
+        let outcome = run(self.reconciler.reconcile_with(
+            &History::default().with_obstacle(obstacle),
+            desired,
+            None,
+            Known::Nothing,
+        ));
         let is_tried = lock(&self.accounts.faults).pop().is_none();
         (outcome, is_tried)
     }
@@ -81,8 +85,12 @@ fn an_account_that_can_be_adopted_now_is_adopted_without_a_failed_creation() {
     lock(&stage.accounts.rows)[0].owner = None;
     let told = status(adopting.generation, "secret", &refused, None, Timestamp::UNIX_EPOCH);
     let obstacle = Obstacle::of(&told, adopting.generation);
-    let outcome =
-        run(stage.reconciler.reconcile_with(&History::default().with_obstacle(obstacle), &adopting, None, None));
+    let outcome = run(stage.reconciler.reconcile_with(
+        &History::default().with_obstacle(obstacle),
+        &adopting,
+        None,
+        Known::Nothing,
+    ));
     assert_eq!(outcome.done.first(), Some(&Done::Adopted));
 }
 

@@ -10,7 +10,7 @@ use crate::account::{
 };
 use crate::api::{AdoptionPolicy, ManagementPolicy};
 use crate::reconcile::{
-    Desired, Done, History, NotReady, Observed, ObservedSecret, Outcome, SecretPlan, Verified, plan, status,
+    Desired, Done, History, Known, NotReady, Observed, ObservedSecret, Outcome, SecretPlan, Verified, plan, status,
 };
 use crate::secrets::{FoundSecret, SecretRef};
 use jiff::Timestamp;
@@ -155,7 +155,7 @@ proptest! {
         desired in desired(), (accounts, secrets) in world(), hours in 0i64..5,
     ) {
         let before = everything(&accounts, &secrets);
-        let reported = run(reconciler_at(&accounts, &secrets, hours).report_frozen(&History::default(), &desired, None, None));
+        let reported = run(reconciler_at(&accounts, &secrets, hours).report_frozen(&History::default(), &desired, None, Known::Nothing));
         prop_assert_eq!(everything(&accounts, &secrets), before);
         prop_assert_eq!(reported.done, []);
         let is_pending = matches!(reported.not_ready, Some(NotReady::Frozen { .. }));

@@ -8,7 +8,9 @@ use crate::account::{
 };
 use crate::api::{AdoptionPolicy, ApiAccount, ApiAccountSpec, ApiAccountStatus, ManagementPolicy, Reason};
 use crate::database::DatabaseError;
-use crate::reconcile::{Deletion, DeletionPolicy, Desired, Done, NotReady, Outcome, Reconciler, Verified, status};
+use crate::reconcile::{
+    Deletion, DeletionPolicy, Desired, Done, History, Known, NotReady, Outcome, Reconciler, Verified, status,
+};
 use crate::secrets::directory::Directory;
 use crate::secrets::{ResourceIdentity, SecretLayout, SecretRef};
 use jiff::{SignedDuration, Timestamp};
@@ -96,6 +98,26 @@ fn a_stale_bulk_read_is_noticed_by_its_version() {
     assert!(outcome.not_ready.is_none());
     assert!(matches!(&outcome.done[..], [Done::Updated { changes }] if changes.len() == 1), "{:?}", outcome.done);
     assert!(!lock(&accounts.rows)[0].settings.enabled && lock(&accounts.rows)[0].settings.use_refresh_token);
+}
+
+#[test]
+fn an_account_that_a_bulk_read_did_not_find_is_not_read_again_and_is_noticed_if_it_was_made_since() {
+    let (accounts, secrets) = (Arc::new(Accounts::default()), Arc::new(Secrets::default()));
+    let reconciler = reconciler(&accounts, &secrets);
+    let reconcile =
+        |desired: &Desired| run(reconciler.reconcile_with(&History::default(), desired, None, Known::NoAccount));
+    let outcome = reconcile(&desired());
+    assert!(outcome.not_ready.is_none());
+    assert_eq!(*lock(&accounts.searches), 0, "the bulk read said that there is none");
+
+    let disabled = Desired { settings: Settings { enabled: false, ..desired().settings }, ..desired() };
+    let outcome = reconcile(&disabled);
+    assert!(outcome.not_ready.is_none());
+    assert!(matches!(&outcome.done[..], [Done::Updated { changes }] if changes.len() == 1), "{:?}", outcome.done);
+
+    let observing = Desired { management: ManagementPolicy::Observe, ..disabled };
+    let outcome = reconcile(&observing);
+    assert!(outcome.not_ready.is_none(), "{:?}", outcome.not_ready);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::memory::{Accounts, Secrets, lock};
 use super::scenarios::desired;
 use crate::account::{AllowedIp, AllowedIps, Description};
 use crate::api::{ApiAccountStatus, Reason};
-use crate::reconcile::{Corrections, Desired, Done, History, Outcome, Reconciler, Verified, status};
+use crate::reconcile::{Corrections, Desired, Done, History, Known, Outcome, Reconciler, Verified, status};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Stage {
         let previous = self.status.clone();
         let verified = previous.as_ref().and_then(Verified::of);
         let history = History::new(&self.corrections, previous.as_ref(), self.desired.generation, self.now);
-        let outcome = run(self.reconciler.reconcile_with(&history, &self.desired, verified.as_ref(), None));
+        let outcome = run(self.reconciler.reconcile_with(&history, &self.desired, verified.as_ref(), Known::Nothing));
         let corrected = outcome.corrected(previous.as_ref(), self.desired.generation);
         self.corrections.record(corrected, self.now);
         let outcome = outcome.attribute_drift(previous.as_ref(), self.desired.generation);

@@ -17,8 +17,8 @@ use crate::api::{
 };
 use crate::database::{AccountDatabase, UnknownAffiliate};
 use crate::reconcile::{
-    AllowEveryCreation, AlwaysCurrent, Deletion, Desired, NotReady, Outcome, Reconciler, Verified, possible_secrets,
-    status,
+    AllowEveryCreation, AlwaysCurrent, Deletion, Desired, History, Known, NotReady, Outcome, Reconciler, Verified,
+    possible_secrets, status,
 };
 use crate::secrets::ResourceIdentity;
 use jiff::{SignedDuration, Timestamp};
@@ -39,6 +39,9 @@ pub struct World {
     declared: [ApiAccount; SLOTS],
     /// The accounts that a bulk read returned. Each is used for one reconcile.
     at_start: Vec<Account>,
+    /// The resources for which that read found no account. Each is used for one reconcile, and the account may have been
+    /// created before it.
+    missing_at_start: [bool; SLOTS],
     clock: Arc<Counting>,
     pub reconciler: Reconciler,
     uids: usize,
@@ -79,6 +82,7 @@ impl World {
             vanished: [false; SLOTS],
             declared,
             at_start: Vec::new(),
+            missing_at_start: [false; SLOTS],
             clock,
             reconciler,
             uids: 0,
@@ -115,11 +119,16 @@ impl World {
                 let is_declared = |owner: &Owner| declared.contains(owner);
                 run(self.ports.accounts.purge(&here(), &is_declared, before, self.now())).unwrap();
             }
-            Step::Restart => self.at_start = run(self.ports.accounts.list_by_cluster(&here())).unwrap(),
+            Step::Restart => self.restart(),
             Step::Clock(seconds) => self.set_clock(*seconds),
             Step::Pass(slot, troubles) => self.reconcile_one(*slot, troubles),
             Step::Settle => self.settle(),
         }
+    }
+
+    fn restart(&mut self) {
+        self.at_start = run(self.ports.accounts.list_by_cluster(&here())).unwrap();
+        self.missing_at_start = NAMES.map(|name| !self.at_start.iter().any(|at| at.owner == Some(owner(name))));
     }
 
     fn set_clock(&mut self, seconds: i64) {
@@ -199,7 +208,8 @@ impl World {
             _ => DeletionPolicy::Retain,
         };
         let going = resource.going.then_some(policy);
-        lock(&self.ports.witness).begin(Acting { declared: Declared::of(object), going }, known.clone());
+        let read = if let Known::Account(account) = &known { Some((**account).clone()) } else { None };
+        lock(&self.ports.witness).begin(Acting { declared: Declared::of(object), going }, read);
         lock(&self.ports.plot).begin(troubles, targets);
         let generation = object.metadata.generation;
         if resource.going {
@@ -227,7 +237,8 @@ impl World {
                 Err(invalid) => (Outcome::blocked(NotReady::InvalidSpec(invalid)), String::new()),
                 Ok(desired) => {
                     let verified = previous.as_ref().and_then(Verified::of);
-                    let outcome = run(self.reconciler.reconcile(&desired, verified.as_ref(), known));
+                    let outcome =
+                        run(self.reconciler.reconcile_with(&History::default(), &desired, verified.as_ref(), known));
                     (outcome.attribute_drift(previous.as_ref(), generation), desired.secret.at.name)
                 }
             };
@@ -238,14 +249,17 @@ impl World {
         lock(&self.ports.plot).begin(&[], [const { None }; SLOTS]);
     }
 
-    /// Returns the account from the bulk read, unless it has changed since.
-    fn take_known(&mut self, slot: Slot) -> Option<Account> {
-        let at = self.at_start.iter().position(|account| account.owner == Some(owner(NAMES[slot])))?;
+    /// Returns what the bulk read found, unless it was an account that has changed since.
+    fn take_known(&mut self, slot: Slot) -> Known {
+        if std::mem::take(&mut self.missing_at_start[slot]) {
+            return Known::NoAccount;
+        }
+        let Some(at) = self.at_start.iter().position(|account| account.owner == Some(owner(NAMES[slot]))) else {
+            return Known::Nothing;
+        };
         let known = self.at_start.swap_remove(at);
-        lock(&self.ports.accounts.rows)
-            .iter()
-            .any(|row| (row.id, row.version) == (known.id, known.version))
-            .then_some(known)
+        let is_unchanged = |row: &Account| (row.id, row.version) == (known.id, known.version);
+        Known::from(lock(&self.ports.accounts.rows).iter().any(is_unchanged).then_some(known))
     }
 
     /// Checks that a resource may be removed now: its account does not authenticate, or is retained and no Secret is
