@@ -68,15 +68,15 @@ mod tests {
         });
         let client = Requests::new(Client::new(service, "ns"), Arc::clone(&telemetry.metrics)).into_client();
         let secrets: Api<Secret> = Api::namespaced(client.clone(), "ns");
-        let _ = secrets.get("a").await;
-        let _ = Api::<Namespace>::all(client.clone()).get("kube-system").await;
-        let _ = Api::<Secret>::all(client).list(&ListParams::default()).await;
-        let _ = secrets.list(&ListParams::default()).await;
-        let _ = secrets.watch(&WatchParams::default(), "0").await.map(|_| ());
-        let _ = secrets.create(&PostParams::default(), &Secret::default()).await;
+        assert!(secrets.get("a").await.is_err());
+        assert!(Api::<Namespace>::all(client.clone()).get("kube-system").await.is_err());
+        assert!(Api::<Secret>::all(client).list(&ListParams::default()).await.is_err());
+        assert!(secrets.list(&ListParams::default()).await.is_err());
+        assert!(secrets.watch(&WatchParams::default(), "0").await.is_err());
+        assert!(secrets.create(&PostParams::default(), &Secret::default()).await.is_err());
         let patch = Patch::Merge(json!({}));
-        let _ = secrets.patch("a", &PatchParams::default(), &patch).await;
-        let _ = secrets.delete("a", &DeleteParams::default()).await;
+        assert!(secrets.patch("a", &PatchParams::default(), &patch).await.is_err());
+        assert!(secrets.delete("a", &DeleteParams::default()).await.is_err());
         let text = telemetry.metrics.text().unwrap();
         let counted: Vec<_> = text
             .lines()

@@ -28,7 +28,8 @@ struct Entry {
     /// The status that was written last, as long as the watch has not shown it.
     written: Option<Box<WrittenStatus>>,
     failures: u32,
-    corrections: Corrections,
+    /// In a box, because few resources have any.
+    corrections: Option<Box<Corrections>>,
     watched: Option<WatchedDeclaration>,
     requested_by: Option<Requester>,
     attempted: Option<Declaration>,
@@ -192,15 +193,21 @@ impl Memory {
 
     /// Returns the recent corrections of the resource's account and Secret.
     pub fn corrections(&self, resource: &ApiAccount) -> Corrections {
-        self.entries().get(&Key::of_resource(resource)).map(|entry| entry.corrections.clone()).unwrap_or_default()
+        self.entries()
+            .get(&Key::of_resource(resource))
+            .and_then(|entry| entry.corrections.as_deref().cloned())
+            .unwrap_or_default()
     }
 
     /// Records that these parts were corrected, and returns the recent corrections.
     pub fn record_corrections(&self, resource: &ApiAccount, parts: Vec<String>, now: Instant) -> Corrections {
         let mut entries = self.entries();
         let entry = entries.entry(Key::of_resource(resource)).or_default();
-        entry.corrections.record(parts, now);
-        entry.corrections.clone()
+        let mut corrections = entry.corrections.take().map(|corrections| *corrections).unwrap_or_default();
+        corrections.record(parts, now);
+        let has_any = corrections != Corrections::default();
+        entry.corrections = has_any.then(|| Box::new(corrections.clone()));
+        corrections
     }
 
     /// Removes a resource that is gone.

@@ -27,8 +27,8 @@ struct State {
 struct Entry {
     reconciled: Option<Reconciled>,
     /// The changes reported since the present reconcile of the resource began; `None` while the resource is not being
-    /// reconciled.
-    notified: Option<Notified>,
+    /// reconciled. In a box, because only a few resources are in work at a time.
+    notified: Option<Box<Notified>>,
     /// The last comparison in which the account was found.
     found_in: u32,
 }
@@ -49,7 +49,7 @@ struct Notified {
 impl Versions {
     /// Records that a reconcile of the resource begins.
     pub fn begin(&self, resource: &Key) {
-        self.state().entries.entry(resource.clone()).or_default().notified = Some(Notified::default());
+        self.state().entries.entry(resource.clone()).or_default().notified = Some(Box::default());
     }
 
     /// Records the version with which a reconcile ended, and returns whether the account has changed again since.

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 
 /// The number of objects in a page of a list. For each page, the API server goes through the whole rest of the list, so
 /// small pages of a long list are slow. A page is in memory as text and as objects.
-const LIST_PAGE: u32 = 1_000;
+const LIST_PAGE: u32 = 800;
 
 /// The state of the first list of a scope's Secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]

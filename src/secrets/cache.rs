@@ -74,7 +74,8 @@ struct State {
 #[derive(Debug)]
 struct CachedSecret {
     version: Box<str>,
-    controller: Option<SmallController>,
+    /// In a box, because the Secrets that this program writes have none.
+    controller: Option<Box<SmallController>>,
     noted: Option<Noted>,
     marked_with: Option<Arc<str>>,
     has_owner_reference: bool,
@@ -247,7 +248,7 @@ impl State {
         let mut concerned: BTreeSet<ResourceName> = self.forget(&place).into_iter().collect();
         let cached = CachedSecret {
             version: version.into(),
-            controller: controller(metadata).map(|found| SmallController::new(found, &mut self.shared)),
+            controller: controller(metadata).map(|found| Box::new(SmallController::new(found, &mut self.shared))),
             noted: owner_annotation(metadata).map(|noted| Noted::new(noted, &mut self.shared)),
             has_owner_reference: has_owner_reference(metadata),
             marked_with: marked_with(metadata).map(|id| self.shared.get(id)),
@@ -282,7 +283,7 @@ impl State {
 
 impl CachedSecret {
     fn controller(&self) -> Option<OwnerReference> {
-        self.controller.as_ref().map(SmallController::reference)
+        self.controller.as_deref().map(SmallController::reference)
     }
 
     fn accounts(&self, at: &Place) -> Vec<ResourceName> {
