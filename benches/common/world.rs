@@ -1,4 +1,4 @@
-//! A control plane, a database and a keyring for one fleet, and what all programs of it have done so far.
+//! A control plane, a database and a keyring for one benchmark, and what all programs of it have done so far.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
