@@ -10,6 +10,7 @@
 #[path = "../common/accounts.rs"]
 mod accounts;
 mod entries;
+mod machine;
 #[path = "../common/processes.rs"]
 mod processes;
 mod provider_sql;

@@ -36,15 +36,25 @@ impl Report {
         [of(false), of(true)]
     }
 
-    /// How many times as fast the controller is as provider-sql, with the same care for the settings of both.
-    fn ratios(&self) -> [f64; 2] {
+    /// How many times as much of something provider-sql needs as the controller: with the defaults of both, and with the
+    /// settings that make each fastest.
+    fn ratios(&self, figure: impl Fn(&Round) -> f64) -> [f64; 2] {
         [false, true].map(|is_tuned| {
             let [ours, theirs] = [Operator::Opsadmin, Operator::ProviderSql].map(|operator| {
                 let is_it = |round: &&Round| round.entry.operator == operator && round.entry.is_tuned == is_tuned;
-                self.rounds.iter().find(is_it).expect("each has a round").ready.as_secs_f64()
+                figure(self.rounds.iter().find(is_it).expect("each has a round"))
             });
             theirs / ours
         })
+    }
+
+    fn times_as_fast(&self) -> [f64; 2] {
+        self.ratios(|round| round.ready.as_secs_f64())
+    }
+
+    /// The processor time of the operator and of all servers for each object, in milliseconds.
+    fn all_processor(&self, round: &Round) -> f64 {
+        self.for_each(millis(round.processor_time.values().sum()))
     }
 
     /// The processor time of a program for each object, in milliseconds.
@@ -54,7 +64,7 @@ impl Report {
 
     /// All figures on one line.
     pub fn json(&self) -> Value {
-        let [defaults, tuned] = self.ratios();
+        let [defaults, tuned] = self.times_as_fast();
         json!({
             "objects": self.count,
             "providerSql": self.version,
@@ -63,6 +73,8 @@ impl Report {
                 "operator": round.entry.operator.name(),
                 "settings": round.entry.settings,
                 "readySeconds": round.ready.as_secs_f64(),
+                "benchmarkProcessorSeconds": round.machine.own.as_secs_f64(),
+                "shareOfOtherPrograms": round.machine.others,
                 "writes": round.writes,
                 "statements": round.statements,
                 "processorSeconds": round.processor_time.iter()
@@ -96,6 +108,9 @@ impl fmt::Display for Report {
             let ready = round.ready.as_secs_f64();
             format!("{ready:.1} s, {:.0} a second", *count as f64 / ready)
         })?;
+        self.line(f, "the processors' share for other programs in this time", |round| {
+            format!("{:.0} %", round.machine.others * 100.0)
+        })?;
         self.line(f, "API writes and events for each", |round| {
             let [objects, events] = self.writes(round);
             format!("{objects:.2} and {events:.2}")
@@ -112,18 +127,21 @@ impl fmt::Display for Report {
             let times = ["kube-apiserver", "etcd", "postgres"].map(|name| self.processor(round, name));
             format!("{:.1}, {:.1} and {:.1} ms", times[0], times[1], times[2])
         })?;
+        self.line(f, "CPU of all programs for each", |round| format!("{:.1} ms", self.all_processor(round)))?;
+        self.line(f, "CPU of the benchmark for each, until all are Ready", |round| {
+            format!("{:.1} ms", self.for_each(millis(round.machine.own)))
+        })?;
         self.line(f, "memory of the operator with one object, and its peak", |round| {
             format!("{} and {} MiB", mib(round.before.resident), mib(round.after.peak))
         })?;
         self.line(f, "from the first deletion until all are gone", |round| {
             format!("{:.1} s", round.deleted.as_secs_f64())
         })?;
-        let [defaults, tuned] = self.ratios();
         writeln!(f)?;
-        writeln!(
-            f,
-            "opsadmin is {defaults:.1} times as fast with the defaults, and {tuned:.1} times with these settings."
-        )
+        let [defaults, tuned] = self.times_as_fast();
+        writeln!(f, "opsadmin is {defaults:.1} times as fast with the defaults, and {tuned:.1} with these settings.")?;
+        let [defaults, tuned] = self.ratios(|round| self.all_processor(round));
+        writeln!(f, "provider-sql and its servers use {defaults:.1} and {tuned:.1} times as much processor time.")
     }
 }
 

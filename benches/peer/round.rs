@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::accounts;
 use super::entries::{Entry, Running};
+use super::machine::{Machine, Use};
 use super::processes::{Memory, memory, processor_time};
 use super::provider_sql::{ADMINISTRATOR, ProviderSql};
 use super::support::wait::eventually;
@@ -33,6 +34,8 @@ pub struct Round {
     pub entry: &'static Entry,
     /// From the first creation until all are Ready.
     pub ready: Duration,
+    /// What else used the processors in this time.
+    pub machine: Use,
     /// What the operator wrote, until it had nothing more to write.
     pub writes: Writes,
     /// How many statements the database ran.
@@ -61,7 +64,9 @@ pub async fn measure(world: &World, provider_sql: &ProviderSql, entry: &'static 
     let objects = (0..count).map(|number| entry.object(number)).collect();
     let (writes, statements) = (world.writes(entry.namespace), world.statements().await);
     let times = processor_time();
+    let machine = Machine::look();
     let ready = make(&api, &running, objects).await;
+    let machine = machine.used();
     quiet(world, entry.namespace).await;
     let processor_time = difference(&processor_time(), &times);
     let since = |(kind, count): (String, usize)| {
@@ -75,7 +80,7 @@ pub async fn measure(world: &World, provider_sql: &ProviderSql, entry: &'static 
     eprintln!("{name}, {}: deleting them", entry.settings);
     let deleted = delete(&api, count + 1).await;
     running.end().await;
-    Round { entry, ready, writes, statements, processor_time, before, after, deleted }
+    Round { entry, ready, machine, writes, statements, processor_time, before, after, deleted }
 }
 
 /// Creates these objects, and waits until all are Ready. Returns how long that took.
