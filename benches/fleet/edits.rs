@@ -12,8 +12,8 @@ use sqlx::postgres::PgListener;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::phase::{Times, difference};
 use super::processes::processor_time;
+use super::times::{Times, difference};
 
 const EDITS: usize = 500;
 const PAUSE: Duration = Duration::from_millis(20);

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use kube::Api;
+use opsadmin_operator::api::ApiAccount;
+
 use super::edits::{self, Edits};
-use super::phase::{self, CONTROLLER, Phase, Times, difference};
+use super::phase::{self, CONTROLLER, Phase};
 use super::processes::{Memory, memory, processor_time};
+use super::times::{Times, difference};
 use super::world::World;
 use super::{accounts, bare};
 
@@ -57,7 +61,7 @@ pub async fn measure(accounts: usize) -> Measured {
     phase::end(nothing).await;
     let before = bare_loop(&world, BARE[0], accounts.min(BARE_AT_MOST)).await;
     eprintln!("creating {accounts} ApiAccounts for the controller");
-    accounts::create(world.client().await, NAMESPACE, accounts).await;
+    create(&world, NAMESPACE, accounts).await;
     eprintln!("starting the controller");
     let all_ready = |metrics: &str| value(metrics, r#"opsadmin_accounts{reason="Reconciled"}"#) == accounts;
     // Each new account is a Secret and an event that the controller creates.
@@ -84,11 +88,17 @@ pub async fn measure(accounts: usize) -> Measured {
 
 async fn bare_loop(world: &World, namespace: &str, accounts: usize) -> BareLoop {
     eprintln!("creating {accounts} ApiAccounts for the bare loop");
-    accounts::create(world.client().await, namespace, accounts).await;
+    create(world, namespace, accounts).await;
     eprintln!("the bare loop");
     let before = processor_time();
     let time = bare::run(world.client().await, namespace, &world.database(), accounts).await;
     BareLoop { accounts, time, processor_time: difference(&processor_time(), &before) }
+}
+
+/// Creates this number of ApiAccounts in the namespace.
+async fn create(world: &World, namespace: &str, count: usize) {
+    let api: Api<ApiAccount> = Api::namespaced(world.client().await, namespace);
+    accounts::create(&api, (0..count).map(|number| accounts::account(namespace, number))).await;
 }
 
 /// Returns whether the first sweep has ended.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
+#[path = "../common/accounts.rs"]
 mod accounts;
 mod bare;
 mod edits;
@@ -18,6 +19,9 @@ mod report;
 #[allow(unused_imports, reason = "it is the suite's, which uses all of it")]
 #[path = "../../tests/suite/support/mod.rs"]
 mod support;
+#[path = "../common/times.rs"]
+mod times;
+#[path = "../common/world.rs"]
 mod world;
 
 use std::env;

@@ -1,12 +1,12 @@
 //! One phase of a fleet: what the controller and the servers did from its start until nothing was left to do.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::processes::{Memory, memory, processor_time};
 use super::support::http::get;
 use super::support::opsadmin::RunningController;
 use super::support::wait::eventually;
+use super::times::{Times, difference};
 use super::world::{World, Writes};
 
 /// The process of the controller.
@@ -16,9 +16,6 @@ pub const CONTROLLER: &str = "opsadmin";
 const FOR_ONE: Duration = Duration::from_millis(200);
 const STARTED_WITHIN: Duration = Duration::from_mins(1);
 const ENDED_WITHIN: Duration = Duration::from_mins(1);
-
-/// The processor time of each program.
-pub type Times = BTreeMap<String, Duration>;
 
 /// What one phase took.
 pub struct Phase {
@@ -109,12 +106,4 @@ async fn shows(controller: &RunningController, accounts: usize, is_shown: impl F
 pub async fn end(controller: RunningController) {
     let (code, log) = controller.terminate(ENDED_WITHIN).await;
     assert_eq!(code, 0, "{log}");
-}
-
-/// Returns the time of each program since then.
-pub fn difference(after: &Times, before: &Times) -> Times {
-    let since = |(name, time): (&String, &Duration)| {
-        (name.clone(), time.saturating_sub(before.get(name).copied().unwrap_or_default()))
-    };
-    after.iter().map(since).collect()
 }

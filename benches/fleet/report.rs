@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::bare::AT_A_TIME;
 use super::fleet::Measured;
-use super::phase::{Phase, Times};
+use super::phase::Phase;
+use super::times::Times;
 
 /// The most API writes for a new account, events included.
 const WRITES_FOR_A_NEW_ACCOUNT: usize = 4;

@@ -1,24 +1,24 @@
-//! The accounts of the benchmark, as a platform team would declare them.
+//! The accounts of the benchmarks, as a platform team would declare them, and the creation of many objects.
+
+use std::fmt::Debug;
 
 use futures::stream::{self, StreamExt as _};
+use kube::Api;
 use kube::api::PostParams;
-use kube::{Api, Client};
 use opsadmin_operator::api::ApiAccount;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
-/// How many accounts are created at a time.
+/// How many objects are created at a time.
 const AT_A_TIME: usize = 16;
 
-/// Creates this number of ApiAccounts in the namespace.
-pub async fn create(client: Client, namespace: &str, count: usize) {
-    let api: Api<ApiAccount> = Api::namespaced(client, namespace);
-    stream::iter(0..count)
-        .for_each_concurrent(AT_A_TIME, |number| {
-            let api = &api;
-            async move {
-                let created = api.create(&PostParams::default(), &account(namespace, number)).await;
-                created.unwrap_or_else(|error| panic!("creating account {number}: {error}"));
-            }
+/// Creates these objects.
+pub async fn create<K: Clone + Debug + DeserializeOwned + Serialize>(api: &Api<K>, objects: impl Iterator<Item = K>) {
+    stream::iter(objects)
+        .for_each_concurrent(AT_A_TIME, async |object| {
+            let created = api.create(&PostParams::default(), &object).await;
+            created.unwrap_or_else(|error| panic!("creating {object:?}: {error}"));
         })
         .await;
 }

@@ -1,4 +1,5 @@
-//! A control plane, a database and a keyring for one fleet, and what all programs of it have done so far.
+//! A control plane, a database and a keyring for one benchmark, and what all programs of it have done so far.
+#![allow(dead_code, reason = "each benchmark uses its own part of it")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,6 +50,11 @@ impl World {
         self.cluster.client().await
     }
 
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// The URL of the account database.
     pub fn database(&self) -> String {
         self.postgres.url("postgres")
@@ -87,7 +93,8 @@ impl World {
         self.number("SELECT pg_database_size(current_database())").await
     }
 
-    async fn number(&self, query: &'static str) -> i64 {
+    /// Returns the number that a query finds.
+    pub async fn number(&self, query: &'static str) -> i64 {
         let mut connection = PgConnection::connect(&self.database()).await.expect("the database answers");
         let number = sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("the database answers");
         connection.close().await.expect("the connection is closed");
