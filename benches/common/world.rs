@@ -13,6 +13,7 @@ use super::support::cluster::{Cluster, SUITE_USER_AGENT, SeparateCluster};
 use super::support::opsadmin::{Opsadmin, RunningController, spawn_controller};
 use super::support::postgres::Postgres;
 use super::support::process::Folder;
+use super::support::proxy::Proxy;
 
 const STATEMENTS: &str = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements";
 
@@ -63,6 +64,16 @@ impl World {
     /// Starts a controller for this namespace, with further arguments.
     pub fn controller(&self, namespace: &str, arguments: &[&str]) -> RunningController {
         spawn_controller(self.cluster.kubeconfig(), &[namespace], &self.database(), &self.keyring, arguments)
+    }
+
+    /// Starts a proxy for the API server, which can end watches as expired.
+    pub async fn proxy(&self) -> Proxy {
+        Proxy::new(self.cluster.kubeconfig(), &self.database()).await
+    }
+
+    /// Starts a controller for this namespace behind a proxy for the API server. It reaches the database directly.
+    pub fn controller_behind(&self, proxy: &Proxy, namespace: &str) -> RunningController {
+        spawn_controller(proxy.kubeconfig(), &[namespace], &self.database(), &self.keyring, &[])
     }
 
     /// Returns what the controllers so far have written in this namespace.

@@ -40,14 +40,15 @@ impl Edits {
     }
 }
 
-/// Edits as many accounts of the namespace as there are, at most [`EDITS`], and waits until all of it is in the database.
-pub async fn measure(client: &Client, namespace: &str, database: &str, accounts: usize) -> Edits {
+/// Writes `text` into as many accounts of the namespace as there are, at most [`EDITS`], and waits until all of it is in the
+/// database.
+pub async fn measure(client: &Client, namespace: &str, database: &str, accounts: usize, text: &'static str) -> Edits {
     let mut notifications = PgListener::connect(database).await.expect("the database answers");
     notifications.listen("opsadmin_accounts").await.expect("it can be listened to");
     let sent: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
     let edited = EDITS.min(accounts);
     let before = processor_time();
-    let editing = tokio::spawn(edit(client.clone(), namespace.to_owned(), edited, Arc::clone(&sent)));
+    let editing = tokio::spawn(edit(client.clone(), namespace.to_owned(), edited, text, Arc::clone(&sent)));
     let mut times = Vec::new();
     while times.len() < edited {
         let notification = timeout(EACH_WITHIN, notifications.recv()).await;
@@ -64,7 +65,13 @@ pub async fn measure(client: &Client, namespace: &str, database: &str, accounts:
     Edits { times, processor_time: difference(&processor_time(), &before) }
 }
 
-async fn edit(client: Client, namespace: String, count: usize, sent: Arc<Mutex<HashMap<String, Instant>>>) {
+async fn edit(
+    client: Client,
+    namespace: String,
+    count: usize,
+    text: &'static str,
+    sent: Arc<Mutex<HashMap<String, Instant>>>,
+) {
     let api: Api<ApiAccount> = Api::namespaced(client, &namespace);
     let mut ticks = interval(PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,7 +81,7 @@ async fn edit(client: Client, namespace: String, count: usize, sent: Arc<Mutex<H
         let (api, sent) = (api.clone(), Arc::clone(&sent));
         edits.spawn(async move {
             let name = format!("partner-{number}");
-            let patch = Patch::Merge(json!({"spec": {"description": "edited"}}));
+            let patch = Patch::Merge(json!({"spec": {"description": text}}));
             sent.lock().expect("no panic").insert(name.clone(), Instant::now());
             let edited = api.patch(&name, &PatchParams::default(), &patch).await;
             edited.unwrap_or_else(|error| panic!("editing {name}: {error}"));

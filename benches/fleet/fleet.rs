@@ -27,6 +27,9 @@ const CREATED: &str = r#"opsadmin_kubernetes_requests_total{verb="create",result
 /// Arguments with which the controller sweeps all the time while accounts are edited.
 const SWEEPS: [&str; 2] = ["--sweep-interval", "1s"];
 
+/// How long after the first edit the watches expire, in the measure of edits during lists.
+const EXPIRED_AFTER: Duration = Duration::from_secs(2);
+
 /// The number of accounts of the bare loop, if the fleet has more. The API server takes about 200 KiB for each ApiAccount
 /// that was just written, and the speed of the loop does not depend on the number.
 const BARE_AT_MOST: usize = 10_000;
@@ -42,6 +45,7 @@ pub struct Measured {
     pub new: Phase,
     pub restart: Phase,
     pub edits: Edits,
+    pub edits_during_lists: Edits,
     pub database_bytes: i64,
 }
 
@@ -73,8 +77,9 @@ pub async fn measure(accounts: usize) -> Measured {
     let restart = Phase::run(&world, NAMESPACE, accounts, looked_over, |_| true).await;
     eprintln!("editing accounts");
     let running = phase::start(&world, NAMESPACE, &SWEEPS, accounts, looked_over).await;
-    let edits = edits::measure(&world.client().await, NAMESPACE, &world.database(), accounts).await;
+    let edits = edits::measure(&world.client().await, NAMESPACE, &world.database(), accounts, "edited").await;
     phase::end(running).await;
+    let edits_during_lists = edits_during_lists(&world, accounts, looked_over).await;
     Measured {
         accounts,
         bare: [before, after],
@@ -82,8 +87,28 @@ pub async fn measure(accounts: usize) -> Measured {
         new,
         restart,
         edits,
+        edits_during_lists,
         database_bytes: world.database_bytes().await,
     }
+}
+
+/// Edits accounts while the controller reads its lists again, because its watches have expired.
+async fn edits_during_lists(world: &World, accounts: usize, looked_over: impl Fn(&str) -> bool) -> Edits {
+    eprintln!("editing accounts while the lists begin again");
+    let proxy = world.proxy().await;
+    let running = world.controller_behind(&proxy, NAMESPACE);
+    phase::shows(&running, accounts, looked_over).await;
+    let expiring = async {
+        tokio::time::sleep(EXPIRED_AFTER).await;
+        for resource in ["apiaccounts", "secrets"] {
+            proxy.views.expire(resource);
+        }
+    };
+    let (client, database) = (world.client().await, world.database());
+    let editing = edits::measure(&client, NAMESPACE, &database, accounts, "edited again");
+    let (edits, ()) = futures::future::join(editing, expiring).await;
+    phase::end(running).await;
+    edits
 }
 
 async fn bare_loop(world: &World, namespace: &str, accounts: usize) -> BareLoop {

@@ -92,7 +92,7 @@ pub async fn start(
 }
 
 /// Waits until the metrics of a controller show this.
-async fn shows(controller: &RunningController, accounts: usize, is_shown: impl Fn(&str) -> bool) {
+pub async fn shows(controller: &RunningController, accounts: usize, is_shown: impl Fn(&str) -> bool) {
     let address = controller.address().await;
     let within = STARTED_WITHIN + FOR_ONE * u32::try_from(accounts).expect("a fleet is not that large");
     eventually("the metrics to show it", within, async || {
