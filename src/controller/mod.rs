@@ -48,6 +48,7 @@ mod sweep;
 mod versions;
 mod waiting;
 mod watch_errors;
+mod watch_pauses;
 mod watches;
 mod work;
 mod writes;

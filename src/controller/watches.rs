@@ -9,6 +9,7 @@ use super::queues::Queue;
 use super::requester::requester;
 use super::scope::Scope;
 use super::watch_errors::refusal;
+use super::watch_pauses::pauses;
 use super::work::{self, Work};
 use crate::api::{
     ACCOUNT_LABEL, ApiAccount, CONFIRM_CREATION_ANNOTATION, CONFIRM_DELETION_ANNOTATION, FINALIZER, Lenient,
@@ -97,7 +98,7 @@ async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, wo
     let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
-        .default_backoff()
+        .backoff(pauses(&context.environment))
         .inspect(|event| match event {
             Ok(Event::Apply(account) | Event::InitApply(account)) => shown(account, store, context),
             Ok(event) => store.apply(event),
@@ -186,8 +187,10 @@ async fn watch_secrets(
     let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS).page_size(LIST_PAGE);
     let api: Api<Lenient<PartialObjectMeta<Secret>>> = scope.api(&context.client);
     let mut watch_errors = scope.watch_errors("Secret", Arc::clone(&context.metrics));
-    let events =
-        watcher(api, config).map(Lenient::unwrap_event).inspect(move |event| watch_errors.log(event)).default_backoff();
+    let events = watcher(api, config)
+        .map(Lenient::unwrap_event)
+        .inspect(move |event| watch_errors.log(event))
+        .backoff(pauses(&context.environment));
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let event = match event {
