@@ -14,8 +14,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tower::BoxError;
 
-/// The number of seconds after which the API server ends a watch. The watcher then continues at the same
-/// resourceVersion. A watch whose connection is lost without notice is detected a few seconds after that.
+/// The number of seconds after which the API server ends a watch. The next watch continues at the same resourceVersion. A
+/// watch whose connection is lost without notice is detected a few seconds after that.
 pub(super) const WATCH_SECONDS: u32 = 120;
 
 /// How long the next part of a body may take, for an ordinary answer and for a watch.
@@ -26,7 +26,7 @@ struct BodyTimeouts {
 }
 
 const TIMEOUTS: BodyTimeouts =
-    BodyTimeouts { answer: Duration::from_secs(30), watch: Duration::from_secs(WATCH_SECONDS as u64 + 30) };
+    BodyTimeouts { answer: Duration::from_secs(30), watch: Duration::from_secs(WATCH_SECONDS as u64 + 5) };
 
 #[derive(Debug, Error)]
 #[error("the API server began an answer and sent no more of it for {} s", .0.as_secs())]

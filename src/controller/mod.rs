@@ -24,6 +24,7 @@ mod in_work;
 mod keyring_file;
 mod last_uses;
 mod leader;
+mod list_watch;
 mod look_over;
 mod managed_fields;
 mod measured;

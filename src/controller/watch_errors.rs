@@ -35,7 +35,7 @@ impl WatchErrors {
                     tracing::info!("watching {} again", self.what);
                 }
             }
-            Err(error) if is_routine(error) => {}
+            Err(error) if has_expired(error) => {}
             Err(error) => {
                 self.metrics.watch_failed(self.kind);
                 self.warn_once(explanation(error));
@@ -58,8 +58,9 @@ pub(super) fn refusal(error: &Error) -> Option<String> {
     cause(error).filter(|error| needs_a_person(error)).map(reason)
 }
 
-/// The API server deletes old versions. The watch then begins with a new list.
-fn is_routine(error: &Error) -> bool {
+/// Returns whether the API server has deleted the version that the watch or a page asked for. It deletes old versions, so
+/// this is routine. A new list is needed.
+pub(super) fn has_expired(error: &Error) -> bool {
     match error {
         Error::WatchError(status) => status.code == 410,
         other => matches!(cause(other), Some(kube::Error::Api(status)) if status.code == 410),

@@ -1,9 +1,9 @@
 //! The watches of one scope (a namespace or the whole cluster), and the controller that reconciles what they show.
 
-use super::body_timeout::WATCH_SECONDS;
 use super::context::Context;
 use super::held::{Key, Store};
 use super::in_work::SecretChange;
+use super::list_watch::list_watch;
 use super::look_over;
 use super::queues::Queue;
 use super::requester::requester;
@@ -22,7 +22,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::utils::Predicate;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, predicates};
 use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
@@ -30,10 +30,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
-
-/// The number of objects in a page of a list. For each page, the API server goes through the whole rest of the list, so
-/// small pages of a long list are slow. A page is in memory as text and as objects.
-const LIST_PAGE: u32 = 800;
 
 /// The state of the first list of a scope's Secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,8 +90,7 @@ async fn reconcile_accounts(
 /// Feeds the store of resources, and makes those due whose declaration has changed.
 async fn watch_accounts(scope: &Scope, context: &Arc<Context>, store: &Store, work: &Work) {
     let mut watch_errors = scope.watch_errors("ApiAccount", Arc::clone(&context.metrics));
-    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(LIST_PAGE);
-    let accounts = watcher(scope.api::<Lenient<ApiAccount>>(&context.client), config)
+    let accounts = list_watch(scope.api::<Lenient<ApiAccount>>(&context.client), None)
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
         .backoff(pauses(&context.environment))
@@ -184,10 +179,9 @@ async fn watch_secrets(
     changed: &mpsc::UnboundedSender<ObjectRef<ApiAccount>>,
     listing: &watch::Sender<Listing>,
 ) {
-    let config = watcher::Config::default().labels(ACCOUNT_LABEL).timeout(WATCH_SECONDS).page_size(LIST_PAGE);
     let api: Api<Lenient<PartialObjectMeta<Secret>>> = scope.api(&context.client);
     let mut watch_errors = scope.watch_errors("Secret", Arc::clone(&context.metrics));
-    let events = watcher(api, config)
+    let events = list_watch(api, Some(ACCOUNT_LABEL))
         .map(Lenient::unwrap_event)
         .inspect(move |event| watch_errors.log(event))
         .backoff(pauses(&context.environment));

@@ -8,6 +8,7 @@ mod databases;
 mod events;
 mod failover;
 mod imports;
+mod lists;
 mod operations;
 mod overtaken;
 mod policies;
