@@ -246,6 +246,18 @@ async fn a_watch_that_ends_or_fails_goes_on_where_it_was_and_so_does_the_list() 
 }
 
 #[tokio::test]
+async fn a_watch_that_ends_at_once_without_an_event_counts_as_failed() {
+    let (mut scene, watch, _second) = Scene::half_listed().await;
+    drop(watch);
+    let failed = scene.event().await;
+    assert!(failed.contains("ends the watch at once"), "{failed}");
+    let again = scene.watch().await;
+    assert!(again.query.contains("resourceVersion=10"), "{}", again.query);
+    again.open().send("ADDED", &object("e", 11));
+    scene.sees(&["InitApply e 11"]).await;
+}
+
+#[tokio::test]
 async fn the_watch_goes_on_after_an_object_that_cannot_be_read() {
     let (mut scene, watch, second) = Scene::half_listed().await;
     second.page(10, &[], None);
