@@ -1,10 +1,9 @@
 //! What a frozen controller reports about one resource: everything that it would change. Nothing is written.
 
 use super::reconciler::schedule;
-use super::step::{ATTEMPTS, Interruption, Step, again_if_refused};
+use super::step::{Differences, Interruption, Step};
 use super::{Desired, Drift, History, KeysPlan, Known, NotReady, Outcome, Reconciler, SecretPlan, Verified, plan};
 use crate::api::ManagementPolicy;
-use std::mem::take;
 
 /// The field that a difference of the account's keys is reported under.
 const KEYS: &str = "keys";
@@ -17,28 +16,17 @@ impl Reconciler {
         history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
-        mut known: Known,
+        known: Known,
     ) -> Outcome {
         if desired.paused || desired.management == ManagementPolicy::Observe {
             // A reconcile of such a resource changes nothing either.
             return self.reconcile_with(history, desired, verified, known).await;
         }
-        let mut outcome = Outcome::default();
-        for _ in 0..ATTEMPTS {
-            let is_assumed_missing = known == Known::NoAccount;
-            let mut attempt = self.compare(history, desired, verified, take(&mut known), &mut outcome).await;
-            if is_assumed_missing {
-                attempt = again_if_refused(attempt);
-            }
-            if outcome.ends_with(attempt, self.declarations.as_ref(), &desired.owner) {
-                return outcome;
-            }
-        }
-        outcome.not_ready = Some(NotReady::Contended);
-        outcome
+        self.attempt_until_it_ends(Differences::Report, history, desired, verified, known).await
     }
 
-    async fn compare(
+    /// One attempt: compares the account and its Secret with the declaration.
+    pub(super) async fn compare(
         &self,
         history: &History<'_>,
         desired: &Desired,

@@ -4,7 +4,7 @@
 //! ([`plan`]), its execution ([`execute`](super::execute)), and what is due next.
 
 use super::repeated_drift::Postponed;
-use super::step::{ATTEMPTS, Interruption, Step, again_if_refused};
+use super::step::{ATTEMPTS, Differences, Interruption, Step, again_if_refused};
 use super::{
     CreationGuard, Declarations, Desired, Environment, History, Known, NotReady, Observed, ObservedSecret, Outcome,
     SecretPlan, Verified, plan,
@@ -56,16 +56,32 @@ impl Reconciler {
         history: &History<'_>,
         desired: &Desired,
         verified: Option<&Verified>,
+        known: Known,
+    ) -> Outcome {
+        self.attempt_until_it_ends(Differences::Correct, history, desired, verified, known).await
+    }
+
+    /// Makes attempts until one of them ends the reconcile, and at most [`ATTEMPTS`].
+    pub(super) async fn attempt_until_it_ends(
+        &self,
+        differences: Differences,
+        history: &History<'_>,
+        desired: &Desired,
+        verified: Option<&Verified>,
         mut known: Known,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ATTEMPTS {
             let is_assumed_missing = known == Known::NoAccount;
-            let mut attempt = self.attempt(history, desired, verified, take(&mut known), &mut outcome).await;
+            let known = take(&mut known);
+            let mut ended = match differences {
+                Differences::Correct => self.attempt(history, desired, verified, known, &mut outcome).await,
+                Differences::Report => self.compare(history, desired, verified, known, &mut outcome).await,
+            };
             if is_assumed_missing {
-                attempt = again_if_refused(attempt);
+                ended = again_if_refused(ended);
             }
-            if outcome.ends_with(attempt, self.declarations.as_ref(), &desired.owner) {
+            if outcome.ends_with(ended, self.declarations.as_ref(), &desired.owner) {
                 return outcome;
             }
         }

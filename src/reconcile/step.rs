@@ -8,6 +8,15 @@ use crate::database::DatabaseError;
 /// conflict with another writer, which then has made progress.
 pub(super) const ATTEMPTS: usize = 8;
 
+/// What an attempt does about differences from the declaration.
+#[derive(Clone, Copy)]
+pub(super) enum Differences {
+    /// Corrects them.
+    Correct,
+    /// Reports them, and writes nothing.
+    Report,
+}
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) enum Step {
