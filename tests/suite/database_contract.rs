@@ -22,10 +22,12 @@ mod passwords;
 mod poolers;
 mod queries;
 mod recorded;
+mod refreshes;
 mod retention;
 mod rules;
 mod schema;
 mod sealing;
+mod sqlite_logins;
 mod staff;
 mod statements;
 mod sweeping;
@@ -183,15 +185,17 @@ for_each_adapter!(
         of_concurrent_logins_with_one_assertion_one_succeeds,
         a_login_that_fails_does_not_affect_its_neighbours,
         concurrent_logins_each_get_their_own_answer,
-        a_refresh_replaces_the_generations,
-        a_refused_refresh_leaves_no_trace,
-        of_concurrent_refreshes_one_succeeds,
-        an_ended_login_stays_ended,
         live_logins_are_listed,
         expired_rows_are_purged_in_batches,
         logins_do_not_keep_an_account,
         uses_have_the_earliest_first_and_the_latest_last,
         an_unreadable_login_is_reported,
+    },
+    refreshes::{
+        a_refresh_replaces_the_generations,
+        a_refused_refresh_leaves_no_trace,
+        of_concurrent_refreshes_one_succeeds,
+        an_ended_login_stays_ended,
     },
     dry_runs::{
         a_dry_run_answers_as_the_database_does,

@@ -1,7 +1,6 @@
-//! Logins: each assertion is accepted once, of concurrent refreshes one succeeds, and what ended or expired stays so.
+//! Logins: each assertion is accepted once, and what expired is purged.
 
 use super::fixture::*;
-use futures::FutureExt as _;
 use futures::future::join_all;
 use jiff::{Timestamp, ToSpan as _};
 use opsadmin_operator::account::{Account, ClusterId, KeyId, KeyUse};
@@ -10,9 +9,7 @@ use opsadmin_operator::login::{
     AssertionHash, AssertionUse, End, EndReason, Family, FamilySeed, Generation, Generations, IssuedToken, Login,
     LoginId, RefreshWrite, TokenHash, Tokens, UsedAssertion,
 };
-use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _};
-use std::path::Path;
 
 /// Returns a hash that no other call returns.
 pub fn hash() -> TokenHash {
@@ -51,7 +48,7 @@ pub fn family(account: &Account) -> Login {
     Login { tokens: Tokens::Family(family), address: "2001:db8::7".parse().unwrap(), ..login(account) }
 }
 
-fn family_of(login: &Login) -> &Family {
+pub fn family_of(login: &Login) -> &Family {
     match &login.tokens {
         Tokens::Family(family) => family,
         Tokens::Access(_) => panic!("{login:?}"),
@@ -217,96 +214,6 @@ pub async fn a_login_that_fails_does_not_affect_its_neighbours(fresh: Fresh) {
     assert_eq!(database.logins.use_assertion(&of_repeated).await.unwrap(), AssertionUse::First, "it was not recorded");
 }
 
-pub async fn a_refresh_replaces_the_generations(fresh: Fresh) {
-    let database = fresh.open_with_logins().await;
-    let account = account(&database, "refreshed").await;
-    let begun = family(&account);
-    begin(&database, &begun).await;
-    let first = next(&begun);
-    assert_eq!(refresh(&database, &begun, &first).await, RefreshWrite::Done);
-    let expected =
-        Family { current: first.current.clone(), previous: Some(first.previous.clone()), ..family_of(&begun).clone() };
-    let expected = Login { tokens: Tokens::Family(expected), ..begun.clone() };
-    assert_eq!(database.logins.find(begun.id).await.unwrap().as_ref(), Some(&expected));
-
-    // A refresh that is repeated writes the same generations with another end of the access token.
-    let mut repeated = first.clone();
-    repeated.current.access.expires = now() + 20.seconds();
-    assert_eq!(refresh(&database, &expected, &repeated).await, RefreshWrite::Done);
-    let found = database.logins.find_by_access_token(&first.previous.access.hash).await.unwrap().unwrap();
-    assert_eq!(family_of(&found).current, repeated.current);
-
-    assert_eq!(refresh(&database, &found, &next(&found)).await, RefreshWrite::Done);
-    let displaced = database.logins.find_by_access_token(&first.previous.access.hash).await.unwrap();
-    assert_eq!(displaced, None, "only the current and the previous token are kept");
-}
-
-pub async fn a_refused_refresh_leaves_no_trace(fresh: Fresh) {
-    let database = fresh.open_with_logins().await;
-    let account = account(&database, "refused").await;
-    let begun = family(&account);
-    let (used, unused) = (assertion(begun.key), assertion(begun.key));
-    assert_eq!(database.logins.begin(&begun, &used).await.unwrap(), AssertionUse::First);
-    let current = family_of(&begun).current.refresh;
-    let refresh = async |expected: &TokenHash, assertion: &UsedAssertion| {
-        database.logins.refresh(begun.id, expected, &next(&begun), assertion).await.unwrap()
-    };
-    assert_eq!(refresh(&current, &used).await, RefreshWrite::Replay);
-    assert_eq!(refresh(&hash(), &unused).await, RefreshWrite::Overtaken);
-    assert_eq!(database.logins.find(begun.id).await.unwrap(), Some(begun.clone()));
-    // The caller decides again, with the same assertion.
-    assert_eq!(refresh(&current, &unused).await, RefreshWrite::Done);
-
-    let without = login(&account);
-    begin(&database, &without).await;
-    let of_another_kind =
-        database.logins.refresh(without.id, &current, &next(&begun), &assertion(begun.key)).await.unwrap();
-    assert_eq!(of_another_kind, RefreshWrite::Overtaken);
-}
-
-pub async fn of_concurrent_refreshes_one_succeeds(fresh: Fresh) {
-    let database = fresh.open_with_logins().await;
-    let handles = [database.clone(), open_with_logins(fresh.url()).unwrap()];
-    let account = account(&database, "refreshes").await;
-    let mut login = family(&account);
-    begin(&database, &login).await;
-    for _ in 0..5 {
-        let refreshes = (0..8).map(|number| {
-            let (handle, login, next) = (handles[number % 2].clone(), login.clone(), next(&login));
-            tokio::spawn(async move { (refresh(&handle, &login, &next).await, next) })
-        });
-        let done: Vec<_> = join_all(refreshes.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
-        let (winners, losers): (Vec<_>, Vec<_>) = done.into_iter().partition(|(write, _)| *write == RefreshWrite::Done);
-        assert_eq!((winners.len(), losers.len()), (1, 7));
-        assert!(losers.iter().all(|(write, _)| *write == RefreshWrite::Overtaken), "{losers:?}");
-        login = database.logins.find(login.id).await.unwrap().unwrap();
-        assert_eq!(family_of(&login).current, winners[0].1.current);
-    }
-}
-
-pub async fn an_ended_login_stays_ended(fresh: Fresh) {
-    let database = fresh.open_with_logins().await;
-    let [ours, theirs] = [account(&database, "ours").await, account(&database, "theirs").await];
-    let ended = family(&ours);
-    let others = [login(&ours), family(&ours), login(&theirs)];
-    for login in others.iter().chain([&ended]) {
-        begin(&database, login).await;
-    }
-    assert!(database.logins.end(ended.id, now(), EndReason::Reused).await.unwrap());
-    assert!(!database.logins.end(ended.id, now() + 1.hour(), EndReason::Revoked).await.unwrap());
-    assert!(!database.logins.end(LoginId::from_random(random()), now(), EndReason::Revoked).await.unwrap());
-    assert_eq!(refresh(&database, &ended, &next(&ended)).await, RefreshWrite::Overtaken);
-
-    assert_eq!(database.logins.end_account(ours.id, now(), EndReason::LoggedOut).await.unwrap(), 2);
-    assert_eq!(database.logins.end_account(ours.id, now(), EndReason::Revoked).await.unwrap(), 0);
-    let end_of = async |login: &Login| database.logins.find(login.id).await.unwrap().unwrap().end;
-    let end = |reason| Some(End { at: now(), reason });
-    assert_eq!(end_of(&ended).await, end(EndReason::Reused));
-    assert_eq!(end_of(&others[0]).await, end(EndReason::LoggedOut));
-    assert_eq!(end_of(&others[1]).await, end(EndReason::LoggedOut));
-    assert_eq!(end_of(&others[2]).await, None);
-}
-
 pub async fn live_logins_are_listed(fresh: Fresh) {
     let database = fresh.open_with_logins().await;
     let [ours, theirs] = [account(&database, "ours").await, account(&database, "theirs").await];
@@ -434,77 +341,4 @@ async fn purges_on_postgresql_do_not_wait_for_each_other() {
     assert_eq!(database.logins.purge_expired(now() + 1.hour(), 100).await.unwrap(), 5 + 5);
     other.execute("ROLLBACK").await.unwrap();
     assert_eq!(database.logins.purge_expired(now() + 1.hour(), 100).await.unwrap(), 1 + 1);
-}
-
-/// Returns how many transactions the write-ahead log has: <https://www.sqlite.org/fileformat2.html#walformat>.
-fn commits_in(log: &Path) -> usize {
-    let log = std::fs::read(log).unwrap();
-    let (header, frames) = log.split_at(32);
-    let page_size = u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize;
-    let is_commit = |frame: &&[u8]| frame[8..16] == header[16..24] && frame[4..8] != [0; 4];
-    frames.chunks_exact(24 + page_size).filter(is_commit).count()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite_commits_concurrent_logins_together() {
-    let fresh = Fresh::sqlite();
-    let database = fresh.open_with_logins().await;
-    let account = account(&database, "together").await;
-    begin(&database, &login(&account)).await;
-    let log = fresh.file().unwrap().with_extension("db-wal");
-    let before = commits_in(&log);
-    let mut other = SqliteConnection::connect(fresh.url()).await.unwrap();
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
-    let logins: Vec<_> = (0..50).map(|_| (login(&account), assertion(account.keys[0].id))).collect();
-    let mut begun = join_all(logins.iter().map(|(login, used)| database.logins.begin(login, used))).boxed();
-    // All of them wait for the other program.
-    assert!(futures::poll!(&mut begun).is_pending());
-    other.execute("ROLLBACK").await.unwrap();
-    assert!(begun.await.into_iter().all(|begun| begun.unwrap() == AssertionUse::First));
-    assert_eq!((commits_in(&log) - before, fresh.count("logins").await), (1, "51".into()));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_that_gives_up_takes_no_other_login_along() {
-    let fresh = Fresh::sqlite();
-    let database = fresh.open_with_logins().await;
-    let account = account(&database, "given up").await;
-    let mut other = SqliteConnection::connect(fresh.url()).await.unwrap();
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
-    let [given_up, kept] = [login(&account), login(&account)];
-    let [first, second] = [assertion(account.keys[0].id), assertion(account.keys[0].id)];
-    let mut leader = database.logins.begin(&given_up, &first);
-    assert!(futures::poll!(&mut leader).is_pending());
-    let mut follower = database.logins.begin(&kept, &second);
-    assert!(futures::poll!(&mut follower).is_pending());
-    drop(leader);
-    other.execute("ROLLBACK").await.unwrap();
-    assert_eq!(follower.await.unwrap(), AssertionUse::First);
-    assert_eq!(database.logins.find(given_up.id).await.unwrap(), None);
-    assert_eq!(database.logins.find(kept.id).await.unwrap(), Some(kept));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_data_version_of_sqlite_differs_after_each_commit() {
-    let fresh = Fresh::sqlite();
-    let database = fresh.open_with_logins().await;
-    let version = async || database.logins.data_version().await.unwrap().unwrap();
-    let at_once = || database.logins.data_version_at_once();
-    assert_eq!(at_once(), None, "it was not asked for yet");
-    let first = version().await;
-    assert_eq!(version().await, first);
-    assert_eq!(at_once(), Some(first));
-    let account = account(&database, "noticed").await;
-    assert_eq!(at_once(), None);
-    let after_own = version().await;
-    assert_ne!(after_own, first);
-    assert_eq!(at_once(), Some(after_own));
-    fresh.by_hand(&format!("UPDATE accounts SET enabled = 0 WHERE id = '{}'", account.id)).await.unwrap();
-    assert_eq!(at_once(), None);
-    let after_edit = version().await;
-    assert_ne!(after_edit, after_own);
-    begin(&database, &login(&account)).await;
-    assert_ne!(version().await, after_edit);
-    let other = open_with_logins(fresh.url()).unwrap();
-    assert_eq!(other.logins.data_version().await.unwrap(), other.logins.data_version().await.unwrap());
 }
