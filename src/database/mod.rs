@@ -39,7 +39,7 @@ pub use keyring_file::{KeyringFile, KeyringRead};
 pub use locked_keyring::LockedKeyring;
 pub use not_stored::NotStored;
 pub use obstacles::{NameHolder, Obstacles};
-pub use register::{AccountAdmin, LackedRight, Named, Resealed, SealedPair};
+pub use register::{AccountAdmin, Named, Resealed, RoleProblem, SealedPair};
 pub use schema::Schema;
 pub use sweep::{Changes, SweepMark, page_after};
 

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Something that a role of the database lacks.
+/// Something that is wrong with a role of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LackedRight {
-    /// What the role may not do, such as `may not INSERT logins`.
+pub struct RoleProblem {
+    /// What the role lacks, or has without need, such as `may not INSERT logins`.
     pub problem: String,
-    /// The SQL statement that gives it.
+    /// The SQL statement that corrects it.
     pub remedy: String,
 }
 
@@ -66,9 +66,9 @@ pub trait AccountAdmin: AccountDatabase {
     /// list is empty for a database without users.
     async fn missing_privileges(&self) -> Result<Vec<String>, DatabaseError>;
 
-    /// Returns what this role of the database lacks to be the role of an auth server. The list is empty for a database
-    /// without roles.
-    async fn lacked_by_auth_server(&self, role: &str) -> Result<Vec<LackedRight>, DatabaseError>;
+    /// Returns what this role of the database lacks to be the role of an auth server, and which rights on the tables it has
+    /// without need. The list is empty for a database without roles.
+    async fn auth_server_role_problems(&self, role: &str) -> Result<Vec<RoleProblem>, DatabaseError>;
 
     /// Registers an affiliate with OpsAdmin, and returns whether it is new.
     async fn register_affiliate(&self, name: &AffiliateName, at: Timestamp) -> Result<bool, DatabaseError>;

@@ -8,7 +8,7 @@ use super::database::{DatabaseArgs, KeyringArgs};
 use super::manifests::count_accounts;
 use super::output::{Format, FormatArgs, Output};
 use crate::account::{ClusterId, Owner};
-use crate::database::{AccountAdmin, DatabaseError, Keyring, LackedRight};
+use crate::database::{AccountAdmin, DatabaseError, Keyring, RoleProblem};
 use crate::doctor::{Check, CheckedSecret, Finding, Installation};
 use crate::reconcile::parse_namespace;
 use crate::secrets::directory::Directory;
@@ -51,7 +51,8 @@ pub struct Doctor {
     #[arg(short, long = "namespace", value_name = "NAMESPACE", value_parser = parse_namespace, requires = "on_cluster")]
     namespaces: Vec<String>,
 
-    /// Also check the rights of this role of PostgreSQL, as which an auth server logs in.
+    /// Also check the rights of this role of PostgreSQL, as which an auth server logs in: whether it has all that it needs,
+    /// and nothing more.
     #[arg(long, value_name = "ROLE")]
     auth_server_role: Option<String>,
 
@@ -174,8 +175,8 @@ impl Doctor {
         if self.database.is_sqlite() {
             return report.unchecked(Check::Rights, &"an SQLite file has no roles; leave --auth-server-role out");
         }
-        match database.lacked_by_auth_server(role).await {
-            Ok(lacked) => report.findings.extend(lacked.into_iter().map(|LackedRight { problem, remedy }| {
+        match database.auth_server_role_problems(role).await {
+            Ok(problems) => report.findings.extend(problems.into_iter().map(|RoleProblem { problem, remedy }| {
                 let subject = format!("the role {role} of an auth server");
                 Check::Rights.found(subject, format!("it {problem}"), format!("run `{remedy}` in the database"))
             })),

@@ -7,6 +7,7 @@ mod listening;
 mod logins;
 mod migrate;
 mod pool;
+mod rights;
 mod servers;
 mod whole;
 
@@ -74,48 +75,9 @@ impl Dialect for Postgres {
 
     const COUNTS_EACH_ROW: bool = false;
 
-    const MISSING_PRIVILEGES: Option<&'static str> = Some(
-        "SELECT privilege || ' ' || name FROM (VALUES \
-             ('accounts', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), \
-             ('account_roles', ARRAY['SELECT', 'INSERT', 'DELETE']), \
-             ('account_allowed_ips', ARRAY['SELECT', 'INSERT', 'DELETE']), \
-             ('account_keys', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), \
-             ('affiliates', ARRAY['SELECT', 'INSERT']), \
-             ('account_journal', ARRAY['SELECT', 'INSERT']), \
-             ('outgoing_sealing_keys', ARRAY['SELECT']), \
-             ('database_identity', ARRAY['SELECT']), \
-             ('revoked_keys', ARRAY['SELECT', 'INSERT']), \
-             ('schema_compatibility', ARRAY['SELECT']), \
-             ('key_uses', ARRAY['SELECT']), \
-             ('_sqlx_migrations', ARRAY['SELECT'])) AS needed (name, privileges) \
-         CROSS JOIN LATERAL unnest(privileges) AS privilege \
-         WHERE NOT has_table_privilege(name, privilege)",
-    );
+    const MISSING_PRIVILEGES: Option<&'static str> = Some(rights::MISSING_PRIVILEGES);
 
-    const LACKED_BY_AUTH_SERVER: Option<&'static str> = Some(
-        "WITH role AS (SELECT oid, rolname, rolcanlogin FROM pg_roles WHERE rolname = $1) \
-         SELECT 'does not exist', format('CREATE ROLE %I LOGIN', $1::text) WHERE NOT EXISTS (SELECT FROM role) \
-         UNION ALL SELECT 'may not log in', format('ALTER ROLE %I LOGIN', rolname) FROM role WHERE NOT rolcanlogin \
-         UNION ALL SELECT 'may not CONNECT', format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), rolname) \
-         FROM role WHERE NOT has_database_privilege(oid, current_database(), 'CONNECT') \
-         UNION ALL SELECT 'may not use the schema ' || current_schema(), \
-             format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), rolname) \
-         FROM role WHERE NOT has_schema_privilege(oid, current_schema(), 'USAGE') \
-         UNION ALL SELECT 'may not ' || privilege || ' ' || name, \
-             format('GRANT %s ON %I TO %I', privilege, name, rolname) FROM role CROSS JOIN (VALUES \
-             ('accounts', ARRAY['SELECT']), \
-             ('account_roles', ARRAY['SELECT']), \
-             ('account_allowed_ips', ARRAY['SELECT']), \
-             ('account_keys', ARRAY['SELECT']), \
-             ('database_identity', ARRAY['SELECT']), \
-             ('schema_compatibility', ARRAY['SELECT']), \
-             ('_sqlx_migrations', ARRAY['SELECT']), \
-             ('logins', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), \
-             ('login_assertions', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), \
-             ('key_uses', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])) AS needed (name, privileges) \
-         CROSS JOIN LATERAL unnest(privileges) AS privilege \
-         WHERE NOT has_table_privilege(oid, name, privilege)",
-    );
+    const AUTH_SERVER_ROLE: Option<&'static str> = Some(rights::AUTH_SERVER_ROLE);
 
     const LOCK_KEYS: Option<&'static str> = Some("LOCK TABLE account_keys IN SHARE ROW EXCLUSIVE MODE");
 

@@ -34,9 +34,9 @@ pub(crate) trait Dialect: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Query for the privileges that a controller needs and the database's user lacks; `None`: there are no users.
     const MISSING_PRIVILEGES: Option<&'static str>;
 
-    /// A query for what a role lacks to be the role of an auth server, and the statement that gives it. `None` for a
+    /// A query for what is wrong with the role of an auth server, and the statement that corrects it. `None` for a
     /// database without roles.
-    const LACKED_BY_AUTH_SERVER: Option<&'static str>;
+    const AUTH_SERVER_ROLE: Option<&'static str>;
 
     /// Query for the history that the data continue; `None`: the database has one history.
     const HISTORY: Option<&'static str>;

@@ -4,7 +4,7 @@ use super::commit::make;
 use super::{CALL_TIMEOUT, Dialect, MANY_WITHIN, Session, SqlAccounts, journal, logins, read, reseal, write};
 use crate::account::{Account, AccountId, AccountName, AffiliateName, ClusterId, KeyUse, Owner};
 use crate::database::{
-    AccountAdmin, Change, DatabaseError, JournalEntry, JournalRecord, LackedRight, Named, Resealed, Schema, SealedPair,
+    AccountAdmin, Change, DatabaseError, JournalEntry, JournalRecord, Named, Resealed, RoleProblem, Schema, SealedPair,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -113,13 +113,13 @@ impl<D: Dialect> AccountAdmin for SqlAccounts<D> {
         }
     }
 
-    async fn lacked_by_auth_server(&self, role: &str) -> Result<Vec<LackedRight>, DatabaseError> {
-        let Some(statement) = D::LACKED_BY_AUTH_SERVER else { return Ok(Vec::new()) };
+    async fn auth_server_role_problems(&self, role: &str) -> Result<Vec<RoleProblem>, DatabaseError> {
+        let Some(statement) = D::AUTH_SERVER_ROLE else { return Ok(Vec::new()) };
         let work = async {
             let mut session = self.dialect.read().await?;
             let rows: Vec<(String, String)> = session.rows(statement, &[role.into()]).await?;
             session.finish().await?;
-            Ok(rows.into_iter().map(|(problem, remedy)| LackedRight { problem, remedy }).collect())
+            Ok(rows.into_iter().map(|(problem, remedy)| RoleProblem { problem, remedy }).collect())
         };
         self.answer(CALL_TIMEOUT, work).await
     }

@@ -205,7 +205,7 @@ impl Dialect for Sqlite {
 
     const MISSING_PRIVILEGES: Option<&'static str> = None;
 
-    const LACKED_BY_AUTH_SERVER: Option<&'static str> = None;
+    const AUTH_SERVER_ROLE: Option<&'static str> = None;
 
     const LOCK_KEYS: Option<&'static str> = None;
 

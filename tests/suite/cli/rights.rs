@@ -12,7 +12,7 @@ use super::staff_database::{StaffDatabase, refused};
 use crate::database_contract::page::statements;
 use crate::support::names::unique;
 use crate::support::opsadmin::Opsadmin;
-use crate::support::run::run;
+use crate::support::run::{Finished, run};
 
 const READ_COMMANDS: [&[&str]; 5] =
     [&["get"], &["get", "acme"], &["check", "acme"], &["history", "acme"], &["affiliates", "list"]];
@@ -70,18 +70,78 @@ async fn the_doctor_reports_missing_database_rights_until_they_are_granted() {
     office.by_hand(&format!(r#"DROP ROLE "{user}""#)).await;
 }
 
+async fn doctor_of_auth_server(office: &StaffDatabase, role: &str) -> Finished {
+    let call = Opsadmin::new().args(["doctor", "--auth-server-role", role, "--database", office.database.url()]);
+    call.args(["--keyring"]).args([office.keyring()]).args(["--secrets"]).args([office.secrets()]).run().await
+}
+
+fn finding(role: &str, problem: &str, remedy: &str) -> String {
+    format!("rights: the role {role} of an auth server: it {problem}; run `{remedy}` in the database\n")
+}
+
+async fn grant_what_is_on_the_page(office: &StaffDatabase, role: &str) {
+    let page = statements()["The rights of an auth server"].replace("opsadmin_auth", &format!("\"{role}\""));
+    for grant in page.split_inclusive(';').filter(|grant| !grant.trim().is_empty()) {
+        office.by_hand(grant).await;
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_says_which_statement_takes_from_an_auth_server_what_it_does_not_need() {
+    let office = StaffDatabase::postgres("auth role excess").await;
+    office.apply(&[("acme", json!({}))]).await;
+    let (role, group) = (unique("auth"), unique("group"));
+    office.by_hand(&format!(r#"CREATE ROLE "{role}" LOGIN"#)).await;
+    office.by_hand(&format!(r#"CREATE ROLE "{group}""#)).await;
+    grant_what_is_on_the_page(&office, &role).await;
+    for excess in [
+        format!(r#"GRANT UPDATE (enabled) ON accounts TO "{role}""#),
+        "GRANT INSERT ON account_journal TO PUBLIC".to_owned(),
+        format!(r#"GRANT DELETE ON account_keys TO "{group}""#),
+        format!(r#"GRANT "{group}" TO "{role}""#),
+        format!(r#"GRANT pg_read_all_data TO "{role}""#),
+        format!(r#"ALTER TABLE affiliates OWNER TO "{role}""#),
+    ] {
+        office.by_hand(&excess).await;
+    }
+    let found = doctor_of_auth_server(&office, &role).await;
+    assert_eq!(found.status.code(), Some(2), "{found:?}");
+    for (problem, remedy) in [
+        ("may UPDATE accounts, which it does not need", format!(r#"REVOKE UPDATE ON accounts FROM "{role}""#)),
+        (
+            "may INSERT account_journal, which it does not need",
+            "REVOKE INSERT ON account_journal FROM PUBLIC".to_owned(),
+        ),
+        ("may DELETE account_keys, which it does not need", format!(r#"REVOKE "{group}" FROM "{role}""#)),
+        ("may SELECT account_journal, which it does not need", format!(r#"REVOKE pg_read_all_data FROM "{role}""#)),
+        ("owns affiliates", "ALTER TABLE affiliates OWNER TO".to_owned()),
+    ] {
+        let said = finding(&role, problem, &remedy);
+        let beginning = said.split_once("` in").map_or(said.as_str(), |(beginning, _)| beginning);
+        assert!(found.stdout.contains(beginning), "{beginning}: {found:?}");
+    }
+    for remedy in found.stdout.lines().filter_map(|line| line.split('`').nth(1)) {
+        office.by_hand(remedy).await;
+    }
+    doctor_of_auth_server(&office, &role).await.succeeded();
+
+    office.by_hand(&format!(r#"ALTER ROLE "{role}" SUPERUSER"#)).await;
+    let found = doctor_of_auth_server(&office, &role).await;
+    let only = finding(&role, "is a superuser", &format!(r#"ALTER ROLE "{role}" NOSUPERUSER"#));
+    assert!(found.stdout.starts_with(&only) && found.stdout.contains("1 finding"), "{found:?}");
+    for role in [role, group] {
+        office.by_hand(&format!(r#"DROP OWNED BY "{role}""#)).await;
+        office.by_hand(&format!(r#"DROP ROLE "{role}""#)).await;
+    }
+}
+
 #[tokio::test]
 async fn the_doctor_says_which_statement_gives_an_auth_server_what_it_lacks() {
     let office = StaffDatabase::postgres("auth role rights").await;
     office.apply(&[("acme", json!({}))]).await;
     let role = unique("auth");
-    let doctor = async || {
-        let call = Opsadmin::new().args(["doctor", "--auth-server-role", &role, "--database", office.database.url()]);
-        call.args(["--keyring"]).args([office.keyring()]).args(["--secrets"]).args([office.secrets()]).run().await
-    };
-    let said = |problem: &str, remedy: &str| {
-        format!("rights: the role {role} of an auth server: it {problem}; run `{remedy}` in the database\n")
-    };
+    let doctor = async || doctor_of_auth_server(&office, &role).await;
+    let said = |problem: &str, remedy: &str| finding(&role, problem, remedy);
     let missing = doctor().await;
     assert_eq!(missing.status.code(), Some(2), "{missing:?}");
     let create = format!(r#"CREATE ROLE "{role}" LOGIN"#);
@@ -104,13 +164,7 @@ async fn the_doctor_says_which_statement_gives_an_auth_server_what_it_lacks() {
     }
     // The rights on the page suffice, and it asks for no others.
     let page = &statements()["The rights of an auth server"];
-    for grant in page
-        .replace("opsadmin_auth", &format!("\"{role}\""))
-        .split_inclusive(';')
-        .filter(|grant| !grant.trim().is_empty())
-    {
-        office.by_hand(grant).await;
-    }
+    grant_what_is_on_the_page(&office, &role).await;
     doctor().await.succeeded();
     let granted: Vec<(BTreeSet<&str>, BTreeSet<&str>)> = page.split(';').filter_map(privileges).collect();
     for remedy in remedies.iter().filter(|remedy| remedy.contains(" ON ") && !remedy.contains("SCHEMA")) {
