@@ -20,10 +20,10 @@ pub(super) const MISSING_PRIVILEGES: &str = "\
 
 /// What is wrong with the role `$1` of an auth server, and the statement that corrects it.
 ///
-/// A role may have a right by itself, as everybody (`PUBLIC`), or as a member of another role. Where the access lists of
-/// the table do not say it, the role is a member of a predefined role such as `pg_write_all_data`. Rights on single
-/// columns count, and end together with the right on the table. A migration gives everybody the right to read
-/// `revoked_keys`.
+/// A role may have a right by itself, as everybody (`PUBLIC`), as a member of another role, or as a member of a predefined
+/// role such as `pg_write_all_data`, which no access list of a table names. A right on single columns counts. It ends
+/// together with the right on the table, if the role has it by itself: the access lists of columns are not read. A migration
+/// gives everybody the right to read `revoked_keys`.
 pub(super) const AUTH_SERVER_ROLE: &str = "\
     WITH role AS (SELECT oid, rolname, rolcanlogin, rolsuper FROM pg_roles WHERE rolname = $1), \
     needed (name, privileges) AS (VALUES \
